@@ -1,0 +1,7 @@
+"""The client library: ``from faaskeeper.client import FaaSKeeperClient``."""
+
+from faaskeeper.client.client import FaaSKeeperClient
+from faaskeeper.client.futures import Future
+from faaskeeper.client.session import SessionState
+
+__all__ = ["FaaSKeeperClient", "Future", "SessionState"]

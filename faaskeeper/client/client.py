@@ -1,0 +1,493 @@
+"""The client that users program against.
+
+Keeps the API of the published faaskeeper-python library, and adds what users of kazoo expect: a context
+manager, states with listeners, operations and replies in the session's order.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from faaskeeper.client.connect import connect
+from faaskeeper.client.futures import Future
+from faaskeeper.client.rules import Steps
+from faaskeeper.client.session import Listener, Session, SessionState
+from faaskeeper.config import Config
+from faaskeeper.core import paths
+from faaskeeper.core.blobs import blob_name
+from faaskeeper.core.connection import Connection
+from faaskeeper.core.errors import Code, DriverError
+from faaskeeper.core.records import Record
+from faaskeeper.core.requests import Create, Data, Delete, Outcome, SetData
+from faaskeeper.core.znode import MAX_DATA_BYTES, Stat
+from faaskeeper.exceptions import (
+    BadVersionError,
+    FaaSKeeperException,
+    MalformedInputException,
+    NoChildrenForEphemeralsException,
+    NodeDoesntExistException,
+    NodeExistsException,
+    NotEmptyException,
+    ProviderException,
+    SessionClosingException,
+    TooLargeException,
+    ZooKeeperException,
+)
+from faaskeeper.node import Node
+from faaskeeper.watch import WatchCallbackType
+
+_START_S = 30.0
+_STOP_S = 10.0
+
+
+class FaaSKeeperClient:
+    """A connection to a deployment, and one session with it between :meth:`start` and :meth:`stop`.
+
+    :param cfg: the deployment
+    :param port: where to listen for answers with the TCP channel; -1: the configuration's, or a free one
+    :param heartbeat: renew the session's lease; without, it ends after its time-out whatever it does
+    :param verbose: log what is done
+    :param debug: log everything
+    :param session_timeout: seconds of silence after which the session ends; None: the configuration's
+
+    Thread-safe. Callbacks (watches, listeners, futures) run one after the other in a thread of
+    their own and may call the client, but not wait there for another callback.
+    """
+
+    def __init__(
+        self,
+        cfg: Config,
+        port: int = -1,
+        heartbeat: bool = True,
+        verbose: bool = False,
+        debug: bool = False,
+        *,
+        session_timeout: float | None = None,
+    ) -> None:
+        self._config = cfg
+        self._port = port
+        self._heartbeat = heartbeat
+        self._timeout = float(session_timeout or cfg.session_timeout)
+        self._connection: Connection | None = None
+        self._session: Session | None = None
+        self._listeners: list[Listener] = []
+        self._closing = False
+        self._log = logging.getLogger("faaskeeper")
+        if debug or verbose or cfg.verbose:
+            logging.basicConfig(format="[%(asctime)s] (%(name)s) %(message)s")
+            self._log.setLevel(logging.DEBUG if debug else logging.INFO)
+
+    # ---- the session -------------------------------------------------------------------
+
+    def start(self) -> str:
+        """Open a session; returns its id. One that is open is closed first.
+
+        Raises ProviderException with what is wrong and what to do, or TimeoutException.
+        """
+        if self._session is not None:
+            self.stop()
+        connection = connect(self._config, self._port)
+        session = None
+        try:
+            session = Session(
+                connection, timeout=self._timeout, renew=self._heartbeat, random=os.urandom
+            )
+            for listener in self._listeners:
+                session.listen(listener)
+            session.open(_START_S)
+        except BaseException:
+            if session is not None:
+                session.abandon()
+            connection.close()
+            raise
+        self._connection = connection
+        self._session = session
+        self._log.info("session %s is open", self.session_id)
+        if self._listeners:
+            for listener in self._listeners:
+                session.call_later(lambda listener=listener: listener(SessionState.CONNECTED))  # type: ignore[misc]
+        return self.session_id or ""
+
+    def stop(self) -> str:
+        """Close the session: its ephemerals are deleted. Returns "closed".
+
+        Raises TimeoutException when the service did not confirm in time; the session then ends with
+        its lease. The client is stopped in any case.
+        """
+        session, connection = self._session, self._connection
+        if session is None or connection is None:
+            return "closed"
+        if self._closing:
+            return "closing in progress"
+        self._closing = True
+        try:
+            session.close(_STOP_S)
+            self._log.info("session %s is closed", self.session_id)
+        finally:
+            self._session = None
+            self._connection = None
+            self._closing = False
+            connection.close()
+        return "closed"
+
+    def __enter__(self) -> FaaSKeeperClient:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def session_id(self) -> str | None:
+        """Id of the session (hexadecimal), None without one."""
+        return None if self._session is None else f"{self._session.id:08x}"
+
+    @property
+    def session_status(self) -> str:
+        """CONNECTED, SUSPENDED, LOST, or DISCONNECTED without a session."""
+        return "DISCONNECTED" if self._session is None else self._session.state.value
+
+    @property
+    def state(self) -> SessionState:
+        """State of the session; LOST without one."""
+        return SessionState.LOST if self._session is None else self._session.state
+
+    def add_listener(self, listener: Listener) -> None:
+        """Call ``listener(state)`` whenever the state changes, from the callback thread."""
+        self._listeners.append(listener)
+        if self._session is not None:
+            self._session.listen(listener)
+
+    def remove_listener(self, listener: Listener) -> None:
+        """No longer call it."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+        if self._session is not None:
+            self._session.unlisten(listener)
+
+    def logs(self) -> str:
+        """What the deployment's functions logged lately, where the provider can tell."""
+        return "" if self._connection is None else self._connection.logs()
+
+    def _open(self) -> Session:
+        session = self._session
+        if session is None or self._closing:
+            raise SessionClosingException()
+        return session
+
+    # ---- writing -----------------------------------------------------------------------
+
+    def create(
+        self, path: str, value: bytes = b"", ephemeral: bool = False, sequential: bool = False
+    ) -> Node:
+        """Create a node; returns it, with its number when sequential.
+
+        Raises NodeExistsException, NodeDoesntExistException (the parent), or
+        NoChildrenForEphemeralsException.
+        """
+        return self.create_async(path, value, ephemeral, sequential).get()
+
+    def create_async(
+        self, path: str, value: bytes = b"", ephemeral: bool = False, sequential: bool = False
+    ) -> Future[Node]:
+        """See :meth:`create`."""
+        session = self._open()
+        _check(f"{path}0" if sequential else path)
+        data = self._data(path, value, sequential)
+
+        def finish(outcome: Outcome) -> Node:
+            _raise(outcome, path)
+            if outcome.meta is None:
+                raise AssertionError("a create's outcome has the metadata")
+            if ephemeral:
+                session.owned.add(outcome.path)
+            return Node(outcome.path, None, outcome.meta.stat())
+
+        operation = Create(path, data, ephemeral, sequential)
+        return session.submit(operation, f"create {path}", finish)
+
+    def set_data(self, path: str, value: bytes = b"", version: int = -1) -> Node:
+        """Replace a node's data; returns the node. ``version`` -1: whichever it is.
+
+        Raises NodeDoesntExistException or BadVersionError.
+        """
+        return self.set_data_async(path, value, version).get()
+
+    def set_data_async(self, path: str, value: bytes = b"", version: int = -1) -> Future[Node]:
+        """See :meth:`set_data`."""
+        session = self._open()
+        _check(path)
+        _check_version(version)
+        data = self._data(path, value)
+
+        def finish(outcome: Outcome) -> Node:
+            if outcome.meta is None:
+                _raise(outcome, path, version)
+                raise AssertionError("a set's outcome has the metadata")
+            return Node(path, None, outcome.meta.stat())
+
+        return session.submit(SetData(path, data, version), f"set_data {path}", finish)
+
+    def delete(self, path: str, version: int = -1) -> None:
+        """Delete a node. Raises NodeDoesntExistException, BadVersionError or NotEmptyException."""
+        self.delete_async(path, version).get()
+
+    def delete_async(self, path: str, version: int = -1) -> Future[None]:
+        """See :meth:`delete`."""
+        session = self._open()
+        _check(path)
+        _check_version(version)
+
+        def finish(outcome: Outcome) -> None:
+            _raise(outcome, path, version)
+            session.owned.discard(path)
+
+        return session.submit(Delete(path, version), f"delete {path}", finish)
+
+    def _data(self, path: str, value: bytes, sequential: bool = False) -> Data:
+        """The data as it travels: above the inline limit stored first, and named by the request."""
+        if not isinstance(value, (bytes, bytearray, memoryview)):
+            raise MalformedInputException(f"data must be bytes, not {type(value).__name__}")
+        data = bytes(value)
+        if len(data) > MAX_DATA_BYTES:
+            raise TooLargeException(
+                f"data of {len(data)} bytes: a node holds at most {MAX_DATA_BYTES}"
+            )
+        connection = self._connection
+        if connection is None:
+            raise SessionClosingException()
+        if len(data) <= connection.inline_bytes:
+            return Data(data, "", len(data))
+        if connection.blobs is None:
+            raise TooLargeException(
+                f"data of {len(data)} bytes: this deployment holds at most {connection.inline_bytes}"
+            )
+        name = blob_name(connection.clock(), os.urandom(8).hex(), path, sequential)
+        try:
+            connection.blobs.put(name, data, absent=True)
+        except DriverError as error:
+            raise ProviderException(str(error)) from error
+        return Data(b"", name, len(data))
+
+    # ---- reading -----------------------------------------------------------------------
+
+    def get_data(self, path: str, watch: WatchCallbackType | None = None) -> Node:
+        """Read a node with its data; ``watch`` is called once, when that changes or the node goes.
+
+        Raises NodeDoesntExistException.
+        """
+        session = self._open()
+        _check(path)
+        if watch is not None:
+            return self._node(path, session.watch(path, "data", watch))
+        return self._node(path, session.get(path))
+
+    def get_data_async(self, path: str, watch: WatchCallbackType | None = None) -> Future[Node]:
+        """See :meth:`get_data`."""
+        return self._read_async(path, "data", watch, lambda record: self._node(path, record))
+
+    def exists(self, path: str, watch: WatchCallbackType | None = None) -> Node | None:
+        """The node without its data, or None. ``watch`` also fires when the node is created."""
+        session = self._open()
+        _check(path)
+        if watch is not None:
+            return _exists(path, session.watch(path, "exists", watch))
+        return _exists(path, session.get(path))
+
+    def exists_async(
+        self, path: str, watch: WatchCallbackType | None = None
+    ) -> Future[Node | None]:
+        """See :meth:`exists`."""
+        return self._read_async(path, "exists", watch, lambda record: _exists(path, record))
+
+    def get_children(
+        self, path: str, include_data: bool = False, watch: WatchCallbackType | None = None
+    ) -> list[Node]:
+        """The children of a node, by name; ``include_data`` reads each of them too.
+
+        ``watch`` is called once, when a child is created or deleted, or the node goes. Children
+        deleted while they are read are left out. Raises NodeDoesntExistException.
+        """
+        session = self._open()
+        _check(path)
+        if watch is not None:
+            record = session.watch(path, "children", watch)
+        else:
+            record = session.get(path)
+        return self._children(path, record, include_data)
+
+    def get_children_async(
+        self, path: str, include_data: bool = False, watch: WatchCallbackType | None = None
+    ) -> Future[list[Node]]:
+        """See :meth:`get_children`."""
+        finish: Callable[[Record | None], list[Node]] = lambda record: self._children(  # noqa: E731
+            path, record, include_data
+        )
+        return self._read_async(path, "children", watch, finish)
+
+    def get_children_with_stat(
+        self, path: str, watch: WatchCallbackType | None = None
+    ) -> tuple[list[str], Stat]:
+        """Names of the children and the node's Stat, as of one moment (ZooKeeper's getChildren2)."""
+        session = self._open()
+        _check(path)
+        if watch is not None:
+            record = session.watch(path, "children", watch)
+        else:
+            record = session.get(path)
+        if record is None or record.meta is None:
+            raise NodeDoesntExistException(path)
+        return list(record.children), record.meta.stat()
+
+    def all_children_number(self, path: str) -> int:
+        """How many nodes there are below a node, at any depth. Reads every one of them."""
+        session = self._open()
+        _check(path)
+        record = session.get(path)
+        if record is None or record.meta is None:
+            raise NodeDoesntExistException(path)
+        number = 0
+        level = [paths.child(path, name) for name in record.children]
+        while level:
+            below: list[str] = []
+            for each in level:
+                record = session.get(each)
+                if record is not None and record.meta is not None:
+                    number += 1
+                    below.extend(paths.child(each, name) for name in record.children)
+            level = below
+        return number
+
+    def get_ephemerals(self, prefix: str = "/") -> list[str]:
+        """Paths of this session's ephemerals that begin with a prefix, in order.
+
+        The session knows what it created; each is read, since others may have deleted it.
+        """
+        session = self._open()
+        alive = []
+        for path in sorted(path for path in session.owned if path.startswith(prefix)):
+            record = session.get(path)
+            if record is not None and record.meta is not None and record.meta.owner == session.id:
+                alive.append(path)
+        return alive
+
+    def sync(self, path: str = "/") -> str:
+        """Make every later read of this session show at least what is committed now; returns the path."""
+        session = self._open()
+        _check(path)
+        session.sync()
+        return path
+
+    def _read_async(
+        self,
+        path: str,
+        kind: str,
+        watch: WatchCallbackType | None,
+        finish: Callable[[Record | None], Any],
+    ) -> Future[Any]:
+        session = self._open()
+        _check(path)
+        if watch is not None:
+            session.prepare_callbacks()
+        return session.later(lambda: _steps(session, path, kind, watch), f"read {path}", finish)
+
+    def _node(self, path: str, record: Record | None) -> Node:
+        while True:
+            if record is None or record.meta is None:
+                raise NodeDoesntExistException(path)
+            meta = record.meta
+            if not meta.blob:
+                return Node(path, record.data, meta.stat(), record.children)
+            data = self._blob(meta.blob)
+            if data is not None:
+                return Node(path, data, meta.stat(), record.children)
+            # Swept: the node was changed long enough ago, so read it as it is by now.
+            record = self._open().get(path)
+
+    def _blob(self, name: str) -> bytes | None:
+        connection = self._connection
+        if connection is None or connection.blobs is None:
+            raise SessionClosingException()
+        try:
+            found = connection.blobs.get(name)
+        except DriverError as error:
+            raise ProviderException(str(error)) from error
+        return None if found is None else found.body
+
+    def _children(self, path: str, record: Record | None, include_data: bool) -> list[Node]:
+        if record is None or record.meta is None:
+            raise NodeDoesntExistException(path)
+        nodes: list[Node] = []
+        for name in record.children:
+            below = paths.child(path, name)
+            if not include_data:
+                nodes.append(Node(below, load=lambda below=below: self._stat(below)))  # type: ignore[misc]
+                continue
+            try:
+                nodes.append(self._node(below, self._open().get(below)))
+            except NodeDoesntExistException:
+                continue  # deleted since the list was read
+        return nodes
+
+    def _stat(self, path: str) -> Stat:
+        node = self.exists(path)
+        if node is None:
+            raise NodeDoesntExistException(path)
+        return node.stat
+
+
+def _steps(session: Session, path: str, kind: str, watch: WatchCallbackType | None) -> Steps:
+    if watch is None:
+        return session.rules.read(path)
+    return session.rules.watch(path, kind, watch)
+
+
+def _exists(path: str, record: Record | None) -> Node | None:
+    if record is None or record.meta is None:
+        return None
+    return Node(path, None, record.meta.stat())
+
+
+def _check(path: str) -> None:
+    if not isinstance(path, str):
+        raise MalformedInputException(f"a path must be a text, not {type(path).__name__}")
+    wrong = paths.invalid(path)
+    if wrong is not None:
+        raise MalformedInputException(wrong)
+
+
+def _check_version(version: int) -> None:
+    if type(version) is not int or not -1 <= version < 2**31:
+        raise MalformedInputException(f"a version is a number from -1 (any) on, not {version!r}")
+
+
+_ERRORS: dict[Code, Callable[[str], FaaSKeeperException]] = {
+    Code.NO_NODE: NodeDoesntExistException,
+    Code.NODE_EXISTS: NodeExistsException,
+    Code.NOT_EMPTY: NotEmptyException,
+    Code.NO_CHILDREN_FOR_EPHEMERALS: NoChildrenForEphemeralsException,
+    Code.BAD_ARGUMENTS: lambda path: MalformedInputException(
+        f"the service does not allow this for {path}"
+    ),
+    Code.TOO_LARGE: lambda path: TooLargeException(f"the data of {path} is over a limit"),
+}
+
+
+def _raise(outcome: Outcome, path: str, version: int = -1) -> None:
+    """Raise the error of an outcome that is one."""
+    code = outcome.code
+    if code is Code.OK:
+        return
+    if code is Code.BAD_VERSION:
+        raise BadVersionError(version, path)
+    error = _ERRORS.get(code)
+    raise error(path) if error else ZooKeeperException(f"{path}: {code.value}")

@@ -1,0 +1,49 @@
+"""Finds the provider of a deployment."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Protocol, cast
+
+from faaskeeper.config import Config
+from faaskeeper.core.connection import Connection
+from faaskeeper.core.errors import DriverError
+from faaskeeper.exceptions import ProviderException
+
+GROUP = "faaskeeper.providers"
+_BUILT_IN = {name: f"faaskeeper.providers.{name}" for name in ("local", "aws", "gcp")}
+
+
+class Provider(Protocol):
+    """What an entry point of the group ``faaskeeper.providers`` is: a module or object with this."""
+
+    def connect(self, config: Config, port: int) -> Connection:
+        """A client's way to the deployment. Raises DriverError with what a person can do."""
+
+
+def connect(config: Config, port: int = -1) -> Connection:
+    """Connect to a deployment. Raises ProviderException."""
+    provider = _provider(config.cloud_provider.value)
+    try:
+        return provider.connect(config, port if port != -1 else config.port)
+    except DriverError as error:
+        raise ProviderException(str(error)) from error
+
+
+def _provider(name: str) -> Provider:
+    """Built-in providers are imported by name: looking through all entry points takes longer than that."""
+    module = _BUILT_IN.get(name)
+    if module is not None:
+        try:
+            return cast(Provider, importlib.import_module(module))
+        except ModuleNotFoundError as error:
+            raise ProviderException(
+                f"the provider {name!r} cannot be used here ({error}): "
+                f"pip install 'faaskeeper[{name}]'"
+            ) from error
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=GROUP):
+        if entry.name == name:
+            return cast(Provider, entry.load())
+    raise ProviderException(f"there is no provider {name!r}; is its package installed?")

@@ -1,0 +1,126 @@
+"""Which requests a session has sent and which are answered. No I/O, no clock, no lock.
+
+Requests are numbered without holes; a number once given never gets another body. Answers are handed on
+in the order of the numbers: one that comes early waits for those before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from faaskeeper.client.futures import Future
+from faaskeeper.core.requests import Data, Operation, Outcome, Request
+
+MESSAGE_BYTES = 64 * 1024
+"""Most bytes of requests in one message; a single larger request goes alone."""
+
+
+Finish = Callable[[Outcome], Any]
+"""Makes an operation's result of its outcome; raises the operation's error."""
+
+
+class Unanswered(NamedTuple):
+    """A request that waits for its outcome. ``size``: about how many bytes it takes in a message."""
+
+    request: Request
+    future: Future[Any]
+    finish: Finish
+    size: int
+
+
+class Outbox:
+    """Requests of one incarnation of a session."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self.acked = 0
+        """All cxids up to it are answered."""
+        self._unanswered: dict[int, Unanswered] = {}
+        self._early: dict[int, Outcome] = {}
+        self._unsent: list[Unanswered] = []
+
+    def __len__(self) -> int:
+        return len(self._unanswered)
+
+    @property
+    def unsent(self) -> bool:
+        """Whether :meth:`take` has something."""
+        return bool(self._unsent)
+
+    def add(self, operation: Operation, future: Future[Any], finish: Finish) -> None:
+        """Number a request; it is to be sent by :meth:`take`."""
+        self._last += 1
+        data = getattr(operation, "data", None)
+        size = 200 + (len(data.inline) if isinstance(data, Data) else 0)
+        waiting = Unanswered(Request(self._last, operation), future, finish, size)
+        self._unanswered[self._last] = waiting
+        self._unsent.append(waiting)
+
+    def last(self) -> Future[Any] | None:
+        """The future of the youngest unanswered request: when it is done, so are all before it."""
+        if not self._unanswered:
+            return None
+        return self._unanswered[next(reversed(self._unanswered))].future
+
+    def take(self, repeat: bool) -> tuple[Request, ...]:
+        """Requests for the next message, none when all were sent.
+
+        ``repeat``: begin with older unanswered ones (for a queue that does not keep the order),
+        as far as they fit beside the new ones.
+        """
+        if not self._unsent:
+            return ()
+        taken, total = [], 0
+        for waiting in self._unsent:
+            if taken and total + waiting.size > MESSAGE_BYTES:
+                break
+            taken.append(waiting.request)
+            total += waiting.size
+        del self._unsent[: len(taken)]
+        if repeat:
+            return (*self._before(taken[0].cxid, MESSAGE_BYTES - total), *taken)
+        return tuple(taken)
+
+    def _before(self, cxid: int, room: int) -> Iterable[Request]:
+        older: list[Request] = []
+        for number in range(cxid - 1, self.acked, -1):
+            waiting = self._unanswered.get(number)
+            if waiting is not None:
+                if waiting.size > room:
+                    break
+                room -= waiting.size
+                older.append(waiting.request)
+        return reversed(older)
+
+    def resend(self, cxid: int) -> tuple[Request, ...]:
+        """Unanswered requests from ``cxid`` on, for one message."""
+        taken: list[Request] = []
+        total = 0
+        for number, waiting in self._unanswered.items():
+            if number < cxid or number in self._early:
+                continue
+            if taken and total + waiting.size > MESSAGE_BYTES:
+                break
+            taken.append(waiting.request)
+            total += waiting.size
+        return tuple(taken)
+
+    def answered(self, outcomes: Iterable[tuple[int, Outcome]]) -> list[tuple[Unanswered, Outcome]]:
+        """Take outcomes in; returns those whose turn it is, each once."""
+        for cxid, outcome in outcomes:
+            if cxid in self._unanswered:
+                self._early[cxid] = outcome
+        ready: list[tuple[Unanswered, Outcome]] = []
+        while (number := self.acked + 1) in self._early:
+            self.acked = number
+            ready.append((self._unanswered.pop(number), self._early.pop(number)))
+        return ready
+
+    def abandon(self) -> list[Unanswered]:
+        """Give all unanswered requests up, when the session is over."""
+        given_up = list(self._unanswered.values())
+        self._unanswered = {}
+        self._early = {}
+        self._unsent = []
+        return given_up

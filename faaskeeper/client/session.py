@@ -1,0 +1,601 @@
+"""A session in threads: performs what the rules ask for, sends, listens, renews the lease.
+
+Threads and what they may block on: the caller's threads read storage and send; the channel's thread
+hands answers over (:meth:`Session._heard`), and may read the log; one *keeper* renews the lease and
+sends again what is not answered; callbacks run in a thread of their own, made when first needed,
+so that they never hold the session up. Asynchronous reads run in another, in their turn.
+
+Lock order: ``_sending`` before ``_lock``. ``_lock`` guards rules and outbox and is never held during I/O.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from faaskeeper.client import rules as commands
+from faaskeeper.client.futures import Future
+from faaskeeper.client.outbox import Finish, Outbox, Unanswered
+from faaskeeper.client.rules import Rules, Steps
+from faaskeeper.core import codec, trust
+from faaskeeper.core.connection import Connection
+from faaskeeper.core.errors import Code, Conflict, DriverError
+from faaskeeper.core.log import Trimmed
+from faaskeeper.core.records import Record
+from faaskeeper.core.requests import (
+    Close,
+    Message,
+    Notification,
+    Open,
+    Operation,
+    Outcome,
+    Reply,
+    Request,
+)
+from faaskeeper.core.watches import Row
+from faaskeeper.exceptions import (
+    FaaSKeeperException,
+    ProviderException,
+    SessionClosingException,
+    SessionExpiredException,
+    TimeoutException,
+)
+from faaskeeper.watch import WatchCallbackType, WatchedEvent
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+_RESEND_S = 2.0
+_RESEND_MOST_S = 30.0
+_PAUSE_S = 0.01
+_PAUSE_MOST_S = 0.5
+_OVER = {
+    Code.SESSION_EXPIRED: "the session has expired: start() a new one",
+    Code.SESSION_MOVED: "another process goes on with this session: this one may not",
+}
+
+
+class SessionState(str, Enum):
+    """What is known of a session.
+
+    ``CONNECTED``: its lease is good. ``SUSPENDED``: the service was not reached; the session may have
+    ended without our knowing. ``LOST``: it has ended, its ephemerals are gone.
+    """
+
+    CONNECTED = "CONNECTED"
+    SUSPENDED = "SUSPENDED"
+    LOST = "LOST"
+
+
+Listener = Callable[[SessionState], None]
+
+
+class Session:
+    """One session with a deployment, from :meth:`open` to :meth:`close` or the loss of it."""
+
+    def __init__(
+        self, connection: Connection, *, timeout: float, renew: bool, random: Callable[[int], bytes]
+    ) -> None:
+        self._connection = connection
+        self._timeout_ms = int(timeout * 1000)
+        self._renewing = renew
+        self._random = random
+        self._secret = random(trust.KEY_BYTES)
+        self._nonce = random(16).hex()
+        self._lock = threading.Lock()
+        self._sending = threading.Lock()
+        self._starting = threading.Lock()
+        self._wake = threading.Condition(self._lock)
+        self._outbox = Outbox()
+        self.rules = Rules(0, self._fired)
+        self._opened: Future[Reply] = Future("opening the session", True)
+        self._later: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._dispatcher: threading.Thread | None = None
+        self._keeper: threading.Thread | None = None
+        self._reader: threading.Thread | None = None
+        self._turns: deque[Callable[[], None]] = deque()
+        self._indexed: set[tuple[str, str]] = set()
+        self._listeners: list[Listener] = []
+        self._skew_ms = 0
+        self._lease_version = 1
+        self._expires_ms = 0
+        self._error: FaaSKeeperException | None = None
+        self._ending = False
+        self.owned: set[str] = set()
+        """Paths of the ephemerals that this session is known to have created and not deleted itself."""
+        self.id = 0
+        self.incarnation = 0
+        self.state = SessionState.LOST
+        self._ear = connection.channel.listen(self._heard)
+        connection.on_failure(self._failed)
+
+    # ---- opening and closing -----------------------------------------------------------
+
+    def open(self, timeout: float) -> None:
+        """Open the session. Raises TimeoutException, or ProviderException with the reason."""
+        message = Message(
+            0,
+            0,
+            0,
+            self._ear.address,
+            (Request(0, Open(self._nonce, self._secret, self._timeout_ms)),),
+        )
+        deadline = time.monotonic() + timeout
+        pause = 1.0
+        while True:
+            self._put(message)
+            if self._opened.wait(min(pause, max(deadline - time.monotonic(), 0))):
+                break
+            if time.monotonic() >= deadline:
+                raise TimeoutException(timeout, f"the service did not answer within {timeout:g} s")
+            pause *= 2
+        self._opened.get()
+        self._keeper = self._thread(self._keep, "keeper")
+
+    def _thread(self, run: Callable[[], None], name: str) -> threading.Thread:
+        thread = threading.Thread(target=run, name=f"faaskeeper-{name}-{self.id}", daemon=True)
+        thread.start()
+        return thread
+
+    def close(self, timeout: float) -> None:
+        """End the session: its ephemerals go. Raises TimeoutException when that is not known to have happened."""
+        try:
+            if self._error is None:
+                closing = self.submit(Close(), f"closing session {self.id:x}", lambda outcome: None)
+                closing.get(timeout)
+        except SessionExpiredException:
+            pass  # it was over already
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Stop without telling the service: the session ends when its lease runs out."""
+        self._lose(SessionClosingException(), SessionState.LOST, tell=False)
+        self._ear.close()
+        for thread in (self._keeper, self._reader):
+            if thread is not None and thread is not threading.current_thread():
+                thread.join()
+        dispatcher = self._dispatcher
+        if dispatcher is not None:
+            self._later.put(None)
+            if dispatcher is not threading.current_thread():
+                dispatcher.join(5)
+
+    # ---- states ------------------------------------------------------------------------
+
+    def listen(self, listener: Listener) -> None:
+        """Call ``listener(state)`` on every change, from the callback thread."""
+        self._listeners.append(listener)
+
+    def unlisten(self, listener: Listener) -> None:
+        """No longer call it."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
+    def _become(self, state: SessionState) -> None:
+        with self._lock:
+            if self.state is state or self._error is not None:
+                return
+            self.state = state
+        self._tell(state)
+
+    def _tell(self, state: SessionState) -> None:
+        for listener in list(self._listeners):
+            self.call_later(lambda listener=listener: listener(state))  # type: ignore[misc]
+
+    def _lose(self, error: FaaSKeeperException, state: SessionState, tell: bool = True) -> None:
+        """The session is over: whoever waits is told why, and that its write's fate is unknown."""
+        with self._lock:
+            if self._error is not None:
+                return
+            self._error = error
+            self.state = state
+            self._ending = True
+            given_up = self._outbox.abandon()
+            turns = list(self._turns)
+            self._turns.clear()
+            self._wake.notify_all()
+        if tell:
+            self._tell(state)
+        for waiting in given_up:
+            waiting.future.set_exception(_unknown(error, waiting.future.what))
+        for turn in turns:
+            turn()  # fails at once, by check()
+        if not self._opened.done():
+            self._opened.set_exception(error)
+
+    def _failed(self, error: Exception) -> None:
+        """The service cannot go on."""
+        self._lose(ProviderException(str(error)), SessionState.LOST)
+
+    def check(self) -> None:
+        """Raise what ended the session, if it has ended."""
+        if self._error is not None:
+            raise self._error
+
+    # ---- callbacks ---------------------------------------------------------------------
+
+    def call_later(self, callback: Callable[[], None]) -> None:
+        """Run a callback in the callback thread, after those before it."""
+        if self._dispatcher is None:
+            with self._starting:
+                if self._dispatcher is None:
+                    self._dispatcher = self._thread(self._dispatch, "callbacks")
+        self._later.put(callback)
+
+    def _dispatch(self) -> None:
+        while (callback := self._later.get()) is not None:
+            try:
+                callback()
+            except Exception:
+                _log.exception("a callback of session %x failed", self.id)
+
+    def _fired(self, callback: WatchCallbackType, event: WatchedEvent) -> None:
+        self._later.put(lambda: callback(event))
+
+    # ---- writing -----------------------------------------------------------------------
+
+    def submit(self, operation: Operation, what: str, finish: Finish) -> Future[Any]:
+        """Send a request, after the asynchronous reads asked for before it; returns its future."""
+        future: Future[Any] = Future(what, True, self.call_later)
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            if self._turns:
+                self._turns.append(lambda: self._submit_in_turn(operation, future, finish))
+                return future
+            self._outbox.add(operation, future, finish)
+        self._flush()
+        return future
+
+    def _submit_in_turn(self, operation: Operation, future: Future[Any], finish: Finish) -> None:
+        with self._lock:
+            error = self._error
+            if error is None:
+                self._outbox.add(operation, future, finish)
+        if error is not None:
+            future.set_exception(error)
+        else:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Send what is not sent yet. Whoever comes while another sends leaves its request to that one."""
+        repeat = not self._connection.worker_queue.ordered
+        while self._sending.acquire(blocking=False):
+            try:
+                while True:
+                    with self._lock:
+                        requests = self._outbox.take(repeat)
+                        acked = self._outbox.acked
+                    if not requests:
+                        break
+                    self._send(requests, acked)
+            finally:
+                self._sending.release()
+            with self._lock:
+                if not self._outbox.unsent:
+                    return
+
+    def _send(self, requests: tuple[Request, ...], acked: int) -> None:
+        message = Message(self.id, self.incarnation, acked, self._ear.address, requests)
+        try:
+            self._put(message)
+        except ProviderException as error:
+            _log.warning("a request will be sent again: %s", error)
+            self._become(SessionState.SUSPENDED)
+
+    def _put(self, message: Message) -> None:
+        signed = trust.sign(self._secret, codec.message(message))
+        identity = f"{message.session} {message.incarnation}"
+        try:
+            self._connection.worker_queue.send("writer", identity, signed)
+        except DriverError as error:
+            raise ProviderException(str(error)) from error
+
+    # ---- being told --------------------------------------------------------------------
+
+    def _heard(self, signed: bytes) -> None:
+        """A message from the channel: whoever made it must have known our secret."""
+        try:
+            trust.verify(self._secret, signed)
+            told = codec.to_told(trust.body(signed))
+        except (trust.Forged, codec.Malformed) as error:
+            _log.warning("dropped a message to session %x: %s", self.id, error)
+            return
+        try:
+            if isinstance(told, Notification):
+                if told.session == self.id:
+                    self._drive(self.rules.meet(told.epoch, settled=True))
+            else:
+                self._replied(told)
+        except (DriverError, ProviderException) as error:
+            # Nothing is lost: the next read or the keeper meets it again, requests are sent again.
+            _log.warning("session %x could not take in what it was told: %s", self.id, error)
+
+    def _replied(self, reply: Reply) -> None:
+        if reply.nonce:
+            self._on_open(reply)
+            return
+        if reply.session != self.id or reply.incarnation != self.incarnation:
+            return
+        self._skew_ms = reply.time - self._connection.clock()
+        self._drive(self.rules.meet(reply.epoch, settled=True))
+        with self._lock:
+            ready = self._outbox.answered(reply.outcomes)
+            again = self._outbox.resend(reply.resend) if reply.resend else ()
+            acked = self._outbox.acked
+        over: FaaSKeeperException | None = None
+        for waiting, outcome in ready:
+            if outcome.code in _OVER:
+                over = SessionExpiredException(_OVER[outcome.code])
+                waiting.future.set_exception(over)
+            else:
+                _complete(waiting, outcome)
+        if over is not None:
+            self._lose(over, SessionState.LOST)
+        elif again:
+            self._send(again, acked)
+
+    def _on_open(self, reply: Reply) -> None:
+        if reply.nonce != self._nonce or self._opened.done():
+            return
+        self.id = reply.session
+        self._skew_ms = reply.time - self._connection.clock()
+        self._expires_ms = self._connection.clock() + self._timeout_ms
+        with self._lock:
+            self.rules.seen = self.rules.applied = reply.epoch.upto
+            self.state = SessionState.CONNECTED
+        self._opened.set_result(reply)
+
+    # ---- reading -----------------------------------------------------------------------
+
+    def get(self, path: str) -> Record | None:
+        """A path's record (its tombstone, or None), as it may be shown now; after earlier writes."""
+        rules = self.rules
+        if self._error is not None:
+            raise self._error
+        if not self._turns and not len(self._outbox):
+            ticket = rules.ticket
+            try:
+                record = self._connection.records.get(path)
+            except DriverError as error:
+                raise ProviderException(str(error)) from error
+            if rules.accepts(path, record, ticket):
+                return record
+        return self.run(lambda: rules.read(path))
+
+    def watch(self, path: str, kind: str, callback: WatchCallbackType) -> Record | None:
+        """Read a path and leave a watch; see :meth:`Rules.watch`."""
+        self.prepare_callbacks()
+        return self.run(lambda: self.rules.watch(path, kind, callback))
+
+    def prepare_callbacks(self) -> None:
+        """Make sure that there is a thread for what :meth:`Rules.watch` will fire."""
+        if self._dispatcher is None:
+            self.call_later(lambda: None)
+
+    def run(self, steps: Callable[[], Steps]) -> Any:
+        """Read in the session's order: after the writes and asynchronous reads asked for before."""
+        with self._lock:
+            queued = bool(self._turns)
+            before = self._outbox.last()
+        if queued and threading.current_thread() is not self._reader:
+            return self.later(steps, "the read").get()
+        if before is not None:
+            before.wait()
+        self.check()
+        return self._drive(steps())
+
+    def later(
+        self, steps: Callable[[], Steps], what: str, finish: Callable[[Any], _T] | None = None
+    ) -> Future[_T]:
+        """Read in a thread of its own, in the session's order; returns the future."""
+        future: Future[_T] = Future(what, False, self.call_later)
+
+        def turn() -> None:
+            try:
+                with self._lock:
+                    before = self._outbox.last()
+                if before is not None:
+                    before.wait()
+                self.check()
+                result = self._drive(steps())
+                future.set_result(result if finish is None else finish(result))
+            except FaaSKeeperException as error:
+                future.set_exception(error)
+
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            self._turns.append(turn)
+            if self._reader is None:
+                self._reader = self._thread(self._read_in_turn, "reader")
+            self._wake.notify_all()
+        return future
+
+    def _read_in_turn(self) -> None:
+        """Take turns. A turn leaves the queue when it is over: until then later writes wait behind it."""
+        while True:
+            with self._lock:
+                while not self._turns:
+                    if self._ending:
+                        return
+                    self._wake.wait()
+                turn = self._turns[0]
+            turn()
+            with self._lock:
+                if self._turns and self._turns[0] is turn:
+                    self._turns.popleft()
+
+    def _drive(self, steps: Steps) -> Any:
+        """Perform the commands of the rules' steps, the steps themselves under the lock."""
+        answer: Any = None
+        pause = _PAUSE_S
+        while True:
+            try:
+                with self._lock:
+                    command = steps.send(answer)
+            except StopIteration as done:
+                return done.value
+            try:
+                if isinstance(command, commands.Await):
+                    self._connection.ring()
+                    time.sleep(pause)
+                    pause = min(pause * 2, _PAUSE_MOST_S)
+                    self.check()
+                    answer = None
+                else:
+                    answer = self._perform(command)
+            except DriverError as error:
+                steps.close()
+                raise ProviderException(str(error)) from error
+
+    def _perform(self, command: commands.Command) -> Any:
+        connection = self._connection
+        if isinstance(command, commands.ReadRecord):
+            return connection.records.get(command.path)
+        if isinstance(command, commands.ReadLog):
+            return self._read_log(command.after, command.upto)
+        if isinstance(command, commands.ReadMark):
+            return connection.applied()
+        if isinstance(command, commands.ReadRecords):
+            return connection.records.get_many(command.paths)
+        if isinstance(command, commands.PutWatch):
+            if (command.path, command.kind) not in self._indexed:
+                connection.watches.index(self.id, command.path, command.kind)
+                self._indexed.add((command.path, command.kind))
+            connection.watches.put(
+                Row(command.path, command.kind, self.id, command.stamp, self._ear.address)
+            )
+            return None
+        raise AssertionError(f"not a command: {command!r}")
+
+    def _read_log(self, after: int, upto: int) -> list[commands.Writes] | None:
+        """The writes of transactions in (after, upto]; ``after`` is the end of some entry."""
+        writes: list[commands.Writes] = []
+        more = True
+        while more and after < upto:
+            try:
+                entries, more = self._connection.log.after(after)
+            except Trimmed:
+                return None
+            for entry in entries:
+                for transaction in entry.transactions:
+                    if transaction.txid <= upto:
+                        changes = transaction.changes
+                        paths = tuple((change.path, change.letters) for change in changes)
+                        writes.append((transaction.txid, paths))
+                after = entry.last
+        return writes if after >= upto else None
+
+    def sync(self) -> None:
+        """Make every read from now on show at least what is committed now: read the log to its end."""
+        self.run(self._sync_steps)
+
+    def _sync_steps(self) -> Steps:
+        connection, rules = self._connection, self.rules
+        while True:
+            after = rules.seen
+            try:
+                entries, more = connection.log.after(after)
+            except Trimmed:
+                mark = yield commands.ReadMark()
+                yield from rules.meet(commands.Epoch(mark, mark, ()), settled=True)
+                continue
+            if not entries:
+                mark = yield commands.ReadMark()
+                if mark <= after:
+                    return
+                yield from rules.meet(commands.Epoch(mark, mark, ()), settled=True)
+                continue
+            recent = tuple(
+                (each.txid, tuple((change.path, change.letters) for change in each.changes))
+                for entry in entries
+                for each in entry.transactions
+            )
+            epoch = commands.Epoch(after, entries[-1].last, recent)
+            yield from rules.meet(epoch, settled=False)
+            if not more:
+                return
+
+    # ---- the keeper --------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        """Renew the lease, send unanswered requests again."""
+        renew_every = self._timeout_ms / 3000
+        renew_at = time.monotonic() + renew_every
+        resend_after = _RESEND_S
+        resend_at = time.monotonic() + resend_after
+        acked = 0
+        while True:
+            with self._lock:
+                if self._ending:
+                    return
+                now = time.monotonic()
+                until = min(renew_at if self._renewing else resend_at, resend_at) - now
+                if until > 0:
+                    self._wake.wait(until)
+                    continue
+                if self._outbox.acked != acked or not len(self._outbox):
+                    acked, resend_after = self._outbox.acked, _RESEND_S
+                    again: tuple[Request, ...] = ()
+                elif now >= resend_at:
+                    again = self._outbox.resend(acked + 1)
+                    resend_after = min(resend_after * 2, _RESEND_MOST_S)
+                else:
+                    again = ()
+            if now >= resend_at:
+                resend_at = now + resend_after
+                if again:
+                    self._send(again, acked)
+            if self._renewing and now >= renew_at:
+                renew_at = now + renew_every
+                self.renew()
+
+    def renew(self) -> None:
+        """Renew the lease; find out if the session is over. Meets what notifications failed to tell."""
+        leases = self._connection.leases
+        expires = self._connection.clock() + self._skew_ms + self._timeout_ms
+        try:
+            try:
+                self._lease_version = leases.renew(self.id, self._lease_version, expires)
+            except Conflict:
+                lease = leases.get(self.id)
+                if lease is None or lease.marked:
+                    self._lose(SessionExpiredException(), SessionState.LOST)
+                    return
+                # An earlier renewal had taken effect although it seemed to fail.
+                self._lease_version = leases.renew(self.id, lease.version, expires)
+            self._expires_ms = expires - self._skew_ms
+            if self.rules.watching:
+                mark = self._connection.applied()
+                self._drive(self.rules.meet(commands.Epoch(mark, mark, ()), settled=True))
+        except (DriverError, ProviderException) as error:
+            _log.warning("the lease of session %x was not renewed: %s", self.id, error)
+            self._become(SessionState.SUSPENDED)
+        else:
+            self._become(SessionState.CONNECTED)
+
+
+def _complete(waiting: Unanswered, outcome: Outcome) -> None:
+    try:
+        result = waiting.finish(outcome)
+    except FaaSKeeperException as error:
+        waiting.future.set_exception(error)
+    else:
+        waiting.future.set_result(result)
+
+
+def _unknown(error: FaaSKeeperException, what: str) -> FaaSKeeperException:
+    message = f"{what}: {error}; whether it happened is not known"
+    if isinstance(error, SessionExpiredException):
+        return SessionExpiredException(message)
+    if isinstance(error, SessionClosingException):
+        return SessionClosingException(message)
+    return ProviderException(message)

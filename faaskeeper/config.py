@@ -1,0 +1,323 @@
+"""Configuration of a deployment, as clients read it from JSON.
+
+The keys are those of the published client's files; ``cloud-provider`` may also be ``local``.
+Whatever is wrong is an error that names the key and what it may be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from faaskeeper.exceptions import FaaSKeeperException
+
+
+class ConfigurationException(FaaSKeeperException):
+    """A key is missing, unknown, or has a value that it may not have."""
+
+
+class _Choice(Enum):
+    """An enumeration of a key's values; the values are the words of the file."""
+
+    @classmethod
+    def deserialize(cls: type[_C], val: str) -> _C:
+        """The member of a word. Raises ConfigurationException with the words there are."""
+        for member in cls:
+            if member.value == val:
+                return member
+        words = ", ".join(repr(member.value) for member in cls)
+        raise ConfigurationException(f"{val!r} is none of {words}")
+
+    @staticmethod
+    def serialize(val: _Choice) -> str:
+        """The word of a member."""
+        return str(val.value)
+
+
+_C = TypeVar("_C", bound="_Choice")
+
+
+class CloudProvider(_Choice):
+    """Where the deployment is. Other providers are found by name through their entry points."""
+
+    LOCAL = "local"
+    AWS = "aws"
+    GCP = "gcp"
+
+
+class StorageType(_Choice):
+    """Where user storage keeps records and data."""
+
+    PERSISTENT = "persistent"
+    KEY_VALUE = "key-value"
+    HYBRID = "hybrid"
+
+
+class QueueType(_Choice):
+    """What rings a function."""
+
+    DYNAMODB = "dynamodb"
+    SQS = "sqs"
+    PUBSUB = "pubsub"
+    LOCAL = "local"
+    DIRECT = "direct"
+    INLINE = "inline"
+
+
+class ClientChannel(_Choice):
+    """How clients are answered."""
+
+    TCP = "tcp"
+    SQS = "sqs"
+    PUBSUB = "pubsub"
+    LOCAL = "local"
+
+
+_OF_PROVIDER: dict[CloudProvider, dict[str, tuple[_Choice, ...]]] = {
+    CloudProvider.LOCAL: {
+        "worker-queue": (QueueType.LOCAL, QueueType.DIRECT),
+        "distributor-queue": (QueueType.INLINE, QueueType.LOCAL),
+        "client-channel": (ClientChannel.LOCAL, ClientChannel.TCP),
+    },
+    CloudProvider.AWS: {
+        "worker-queue": (QueueType.SQS, QueueType.DYNAMODB, QueueType.DIRECT),
+        "distributor-queue": (QueueType.INLINE, QueueType.SQS, QueueType.DYNAMODB),
+        "client-channel": (ClientChannel.TCP, ClientChannel.SQS),
+    },
+    CloudProvider.GCP: {
+        "worker-queue": (QueueType.PUBSUB, QueueType.DIRECT),
+        "distributor-queue": (QueueType.INLINE, QueueType.PUBSUB),
+        "client-channel": (ClientChannel.TCP, ClientChannel.PUBSUB),
+    },
+}
+_KNOWN = (
+    "verbose",
+    "cloud-provider",
+    "port",
+    "client-port",
+    "deployment-name",
+    "deployment-region",
+    "user-storage",
+    "system-storage",
+    "heartbeat-frequency",
+    "worker-queue",
+    "distributor-queue",
+    "client-channel",
+    "configuration",
+    "session-timeout",
+    "directory",
+    "aws",
+    "gcp",
+)
+
+
+class Config:
+    """What a client must know of a deployment; made by :meth:`deserialize`, :meth:`load` or :meth:`local`."""
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        fields = _Fields(data)
+        self._provider = fields.choice("cloud-provider", CloudProvider, None)
+        local = self._provider is CloudProvider.LOCAL
+        self._name = fields.text("deployment-name", None)
+        self._region = fields.text("deployment-region", "local" if local else None)
+        self._verbose = fields.boolean("verbose", False)
+        self._port = fields.integer("port", -1, -1, 65535)
+        self._heartbeat = fields.integer("heartbeat-frequency", 5 if local else 60, 1, 3600)
+        self._session_timeout = fields.integer("session-timeout", 30 if local else 180, 4, 3600)
+        self._user_storage = fields.choice(
+            "user-storage", StorageType, StorageType.KEY_VALUE if local else StorageType.HYBRID
+        )
+        fields.only("system-storage", "key-value")
+        allowed = _OF_PROVIDER[self._provider]
+        self._worker_queue = fields.of("worker-queue", allowed["worker-queue"], QueueType)
+        self._distributor_queue = fields.of(
+            "distributor-queue", allowed["distributor-queue"], QueueType
+        )
+        self._channel = fields.of("client-channel", allowed["client-channel"], ClientChannel)
+        self._directory = fields.text("directory", "")
+        benchmarking = fields.mapping("configuration")
+        inner = _Fields(benchmarking, "configuration.")
+        inner.refuse_unknown(("benchmarking", "benchmarking-frequency"))
+        self._benchmarking = inner.boolean("benchmarking", False)
+        self._benchmarking_frequency = inner.integer("benchmarking-frequency", 1, 1, 10**9)
+        self._provider_cfg = {name: fields.mapping(name) for name in ("aws", "gcp")}
+        fields.refuse_unknown(_KNOWN)
+
+    @staticmethod
+    def deserialize(data: Mapping[str, Any]) -> Config:
+        """The configuration of a JSON object. Raises ConfigurationException."""
+        if not isinstance(data, Mapping):
+            raise ConfigurationException("a configuration is a JSON object, with keys and values")
+        return Config(data)
+
+    @staticmethod
+    def load(path: str | Path) -> Config:
+        """The configuration in a JSON file. Raises ConfigurationException, with the file's name."""
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigurationException(f"cannot read {path}: {error.strerror}") from error
+        except ValueError as error:
+            raise ConfigurationException(f"{path} is not JSON: {error}") from error
+        try:
+            return Config.deserialize(data)
+        except ConfigurationException as error:
+            raise ConfigurationException(f"{path}: {error}") from error
+
+    @staticmethod
+    def local(directory: str | Path = "", name: str = "faaskeeper-dev") -> Config:
+        """An embedded service; ``directory``: where it keeps its files (default: the user's data folder)."""
+        data = {"cloud-provider": "local", "deployment-name": name}
+        if directory:
+            data["directory"] = str(directory)
+        return Config(data)
+
+    @property
+    def verbose(self) -> bool:
+        """Whether to log what is done."""
+        return self._verbose
+
+    @property
+    def cloud_provider(self) -> CloudProvider:
+        """Where the deployment is."""
+        return self._provider
+
+    @property
+    def deployment_name(self) -> str:
+        """Name of the deployment."""
+        return self._name
+
+    @property
+    def deployment_region(self) -> str:
+        """The cloud's region."""
+        return self._region
+
+    @property
+    def port(self) -> int:
+        """Port on which a client listens for its answers; -1: any free one."""
+        return self._port
+
+    @property
+    def heartbeat_frequency(self) -> int:
+        """Seconds between two runs of heartbeat."""
+        return self._heartbeat
+
+    @property
+    def session_timeout(self) -> int:
+        """Seconds after which a session whose client is silent ends."""
+        return self._session_timeout
+
+    @property
+    def user_storage(self) -> StorageType:
+        """Layout of user storage."""
+        return self._user_storage
+
+    @property
+    def worker_queue(self) -> QueueType:
+        """What rings the writer."""
+        return self._worker_queue
+
+    @property
+    def writer_queue(self) -> QueueType:
+        """The same, by the published client's name."""
+        return self._worker_queue
+
+    @property
+    def distributor_queue(self) -> QueueType:
+        """What rings the distributor; INLINE: the writer distributes."""
+        return self._distributor_queue
+
+    @property
+    def client_channel(self) -> ClientChannel:
+        """How clients are answered."""
+        return self._channel
+
+    @property
+    def directory(self) -> str:
+        """Where an embedded service keeps its files; empty: the default."""
+        return self._directory
+
+    @property
+    def benchmarking(self) -> bool:
+        """Whether functions report the time of their stages."""
+        return self._benchmarking
+
+    @property
+    def benchmarking_frequency(self) -> int:
+        """Every which request is reported."""
+        return self._benchmarking_frequency
+
+    @property
+    def provider_config(self) -> Mapping[str, Any]:
+        """The section of the cloud (``aws``, ``gcp``), as it stands in the file."""
+        return self._provider_cfg.get(self._provider.value, {})
+
+
+class _Fields:
+    """Takes typed values out of a JSON object; errors name the key."""
+
+    def __init__(self, data: Mapping[str, Any], prefix: str = "") -> None:
+        self._data = data
+        self._prefix = prefix
+
+    def _error(self, key: str, must: str) -> ConfigurationException:
+        if key not in self._data:
+            return ConfigurationException(f"the key {self._prefix + key!r} is missing: {must}")
+        return ConfigurationException(
+            f"the key {self._prefix + key!r} is {self._data[key]!r}: {must}"
+        )
+
+    def refuse_unknown(self, known: tuple[str, ...]) -> None:
+        for key in self._data:
+            if key not in known:
+                keys = ", ".join(known)
+                raise ConfigurationException(
+                    f"the key {self._prefix + str(key)!r} is unknown; there are: {keys}"
+                )
+
+    def text(self, key: str, default: str | None) -> str:
+        value = self._data.get(key, default)
+        if not isinstance(value, str) or (default is None and not value):
+            raise self._error(key, "it must be a text")
+        return value
+
+    def boolean(self, key: str, default: bool) -> bool:
+        value = self._data.get(key, default)
+        if not isinstance(value, bool):
+            raise self._error(key, "it must be true or false")
+        return value
+
+    def integer(self, key: str, default: int, least: int, most: int) -> int:
+        value = self._data.get(key, default)
+        if type(value) is not int or not least <= value <= most:
+            raise self._error(key, f"it must be a whole number from {least} to {most}")
+        return value
+
+    def mapping(self, key: str) -> Mapping[str, Any]:
+        value = self._data.get(key, {})
+        if not isinstance(value, Mapping):
+            raise self._error(key, "it must be an object")
+        return value
+
+    def only(self, key: str, word: str) -> None:
+        if self._data.get(key, word) != word:
+            raise self._error(key, f"it must be {word!r}")
+
+    def choice(self, key: str, kind: type[_C], default: _C | None) -> _C:
+        return self._choice(key, tuple(kind), default)
+
+    def of(self, key: str, allowed: tuple[_Choice, ...], kind: type[_C]) -> _C:
+        members = tuple(member for member in allowed if isinstance(member, kind))
+        return self._choice(key, members, members[0])
+
+    def _choice(self, key: str, members: tuple[_C, ...], default: _C | None) -> _C:
+        if key not in self._data and default is not None:
+            return default
+        for member in members:
+            if member.value == self._data.get(key):
+                return member
+        words = ", ".join(repr(member.value) for member in members)
+        raise self._error(key, f"it must be one of {words}")

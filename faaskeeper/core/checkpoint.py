@@ -1,0 +1,160 @@
+"""The checkpoint (the fold of the log into sessions, as of a txid) and the mark ``applied``.
+
+A checkpoint is rows, one per session that changed since the one before, then a header with the txid
+and the time at which that txid was last known to be the end of the log. Rows and header are put only
+over older ones. Invariant: every row holds a state at or after the header's txid, so whoever
+reads the header first, then the rows, and folds the log after the header, is at the log's end.
+
+The mark is a lower bound: every record of every transaction up to it is in user storage, and every
+watch event up to it has been handed on. Losing a newer mark or checkpoint costs work, not correctness.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from faaskeeper.core import codec
+from faaskeeper.core.errors import Conflict, StaleView
+from faaskeeper.core.log import CHECKPOINT_VALID_MS
+from faaskeeper.core.sessions import CLOSED_KEPT_MS, OUTCOMES_KEPT_MS, Session, Sessions
+from faaskeeper.core.storage import IfOlder, IfStamp, Item, Table
+
+_HEADER = ("checkpoint", "header")
+_MARK = ("checkpoint", "applied")
+_ROWS = "session"
+
+
+class Header(NamedTuple):
+    """``txid``: the rows hold at least the state as of it. ``asof``: ms, when it was the log's end."""
+
+    txid: int
+    asof: int
+
+
+def _key(session: int) -> str:
+    return f"{session:016d}"
+
+
+def _row(session: Session, txid: int, now: int) -> Item:
+    kept = not session.closed or now - session.closed < OUTCOMES_KEPT_MS
+    outcomes = session.outcomes if kept else {}
+    return {
+        "stamp": txid,
+        "nonce": session.nonce,
+        "sealed": session.sealed,
+        "timeout": session.timeout,
+        "address": session.address,
+        "incarnation": session.incarnation,
+        "last": session.last,
+        "acked": session.acked,
+        "closed": session.closed,
+        "outcomes": [codec.text([cxid, *codec.outcome(each)]) for cxid, each in outcomes.items()],
+        "ephemerals": sorted(session.ephemerals),
+    }
+
+
+def _session(key: str, item: Item) -> Session:
+    row: dict[str, Any] = item
+    session = Session(int(key), row["nonce"], row["sealed"], row["timeout"])
+    session.address = row["address"]
+    session.incarnation = row["incarnation"]
+    session.last = row["last"]
+    session.acked = row["acked"]
+    session.closed = row["closed"]
+    for encoded in row["outcomes"]:
+        cxid, *outcome = codec.parse(encoded)
+        session.outcomes[cxid] = codec.to_outcome(outcome)
+    session.ephemerals = set(row["ephemerals"])
+    return session
+
+
+class Checkpoints:
+    """Checkpoint and mark in a table.
+
+    ``expiring``: the log's store trims by itself, so an old checkpoint may have lost what follows it.
+    """
+
+    def __init__(self, table: Table, *, expiring: bool) -> None:
+        self._table = table
+        self._expiring = expiring
+
+    def begin(self, now: int) -> None:
+        """Put the checkpoint and mark of an empty log, unless there are some."""
+        for (partition, key), item in (
+            (_MARK, {"stamp": 0}),
+            (_HEADER, {"stamp": 0, "asof": now}),
+        ):
+            try:
+                self._table.put(partition, key, dict(item), IfOlder(0))
+            except Conflict:
+                pass  # this deployment began before
+
+    def applied(self) -> int:
+        """The mark."""
+        item = self._table.get(*_MARK)
+        return 0 if item is None else int(item["stamp"])  # type: ignore[arg-type]
+
+    def mark(self, applied: int) -> None:
+        """Raise the mark; a higher one stays."""
+        try:
+            self._table.put(*_MARK, {"stamp": applied}, IfOlder(applied))
+        except Conflict:
+            pass  # another saved this or a higher one
+
+    def header(self) -> Header:
+        """The header. Raises StaleView where there is none: nobody began this deployment."""
+        item = self._table.get(*_HEADER)
+        if item is None:
+            raise StaleView("this deployment has no checkpoint: it was never set up, or not whole")
+        return Header(int(item["stamp"]), int(item["asof"]))  # type: ignore[arg-type]
+
+    def load(self, now: int) -> tuple[Header, Sessions]:
+        """Header and sessions to fold the log after the header into.
+
+        Raises StaleView when the log after the checkpoint may have been trimmed.
+        """
+        header = self.header()
+        if not self._expiring:
+            header = header._replace(asof=now)
+        elif now - header.asof > CHECKPOINT_VALID_MS:
+            raise StaleView(
+                "the checkpoint is older than the log is kept: heartbeat has not run for days; "
+                "restore the log's table from a backup before writing again"
+            )
+        sessions = Sessions()
+        after, more = "", True
+        while more:
+            items, more = self._table.query(_ROWS, after, 500)
+            for after, item in items:
+                sessions.add(_session(after, item))
+            more = more and bool(items)
+        return header, sessions
+
+    def save(self, header: Header, sessions: Sessions, now: int) -> None:
+        """Save the sessions that changed, then the header. Sessions closed for a day are dropped."""
+        for id in list(sessions.changed):
+            session = sessions.get(id)
+            if session is not None:
+                try:
+                    row = _row(session, header.txid, now)
+                    self._table.put(_ROWS, _key(id), row, IfOlder(header.txid))
+                except Conflict:
+                    pass  # another saved this or a newer state
+        self._put_header(header)
+        sessions.changed.clear()
+        for session in [each for each in sessions if each.closed]:
+            if now - session.closed > CLOSED_KEPT_MS:
+                self._table.delete(_ROWS, _key(session.id))
+                sessions.forget(session.id)
+
+    def _put_header(self, header: Header) -> None:
+        item: Item = {"stamp": header.txid, "asof": header.asof}
+        try:
+            self._table.put(*_HEADER, item, IfOlder(header.txid))
+        except Conflict:
+            there = self.header()
+            if there.txid == header.txid and there.asof < header.asof:
+                try:
+                    self._table.put(*_HEADER, item, IfStamp(header.txid))
+                except Conflict:
+                    pass  # another saved a newer one meanwhile

@@ -1,0 +1,344 @@
+"""The one codec: how messages, log entries and records look as bytes and as table items.
+
+Bytes travel as *frames*: the length of a JSON text (4 bytes, big-endian), the text, then raw data
+that the text refers to by lengths. In tables everything is a flat item whose strings are JSON
+where they hold more than a word, so that a console shows what is there.
+
+Decoders raise :class:`Malformed` on anything that an encoder would not have written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from faaskeeper.core.errors import Code
+from faaskeeper.core.requests import (
+    Close,
+    Create,
+    Data,
+    Delete,
+    Epoch,
+    Message,
+    Notification,
+    Open,
+    Operation,
+    Outcome,
+    Reply,
+    Request,
+    Resume,
+    SetData,
+)
+from faaskeeper.core.transactions import (
+    Change,
+    Closed,
+    Effect,
+    Opened,
+    Owned,
+    Resumed,
+    Transaction,
+)
+from faaskeeper.core.znode import OPEN_ACL, Acl, Meta
+
+_dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
+_loads = json.loads
+_T = TypeVar("_T")
+
+
+class Malformed(ValueError):
+    """Bytes that this codec did not write."""
+
+
+def _checked(decode: Callable[..., _T]) -> Callable[..., _T]:
+    def checked(*args: Any) -> _T:
+        try:
+            return decode(*args)
+        except Malformed:
+            raise
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            raise Malformed(f"{decode.__name__}: {error!r}") from error
+
+    return checked
+
+
+def text(value: object) -> str:
+    """JSON of a value, as short as it gets."""
+    return _dumps(value)
+
+
+def parse(value: str) -> Any:
+    """Value of a JSON text."""
+    return _loads(value)
+
+
+def frame(head: object, data: Sequence[bytes] = ()) -> bytes:
+    """Bytes of a JSON value and the data that it refers to."""
+    encoded = _dumps(head).encode()
+    return b"".join((len(encoded).to_bytes(4, "big"), encoded, *data))
+
+
+def unframe(body: bytes) -> tuple[Any, int]:
+    """The JSON value of a frame, and where its data begins."""
+    end = 4 + int.from_bytes(body[:4], "big")
+    if len(body) < max(end, 4):
+        raise Malformed("a frame is cut short")
+    return _loads(body[4:end]), end
+
+
+# ---- messages of clients -------------------------------------------------------------------
+
+
+def _acl(acl: tuple[Acl, ...]) -> list[Acl] | None:
+    return None if acl is OPEN_ACL or acl == OPEN_ACL else list(acl)
+
+
+def _to_acl(value: Any) -> tuple[Acl, ...]:
+    if value is None:
+        return OPEN_ACL
+    return tuple((int(perms), str(scheme), str(name)) for perms, scheme, name in value)
+
+
+def _operation(operation: Operation, data: list[bytes]) -> list[Any]:
+    if isinstance(operation, SetData):
+        content = operation.data
+        data.append(content.inline)
+        return ["set", operation.path, operation.version, _data(content)]
+    if isinstance(operation, Create):
+        data.append(operation.data.inline)
+        flags = operation.ephemeral | operation.sequential << 1
+        return ["create", operation.path, flags, _data(operation.data), _acl(operation.acl)]
+    if isinstance(operation, Delete):
+        return ["delete", operation.path, operation.version]
+    if isinstance(operation, Close):
+        return ["close"]
+    if isinstance(operation, Open):
+        data.append(operation.secret)
+        return ["open", operation.nonce, len(operation.secret), operation.timeout]
+    return ["resume"]
+
+
+def _data(data: Data) -> int | list[Any]:
+    return [data.blob, data.length] if data.blob else data.length
+
+
+def message(message: Message) -> bytes:
+    """A client's message as a frame (to be signed)."""
+    data: list[bytes] = []
+    requests = [[cxid, *_operation(operation, data)] for cxid, operation in message.requests]
+    head = [message.session, message.incarnation, message.acked, message.address, requests]
+    return frame(head, data)
+
+
+def _path(value: Any) -> str:
+    if not isinstance(value, str):
+        raise Malformed(f"not a path: {value!r}")
+    if not value.isascii():
+        value.encode()
+    return value
+
+
+def _int(value: Any) -> int:
+    if type(value) is not int:
+        raise Malformed(f"not an integer: {value!r}")
+    return value
+
+
+class _Cursor:
+    """Takes data out of a frame, piece by piece."""
+
+    def __init__(self, body: bytes, at: int) -> None:
+        self._body = body
+        self._at = at
+
+    def take(self, length: Any) -> bytes:
+        end = self._at + _int(length)
+        if not self._at <= end <= len(self._body):
+            raise Malformed("data is cut short")
+        piece = self._body[self._at : end]
+        self._at = end
+        return piece
+
+    def data(self, value: Any) -> Data:
+        if isinstance(value, list):
+            blob, length = value
+            return Data(b"", _path(blob), _int(length))
+        return Data(self.take(value), "", value)
+
+
+def _to_operation(value: list[Any], cursor: _Cursor) -> Operation:
+    kind = value[1]
+    if kind == "set":
+        return SetData(_path(value[2]), cursor.data(value[4]), _int(value[3]))
+    if kind == "create":
+        flags = _int(value[3])
+        data = cursor.data(value[4])
+        return Create(_path(value[2]), data, bool(flags & 1), bool(flags & 2), _to_acl(value[5]))
+    if kind == "delete":
+        return Delete(_path(value[2]), _int(value[3]))
+    if kind == "close":
+        return Close()
+    if kind == "open":
+        return Open(_path(value[2]), cursor.take(value[3]), _int(value[4]))
+    if kind == "resume":
+        return Resume()
+    raise Malformed(f"not an operation: {kind!r}")
+
+
+@_checked
+def to_message(body: bytes) -> Message:
+    """The message of a frame."""
+    (session, incarnation, acked, address, requests), at = unframe(body)
+    cursor = _Cursor(body, at)
+    decoded = tuple(Request(_int(each[0]), _to_operation(each, cursor)) for each in requests)
+    return Message(_int(session), _int(incarnation), _int(acked), _path(address), decoded)
+
+
+# ---- what travels inside several things ------------------------------------------------------
+
+
+def meta(meta: Meta | None) -> list[Any] | None:
+    """Metadata as a list; the ACL only where it is not the open one."""
+    if meta is None:
+        return None
+    if meta.acl is OPEN_ACL or meta.acl == OPEN_ACL:
+        return [*meta[:12]]
+    return [*meta[:12], list(meta.acl)]
+
+
+def to_meta(value: Any) -> Meta | None:
+    """Metadata of a list."""
+    if value is None:
+        return None
+    if len(value) == 12:
+        return Meta(*value)
+    return Meta(*value[:12], _to_acl(value[12]))
+
+
+def outcome(outcome: Outcome) -> list[Any]:
+    """An outcome as a list."""
+    row = [outcome.code.value, outcome.txid, outcome.path, meta(outcome.meta)]
+    return [*row, list(outcome.paths)] if outcome.paths else row
+
+
+_CODES = {code.value: code for code in Code}
+
+
+def to_outcome(value: Any) -> Outcome:
+    """The outcome of a list."""
+    paths = tuple(value[4]) if len(value) > 4 else ()
+    return Outcome(_CODES[value[0]], value[1], value[2], to_meta(value[3]), paths)
+
+
+def recent(value: Any) -> Any:
+    """``recent`` of an epoch, from JSON."""
+    if value is None:
+        return None
+    return tuple(
+        (txid, tuple((path, letters) for path, letters in writes)) for txid, writes in value
+    )
+
+
+def _to_epoch(value: Any) -> Epoch:
+    floor, upto, transactions = value
+    return Epoch(_int(floor), _int(upto), recent(transactions))
+
+
+# ---- what clients are told -------------------------------------------------------------------
+
+
+def reply(reply: Reply) -> bytes:
+    """A reply as a frame (to be signed)."""
+    outcomes = [[cxid, *outcome(each)] for cxid, each in reply.outcomes]
+    head = [
+        "reply",
+        reply.session,
+        reply.incarnation,
+        outcomes,
+        reply.epoch,
+        reply.time,
+        reply.resend,
+        reply.nonce,
+    ]
+    return frame(head)
+
+
+def notification(notification: Notification) -> bytes:
+    """A notification as a frame (to be signed)."""
+    return frame(["event", notification.session, notification.epoch])
+
+
+@_checked
+def to_told(body: bytes) -> Reply | Notification:
+    """The reply or notification of a frame."""
+    value, _ = unframe(body)
+    if value[0] == "event":
+        return Notification(_int(value[1]), _to_epoch(value[2]))
+    _, session, incarnation, outcomes, epoch, time, resend, nonce = value
+    decoded = tuple((each[0], to_outcome(each[1:])) for each in outcomes)
+    return Reply(session, incarnation, decoded, _to_epoch(epoch), time, resend, nonce)
+
+
+# ---- transactions ----------------------------------------------------------------------------
+
+
+def _effect(effect: Effect) -> list[Any]:
+    if isinstance(effect, Owned):
+        return ["own" if effect.kept else "disown", effect.session, effect.path]
+    if isinstance(effect, Opened):
+        return ["open", effect.nonce, effect.sealed.hex(), effect.timeout]
+    if isinstance(effect, Resumed):
+        return ["resume", effect.session, effect.incarnation]
+    return ["close", effect.session]
+
+
+def _to_effect(value: list[Any]) -> Effect:
+    kind = value[0]
+    if kind in ("own", "disown"):
+        return Owned(value[1], value[2], kind == "own")
+    if kind == "open":
+        return Opened(value[1], bytes.fromhex(value[2]), value[3])
+    if kind == "resume":
+        return Resumed(value[1], value[2])
+    if kind == "close":
+        return Closed(value[1])
+    raise Malformed(f"not an effect: {kind!r}")
+
+
+def transaction(transaction: Transaction, data: list[bytes]) -> str:
+    """A transaction as JSON; the data it carries is appended to ``data``."""
+    changes: list[list[Any]] = []
+    for path, letters, after, content in transaction.changes:
+        if content is None:
+            changes.append([path, letters, meta(after)])
+        else:
+            changes.append([path, letters, meta(after), len(content)])
+            data.append(content)
+    row: list[Any] = [transaction.txid, changes]
+    if transaction.effects or transaction.garbage:
+        row.append([_effect(effect) for effect in transaction.effects])
+        row.append(list(transaction.garbage))
+    return _dumps(row)
+
+
+def to_transaction(value: str, cursor: _Cursor) -> Transaction:
+    """The transaction of a JSON text, its data taken from the cursor."""
+    row = _loads(value)
+    changes = tuple(
+        Change(
+            change[0],
+            change[1],
+            to_meta(change[2]),
+            cursor.take(change[3]) if len(change) > 3 else None,
+        )
+        for change in row[1]
+    )
+    if len(row) == 2:
+        return Transaction(row[0], changes)
+    effects = tuple(_to_effect(effect) for effect in row[2])
+    return Transaction(row[0], changes, effects, tuple(row[3]))
+
+
+def cursor(data: bytes) -> _Cursor:
+    """A cursor over data that was appended by :func:`transaction`."""
+    return _Cursor(data, 0)

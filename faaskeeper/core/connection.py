@@ -1,0 +1,44 @@
+"""What a provider hands to a client: the seams of one deployment as a client uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from faaskeeper.core.channel import ClientChannel
+from faaskeeper.core.log import Log
+from faaskeeper.core.queue import Queue
+from faaskeeper.core.records import Records
+from faaskeeper.core.sessions import Leases
+from faaskeeper.core.storage import Gather, ObjectStore, in_turn
+from faaskeeper.core.view import Clock
+from faaskeeper.core.watches import WatchTable
+
+FailureHandler = Callable[[Exception], None]
+
+
+@dataclass
+class Connection:
+    """A client's way to a deployment.
+
+    ``applied`` reads the mark. ``inline_bytes``: data above it goes to ``blobs`` first.
+    ``ring`` asks the service to apply what is waiting. ``on_failure`` registers what to call when the
+    service cannot go on (a full disk, say); ``close`` releases what ``connect`` took.
+    """
+
+    records: Records
+    log: Log
+    applied: Callable[[], int]
+    leases: Leases
+    watches: WatchTable
+    worker_queue: Queue
+    channel: ClientChannel
+    blobs: ObjectStore | None
+    inline_bytes: int
+    clock: Clock
+    close: Callable[[], None]
+    ring: Callable[[], None] = lambda: None
+    on_failure: Callable[[FailureHandler], None] = lambda handler: None
+    gather: Gather[Any] = in_turn
+    logs: Callable[[], str] = field(default=lambda: "")

@@ -1,0 +1,50 @@
+"""A deployment: the stores, queues and channels of one service, as its functions use them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from faaskeeper.core.channel import Channel
+from faaskeeper.core.checkpoint import Checkpoints
+from faaskeeper.core.log import Log
+from faaskeeper.core.queue import Queue
+from faaskeeper.core.records import Records
+from faaskeeper.core.sessions import Leases
+from faaskeeper.core.storage import Gather, ObjectStore, in_turn
+from faaskeeper.core.transactions import Limits
+from faaskeeper.core.view import Clock
+from faaskeeper.core.watches import WatchTable
+
+MIN_TIMEOUT_MS = 4_000
+MAX_TIMEOUT_MS = 3_600_000
+"""Bounds of a session's time-out. ZooKeeper's are 2 and 20 ticks; a lease on a cloud costs by the
+renewal, so ours reach further up."""
+
+
+@dataclass
+class Deployment:
+    """What a provider hands to the functions. Nothing in here is opened at import time.
+
+    ``key``: the deployment's own (32 bytes), which functions and trusted writers share.
+    ``distributor_queue`` None: the writer distributes inline. ``expiring_log``: the log's store
+    trims by itself, else heartbeat does it.
+    """
+
+    log: Log
+    checkpoints: Checkpoints
+    records: Records
+    leases: Leases
+    watches: WatchTable
+    blobs: ObjectStore | None
+    worker_queue: Queue
+    distributor_queue: Queue | None
+    channel: Channel
+    key: bytes
+    clock: Clock
+    gather: Gather[Any] = in_turn
+    random: Callable[[int], bytes] = os.urandom
+    limits: Limits = field(default_factory=Limits)
+    expiring_log: bool = True

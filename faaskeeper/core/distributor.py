@@ -1,0 +1,386 @@
+"""Brings the log into user storage, answers clients, and has watchers told.
+
+Everything here is derived from the log and may be done again by anyone at any time: records go only
+over older ones, answers are matched by cxid, notifications are dropped by who has seen them. The
+order is what keeps the promises: *all records of a group, then answers, then notifications, then the
+mark*. Whoever dies in between leaves the mark low, and the next one does the rest again.
+"""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from faaskeeper.core import codec, log, paths, trust
+from faaskeeper.core.checkpoint import Header
+from faaskeeper.core.deployment import Deployment
+from faaskeeper.core.log import Entry
+from faaskeeper.core.records import Record
+from faaskeeper.core.requests import Epoch, Outcome, Reply
+from faaskeeper.core.sessions import Sessions
+from faaskeeper.core.transactions import Closed, Opened
+from faaskeeper.core.view import View, load, roll
+from faaskeeper.core.watches import Recipient, Secrets, WatchFunction
+from faaskeeper.core.znode import Meta
+
+RECENT_BYTES = 1024
+"""Longest JSON of ``recent`` that a record carries; above it clients read the log."""
+GROUP_ENTRIES = 16
+"""Most entries that are applied side by side."""
+SAVE_EVERY = 64
+"""Entries between two saves of mark and checkpoint."""
+
+_log = logging.getLogger(__name__)
+
+
+class Answer(NamedTuple):
+    """What a session is to be told, as soon as everything up to the view's head is applied."""
+
+    session: int
+    incarnation: int
+    outcomes: tuple[tuple[int, Outcome], ...]
+    address: str
+    sealed: bytes
+    resend: int = 0
+    nonce: str = ""
+
+
+class _Content(NamedTuple):
+    """What a record holds beside metadata, as of a txid."""
+
+    txid: int
+    data: bytes
+    children: list[str]
+
+
+class _Image:
+    """The last image of a path in a group, as far as the group's entries tell it."""
+
+    __slots__ = ("data", "fresh", "meta", "names", "txid")
+
+    def __init__(self) -> None:
+        self.txid = 0
+        self.meta: Meta | None = None
+        self.data: bytes | None = None
+        self.fresh = False
+        self.names: dict[str, bool] = {}
+
+    def lacks_content(self) -> bool:
+        """Whether data or children must come from what was there before."""
+        meta = self.meta
+        if meta is None or self.fresh:
+            return False
+        return meta.children > 0 or (self.data is None and meta.length > 0 and not meta.blob)
+
+
+class Settled(NamedTuple):
+    """A group whose records are in user storage; its answers and notifications are due."""
+
+    entries: tuple[Entry, ...]
+    epoch: Epoch
+
+
+class _Recipients(dict[int, "Recipient | None"]):
+    """Looks sessions up when a watch row names them."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        super().__init__()
+        self._sessions = sessions
+
+    def get(self, id: int, default: Recipient | None = None) -> Recipient | None:
+        session = self._sessions.get(id)
+        if session is None or session.closed:
+            return default
+        return Recipient(session.address, session.sealed)
+
+
+class Distributor:
+    """Applies the pending entries of a view. Not for use by several threads at once."""
+
+    _MAX_CONTENTS = 1_000
+    _MAX_CONTENT_BYTES = 64 * 1024
+
+    def __init__(self, deployment: Deployment, secrets: Secrets | None = None) -> None:
+        self._deployment = deployment
+        self._secrets = secrets or Secrets(deployment.key)
+        self._watch = WatchFunction(
+            deployment.watches, deployment.channel, self._secrets, deployment.gather
+        )
+        self._contents: OrderedDict[str, _Content] = OrderedDict()
+        self._unsaved = 0
+
+    # ---- records -----------------------------------------------------------------------
+
+    def settle(self, view: View) -> list[Settled]:
+        """Write the records of all pending entries; what is returned must go to :meth:`finish`."""
+        groups: list[Settled] = []
+        while view.pending:
+            entries = tuple(view.pending[:GROUP_ENTRIES])
+            try:
+                epoch = self._write(entries)
+            except BaseException:
+                self._contents.clear()
+                raise
+            view.settled(entries[-1].last)
+            groups.append(Settled(entries, epoch))
+        return groups
+
+    def _write(self, entries: tuple[Entry, ...]) -> Epoch:
+        transactions = [each for entry in entries for each in entry.transactions]
+        recent = tuple(
+            (each.txid, tuple((change.path, change.letters) for change in each.changes))
+            for each in transactions
+        )
+        encoded = codec.text(recent)
+        short = len(encoded) <= RECENT_BYTES
+        epoch = Epoch(entries[0].first - 1, entries[-1].last, recent if short else None)
+        text = encoded if short else ""
+
+        images = _images(entries)
+        contents = self._read([path for path, image in images.items() if image.lacks_content()])
+        puts: list[Callable[[], object]] = []
+        for path, image in images.items():
+            record = self._record(path, image, contents.get(path), epoch, text)
+            if record is not None:
+                puts.append(lambda path=path, record=record: self._deployment.records.put(path, record))  # type: ignore[misc]
+        grants = [
+            (each.txid, effect.timeout)
+            for each in transactions
+            for effect in each.effects
+            if isinstance(effect, Opened)
+        ]
+        for session, timeout in grants:
+            expires = self._deployment.clock() + timeout
+            puts.append(
+                lambda session=session, expires=expires: self._deployment.leases.grant(  # type: ignore[misc]
+                    session, expires
+                )
+            )
+        self._deployment.gather(puts)
+        return epoch
+
+    def _read(self, wanted: list[str]) -> dict[str, _Content]:
+        contents: dict[str, _Content] = {}
+        unknown: list[str] = []
+        for path in wanted:
+            content = self._contents.get(path)
+            if content is None:
+                unknown.append(path)
+            else:
+                contents[path] = content
+        if unknown:
+            for path, record in zip(unknown, self._deployment.records.get_many(unknown)):
+                if record is not None:
+                    contents[path] = _Content(record.txid, record.data, record.children)
+        return contents
+
+    def _record(
+        self, path: str, image: _Image, before: _Content | None, epoch: Epoch, recent: str
+    ) -> Record | None:
+        """The record to write, or None where user storage has the image or a later one."""
+        meta = image.meta
+        if meta is None:
+            self._contents.pop(path, None)
+            return Record(image.txid, None, b"", [], epoch.floor, epoch.upto, recent)
+        data, children = image.data, []
+        if image.lacks_content():
+            if before is None:
+                raise AssertionError(f"user storage lacks {path}, written before {epoch.floor}")
+            if before.txid >= image.txid:
+                return None
+            if data is None:
+                data = before.data
+            children = before.children
+        if image.names:
+            children = _renamed(children, image.names)
+        if len(children) != meta.children:
+            raise AssertionError(
+                f"{path} has {len(children)} children in user storage, {meta.children} in the log"
+            )
+        data = data or b""
+        if children or image.names:
+            self._keep(path, _Content(image.txid, data, children))
+        return Record(image.txid, meta, data, children, epoch.floor, epoch.upto, recent)
+
+    def _keep(self, path: str, content: _Content) -> None:
+        if len(content.data) > self._MAX_CONTENT_BYTES:
+            self._contents.pop(path, None)
+            return
+        self._contents[path] = content
+        self._contents.move_to_end(path)
+        if len(self._contents) > self._MAX_CONTENTS:
+            self._contents.popitem(last=False)
+
+    # ---- answers and notifications -----------------------------------------------------
+
+    def answer(self, answers: Sequence[Answer], epoch: Epoch) -> None:
+        """Tell sessions their outcomes, with the epoch of what they were judged on."""
+        now = self._deployment.clock()
+        for each in answers:
+            reply = Reply(
+                each.session,
+                each.incarnation,
+                each.outcomes,
+                epoch,
+                now,
+                each.resend,
+                each.nonce,
+            )
+            signed = trust.sign(self._secrets.unseal(each.sealed), codec.reply(reply))
+            self._deployment.channel.deliver(each.address, signed)
+
+    def finish(self, groups: Sequence[Settled], view: View) -> None:
+        """Notify watchers, clean up after closed sessions, and now and then save mark and checkpoint."""
+        for group in groups:
+            self._watch.notify(group.entries, group.epoch, _Recipients(view.sessions))
+            for entry in group.entries:
+                for transaction in entry.transactions:
+                    for effect in transaction.effects:
+                        if isinstance(effect, Closed):
+                            self._deployment.watches.clear(effect.session)
+                            self._deployment.leases.drop(effect.session)
+            self._unsaved += len(group.entries)
+        if self._unsaved >= SAVE_EVERY:
+            self.save(view)
+
+    def save(self, view: View) -> None:
+        """Save mark and checkpoint of a view whose pending entries are all finished."""
+        if self._unsaved and not view.pending:
+            self._deployment.checkpoints.mark(view.applied)
+            header = Header(view.head, view.asof)
+            self._deployment.checkpoints.save(header, view.sessions, self._deployment.clock())
+            self._unsaved = 0
+
+
+def _images(entries: Sequence[Entry]) -> dict[str, _Image]:
+    images: dict[str, _Image] = {}
+    for entry in entries:
+        for transaction in entry.transactions:
+            for path, letters, meta, data in transaction.changes:
+                image = images.get(path)
+                if image is None:
+                    image = images[path] = _Image()
+                image.txid = transaction.txid
+                image.meta = meta
+                if "C" in letters or meta is None:
+                    image.fresh = True
+                    image.names = {}
+                if data is not None:
+                    image.data = data
+            for path, letters, meta, _ in transaction.changes:
+                if "C" in letters or "D" in letters:
+                    above = images.get(paths.parent(path))
+                    if above is not None and above.meta is not None:
+                        above.names[paths.name(path)] = meta is not None
+    return images
+
+
+def _renamed(children: list[str], names: dict[str, bool]) -> list[str]:
+    """The sorted children with names added and removed; idempotent."""
+    after = list(children)
+    for name, present in names.items():
+        at = bisect_left(after, name)
+        there = at < len(after) and after[at] == name
+        if present and not there:
+            after.insert(at, name)
+        elif there and not present:
+            del after[at]
+    return after
+
+
+# ---- the distributor as a function of its own ------------------------------------------------
+
+
+def bell(entry: Entry | None, upto: int, answers: Sequence[Answer]) -> bytes:
+    """A message to the distributor's function: apply up to ``upto``, then answer.
+
+    Carries a copy of the entry, so that in the steady state the log is not read.
+    """
+    rows = [
+        [
+            each.session,
+            each.incarnation,
+            [[cxid, *codec.outcome(outcome)] for cxid, outcome in each.outcomes],
+            each.address,
+            each.sealed.hex(),
+            each.resend,
+            each.nonce,
+        ]
+        for each in answers
+    ]
+    if entry is None:
+        return codec.frame([upto, rows, None])
+    item = log.encode(entry)
+    data = item.pop("data")
+    if not isinstance(data, bytes):
+        raise AssertionError("an entry's data is bytes")
+    return codec.frame([upto, rows, item], (data,))
+
+
+class _Bell(NamedTuple):
+    upto: int
+    answers: tuple[Answer, ...]
+    entry: Entry | None
+
+
+def _to_bell(body: bytes) -> _Bell:
+    (upto, rows, item), at = codec.unframe(body)
+    answers = tuple(
+        Answer(
+            row[0],
+            row[1],
+            tuple((each[0], codec.to_outcome(each[1:])) for each in row[2]),
+            row[3],
+            bytes.fromhex(row[4]),
+            row[5],
+            row[6],
+        )
+        for row in rows
+    )
+    if item is None:
+        return _Bell(upto, answers, None)
+    return _Bell(upto, answers, log.decode({**item, "data": body[at:]}))
+
+
+class DistributorFunction:
+    """The distributor behind a queue. One call at a time; any number of instances may run."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._distributor = Distributor(deployment)
+        self._view: View | None = None
+
+    def handle(self, bodies: Sequence[bytes]) -> None:
+        """Apply what the bells ring for, and answer. Raises when it must be delivered again."""
+        view, self._view = self._view, None
+        bells = sorted((_to_bell(body) for body in bodies), key=lambda each: each.upto)
+        clock = self._deployment.clock
+        if view is None:
+            view = load(self._deployment.log, self._deployment.checkpoints, clock, max_nodes=0)
+        for each in bells:
+            if each.entry is not None and each.entry.first == view.head + 1:
+                view.fold(each.entry)
+        if not bells or bells[-1].upto > view.head or any(each.upto == 0 for each in bells):
+            roll(view, self._deployment.log, clock)
+        groups = self._distributor.settle(view)
+        for each in bells:
+            if each.answers:
+                self._distributor.answer(each.answers, _covering(groups, each.upto, view))
+        self._distributor.finish(groups, view)
+        self._view = view
+
+    def idle(self) -> None:
+        """Save mark and checkpoint, when nothing waits."""
+        if self._view is not None:
+            self._distributor.save(self._view)
+
+
+def _covering(groups: Sequence[Settled], upto: int, view: View) -> Epoch:
+    """The epoch to answer with what was judged at ``upto``."""
+    for group in groups:
+        if group.epoch.floor < upto <= group.epoch.upto:
+            return group.epoch
+    return Epoch(view.applied, view.applied, ())

@@ -1,0 +1,211 @@
+"""Heartbeat: what must happen although nobody asks. Run on a schedule, any number at once.
+
+It ends sessions whose leases ran out, rings a doorbell that was forgotten, keeps the checkpoint young,
+and sweeps what nobody refers to any more. Each part is independent, may be cut short anywhere, and
+is finished by the next run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from faaskeeper.core import paths
+from faaskeeper.core.blobs import PREFIX, parse_blob_name
+from faaskeeper.core.checkpoint import Header
+from faaskeeper.core.deployment import Deployment
+from faaskeeper.core.distributor import bell
+from faaskeeper.core.errors import Conflict
+from faaskeeper.core.log import RETENTION_MS, Entry, Trimmed
+from faaskeeper.core.records import Record
+from faaskeeper.core.storage import Table
+from faaskeeper.core.view import load
+from faaskeeper.core.writer import order
+
+FORGOTTEN_MS = 5_000
+"""How old an entry above the mark must be before its doorbell counts as forgotten."""
+CHECKPOINT_EVERY_MS = 24 * 3600 * 1000
+TOMBSTONE_MS = 24 * 3600 * 1000
+"""How long a tombstone stays: longer than any invocation or read that began before it lives."""
+BLOB_MS = 15 * 24 * 3600 * 1000
+"""How long an unreferenced blob stays: longer than queues and dead letters keep the request that names it."""
+_ORDERS = 100
+
+_logger = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    """The heartbeat's function. ``state``: the table in which it keeps how far its sweeps have come."""
+
+    def __init__(self, deployment: Deployment, state: Table) -> None:
+        self._deployment = deployment
+        self._state = state
+
+    def run(self) -> None:
+        """One beat."""
+        self.expire()
+        self.ring()
+        self.refresh()
+        self.sweep()
+
+    # ---- sessions ----------------------------------------------------------------------
+
+    def expire(self) -> list[int]:
+        """Mark overdue leases, then have the writer close their sessions; returns those.
+
+        A lease that was marked before is asked for again: the request to close it may be lost.
+        """
+        deployment = self._deployment
+        now = deployment.clock()
+        overdue: list[int] = []
+        for lease in deployment.leases.all():
+            if lease.marked:
+                overdue.append(lease.session)
+            elif lease.expires < now:
+                try:
+                    deployment.leases.mark(lease)
+                except Conflict:
+                    continue  # renewed meanwhile: alive
+                overdue.append(lease.session)
+        for at in range(0, len(overdue), _ORDERS):
+            some = overdue[at : at + _ORDERS]
+            self._order(some)
+        return overdue
+
+    def _order(self, sessions: list[int]) -> None:
+        identity = self._deployment.random(8).hex()
+        body = order(self._deployment, sessions)
+        self._deployment.worker_queue.send("writer", identity, body)
+
+    # ---- the log -----------------------------------------------------------------------
+
+    def ring(self) -> bool:
+        """Ring for entries that nobody applied; returns whether there were any."""
+        deployment = self._deployment
+        applied = deployment.checkpoints.applied()
+        entry = deployment.log.at(applied + 1)
+        if entry is None or deployment.clock() - entry.time < FORGOTTEN_MS:
+            return False
+        if deployment.distributor_queue is None:
+            self._order([])
+        else:
+            identity = f"heartbeat {applied}"
+            deployment.distributor_queue.send("distributor", identity, bell(None, 0, ()))
+        return True
+
+    def refresh(self) -> bool:
+        """Save a checkpoint when the last is a day old, idle or not; returns whether it did."""
+        deployment = self._deployment
+        now = deployment.clock()
+        header = deployment.checkpoints.header()
+        if now - header.asof < CHECKPOINT_EVERY_MS:
+            return False
+        view = load(deployment.log, deployment.checkpoints, deployment.clock, max_nodes=0)
+        deployment.checkpoints.save(Header(view.head, view.asof), view.sessions, now)
+        return True
+
+    # ---- sweeping ----------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Walk the part of the log that is applied and old: it is the index of what is garbage.
+
+        Tombstones lapse and replaced blobs go a day after the transaction that left them, where the
+        mark has passed it; a store that does not trim the log by itself is trimmed after the retention.
+        """
+        deployment = self._deployment
+        now = deployment.clock()
+        applied = deployment.checkpoints.applied()
+        position = self._position("sweep")
+        for entry in self._entries(position, applied):
+            if now - entry.time < TOMBSTONE_MS:
+                break
+            self._collect(entry)
+            position = entry.last
+        self._advance("sweep", position)
+        if deployment.blobs is not None:
+            self._orphans(now)
+        if not deployment.expiring_log:
+            self._trim(now, min(applied, deployment.checkpoints.header().txid, position))
+
+    def _entries(self, position: int, upto: int) -> Iterator[Entry]:
+        more = True
+        while more and position < upto:
+            try:
+                entries, more = self._deployment.log.after(position)
+            except Trimmed as trimmed:
+                _logger.warning("the log was trimmed before it was swept: from %d", trimmed.first)
+                position = trimmed.first - 1
+                continue
+            for entry in entries:
+                if entry.last > upto:
+                    return
+                yield entry
+                position = entry.last
+
+    def _collect(self, entry: Entry) -> None:
+        for transaction in entry.transactions:
+            for change in transaction.changes:
+                if change.meta is None:
+                    self._deployment.records.lapse(change.path, transaction.txid)
+            if self._deployment.blobs is not None:
+                for blob in transaction.garbage:
+                    self._deployment.blobs.delete(blob)
+
+    def _orphans(self, now: int) -> None:
+        """Delete blobs whose request was refused or never came. Each blob is looked at once, when old."""
+        blobs = self._deployment.blobs
+        if blobs is None:
+            return
+        after = self._cursor("blobs")
+        while True:
+            names = blobs.list(PREFIX, after, 100)
+            for name in names:
+                made, path, sequential = parse_blob_name(name)
+                if now - made < BLOB_MS:
+                    return
+                if not self._refers(name, path, sequential):
+                    blobs.delete(name)
+                after = name
+                self._state.put("heartbeat", "blobs", {"stamp": 0, "after": after})
+            if not names:
+                return
+
+    def _refers(self, blob: str, path: str, sequential: bool) -> bool:
+        records = self._deployment.records
+        if not sequential:
+            return _names(records.get(path), blob)
+        above = paths.parent(path)
+        parent = records.get(above)
+        prefix = paths.name(path)
+        digits = len(prefix) + 10
+        names = [] if parent is None else parent.children
+        same = [each for each in names if each.startswith(prefix) and len(each) == digits]
+        found = records.get_many([paths.child(above, each) for each in same])
+        return any(_names(record, blob) for record in found)
+
+    def _trim(self, now: int, upto: int) -> None:
+        position = self._position("trim")
+        old: list[Entry] = []
+        for entry in self._entries(position, upto):
+            if now - entry.time < RETENTION_MS:
+                break
+            old.append(entry)
+            position = entry.last
+        self._deployment.log.trim(old)
+        self._advance("trim", position)
+
+    def _position(self, name: str) -> int:
+        item = self._state.get("heartbeat", name)
+        return 0 if item is None else int(item["stamp"])  # type: ignore[arg-type]
+
+    def _advance(self, name: str, position: int) -> None:
+        if position > self._position(name):
+            self._state.put("heartbeat", name, {"stamp": position})
+
+    def _cursor(self, name: str) -> str:
+        item = self._state.get("heartbeat", name)
+        return "" if item is None else str(item["after"])
+
+
+def _names(record: Record | None, blob: str) -> bool:
+    return record is not None and record.meta is not None and record.meta.blob == blob

@@ -1,0 +1,69 @@
+"""Paths of znodes: ZooKeeper's rules.
+
+Source of the rules: ZooKeeper Programmer's Guide, "The ZooKeeper Data Model", and
+``org.apache.zookeeper.common.PathUtils.validatePath`` of release 3.8; which rule is checked
+when was observed on a server (``tests/data/golden.json``, area *paths*).
+"""
+
+from __future__ import annotations
+
+MAX_PATH_BYTES = 960
+"""Longest path, in bytes of UTF-8. Keys of S3 and Cloud Storage end at 1,024 bytes, and blobs and
+records put a prefix of their own before the path."""
+
+RESERVED = frozenset({"/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"})
+"""Nodes that exist from the beginning and cannot be deleted."""
+
+
+def parent(path: str) -> str:
+    """Parent of an absolute path; the parent of ``/a`` is ``/``."""
+    return path[: path.rfind("/")] or "/"
+
+
+def name(path: str) -> str:
+    """Last component of a path."""
+    return path[path.rfind("/") + 1 :]
+
+
+def child(path: str, component: str) -> str:
+    """Path of the child ``component`` of ``path``."""
+    return f"/{component}" if path == "/" else f"{path}/{component}"
+
+
+def _refused(character: str) -> bool:
+    point = ord(character)
+    return (
+        point < 0x20
+        or 0x7F <= point <= 0x9F
+        or 0xD800 <= point <= 0xF8FF
+        or 0xFFF0 <= point  # above U+FFFF: surrogate pairs on ZooKeeper's server
+    )
+
+
+def invalid(path: str) -> str | None:
+    """Why ``path`` is not a valid path of a znode, or None where it is one."""
+    if not path:
+        return "a path must not be empty"
+    if path[0] != "/":
+        return f"a path must begin with '/': {path!r}"
+    if path == "/":
+        return None
+    if path[-1] == "/":
+        return f"a path must not end with '/': {path!r}"
+    if path.isascii() and path.isprintable():
+        if len(path) > MAX_PATH_BYTES:
+            return f"a path must not be longer than {MAX_PATH_BYTES} bytes"
+        if "//" not in path and "/." not in path:
+            return None
+    else:
+        for character in path:
+            if _refused(character):
+                return f"a path must not contain the character U+{ord(character):04X}"
+        if len(path.encode()) > MAX_PATH_BYTES:
+            return f"a path must not be longer than {MAX_PATH_BYTES} bytes"
+    for component in path[1:].split("/"):
+        if not component:
+            return f"a path must not have an empty component: {path!r}"
+        if component in (".", ".."):
+            return f"a path must not have the component {component!r}: {path!r}"
+    return None

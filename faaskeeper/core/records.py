@@ -1,0 +1,210 @@
+"""User storage: the records that clients read, over :class:`Table` and :class:`ObjectStore`.
+
+A record is the image of one path as of the txid that wrote it, a tombstone where the znode was
+deleted, always with the epoch of the group it was written with. Writes go only over older records,
+so replaying the log in any order of processes ends in the same images.
+
+Three layouts: *key-value* (records in a table), *persistent* (records in an object store), *hybrid*
+(records in a table; data above the inline limit stays in the blob that its client wrote).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from faaskeeper.core import codec
+from faaskeeper.core.errors import Conflict
+from faaskeeper.core.requests import Epoch
+from faaskeeper.core.storage import (
+    Gather,
+    IfOlder,
+    IfStamp,
+    Item,
+    ObjectStore,
+    Table,
+)
+from faaskeeper.core.znode import OPEN_ACL, Meta, genesis
+
+_NODE = "node"
+
+
+class Record(NamedTuple):
+    """What user storage holds of a path. ``meta`` None: a tombstone.
+
+    ``epoch``: (floor, upto, JSON of recent or "").
+    """
+
+    txid: int
+    meta: Meta | None
+    data: bytes
+    children: list[str]
+    floor: int
+    upto: int
+    recent: str
+
+    def epoch(self) -> Epoch:
+        """The epoch, decoded."""
+        recent = codec.recent(codec.parse(self.recent)) if self.recent else None
+        return Epoch(self.floor, self.upto, recent)
+
+
+def encode(record: Record) -> Item:
+    """The record as an item of a table."""
+    item: Item = {"stamp": record.txid, "floor": record.floor, "upto": record.upto}
+    if record.recent:
+        item["recent"] = record.recent
+    meta = record.meta
+    if meta is not None:
+        item["meta"] = codec.text(codec.meta(meta))
+        if record.data:
+            item["data"] = record.data
+        if record.children:
+            item["children"] = record.children
+    return item
+
+
+def decode(item: Item) -> Record:
+    """The record of an item."""
+    fields: dict[str, Any] = item
+    meta = fields.get("meta")
+    return Record(
+        fields["stamp"],
+        None if meta is None else codec.to_meta(codec.parse(meta)),
+        fields.get("data", b""),
+        fields.get("children", []),
+        fields["floor"],
+        fields["upto"],
+        fields.get("recent", ""),
+    )
+
+
+class Records(Protocol):
+    """Records by path. Errors: those of the drivers below."""
+
+    def get(self, path: str) -> Record | None:
+        """The path's record, None where there never was one or its tombstone lapsed."""
+
+    def get_many(self, paths: Sequence[str]) -> list[Record | None]:
+        """As many ``get``."""
+
+    def put(self, path: str, record: Record) -> bool:
+        """Write a record over an older one. False: an equal or newer one is there, which is as good."""
+
+    def lapse(self, path: str, txid: int) -> None:
+        """Delete the tombstone that this txid wrote; leave anything else."""
+
+
+def bootstrap(records: Records) -> None:
+    """Put the records of the tree as of txid 0, unless there are newer ones."""
+    for path, (meta, children) in genesis().items():
+        records.put(path, Record(0, meta, b"", list(children), 0, 0, "[]"))
+
+
+class TableRecords:
+    """Records in a table: one item per path, under (path, "node")."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def get(self, path: str) -> Record | None:
+        """See :class:`Records`."""
+        item = self._table.get(path, _NODE)
+        return None if item is None else decode(item)
+
+    def get_many(self, paths: Sequence[str]) -> list[Record | None]:
+        """See :class:`Records`."""
+        items = self._table.get_many([(path, _NODE) for path in paths])
+        return [None if item is None else decode(item) for item in items]
+
+    def put(self, path: str, record: Record) -> bool:
+        """See :class:`Records`."""
+        try:
+            self._table.put(path, _NODE, encode(record), IfOlder(record.txid))
+        except Conflict:
+            return False
+        return True
+
+    def lapse(self, path: str, txid: int) -> None:
+        """See :class:`Records`."""
+        try:
+            self._table.delete(path, _NODE, IfStamp(txid))
+        except Conflict:
+            pass  # a later transaction wrote the path again
+
+
+class ObjectRecords:
+    """Records in an object store, under ``r`` and the path.
+
+    An object store compares tags, not txids. The tags of what this process wrote or read last are
+    kept, so that a write of a path that nobody else writes is one call.
+    """
+
+    _MAX_TAGS = 10_000
+
+    def __init__(self, store: ObjectStore, gather: Gather[Any]) -> None:
+        self._store = store
+        self._gather = gather
+        self._tags: OrderedDict[str, tuple[int, str | None]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, path: str) -> Record | None:
+        """See :class:`Records`."""
+        found = self._store.get("r" + path)
+        return None if found is None else _from_object(found.body)
+
+    def get_many(self, paths: Sequence[str]) -> list[Record | None]:
+        """See :class:`Records`."""
+        return list(self._gather([lambda path=path: self.get(path) for path in paths]))  # type: ignore[misc]
+
+    def put(self, path: str, record: Record) -> bool:
+        """See :class:`Records`."""
+        body = _to_object(record)
+        known = self._tags.get(path)
+        while True:
+            if known is None:
+                known = self._look(path)
+            txid, tag = known
+            if tag is not None and txid >= record.txid:
+                return False
+            try:
+                tag = self._store.put("r" + path, body, absent=tag is None, match=tag)
+            except Conflict:
+                known = None
+                continue
+            self._remember(path, record.txid, tag)
+            return True
+
+    def lapse(self, path: str, txid: int) -> None:
+        """See :class:`Records`.
+
+        An object store cannot delete on a condition, so a tombstone here stays for good: it is
+        a hundred bytes, and removing it could remove a znode created again in the same moment.
+        """
+
+    def _look(self, path: str) -> tuple[int, str | None]:
+        found = self._store.get("r" + path)
+        if found is None:
+            return (-1, None)
+        return (_from_object(found.body).txid, found.tag)
+
+    def _remember(self, path: str, txid: int, tag: str) -> None:
+        with self._lock:
+            self._tags[path] = (txid, tag)
+            self._tags.move_to_end(path)
+            if len(self._tags) > self._MAX_TAGS:
+                self._tags.popitem(last=False)
+
+
+def _to_object(record: Record) -> bytes:
+    item = encode(record)
+    item.pop("data", None)
+    return codec.frame(item, (record.data,))
+
+
+def _from_object(body: bytes) -> Record:
+    item, at = codec.unframe(body)
+    item["data"] = body[at:]
+    return decode(item)

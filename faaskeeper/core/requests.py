@@ -1,0 +1,144 @@
+"""What clients ask for, what is decided, and what they are told. Immutable, without behaviour.
+
+A client's message carries ``(session, incarnation, acked)`` and requests numbered by *cxid*, from 1
+without holes. ``acked``: the client has the answers of all cxids up to it, so the session's state
+may forget them. A cxid once sent never gets another body.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Union
+
+from faaskeeper.core.errors import Code
+from faaskeeper.core.znode import OPEN_ACL, Acl, Meta
+
+
+class Data(NamedTuple):
+    """Data of a znode: ``inline``, or kept in the object ``blob``; ``length`` in bytes."""
+
+    inline: bytes
+    blob: str
+    length: int
+
+
+def inline(data: bytes) -> Data:
+    """Data carried in the request itself."""
+    return Data(data, "", len(data))
+
+
+class Create(NamedTuple):
+    """Create a znode. Outcome: its path and metadata."""
+
+    path: str
+    data: Data
+    ephemeral: bool = False
+    sequential: bool = False
+    acl: tuple[Acl, ...] = OPEN_ACL
+
+
+class SetData(NamedTuple):
+    """Replace a znode's data. ``version`` -1: whichever it is. Outcome: the metadata."""
+
+    path: str
+    data: Data
+    version: int = -1
+
+
+class Delete(NamedTuple):
+    """Delete a znode without children."""
+
+    path: str
+    version: int = -1
+
+
+class Close(NamedTuple):
+    """End the session and delete its ephemerals, in one transaction."""
+
+
+class Open(NamedTuple):
+    """Begin a session; its id is the txid at which this is logged.
+
+    ``nonce`` (random) makes sending it again harmless. ``secret`` is what the client's messages will
+    be signed with; ``timeout`` in ms.
+    """
+
+    nonce: str
+    secret: bytes
+    timeout: int
+
+
+class Resume(NamedTuple):
+    """Go on with a session from another process, as the incarnation after the one known."""
+
+
+Operation = Union[Create, SetData, Delete, Close, Open, Resume]
+
+
+class Request(NamedTuple):
+    """An operation with its number in the session."""
+
+    cxid: int
+    operation: Operation
+
+
+class Message(NamedTuple):
+    """What a client puts into the worker queue.
+
+    ``address``: where answers go. ``session`` 0: an Open; else signed with the session's secret.
+    """
+
+    session: int
+    incarnation: int
+    acked: int
+    address: str
+    requests: tuple[Request, ...]
+
+
+class Outcome(NamedTuple):
+    """How a request ended, decided once. ``txid``: the transaction, or for an error the last one before.
+
+    ``path``: of a created znode (with its sequence number); ``meta``: of the znode after it;
+    ``paths``: the session's ephemerals, after a Resume.
+    """
+
+    code: Code
+    txid: int
+    path: str = ""
+    meta: Meta | None = None
+    paths: tuple[str, ...] = ()
+
+
+class Epoch(NamedTuple):
+    """Which part of the log something stands for; what Z3 and Z4 are kept with.
+
+    ``upto``: the last txid of the whole group it was written with. ``floor``: everything up to it is
+    in user storage. ``recent``: for each transaction in (floor, upto], every path written and the
+    letters of what happened to it; None when that would be too big: then the log is read.
+    """
+
+    floor: int
+    upto: int
+    recent: tuple[tuple[int, tuple[tuple[str, str], ...]], ...] | None
+
+
+class Reply(NamedTuple):
+    """What a client is told about its requests.
+
+    ``outcomes``: (cxid, outcome) in order. ``resend``: 0, or the cxid from which the service lacks
+    requests. ``nonce``: of the Open that this answers. ``time``: the service's clock, ms.
+    """
+
+    session: int
+    incarnation: int
+    outcomes: tuple[tuple[int, Outcome], ...]
+    epoch: Epoch
+    time: int
+    resend: int = 0
+    nonce: str = ""
+
+
+class Notification(NamedTuple):
+    """A watched znode changed. Carries the epoch, so that meeting it tells of every change before."""
+
+    session: int
+    epoch: Epoch

@@ -1,0 +1,217 @@
+"""Sessions as the log knows them, and the leases by which their clients are known to live.
+
+A session's state changes only through the log: :meth:`Sessions.fold` is its only writer. Folding is
+idempotent: a checkpoint's rows may be newer than its header, and folding the entries between again
+ends in the same state, because every step either sets an absolute value or is repeated by the
+entries that follow it (see ``docs/architecture.md``, *Checkpoint*).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from faaskeeper.core.errors import Conflict
+from faaskeeper.core.log import Entry
+from faaskeeper.core.requests import Outcome
+from faaskeeper.core.storage import IfAbsent, IfStamp, Table
+from faaskeeper.core.transactions import Closed, Effect, Opened, Resumed
+
+OUTCOMES_KEPT_MS = 3600 * 1000
+"""How long a closed session's outcomes are kept; after that SessionExpired means "unknown"."""
+CLOSED_KEPT_MS = 24 * OUTCOMES_KEPT_MS
+"""How long a closed session is remembered at all. No invocation lives as long, so none can write
+an older state of it back."""
+
+
+class Session:
+    """One session's state as of some txid."""
+
+    __slots__ = (
+        "acked",
+        "address",
+        "closed",
+        "ephemerals",
+        "id",
+        "incarnation",
+        "last",
+        "nonce",
+        "outcomes",
+        "sealed",
+        "timeout",
+    )
+
+    def __init__(self, id: int, nonce: str, sealed: bytes, timeout: int) -> None:
+        self.id = id
+        self.nonce = nonce
+        self.sealed = sealed
+        self.timeout = timeout
+        self.address = ""
+        self.incarnation = 0
+        self.last = 0
+        self.acked = 0
+        self.outcomes: dict[int, Outcome] = {}
+        self.ephemerals: set[str] = set()
+        self.closed = 0
+        """Time of the entry that closed it (ms), 0 while it is open."""
+
+    def forget_acked(self) -> None:
+        """Drop the outcomes that the client has; they stand in the order of their cxids."""
+        while self.outcomes and (cxid := next(iter(self.outcomes))) <= self.acked:
+            del self.outcomes[cxid]
+
+
+class Sessions:
+    """All sessions that are open or were closed lately."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, Session] = {}
+        self._by_nonce: dict[str, int] = {}
+        self.changed: set[int] = set()
+        """Sessions changed since the checkpoint that this began from or was last saved as."""
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._by_id.values())
+
+    def get(self, id: int) -> Session | None:
+        """The session, or None where it never was or is long closed."""
+        return self._by_id.get(id)
+
+    def opened_by(self, nonce: str) -> int | None:
+        """Id of the session that an Open with this nonce began."""
+        return self._by_nonce.get(nonce)
+
+    def add(self, session: Session) -> None:
+        """Take a session from a checkpoint."""
+        self._by_id[session.id] = session
+        self._by_nonce[session.nonce] = session.id
+
+    def forget(self, id: int) -> None:
+        """Drop a session that was closed long ago."""
+        session = self._by_id.pop(id, None)
+        if session is not None:
+            self._by_nonce.pop(session.nonce, None)
+        self.changed.discard(id)
+
+    def fold(self, entry: Entry) -> None:
+        """Bring the sessions forward by one entry."""
+        for transaction in entry.transactions:
+            for effect in transaction.effects:
+                self._effect(effect, transaction.txid, entry.time)
+        for answers in entry.answers:
+            session = self._by_id.get(answers.session)
+            if session is None or session.incarnation != answers.incarnation:
+                continue
+            self.changed.add(session.id)
+            session.address = answers.address
+            for cxid, outcome in answers.outcomes:
+                if cxid:
+                    session.last = max(session.last, cxid)
+                    session.outcomes[cxid] = outcome
+            session.acked = max(session.acked, answers.acked)
+            session.forget_acked()
+
+    def _effect(self, effect: Effect, txid: int, time: int) -> None:
+        if isinstance(effect, Opened):
+            if txid not in self._by_id:
+                self.add(Session(txid, effect.nonce, effect.sealed, effect.timeout))
+            self.changed.add(txid)
+            return
+        session = self._by_id.get(effect.session)
+        if session is None:
+            return
+        self.changed.add(session.id)
+        if isinstance(effect, Closed):
+            session.closed = session.closed or time
+            session.ephemerals.clear()
+        elif isinstance(effect, Resumed):
+            if effect.incarnation > session.incarnation:
+                session.incarnation = effect.incarnation
+                session.last = session.acked = 0
+                session.outcomes = {}
+        elif effect.kept:
+            session.ephemerals.add(effect.path)
+        else:
+            session.ephemerals.discard(effect.path)
+
+
+# ---- leases ----------------------------------------------------------------------------------
+
+_LEASES = "lease"
+
+
+class Lease(NamedTuple):
+    """A session's lease. ``expires``: ms, by the service's clock. ``marked``: overdue, being closed."""
+
+    session: int
+    version: int
+    expires: int
+    marked: bool
+
+
+def _lease_key(session: int) -> str:
+    return f"{session:016d}"
+
+
+class Leases:
+    """Lease rows: renewed by clients, marked by heartbeat, conditional on the version that was seen.
+
+    A marked lease cannot be renewed, since the renewal's condition names an older version; so the
+    close that heartbeat sends after marking never meets a client that believes itself alive.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def grant(self, session: int, expires: int) -> None:
+        """The first lease of a session; one that is there already stays."""
+        try:
+            self._put(Lease(session, 1, expires, False), IfAbsent())
+        except Conflict:
+            pass  # granted before: this is a repetition
+
+    def renew(self, session: int, version: int, expires: int) -> int:
+        """Renew the lease seen as ``version``; returns the new one. Raises Conflict when marked or gone."""
+        self._put(Lease(session, version + 1, expires, False), IfStamp(version))
+        return version + 1
+
+    def mark(self, lease: Lease) -> None:
+        """Mark an overdue lease. Raises Conflict when it was renewed meanwhile."""
+        self._put(Lease(lease.session, lease.version + 1, lease.expires, True), IfStamp(lease.version))
+
+    def drop(self, session: int) -> None:
+        """Delete the lease of a session that is closed."""
+        self._table.delete(_LEASES, _lease_key(session))
+
+    def get(self, session: int) -> Lease | None:
+        """The session's lease, or None."""
+        item = self._table.get(_LEASES, _lease_key(session))
+        if item is None:
+            return None
+        return Lease(session, int(item["stamp"]), int(item["expires"]), bool(item["marked"]))  # type: ignore[arg-type]
+
+    def all(self) -> Iterator[Lease]:
+        """Every lease, page by page."""
+        after, more = "", True
+        while more:
+            items, more = self._table.query(_LEASES, after, 500)
+            for name, item in items:
+                after = name
+                yield Lease(
+                    int(name),
+                    int(item["stamp"]),  # type: ignore[arg-type]
+                    int(item["expires"]),  # type: ignore[arg-type]
+                    bool(item["marked"]),
+                )
+            more = more and bool(items)
+
+    def _put(self, lease: Lease, condition: IfAbsent | IfStamp) -> None:
+        self._table.put(
+            _LEASES,
+            _lease_key(lease.session),
+            {"stamp": lease.version, "expires": lease.expires, "marked": int(lease.marked)},
+            condition,
+        )

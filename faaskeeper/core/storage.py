@@ -1,0 +1,108 @@
+"""What a provider implements to store things: :class:`Table` and :class:`ObjectStore`.
+
+Both are strongly consistent: a read that begins after a write ended sees it. Every method may be
+called from several threads at once. A driver retries what is safe to retry, with capped and
+jittered back-off, maps its cloud's errors to the kinds of :mod:`faaskeeper.core.errors`, and
+raises nothing else. After :class:`~faaskeeper.core.errors.Unavailable` a write may or may not have
+taken effect; core copes with both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeVar, Union
+
+Value = Union[str, int, bytes, list[str]]
+Item = dict[str, Value]
+"""A flat map that a cloud's console can show. ``stamp`` (an int) is the number that conditions
+compare: the txid that wrote a record, the timestamp of a watch, the version of a lease."""
+
+
+@dataclass(frozen=True)
+class IfAbsent:
+    """Write only where nothing is stored under the key."""
+
+
+@dataclass(frozen=True)
+class IfOlder:
+    """Write only where nothing is stored, or an item whose ``stamp`` is below this."""
+
+    stamp: int
+
+
+@dataclass(frozen=True)
+class IfStamp:
+    """Write or delete only where an item with exactly this ``stamp`` is stored."""
+
+    stamp: int
+
+
+Condition = Union[IfAbsent, IfOlder, IfStamp, None]
+
+
+class Page(NamedTuple):
+    """Part of a query's answer. ``more``: there may be items after the last one."""
+
+    items: list[tuple[str, Item]]
+    more: bool
+
+
+class Table(Protocol):
+    """Items under (partition, key), both non-empty strings; keys of a partition are ordered."""
+
+    max_item_bytes: int
+    """Most bytes of one item, keys and names included."""
+
+    def get(self, partition: str, key: str) -> Item | None:
+        """The item, or None."""
+
+    def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
+        """As many ``get``, in the order of the keys; not as of one moment."""
+
+    def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
+        """Replace the item whole. Raises Conflict where the condition does not hold."""
+
+    def delete(self, partition: str, key: str, condition: Condition = None) -> None:
+        """Delete the item. An absent one is no error, but a Conflict under IfStamp."""
+
+    def query(self, partition: str, after: str, limit: int) -> Page:
+        """Items of a partition with keys above ``after`` ("" for all), in the keys' order."""
+
+
+class Object(NamedTuple):
+    """A stored object and the tag that changes with its contents."""
+
+    body: bytes
+    tag: str
+
+
+class ObjectStore(Protocol):
+    """Immutable-at-a-time byte strings under string keys of at most 1,024 bytes of UTF-8."""
+
+    def get(self, key: str) -> Object | None:
+        """The object, or None."""
+
+    def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
+        """Store an object and return its tag; durable when this returns.
+
+        ``absent``: only where there is none; ``match``: only over the object with this tag. Raises
+        Conflict otherwise.
+        """
+
+    def delete(self, key: str) -> None:
+        """Delete the object. An absent one is no error."""
+
+    def list(self, prefix: str, after: str, limit: int) -> list[str]:
+        """At most ``limit`` keys with the prefix, above ``after``, in order."""
+
+
+_T = TypeVar("_T")
+Gather = Callable[[Sequence[Callable[[], _T]]], list[_T]]
+"""Runs independent driver calls side by side and returns their results in order. When some fail it
+waits for all and raises the first error. The provider chooses how: threads, one local transaction."""
+
+
+def in_turn(calls: Iterable[Callable[[], _T]]) -> list[_T]:
+    """A Gather that runs the calls one after the other."""
+    return [call() for call in calls]

@@ -1,0 +1,244 @@
+"""The judge: one pure function from a state and a request to a transaction or an error.
+
+No clock, no store, no log in here; whoever calls brings the view, the time and the txid. The order
+in which rules are checked is observed behaviour of ZooKeeper 3.8 (``PrepRequestProcessor``), and
+``tests/data/golden.json`` holds it.
+
+What happened to a path is written in letters: ``C`` created, ``S`` data set, ``D`` deleted, ``K``
+a child created or deleted; no letter: written for another reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol, Union
+
+from faaskeeper.core import paths
+from faaskeeper.core.errors import Code
+from faaskeeper.core.requests import Close, Create, Data, Delete, Operation, Outcome, SetData
+from faaskeeper.core.znode import MAX_DATA_BYTES, Meta
+
+MAX_CREATIONS = 2**31 - 1
+"""ZooKeeper's child version and sequence numbers are 32-bit; past this a create is refused."""
+
+
+class Change(NamedTuple):
+    """Post-image of one path. ``meta`` None: the znode is gone. ``data`` None: as it was (or gone)."""
+
+    path: str
+    letters: str
+    meta: Meta | None
+    data: bytes | None
+
+
+class Opened(NamedTuple):
+    """The transaction opened a session (its txid is the id). ``sealed``: the secret, encrypted."""
+
+    nonce: str
+    sealed: bytes
+    timeout: int
+
+
+class Resumed(NamedTuple):
+    """A session goes on as another incarnation."""
+
+    session: int
+    incarnation: int
+
+
+class Closed(NamedTuple):
+    """A session ended."""
+
+    session: int
+
+
+class Owned(NamedTuple):
+    """A session's ephemeral was created (``kept``) or deleted."""
+
+    session: int
+    path: str
+    kept: bool
+
+
+Effect = Union[Opened, Resumed, Closed, Owned]
+
+
+class Transaction(NamedTuple):
+    """What one request changes; replaying it changes nothing more. ``garbage``: blobs let go."""
+
+    txid: int
+    changes: tuple[Change, ...]
+    effects: tuple[Effect, ...] = ()
+    garbage: tuple[str, ...] = ()
+
+
+class State(Protocol):
+    """What the judge may ask."""
+
+    def node(self, path: str) -> Meta | None:
+        """Metadata of a znode, None where there is none."""
+
+    def ephemerals(self, session: int) -> Iterable[str]:
+        """Paths of the ephemerals that a session owns."""
+
+
+class Limits(NamedTuple):
+    """What the deployment's stores can hold; checked before anything is logged."""
+
+    inline_bytes: int = MAX_DATA_BYTES
+
+
+Judgement = tuple[Outcome, Union[Transaction, None]]
+
+
+def apply(
+    state: State, operation: Operation, session: int, now: int, txid: int, limits: Limits
+) -> Judgement:
+    """Judge a request against a state: its outcome, and a transaction ``txid`` if it changes anything.
+
+    ``now`` in ms. Raises nothing but what ``state`` raises.
+    """
+    if isinstance(operation, SetData):
+        return _set_data(state, operation, now, txid, limits)
+    if isinstance(operation, Create):
+        return _create(state, operation, session, now, txid, limits)
+    if isinstance(operation, Delete):
+        return _delete(state, operation, txid)
+    if isinstance(operation, Close):
+        return _close(state, session, txid)
+    return _refuse(Code.UNIMPLEMENTED, txid)
+
+
+def _refuse(code: Code, txid: int) -> Judgement:
+    return Outcome(code, txid - 1), None
+
+
+def _oversized(data: Data, limits: Limits) -> bool:
+    return data.length > MAX_DATA_BYTES or len(data.inline) > limits.inline_bytes
+
+
+def _create(
+    state: State, operation: Create, session: int, now: int, txid: int, limits: Limits
+) -> Judgement:
+    path = operation.path
+    if "/" not in path or "\0" in path:
+        return _refuse(Code.BAD_ARGUMENTS, txid)
+    above = paths.parent(path)
+    parent = state.node(above)
+    if parent is None:
+        return _refuse(Code.NO_NODE, txid)
+    if operation.sequential:
+        path = f"{path}{parent.creations:010d}"
+    if paths.invalid(path):
+        return _refuse(Code.BAD_ARGUMENTS, txid)
+    if state.node(path) is not None:
+        return _refuse(Code.NODE_EXISTS, txid)
+    if parent.owner:
+        return _refuse(Code.NO_CHILDREN_FOR_EPHEMERALS, txid)
+    if _oversized(operation.data, limits) or parent.creations >= MAX_CREATIONS:
+        return _refuse(Code.TOO_LARGE, txid)
+    meta = Meta(
+        czxid=txid,
+        mzxid=txid,
+        pzxid=txid,
+        ctime=now,
+        mtime=now,
+        owner=session if operation.ephemeral else 0,
+        length=operation.data.length,
+        blob=operation.data.blob,
+        acl=operation.acl,
+    )
+    changes = (
+        Change(path, "C", meta, operation.data.inline),
+        Change(above, "K", _gained(parent, txid), None),
+    )
+    effects = (Owned(session, path, True),) if operation.ephemeral else ()
+    return Outcome(Code.OK, txid, path, meta), Transaction(txid, changes, effects)
+
+
+def _gained(parent: Meta, txid: int) -> Meta:
+    return parent._replace(
+        pzxid=txid, creations=parent.creations + 1, children=parent.children + 1
+    )
+
+
+def _lost(parent: Meta, txid: int) -> Meta:
+    return parent._replace(pzxid=txid, children=parent.children - 1)
+
+
+def _set_data(
+    state: State, operation: SetData, now: int, txid: int, limits: Limits
+) -> Judgement:
+    if paths.invalid(operation.path):
+        return _refuse(Code.BAD_ARGUMENTS, txid)
+    meta = state.node(operation.path)
+    if meta is None:
+        return _refuse(Code.NO_NODE, txid)
+    if operation.version not in (-1, meta.version):
+        return _refuse(Code.BAD_VERSION, txid)
+    if _oversized(operation.data, limits):
+        return _refuse(Code.TOO_LARGE, txid)
+    after = Meta(
+        meta.czxid,
+        txid,
+        meta.pzxid,
+        meta.ctime,
+        now,
+        meta.version + 1,
+        meta.creations,
+        meta.aversion,
+        meta.owner,
+        operation.data.length,
+        meta.children,
+        operation.data.blob,
+        meta.acl,
+    )
+    change = Change(operation.path, "S", after, operation.data.inline)
+    garbage = (meta.blob,) if meta.blob else ()
+    return Outcome(Code.OK, txid, "", after), Transaction(txid, (change,), (), garbage)
+
+
+def _delete(state: State, operation: Delete, txid: int) -> Judgement:
+    path = operation.path
+    if "/" not in path or "\0" in path or path in paths.RESERVED:
+        return _refuse(Code.BAD_ARGUMENTS, txid)
+    above = paths.parent(path)
+    parent = state.node(above)
+    if parent is None:
+        return _refuse(Code.NO_NODE, txid)
+    meta = state.node(path)
+    if meta is None:
+        return _refuse(Code.NO_NODE, txid)
+    if operation.version not in (-1, meta.version):
+        return _refuse(Code.BAD_VERSION, txid)
+    if meta.children:
+        return _refuse(Code.NOT_EMPTY, txid)
+    changes = (Change(path, "D", None, None), Change(above, "K", _lost(parent, txid), None))
+    effects = (Owned(meta.owner, path, False),) if meta.owner else ()
+    garbage = (meta.blob,) if meta.blob else ()
+    return Outcome(Code.OK, txid), Transaction(txid, changes, effects, garbage)
+
+
+def _close(state: State, session: int, txid: int) -> Judgement:
+    """All ephemerals go in one transaction, as ZooKeeper's ``closeSession`` does it.
+
+    Ephemerals have no children, so the order does not matter.
+    """
+    gone: list[Change] = []
+    garbage: list[str] = []
+    parents: dict[str, Meta] = {}
+    for path in sorted(state.ephemerals(session)):
+        meta = state.node(path)
+        if meta is None or meta.owner != session:
+            continue
+        above = paths.parent(path)
+        parent = parents.get(above) or state.node(above)
+        if parent is None:
+            raise AssertionError(f"the znode {path} has no parent")
+        parents[above] = _lost(parent, txid)
+        gone.append(Change(path, "D", None, None))
+        if meta.blob:
+            garbage.append(meta.blob)
+    touched = [Change(path, "K", meta, None) for path, meta in parents.items()]
+    transaction = Transaction(txid, (*gone, *touched), (Closed(session),), tuple(garbage))
+    return Outcome(Code.OK, txid), transaction

@@ -1,0 +1,60 @@
+"""Who may say what: message codes under session secrets, and secrets sealed for the log.
+
+A session's secret is made by its client and known to the client and to holders of the deployment's
+key (functions and trusted writers). What clients may read, the log above all, holds it only
+*sealed*. Sealing is encrypt-then-MAC with HMAC-SHA-256 as the pseudo-random function: the secret
+is as long as one output of it, and every seal has a nonce of its own.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+KEY_BYTES = 32
+_MAC_BYTES = 32
+_NONCE_BYTES = 16
+
+
+class Forged(ValueError):
+    """A message that was not made by who it claims to be from, or a seal of another key."""
+
+
+def _mac(key: bytes, body: bytes) -> bytes:
+    return hmac.digest(key, body, "sha256")
+
+
+def sign(key: bytes, body: bytes) -> bytes:
+    """The body with its message code before it."""
+    return hmac.digest(key, body, "sha256") + body
+
+
+def body(signed: bytes) -> bytes:
+    """The body of a signed message, unchecked: to find out whose secret to check it with."""
+    return signed[_MAC_BYTES:]
+
+
+def verify(key: bytes, signed: bytes) -> None:
+    """Raise :class:`Forged` unless the message was signed with the key."""
+    expected = hmac.digest(key, signed[_MAC_BYTES:], "sha256")
+    if not hmac.compare_digest(expected, signed[:_MAC_BYTES]):
+        raise Forged("the message code does not match")
+
+
+def seal(key: bytes, secret: bytes, nonce: bytes) -> bytes:
+    """The secret (32 bytes) encrypted under the deployment's key; ``nonce``: 16 random bytes."""
+    if len(secret) != KEY_BYTES or len(nonce) != _NONCE_BYTES:
+        raise ValueError(f"a secret has {KEY_BYTES} bytes and a nonce {_NONCE_BYTES}")
+    stream = _mac(_mac(key, b"faaskeeper seal: encrypt"), nonce)
+    hidden = bytes(a ^ b for a, b in zip(secret, stream))
+    code = _mac(_mac(key, b"faaskeeper seal: authenticate"), nonce + hidden)
+    return nonce + hidden + code
+
+
+def unseal(key: bytes, sealed: bytes) -> bytes:
+    """The secret again. Raises :class:`Forged` under another key."""
+    nonce, hidden = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:-_MAC_BYTES]
+    code = _mac(_mac(key, b"faaskeeper seal: authenticate"), nonce + hidden)
+    if not hmac.compare_digest(code, sealed[-_MAC_BYTES:]):
+        raise Forged("the seal was made with another deployment's key")
+    stream = _mac(_mac(key, b"faaskeeper seal: encrypt"), nonce)
+    return bytes(a ^ b for a, b in zip(hidden, stream))

@@ -1,0 +1,163 @@
+"""The writer's view: the state as of the last known txid, in bounded memory.
+
+It holds sessions whole and znodes' metadata as far as they were needed. Only the log changes it
+(:meth:`View.fold`), so every view of the same txid is the same. What is not here is read from user
+storage (:meth:`View.learn`), which is right for a znode last written at or below ``applied``;
+hence only such znodes are ever evicted. A record from user storage that is newer than the head means
+that the view is behind: it must be rolled forward and everything judged again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from faaskeeper.core.checkpoint import Checkpoints
+from faaskeeper.core.errors import StaleView
+from faaskeeper.core.log import CHECKPOINT_VALID_MS, VIEW_VALID_MS, Entry, Log
+from faaskeeper.core.sessions import Sessions
+from faaskeeper.core.znode import Meta
+
+MAX_NODES = 50_000
+
+Clock = Callable[[], int]
+"""Milliseconds since 1970."""
+
+
+class Missing(Exception):
+    """The view does not hold what is asked for; read the path's record and :meth:`View.learn` it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+
+class Node(NamedTuple):
+    """A znode's metadata (None: there is no such znode) and the txid that wrote it."""
+
+    txid: int
+    meta: Meta | None
+
+
+class View:
+    """State as of ``head``. ``applied``: all up to it is known to be in user storage.
+
+    ``asof``: ms, when ``head`` was last known to be the end of the log. ``pending``: the entries above
+    ``applied``, which pin what they wrote.
+    """
+
+    def __init__(
+        self, head: int, applied: int, asof: int, sessions: Sessions, max_nodes: int = MAX_NODES
+    ) -> None:
+        self.head = head
+        self.applied = applied
+        self.asof = asof
+        self.time = 0
+        self.sessions = sessions
+        self.pending: list[Entry] = []
+        self._nodes: dict[str, Node] = {}
+        self._max_nodes = max_nodes
+
+    def node(self, path: str) -> Meta | None:
+        """Metadata of a znode. Raises Missing."""
+        try:
+            return self._nodes[path].meta
+        except KeyError:
+            raise Missing(path) from None
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._nodes
+
+    def learn(self, path: str, node: Node) -> None:
+        """Take a znode from user storage, where it is not newer than the head."""
+        if node.txid > self.head:
+            raise StaleView(f"{path} was written at {node.txid}, the view ends at {self.head}")
+        self._nodes.setdefault(path, node)
+
+    def fold(self, entry: Entry) -> None:
+        """Bring the view forward by the entry after the head."""
+        if entry.first != self.head + 1:
+            raise AssertionError(f"entry {entry.first} does not follow on {self.head}")
+        nodes = self._nodes
+        for transaction in entry.transactions:
+            txid = transaction.txid
+            for path, _, meta, _ in transaction.changes:
+                nodes.pop(path, None)
+                nodes[path] = Node(txid, meta)
+        self.sessions.fold(entry)
+        self.head = entry.last
+        self.time = max(self.time, entry.time)
+        self.pending.append(entry)
+
+    def settled(self, applied: int) -> None:
+        """All up to ``applied`` is in user storage: unpin it, and evict what is too much."""
+        if applied > self.applied:
+            self.applied = applied
+            self.pending = [entry for entry in self.pending if entry.last > applied]
+        if len(self._nodes) > self._max_nodes:
+            self._evict()
+
+    def _evict(self) -> None:
+        """Drop the znodes written or read first, sparing those that user storage may not have."""
+        spare = len(self._nodes) - self._max_nodes * 3 // 4
+        gone = []
+        for path, node in self._nodes.items():
+            if len(gone) >= spare:
+                break
+            if node.txid <= self.applied:
+                gone.append(path)
+        for path in gone:
+            del self._nodes[path]
+
+    def check_age(self, now: int, valid: int = VIEW_VALID_MS) -> None:
+        """Raise StaleView when "absent" in the log no longer means that nobody wrote."""
+        if now - self.asof > valid:
+            raise StaleView("the view has not been confirmed for days; it is dropped")
+
+
+def load(log: Log, checkpoints: Checkpoints, clock: Clock, max_nodes: int = MAX_NODES) -> View:
+    """A view at the log's end: the checkpoint, then the log after it.
+
+    Entries above the mark but not above the checkpoint are folded for their znodes' sake: they
+    may not be in user storage yet.
+    """
+    applied = checkpoints.applied()
+    header, sessions = checkpoints.load(clock())
+    view = View(min(header.txid, applied), applied, header.asof, sessions, max_nodes)
+    roll(view, log, clock, CHECKPOINT_VALID_MS)
+    if view.head < max(header.txid, applied):
+        raise StaleView(
+            f"the log ends at {view.head}, but the checkpoint stands at {header.txid} and the mark "
+            f"at {applied}: entries are missing"
+        )
+    return view
+
+
+def roll(view: View, log: Log, clock: Clock, valid: int = VIEW_VALID_MS) -> int:
+    """Fold what the log has after the head; returns how many entries.
+
+    Finding nothing renews ``asof``, with the time *before* the read, and only while an entry written
+    since ``asof`` cannot have been trimmed yet (checked after the read).
+    """
+    folded = 0
+    more = True
+    while more:
+        began = clock()
+        entries, more = log.after(view.head)
+        view.check_age(clock(), valid)
+        for entry in entries:
+            view.fold(entry)
+        folded += len(entries)
+        if not more:
+            view.asof = max(view.asof, began)
+    return folded
+
+
+def paths_of(entries: Iterable[Entry]) -> set[str]:
+    """Every path that the entries write."""
+    return {
+        change.path
+        for entry in entries
+        for transaction in entry.transactions
+        for change in transaction.changes
+    }

@@ -1,0 +1,183 @@
+"""Watches in the service: rows that clients put, and the function that tells them of changes.
+
+A row stands under the watched path and says up to which txid its client has seen the znode
+(``stamp``). A transaction fires the rows below it; a row at or above it has seen it already. What is
+sent is not the event but the *epoch*: meeting it, the client finds its own watches that fire. So a
+notification may be lost, late, or come twice, and nothing depends on it but promptness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from faaskeeper.core import codec, trust
+from faaskeeper.core.channel import Channel
+from faaskeeper.core.errors import Conflict
+from faaskeeper.core.log import Entry
+from faaskeeper.core.requests import Epoch, Notification
+from faaskeeper.core.storage import Gather, IfOlder, IfStamp, Table
+
+FIRED_BY: Mapping[str, str] = {"data": "SD", "exists": "CSD", "children": "DK"}
+"""Kinds of watch, and the letters (:mod:`faaskeeper.core.transactions`) that fire them."""
+
+
+class Row(NamedTuple):
+    """A registered watch. ``stamp``: its client has seen the znode as of this txid."""
+
+    path: str
+    kind: str
+    session: int
+    stamp: int
+    address: str
+
+
+def _index(session: int) -> str:
+    return f"session {session}"
+
+
+class WatchTable:
+    """Watch rows in a table, with an index per session by which they are removed when it ends."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def put(self, row: Row) -> None:
+        """Register, over an older registration only: a late repetition must not bring one back."""
+        try:
+            self._table.put(
+                row.path,
+                f"{row.kind} {row.session}",
+                {
+                    "stamp": row.stamp,
+                    "kind": row.kind,
+                    "session": row.session,
+                    "address": row.address,
+                },
+                IfOlder(row.stamp),
+            )
+        except Conflict:
+            pass  # a registration that has seen as much or more is there
+
+    def index(self, session: int, path: str, kind: str) -> None:
+        """Note that the session has (or had) such a row; before the row is first put."""
+        self._table.put(_index(session), f"{kind} {path}", {"stamp": 0})
+
+    def rows(self, path: str) -> list[Row]:
+        """Every row of a path."""
+        rows: list[Row] = []
+        after, more = "", True
+        while more:
+            items, more = self._table.query(path, after, 500)
+            for after, item in items:
+                fields: dict[str, Any] = item
+                rows.append(
+                    Row(
+                        path,
+                        fields["kind"],
+                        fields["session"],
+                        fields["stamp"],
+                        fields["address"],
+                    )
+                )
+            more = more and bool(items)
+        return rows
+
+    def remove(self, row: Row) -> None:
+        """Delete a row that fired, unless it was registered anew meanwhile."""
+        try:
+            self._table.delete(row.path, f"{row.kind} {row.session}", IfStamp(row.stamp))
+        except Conflict:
+            pass  # registered anew, or removed already
+
+    def clear(self, session: int) -> None:
+        """Delete all rows of a session that is closed, then its index."""
+        after, more = "", True
+        while more:
+            items, more = self._table.query(_index(session), after, 500)
+            for after, _ in items:
+                kind, path = after.split(" ", 1)
+                self._table.delete(path, f"{kind} {session}")
+                self._table.delete(_index(session), after)
+            more = more and bool(items)
+
+
+class Secrets:
+    """Unsealed secrets of sessions, kept across calls."""
+
+    _MAX = 20_000
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._open: dict[bytes, bytes] = {}
+
+    def unseal(self, sealed: bytes) -> bytes:
+        """The secret. Raises :class:`~faaskeeper.core.trust.Forged` under another key."""
+        secret = self._open.get(sealed)
+        if secret is None:
+            if len(self._open) >= self._MAX:
+                self._open.clear()
+            secret = self._open[sealed] = trust.unseal(self._key, sealed)
+        return secret
+
+
+class Recipient(NamedTuple):
+    """Where a session is told things, and the sealed secret that it is signed with."""
+
+    address: str
+    sealed: bytes
+
+
+class WatchFunction:
+    """Tells the watchers of what a group of entries changed.
+
+    Call it after *all* records of the group are in user storage; it sends first and deletes the row
+    after, so a crash in between makes the notification come twice, never not at all.
+    """
+
+    def __init__(
+        self, table: WatchTable, channel: Channel, secrets: Secrets, gather: Gather[Any]
+    ) -> None:
+        self._table = table
+        self._channel = channel
+        self._secrets = secrets
+        self._gather = gather
+
+    def notify(
+        self, entries: Sequence[Entry], epoch: Epoch, recipients: Mapping[int, Recipient | None]
+    ) -> None:
+        """Notify the sessions whose watches the entries fire. ``recipients``: looked up by session."""
+        fired = self._fired(entries)
+        if not fired:
+            return
+        told: set[int] = set()
+        for row in fired:
+            recipient = recipients.get(row.session)
+            if recipient is not None and row.session not in told:
+                told.add(row.session)
+                body = codec.notification(Notification(row.session, epoch))
+                signed = trust.sign(self._secrets.unseal(recipient.sealed), body)
+                self._channel.deliver(recipient.address or row.address, signed)
+        self._gather([lambda row=row: self._table.remove(row) for row in fired])
+
+    def _fired(self, entries: Iterable[Entry]) -> list[Row]:
+        events: dict[str, list[tuple[int, str]]] = {}
+        for entry in entries:
+            for transaction in entry.transactions:
+                for change in transaction.changes:
+                    if change.letters:
+                        events.setdefault(change.path, []).append(
+                            (transaction.txid, change.letters)
+                        )
+        if not events:
+            return []
+        found = self._gather([lambda path=path: self._table.rows(path) for path in events])
+        return [
+            row
+            for rows in found
+            for row in rows
+            if any(
+                txid > row.stamp and not set(letters).isdisjoint(FIRED_BY[row.kind])
+                for txid, letters in events[row.path]
+            )
+        ]

@@ -1,0 +1,520 @@
+"""The writer: judges requests on its view and commits a batch by appending one entry to the log.
+
+The theory of operation, and why each step is where it is, stands in ``docs/architecture.md``. In
+short: a request is decided by the entry that holds its outcome; only an append that found its key
+absent decides; whatever else happens (a lost race, an unknown fate, a crash), the log is read from
+our head on, what is found is folded into the view, and the rest is judged again. Queues are trusted
+for nothing: what was decided is answered from the session's state, what is ahead of its turn is
+answered with "resend".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from faaskeeper.core import codec, paths, trust
+from faaskeeper.core.codec import Malformed
+from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS, Deployment
+from faaskeeper.core.distributor import Answer, Distributor, Settled, bell
+from faaskeeper.core.errors import Code, Conflict, StaleView, Unavailable
+from faaskeeper.core.log import ENTRY_BYTES, Answers, Entry, Log
+from faaskeeper.core.requests import Close, Create, Epoch, Message, Open, Outcome, Request, Resume, SetData
+from faaskeeper.core.sessions import Session
+from faaskeeper.core.transactions import (
+    Closed,
+    Opened,
+    Owned,
+    Resumed,
+    Transaction,
+    apply,
+)
+from faaskeeper.core.view import Missing, Node, View, load, roll
+from faaskeeper.core.watches import Secrets
+from faaskeeper.core.znode import Meta
+
+_MAX_PENDING = 64
+"""Entries that a writer with a distributor of its own function remembers before it asks for the mark."""
+_RESUMED_PATHS = 1_000
+"""Most ephemerals that the answer to a Resume lists."""
+
+_CLOSE = Close()
+_logger = logging.getLogger(__name__)
+
+
+class ServiceOrder(NamedTuple):
+    """What the service's own functions ask the writer for; signed with the deployment's key.
+
+    ``close``: end these sessions (their leases are marked). Without any: settle what is pending.
+    """
+
+    close: tuple[int, ...]
+
+
+def order(deployment: Deployment, sessions: Iterable[int]) -> bytes:
+    """A signed order to the writer, to be sent through the worker queue."""
+    return trust.sign(deployment.key, codec.frame({"close": list(sessions)}))
+
+
+class _Tentative:
+    """A session as it will be if the batch is committed."""
+
+    __slots__ = ("acked", "address", "closed", "incarnation", "last", "outcomes", "owned", "session")
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.incarnation = session.incarnation
+        self.last = session.last
+        self.closed = bool(session.closed)
+        self.owned: dict[str, bool] = {}
+        self.outcomes: list[tuple[int, Outcome]] = []
+        self.acked = session.acked
+        self.address = session.address
+
+    def answers(self) -> Answers:
+        """For the entry."""
+        outcomes = tuple(self.outcomes)
+        return Answers(self.session.id, self.incarnation, self.acked, self.address, outcomes)
+
+    def answer(self) -> Answer:
+        """For the client."""
+        session = self.session
+        return Answer(
+            session.id, self.incarnation, tuple(self.outcomes), self.address, session.sealed
+        )
+
+
+class _Batch:
+    """One attempt at a batch: the state its requests are judged on, and what came out.
+
+    Implements :class:`faaskeeper.core.transactions.State` as the view with the batch's earlier effects.
+    """
+
+    def __init__(self, view: View, now: int) -> None:
+        self.view = view
+        self.now = now
+        self.txid = view.head
+        self.transactions: list[Transaction] = []
+        self.answers: list[Answers] = []
+        self.told: list[Answer] = []
+        self.uncertain = False
+        """Something is answered that is only right at the log's end."""
+        self.dead: list[int] = []
+        """Sessions that heartbeat wants closed and that are closed: their leases are leftovers."""
+        self.bytes = 0
+        self._nodes: dict[str, Meta | None] = {}
+        self._sessions: dict[int, _Tentative] = {}
+        self._nonces: dict[str, int] = {}
+
+    def node(self, path: str) -> Meta | None:
+        nodes = self._nodes
+        return nodes[path] if path in nodes else self.view.node(path)
+
+    def ephemerals(self, session: int) -> Iterator[str]:
+        tentative = self._sessions[session]
+        for path in tentative.session.ephemerals:
+            if path not in tentative.owned:
+                yield path
+        for path, kept in tentative.owned.items():
+            if kept:
+                yield path
+
+    def session(self, id: int) -> _Tentative | None:
+        tentative = self._sessions.get(id)
+        if tentative is None:
+            session = self.view.sessions.get(id)
+            if session is not None:
+                tentative = self._sessions[id] = _Tentative(session)
+        return tentative
+
+    def opened_by(self, nonce: str) -> int | None:
+        return self._nonces.get(nonce) or self.view.sessions.opened_by(nonce)
+
+    def take(self, transaction: Transaction) -> None:
+        """Let the next requests see what this one did."""
+        self.txid = transaction.txid
+        self.transactions.append(transaction)
+        for path, _, meta, data in transaction.changes:
+            self._nodes[path] = meta
+            self.bytes += 200 + len(path) + (len(data) if data else 0)
+        for effect in transaction.effects:
+            if isinstance(effect, Opened):
+                self._nonces[effect.nonce] = transaction.txid
+                continue
+            tentative = self.session(effect.session)
+            if tentative is None:
+                continue
+            if isinstance(effect, Owned):
+                tentative.owned[effect.path] = effect.kept
+            elif isinstance(effect, Closed):
+                tentative.closed = True
+            elif isinstance(effect, Resumed):
+                self._supersede(tentative, effect)
+
+    def _supersede(self, tentative: _Tentative, resumed: Resumed) -> None:
+        """What the replaced incarnation asked for earlier in this batch keeps its own answers."""
+        if tentative.outcomes:
+            self.answers.append(tentative.answers())
+            self.told.append(tentative.answer())
+        tentative.incarnation = resumed.incarnation
+        tentative.outcomes = []
+        tentative.last = tentative.acked = 0
+
+    def entry(self) -> Entry | None:
+        """The entry to append; None where nothing new was decided."""
+        answers = [each.answers() for each in self._sessions.values() if each.outcomes]
+        answers.extend(self.answers)
+        if not self.transactions and not answers:
+            return None
+        if not self.transactions:
+            self.txid += 1
+            self.transactions.append(Transaction(self.txid, ()))
+        first = self.view.head + 1
+        return Entry(first, self.txid, self.now, tuple(self.transactions), tuple(answers))
+
+    def decided(self) -> list[Answer]:
+        """What the sessions of the batch are to be told once the entry is in the log and applied."""
+        told = [each.answer() for each in self._sessions.values() if each.outcomes]
+        return told + self.told
+
+
+class Writer:
+    """The writer's function. One call at a time; any number of instances may run."""
+
+    def __init__(self, deployment: Deployment, max_nodes: int | None = None) -> None:
+        self._deployment = deployment
+        self._log: Log = deployment.log
+        self._secrets = Secrets(deployment.key)
+        self._distributor = Distributor(deployment, self._secrets)
+        self._view: View | None = None
+        self._max_nodes = max_nodes
+
+    # ---- one call ----------------------------------------------------------------------
+
+    def handle(self, bodies: Sequence[bytes]) -> None:
+        """Decide, commit, apply and answer the requests of some messages.
+
+        After any exception the view is gone: the next call begins with what is in the stores.
+        The queue should deliver the messages again; what was decided will be answered as it was.
+        """
+        view, self._view = self._view, None
+        clock = self._deployment.clock
+        if view is not None:
+            try:
+                view.check_age(clock())
+            except StaleView:
+                view = None
+        if view is None:
+            view = self._load()
+        waiting = [message for body in bodies for message in self._admit(view, body)]
+        waiting.sort(key=_first)
+        if not waiting:
+            groups = self._settle(view)
+            self._distributor.finish(groups, view)
+        while waiting:
+            batch, waiting = self._commit(view, waiting)
+            self._publish(view, batch)
+        self._view = view
+
+    def idle(self) -> None:
+        """Save mark and checkpoint, when nothing waits."""
+        if self._view is not None and self._deployment.distributor_queue is None:
+            self._distributor.save(self._view)
+
+    def _load(self) -> View:
+        deployment = self._deployment
+        if self._max_nodes is None:
+            return load(self._log, deployment.checkpoints, deployment.clock)
+        return load(self._log, deployment.checkpoints, deployment.clock, self._max_nodes)
+
+    # ---- who says what -----------------------------------------------------------------
+
+    def _admit(self, view: View, signed: bytes) -> list[Message | ServiceOrder]:
+        """The message, if it was made by who it claims to be from; else nothing, and a line in the log."""
+        body = trust.body(signed)
+        try:
+            if body[4:5] == b"{":
+                trust.verify(self._deployment.key, signed)
+                head, _ = codec.unframe(body)
+                return [ServiceOrder(tuple(head["close"]))]
+            message = codec.to_message(body)
+            key = self._key(view, message)
+            if key is None:
+                _logger.warning("dropped a message of the unknown session %d", message.session)
+                return []
+            trust.verify(key, signed)
+        except (Malformed, trust.Forged, KeyError) as error:
+            _logger.warning("dropped a message: %s", error)
+            return []
+        return [message]
+
+    def _key(self, view: View, message: Message) -> bytes | None:
+        if message.session == 0:
+            opening = message.requests[0].operation if len(message.requests) == 1 else None
+            if not isinstance(opening, Open) or len(opening.secret) != trust.KEY_BYTES:
+                raise Malformed("a message without a session must hold one Open, with a secret")
+            return opening.secret
+        session = view.sessions.get(message.session)
+        if session is None:
+            roll(view, self._log, self._deployment.clock)
+            session = view.sessions.get(message.session)
+        return None if session is None else self._secrets.unseal(session.sealed)
+
+    # ---- judging and committing ---------------------------------------------------------
+
+    def _commit(
+        self, view: View, waiting: list[Message | ServiceOrder]
+    ) -> tuple[_Batch, list[Message | ServiceOrder]]:
+        """Judge as much as fits one entry and append it; returns the batch and what is left."""
+        caught_up = False
+        while True:
+            try:
+                batch, left = self._judge(view, waiting)
+            except Missing as missing:
+                self._learn(view, missing.path, waiting)
+                continue
+            entry = batch.entry()
+            if entry is None:
+                if batch.uncertain and not caught_up:
+                    caught_up = True
+                    if roll(view, self._log, self._deployment.clock):
+                        continue
+                return batch, left
+            if self._append(view, entry):  # which proves that the view was at the log's end
+                return batch, left
+
+    def _append(self, view: View, entry: Entry) -> bool:
+        """Whether the entry is in the log, by this call. If not, the view was rolled forward."""
+        clock = self._deployment.clock
+        began = clock()
+        present = False
+        try:
+            view.check_age(began)
+            self._log.append(entry, began)
+        except Conflict:
+            present = True
+        except Unavailable as error:
+            _logger.info("the fate of entry %d is unknown: %s", entry.first, error)
+        else:
+            view.fold(entry)
+            view.asof = max(view.asof, began)
+            return True
+        if not roll(view, self._log, clock) and present:
+            raise StaleView(f"entry {entry.first} was there and is gone: the log was trimmed")
+        return False
+
+    def _learn(self, view: View, path: str, waiting: Sequence[Message | ServiceOrder]) -> None:
+        """Read what judging needs from user storage: all that this batch may ask for, in one call."""
+        wanted = {path}
+        for message in waiting:
+            if isinstance(message, Message):
+                for request in message.requests:
+                    wanted.update(_needs(request))
+        wanted = {each for each in wanted if each not in view}
+        asked = [each for each in sorted(wanted) if paths.invalid(each) is None]
+        for each in wanted.difference(asked):
+            view.learn(each, Node(0, None))
+        for each, record in zip(asked, self._deployment.records.get_many(asked)):
+            node = Node(0, None) if record is None else Node(record.txid, record.meta)
+            if node.txid > view.head:
+                roll(view, self._log, self._deployment.clock)
+                if node.txid > view.head:
+                    raise StaleView(f"{each} was written at {node.txid}, which the log lacks")
+                return
+            view.learn(each, node)
+
+    def _judge(
+        self, view: View, waiting: list[Message | ServiceOrder]
+    ) -> tuple[_Batch, list[Message | ServiceOrder]]:
+        batch = _Batch(view, max(self._deployment.clock(), view.time))
+        for number, message in enumerate(waiting):
+            if batch.bytes > ENTRY_BYTES:
+                return batch, waiting[number:]
+            if isinstance(message, ServiceOrder):
+                batch.uncertain = batch.uncertain or not message.close
+                for session in message.close:
+                    self._close(batch, session)
+            elif message.session == 0:
+                self._open(batch, message)
+            else:
+                rest = self._requests(batch, message)
+                if rest:
+                    return batch, [message._replace(requests=rest), *waiting[number + 1 :]]
+        return batch, []
+
+    def _open(self, batch: _Batch, message: Message) -> None:
+        cxid, operation = message.requests[0]
+        if not isinstance(operation, Open):
+            raise AssertionError("admitted as an Open")
+        known = batch.opened_by(operation.nonce)
+        if known is not None:
+            session = batch.view.sessions.get(known)
+            if session is not None:
+                outcome = Outcome(Code.OK, known)
+                batch.told.append(
+                    Answer(
+                        known,
+                        0,
+                        ((0, outcome),),
+                        message.address,
+                        session.sealed,
+                        0,
+                        operation.nonce,
+                    )
+                )
+            return
+        txid = batch.txid + 1
+        timeout = min(max(operation.timeout, MIN_TIMEOUT_MS), MAX_TIMEOUT_MS)
+        nonce = self._deployment.random(16)
+        sealed = trust.seal(self._deployment.key, operation.secret, nonce)
+        opened = Opened(operation.nonce, sealed, timeout)
+        batch.take(Transaction(txid, (), (opened,)))
+        outcomes = ((0, Outcome(Code.OK, txid)),)
+        batch.answers.append(Answers(txid, 0, 0, message.address, outcomes))
+        batch.told.append(
+            Answer(txid, 0, outcomes, message.address, sealed, 0, operation.nonce)
+        )
+
+    def _close(self, batch: _Batch, id: int) -> None:
+        """Heartbeat's close: not numbered, and nobody waits for an answer."""
+        session = batch.session(id)
+        if session is None or session.closed:
+            batch.uncertain = True
+            batch.dead.append(id)
+            return
+        transaction = self._decide(batch, Request(0, _CLOSE), id)[1]
+        if transaction is not None:
+            batch.take(transaction)
+
+    def _requests(self, batch: _Batch, message: Message) -> tuple[Request, ...]:
+        """Judge a client's requests; returns those that no longer fit the entry."""
+        session = batch.session(message.session)
+        if session is None:
+            return ()
+        sealed = session.session.sealed
+        repeated: list[tuple[int, Outcome]] = []
+        resend = 0
+        rest: tuple[Request, ...] = ()
+        requests = sorted(message.requests, key=_cxid)
+        for number, request in enumerate(requests):
+            cxid, operation = request
+            if isinstance(operation, Resume):
+                self._resume(batch, session, message)
+            elif message.incarnation != session.incarnation:
+                # Of the past: another process goes on with the session. Of the future: our view is behind.
+                batch.uncertain = True
+                if message.incarnation < session.incarnation:
+                    repeated.append((cxid, Outcome(Code.SESSION_MOVED, batch.txid)))
+            elif cxid <= session.last:
+                # Decided. In this very batch: told with it. Not known any more: acknowledged.
+                known = session.session.outcomes.get(cxid)
+                if known is not None and session.incarnation == session.session.incarnation:
+                    repeated.append((cxid, known))
+            elif session.closed:
+                batch.uncertain = True
+                repeated.append((cxid, Outcome(Code.SESSION_EXPIRED, batch.txid)))
+            elif cxid > session.last + 1:
+                batch.uncertain = True
+                resend = session.last + 1
+            elif batch.bytes > ENTRY_BYTES:
+                rest = tuple(requests[number:])
+                break
+            else:
+                outcome, transaction = self._decide(batch, request, message.session)
+                if transaction is not None:
+                    batch.take(transaction)
+                session.last = cxid
+                session.acked = max(session.acked, min(message.acked, cxid - 1))
+                session.address = message.address
+                session.outcomes.append((cxid, outcome))
+                batch.bytes += 200
+        if repeated or resend:
+            batch.told.append(
+                Answer(
+                    message.session,
+                    message.incarnation,
+                    tuple(repeated),
+                    message.address,
+                    sealed,
+                    resend,
+                )
+            )
+        return rest
+
+    def _resume(self, batch: _Batch, session: _Tentative, message: Message) -> None:
+        """Go on with a session as ``message.incarnation``, which replaces the one before it."""
+        id = message.session
+        if session.closed or session.incarnation > message.incarnation:
+            batch.uncertain = True
+            code = Code.SESSION_EXPIRED if session.closed else Code.SESSION_MOVED
+            outcome = Outcome(code, batch.txid)
+        else:
+            if session.incarnation < message.incarnation:
+                resumed = Resumed(id, message.incarnation)
+                batch.take(Transaction(batch.txid + 1, (), (resumed,)))
+            owned = tuple(sorted(batch.ephemerals(id)))[:_RESUMED_PATHS]
+            outcome = Outcome(Code.OK, batch.txid, paths=owned)
+        batch.told.append(
+            Answer(
+                id,
+                message.incarnation,
+                ((0, outcome),),
+                message.address,
+                session.session.sealed,
+            )
+        )
+
+    def _decide(
+        self, batch: _Batch, request: Request, session: int
+    ) -> tuple[Outcome, Transaction | None]:
+        return apply(
+            batch, request.operation, session, batch.now, batch.txid + 1, self._deployment.limits
+        )
+
+    # ---- after the commit ---------------------------------------------------------------
+
+    def _settle(self, view: View) -> list[Settled]:
+        if self._deployment.distributor_queue is not None:
+            return []
+        return self._distributor.settle(view)
+
+    def _publish(self, view: View, batch: _Batch) -> None:
+        """Apply and answer, or ring the distributor's function to do it."""
+        told = batch.decided()
+        for session in batch.dead:
+            self._deployment.leases.drop(session)
+        queue = self._deployment.distributor_queue
+        if queue is None:
+            groups = self._distributor.settle(view)
+            epoch = groups[-1].epoch if groups else Epoch(view.applied, view.applied, ())
+            self._distributor.answer(told, epoch)
+            self._distributor.finish(groups, view)
+            return
+        entry = view.pending[-1] if view.pending else None
+        queue.send("distributor", f"{view.head}", bell(entry, view.head, told))
+        if len(view.pending) > _MAX_PENDING:
+            view.settled(self._deployment.checkpoints.applied())
+
+
+def _first(message: Message | ServiceOrder) -> int:
+    """Sorts an unordered queue's batch into the order of each session, and costs an ordered one nothing."""
+    if isinstance(message, ServiceOrder) or not message.requests:
+        return 0
+    return message.requests[0].cxid
+
+
+def _cxid(request: Request) -> int:
+    return request.cxid
+
+
+def _needs(request: Request) -> tuple[str, ...]:
+    operation = request.operation
+    if isinstance(operation, SetData):
+        return (operation.path,)
+    if isinstance(operation, Create):
+        above = paths.parent(operation.path)
+        return (above,) if operation.sequential else (above, operation.path)
+    path = getattr(operation, "path", "")
+    return (paths.parent(path), path) if path else ()
+

@@ -1,0 +1,87 @@
+"""What a znode is: its metadata as the writer keeps it, and the Stat that users see."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+Acl = tuple[int, str, str]
+"""Permissions (READ 1, WRITE 2, CREATE 4, DELETE 8, ADMIN 16), scheme, id."""
+
+OPEN_ACL: tuple[Acl, ...] = ((31, "world", "anyone"),)
+
+MAX_DATA_BYTES = 1024 * 1024
+"""Most data of one znode: ZooKeeper's default ``jute.maxbuffer`` (1 MiB)."""
+
+
+class Stat(NamedTuple):
+    """The Stat of a znode, field for field as ZooKeeper's clients know it.
+
+    ``ctime`` and ``mtime`` are milliseconds since 1970; ``ephemeralOwner`` is the owning
+    session's id, 0 for none.
+    """
+
+    czxid: int
+    mzxid: int
+    ctime: int
+    mtime: int
+    version: int
+    cversion: int
+    aversion: int
+    ephemeralOwner: int
+    dataLength: int
+    numChildren: int
+    pzxid: int
+
+
+class Meta(NamedTuple):
+    """Everything about a znode but its data and the names of its children.
+
+    ``creations`` counts the children ever created: the sequence counter, and what ZooKeeper
+    keeps as the node's child version. ``blob`` names the object that holds the data when it is
+    not inline.
+    """
+
+    czxid: int
+    mzxid: int
+    pzxid: int
+    ctime: int
+    mtime: int
+    version: int = 0
+    creations: int = 0
+    aversion: int = 0
+    owner: int = 0
+    length: int = 0
+    children: int = 0
+    blob: str = ""
+    acl: tuple[Acl, ...] = OPEN_ACL
+
+    def stat(self) -> Stat:
+        """The Stat shown to users.
+
+        The child version shown counts creations and deletions: twice the creations less the
+        children left (``DataNode.copyStat`` of ZooKeeper 3.8).
+        """
+        return Stat(
+            self.czxid,
+            self.mzxid,
+            self.ctime,
+            self.mtime,
+            self.version,
+            2 * self.creations - self.children,
+            self.aversion,
+            self.owner,
+            self.length,
+            self.children,
+            self.pzxid,
+        )
+
+
+def genesis() -> dict[str, tuple[Meta, tuple[str, ...]]]:
+    """The tree as of txid 0: metadata and children of the nodes that always exist."""
+    leaf = Meta(0, 0, 0, 0, 0)
+    return {
+        "/": (leaf._replace(children=1), ("zookeeper",)),
+        "/zookeeper": (leaf._replace(children=2), ("config", "quota")),
+        "/zookeeper/config": (leaf, ()),
+        "/zookeeper/quota": (leaf, ()),
+    }

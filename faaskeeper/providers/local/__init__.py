@@ -1,0 +1,17 @@
+"""The embedded provider: FaaSKeeper in one process, on SQLite."""
+
+from __future__ import annotations
+
+from faaskeeper.config import Config
+from faaskeeper.core.connection import Connection
+from faaskeeper.providers.local.service import EmbeddedService, Services
+
+_services = Services()
+
+
+def connect(config: Config, port: int) -> Connection:
+    """See :class:`faaskeeper.client.connect.Provider`."""
+    return _services.connect(config, port)
+
+
+__all__ = ["EmbeddedService", "connect"]

@@ -1,0 +1,63 @@
+"""The in-process channel: a message is handed over by calling the client's handler."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+
+from faaskeeper.core.channel import Handler
+
+_log = logging.getLogger(__name__)
+
+
+class LocalListener:
+    """One client's ear."""
+
+    def __init__(self, channel: LocalChannel, address: str, handler: Handler) -> None:
+        self.address = address
+        self._channel = channel
+        self._handler = handler
+        self._lock = threading.RLock()
+        self._open = True
+
+    def hear(self, message: bytes) -> bool:
+        """Hand a message over."""
+        with self._lock:
+            if not self._open:
+                return False
+            try:
+                self._handler(message)
+            except Exception:
+                _log.exception("the client at %s failed on a message", self.address)
+            return True
+
+    def close(self) -> None:
+        """See :class:`faaskeeper.core.channel.Listener`."""
+        self._channel.forget(self.address)
+        with self._lock:
+            self._open = False
+
+
+class LocalChannel:
+    """Both sides of the channel."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._listeners: dict[str, LocalListener] = {}
+
+    def listen(self, handler: Handler) -> LocalListener:
+        """See :class:`faaskeeper.core.channel.ClientChannel`."""
+        address = f"local:{next(self._numbers)}"
+        listener = LocalListener(self, address, handler)
+        self._listeners[address] = listener
+        return listener
+
+    def forget(self, address: str) -> None:
+        """No longer deliver to an address."""
+        self._listeners.pop(address, None)
+
+    def deliver(self, address: str, message: bytes) -> bool:
+        """See :class:`faaskeeper.core.channel.Channel`."""
+        listener = self._listeners.get(address)
+        return listener is not None and listener.hear(message)

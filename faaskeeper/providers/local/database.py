@@ -1,0 +1,268 @@
+"""The files of an embedded service: who owns them, whether they are ours and whole, and their errors.
+
+Two SQLite databases in one directory. ``log.db`` holds the log and is synced on every commit
+(``synchronous=FULL``). ``state.db`` holds everything that is derived from the log, the mark and
+the checkpoint included, and is not (``NORMAL``): a power cut may take its last commits, but always
+a suffix of them, since one write-ahead log orders them all; so the mark never outlives what it covers.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TypeVar
+from urllib.parse import quote
+
+from faaskeeper.core.errors import Denied, DriverError, Unavailable
+
+APPLICATION_ID = 0x464B5A31  # "FKZ1"
+SCHEMA = 1
+_CHECKED_BYTES = 8 * 1024 * 1024
+_T = TypeVar("_T")
+
+
+class Owner:
+    """The right to use a directory, held by one process at a time through a lock on a file in it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._file: IO[str] | None = None
+
+    def acquire(self) -> None:
+        """Take the right. Raises Denied with the holder and what to do about it."""
+        path = self._directory / "owner.lock"
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            file = open(path, "a+", encoding="utf-8")
+        except OSError as error:
+            raise Denied(
+                f"cannot use the directory {self._directory}: {error.strerror}; "
+                "choose one that you may write to"
+            ) from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            holder = _holder(file.read())
+            file.close()
+            raise Denied(
+                f"the database in {self._directory} is in use by {holder}: end that process, "
+                "use its session, or choose another deployment name or directory"
+            ) from error
+        file.truncate(0)
+        started = time.strftime("%Y-%m-%d %H:%M:%S")
+        command = " ".join([os.path.basename(sys.argv[0] or "python"), *sys.argv[1:3]])
+        json.dump({"pid": os.getpid(), "command": command, "since": started}, file)
+        file.flush()
+        self._file = file
+
+    def release(self) -> None:
+        """Give the right back; the file stays, an unlinked lock would be no lock."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _holder(text: str) -> str:
+    try:
+        holder = json.loads(text)
+        return f"process {holder['pid']} ({holder['command']}, since {holder['since']})"
+    except (ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def check_file(path: Path) -> None:
+    """Raise Denied unless the file is absent, or a whole database of ours; reads only."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(100)
+            size = os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise Denied(f"cannot read {path}: {error.strerror}") from error
+    if len(head) < 100 or head[:16] != b"SQLite format 3\0":
+        raise Denied(
+            f"{path} is not a database, or damaged at its beginning; it was left as it is: "
+            "restore it from a backup, or choose another directory"
+        )
+    application = int.from_bytes(head[68:72], "big")
+    if application != APPLICATION_ID:
+        raise Denied(
+            f"{path} is a database of another program; it was left as it is: choose another directory"
+        )
+    schema = int.from_bytes(head[60:64], "big")
+    if schema != SCHEMA:
+        raise Denied(
+            f"{path} was written by another version of FaaSKeeper (layout {schema}, this one knows "
+            f"{SCHEMA}); it was left as it is"
+        )
+    page = int.from_bytes(head[16:18], "big")
+    page = 65536 if page == 1 else page
+    if size < page or size % page:
+        raise Denied(_damaged(path))
+
+
+def _damaged(path: Path) -> str:
+    return (
+        f"{path} is damaged; it was left as it is: restore the directory from a backup "
+        "(both databases and the blobs, from the same moment)"
+    )
+
+
+class Database:
+    """One SQLite file: one connection that writes, under a lock, and some that read."""
+
+    def __init__(self, path: Path, *, synced: bool) -> None:
+        self._path = path
+        self._synced = synced
+        self._writer: sqlite3.Connection | None = None
+        self._readers: deque[sqlite3.Connection] = deque()
+        self.lock = threading.RLock()
+
+    def open(self, tables: Sequence[str]) -> None:
+        """Open or create. Raises Denied with what is wrong; an existing file is then untouched."""
+        check_file(self._path)
+        fresh = not self._path.exists()
+        if not fresh and self._path.stat().st_size <= _CHECKED_BYTES:
+            self._check_pages()
+        with self.errors():
+            writer = self._connect()
+            if fresh:
+                writer.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                writer.execute(f"PRAGMA user_version={SCHEMA}")
+            writer.execute("PRAGMA journal_mode=WAL")
+            writer.execute(f"PRAGMA synchronous={'FULL' if self._synced else 'NORMAL'}")
+            for table in tables:
+                writer.execute(
+                    f'CREATE TABLE IF NOT EXISTS "{table}" ('
+                    '"partition" TEXT NOT NULL, "key" TEXT NOT NULL, "stamp" INTEGER NOT NULL, '
+                    '"body" TEXT NOT NULL, "data" BLOB, PRIMARY KEY ("partition", "key"))'
+                )
+            if fresh:
+                writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._sync_directory()
+            self._writer = writer
+
+    def _check_pages(self) -> None:
+        """Look at every page of a small file, without writing to it."""
+        try:
+            with self.errors():
+                address = f"file:{quote(str(self._path.absolute()))}?mode=ro"
+                connection = sqlite3.connect(address, uri=True)
+                try:
+                    rows = connection.execute("PRAGMA quick_check(1)").fetchall()
+                finally:
+                    connection.close()
+        except DriverError as error:
+            raise Denied(_damaged(self._path)) from error
+        if rows != [("ok",)]:
+            raise Denied(_damaged(self._path))
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, isolation_level=None, check_same_thread=False, timeout=10
+        )
+        connection.execute("PRAGMA cache_size=-4000")
+        return connection
+
+    def _sync_directory(self) -> None:
+        handle = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def close(self) -> None:
+        """Close all connections; the write-ahead log is folded into the file."""
+        with self.lock:
+            while self._readers:
+                self._readers.pop().close()
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Map SQLite's errors to core's kinds."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self.mapped(error) from error
+
+    def mapped(self, error: sqlite3.Error) -> DriverError:
+        """The error kind of an SQLite error, with what a person can do."""
+        name = getattr(error, "sqlite_errorname", "") or ""
+        if name == "SQLITE_FULL":
+            return Denied(
+                f"the disk is full: nothing was written to {self._path}; free some space"
+            )
+        if name in ("SQLITE_CORRUPT", "SQLITE_NOTADB") or name.startswith("SQLITE_CORRUPT"):
+            return Denied(_damaged(self._path))
+        if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+            return Denied(f"cannot write to {self._path}: {error}; check the rights of its directory")
+        if name.startswith("SQLITE_IOERR"):
+            return Unavailable(
+                f"cannot read or write {self._path}: {error}; check the disk and its quota"
+            )
+        return Unavailable(f"{self._path}: {error}")
+
+    def write(self, statement: str, parameters: Sequence[Any]) -> int:
+        """Run one writing statement; returns how many rows it changed."""
+        with self.lock:
+            writer = self._writer
+            if writer is None:
+                raise Unavailable(f"{self._path} is closed")
+            try:
+                return writer.execute(statement, parameters).rowcount
+            except sqlite3.IntegrityError:
+                return 0
+            except sqlite3.Error as error:
+                raise self.mapped(error) from error
+
+    def read(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
+        """Run one reading statement on a connection that nobody else uses meanwhile."""
+        try:
+            reader = self._readers.pop()
+        except IndexError:
+            if self._writer is None:
+                raise Unavailable(f"{self._path} is closed") from None
+            with self.errors():
+                reader = self._connect()
+                reader.execute("PRAGMA query_only=1")
+        try:
+            rows = reader.execute(statement, parameters).fetchall()
+        except sqlite3.Error as error:
+            reader.close()
+            raise self.mapped(error) from error
+        self._readers.append(reader)
+        return rows
+
+    def together(self, calls: Sequence[Callable[[], _T]]) -> list[_T]:
+        """Run calls that write to this file as one transaction of it: all of them or, on an error, none."""
+        with self.lock:
+            writer = self._writer
+            if writer is None:
+                raise Unavailable(f"{self._path} is closed")
+            if writer.in_transaction or len(calls) < 2:
+                return [call() for call in calls]
+            with self.errors():
+                writer.execute("BEGIN")
+            try:
+                results = [call() for call in calls]
+                with self.errors():
+                    writer.execute("COMMIT")
+                return results
+            except BaseException:
+                if writer.in_transaction:
+                    writer.execute("ROLLBACK")
+                raise

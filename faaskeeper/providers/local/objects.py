@@ -1,0 +1,113 @@
+"""The ObjectStore driver on a directory.
+
+A key's file is named by the key, percent-encoded, in pieces short enough for a file system. Writes go
+to a temporary file, are synced, and are renamed into place: an object is there whole or not at
+all, and durable when ``put`` returns. Conditions are checked under a lock: one process owns the directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from faaskeeper.core.errors import Conflict, Denied, DriverError, Unavailable
+from faaskeeper.core.storage import Object
+
+_PIECE = 200
+_FILE = "%o"
+"""Name of the file in a key's directory; ``quote`` never makes a percent sign and an o."""
+
+
+def _tag(body: bytes) -> str:
+    return hashlib.blake2b(body, digest_size=16).hexdigest()
+
+
+class DirectoryStore:
+    """Objects as files below a directory."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._lock = threading.Lock()
+
+    def _file(self, key: str) -> Path:
+        name = quote(key, safe="")
+        pieces = [name[at : at + _PIECE] for at in range(0, len(name), _PIECE)]
+        return self._root.joinpath(*pieces, _FILE)
+
+    def get(self, key: str) -> Object | None:
+        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        try:
+            body = self._file(key).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _mapped(error, self._root) from error
+        return Object(body, _tag(body))
+
+    def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
+        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        with self._lock:
+            if absent or match is not None:
+                found = self.get(key)
+                if absent and found is not None:
+                    raise Conflict(f"there is an object {key!r}")
+                if match is not None and (found is None or found.tag != match):
+                    raise Conflict(f"the object {key!r} is not {match}")
+            try:
+                self._write(self._file(key), body)
+            except OSError as error:
+                raise _mapped(error, self._root) from error
+        return _tag(body)
+
+    def _write(self, path: Path, body: bytes) -> None:
+        made = [each for each in (path.parent, *path.parents) if not each.exists()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(_FILE + "+")
+        with open(temporary, "wb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        for directory in {path.parent, *(each.parent for each in made)}:
+            handle = os.open(directory, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+    def delete(self, key: str) -> None:
+        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        with self._lock:
+            path = self._file(key)
+            try:
+                path.unlink(missing_ok=True)
+                while path.parent != self._root:
+                    path = path.parent
+                    path.rmdir()
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                if any(path.glob("*")):
+                    return  # other objects live below
+                raise _mapped(error, self._root) from error
+
+    def list(self, prefix: str, after: str, limit: int) -> list[str]:
+        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        keys = sorted(key for key in self._keys() if key.startswith(prefix) and key > after)
+        return keys[:limit]
+
+    def _keys(self) -> Iterator[str]:
+        for path in self._root.rglob(_FILE):
+            yield unquote("".join(path.relative_to(self._root).parts[:-1]))
+
+
+def _mapped(error: OSError, root: Path) -> DriverError:
+    if isinstance(error, PermissionError):
+        return Denied(f"cannot write to {root}: {error.strerror}; check its rights")
+    if error.errno == 28:
+        return Denied(f"the disk is full: nothing was written to {root}; free some space")
+    return Unavailable(f"{root}: {error.strerror}")

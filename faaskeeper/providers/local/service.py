@@ -1,0 +1,304 @@
+"""The embedded service: all functions of a deployment in the process that owns its database.
+
+Clients of one process with the same directory share one service; the first ``connect`` starts it and
+the last ``close`` stops it. That table of running services is the one piece of state that this project
+keeps per process: the database has one owner, so the process has to know that it is the owner.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from faaskeeper.config import ClientChannel, Config, QueueType, StorageType
+from faaskeeper.core import records as user_storage
+from faaskeeper.core import trust
+from faaskeeper.core.channel import Channel
+from faaskeeper.core.checkpoint import Checkpoints
+from faaskeeper.core.connection import Connection, FailureHandler
+from faaskeeper.core.deployment import Deployment
+from faaskeeper.core.distributor import DistributorFunction, bell
+from faaskeeper.core.errors import Conflict, DriverError
+from faaskeeper.core.heartbeat import Heartbeat
+from faaskeeper.core.log import Log
+from faaskeeper.core.records import ObjectRecords, Records, TableRecords
+from faaskeeper.core.sessions import Leases
+from faaskeeper.core.storage import IfAbsent, ObjectStore
+from faaskeeper.core.transactions import Limits
+from faaskeeper.core.watches import WatchTable
+from faaskeeper.core.writer import Writer, order
+from faaskeeper.core.znode import MAX_DATA_BYTES
+from faaskeeper.providers.local.channels import LocalChannel
+from faaskeeper.providers.local.database import Database, Owner
+from faaskeeper.providers.local.objects import DirectoryStore
+from faaskeeper.providers.local.queues import DirectQueue, LocalQueue
+from faaskeeper.providers.local.tables import SqliteTable
+from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
+
+INLINE_BYTES = 64 * 1024
+"""Hybrid storage: data above it is kept in a file of its own."""
+SWEEP_EVERY_S = 3600.0
+_STATE_TABLES = ("records", "checkpoint", "lease", "watch", "heartbeat")
+
+_log = logging.getLogger(__name__)
+
+
+def clock() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class _Channel:
+    """Delivers to clients of this process and, by TCP, to others."""
+
+    def __init__(self, local: LocalChannel, tcp: TcpChannel) -> None:
+        self._local = local
+        self._tcp = tcp
+
+    def deliver(self, address: str, message: bytes) -> bool:
+        if address.startswith("tcp:"):
+            return self._tcp.deliver(address, message)
+        return self._local.deliver(address, message)
+
+
+class EmbeddedService:
+    """A deployment in a directory, with its functions' threads.
+
+    ``clock`` in ms; ``beat``: run heartbeat in a thread, every ``config.heartbeat_frequency`` seconds.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        directory: Path,
+        *,
+        clock: Callable[[], int] = clock,
+        beat: bool = True,
+    ) -> None:
+        self._config = config
+        self.directory = directory
+        self.clock = clock
+        self._owner = Owner(directory)
+        self._log_file = Database(directory / "log.db", synced=True)
+        self._state_file = Database(directory / "state.db", synced=False)
+        self._handlers: list[FailureHandler] = []
+        self._stop = threading.Event()
+        self._owner.acquire()
+        try:
+            self._open()
+        except BaseException:
+            self._log_file.close()
+            self._state_file.close()
+            self._owner.release()
+            raise
+        self._beating: threading.Thread | None = None
+        if beat:
+            self._beating = threading.Thread(
+                target=self._beat, name="faaskeeper-heartbeat", daemon=True
+            )
+            self._beating.start()
+
+    def _open(self) -> None:
+        config = self._config
+        self._log_file.open(("log", "deployment"))
+        self._state_file.open(_STATE_TABLES)
+        self.local_channel = LocalChannel()
+        self._tcp = TcpChannel()
+        self.blobs: ObjectStore | None = None
+        records: Records = TableRecords(SqliteTable(self._state_file, "records"))
+        if config.user_storage is not StorageType.KEY_VALUE:
+            self.blobs = DirectoryStore(self.directory / "objects")
+        if config.user_storage is StorageType.PERSISTENT and self.blobs is not None:
+            records = ObjectRecords(self.blobs, self.gather)
+        self.inline_bytes = MAX_DATA_BYTES if self.blobs is None else INLINE_BYTES
+        checkpoints = Checkpoints(SqliteTable(self._state_file, "checkpoint"), expiring=False)
+        key = self._settled_once(config)
+        self._start_tree(checkpoints, records)
+        self.deployment = Deployment(
+            log=Log(SqliteTable(self._log_file, "log")),
+            checkpoints=checkpoints,
+            records=records,
+            leases=Leases(SqliteTable(self._state_file, "lease")),
+            watches=WatchTable(SqliteTable(self._state_file, "watch")),
+            blobs=self.blobs,
+            worker_queue=_Later(),
+            distributor_queue=None,
+            channel=self._channel(),
+            key=key,
+            clock=self.clock,
+            gather=self.gather,
+            limits=Limits(inline_bytes=self.inline_bytes),
+            expiring_log=False,
+        )
+        heartbeat_state = SqliteTable(self._state_file, "heartbeat")
+        self.heartbeat = Heartbeat(self.deployment, heartbeat_state)
+        self._start_functions()
+
+    def _channel(self) -> Channel:
+        return _Channel(self.local_channel, self._tcp)
+
+    def _settled_once(self, config: Config) -> bytes:
+        """What a directory keeps from its first opening on: the deployment's key, the layout of storage."""
+        table = SqliteTable(self._log_file, "deployment")
+        layout = config.user_storage.value
+        try:
+            key = os.urandom(trust.KEY_BYTES)
+            table.put("deployment", "settings", {"key": key, "user-storage": layout}, IfAbsent())
+        except Conflict:
+            pass  # opened before
+        settings = table.get("deployment", "settings")
+        if settings is None or not isinstance(settings["key"], bytes):
+            raise AssertionError("the settings were just stored")
+        if settings["user-storage"] != layout:
+            raise DriverError(
+                f"{self.directory} was set up with user-storage {settings['user-storage']!r}, the "
+                f"configuration says {layout!r}: choose the former, or another directory"
+            )
+        return settings["key"]
+
+    @staticmethod
+    def _start_tree(checkpoints: Checkpoints, records: Records) -> None:
+        if records.get("/") is None:
+            user_storage.bootstrap(records)
+        checkpoints.begin(clock())
+
+    def _start_functions(self) -> None:
+        deployment = self.deployment
+        writer = Writer(deployment)
+        self._queues: list[LocalQueue | DirectQueue] = []
+        if self._config.distributor_queue is QueueType.LOCAL:
+            function = DistributorFunction(deployment)
+            distributor = LocalQueue("distributor", function.handle, function.idle, self._broke)
+            deployment.distributor_queue = distributor
+            self._queues.append(distributor)
+        if self._config.worker_queue is QueueType.DIRECT:
+            direct = DirectQueue(writer.handle)
+            deployment.worker_queue = direct
+            self._queues.insert(0, direct)
+        else:
+            worker = LocalQueue("writer", writer.handle, writer.idle, self._broke)
+            deployment.worker_queue = worker
+            self._queues.insert(0, worker)
+        self._writer = writer
+        # What an earlier process committed but did not apply.
+        deployment.worker_queue.send("writer", "start", order(deployment, ()))
+
+    def gather(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Driver calls side by side: on one SQLite file that is best done as one transaction."""
+        return self._state_file.together(calls)
+
+    def _broke(self, error: Exception) -> None:
+        for handler in list(self._handlers):
+            handler(error)
+
+    def _beat(self) -> None:
+        swept = time.monotonic()
+        while not self._stop.wait(self._config.heartbeat_frequency):
+            try:
+                self.heartbeat.expire()
+                self.heartbeat.ring()
+                if time.monotonic() - swept > SWEEP_EVERY_S:
+                    swept = time.monotonic()
+                    self.heartbeat.refresh()
+                    self.heartbeat.sweep()
+            except DriverError:
+                _log.exception("heartbeat failed; it tries again")
+
+    def ring(self) -> None:
+        """Ask for what waits to be applied."""
+        deployment = self.deployment
+        if deployment.distributor_queue is not None:
+            deployment.distributor_queue.send("distributor", "ring", bell(None, 0, ()))
+        else:
+            deployment.worker_queue.send("writer", "ring", order(deployment, ()))
+
+    def connection(self, port: int, close: Callable[[], None]) -> Connection:
+        """A client's way to this service."""
+        deployment = self.deployment
+        tcp = self._config.client_channel is ClientChannel.TCP
+        return Connection(
+            records=deployment.records,
+            log=deployment.log,
+            applied=deployment.checkpoints.applied,
+            leases=deployment.leases,
+            watches=deployment.watches,
+            worker_queue=deployment.worker_queue,
+            channel=TcpClientChannel(port=port) if tcp else self.local_channel,
+            blobs=self.blobs,
+            inline_bytes=self.inline_bytes,
+            clock=self.clock,
+            close=close,
+            ring=self.ring,
+            on_failure=self._handlers.append,
+            gather=self.gather,
+        )
+
+    def stop(self) -> None:
+        """Finish what waits, save mark and checkpoint, close the files, give the directory back."""
+        self._stop.set()
+        if self._beating is not None:
+            self._beating.join()
+        for queue in self._queues:
+            queue.stop()
+        if isinstance(self._queues[0], DirectQueue):
+            self._writer.idle()
+        self._tcp.close()
+        self._log_file.close()
+        self._state_file.close()
+        self._owner.release()
+
+
+class _Later:
+    """Stands for the worker queue until the writer is there."""
+
+    ordered = True
+    max_message_bytes = 0
+
+    def send(self, group: str, identity: str, body: bytes) -> None:
+        raise AssertionError("the worker queue is not there yet")
+
+
+class Services:
+    """The embedded services that run in this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: dict[Path, tuple[EmbeddedService, int]] = {}
+
+    def connect(self, config: Config, port: int) -> Connection:
+        """A way to the service in the configuration's directory, which is started if need be."""
+        directory = directory_of(config).absolute()
+        with self._lock:
+            service, users = self._running.get(directory, (None, 0))
+            if service is None:
+                service = EmbeddedService(config, directory)
+            self._running[directory] = (service, users + 1)
+        closed = threading.Event()
+
+        def close() -> None:
+            if not closed.is_set():
+                closed.set()
+                self._release(directory)
+
+        return service.connection(port, close)
+
+    def _release(self, directory: Path) -> None:
+        with self._lock:
+            service, users = self._running.pop(directory)
+            if users > 1:
+                self._running[directory] = (service, users - 1)
+            else:
+                service.stop()
+
+
+def directory_of(config: Config) -> Path:
+    """Where a configuration's files are: as it says, or by name in the user's data folder (XDG)."""
+    if config.directory:
+        return Path(config.directory).expanduser()
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data).expanduser() / "faaskeeper" / config.deployment_name

@@ -1,0 +1,170 @@
+"""The TCP channel, for every provider: the service connects to its clients.
+
+Frames: length (4 bytes, big-endian), then a message. What a message says is authenticated by the
+session's secret (:mod:`faaskeeper.core.trust`), so a stranger who reaches a client's port can do no more
+than waste a connection; frames over :data:`MAX_FRAME_BYTES` and more than :data:`MAX_CONNECTIONS` at a
+time are refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+
+from faaskeeper.core.channel import Handler
+from faaskeeper.core.errors import Denied
+
+MAX_FRAME_BYTES = 8 * 1024 * 1024
+MAX_CONNECTIONS = 64
+_CONNECT_S = 1.0
+_SEND_S = 2.0
+_AVOID_S = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class TcpChannel:
+    """Service side: keeps a connection to each client it talks to.
+
+    A client that cannot be reached is left alone for some seconds, so that it does not hold others up.
+    """
+
+    def __init__(self) -> None:
+        self._connections: dict[str, socket.socket] = {}
+        self._avoid: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def deliver(self, address: str, message: bytes) -> bool:
+        """See :class:`faaskeeper.core.channel.Channel`."""
+        frame = len(message).to_bytes(4, "big") + message
+        with self._lock:
+            connection = self._connections.pop(address, None)
+            if connection is not None and self._send(address, connection, frame):
+                return True
+            if self._avoid.get(address, 0) > time.monotonic():
+                return False
+            self._avoid.pop(address, None)
+            connection = self._connect(address)
+            if connection is not None and self._send(address, connection, frame):
+                return True
+            self._avoid[address] = time.monotonic() + _AVOID_S
+            return False
+
+    def _connect(self, address: str) -> socket.socket | None:
+        try:
+            host, port = address.removeprefix("tcp:").rsplit(":", 1)
+            connection = socket.create_connection((host, int(port)), timeout=_CONNECT_S)
+            connection.settimeout(_SEND_S)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except (OSError, ValueError) as error:
+            _log.info("the client at %s was not reached: %s", address, error)
+            return None
+        return connection
+
+    def _send(self, address: str, connection: socket.socket, frame: bytes) -> bool:
+        """Send a frame and keep the connection; a connection that failed is closed."""
+        try:
+            connection.sendall(frame)
+        except OSError as error:
+            _log.info("the connection to the client at %s broke: %s", address, error)
+            connection.close()
+            return False
+        self._connections[address] = connection
+        return True
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            for connection in self._connections.values():
+                connection.close()
+            self._connections.clear()
+
+
+class TcpListener:
+    """A client's ear: a port, and a thread for each connection to it."""
+
+    def __init__(self, host: str, port: int, handler: Handler, advertise: str = "") -> None:
+        self._handler = handler
+        self._hearing = threading.Lock()
+        self._open = True
+        self._connections: set[socket.socket] = set()
+        try:
+            self._socket = socket.create_server((host, max(port, 0)))
+        except OSError as error:
+            raise Denied(
+                f"cannot listen on {host}:{port}: {error.strerror}; choose another port"
+            ) from error
+        bound = self._socket.getsockname()[1]
+        self.address = f"tcp:{advertise or host}:{bound}"
+        self._thread = threading.Thread(target=self._accept, name="faaskeeper-tcp", daemon=True)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        while self._open:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return  # closed
+            if len(self._connections) >= MAX_CONNECTIONS:
+                _log.warning("refused a connection to %s: there are too many", self.address)
+                connection.close()
+                continue
+            self._connections.add(connection)
+            threading.Thread(
+                target=self._receive, args=(connection,), name="faaskeeper-tcp-from", daemon=True
+            ).start()
+
+    def _receive(self, connection: socket.socket) -> None:
+        try:
+            with connection, connection.makefile("rb") as stream:
+                while self._open:
+                    head = stream.read(4)
+                    if len(head) < 4:
+                        return
+                    length = int.from_bytes(head, "big")
+                    if length > MAX_FRAME_BYTES:
+                        _log.warning("ended a connection: a frame of %d bytes", length)
+                        return
+                    message = stream.read(length)
+                    if len(message) < length:
+                        return
+                    with self._hearing:
+                        if self._open:
+                            self._handler(message)
+        except OSError as error:
+            _log.info("a connection to %s broke: %s", self.address, error)
+        except Exception:
+            _log.exception("the client at %s failed on a message", self.address)
+        finally:
+            self._connections.discard(connection)
+
+    def close(self) -> None:
+        """See :class:`faaskeeper.core.channel.Listener`."""
+        self._open = False
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # a listening socket that nobody connected to
+        self._socket.close()
+        for connection in list(self._connections):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # the other side was faster
+        with self._hearing:
+            return
+
+
+class TcpClientChannel:
+    """Client side."""
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 0, advertise: str = "") -> None:
+        self._host = host
+        self._port = port
+        self._advertise = advertise
+
+    def listen(self, handler: Handler) -> TcpListener:
+        """See :class:`faaskeeper.core.channel.ClientChannel`."""
+        return TcpListener(self._host, self._port, handler, self._advertise)
