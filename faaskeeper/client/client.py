@@ -194,12 +194,17 @@ class FaaSKeeperClient:
         Raises NodeExistsException, NodeDoesntExistException (the parent), or
         NoChildrenForEphemeralsException.
         """
-        return self.create_async(path, value, ephemeral, sequential).get()
+        return self._create(path, value, ephemeral, sequential, True).get()
 
     def create_async(
         self, path: str, value: bytes = b"", ephemeral: bool = False, sequential: bool = False
     ) -> Future[Node]:
         """See :meth:`create`."""
+        return self._create(path, value, ephemeral, sequential, False)
+
+    def _create(
+        self, path: str, value: bytes, ephemeral: bool, sequential: bool, prompt: bool
+    ) -> Future[Node]:
         session = self._open()
         _check(f"{path}0" if sequential else path)
         data = self._data(path, value, sequential)
@@ -213,17 +218,20 @@ class FaaSKeeperClient:
             return Node(outcome.path, None, outcome.meta.stat())
 
         operation = Create(path, data, ephemeral, sequential)
-        return session.submit(operation, f"create {path}", finish)
+        return session.submit(operation, f"create {path}", finish, prompt)
 
     def set_data(self, path: str, value: bytes = b"", version: int = -1) -> Node:
         """Replace a node's data; returns the node. ``version`` -1: whichever it is.
 
         Raises NodeDoesntExistException or BadVersionError.
         """
-        return self.set_data_async(path, value, version).get()
+        return self._set_data(path, value, version, True).get()
 
     def set_data_async(self, path: str, value: bytes = b"", version: int = -1) -> Future[Node]:
         """See :meth:`set_data`."""
+        return self._set_data(path, value, version, False)
+
+    def _set_data(self, path: str, value: bytes, version: int, prompt: bool) -> Future[Node]:
         session = self._open()
         _check(path)
         _check_version(version)
@@ -235,14 +243,18 @@ class FaaSKeeperClient:
                 raise AssertionError("a set's outcome has the metadata")
             return Node(path, None, outcome.meta.stat())
 
-        return session.submit(SetData(path, data, version), f"set_data {path}", finish)
+        operation = SetData(path, data, version)
+        return session.submit(operation, f"set_data {path}", finish, prompt)
 
     def delete(self, path: str, version: int = -1) -> None:
         """Delete a node. Raises NodeDoesntExistException, BadVersionError or NotEmptyException."""
-        self.delete_async(path, version).get()
+        self._delete(path, version, True).get()
 
     def delete_async(self, path: str, version: int = -1) -> Future[None]:
         """See :meth:`delete`."""
+        return self._delete(path, version, False)
+
+    def _delete(self, path: str, version: int, prompt: bool) -> Future[None]:
         session = self._open()
         _check(path)
         _check_version(version)
@@ -251,7 +263,8 @@ class FaaSKeeperClient:
             _raise(outcome, path, version)
             session.owned.discard(path)
 
-        return session.submit(Delete(path, version), f"delete {path}", finish)
+        operation = Delete(path, version)
+        return session.submit(operation, f"delete {path}", finish, prompt)
 
     def _data(self, path: str, value: bytes, sequential: bool = False) -> Data:
         """The data as it travels: above the inline limit stored first, and named by the request."""

@@ -20,6 +20,10 @@ Finish = Callable[[Outcome], Any]
 """Makes an operation's result of its outcome; raises the operation's error."""
 
 
+COMPANY_BYTES = 32 * 1024
+"""Requests that wait for an answer to others before they are sent take at most this much."""
+
+
 class Unanswered(NamedTuple):
     """A request that waits for its outcome. ``size``: about how many bytes it takes in a message."""
 
@@ -39,6 +43,7 @@ class Outbox:
         self._unanswered: dict[int, Unanswered] = {}
         self._early: dict[int, Outcome] = {}
         self._unsent: list[Unanswered] = []
+        self._unsent_bytes = 0
 
     def __len__(self) -> int:
         return len(self._unanswered)
@@ -48,6 +53,10 @@ class Outbox:
         """Whether :meth:`take` has something."""
         return bool(self._unsent)
 
+    def wait(self) -> bool:
+        """Whether what is unsent may wait for company: it does not fill a message yet."""
+        return self._unsent_bytes < COMPANY_BYTES
+
     def add(self, operation: Operation, future: Future[Any], finish: Finish) -> None:
         """Number a request; it is to be sent by :meth:`take`."""
         self._last += 1
@@ -56,6 +65,7 @@ class Outbox:
         waiting = Unanswered(Request(self._last, operation), future, finish, size)
         self._unanswered[self._last] = waiting
         self._unsent.append(waiting)
+        self._unsent_bytes += size
 
     def last(self) -> Future[Any] | None:
         """The future of the youngest unanswered request: when it is done, so are all before it."""
@@ -78,6 +88,7 @@ class Outbox:
             taken.append(waiting.request)
             total += waiting.size
         del self._unsent[: len(taken)]
+        self._unsent_bytes -= total
         if repeat:
             return (*self._before(taken[0].cxid, MESSAGE_BYTES - total), *taken)
         return tuple(taken)
@@ -123,4 +134,5 @@ class Outbox:
         self._unanswered = {}
         self._early = {}
         self._unsent = []
+        self._unsent_bytes = 0
         return given_up

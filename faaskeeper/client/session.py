@@ -147,7 +147,8 @@ class Session:
         """End the session: its ephemerals go. Raises TimeoutException when that is not known to have happened."""
         try:
             if self._error is None:
-                closing = self.submit(Close(), f"closing session {self.id:x}", lambda outcome: None)
+                what = f"closing session {self.id:x}"
+                closing = self.submit(Close(), what, lambda outcome: None, prompt=True)
                 closing.get(timeout)
         except SessionExpiredException:
             pass  # it was over already
@@ -241,8 +242,13 @@ class Session:
 
     # ---- writing -----------------------------------------------------------------------
 
-    def submit(self, operation: Operation, what: str, finish: Finish) -> Future[Any]:
-        """Send a request, after the asynchronous reads asked for before it; returns its future."""
+    def submit(
+        self, operation: Operation, what: str, finish: Finish, prompt: bool = False
+    ) -> Future[Any]:
+        """Send a request, after the asynchronous reads asked for before it; returns its future.
+
+        ``prompt``: the caller is going to wait for the answer.
+        """
         future: Future[Any] = Future(what, True, self.call_later)
         with self._lock:
             if self._error is not None:
@@ -250,8 +256,10 @@ class Session:
             if self._turns:
                 self._turns.append(lambda: self._submit_in_turn(operation, future, finish))
                 return future
+            under_way = len(self._outbox)
             self._outbox.add(operation, future, finish)
-        self._flush()
+        if not (under_way and self._connection.coalesce and not prompt and self._outbox.wait()):
+            self._flush(prompt)
         return future
 
     def _submit_in_turn(self, operation: Operation, future: Future[Any], finish: Finish) -> None:
@@ -264,7 +272,7 @@ class Session:
         else:
             self._flush()
 
-    def _flush(self) -> None:
+    def _flush(self, prompt: bool = False) -> None:
         """Send what is not sent yet. Whoever comes while another sends leaves its request to that one."""
         repeat = not self._connection.worker_queue.ordered
         while self._sending.acquire(blocking=False):
@@ -275,26 +283,29 @@ class Session:
                         acked = self._outbox.acked
                     if not requests:
                         break
-                    self._send(requests, acked)
+                    self._send(requests, acked, prompt)
             finally:
                 self._sending.release()
             with self._lock:
                 if not self._outbox.unsent:
                     return
 
-    def _send(self, requests: tuple[Request, ...], acked: int) -> None:
+    def _send(self, requests: tuple[Request, ...], acked: int, prompt: bool = False) -> None:
         message = Message(self.id, self.incarnation, acked, self._ear.address, requests)
         try:
-            self._put(message)
+            self._put(message, prompt)
         except ProviderException as error:
             _log.warning("a request will be sent again: %s", error)
             self._become(SessionState.SUSPENDED)
 
-    def _put(self, message: Message) -> None:
+    def _put(self, message: Message, prompt: bool = False) -> None:
         signed = trust.sign(self._secret, codec.message(message))
         identity = f"{message.session} {message.incarnation}"
         try:
-            self._connection.worker_queue.send("writer", identity, signed)
+            queue = self._connection.worker_queue
+            if prompt:
+                queue = self._connection.prompt_queue or queue
+            queue.send("writer", identity, signed)
         except DriverError as error:
             raise ProviderException(str(error)) from error
 
@@ -330,6 +341,7 @@ class Session:
             ready = self._outbox.answered(reply.outcomes)
             again = self._outbox.resend(reply.resend) if reply.resend else ()
             acked = self._outbox.acked
+            unsent = self._outbox.unsent
         over: FaaSKeeperException | None = None
         for waiting, outcome in ready:
             if outcome.code in _OVER:
@@ -341,6 +353,8 @@ class Session:
             self._lose(over, SessionState.LOST)
         elif again:
             self._send(again, acked)
+        elif unsent:
+            self._flush()
 
     def _on_open(self, reply: Reply) -> None:
         if reply.nonce != self._nonce or self._opened.done():

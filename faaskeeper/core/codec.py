@@ -41,7 +41,6 @@ from faaskeeper.core.transactions import (
 )
 from faaskeeper.core.znode import OPEN_ACL, Acl, Meta
 
-_dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
 _loads = json.loads
 _T = TypeVar("_T")
 
@@ -62,9 +61,25 @@ def _checked(decode: Callable[..., _T]) -> Callable[..., _T]:
     return checked
 
 
-def text(value: object) -> str:
-    """JSON of a value, as short as it gets."""
-    return _dumps(value)
+def _encoder() -> Callable[[object], str]:
+    """A JSON encoder made once: ``JSONEncoder.encode`` makes its C encoder anew for every call."""
+    encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False)
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return encoder.encode
+    encode = make(
+        None, encoder.default, json.encoder.encode_basestring, None, ":", ",", False, False, True
+    )
+
+    def text(value: object) -> str:
+        return "".join(encode(value, 0))
+
+    return text
+
+
+text: Callable[[object], str] = _encoder()
+"""JSON of a value, as short as it gets."""
+_dumps = text
 
 
 def parse(value: str) -> Any:

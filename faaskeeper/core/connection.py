@@ -23,6 +23,9 @@ class Connection:
     """A client's way to a deployment.
 
     ``applied`` reads the mark. ``inline_bytes``: data above it goes to ``blobs`` first.
+    ``prompt_queue``: the same queue for a sender who would only wait for the answer, where that can be faster.
+    ``coalesce``: the writer takes what waits anyway, so requests may wait here, in one message, while
+    others are under way.
     ``ring`` asks the service to apply what is waiting. ``on_failure`` registers what to call when the
     service cannot go on (a full disk, say); ``close`` releases what ``connect`` took.
     """
@@ -38,6 +41,8 @@ class Connection:
     inline_bytes: int
     clock: Clock
     close: Callable[[], None]
+    prompt_queue: Queue | None = None
+    coalesce: bool = False
     ring: Callable[[], None] = lambda: None
     on_failure: Callable[[FailureHandler], None] = lambda handler: None
     gather: Gather[Any] = in_turn

@@ -2,13 +2,14 @@
 
 A session's secret is made by its client and known to the client and to holders of the deployment's
 key (functions and trusted writers). What clients may read, the log above all, holds it only
-*sealed*. Sealing is encrypt-then-MAC with HMAC-SHA-256 as the pseudo-random function: the secret
-is as long as one output of it, and every seal has a nonce of its own.
+*sealed*. Message codes are keyed BLAKE2b (RFC 7693); sealing is encrypt-then-MAC with the same as the
+pseudo-random function: the secret is as long as one output of it, and every seal has its own nonce.
 """
 
 from __future__ import annotations
 
-import hmac
+from hashlib import blake2b
+from hmac import compare_digest
 
 KEY_BYTES = 32
 _MAC_BYTES = 32
@@ -20,12 +21,12 @@ class Forged(ValueError):
 
 
 def _mac(key: bytes, body: bytes) -> bytes:
-    return hmac.digest(key, body, "sha256")
+    return blake2b(body, digest_size=_MAC_BYTES, key=key).digest()
 
 
 def sign(key: bytes, body: bytes) -> bytes:
     """The body with its message code before it."""
-    return hmac.digest(key, body, "sha256") + body
+    return _mac(key, body) + body
 
 
 def body(signed: bytes) -> bytes:
@@ -35,8 +36,8 @@ def body(signed: bytes) -> bytes:
 
 def verify(key: bytes, signed: bytes) -> None:
     """Raise :class:`Forged` unless the message was signed with the key."""
-    expected = hmac.digest(key, signed[_MAC_BYTES:], "sha256")
-    if not hmac.compare_digest(expected, signed[:_MAC_BYTES]):
+    expected = _mac(key, signed[_MAC_BYTES:])
+    if not compare_digest(expected, signed[:_MAC_BYTES]):
         raise Forged("the message code does not match")
 
 
@@ -54,7 +55,7 @@ def unseal(key: bytes, sealed: bytes) -> bytes:
     """The secret again. Raises :class:`Forged` under another key."""
     nonce, hidden = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:-_MAC_BYTES]
     code = _mac(_mac(key, b"faaskeeper seal: authenticate"), nonce + hidden)
-    if not hmac.compare_digest(code, sealed[-_MAC_BYTES:]):
+    if not compare_digest(code, sealed[-_MAC_BYTES:]):
         raise Forged("the seal was made with another deployment's key")
     stream = _mac(_mac(key, b"faaskeeper seal: encrypt"), nonce)
     return bytes(a ^ b for a, b in zip(hidden, stream))

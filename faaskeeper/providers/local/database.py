@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -129,8 +129,8 @@ class Database:
         self._readers: deque[sqlite3.Connection] = deque()
         self.lock = threading.RLock()
 
-    def open(self, tables: Sequence[str]) -> None:
-        """Open or create. Raises Denied with what is wrong; an existing file is then untouched."""
+    def open(self, tables: Mapping[str, str]) -> None:
+        """Open or create, with tables by name and their SQL schema. Raises Denied with what is wrong; an existing file is then untouched."""
         check_file(self._path)
         fresh = not self._path.exists()
         if not fresh and self._path.stat().st_size <= _CHECKED_BYTES:
@@ -142,12 +142,8 @@ class Database:
                 writer.execute(f"PRAGMA user_version={SCHEMA}")
             writer.execute("PRAGMA journal_mode=WAL")
             writer.execute(f"PRAGMA synchronous={'FULL' if self._synced else 'NORMAL'}")
-            for table in tables:
-                writer.execute(
-                    f'CREATE TABLE IF NOT EXISTS "{table}" ('
-                    '"partition" TEXT NOT NULL, "key" TEXT NOT NULL, "stamp" INTEGER NOT NULL, '
-                    '"body" TEXT NOT NULL, "data" BLOB, PRIMARY KEY ("partition", "key"))'
-                )
+            for table, schema in tables.items():
+                writer.execute(f'CREATE TABLE IF NOT EXISTS "{table}" {schema}')
             if fresh:
                 writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._sync_directory()

@@ -1,11 +1,16 @@
-"""The in-process queue: hands a function what waits, together (group commit)."""
+"""The in-process queue: hands a function what waits, together (group commit).
+
+The function runs wherever that is fastest: in the queue's own thread for senders who go on, in the
+sender's thread for one who would only wait for the answer (:class:`PromptQueue`). One call runs at a
+time; whoever finishes it looks whether something came meanwhile, so nothing is left lying.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
 
 from faaskeeper.core.errors import Denied, Unavailable
 
@@ -17,11 +22,11 @@ _log = logging.getLogger(__name__)
 
 
 class LocalQueue:
-    """Messages to one function, called from one thread with everything that waits.
+    """Messages to one function.
 
     A call that fails is repeated with the same messages, a few times with growing pauses: the function
-    is built for that. When it goes on failing the queue is ``broken``: what is sent then is
-    refused with the reason, and ``on_broken`` is told.
+    is built for that. When it goes on failing the queue is broken: what is sent then is refused with
+    the reason, and ``on_broken`` is told.
     """
 
     ordered = True
@@ -37,53 +42,78 @@ class LocalQueue:
         self._handle = handle
         self._idle = idle
         self._on_broken = on_broken
-        self._waiting: SimpleQueue[bytes | None] = SimpleQueue()
+        self._waiting: deque[bytes] = deque()
+        self._running = threading.Lock()
+        self._signal = threading.Semaphore(0)
         self._stopping = threading.Event()
         self._broken: Exception | None = None
+        self._calls = 0
+        self._idle_due = False
         self._thread = threading.Thread(target=self._run, name=f"faaskeeper-{name}", daemon=True)
         self._thread.start()
 
     def send(self, group: str, identity: str, body: bytes) -> None:
         """See :class:`faaskeeper.core.queue.Queue`."""
+        self._put(body)
+        if not self._running.locked():  # else its holder looks again before it goes
+            self._signal.release()
+
+    def send_prompt(self, body: bytes) -> None:
+        """Send, and run the function in this thread if it is free."""
+        self._put(body)
+        if not self._serve():
+            return
+        if not self._idle_due:
+            self._idle_due = True
+            self._signal.release()
+
+    def _put(self, body: bytes) -> None:
         if self._broken is not None:
             raise self._broken
         if self._stopping.is_set():
             raise Unavailable("the embedded service is stopped")
-        self._waiting.put(body)
+        self._waiting.append(body)
 
     def stop(self) -> None:
         """Finish what waits, then stop."""
         self._stopping.set()
-        self._waiting.put(None)
+        self._signal.release()
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
     def _run(self) -> None:
-        busy = False
-        while True:
+        while not self._stopping.is_set():
+            self._signal.acquire(timeout=_IDLE_S if self._idle_due else None)
+            calls = self._calls
+            self._serve()
+            if self._calls != calls:
+                self._idle_due = True
+            elif self._idle_due and not self._signal.acquire(timeout=_IDLE_S):
+                if self._calls == calls and self._running.acquire(blocking=False):
+                    try:
+                        self._idle_due = False
+                        self._attempt([])
+                    finally:
+                        self._running.release()
+        self._serve()
+        with self._running:
+            self._attempt([])
+
+    def _serve(self) -> bool:
+        """Call the function until nothing waits; False where another thread is at it, and will."""
+        while self._waiting:
+            if not self._running.acquire(blocking=False):
+                return False
             try:
-                body = self._waiting.get(timeout=_IDLE_S if busy else None)
-            except Empty:
-                busy = False
-                self._attempt([])
-                continue
-            bodies: list[bytes] = []
-            stop = body is None
-            while body is not None:
-                bodies.append(body)
-                if len(bodies) >= _BATCH:
-                    break
-                try:
-                    body = self._waiting.get_nowait()
-                except Empty:
-                    break
-                stop = stop or body is None
-            if bodies and self._broken is None:
-                self._attempt(bodies)
-                busy = True
-            if stop:
-                self._attempt([])
-                return
+                bodies: list[bytes] = []
+                while self._waiting and len(bodies) < _BATCH:
+                    bodies.append(self._waiting.popleft())
+                if bodies:
+                    self._calls += 1
+                    self._attempt(bodies)
+            finally:
+                self._running.release()
+        return True
 
     def _attempt(self, bodies: Sequence[bytes]) -> None:
         """Call the function, or without messages its ``idle``; again when it fails."""
@@ -109,32 +139,15 @@ class LocalQueue:
                 pause *= 2
 
 
-class DirectQueue:
-    """The writer in the caller's own thread: no hop, for a process that writes one request at a time."""
+class PromptQueue:
+    """A :class:`LocalQueue` for senders who would only wait: the function may run in their thread."""
 
     ordered = True
-    max_message_bytes = 1 << 30
+    max_message_bytes = LocalQueue.max_message_bytes
 
-    def __init__(self, handle: Callable[[Sequence[bytes]], None]) -> None:
-        self._handle = handle
-        self._lock = threading.Lock()
-        self._waiting: list[bytes] = []
-        self._guard = threading.Lock()
+    def __init__(self, queue: LocalQueue) -> None:
+        self._queue = queue
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        """See :class:`faaskeeper.core.queue.Queue`. Whoever finds the writer free writes for all that wait."""
-        with self._guard:
-            self._waiting.append(body)
-        while self._lock.acquire(blocking=False):
-            try:
-                with self._guard:
-                    bodies, self._waiting = self._waiting, []
-                if bodies:
-                    self._handle(bodies)
-            finally:
-                self._lock.release()
-            if not self._waiting:
-                return
-
-    def stop(self) -> None:
-        """Nothing waits here."""
+        """See :class:`faaskeeper.core.queue.Queue`."""
+        self._queue.send_prompt(body)

@@ -36,14 +36,15 @@ from faaskeeper.core.znode import MAX_DATA_BYTES
 from faaskeeper.providers.local.channels import LocalChannel
 from faaskeeper.providers.local.database import Database, Owner
 from faaskeeper.providers.local.objects import DirectoryStore
-from faaskeeper.providers.local.queues import DirectQueue, LocalQueue
-from faaskeeper.providers.local.tables import SqliteTable
+from faaskeeper.providers.local.queues import LocalQueue, PromptQueue
+from faaskeeper.providers.local.tables import NumberedTable, SqliteTable
+from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
 
 INLINE_BYTES = 64 * 1024
 """Hybrid storage: data above it is kept in a file of its own."""
 SWEEP_EVERY_S = 3600.0
-_STATE_TABLES = ("records", "checkpoint", "lease", "watch", "heartbeat")
+_STATE_TABLES = ("records", "checkpoint", "lease", "heartbeat")
 
 _log = logging.getLogger(__name__)
 
@@ -105,8 +106,8 @@ class EmbeddedService:
 
     def _open(self) -> None:
         config = self._config
-        self._log_file.open(("log", "deployment"))
-        self._state_file.open(_STATE_TABLES)
+        self._log_file.open({"log": NumberedTable.SCHEMA, "deployment": SqliteTable.SCHEMA})
+        self._state_file.open(dict.fromkeys(_STATE_TABLES, SqliteTable.SCHEMA))
         self.local_channel = LocalChannel()
         self._tcp = TcpChannel()
         self.blobs: ObjectStore | None = None
@@ -120,11 +121,11 @@ class EmbeddedService:
         key = self._settled_once(config)
         self._start_tree(checkpoints, records)
         self.deployment = Deployment(
-            log=Log(SqliteTable(self._log_file, "log")),
+            log=Log(NumberedTable(self._log_file, "log")),
             checkpoints=checkpoints,
             records=records,
             leases=Leases(SqliteTable(self._state_file, "lease")),
-            watches=WatchTable(SqliteTable(self._state_file, "watch")),
+            watches=WatchTable(MemoryTable()),  # watchers live in this process
             blobs=self.blobs,
             worker_queue=_Later(),
             distributor_queue=None,
@@ -170,21 +171,16 @@ class EmbeddedService:
     def _start_functions(self) -> None:
         deployment = self.deployment
         writer = Writer(deployment)
-        self._queues: list[LocalQueue | DirectQueue] = []
+        self._queues: list[LocalQueue] = []
         if self._config.distributor_queue is QueueType.LOCAL:
             function = DistributorFunction(deployment)
             distributor = LocalQueue("distributor", function.handle, function.idle, self._broke)
             deployment.distributor_queue = distributor
             self._queues.append(distributor)
-        if self._config.worker_queue is QueueType.DIRECT:
-            direct = DirectQueue(writer.handle)
-            deployment.worker_queue = direct
-            self._queues.insert(0, direct)
-        else:
-            worker = LocalQueue("writer", writer.handle, writer.idle, self._broke)
-            deployment.worker_queue = worker
-            self._queues.insert(0, worker)
-        self._writer = writer
+        worker = LocalQueue("writer", writer.handle, writer.idle, self._broke)
+        deployment.worker_queue = worker
+        self._prompt = PromptQueue(worker)
+        self._queues.insert(0, worker)
         # What an earlier process committed but did not apply.
         deployment.worker_queue.send("writer", "start", order(deployment, ()))
 
@@ -228,6 +224,8 @@ class EmbeddedService:
             leases=deployment.leases,
             watches=deployment.watches,
             worker_queue=deployment.worker_queue,
+            prompt_queue=self._prompt,
+            coalesce=True,
             channel=TcpClientChannel(port=port) if tcp else self.local_channel,
             blobs=self.blobs,
             inline_bytes=self.inline_bytes,
@@ -245,8 +243,6 @@ class EmbeddedService:
             self._beating.join()
         for queue in self._queues:
             queue.stop()
-        if isinstance(self._queues[0], DirectQueue):
-            self._writer.idle()
         self._tcp.close()
         self._log_file.close()
         self._state_file.close()

@@ -10,11 +10,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from faaskeeper.core.codec import text
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Page
 from faaskeeper.providers.local.database import Database
 
-_dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
 _BYTES = "\x00bytes"
 
 
@@ -23,13 +23,13 @@ def _encode(item: Item) -> tuple[int, str, bytes | None]:
     stamp = fields.pop("stamp", 0)
     binary = [(name, value) for name, value in fields.items() if isinstance(value, bytes)]
     if not binary:
-        return stamp, _dumps(fields), None
+        return stamp, text(fields), None
     for name, _ in binary:
         del fields[name]
     fields[_BYTES] = [(name, len(value)) for name, value in binary]
     if len(binary) == 1:
-        return stamp, _dumps(fields), binary[0][1]
-    return stamp, _dumps(fields), b"".join(value for _, value in binary)
+        return stamp, text(fields), binary[0][1]
+    return stamp, text(fields), b"".join(value for _, value in binary)
 
 
 def _decode(stamp: int, body: str, data: bytes | None) -> Item:
@@ -47,31 +47,43 @@ class SqliteTable:
     """One table of a database file."""
 
     max_item_bytes = 500_000_000  # SQLite's limit of a row is 10^9 bytes; ours leaves room for JSON
+    SCHEMA = (
+        '("partition" TEXT NOT NULL, "key" TEXT NOT NULL, "stamp" INTEGER NOT NULL, '
+        '"body" TEXT NOT NULL, "data" BLOB, PRIMARY KEY ("partition", "key"))'
+    )
+    _WHERE = '"partition"=? AND "key"=?'
+    _AFTER = '"partition"=? AND "key">?'
+    _VALUES = "(?,?,?,?,?)"
 
     def __init__(self, database: Database, name: str) -> None:
         self._database = database
-        where = 'WHERE "partition"=? AND "key"=?'
+        where, values = f"WHERE {self._WHERE}", f'INTO "{name}" VALUES {self._VALUES}'
         self._get = f'SELECT "stamp","body","data" FROM "{name}" {where}'
         self._query = (
             f'SELECT "key","stamp","body","data" FROM "{name}" '
-            'WHERE "partition"=? AND "key">? ORDER BY "key" LIMIT ?'
+            f'WHERE {self._AFTER} ORDER BY "key" LIMIT ?'
         )
-        values = f'INTO "{name}" VALUES (?,?,?,?,?)'
         self._insert = f"INSERT {values}"
         self._replace = f"INSERT OR REPLACE {values}"
         self._upsert = (
             f'INSERT {values} ON CONFLICT DO UPDATE SET "stamp"=excluded."stamp", '
             '"body"=excluded."body", "data"=excluded."data" WHERE "stamp"<?'
         )
-        self._update = (
-            f'UPDATE "{name}" SET "stamp"=?,"body"=?,"data"=? {where} AND "stamp"=?'
-        )
+        self._update = f'UPDATE "{name}" SET "stamp"=?,"body"=?,"data"=? {where} AND "stamp"=?'
         self._delete = f'DELETE FROM "{name}" {where}'
         self._delete_if = f'DELETE FROM "{name}" {where} AND "stamp"=?'
 
+    def _at(self, partition: str, key: str) -> tuple[str | int, ...]:
+        """The columns that an item is found by."""
+        return (partition, key)
+
+    def _key(self, stored: str | int) -> str:
+        """The key of a row."""
+        return str(stored)
+
     def get(self, partition: str, key: str) -> Item | None:
         """See :class:`faaskeeper.core.storage.Table`."""
-        rows = self._database.read(self._get, (partition, key))
+        rows = self._database.read(self._get, self._at(partition, key))
         return _decode(*rows[0]) if rows else None
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
@@ -80,30 +92,52 @@ class SqliteTable:
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
         """See :class:`faaskeeper.core.storage.Table`."""
+        at = self._at(partition, key)
         stamp, body, data = _encode(item)
         write = self._database.write
         if isinstance(condition, IfOlder):
-            done = write(self._upsert, (partition, key, stamp, body, data, condition.stamp))
+            done = write(self._upsert, (*at, stamp, body, data, condition.stamp))
         elif isinstance(condition, IfAbsent):
-            done = write(self._insert, (partition, key, stamp, body, data))
+            done = write(self._insert, (*at, stamp, body, data))
         elif isinstance(condition, IfStamp):
-            done = write(self._update, (stamp, body, data, partition, key, condition.stamp))
+            done = write(self._update, (stamp, body, data, *at, condition.stamp))
         else:
-            done = write(self._replace, (partition, key, stamp, body, data))
+            done = write(self._replace, (*at, stamp, body, data))
         if not done:
             raise Conflict(f"{partition!r}, {key!r}: {condition}")
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
         """See :class:`faaskeeper.core.storage.Table`."""
+        at = self._at(partition, key)
         if isinstance(condition, IfStamp):
-            if not self._database.write(self._delete_if, (partition, key, condition.stamp)):
+            if not self._database.write(self._delete_if, (*at, condition.stamp)):
                 raise Conflict(f"{partition!r}, {key!r}: {condition}")
         elif condition is None:
-            self._database.write(self._delete, (partition, key))
+            self._database.write(self._delete, at)
         else:
             raise ValueError(f"a delete is unconditional or IfStamp, not {condition}")
 
     def query(self, partition: str, after: str, limit: int) -> Page:
         """See :class:`faaskeeper.core.storage.Table`."""
-        rows = self._database.read(self._query, (partition, after, limit))
-        return Page([(row[0], _decode(*row[1:])) for row in rows], len(rows) == limit)
+        rows = self._database.read(self._query, (*self._at(partition, after), limit))
+        return Page([(self._key(row[0]), _decode(*row[1:])) for row in rows], len(rows) == limit)
+
+
+class NumberedTable(SqliteTable):
+    """A table of one partition whose keys are numbers of 16 digits: the log.
+
+    They are the row's number in SQLite, so that an append changes one page, not those of an index too.
+    """
+
+    SCHEMA = (
+        '("key" INTEGER PRIMARY KEY, "stamp" INTEGER NOT NULL, "body" TEXT NOT NULL, "data" BLOB)'
+    )
+    _WHERE = '"key"=?'
+    _AFTER = '"key">?'
+    _VALUES = "(?,?,?,?)"
+
+    def _at(self, partition: str, key: str) -> tuple[str | int, ...]:
+        return (int(key or -1),)
+
+    def _key(self, stored: str | int) -> str:
+        return f"{stored:016d}"

@@ -1,0 +1,78 @@
+"""Drivers in memory: for what need not outlive the process, and to try a provider's other parts with."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right, insort
+from collections.abc import Sequence
+
+from faaskeeper.core.errors import Conflict
+from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Page
+
+
+class MemoryTable:
+    """A table in a dictionary."""
+
+    max_item_bytes = 1 << 30
+
+    def __init__(self) -> None:
+        self._items: dict[str, dict[str, Item]] = {}
+        self._keys: dict[str, list[str]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, partition: str, key: str) -> Item | None:
+        """See :class:`faaskeeper.core.storage.Table`."""
+        found = self._items.get(partition, {}).get(key)
+        return None if found is None else dict(found)
+
+    def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
+        """See :class:`faaskeeper.core.storage.Table`."""
+        return [self.get(partition, key) for partition, key in keys]
+
+    def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
+        """See :class:`faaskeeper.core.storage.Table`."""
+        with self._lock:
+            items = self._items.setdefault(partition, {})
+            self._check(items.get(key), condition)
+            if key not in items:
+                insort(self._keys.setdefault(partition, []), key)
+            items[key] = dict(item)
+
+    def delete(self, partition: str, key: str, condition: Condition = None) -> None:
+        """See :class:`faaskeeper.core.storage.Table`."""
+        with self._lock:
+            items = self._items.get(partition, {})
+            self._check(items.get(key), condition)
+            if key in items:
+                del items[key]
+                self._keys[partition].remove(key)
+                if not items:
+                    del self._items[partition]
+                    del self._keys[partition]
+
+    def query(self, partition: str, after: str, limit: int) -> Page:
+        """See :class:`faaskeeper.core.storage.Table`."""
+        if partition not in self._items:
+            return Page([], False)
+        with self._lock:
+            keys = self._keys.get(partition, [])
+            at = bisect_right(keys, after)
+            items = self._items.get(partition, {})
+            found = [(key, dict(items[key])) for key in keys[at : at + limit]]
+        return Page(found, len(found) == limit)
+
+    @staticmethod
+    def _check(found: Item | None, condition: Condition) -> None:
+        if condition is None:
+            return
+        stamp = None if found is None else found.get("stamp", 0)
+        if isinstance(condition, IfAbsent):
+            holds = found is None
+        elif isinstance(condition, IfOlder):
+            holds = not isinstance(stamp, int) or stamp < condition.stamp
+        elif isinstance(condition, IfStamp):
+            holds = stamp == condition.stamp
+        else:
+            raise ValueError(f"not a condition: {condition!r}")
+        if not holds:
+            raise Conflict(f"{condition}, but there is {stamp}")
