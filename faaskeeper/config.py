@@ -133,9 +133,7 @@ class Config:
         fields.only("system-storage", "key-value")
         allowed = _OF_PROVIDER[self._provider]
         self._worker_queue = fields.of("worker-queue", allowed["worker-queue"], QueueType)
-        self._distributor_queue = fields.of(
-            "distributor-queue", allowed["distributor-queue"], QueueType
-        )
+        self._distributor_queue = fields.of("distributor-queue", allowed["distributor-queue"], QueueType)
         self._channel = fields.of("client-channel", allowed["client-channel"], ClientChannel)
         self._directory = fields.text("directory", "")
         benchmarking = fields.mapping("configuration")
@@ -266,9 +264,7 @@ class _Fields:
     def _error(self, key: str, must: str) -> ConfigurationException:
         if key not in self._data:
             return ConfigurationException(f"the key {self._prefix + key!r} is missing: {must}")
-        return ConfigurationException(
-            f"the key {self._prefix + key!r} is {self._data[key]!r}: {must}"
-        )
+        return ConfigurationException(f"the key {self._prefix + key!r} is {self._data[key]!r}: {must}")
 
     def refuse_unknown(self, known: tuple[str, ...]) -> None:
         for key in self._data:

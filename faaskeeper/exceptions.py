@@ -86,6 +86,10 @@ class BadVersionError(ZooKeeperException):
         self.version = version
 
 
+class RolledBackException(ZooKeeperException):
+    """In a transaction's results: the operation did not happen, because one before it failed."""
+
+
 class MalformedInputException(ZooKeeperException):
     """A path, a version or data that cannot be; nothing was sent."""
 

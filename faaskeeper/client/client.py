@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, Union
 
 from faaskeeper.client.connect import connect
 from faaskeeper.client.futures import Future
@@ -22,8 +23,17 @@ from faaskeeper.core.blobs import blob_name
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Code, DriverError
 from faaskeeper.core.records import Record
-from faaskeeper.core.requests import Create, Data, Delete, Outcome, SetData
-from faaskeeper.core.znode import MAX_DATA_BYTES, Stat
+from faaskeeper.core.requests import (
+    Check,
+    Create,
+    Data,
+    Delete,
+    Multi,
+    Outcome,
+    SetAcl,
+    SetData,
+)
+from faaskeeper.core.znode import MAX_DATA_BYTES, Acl, Stat
 from faaskeeper.exceptions import (
     BadVersionError,
     FaaSKeeperException,
@@ -33,6 +43,7 @@ from faaskeeper.exceptions import (
     NodeExistsException,
     NotEmptyException,
     ProviderException,
+    RolledBackException,
     SessionClosingException,
     TooLargeException,
     ZooKeeperException,
@@ -90,12 +101,10 @@ class FaaSKeeperClient:
         """
         if self._session is not None:
             self.stop()
-        connection = connect(self._config, self._port)
+        connection = self._connect()
         session = None
         try:
-            session = Session(
-                connection, timeout=self._timeout, renew=self._heartbeat, random=os.urandom
-            )
+            session = Session(connection, timeout=self._timeout, renew=self._heartbeat, random=os.urandom)
             for listener in self._listeners:
                 session.listen(listener)
             session.open(_START_S)
@@ -109,8 +118,11 @@ class FaaSKeeperClient:
         self._log.info("session %s is open", self.session_id)
         if self._listeners:
             for listener in self._listeners:
-                session.call_later(lambda listener=listener: listener(SessionState.CONNECTED))  # type: ignore[misc]
+                session.call_later(partial(listener, SessionState.CONNECTED))
         return self.session_id or ""
+
+    def _connect(self) -> Connection:
+        return connect(self._config, self._port)
 
     def stop(self) -> str:
         """Close the session: its ephemerals are deleted. Returns "closed".
@@ -272,9 +284,7 @@ class FaaSKeeperClient:
             raise MalformedInputException(f"data must be bytes, not {type(value).__name__}")
         data = bytes(value)
         if len(data) > MAX_DATA_BYTES:
-            raise TooLargeException(
-                f"data of {len(data)} bytes: a node holds at most {MAX_DATA_BYTES}"
-            )
+            raise TooLargeException(f"data of {len(data)} bytes: a node holds at most {MAX_DATA_BYTES}")
         connection = self._connection
         if connection is None:
             raise SessionClosingException()
@@ -290,6 +300,45 @@ class FaaSKeeperClient:
         except DriverError as error:
             raise ProviderException(str(error)) from error
         return Data(b"", name, len(data))
+
+    def set_acls(self, path: str, acls: Sequence[Acl], version: int = -1) -> Node:
+        """Replace a node's ACL; returns the node. ``version`` is compared with its ``aversion``.
+
+        Raises NodeDoesntExistException or BadVersionError.
+        """
+        session = self._open()
+        _check(path)
+        _check_version(version)
+
+        def finish(outcome: Outcome) -> Node:
+            if outcome.meta is None:
+                _raise(outcome, path, version)
+                raise AssertionError("the outcome has the metadata")
+            return Node(path, None, outcome.meta.stat())
+
+        operation = SetAcl(path, tuple(acls), version)
+        result: Node = session.submit(operation, f"set_acls {path}", finish, True).get()
+        return result
+
+    def transaction(self) -> TransactionRequest:
+        """Operations to commit together, all or none: ``with client.transaction() as t: ...``."""
+        return TransactionRequest(self)
+
+    def commit(self, operations: Sequence[Part]) -> list[Result]:
+        """Commit operations in one transaction; see :meth:`TransactionRequest.commit`."""
+        session = self._open()
+
+        def finish(outcome: Outcome) -> list[Result]:
+            results: list[Result] = []
+            for part, each in zip(operations, outcome.results, strict=True):
+                results.append(_result(part, each))
+                if isinstance(part, Create) and part.ephemeral and outcome.code is Code.OK:
+                    session.owned.add(each.path)
+            return results
+
+        future = session.submit(Multi(tuple(operations)), "the transaction", finish, True)
+        committed: list[Result] = future.get()
+        return committed
 
     # ---- reading -----------------------------------------------------------------------
 
@@ -316,9 +365,7 @@ class FaaSKeeperClient:
             return _exists(path, session.watch(path, "exists", watch))
         return _exists(path, session.get(path))
 
-    def exists_async(
-        self, path: str, watch: WatchCallbackType | None = None
-    ) -> Future[Node | None]:
+    def exists_async(self, path: str, watch: WatchCallbackType | None = None) -> Future[Node | None]:
         """See :meth:`exists`."""
         return self._read_async(path, "exists", watch, lambda record: _exists(path, record))
 
@@ -342,9 +389,10 @@ class FaaSKeeperClient:
         self, path: str, include_data: bool = False, watch: WatchCallbackType | None = None
     ) -> Future[list[Node]]:
         """See :meth:`get_children`."""
-        finish: Callable[[Record | None], list[Node]] = lambda record: self._children(  # noqa: E731
-            path, record, include_data
-        )
+
+        def finish(record: Record | None) -> list[Node]:
+            return self._children(path, record, include_data)
+
         return self._read_async(path, "children", watch, finish)
 
     def get_children_with_stat(
@@ -400,6 +448,15 @@ class FaaSKeeperClient:
         session.sync()
         return path
 
+    def get_acls(self, path: str) -> tuple[list[Acl], Stat]:
+        """A node's ACL and Stat. Raises NodeDoesntExistException."""
+        session = self._open()
+        _check(path)
+        record = session.get(path)
+        if record is None or record.meta is None:
+            raise NodeDoesntExistException(path)
+        return list(record.meta.acl), record.meta.stat()
+
     def _read_async(
         self,
         path: str,
@@ -443,7 +500,7 @@ class FaaSKeeperClient:
         for name in record.children:
             below = paths.child(path, name)
             if not include_data:
-                nodes.append(Node(below, load=lambda below=below: self._stat(below)))  # type: ignore[misc]
+                nodes.append(Node(below, load=partial(self._stat, below)))
                 continue
             try:
                 nodes.append(self._node(below, self._open().get(below)))
@@ -456,6 +513,82 @@ class FaaSKeeperClient:
         if node is None:
             raise NodeDoesntExistException(path)
         return node.stat
+
+
+Part = Union[Create, SetData, Delete, Check]
+Result = Union[Node, bool, FaaSKeeperException]
+
+
+def _result(part: Part, outcome: Outcome) -> Result:
+    """What a transaction's caller gets for one operation: its error is returned, not raised."""
+    if outcome.code is Code.RUNTIME_INCONSISTENCY:
+        return RolledBackException("an operation before it failed")
+    try:
+        _raise(outcome, part.path, getattr(part, "version", -1))
+    except FaaSKeeperException as error:
+        return error
+    if outcome.meta is not None:
+        return Node(outcome.path or part.path, None, outcome.meta.stat())
+    return True
+
+
+class TransactionRequest:
+    """Operations that are committed together. Each is checked when it is added, and judged in order."""
+
+    def __init__(self, client: FaaSKeeperClient) -> None:
+        self._client = client
+        self._parts: list[Part] = []
+        self.results: list[Result] = []
+        """After :meth:`commit`: a Node or True for each operation, or in its place an exception."""
+
+    def create(
+        self, path: str, value: bytes = b"", ephemeral: bool = False, sequential: bool = False
+    ) -> TransactionRequest:
+        """Add a create."""
+        _check(f"{path}0" if sequential else path)
+        data = self._client._data(path, value, sequential)
+        self._parts.append(Create(path, data, ephemeral, sequential))
+        return self
+
+    def set_data(self, path: str, value: bytes = b"", version: int = -1) -> TransactionRequest:
+        """Add a set."""
+        _check(path)
+        _check_version(version)
+        self._parts.append(SetData(path, self._client._data(path, value), version))
+        return self
+
+    def delete(self, path: str, version: int = -1) -> TransactionRequest:
+        """Add a delete."""
+        _check(path)
+        _check_version(version)
+        self._parts.append(Delete(path, version))
+        return self
+
+    def check(self, path: str, version: int) -> TransactionRequest:
+        """Have the transaction fail unless the node has this version (-1: unless it exists)."""
+        _check(path)
+        _check_version(version)
+        self._parts.append(Check(path, version))
+        return self
+
+    def commit(self) -> list[Result]:
+        """Commit: all happen, or none. Returns a Node or True for each operation; where one failed, its
+        exception in its place, True for those before it, RolledBackException for those after it.
+        """
+        self.results = self._client.commit(self._parts)
+        return self.results
+
+    def __enter__(self) -> TransactionRequest:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.commit()
 
 
 def _steps(session: Session, path: str, kind: str, watch: WatchCallbackType | None) -> Steps:
@@ -473,7 +606,7 @@ def _exists(path: str, record: Record | None) -> Node | None:
 def _check(path: str) -> None:
     if not isinstance(path, str):
         raise MalformedInputException(f"a path must be a text, not {type(path).__name__}")
-    wrong = paths.invalid(path)
+    wrong = paths.malformed(path)
     if wrong is not None:
         raise MalformedInputException(wrong)
 
@@ -488,9 +621,7 @@ _ERRORS: dict[Code, Callable[[str], FaaSKeeperException]] = {
     Code.NODE_EXISTS: NodeExistsException,
     Code.NOT_EMPTY: NotEmptyException,
     Code.NO_CHILDREN_FOR_EPHEMERALS: NoChildrenForEphemeralsException,
-    Code.BAD_ARGUMENTS: lambda path: MalformedInputException(
-        f"the service does not allow this for {path}"
-    ),
+    Code.BAD_ARGUMENTS: lambda path: MalformedInputException(f"the service does not allow this for {path}"),
     Code.TOO_LARGE: lambda path: TooLargeException(f"the data of {path} is over a limit"),
 }
 

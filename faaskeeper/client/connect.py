@@ -38,8 +38,7 @@ def _provider(name: str) -> Provider:
             return cast(Provider, importlib.import_module(module))
         except ModuleNotFoundError as error:
             raise ProviderException(
-                f"the provider {name!r} cannot be used here ({error}): "
-                f"pip install 'faaskeeper[{name}]'"
+                f"the provider {name!r} cannot be used here ({error}): pip install 'faaskeeper[{name}]'"
             ) from error
     from importlib.metadata import entry_points
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 from faaskeeper.exceptions import TimeoutException
@@ -88,7 +89,7 @@ class Future(Generic[T]):
             if self._run is None:
                 callback(self)
             else:
-                self._run(lambda callback=callback: callback(self))  # type: ignore[misc]
+                self._run(partial(callback, self))
 
     def set_result(self, result: T) -> None:
         """Give the result. For the client only; once."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from faaskeeper.client.futures import Future
-from faaskeeper.core.requests import Data, Operation, Outcome, Request
+from faaskeeper.core.requests import Create, Multi, Operation, Outcome, Request, SetData
 
 MESSAGE_BYTES = 64 * 1024
 """Most bytes of requests in one message; a single larger request goes alone."""
@@ -31,6 +31,14 @@ class Unanswered(NamedTuple):
     future: Future[Any]
     finish: Finish
     size: int
+
+
+def _size(operation: Operation) -> int:
+    if isinstance(operation, (Create, SetData)):
+        return 200 + len(operation.data.inline)
+    if isinstance(operation, Multi):
+        return 200 + sum(_size(each) for each in operation.operations)
+    return 200
 
 
 class Outbox:
@@ -60,8 +68,7 @@ class Outbox:
     def add(self, operation: Operation, future: Future[Any], finish: Finish) -> None:
         """Number a request; it is to be sent by :meth:`take`."""
         self._last += 1
-        data = getattr(operation, "data", None)
-        size = 200 + (len(data.inline) if isinstance(data, Data) else 0)
+        size = _size(operation)
         waiting = Unanswered(Request(self._last, operation), future, finish, size)
         self._unanswered[self._last] = waiting
         self._unsent.append(waiting)
@@ -81,7 +88,8 @@ class Outbox:
         """
         if not self._unsent:
             return ()
-        taken, total = [], 0
+        taken: list[Request] = []
+        total = 0
         for waiting in self._unsent:
             if taken and total + waiting.size > MESSAGE_BYTES:
                 break

@@ -228,7 +228,7 @@ class Rules:
         watches = self.watched()
         watched = sorted({watch.path for watch in watches})
         records: list[Record | None] = yield ReadRecords(tuple(watched))
-        found = dict(zip(watched, records))
+        found = dict(zip(watched, records, strict=True))
         events: list[Writes] = []
         for watch in watches:
             letter = _difference(watch, found[watch.path])

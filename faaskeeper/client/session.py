@@ -15,7 +15,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from enum import Enum
+from enum import StrEnum
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ from faaskeeper.core.log import Trimmed
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import (
     Close,
+    Epoch,
     Message,
     Notification,
     Open,
@@ -61,7 +63,7 @@ _OVER = {
 }
 
 
-class SessionState(str, Enum):
+class SessionState(StrEnum):
     """What is known of a session.
 
     ``CONNECTED``: its lease is good. ``SUSPENDED``: the service was not reached; the session may have
@@ -144,7 +146,7 @@ class Session:
         return thread
 
     def close(self, timeout: float) -> None:
-        """End the session: its ephemerals go. Raises TimeoutException when that is not known to have happened."""
+        """End the session: its ephemerals go. Raises TimeoutException when that is not known."""
         try:
             if self._error is None:
                 what = f"closing session {self.id:x}"
@@ -188,7 +190,7 @@ class Session:
 
     def _tell(self, state: SessionState) -> None:
         for listener in list(self._listeners):
-            self.call_later(lambda listener=listener: listener(state))  # type: ignore[misc]
+            self.call_later(partial(listener, state))
 
     def _lose(self, error: FaaSKeeperException, state: SessionState, tell: bool = True) -> None:
         """The session is over: whoever waits is told why, and that its write's fate is unknown."""
@@ -238,13 +240,11 @@ class Session:
                 _log.exception("a callback of session %x failed", self.id)
 
     def _fired(self, callback: WatchCallbackType, event: WatchedEvent) -> None:
-        self._later.put(lambda: callback(event))
+        self._later.put(partial(callback, event))
 
     # ---- writing -----------------------------------------------------------------------
 
-    def submit(
-        self, operation: Operation, what: str, finish: Finish, prompt: bool = False
-    ) -> Future[Any]:
+    def submit(self, operation: Operation, what: str, finish: Finish, prompt: bool = False) -> Future[Any]:
         """Send a request, after the asynchronous reads asked for before it; returns its future.
 
         ``prompt``: the caller is going to wait for the answer.
@@ -382,12 +382,14 @@ class Session:
                 raise ProviderException(str(error)) from error
             if rules.accepts(path, record, ticket):
                 return record
-        return self.run(lambda: rules.read(path))
+        found: Record | None = self.run(lambda: rules.read(path))
+        return found
 
     def watch(self, path: str, kind: str, callback: WatchCallbackType) -> Record | None:
         """Read a path and leave a watch; see :meth:`Rules.watch`."""
         self.prepare_callbacks()
-        return self.run(lambda: self.rules.watch(path, kind, callback))
+        found: Record | None = self.run(lambda: self.rules.watch(path, kind, callback))
+        return found
 
     def prepare_callbacks(self) -> None:
         """Make sure that there is a thread for what :meth:`Rules.watch` will fire."""
@@ -484,9 +486,7 @@ class Session:
             if (command.path, command.kind) not in self._indexed:
                 connection.watches.index(self.id, command.path, command.kind)
                 self._indexed.add((command.path, command.kind))
-            connection.watches.put(
-                Row(command.path, command.kind, self.id, command.stamp, self._ear.address)
-            )
+            connection.watches.put(Row(command.path, command.kind, self.id, command.stamp, self._ear.address))
             return None
         raise AssertionError(f"not a command: {command!r}")
 
@@ -520,20 +520,20 @@ class Session:
                 entries, more = connection.log.after(after)
             except Trimmed:
                 mark = yield commands.ReadMark()
-                yield from rules.meet(commands.Epoch(mark, mark, ()), settled=True)
+                yield from rules.meet(Epoch(mark, mark, ()), settled=True)
                 continue
             if not entries:
                 mark = yield commands.ReadMark()
                 if mark <= after:
                     return
-                yield from rules.meet(commands.Epoch(mark, mark, ()), settled=True)
+                yield from rules.meet(Epoch(mark, mark, ()), settled=True)
                 continue
             recent = tuple(
                 (each.txid, tuple((change.path, change.letters) for change in each.changes))
                 for entry in entries
                 for each in entry.transactions
             )
-            epoch = commands.Epoch(after, entries[-1].last, recent)
+            epoch = Epoch(after, entries[-1].last, recent)
             yield from rules.meet(epoch, settled=False)
             if not more:
                 return
@@ -589,7 +589,7 @@ class Session:
             self._expires_ms = expires - self._skew_ms
             if self.rules.watching:
                 mark = self._connection.applied()
-                self._drive(self.rules.meet(commands.Epoch(mark, mark, ()), settled=True))
+                self._drive(self.rules.meet(Epoch(mark, mark, ()), settled=True))
         except (DriverError, ProviderException) as error:
             _log.warning("the lease of session %x was not renewed: %s", self.id, error)
             self._become(SessionState.SUSPENDED)

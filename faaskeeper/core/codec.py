@@ -15,12 +15,14 @@ from typing import Any, TypeVar
 
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import (
+    Check,
     Close,
     Create,
     Data,
     Delete,
     Epoch,
     Message,
+    Multi,
     Notification,
     Open,
     Operation,
@@ -28,6 +30,7 @@ from faaskeeper.core.requests import (
     Reply,
     Request,
     Resume,
+    SetAcl,
     SetData,
 )
 from faaskeeper.core.transactions import (
@@ -41,7 +44,6 @@ from faaskeeper.core.transactions import (
 )
 from faaskeeper.core.znode import OPEN_ACL, Acl, Meta
 
-_loads = json.loads
 _T = TypeVar("_T")
 
 
@@ -67,9 +69,7 @@ def _encoder() -> Callable[[object], str]:
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
         return encoder.encode
-    encode = make(
-        None, encoder.default, json.encoder.encode_basestring, None, ":", ",", False, False, True
-    )
+    encode = make(None, encoder.default, json.encoder.encode_basestring, None, ":", ",", False, False, True)
 
     def text(value: object) -> str:
         return "".join(encode(value, 0))
@@ -82,9 +82,15 @@ text: Callable[[object], str] = _encoder()
 _dumps = text
 
 
+_scan = json.JSONDecoder().raw_decode
+
+
 def parse(value: str) -> Any:
-    """Value of a JSON text."""
-    return _loads(value)
+    """Value of a JSON text that :func:`text` made. Raises ValueError."""
+    parsed, end = _scan(value)
+    if end != len(value):
+        raise Malformed("something follows the JSON text")
+    return parsed
 
 
 def frame(head: object, data: Sequence[bytes] = ()) -> bytes:
@@ -98,7 +104,7 @@ def unframe(body: bytes) -> tuple[Any, int]:
     end = 4 + int.from_bytes(body[:4], "big")
     if len(body) < max(end, 4):
         raise Malformed("a frame is cut short")
-    return _loads(body[4:end]), end
+    return parse(body[4:end].decode()), end
 
 
 # ---- messages of clients -------------------------------------------------------------------
@@ -125,6 +131,12 @@ def _operation(operation: Operation, data: list[bytes]) -> list[Any]:
         return ["create", operation.path, flags, _data(operation.data), _acl(operation.acl)]
     if isinstance(operation, Delete):
         return ["delete", operation.path, operation.version]
+    if isinstance(operation, Check):
+        return ["check", operation.path, operation.version]
+    if isinstance(operation, SetAcl):
+        return ["acl", operation.path, operation.version, list(operation.acl)]
+    if isinstance(operation, Multi):
+        return ["multi", [_operation(each, data) for each in operation.operations]]
     if isinstance(operation, Close):
         return ["close"]
     if isinstance(operation, Open):
@@ -140,7 +152,7 @@ def _data(data: Data) -> int | list[Any]:
 def message(message: Message) -> bytes:
     """A client's message as a frame (to be signed)."""
     data: list[bytes] = []
-    requests = [[cxid, *_operation(operation, data)] for cxid, operation in message.requests]
+    requests = [[cxid, _operation(operation, data)] for cxid, operation in message.requests]
     head = [message.session, message.incarnation, message.acked, message.address, requests]
     return frame(head, data)
 
@@ -182,22 +194,35 @@ class _Cursor:
 
 
 def _to_operation(value: list[Any], cursor: _Cursor) -> Operation:
-    kind = value[1]
+    kind = value[0]
     if kind == "set":
-        return SetData(_path(value[2]), cursor.data(value[4]), _int(value[3]))
+        return SetData(_path(value[1]), cursor.data(value[3]), _int(value[2]))
     if kind == "create":
-        flags = _int(value[3])
-        data = cursor.data(value[4])
-        return Create(_path(value[2]), data, bool(flags & 1), bool(flags & 2), _to_acl(value[5]))
+        flags = _int(value[2])
+        data = cursor.data(value[3])
+        return Create(_path(value[1]), data, bool(flags & 1), bool(flags & 2), _to_acl(value[4]))
     if kind == "delete":
-        return Delete(_path(value[2]), _int(value[3]))
+        return Delete(_path(value[1]), _int(value[2]))
+    if kind == "check":
+        return Check(_path(value[1]), _int(value[2]))
+    if kind == "acl":
+        return SetAcl(_path(value[1]), _to_acl(value[3]), _int(value[2]))
+    if kind == "multi":
+        return Multi(tuple(_in_multi(each, cursor) for each in value[1]))
     if kind == "close":
         return Close()
     if kind == "open":
-        return Open(_path(value[2]), cursor.take(value[3]), _int(value[4]))
+        return Open(_path(value[1]), cursor.take(value[2]), _int(value[3]))
     if kind == "resume":
         return Resume()
     raise Malformed(f"not an operation: {kind!r}")
+
+
+def _in_multi(value: list[Any], cursor: _Cursor) -> Create | SetData | Delete | Check:
+    operation = _to_operation(value, cursor)
+    if isinstance(operation, (Create, SetData, Delete, Check)):
+        return operation
+    raise Malformed(f"not an operation of a multi: {value[0]!r}")
 
 
 @_checked
@@ -205,7 +230,7 @@ def to_message(body: bytes) -> Message:
     """The message of a frame."""
     (session, incarnation, acked, address, requests), at = unframe(body)
     cursor = _Cursor(body, at)
-    decoded = tuple(Request(_int(each[0]), _to_operation(each, cursor)) for each in requests)
+    decoded = tuple(Request(_int(cxid), _to_operation(each, cursor)) for cxid, each in requests)
     return Message(_int(session), _int(incarnation), _int(acked), _path(address), decoded)
 
 
@@ -227,13 +252,16 @@ def to_meta(value: Any) -> Meta | None:
         return None
     if len(value) == 12:
         return Meta(*value)
-    return Meta(*value[:12], _to_acl(value[12]))
+    return Meta(*value[:12])._replace(acl=_to_acl(value[12]))
 
 
-def outcome(outcome: Outcome) -> list[Any]:
+def outcome(decided: Outcome) -> list[Any]:
     """An outcome as a list."""
-    row = [outcome.code.value, outcome.txid, outcome.path, meta(outcome.meta)]
-    return [*row, list(outcome.paths)] if outcome.paths else row
+    row = [decided.code.value, decided.txid, decided.path, meta(decided.meta)]
+    if decided.results or decided.paths:
+        row.append(list(decided.paths))
+        row.append([outcome(each) for each in decided.results])
+    return row
 
 
 _CODES = {code.value: code for code in Code}
@@ -241,17 +269,18 @@ _CODES = {code.value: code for code in Code}
 
 def to_outcome(value: Any) -> Outcome:
     """The outcome of a list."""
-    paths = tuple(value[4]) if len(value) > 4 else ()
-    return Outcome(_CODES[value[0]], value[1], value[2], to_meta(value[3]), paths)
+    if len(value) == 4:
+        return Outcome(_CODES[value[0]], value[1], value[2], to_meta(value[3]))
+    results = tuple(to_outcome(each) for each in value[5])
+    code = _CODES[value[0]]
+    return Outcome(code, value[1], value[2], to_meta(value[3]), tuple(value[4]), results)
 
 
 def recent(value: Any) -> Any:
     """``recent`` of an epoch, from JSON."""
     if value is None:
         return None
-    return tuple(
-        (txid, tuple((path, letters) for path, letters in writes)) for txid, writes in value
-    )
+    return tuple((txid, tuple((path, letters) for path, letters in writes)) for txid, writes in value)
 
 
 def _to_epoch(value: Any) -> Epoch:
@@ -338,7 +367,7 @@ def transaction(transaction: Transaction, data: list[bytes]) -> str:
 
 def to_transaction(value: str, cursor: _Cursor) -> Transaction:
     """The transaction of a JSON text, its data taken from the cursor."""
-    row = _loads(value)
+    row = parse(value)
     changes = tuple(
         Change(
             change[0],

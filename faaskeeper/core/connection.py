@@ -23,7 +23,7 @@ class Connection:
     """A client's way to a deployment.
 
     ``applied`` reads the mark. ``inline_bytes``: data above it goes to ``blobs`` first.
-    ``prompt_queue``: the same queue for a sender who would only wait for the answer, where that can be faster.
+    ``prompt_queue``: the same queue for a sender who would only wait for the answer.
     ``coalesce``: the writer takes what waits anyway, so requests may wait here, in one message, while
     others are under way.
     ``ring`` asks the service to apply what is waiting. ``on_failure`` registers what to call when the

@@ -12,6 +12,7 @@ import logging
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from faaskeeper.core import codec, log, paths, trust
@@ -83,18 +84,11 @@ class Settled(NamedTuple):
     epoch: Epoch
 
 
-class _Recipients(dict[int, "Recipient | None"]):
-    """Looks sessions up when a watch row names them."""
-
-    def __init__(self, sessions: Sessions) -> None:
-        super().__init__()
-        self._sessions = sessions
-
-    def get(self, id: int, default: Recipient | None = None) -> Recipient | None:
-        session = self._sessions.get(id)
-        if session is None or session.closed:
-            return default
-        return Recipient(session.address, session.sealed)
+def _recipient(sessions: Sessions, id: int) -> Recipient | None:
+    session = sessions.get(id)
+    if session is None or session.closed:
+        return None
+    return Recipient(session.address, session.sealed)
 
 
 class Distributor:
@@ -106,9 +100,7 @@ class Distributor:
     def __init__(self, deployment: Deployment, secrets: Secrets | None = None) -> None:
         self._deployment = deployment
         self._secrets = secrets or Secrets(deployment.key)
-        self._watch = WatchFunction(
-            deployment.watches, deployment.channel, self._secrets, deployment.gather
-        )
+        self._watch = WatchFunction(deployment.watches, deployment.channel, self._secrets, deployment.gather)
         self._contents: OrderedDict[str, _Content] = OrderedDict()
         self._unsaved = 0
 
@@ -145,7 +137,7 @@ class Distributor:
         for path, image in images.items():
             record = self._record(path, image, contents.get(path), epoch, text)
             if record is not None:
-                puts.append(lambda path=path, record=record: self._deployment.records.put(path, record))  # type: ignore[misc]
+                puts.append(partial(self._deployment.records.put, path, record))
         grants = [
             (each.txid, effect.timeout)
             for each in transactions
@@ -154,11 +146,7 @@ class Distributor:
         ]
         for session, timeout in grants:
             expires = self._deployment.clock() + timeout
-            puts.append(
-                lambda session=session, expires=expires: self._deployment.leases.grant(  # type: ignore[misc]
-                    session, expires
-                )
-            )
+            puts.append(partial(self._deployment.leases.grant, session, expires))
         self._deployment.gather(puts)
         return epoch
 
@@ -172,7 +160,7 @@ class Distributor:
             else:
                 contents[path] = content
         if unknown:
-            for path, record in zip(unknown, self._deployment.records.get_many(unknown)):
+            for path, record in zip(unknown, self._deployment.records.get_many(unknown), strict=True):
                 if record is not None:
                     contents[path] = _Content(record.txid, record.data, record.children)
         return contents
@@ -235,7 +223,7 @@ class Distributor:
     def finish(self, groups: Sequence[Settled], view: View) -> None:
         """Notify watchers, clean up after closed sessions, and now and then save mark and checkpoint."""
         for group in groups:
-            self._watch.notify(group.entries, group.epoch, _Recipients(view.sessions))
+            self._watch.notify(group.entries, group.epoch, partial(_recipient, view.sessions))
             for entry in group.entries:
                 for transaction in entry.transactions:
                     for effect in transaction.effects:

@@ -7,7 +7,7 @@ logged and answered, not exceptions.
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 
 class DriverError(Exception):
@@ -41,7 +41,7 @@ class StaleView(Exception):
     """
 
 
-class Code(str, Enum):
+class Code(StrEnum):
     """Outcome of a request, by the names of ZooKeeper's ``KeeperException.Code``."""
 
     OK = "Ok"
@@ -55,3 +55,5 @@ class Code(str, Enum):
     SESSION_MOVED = "SessionMoved"
     UNIMPLEMENTED = "Unimplemented"
     TOO_LARGE = "TooLarge"
+    RUNTIME_INCONSISTENCY = "RuntimeInconsistency"
+    """In a multi that failed: an operation after the one that failed."""

@@ -36,12 +36,16 @@ def _refused(character: str) -> bool:
         point < 0x20
         or 0x7F <= point <= 0x9F
         or 0xD800 <= point <= 0xF8FF
-        or 0xFFF0 <= point  # above U+FFFF: surrogate pairs on ZooKeeper's server
+        or point >= 0xFFF0  # above U+FFFF: surrogate pairs on ZooKeeper's server
     )
 
 
-def invalid(path: str) -> str | None:
-    """Why ``path`` is not a valid path of a znode, or None where it is one."""
+def malformed(path: str) -> str | None:
+    """Why ``path`` cannot even be asked for, or None: its ends, its characters and its length.
+
+    Empty and dotted components are left to :func:`invalid`, because ZooKeeper looks for a create's
+    parent before it looks at those.
+    """
     if not path:
         return "a path must not be empty"
     if path[0] != "/":
@@ -51,16 +55,22 @@ def invalid(path: str) -> str | None:
     if path[-1] == "/":
         return f"a path must not end with '/': {path!r}"
     if path.isascii() and path.isprintable():
-        if len(path) > MAX_PATH_BYTES:
-            return f"a path must not be longer than {MAX_PATH_BYTES} bytes"
-        if "//" not in path and "/." not in path:
+        if len(path) <= MAX_PATH_BYTES:
             return None
     else:
         for character in path:
             if _refused(character):
                 return f"a path must not contain the character U+{ord(character):04X}"
-        if len(path.encode()) > MAX_PATH_BYTES:
-            return f"a path must not be longer than {MAX_PATH_BYTES} bytes"
+        if len(path.encode()) <= MAX_PATH_BYTES:
+            return None
+    return f"a path must not be longer than {MAX_PATH_BYTES} bytes"
+
+
+def invalid(path: str) -> str | None:
+    """Why ``path`` is not a valid path of a znode, or None where it is one."""
+    wrong = malformed(path)
+    if wrong is not None or path == "/" or ("//" not in path and "/." not in path):
+        return wrong
     for component in path[1:].split("/"):
         if not component:
             return f"a path must not have an empty component: {path!r}"

@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from faaskeeper.core import codec
@@ -26,7 +27,7 @@ from faaskeeper.core.storage import (
     ObjectStore,
     Table,
 )
-from faaskeeper.core.znode import OPEN_ACL, Meta, genesis
+from faaskeeper.core.znode import Meta, genesis
 
 _NODE = "node"
 
@@ -157,7 +158,7 @@ class ObjectRecords:
 
     def get_many(self, paths: Sequence[str]) -> list[Record | None]:
         """See :class:`Records`."""
-        return list(self._gather([lambda path=path: self.get(path) for path in paths]))  # type: ignore[misc]
+        return list(self._gather([partial(self.get, path) for path in paths]))
 
     def put(self, path: str, record: Record) -> bool:
         """See :class:`Records`."""

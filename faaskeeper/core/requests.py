@@ -51,6 +51,27 @@ class Delete(NamedTuple):
     version: int = -1
 
 
+class Check(NamedTuple):
+    """Do nothing, but fail unless the znode has this version (-1: unless it exists). In a Multi."""
+
+    path: str
+    version: int = -1
+
+
+class SetAcl(NamedTuple):
+    """Replace a znode's ACL; ``version`` is compared with ``aversion``. Outcome: the metadata."""
+
+    path: str
+    acl: tuple[Acl, ...]
+    version: int = -1
+
+
+class Multi(NamedTuple):
+    """Several operations in one transaction, all or none. Outcome: one for each of them."""
+
+    operations: tuple[Union[Create, SetData, Delete, Check], ...]
+
+
 class Close(NamedTuple):
     """End the session and delete its ephemerals, in one transaction."""
 
@@ -71,7 +92,7 @@ class Resume(NamedTuple):
     """Go on with a session from another process, as the incarnation after the one known."""
 
 
-Operation = Union[Create, SetData, Delete, Close, Open, Resume]
+Operation = Union[Create, SetData, Delete, Check, SetAcl, Multi, Close, Open, Resume]
 
 
 class Request(NamedTuple):
@@ -98,7 +119,8 @@ class Outcome(NamedTuple):
     """How a request ended, decided once. ``txid``: the transaction, or for an error the last one before.
 
     ``path``: of a created znode (with its sequence number); ``meta``: of the znode after it;
-    ``paths``: the session's ephemerals, after a Resume.
+    ``paths``: the session's ephemerals, after a Resume. ``results``: of a Multi's operations; of one
+    that failed, OK before the operation that failed and RUNTIME_INCONSISTENCY after it.
     """
 
     code: Code
@@ -106,6 +128,7 @@ class Outcome(NamedTuple):
     path: str = ""
     meta: Meta | None = None
     paths: tuple[str, ...] = ()
+    results: tuple[Outcome, ...] = ()
 
 
 class Epoch(NamedTuple):

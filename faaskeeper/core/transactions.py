@@ -10,12 +10,23 @@ a child created or deleted; no letter: written for another reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol, Union
 
 from faaskeeper.core import paths
 from faaskeeper.core.errors import Code
-from faaskeeper.core.requests import Close, Create, Data, Delete, Operation, Outcome, SetData
+from faaskeeper.core.requests import (
+    Check,
+    Close,
+    Create,
+    Data,
+    Delete,
+    Multi,
+    Operation,
+    Outcome,
+    SetAcl,
+    SetData,
+)
 from faaskeeper.core.znode import MAX_DATA_BYTES, Meta
 
 MAX_CREATIONS = 2**31 - 1
@@ -91,9 +102,7 @@ class Limits(NamedTuple):
 Judgement = tuple[Outcome, Union[Transaction, None]]
 
 
-def apply(
-    state: State, operation: Operation, session: int, now: int, txid: int, limits: Limits
-) -> Judgement:
+def apply(state: State, operation: Operation, session: int, now: int, txid: int, limits: Limits) -> Judgement:
     """Judge a request against a state: its outcome, and a transaction ``txid`` if it changes anything.
 
     ``now`` in ms. Raises nothing but what ``state`` raises.
@@ -104,6 +113,12 @@ def apply(
         return _create(state, operation, session, now, txid, limits)
     if isinstance(operation, Delete):
         return _delete(state, operation, txid)
+    if isinstance(operation, Multi):
+        return _multi(state, operation, session, now, txid, limits)
+    if isinstance(operation, SetAcl):
+        return _set_acl(state, operation, txid)
+    if isinstance(operation, Check):
+        return _check(state, operation, txid)
     if isinstance(operation, Close):
         return _close(state, session, txid)
     return _refuse(Code.UNIMPLEMENTED, txid)
@@ -117,9 +132,7 @@ def _oversized(data: Data, limits: Limits) -> bool:
     return data.length > MAX_DATA_BYTES or len(data.inline) > limits.inline_bytes
 
 
-def _create(
-    state: State, operation: Create, session: int, now: int, txid: int, limits: Limits
-) -> Judgement:
+def _create(state: State, operation: Create, session: int, now: int, txid: int, limits: Limits) -> Judgement:
     path = operation.path
     if "/" not in path or "\0" in path:
         return _refuse(Code.BAD_ARGUMENTS, txid)
@@ -157,18 +170,14 @@ def _create(
 
 
 def _gained(parent: Meta, txid: int) -> Meta:
-    return parent._replace(
-        pzxid=txid, creations=parent.creations + 1, children=parent.children + 1
-    )
+    return parent._replace(pzxid=txid, creations=parent.creations + 1, children=parent.children + 1)
 
 
 def _lost(parent: Meta, txid: int) -> Meta:
     return parent._replace(pzxid=txid, children=parent.children - 1)
 
 
-def _set_data(
-    state: State, operation: SetData, now: int, txid: int, limits: Limits
-) -> Judgement:
+def _set_data(state: State, operation: SetData, now: int, txid: int, limits: Limits) -> Judgement:
     if paths.invalid(operation.path):
         return _refuse(Code.BAD_ARGUMENTS, txid)
     meta = state.node(operation.path)
@@ -217,6 +226,78 @@ def _delete(state: State, operation: Delete, txid: int) -> Judgement:
     effects = (Owned(meta.owner, path, False),) if meta.owner else ()
     garbage = (meta.blob,) if meta.blob else ()
     return Outcome(Code.OK, txid), Transaction(txid, changes, effects, garbage)
+
+
+def _set_acl(state: State, operation: SetAcl, txid: int) -> Judgement:
+    if paths.invalid(operation.path):
+        return _refuse(Code.BAD_ARGUMENTS, txid)
+    meta = state.node(operation.path)
+    if meta is None:
+        return _refuse(Code.NO_NODE, txid)
+    if operation.version not in (-1, meta.aversion):
+        return _refuse(Code.BAD_VERSION, txid)
+    after = meta._replace(acl=operation.acl, aversion=meta.aversion + 1)
+    transaction = Transaction(txid, (Change(operation.path, "", after, None),))
+    return Outcome(Code.OK, txid, "", after), transaction
+
+
+def _check(state: State, operation: Check, txid: int) -> Judgement:
+    meta = state.node(operation.path)
+    if meta is None:
+        return _refuse(Code.NO_NODE, txid)
+    if operation.version not in (-1, meta.version):
+        return _refuse(Code.BAD_VERSION, txid)
+    return Outcome(Code.OK, txid), None
+
+
+class _Within:
+    """The state inside a multi: what the operations before did, over what was there."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._nodes: dict[str, Meta | None] = {}
+
+    def node(self, path: str) -> Meta | None:
+        return self._nodes[path] if path in self._nodes else self._state.node(path)
+
+    def ephemerals(self, session: int) -> Iterable[str]:
+        return self._state.ephemerals(session)
+
+    def take(self, transaction: Transaction) -> None:
+        for change in transaction.changes:
+            self._nodes[change.path] = change.meta
+
+
+def _multi(state: State, operation: Multi, session: int, now: int, txid: int, limits: Limits) -> Judgement:
+    within = _Within(state)
+    done: list[Transaction] = []
+    results: list[Outcome] = []
+    for number, each in enumerate(operation.operations):
+        outcome, transaction = apply(within, each, session, now, txid, limits)
+        if outcome.code is not Code.OK:
+            before = [Outcome(Code.OK, txid - 1)] * number
+            after = [Outcome(Code.RUNTIME_INCONSISTENCY, txid - 1)] * (len(operation.operations) - number - 1)
+            return Outcome(outcome.code, txid - 1, results=(*before, outcome, *after)), None
+        results.append(outcome)
+        if transaction is not None:
+            within.take(transaction)
+            done.append(transaction)
+    return Outcome(Code.OK, txid, results=tuple(results)), _merged(txid, done)
+
+
+def _merged(txid: int, parts: Sequence[Transaction]) -> Transaction:
+    """One transaction of several: per path the last image, and the letters of all that happened."""
+    changes: dict[str, Change] = {}
+    for part in parts:
+        for change in part.changes:
+            before = changes.pop(change.path, None)
+            if before is not None:
+                data = before.data if change.data is None and change.meta is not None else change.data
+                change = Change(change.path, before.letters + change.letters, change.meta, data)
+            changes[change.path] = change
+    effects = tuple(effect for part in parts for effect in part.effects)
+    garbage = tuple(blob for part in parts for blob in part.garbage)
+    return Transaction(txid, tuple(changes.values()), effects, garbage)
 
 
 def _close(state: State, session: int, txid: int) -> Judgement:

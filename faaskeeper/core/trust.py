@@ -46,7 +46,7 @@ def seal(key: bytes, secret: bytes, nonce: bytes) -> bytes:
     if len(secret) != KEY_BYTES or len(nonce) != _NONCE_BYTES:
         raise ValueError(f"a secret has {KEY_BYTES} bytes and a nonce {_NONCE_BYTES}")
     stream = _mac(_mac(key, b"faaskeeper seal: encrypt"), nonce)
-    hidden = bytes(a ^ b for a, b in zip(secret, stream))
+    hidden = bytes(a ^ b for a, b in zip(secret, stream, strict=True))
     code = _mac(_mac(key, b"faaskeeper seal: authenticate"), nonce + hidden)
     return nonce + hidden + code
 
@@ -58,4 +58,4 @@ def unseal(key: bytes, sealed: bytes) -> bytes:
     if not compare_digest(code, sealed[-_MAC_BYTES:]):
         raise Forged("the seal was made with another deployment's key")
     stream = _mac(_mac(key, b"faaskeeper seal: encrypt"), nonce)
-    return bytes(a ^ b for a, b in zip(hidden, stream))
+    return bytes(a ^ b for a, b in zip(hidden, stream, strict=True))

@@ -100,7 +100,7 @@ class View:
     def _evict(self) -> None:
         """Drop the znodes written or read first, sparing those that user storage may not have."""
         spare = len(self._nodes) - self._max_nodes * 3 // 4
-        gone = []
+        gone: list[str] = []
         for path, node in self._nodes.items():
             if len(gone) >= spare:
                 break

@@ -8,7 +8,8 @@ notification may be lost, late, or come twice, and nothing depends on it but pro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from faaskeeper.core import codec, trust
@@ -69,7 +70,8 @@ class WatchTable:
         after, more = "", True
         while more:
             items, more = self._table.query(path, after, 500)
-            for after, item in items:
+            for key, item in items:
+                after = key
                 fields: dict[str, Any] = item
                 rows.append(
                     Row(
@@ -95,10 +97,11 @@ class WatchTable:
         after, more = "", True
         while more:
             items, more = self._table.query(_index(session), after, 500)
-            for after, _ in items:
-                kind, path = after.split(" ", 1)
+            for key, _ in items:
+                after = key
+                kind, path = key.split(" ", 1)
                 self._table.delete(path, f"{kind} {session}")
-                self._table.delete(_index(session), after)
+                self._table.delete(_index(session), key)
             more = more and bool(items)
 
 
@@ -135,30 +138,31 @@ class WatchFunction:
     after, so a crash in between makes the notification come twice, never not at all.
     """
 
-    def __init__(
-        self, table: WatchTable, channel: Channel, secrets: Secrets, gather: Gather[Any]
-    ) -> None:
+    def __init__(self, table: WatchTable, channel: Channel, secrets: Secrets, gather: Gather[Any]) -> None:
         self._table = table
         self._channel = channel
         self._secrets = secrets
         self._gather = gather
 
     def notify(
-        self, entries: Sequence[Entry], epoch: Epoch, recipients: Mapping[int, Recipient | None]
+        self, entries: Sequence[Entry], epoch: Epoch, recipient_of: Callable[[int], Recipient | None]
     ) -> None:
-        """Notify the sessions whose watches the entries fire. ``recipients``: looked up by session."""
+        """Notify the sessions whose watches the entries fire.
+
+        ``recipient_of``: where a session is told things, None when it is over.
+        """
         fired = self._fired(entries)
         if not fired:
             return
         told: set[int] = set()
         for row in fired:
-            recipient = recipients.get(row.session)
+            recipient = recipient_of(row.session)
             if recipient is not None and row.session not in told:
                 told.add(row.session)
                 body = codec.notification(Notification(row.session, epoch))
                 signed = trust.sign(self._secrets.unseal(recipient.sealed), body)
                 self._channel.deliver(recipient.address or row.address, signed)
-        self._gather([lambda row=row: self._table.remove(row) for row in fired])
+        self._gather([partial(self._table.remove, row) for row in fired])
 
     def _fired(self, entries: Iterable[Entry]) -> list[Row]:
         events: dict[str, list[tuple[int, str]]] = {}
@@ -166,12 +170,10 @@ class WatchFunction:
             for transaction in entry.transactions:
                 for change in transaction.changes:
                     if change.letters:
-                        events.setdefault(change.path, []).append(
-                            (transaction.txid, change.letters)
-                        )
+                        events.setdefault(change.path, []).append((transaction.txid, change.letters))
         if not events:
             return []
-        found = self._gather([lambda path=path: self._table.rows(path) for path in events])
+        found = self._gather([partial(self._table.rows, path) for path in events])
         return [
             row
             for rows in found

@@ -20,7 +20,18 @@ from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS, Deploymen
 from faaskeeper.core.distributor import Answer, Distributor, Settled, bell
 from faaskeeper.core.errors import Code, Conflict, StaleView, Unavailable
 from faaskeeper.core.log import ENTRY_BYTES, Answers, Entry, Log
-from faaskeeper.core.requests import Close, Create, Epoch, Message, Open, Outcome, Request, Resume, SetData
+from faaskeeper.core.requests import (
+    Close,
+    Create,
+    Epoch,
+    Message,
+    Multi,
+    Open,
+    Outcome,
+    Request,
+    Resume,
+    SetData,
+)
 from faaskeeper.core.sessions import Session
 from faaskeeper.core.transactions import (
     Closed,
@@ -80,9 +91,7 @@ class _Tentative:
     def answer(self) -> Answer:
         """For the client."""
         session = self.session
-        return Answer(
-            session.id, self.incarnation, tuple(self.outcomes), self.address, session.sealed
-        )
+        return Answer(session.id, self.incarnation, tuple(self.outcomes), self.address, session.sealed)
 
 
 class _Batch:
@@ -315,7 +324,7 @@ class Writer:
         asked = [each for each in sorted(wanted) if paths.invalid(each) is None]
         for each in wanted.difference(asked):
             view.learn(each, Node(0, None))
-        for each, record in zip(asked, self._deployment.records.get_many(asked)):
+        for each, record in zip(asked, self._deployment.records.get_many(asked), strict=True):
             node = Node(0, None) if record is None else Node(record.txid, record.meta)
             if node.txid > view.head:
                 roll(view, self._log, self._deployment.clock)
@@ -344,7 +353,7 @@ class Writer:
         return batch, []
 
     def _open(self, batch: _Batch, message: Message) -> None:
-        cxid, operation = message.requests[0]
+        operation = message.requests[0].operation
         if not isinstance(operation, Open):
             raise AssertionError("admitted as an Open")
         known = batch.opened_by(operation.nonce)
@@ -372,9 +381,7 @@ class Writer:
         batch.take(Transaction(txid, (), (opened,)))
         outcomes = ((0, Outcome(Code.OK, txid)),)
         batch.answers.append(Answers(txid, 0, 0, message.address, outcomes))
-        batch.told.append(
-            Answer(txid, 0, outcomes, message.address, sealed, 0, operation.nonce)
-        )
+        batch.told.append(Answer(txid, 0, outcomes, message.address, sealed, 0, operation.nonce))
 
     def _close(self, batch: _Batch, id: int) -> None:
         """Heartbeat's close: not numbered, and nobody waits for an answer."""
@@ -465,12 +472,8 @@ class Writer:
             )
         )
 
-    def _decide(
-        self, batch: _Batch, request: Request, session: int
-    ) -> tuple[Outcome, Transaction | None]:
-        return apply(
-            batch, request.operation, session, batch.now, batch.txid + 1, self._deployment.limits
-        )
+    def _decide(self, batch: _Batch, request: Request, session: int) -> tuple[Outcome, Transaction | None]:
+        return apply(batch, request.operation, session, batch.now, batch.txid + 1, self._deployment.limits)
 
     # ---- after the commit ---------------------------------------------------------------
 
@@ -515,6 +518,7 @@ def _needs(request: Request) -> tuple[str, ...]:
     if isinstance(operation, Create):
         above = paths.parent(operation.path)
         return (above,) if operation.sequential else (above, operation.path)
+    if isinstance(operation, Multi):
+        return tuple(path for each in operation.operations for path in _needs(Request(0, each)))
     path = getattr(operation, "path", "")
     return (paths.parent(path), path) if path else ()
-

@@ -1,0 +1,1 @@
+"""What binds the core to a cloud, or to one machine: one folder, one provider."""

@@ -75,4 +75,4 @@ class MemoryTable:
         else:
             raise ValueError(f"not a condition: {condition!r}")
         if not holds:
-            raise Conflict(f"{condition}, but there is {stamp}")
+            raise Conflict(f"{condition}, but there is {stamp!r}")

@@ -93,9 +93,7 @@ class TcpListener:
         try:
             self._socket = socket.create_server((host, max(port, 0)))
         except OSError as error:
-            raise Denied(
-                f"cannot listen on {host}:{port}: {error.strerror}; choose another port"
-            ) from error
+            raise Denied(f"cannot listen on {host}:{port}: {error.strerror}; choose another port") from error
         bound = self._socket.getsockname()[1]
         self.address = f"tcp:{advertise or host}:{bound}"
         self._thread = threading.Thread(target=self._accept, name="faaskeeper-tcp", daemon=True)

@@ -42,7 +42,7 @@ class Owner:
         path = self._directory / "owner.lock"
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            file = open(path, "a+", encoding="utf-8")
+            file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
             raise Denied(
                 f"cannot use the directory {self._directory}: {error.strerror}; "
@@ -130,7 +130,10 @@ class Database:
         self.lock = threading.RLock()
 
     def open(self, tables: Mapping[str, str]) -> None:
-        """Open or create, with tables by name and their SQL schema. Raises Denied with what is wrong; an existing file is then untouched."""
+        """Open or create, with tables by name and their SQL schema.
+
+        Raises Denied with what is wrong; an existing file is then untouched.
+        """
         check_file(self._path)
         fresh = not self._path.exists()
         if not fresh and self._path.stat().st_size <= _CHECKED_BYTES:
@@ -165,9 +168,7 @@ class Database:
             raise Denied(_damaged(self._path))
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, timeout=10
-        )
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
         connection.execute("PRAGMA cache_size=-4000")
         return connection
 
@@ -199,17 +200,13 @@ class Database:
         """The error kind of an SQLite error, with what a person can do."""
         name = getattr(error, "sqlite_errorname", "") or ""
         if name == "SQLITE_FULL":
-            return Denied(
-                f"the disk is full: nothing was written to {self._path}; free some space"
-            )
+            return Denied(f"the disk is full: nothing was written to {self._path}; free some space")
         if name in ("SQLITE_CORRUPT", "SQLITE_NOTADB") or name.startswith("SQLITE_CORRUPT"):
             return Denied(_damaged(self._path))
         if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
             return Denied(f"cannot write to {self._path}: {error}; check the rights of its directory")
         if name.startswith("SQLITE_IOERR"):
-            return Unavailable(
-                f"cannot read or write {self._path}: {error}; check the disk and its quota"
-            )
+            return Unavailable(f"cannot read or write {self._path}: {error}; check the disk and its quota")
         return Unavailable(f"{self._path}: {error}")
 
     def write(self, statement: str, parameters: Sequence[Any]) -> int:

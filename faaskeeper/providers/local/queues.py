@@ -83,21 +83,25 @@ class LocalQueue:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._signal.acquire(timeout=_IDLE_S if self._idle_due else None)
             calls = self._calls
+            signalled = self._signal.acquire(timeout=_IDLE_S if self._idle_due else None)
             self._serve()
-            if self._calls != calls:
+            if signalled or self._calls != calls:
                 self._idle_due = True
-            elif self._idle_due and not self._signal.acquire(timeout=_IDLE_S):
-                if self._calls == calls and self._running.acquire(blocking=False):
-                    try:
-                        self._idle_due = False
-                        self._attempt([])
-                    finally:
-                        self._running.release()
+            else:
+                self._rest()
         self._serve()
         with self._running:
             self._attempt([])
+
+    def _rest(self) -> None:
+        """Nothing came for a while: let the function do what it puts off."""
+        if self._running.acquire(blocking=False):
+            try:
+                self._idle_due = False
+                self._attempt([])
+            finally:
+                self._running.release()
 
     def _serve(self) -> bool:
         """Call the function until nothing waits; False where another thread is at it, and will."""

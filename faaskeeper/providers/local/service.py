@@ -99,9 +99,7 @@ class EmbeddedService:
             raise
         self._beating: threading.Thread | None = None
         if beat:
-            self._beating = threading.Thread(
-                target=self._beat, name="faaskeeper-heartbeat", daemon=True
-            )
+            self._beating = threading.Thread(target=self._beat, name="faaskeeper-heartbeat", daemon=True)
             self._beating.start()
 
     def _open(self) -> None:

@@ -6,11 +6,10 @@ stand behind each other in a BLOB, and the text says which is how long.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
-from faaskeeper.core.codec import text
+from faaskeeper.core.codec import parse, text
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Page
 from faaskeeper.providers.local.database import Database
@@ -33,7 +32,7 @@ def _encode(item: Item) -> tuple[int, str, bytes | None]:
 
 
 def _decode(stamp: int, body: str, data: bytes | None) -> Item:
-    item: dict[str, Any] = json.loads(body)
+    item: dict[str, Any] = parse(body)
     item["stamp"] = stamp
     if data is not None:
         at = 0
@@ -60,8 +59,7 @@ class SqliteTable:
         where, values = f"WHERE {self._WHERE}", f'INTO "{name}" VALUES {self._VALUES}'
         self._get = f'SELECT "stamp","body","data" FROM "{name}" {where}'
         self._query = (
-            f'SELECT "key","stamp","body","data" FROM "{name}" '
-            f'WHERE {self._AFTER} ORDER BY "key" LIMIT ?'
+            f'SELECT "key","stamp","body","data" FROM "{name}" WHERE {self._AFTER} ORDER BY "key" LIMIT ?'
         )
         self._insert = f"INSERT {values}"
         self._replace = f"INSERT OR REPLACE {values}"
@@ -129,9 +127,7 @@ class NumberedTable(SqliteTable):
     They are the row's number in SQLite, so that an append changes one page, not those of an index too.
     """
 
-    SCHEMA = (
-        '("key" INTEGER PRIMARY KEY, "stamp" INTEGER NOT NULL, "body" TEXT NOT NULL, "data" BLOB)'
-    )
+    SCHEMA = '("key" INTEGER PRIMARY KEY, "stamp" INTEGER NOT NULL, "body" TEXT NOT NULL, "data" BLOB)'
     _WHERE = '"key"=?'
     _AFTER = '"key">?'
     _VALUES = "(?,?,?,?)"
