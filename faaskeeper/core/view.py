@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from faaskeeper.core import paths
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.errors import StaleView
 from faaskeeper.core.log import CHECKPOINT_VALID_MS, VIEW_VALID_MS, Entry, Log
@@ -59,11 +60,17 @@ class View:
         self._max_nodes = max_nodes
 
     def node(self, path: str) -> Meta | None:
-        """Metadata of a znode. Raises Missing."""
-        try:
-            return self._nodes[path].meta
-        except KeyError:
-            raise Missing(path) from None
+        """Metadata of a znode. Raises Missing.
+
+        Below a znode that is known to have no children, nothing needs to be looked up.
+        """
+        found = self._nodes.get(path)
+        if found is not None:
+            return found.meta
+        above = self._nodes.get(paths.parent(path))
+        if above is not None and path != "/" and (above.meta is None or not above.meta.children):
+            return None
+        raise Missing(path)
 
     def __contains__(self, path: str) -> bool:
         return path in self._nodes

@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,21 @@ def clock() -> int:
     return time.time_ns() // 1_000_000
 
 
+class _Lately(logging.Handler):
+    """Keeps the last lines that the functions logged, for ``logs()``."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._lines: deque[str] = deque(maxlen=1000)
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(self.format(record))
+
+    def text(self) -> str:
+        return "".join(f"{line}\n" for line in self._lines)
+
+
 class _Channel:
     """Delivers to clients of this process and, by TCP, to others."""
 
@@ -89,6 +105,7 @@ class EmbeddedService:
         self._state_file = Database(directory / "state.db", synced=False)
         self._handlers: list[FailureHandler] = []
         self._stop = threading.Event()
+        self._lately = _Lately()
         self._owner.acquire()
         try:
             self._open()
@@ -97,6 +114,7 @@ class EmbeddedService:
             self._state_file.close()
             self._owner.release()
             raise
+        logging.getLogger("faaskeeper").addHandler(self._lately)
         self._beating: threading.Thread | None = None
         if beat:
             self._beating = threading.Thread(target=self._beat, name="faaskeeper-heartbeat", daemon=True)
@@ -232,6 +250,7 @@ class EmbeddedService:
             ring=self.ring,
             on_failure=self._handlers.append,
             gather=self.gather,
+            logs=self._lately.text,
         )
 
     def stop(self) -> None:
@@ -241,6 +260,7 @@ class EmbeddedService:
             self._beating.join()
         for queue in self._queues:
             queue.stop()
+        logging.getLogger("faaskeeper").removeHandler(self._lately)
         self._tcp.close()
         self._log_file.close()
         self._state_file.close()

@@ -1,0 +1,13 @@
+"""The ``fk`` command: a shell, and the same commands one at a time."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Entry point of ``fk``."""
+    from faaskeeper.cli.main import fk
+
+    fk()
+
+
+__all__ = ["main"]

@@ -1,0 +1,5 @@
+"""``python -m faaskeeper.cli``."""
+
+from faaskeeper.cli import main
+
+main()

@@ -1,0 +1,165 @@
+"""What is encoded is decoded as it was; what nobody encoded is refused with one kind of error."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from faaskeeper.core import codec, log, records, trust
+from faaskeeper.core.errors import Code
+from faaskeeper.core.log import Answers, Entry
+from faaskeeper.core.records import Record
+from faaskeeper.core.requests import (
+    Check,
+    Close,
+    Create,
+    Data,
+    Delete,
+    Epoch,
+    Message,
+    Multi,
+    Notification,
+    Open,
+    Outcome,
+    Reply,
+    Request,
+    Resume,
+    SetAcl,
+    SetData,
+)
+from faaskeeper.core.transactions import Change, Closed, Opened, Owned, Resumed, Transaction
+from faaskeeper.core.znode import OPEN_ACL, Meta
+
+numbers = st.integers(0, 2**62)
+path = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
+raw = st.binary(max_size=50)
+data = st.one_of(
+    raw.map(lambda value: Data(value, "", len(value))), st.builds(Data, st.just(b""), path, numbers)
+)
+acls = st.one_of(st.just(OPEN_ACL), st.lists(st.tuples(numbers, path, path), max_size=3).map(tuple))
+creates = st.builds(Create, path, data, st.booleans(), st.booleans(), acls)
+sets = st.builds(SetData, path, data, st.integers(-1, 100))
+deletes = st.builds(Delete, path, st.integers(-1, 100))
+checks = st.builds(Check, path, st.integers(-1, 100))
+multis = st.lists(st.one_of(creates, sets, deletes, checks), max_size=4).map(lambda each: Multi(tuple(each)))
+operations = st.one_of(
+    creates,
+    sets,
+    deletes,
+    checks,
+    multis,
+    st.builds(SetAcl, path, acls, st.integers(-1, 100)),
+    st.just(Close()),
+    st.just(Resume()),
+    st.builds(Open, path, raw, numbers),
+)
+messages = st.builds(
+    Message,
+    numbers,
+    numbers,
+    numbers,
+    path,
+    st.lists(st.builds(Request, numbers, operations), max_size=4).map(tuple),
+)
+metas = st.builds(Meta, *[numbers] * 11, path, acls)
+flat = st.builds(
+    Outcome, st.sampled_from(Code), numbers, path, st.none() | metas, st.lists(path, max_size=2).map(tuple)
+)
+outcomes = st.builds(
+    lambda outcome, results: outcome._replace(results=tuple(results)), flat, st.lists(flat, max_size=2)
+)
+answered = st.lists(st.tuples(numbers, outcomes), max_size=3).map(tuple)
+writes = st.lists(st.tuples(path, st.text("CSDK", max_size=3)), max_size=3).map(tuple)
+epochs = st.builds(
+    Epoch, numbers, numbers, st.none() | st.lists(st.tuples(numbers, writes), max_size=3).map(tuple)
+)
+changes = st.builds(Change, path, st.text("CSDK", max_size=3), st.none() | metas, st.none() | raw)
+effects = st.one_of(
+    st.builds(Opened, path, raw, numbers),
+    st.builds(Resumed, numbers, numbers),
+    st.builds(Closed, numbers),
+    st.builds(Owned, numbers, path, st.booleans()),
+)
+transactions = st.builds(
+    Transaction,
+    numbers,
+    st.lists(changes, max_size=3).map(tuple),
+    st.lists(effects, max_size=3).map(tuple),
+    st.lists(path, max_size=2).map(tuple),
+)
+entries = st.builds(
+    Entry,
+    numbers,
+    numbers,
+    numbers,
+    st.lists(transactions, max_size=3).map(tuple),
+    st.lists(st.builds(Answers, numbers, numbers, numbers, path, answered), max_size=2).map(tuple),
+)
+
+
+@given(messages)
+def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
+    assert codec.to_message(codec.message(message)) == message
+
+
+@given(st.builds(Reply, numbers, numbers, answered, epochs, numbers, numbers, path))
+def test_a_reply_arrives_as_it_was_sent(reply: Reply) -> None:
+    assert codec.to_told(codec.reply(reply)) == reply
+
+
+@given(st.builds(Notification, numbers, epochs))
+def test_a_notification_arrives_as_it_was_sent(notification: Notification) -> None:
+    assert codec.to_told(codec.notification(notification)) == notification
+
+
+@given(entries)
+def test_an_entry_is_read_as_it_was_appended(entry: Entry) -> None:
+    item = log.encode(entry)
+    assert log.decode(item) == entry
+    assert all(isinstance(value, (str, int, bytes, list)) for value in item.values())
+
+
+@given(
+    st.builds(
+        Record, numbers, st.none() | metas, raw, st.lists(path, max_size=3), numbers, numbers, st.just("[]")
+    )
+)
+def test_a_record_is_read_as_it_was_written(record: Record) -> None:
+    item = records.encode(record)
+    shown = record if record.meta is not None else record._replace(data=b"", children=[])
+    assert records.decode(item) == shown
+    assert all(isinstance(value, (str, int, bytes, list)) for value in item.values())
+
+
+@given(messages, st.data())
+def test_a_message_that_was_tampered_with_is_forged(message: Message, draw: st.DataObject) -> None:
+    key = b"k" * trust.KEY_BYTES
+    signed = bytearray(trust.sign(key, codec.message(message)))
+    at = draw.draw(st.integers(0, len(signed) - 1))
+    signed[at] ^= draw.draw(st.integers(1, 255))
+    with pytest.raises(trust.Forged):
+        trust.verify(key, bytes(signed))
+
+
+@given(st.binary(max_size=200))
+def test_bytes_that_are_no_message_are_malformed(body: bytes) -> None:
+    with pytest.raises(codec.Malformed):
+        codec.to_message(body)
+
+
+@given(messages, st.integers(0, 400))
+def test_a_message_cut_short_is_malformed(message: Message, length: int) -> None:
+    body = codec.message(message)
+    if length < len(body):
+        with pytest.raises(codec.Malformed):
+            codec.to_message(body[:length])
+
+
+@given(st.binary(min_size=32, max_size=32), st.binary(min_size=16, max_size=16))
+def test_a_secret_is_sealed_under_one_key_only(secret: bytes, nonce: bytes) -> None:
+    sealed = trust.seal(b"1" * 32, secret, nonce)
+    assert secret not in sealed
+    assert trust.unseal(b"1" * 32, sealed) == secret
+    with pytest.raises(trust.Forged):
+        trust.unseal(b"2" * 32, sealed)

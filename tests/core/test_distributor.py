@@ -1,0 +1,177 @@
+"""User storage as the distributor leaves it, whoever else writes to it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from faaskeeper.core import paths
+from faaskeeper.core.distributor import Distributor, DistributorFunction, bell
+from faaskeeper.core.records import ObjectRecords, Record, TableRecords
+from faaskeeper.core.requests import Create, Delete, Multi, SetData, inline
+from faaskeeper.core.storage import in_turn
+from faaskeeper.core.view import load
+from faaskeeper.providers.local.objects import DirectoryStore
+from tests.bare import Bare, BareSession
+
+
+def create(path: str, value: bytes = b"") -> Create:
+    return Create(path, inline(value))
+
+
+def history(session: BareSession, seed: int, steps: int) -> None:
+    """Random creates, sets, deletes and multis over a few paths, several at a time."""
+    dice = random.Random(seed)
+    names = ["/a", "/b", "/a/x", "/a/y", "/b/x", "/a/x/1"]
+    for _ in range(steps):
+        operations: list[Any] = []
+        for _ in range(dice.randint(1, 4)):
+            path = dice.choice(names)
+            value = dice.randbytes(3)
+            operations.append(dice.choice([create(path, value), SetData(path, inline(value)), Delete(path)]))
+        if dice.random() < 0.3:
+            session.ask(Multi(tuple(operations)))
+        else:
+            for operation in operations:
+                session.ask(operation)
+        if dice.random() < 0.7:
+            session.bare.pump()
+            session.receive()
+    session.bare.pump()
+    session.receive()
+
+
+def tree(bare: Bare) -> dict[str, tuple[Any, bytes, list[str]]]:
+    """Every znode that can be reached from the root."""
+    found: dict[str, tuple[Any, bytes, list[str]]] = {}
+    level = ["/"]
+    while level:
+        path = level.pop()
+        record = bare.deployment.records.get(path)
+        assert record is not None, path
+        assert record.meta is not None, path
+        assert record.meta.children == len(record.children)
+        found[path] = (record.meta, record.data, record.children)
+        level.extend(paths.child(path, name) for name in record.children)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_tree_is_the_same_whatever_is_batched_and_whoever_distributes(seed: int) -> None:
+    trees = []
+    for own in (False, True):
+        bare = Bare(own_distributor=own)
+        history(bare.session(), seed, 60)
+        trees.append(tree(bare))
+    assert trees[0] == trees[1]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_replaying_any_part_of_the_log_again_changes_nothing(seed: int) -> None:
+    bare = Bare()
+    history(bare.session(), seed, 60)
+    before = {key: dict(items) for key, items in bare.tables["records"]._items.items()}  # type: ignore[attr-defined]
+    dice = random.Random(seed)
+    log = bare.deployment.log.after(0, 1000)[0]
+    for _ in range(5):
+        start = dice.randrange(len(log))
+        view = load(bare.deployment.log, bare.deployment.checkpoints, bare.clock)
+        view.pending = log[start:]
+        distributor = Distributor(bare.deployment)
+        groups = distributor.settle(view)
+        distributor.finish(groups, view)
+    assert before == bare.tables["records"]._items  # type: ignore[attr-defined]
+
+
+def test_a_distributor_that_slept_does_not_bring_the_tree_back() -> None:
+    bare = Bare(own_distributor=True)
+    session = bare.session()
+    slow = DistributorFunction(bare.deployment)
+    slow.handle([bell(None, 0, ())])
+    for number in range(20):
+        session.do(create(f"/n{number}"))
+        session.do(SetData(f"/n{number}", inline(b"new")))
+    before = tree(bare)
+    slow.handle([bell(None, 0, ())])
+    assert tree(bare) == before
+
+
+def test_a_delete_leaves_a_tombstone_also_for_what_was_created_in_the_same_batch() -> None:
+    bare = Bare()
+    session = bare.session()
+    session.ask(create("/n"))
+    session.ask(Delete("/n"))
+    bare.pump()
+    session.receive()
+    record = bare.deployment.records.get("/n")
+    assert record is not None
+    assert record.meta is None
+    assert record.txid == 3
+
+
+def test_every_record_of_a_group_carries_its_end_and_all_that_it_wrote() -> None:
+    bare = Bare()
+    session = bare.session()
+    session.ask(create("/a", b"1"))
+    session.ask(SetData("/a", inline(b"2")))
+    session.ask(create("/a/b"))
+    bare.pump()
+    session.receive()
+    for path in ("/", "/a", "/a/b"):
+        record = bare.deployment.records.get(path)
+        assert record is not None
+        epoch = record.epoch()
+        assert (epoch.floor, epoch.upto) == (1, 4)
+        assert epoch.recent == (
+            (2, (("/a", "C"), ("/", "K"))),
+            (3, (("/a", "S"),)),
+            (4, (("/a/b", "C"), ("/a", "K"))),
+        )
+
+
+def test_an_epoch_that_would_be_too_big_names_the_log() -> None:
+    bare = Bare()
+    session = bare.session()
+    for number in range(100):
+        session.ask(create(f"/n{number}"))
+    bare.pump()
+    session.receive()
+    record = bare.deployment.records.get("/n7")
+    assert record is not None
+    assert record.epoch().recent is None
+
+
+def test_the_mark_never_passes_what_is_not_applied() -> None:
+    bare = Bare()
+    session = bare.session()
+    for number in range(300):
+        session.do(create(f"/n{number}"))
+        applied = bare.deployment.checkpoints.applied()
+        assert applied <= number + 2
+    assert applied > 200
+    bare.writer.idle()
+    assert bare.deployment.checkpoints.applied() == 301
+
+
+def test_object_storage_holds_the_same_records_as_a_table(tmp_path: Any) -> None:
+    store = DirectoryStore(tmp_path)
+    objects = Bare(records=lambda table: ObjectRecords(store, in_turn))
+    table = Bare(records=TableRecords)
+    for bare in (objects, table):
+        history(bare.session(), 3, 80)
+    assert tree(objects) == tree(table)
+
+
+def test_object_storage_keeps_the_newer_of_two_records_whoever_comes_last(tmp_path: Any) -> None:
+    store = DirectoryStore(tmp_path)
+    one, two = ObjectRecords(store, in_turn), ObjectRecords(store, in_turn)
+    newest = 0
+    for txid, records in ((1, one), (3, two), (2, one), (3, one), (4, two), (5, one), (4, two)):
+        written = records.put("/a", Record(txid, None, b"", [], 0, txid, "[]"))
+        assert written == (txid > newest)
+        newest = max(newest, txid)
+        found = one.get("/a")
+        assert found is not None
+        assert found.txid == newest
