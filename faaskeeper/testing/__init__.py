@@ -1,0 +1,9 @@
+"""For whoever writes a provider: suites that its drivers must pass, as pytest classes.
+
+Subclass a suite, give it a fixture that makes the driver, and pytest runs every test::
+
+    class TestMyTable(TableSuite):
+        @pytest.fixture()
+        def table(self, tmp_path):
+            return MyTable(tmp_path)
+"""
