@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from faaskeeper import __version__
 from faaskeeper.cli.commands import COMMANDS
@@ -52,16 +53,12 @@ def fk(ctx: click.Context, config: str | None, directory: str | None, port: int,
     Exit status: 0 done; 1 the service failed; 2 wrong input; 3 no such node; 4 the node exists;
     5 it has children; 6 another version; 7 over a limit; 8 no answer in time.
     """
-    ctx.obj = Context(_config(config, directory), port=port, verbose=verbose)
-    ctx.call_on_close(lambda: _finish(ctx.obj))
-
-
-def _config(file: str | None, directory: str | None) -> Config:
-    if file is None:
-        return Config.local(directory or "")
-    if directory is not None:
+    source = ctx.get_parameter_source("directory")
+    if config is not None and directory is not None and source is ParameterSource.COMMANDLINE:
         raise click.UsageError("--directory is for the embedded service, without --config")
-    return Config.load(file)
+    chosen = Config.local(directory or "") if config is None else Config.load(config)
+    ctx.obj = Context(chosen, port=port, verbose=verbose)
+    ctx.call_on_close(lambda: _finish(ctx.obj))
 
 
 def _finish(context: Context) -> None:

@@ -1,0 +1,112 @@
+"""A configuration file's mistakes are named, with what would be right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faaskeeper.config import (
+    ClientChannel,
+    CloudProvider,
+    Config,
+    ConfigurationException,
+    QueueType,
+    StorageType,
+)
+
+PUBLISHED: dict[str, Any] = {
+    "verbose": True,
+    "port": 12000,
+    "deployment-name": "faaskeeper-dev",
+    "deployment-region": "us-east-1",
+    "cloud-provider": "aws",
+    "user-storage": "persistent",
+    "system-storage": "key-value",
+    "heartbeat-frequency": 12,
+    "worker-queue": "sqs",
+    "distributor-queue": "dynamodb",
+    "client-channel": "tcp",
+    "configuration": {"benchmarking": False, "benchmarking-frequency": 200},
+    "aws": {"data-bucket": "some-bucket"},
+}
+
+
+def test_a_file_of_the_published_client_is_taken_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(PUBLISHED))
+    config = Config.load(path)
+    assert config.cloud_provider is CloudProvider.AWS
+    assert config.user_storage is StorageType.PERSISTENT
+    assert config.worker_queue is config.writer_queue is QueueType.SQS
+    assert config.distributor_queue is QueueType.DYNAMODB
+    assert config.client_channel is ClientChannel.TCP
+    assert (config.verbose, config.port, config.heartbeat_frequency) == (True, 12000, 12)
+    assert config.deployment_name == "faaskeeper-dev"
+    assert config.deployment_region == "us-east-1"
+    assert config.benchmarking is False
+    assert config.benchmarking_frequency == 200
+    assert config.provider_config == {"data-bucket": "some-bucket"}
+
+
+def test_an_embedded_service_needs_but_a_name() -> None:
+    config = Config.deserialize({"cloud-provider": "local", "deployment-name": "x"})
+    assert config.user_storage is StorageType.KEY_VALUE
+    assert config.worker_queue is QueueType.LOCAL
+    assert config.distributor_queue is QueueType.INLINE
+    assert config.client_channel is ClientChannel.LOCAL
+    assert config.port == -1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cloud-provider": None}, "'cloud-provider' is None: it must be one of 'local', 'aws', 'gcp'"),
+        ({"cloud-provider": "azure"}, "'cloud-provider' is 'azure': it must be one of 'local', 'aws', 'gcp'"),
+        ({"deployment-name": ...}, "'deployment-name' is missing: it must be a text"),
+        ({"deployment-name": ""}, "'deployment-name' is ''"),
+        ({"deployment-region": ...}, "'deployment-region' is missing"),
+        ({"verbose": "yes"}, "'verbose' is 'yes': it must be true or false"),
+        ({"port": 70000}, "'port' is 70000: it must be a whole number from -1 to 65535"),
+        ({"port": True}, "'port' is True"),
+        ({"user-storage": "disk"}, "one of 'persistent', 'key-value', 'hybrid'"),
+        ({"system-storage": "sql"}, "'system-storage' is 'sql': it must be 'key-value'"),
+        ({"heartbeat-frequency": 0}, "from 1 to 3600"),
+        (
+            {"worker-queue": "pubsub"},
+            "'worker-queue' is 'pubsub': it must be one of 'sqs', 'dynamodb', 'direct'",
+        ),
+        ({"distributor-queue": "direct"}, "one of 'inline', 'sqs', 'dynamodb'"),
+        ({"client-channel": "smoke"}, "one of 'tcp', 'sqs'"),
+        ({"configuration": []}, "'configuration' is []: it must be an object"),
+        ({"configuration": {"benchmark": True}}, "'configuration.benchmark' is unknown"),
+        ({"worker_queue": "sqs"}, "'worker_queue' is unknown; there are: "),
+    ],
+)
+def test_a_wrong_or_missing_key_is_named_with_what_it_may_be(change: dict[str, Any], message: str) -> None:
+    data = {**PUBLISHED, **change}
+    data = {key: value for key, value in data.items() if value is not ...}
+    with pytest.raises(ConfigurationException) as raised:
+        Config.deserialize(data)
+    assert message in str(raised.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationException, match=r"cannot read .*none.json: No such file"):
+        Config.load(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(ConfigurationException, match=r"bad\.json is not JSON"):
+        Config.load(tmp_path / "bad.json")
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(ConfigurationException, match=r"list\.json: a configuration is a JSON object"):
+        Config.load(tmp_path / "list.json")
+
+
+def test_words_and_members_are_each_other_s_inverse() -> None:
+    for kind in (CloudProvider, StorageType, QueueType, ClientChannel):
+        for member in kind:
+            assert kind.deserialize(kind.serialize(member)) is member
+    with pytest.raises(ConfigurationException, match="'azure' is none of 'local', 'aws', 'gcp'"):
+        CloudProvider.deserialize("azure")
