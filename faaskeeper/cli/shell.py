@@ -185,6 +185,7 @@ def _prompt_session(context: Context) -> PromptSession[str]:
     return PromptSession(
         completer=Completions(),
         complete_in_thread=True,
+        complete_while_typing=False,  # a path is completed by reading the service: when asked to
         history=FileHistory(str(_history_file())),
         auto_suggest=AutoSuggestFromHistory(),
     )
