@@ -202,6 +202,17 @@ class Distributor:
         if len(self._contents) > self._MAX_CONTENTS:
             self._contents.popitem(last=False)
 
+    def lacks(self, view: View, path: str) -> bool:
+        """Whether the children of the path's parent are at hand, as of the view's head, without it."""
+        above = paths.parent(path)
+        content = self._contents.get(above)
+        known = view.known(above)
+        if content is None or known is None or content.txid != known.txid:
+            return False
+        name = paths.name(path)
+        at = bisect_left(content.children, name)
+        return at == len(content.children) or content.children[at] != name
+
     # ---- answers and notifications -----------------------------------------------------
 
     def answer(self, answers: Sequence[Answer], epoch: Epoch) -> None:

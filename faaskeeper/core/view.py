@@ -19,7 +19,7 @@ from faaskeeper.core.log import CHECKPOINT_VALID_MS, VIEW_VALID_MS, Entry, Log
 from faaskeeper.core.sessions import Sessions
 from faaskeeper.core.znode import Meta
 
-MAX_NODES = 50_000
+MAX_NODES = 20_000
 
 Clock = Callable[[], int]
 """Milliseconds since 1970."""
@@ -67,13 +67,18 @@ class View:
         found = self._nodes.get(path)
         if found is not None:
             return found.meta
-        above = self._nodes.get(paths.parent(path))
-        if above is not None and path != "/" and (above.meta is None or not above.meta.children):
+        if self.childless(paths.parent(path)) and path != "/":
             return None
         raise Missing(path)
 
-    def __contains__(self, path: str) -> bool:
-        return path in self._nodes
+    def childless(self, path: str) -> bool:
+        """Whether the znode is known to have no children (or not to be there)."""
+        found = self._nodes.get(path)
+        return found is not None and (found.meta is None or not found.meta.children)
+
+    def known(self, path: str) -> Node | None:
+        """What the view holds of a path, if anything."""
+        return self._nodes.get(path)
 
     def learn(self, path: str, node: Node) -> None:
         """Take a znode from user storage, where it is not newer than the head."""

@@ -27,6 +27,7 @@ from faaskeeper.core.requests import (
     Message,
     Multi,
     Open,
+    Operation,
     Outcome,
     Request,
     Resume,
@@ -277,11 +278,12 @@ class Writer:
     ) -> tuple[_Batch, list[Message | ServiceOrder]]:
         """Judge as much as fits one entry and append it; returns the batch and what is left."""
         caught_up = False
+        self._learn(view, set().union(*map(_needs_of, waiting)))
         while True:
             try:
                 batch, left = self._judge(view, waiting)
             except Missing as missing:
-                self._learn(view, missing.path, waiting)
+                self._learn(view, {missing.path})
                 continue
             entry = batch.entry()
             if entry is None:
@@ -313,17 +315,18 @@ class Writer:
             raise StaleView(f"entry {entry.first} was there and is gone: the log was trimmed")
         return False
 
-    def _learn(self, view: View, path: str, waiting: Sequence[Message | ServiceOrder]) -> None:
-        """Read what judging needs from user storage: all that this batch may ask for, in one call."""
-        wanted = {path}
-        for message in waiting:
-            if isinstance(message, Message):
-                for request in message.requests:
-                    wanted.update(_needs(request))
-        wanted = {each for each in wanted if each not in view}
-        asked = [each for each in sorted(wanted) if paths.invalid(each) is None]
-        for each in wanted.difference(asked):
-            view.learn(each, Node(0, None))
+    def _learn(self, view: View, wanted: set[str]) -> None:
+        """Have the view know some paths, by reading those from user storage that it does not, in one call."""
+        asked: list[str] = []
+        for each in wanted:
+            if view.known(each) is None and not view.childless(paths.parent(each)):
+                if paths.invalid(each) or self._distributor.lacks(view, each):
+                    view.learn(each, Node(0, None))
+                else:
+                    asked.append(each)
+        if not asked:
+            return
+        asked.sort()
         for each, record in zip(asked, self._deployment.records.get_many(asked), strict=True):
             node = Node(0, None) if record is None else Node(record.txid, record.meta)
             if node.txid > view.head:
@@ -511,14 +514,20 @@ def _cxid(request: Request) -> int:
     return request.cxid
 
 
-def _needs(request: Request) -> tuple[str, ...]:
-    operation = request.operation
+def _needs_of(message: Message | ServiceOrder) -> set[str]:
+    """Paths that judging a message will ask for, as far as the message tells."""
+    if isinstance(message, ServiceOrder):
+        return set()
+    return {path for request in message.requests for path in _needs(request.operation)}
+
+
+def _needs(operation: Operation) -> tuple[str, ...]:
     if isinstance(operation, SetData):
         return (operation.path,)
     if isinstance(operation, Create):
         above = paths.parent(operation.path)
         return (above,) if operation.sequential else (above, operation.path)
     if isinstance(operation, Multi):
-        return tuple(path for each in operation.operations for path in _needs(Request(0, each)))
+        return tuple(path for each in operation.operations for path in _needs(each))
     path = getattr(operation, "path", "")
     return (paths.parent(path), path) if path else ()
