@@ -16,6 +16,7 @@ from typing import Any, Union
 from faaskeeper.client.connect import connect
 from faaskeeper.client.futures import Future
 from faaskeeper.client.rules import Steps
+from faaskeeper.client.runtime import THREADS, Runtime
 from faaskeeper.client.session import Listener, Session, SessionState
 from faaskeeper.config import Config
 from faaskeeper.core import paths
@@ -64,6 +65,7 @@ class FaaSKeeperClient:
     :param verbose: log what is done
     :param debug: log everything
     :param session_timeout: seconds of silence after which the session ends; None: the configuration's
+    :param runtime, random, connect: threads and time, random bytes, and the way to the deployment; for tests
 
     Thread-safe. Callbacks (watches, listeners, futures) run one after the other in a thread of
     their own and may call the client, but not wait there for another callback.
@@ -78,11 +80,17 @@ class FaaSKeeperClient:
         debug: bool = False,
         *,
         session_timeout: float | None = None,
+        runtime: Runtime = THREADS,
+        random: Callable[[int], bytes] = os.urandom,
+        connect: Callable[[Config, int], Connection] = connect,
     ) -> None:
         self._config = cfg
         self._port = port
         self._heartbeat = heartbeat
         self._timeout = float(session_timeout or cfg.session_timeout)
+        self._runtime = runtime
+        self._random = random
+        self._connect = connect
         self._connection: Connection | None = None
         self._session: Session | None = None
         self._listeners: list[Listener] = []
@@ -101,10 +109,16 @@ class FaaSKeeperClient:
         """
         if self._session is not None:
             self.stop()
-        connection = self._connect()
+        connection = self._connect(self._config, self._port)
         session = None
         try:
-            session = Session(connection, timeout=self._timeout, renew=self._heartbeat, random=os.urandom)
+            session = Session(
+                connection,
+                timeout=self._timeout,
+                renew=self._heartbeat,
+                random=self._random,
+                runtime=self._runtime,
+            )
             for listener in self._listeners:
                 session.listen(listener)
             session.open(_START_S)
@@ -120,9 +134,6 @@ class FaaSKeeperClient:
             for listener in self._listeners:
                 session.call_later(partial(listener, SessionState.CONNECTED))
         return self.session_id or ""
-
-    def _connect(self) -> Connection:
-        return connect(self._config, self._port)
 
     def stop(self) -> str:
         """Close the session: its ephemerals are deleted. Returns "closed".
@@ -294,7 +305,7 @@ class FaaSKeeperClient:
             raise TooLargeException(
                 f"data of {len(data)} bytes: this deployment holds at most {connection.inline_bytes}"
             )
-        name = blob_name(connection.clock(), os.urandom(8).hex(), path, sequential)
+        name = blob_name(connection.clock(), self._random(8).hex(), path, sequential)
         try:
             connection.blobs.put(name, data, absent=True)
         except DriverError as error:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
+from faaskeeper.client.runtime import Lock
 from faaskeeper.exceptions import TimeoutException
 
 T = TypeVar("T")
@@ -17,17 +18,22 @@ class Future(Generic[T]):
     """Result of an ``_async`` operation.
 
     ``what`` names the operation in a time-out's message, ``write`` says that it may happen even after one.
+    ``run`` calls callbacks, from the client's callback thread.
     """
 
     __slots__ = ("_callbacks", "_error", "_gate", "_result", "_run", "what", "write")
 
     def __init__(
-        self, what: str, write: bool = False, run: Callable[[Callable[[], None]], None] | None = None
+        self,
+        what: str,
+        write: bool = False,
+        run: Callable[[Callable[[], None]], None] | None = None,
+        gate: Lock | None = None,
     ) -> None:
         self.what = what
         self.write = write
         self._run = run
-        self._gate = threading.Lock()
+        self._gate = gate or threading.Lock()
         self._gate.acquire()
         self._result: object = _PENDING
         self._error: BaseException | None = None

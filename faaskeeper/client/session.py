@@ -11,19 +11,17 @@ Lock order: ``_sending`` before ``_lock``. ``_lock`` guards rules and outbox and
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
-from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from faaskeeper.client import rules as commands
 from faaskeeper.client.futures import Future
 from faaskeeper.client.outbox import Finish, Outbox, Unanswered
 from faaskeeper.client.rules import Rules, Steps
+from faaskeeper.client.runtime import THREADS, Runtime, Thread
 from faaskeeper.core import codec, trust
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Code, Conflict, DriverError
@@ -82,7 +80,13 @@ class Session:
     """One session with a deployment, from :meth:`open` to :meth:`close` or the loss of it."""
 
     def __init__(
-        self, connection: Connection, *, timeout: float, renew: bool, random: Callable[[int], bytes]
+        self,
+        connection: Connection,
+        *,
+        timeout: float,
+        renew: bool,
+        random: Callable[[int], bytes],
+        runtime: Runtime = THREADS,
     ) -> None:
         self._connection = connection
         self._timeout_ms = int(timeout * 1000)
@@ -90,17 +94,18 @@ class Session:
         self._random = random
         self._secret = random(trust.KEY_BYTES)
         self._nonce = random(16).hex()
-        self._lock = threading.Lock()
-        self._sending = threading.Lock()
-        self._starting = threading.Lock()
-        self._wake = threading.Condition(self._lock)
+        self._runtime = runtime
+        self._lock = runtime.lock()
+        self._sending = runtime.lock()
+        self._starting = runtime.lock()
+        self._wake = runtime.condition(self._lock)
         self._outbox = Outbox()
         self.rules = Rules(0, self._fired)
-        self._opened: Future[Reply] = Future("opening the session", True)
-        self._later: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._dispatcher: threading.Thread | None = None
-        self._keeper: threading.Thread | None = None
-        self._reader: threading.Thread | None = None
+        self._opened: Future[Reply] = Future("opening the session", True, None, runtime.lock())
+        self._later = runtime.line()
+        self._dispatcher: Thread | None = None
+        self._keeper: Thread | None = None
+        self._reader: Thread | None = None
         self._turns: deque[Callable[[], None]] = deque()
         self._indexed: set[tuple[str, str]] = set()
         self._listeners: list[Listener] = []
@@ -128,22 +133,20 @@ class Session:
             self._ear.address,
             (Request(0, Open(self._nonce, self._secret, self._timeout_ms)),),
         )
-        deadline = time.monotonic() + timeout
+        deadline = self._runtime.monotonic() + timeout
         pause = 1.0
         while True:
             self._put(message)
-            if self._opened.wait(min(pause, max(deadline - time.monotonic(), 0))):
+            if self._opened.wait(min(pause, max(deadline - self._runtime.monotonic(), 0))):
                 break
-            if time.monotonic() >= deadline:
+            if self._runtime.monotonic() >= deadline:
                 raise TimeoutException(timeout, f"the service did not answer within {timeout:g} s")
             pause *= 2
         self._opened.get()
         self._keeper = self._thread(self._keep, "keeper")
 
-    def _thread(self, run: Callable[[], None], name: str) -> threading.Thread:
-        thread = threading.Thread(target=run, name=f"faaskeeper-{name}-{self.id}", daemon=True)
-        thread.start()
-        return thread
+    def _thread(self, run: Callable[[], None], name: str) -> Thread:
+        return self._runtime.spawn(run, f"faaskeeper-{name}-{self.id}")
 
     def close(self, timeout: float) -> None:
         """End the session: its ephemerals go. Raises TimeoutException when that is not known."""
@@ -162,12 +165,12 @@ class Session:
         self._lose(SessionClosingException(), SessionState.LOST, tell=False)
         self._ear.close()
         for thread in (self._keeper, self._reader):
-            if thread is not None and thread is not threading.current_thread():
+            if thread is not None and thread is not self._runtime.current():
                 thread.join()
         dispatcher = self._dispatcher
         if dispatcher is not None:
             self._later.put(None)
-            if dispatcher is not threading.current_thread():
+            if dispatcher is not self._runtime.current():
                 dispatcher.join(5)
 
     # ---- states ------------------------------------------------------------------------
@@ -249,7 +252,7 @@ class Session:
 
         ``prompt``: the caller is going to wait for the answer.
         """
-        future: Future[Any] = Future(what, True, self.call_later)
+        future: Future[Any] = Future(what, True, self.call_later, self._runtime.lock())
         with self._lock:
             if self._error is not None:
                 raise self._error
@@ -401,7 +404,7 @@ class Session:
         with self._lock:
             queued = bool(self._turns)
             before = self._outbox.last()
-        if queued and threading.current_thread() is not self._reader:
+        if queued and self._runtime.current() is not self._reader:
             return self.later(steps, "the read").get()
         if before is not None:
             before.wait()
@@ -412,7 +415,7 @@ class Session:
         self, steps: Callable[[], Steps], what: str, finish: Callable[[Any], _T] | None = None
     ) -> Future[_T]:
         """Read in a thread of its own, in the session's order; returns the future."""
-        future: Future[_T] = Future(what, False, self.call_later)
+        future: Future[_T] = Future(what, False, self.call_later, self._runtime.lock())
 
         def turn() -> None:
             try:
@@ -462,7 +465,7 @@ class Session:
             try:
                 if isinstance(command, commands.Await):
                     self._connection.ring()
-                    time.sleep(pause)
+                    self._runtime.sleep(pause)
                     pause = min(pause * 2, _PAUSE_MOST_S)
                     self.check()
                     answer = None
@@ -543,15 +546,15 @@ class Session:
     def _keep(self) -> None:
         """Renew the lease, send unanswered requests again."""
         renew_every = self._timeout_ms / 3000
-        renew_at = time.monotonic() + renew_every
+        renew_at = self._runtime.monotonic() + renew_every
         resend_after = _RESEND_S
-        resend_at = time.monotonic() + resend_after
+        resend_at = self._runtime.monotonic() + resend_after
         acked = 0
         while True:
             with self._lock:
                 if self._ending:
                     return
-                now = time.monotonic()
+                now = self._runtime.monotonic()
                 until = min(renew_at if self._renewing else resend_at, resend_at) - now
                 if until > 0:
                     self._wake.wait(until)

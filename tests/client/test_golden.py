@@ -58,8 +58,11 @@ class ClientAdapter:
 
     def client(self, name: str) -> FaaSKeeperClient:
         if name not in self.clients:
-            client = FaaSKeeperClient(self.config, heartbeat=False)
-            client._connect = lambda: self.service.connection(0, lambda: None)  # type: ignore[method-assign]
+            client = FaaSKeeperClient(
+                self.config,
+                heartbeat=False,
+                connect=lambda config, port: self.service.connection(0, lambda: None),
+            )
             client.start()
             self.clients[name] = client
             self.fired[name] = []

@@ -45,8 +45,11 @@ class Service:
         self.clients: list[FaaSKeeperClient] = []
 
     def client(self) -> FaaSKeeperClient:
-        client = FaaSKeeperClient(self.config, heartbeat=False)
-        client._connect = lambda: self.embedded.connection(0, lambda: None)  # type: ignore[method-assign]
+        client = FaaSKeeperClient(
+            self.config,
+            heartbeat=False,
+            connect=lambda config, port: self.embedded.connection(0, lambda: None),
+        )
         client.start()
         self.clients.append(client)
         return client

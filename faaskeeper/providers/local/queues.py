@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from faaskeeper.core.errors import Denied, Unavailable
+from faaskeeper.core.errors import Denied, DriverError, Unavailable
 
 _BATCH = 1_000
 _IDLE_S = 0.2
@@ -132,7 +132,8 @@ class LocalQueue:
                     self._idle()
                 return
             except Exception as error:
-                _log.exception("%s failed", self._thread.name)
+                known = isinstance(error, DriverError)  # whose message says it all
+                _log.error("%s failed: %s", self._thread.name, error, exc_info=not known)
                 if not left or isinstance(error, Denied):
                     self._broken = Denied(
                         f"the embedded service stopped: {error}. Mend that, then start again"
