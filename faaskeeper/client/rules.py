@@ -43,6 +43,12 @@ class ReadLog(NamedTuple):
     upto: int
 
 
+class ReadLogEnd(NamedTuple):
+    """Answer: the Writes after ``after`` to the log's end and the last txid, or None where it was trimmed."""
+
+    after: int
+
+
 class ReadMark(NamedTuple):
     """Answer: the mark ``applied``."""
 
@@ -61,7 +67,7 @@ class PutWatch(NamedTuple):
     stamp: int
 
 
-Command = Union[ReadRecord, ReadRecords, ReadLog, ReadMark, Await, PutWatch]
+Command = Union[ReadRecord, ReadRecords, ReadLog, ReadLogEnd, ReadMark, Await, PutWatch]
 Steps = Generator[Command, Any, Any]
 
 _EVENTS = {
@@ -212,6 +218,20 @@ class Rules:
             for txid, writes in news:
                 self._trigger(txid, writes)
         return 1
+
+    def sync(self) -> Steps:
+        """Have every read from now on show at least what is committed: meet the log up to its end."""
+        while True:
+            after = self.seen
+            found: tuple[list[Writes], int] | None = yield ReadLogEnd(after)
+            if found is not None and found[1] > after:
+                yield from self.meet(Epoch(after, found[1], tuple(found[0])), settled=False)
+                return
+            # Nothing is there: it is the end, or it was trimmed, and then the mark is above.
+            mark: int = yield ReadMark()
+            if mark <= after:
+                return
+            yield from self.meet(Epoch(mark, mark, ()), settled=True)
 
     def _compare(self, end: int, wait: bool) -> Steps:
         """The log between was trimmed: find what happened to watched znodes by looking at them.

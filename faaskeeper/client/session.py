@@ -114,6 +114,7 @@ class Session:
         self._expires_ms = 0
         self._error: FaaSKeeperException | None = None
         self._ending = False
+        self._dozing = False
         self.owned: set[str] = set()
         """Paths of the ephemerals that this session is known to have created and not deleted itself."""
         self.id = 0
@@ -165,12 +166,12 @@ class Session:
         self._lose(SessionClosingException(), SessionState.LOST, tell=False)
         self._ear.close()
         for thread in (self._keeper, self._reader):
-            if thread is not None and thread is not self._runtime.current():
+            if thread is not None and thread != self._runtime.current():
                 thread.join()
         dispatcher = self._dispatcher
         if dispatcher is not None:
             self._later.put(None)
-            if dispatcher is not self._runtime.current():
+            if dispatcher != self._runtime.current():
                 dispatcher.join(5)
 
     # ---- states ------------------------------------------------------------------------
@@ -260,7 +261,7 @@ class Session:
                 self._turns.append(lambda: self._submit_in_turn(operation, future, finish))
                 return future
             under_way = len(self._outbox)
-            self._outbox.add(operation, future, finish)
+            self._add(operation, future, finish)
         if not (under_way and self._connection.coalesce and not prompt and self._outbox.wait()):
             self._flush(prompt)
         return future
@@ -269,11 +270,18 @@ class Session:
         with self._lock:
             error = self._error
             if error is None:
-                self._outbox.add(operation, future, finish)
+                self._add(operation, future, finish)
         if error is not None:
             future.set_exception(error)
         else:
             self._flush()
+
+    def _add(self, operation: Operation, future: Future[Any], finish: Finish) -> None:
+        """Number a request; with the lock held."""
+        self._outbox.add(operation, future, finish)
+        if self._dozing:
+            self._dozing = False
+            self._wake.notify_all()
 
     def _flush(self, prompt: bool = False) -> None:
         """Send what is not sent yet. Whoever comes while another sends leaves its request to that one."""
@@ -404,7 +412,7 @@ class Session:
         with self._lock:
             queued = bool(self._turns)
             before = self._outbox.last()
-        if queued and self._runtime.current() is not self._reader:
+        if queued and self._runtime.current() != self._reader:
             return self.later(steps, "the read").get()
         if before is not None:
             before.wait()
@@ -480,7 +488,10 @@ class Session:
         if isinstance(command, commands.ReadRecord):
             return connection.records.get(command.path)
         if isinstance(command, commands.ReadLog):
-            return self._read_log(command.after, command.upto)
+            found = self._read_log(command.after, command.upto)
+            return None if found is None or found[1] < command.upto else found[0]
+        if isinstance(command, commands.ReadLogEnd):
+            return self._read_log(command.after, None)
         if isinstance(command, commands.ReadMark):
             return connection.applied()
         if isinstance(command, commands.ReadRecords):
@@ -493,86 +504,69 @@ class Session:
             return None
         raise AssertionError(f"not a command: {command!r}")
 
-    def _read_log(self, after: int, upto: int) -> list[commands.Writes] | None:
-        """The writes of transactions in (after, upto]; ``after`` is the end of some entry."""
+    def _read_log(self, after: int, upto: int | None) -> tuple[list[commands.Writes], int] | None:
+        """The writes of transactions in (after, upto], None: to the end, and the last txid read.
+
+        ``after`` is the end of some entry. None where the log was trimmed.
+        """
         writes: list[commands.Writes] = []
         more = True
-        while more and after < upto:
+        while more and (upto is None or after < upto):
             try:
                 entries, more = self._connection.log.after(after)
             except Trimmed:
                 return None
             for entry in entries:
                 for transaction in entry.transactions:
-                    if transaction.txid <= upto:
+                    if upto is None or transaction.txid <= upto:
                         changes = transaction.changes
                         paths = tuple((change.path, change.letters) for change in changes)
                         writes.append((transaction.txid, paths))
                 after = entry.last
-        return writes if after >= upto else None
+        return writes, after
 
     def sync(self) -> None:
-        """Make every read from now on show at least what is committed now: read the log to its end."""
-        self.run(self._sync_steps)
-
-    def _sync_steps(self) -> Steps:
-        connection, rules = self._connection, self.rules
-        while True:
-            after = rules.seen
-            try:
-                entries, more = connection.log.after(after)
-            except Trimmed:
-                mark = yield commands.ReadMark()
-                yield from rules.meet(Epoch(mark, mark, ()), settled=True)
-                continue
-            if not entries:
-                mark = yield commands.ReadMark()
-                if mark <= after:
-                    return
-                yield from rules.meet(Epoch(mark, mark, ()), settled=True)
-                continue
-            recent = tuple(
-                (each.txid, tuple((change.path, change.letters) for change in each.changes))
-                for entry in entries
-                for each in entry.transactions
-            )
-            epoch = Epoch(after, entries[-1].last, recent)
-            yield from rules.meet(epoch, settled=False)
-            if not more:
-                return
+        """Make every read from now on show at least what is committed now."""
+        self.run(self.rules.sync)
 
     # ---- the keeper --------------------------------------------------------------------
 
     def _keep(self) -> None:
-        """Renew the lease, send unanswered requests again."""
+        """Renew the lease, send unanswered requests again.
+
+        While nothing is asked it sleeps until the lease is due, and the next request wakes it.
+        """
         renew_every = self._timeout_ms / 3000
-        renew_at = self._runtime.monotonic() + renew_every
+        clock = self._runtime.monotonic
+        renew_at = clock() + renew_every if self._renewing else float("inf")
         resend_after = _RESEND_S
-        resend_at = self._runtime.monotonic() + resend_after
+        resend_at = clock() + resend_after
         acked = 0
         while True:
             with self._lock:
                 if self._ending:
                     return
-                now = self._runtime.monotonic()
-                until = min(renew_at if self._renewing else resend_at, resend_at) - now
-                if until > 0:
-                    self._wake.wait(until)
+                quiet = not len(self._outbox) and self._outbox.acked == acked
+                self._dozing = quiet
+                due = renew_at if quiet else min(renew_at, resend_at)
+                if due > clock():
+                    self._wake.wait(None if due == float("inf") else due - clock())
+                    if self._dozing != quiet:  # woken by a request
+                        resend_at = clock() + resend_after
                     continue
-                if self._outbox.acked != acked or not len(self._outbox):
-                    acked, resend_after = self._outbox.acked, _RESEND_S
-                    again: tuple[Request, ...] = ()
-                elif now >= resend_at:
-                    again = self._outbox.resend(acked + 1)
-                    resend_after = min(resend_after * 2, _RESEND_MOST_S)
-                else:
-                    again = ()
-            if now >= resend_at:
-                resend_at = now + resend_after
-                if again:
-                    self._send(again, acked)
-            if self._renewing and now >= renew_at:
-                renew_at = now + renew_every
+                again: tuple[Request, ...] = ()
+                if clock() >= resend_at:
+                    if self._outbox.acked != acked:
+                        resend_after = _RESEND_S
+                    elif len(self._outbox):
+                        again = self._outbox.resend(acked + 1)
+                        resend_after = min(resend_after * 2, _RESEND_MOST_S)
+                    acked = self._outbox.acked
+                    resend_at = clock() + resend_after
+            if again:
+                self._send(again, acked)
+            if clock() >= renew_at:
+                renew_at = clock() + renew_every
                 self.renew()
 
     def renew(self) -> None:

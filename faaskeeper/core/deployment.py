@@ -15,7 +15,7 @@ from faaskeeper.core.records import Records
 from faaskeeper.core.sessions import Leases
 from faaskeeper.core.storage import Gather, ObjectStore, in_turn
 from faaskeeper.core.transactions import Limits
-from faaskeeper.core.view import Clock
+from faaskeeper.core.view import MAX_NODES, Clock
 from faaskeeper.core.watches import WatchTable
 
 MIN_TIMEOUT_MS = 4_000
@@ -30,7 +30,9 @@ class Deployment:
 
     ``key``: the deployment's own (32 bytes), which functions and trusted writers share.
     ``distributor_queue`` None: the writer distributes inline. ``expiring_log``: the log's store
-    trims by itself, else heartbeat does it.
+    trims by itself, else heartbeat does it. ``recent_bytes``: longest ``recent`` that a record carries as
+    JSON; above it clients read the log. ``save_every``: entries between two saves of mark and checkpoint.
+    ``max_nodes``: most znodes that a view remembers.
     """
 
     log: Log
@@ -48,3 +50,6 @@ class Deployment:
     random: Callable[[int], bytes] = os.urandom
     limits: Limits = field(default_factory=Limits)
     expiring_log: bool = True
+    recent_bytes: int = 1024
+    save_every: int = 64
+    max_nodes: int = MAX_NODES

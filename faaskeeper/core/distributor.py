@@ -27,12 +27,8 @@ from faaskeeper.core.view import View, load, roll
 from faaskeeper.core.watches import Recipient, Secrets, WatchFunction
 from faaskeeper.core.znode import Meta
 
-RECENT_BYTES = 1024
-"""Longest JSON of ``recent`` that a record carries; above it clients read the log."""
 GROUP_ENTRIES = 16
 """Most entries that are applied side by side."""
-SAVE_EVERY = 64
-"""Entries between two saves of mark and checkpoint."""
 
 _log = logging.getLogger(__name__)
 
@@ -106,6 +102,16 @@ class Distributor:
 
     # ---- records -----------------------------------------------------------------------
 
+    def load(self, max_nodes: int) -> View:
+        """A view at the log's end, whose pending entries are the next to settle.
+
+        What this distributor remembers of records belongs to the view before, and may lack what
+        others applied since.
+        """
+        deployment = self._deployment
+        self._contents.clear()
+        return load(deployment.log, deployment.checkpoints, deployment.clock, max_nodes)
+
     def settle(self, view: View) -> list[Settled]:
         """Write the records of all pending entries; what is returned must go to :meth:`finish`."""
         groups: list[Settled] = []
@@ -127,7 +133,7 @@ class Distributor:
             for each in transactions
         )
         encoded = codec.text(recent)
-        short = len(encoded) <= RECENT_BYTES
+        short = len(encoded) <= self._deployment.recent_bytes
         epoch = Epoch(entries[0].first - 1, entries[-1].last, recent if short else None)
         text = encoded if short else ""
 
@@ -242,7 +248,7 @@ class Distributor:
                             self._deployment.watches.clear(effect.session)
                             self._deployment.leases.drop(effect.session)
             self._unsaved += len(group.entries)
-        if self._unsaved >= SAVE_EVERY:
+        if self._unsaved >= self._deployment.save_every:
             self.save(view)
 
     def save(self, view: View) -> None:
@@ -358,17 +364,19 @@ class DistributorFunction:
         bells = sorted((_to_bell(body) for body in bodies), key=lambda each: each.upto)
         clock = self._deployment.clock
         if view is None:
-            view = load(self._deployment.log, self._deployment.checkpoints, clock, max_nodes=0)
+            view = self._distributor.load(max_nodes=0)
         for each in bells:
             if each.entry is not None and each.entry.first == view.head + 1:
                 view.fold(each.entry)
-        if not bells or bells[-1].upto > view.head or any(each.upto == 0 for each in bells):
+        if bells[-1].upto > view.head or any(each.upto == 0 for each in bells):
             roll(view, self._deployment.log, clock)
         groups = self._distributor.settle(view)
         for each in bells:
             if each.answers:
                 self._distributor.answer(each.answers, _covering(groups, each.upto, view))
         self._distributor.finish(groups, view)
+        if any(each.upto == 0 for each in bells):
+            self._distributor.save(view)
         self._view = view
 
     def idle(self) -> None:

@@ -9,7 +9,7 @@ that the view is behind: it must be rolled forward and everything judged again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from faaskeeper.core import paths
@@ -99,7 +99,8 @@ class View:
         self.sessions.fold(entry)
         self.head = entry.last
         self.time = max(self.time, entry.time)
-        self.pending.append(entry)
+        if entry.last > self.applied:  # a checkpoint may stand below the mark
+            self.pending.append(entry)
 
     def settled(self, applied: int) -> None:
         """All up to ``applied`` is in user storage: unpin it, and evict what is too much."""
@@ -163,13 +164,3 @@ def roll(view: View, log: Log, clock: Clock, valid: int = VIEW_VALID_MS) -> int:
         if not more:
             view.asof = max(view.asof, began)
     return folded
-
-
-def paths_of(entries: Iterable[Entry]) -> set[str]:
-    """Every path that the entries write."""
-    return {
-        change.path
-        for entry in entries
-        for transaction in entry.transactions
-        for change in transaction.changes
-    }

@@ -42,7 +42,7 @@ from faaskeeper.core.transactions import (
     Transaction,
     apply,
 )
-from faaskeeper.core.view import Missing, Node, View, load, roll
+from faaskeeper.core.view import Missing, Node, View, roll
 from faaskeeper.core.watches import Secrets
 from faaskeeper.core.znode import Meta
 
@@ -58,7 +58,7 @@ _logger = logging.getLogger(__name__)
 class ServiceOrder(NamedTuple):
     """What the service's own functions ask the writer for; signed with the deployment's key.
 
-    ``close``: end these sessions (their leases are marked). Without any: settle what is pending.
+    ``close``: end these sessions (their leases are marked). Without any: settle what is pending, and save.
     """
 
     close: tuple[int, ...]
@@ -192,13 +192,12 @@ class _Batch:
 class Writer:
     """The writer's function. One call at a time; any number of instances may run."""
 
-    def __init__(self, deployment: Deployment, max_nodes: int | None = None) -> None:
+    def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self._log: Log = deployment.log
         self._secrets = Secrets(deployment.key)
         self._distributor = Distributor(deployment, self._secrets)
         self._view: View | None = None
-        self._max_nodes = max_nodes
 
     # ---- one call ----------------------------------------------------------------------
 
@@ -216,27 +215,28 @@ class Writer:
             except StaleView:
                 view = None
         if view is None:
-            view = self._load()
+            view = self._distributor.load(self._deployment.max_nodes)
         waiting = [message for body in bodies for message in self._admit(view, body)]
         waiting.sort(key=_first)
         if not waiting:
             groups = self._settle(view)
             self._distributor.finish(groups, view)
+        rung = any(isinstance(each, ServiceOrder) and not each.close for each in waiting)
         while waiting:
             batch, waiting = self._commit(view, waiting)
             self._publish(view, batch)
+        if rung:
+            self._save(view)
         self._view = view
 
     def idle(self) -> None:
         """Save mark and checkpoint, when nothing waits."""
-        if self._view is not None and self._deployment.distributor_queue is None:
-            self._distributor.save(self._view)
+        if self._view is not None:
+            self._save(self._view)
 
-    def _load(self) -> View:
-        deployment = self._deployment
-        if self._max_nodes is None:
-            return load(self._log, deployment.checkpoints, deployment.clock)
-        return load(self._log, deployment.checkpoints, deployment.clock, self._max_nodes)
+    def _save(self, view: View) -> None:
+        if self._deployment.distributor_queue is None:
+            self._distributor.save(view)
 
     # ---- who says what -----------------------------------------------------------------
 
@@ -318,7 +318,7 @@ class Writer:
     def _learn(self, view: View, wanted: set[str]) -> None:
         """Have the view know some paths, by reading those from user storage that it does not, in one call."""
         asked: list[str] = []
-        for each in wanted:
+        for each in sorted(wanted):
             if view.known(each) is None and not view.childless(paths.parent(each)):
                 if paths.invalid(each) or self._distributor.lacks(view, each):
                     view.learn(each, Node(0, None))
@@ -326,7 +326,6 @@ class Writer:
                     asked.append(each)
         if not asked:
             return
-        asked.sort()
         for each, record in zip(asked, self._deployment.records.get_many(asked), strict=True):
             node = Node(0, None) if record is None else Node(record.txid, record.meta)
             if node.txid > view.head:

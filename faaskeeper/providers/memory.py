@@ -32,8 +32,8 @@ class MemoryTable:
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
         """See :class:`faaskeeper.core.storage.Table`."""
         with self._lock:
+            self._check(self._items.get(partition, {}).get(key), condition)
             items = self._items.setdefault(partition, {})
-            self._check(items.get(key), condition)
             if key not in items:
                 insort(self._keys.setdefault(partition, []), key)
             items[key] = dict(item)

@@ -336,7 +336,7 @@ def test_a_cold_writer_goes_on_where_the_warm_one_stood(bare: Bare) -> None:
 
 def test_a_small_view_judges_as_a_large_one_does() -> None:
     large, small = Bare(), Bare()
-    small.writer = Writer(small.deployment, max_nodes=2)
+    small.deployment.max_nodes = 2
     outcomes: list[list[Any]] = [[], []]
     for seen, bare in zip(outcomes, (large, small), strict=True):
         session = bare.session()

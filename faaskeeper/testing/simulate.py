@@ -1,0 +1,591 @@
+"""Histories: what clients do in the simulator, what is checked, and how a failure is told.
+
+``python -m faaskeeper.testing.simulate --seeds 2000`` runs histories from ``--start`` on; the last line
+sums up, and the exit status is 1 when a promise was broken. A failing seed is run again by itself with
+``--replay SEED`` and shows its trace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from random import Random
+from typing import Any
+
+from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.client.futures import Future
+from faaskeeper.core import paths
+from faaskeeper.core.errors import Code
+from faaskeeper.core.records import Record
+from faaskeeper.core.requests import Outcome
+from faaskeeper.exceptions import (
+    FaaSKeeperException,
+    ProviderException,
+    SessionClosingException,
+    SessionExpiredException,
+    TimeoutException,
+    ZooKeeperException,
+)
+from faaskeeper.testing.model import ClientView, WatchSeen
+from faaskeeper.testing.scheduler import Scheduler, Stuck, Violation
+from faaskeeper.testing.world import Plan, World, trim
+from faaskeeper.watch import WatchedEvent
+
+_PATHS = ("/a", "/b", "/a/x", "/a/y", "/b/x", "/a/x/1")
+_STEPS = 400_000
+_OVER = (SessionExpiredException, SessionClosingException)
+
+
+class Callback:
+    """A watch's callback: what the checker knows it by."""
+
+    def __init__(self, seen: WatchSeen) -> None:
+        self.seen = seen
+        self.called: list[WatchedEvent] = []
+
+    def __call__(self, event: WatchedEvent) -> None:
+        self.called.append(event)
+
+
+class App:
+    """A program that uses a client: random operations, each checked."""
+
+    def __init__(self, world: World, number: int, timeout: float) -> None:
+        self.world = world
+        self.name = f"client{number}"
+        self.timeout = timeout
+        self.process = world.process(self.name, False)
+        self.client: FaaSKeeperClient | None = None
+        self.view = ClientView(world.model, self.name)
+        self.futures: list[Future[Any]] = []
+        self.worked = False
+        self.over = False
+        self.watching: Callback | None = None
+        self.crashing = False
+
+    # ---- the program -------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Start, work, and wait for what was asked."""
+        random = self.world.random
+        try:
+            self.start()
+            for _ in range(self.world.plan.operations):
+                self.pause()
+                if self.crashing and random.random() < 0.2:
+                    self.die()
+                    return
+                self.step()
+            for future in self.futures:
+                self.outcome(future)
+        except _OVER:
+            self.over = True
+        self.worked = True
+
+    def start(self) -> None:
+        """Start the client; when the service does not answer, again."""
+        while True:
+            client = self.world.client(self.process, self.timeout)
+            try:
+                client.start()
+            except (TimeoutException, ProviderException):
+                self.world.scheduler.sleep(1_000)
+                continue
+            self.client = client
+            self.hook()
+            return
+
+    def pause(self) -> None:
+        """Think."""
+        random = self.world.random
+        if random.random() < 0.3:
+            thought = random.choice((1, 30, 500))
+            if self.world.plan.long and random.random() < 0.3:
+                thought = random.choice((3_600_000, 30 * 3_600_000))
+            self.world.scheduler.sleep(thought)
+
+    def die(self) -> None:
+        """The process is gone, from one moment to the next."""
+        self.world.reached["client died"] += 1
+        self.world.scheduler.note("dies")
+        self.process.alive = False
+        self.over = self.worked = True
+        self.world.scheduler.kill(self.process)
+
+    def step(self) -> None:
+        """One operation, or several asked for at once."""
+        operation = self.world.random.choice(
+            (
+                self.write,
+                self.write,
+                self.write,
+                self.burst,
+                self.transaction,
+                self.read,
+                self.read,
+                self.read,
+                self.watch,
+                self.watch,
+                self.read_later,
+                self.sync,
+            )
+        )
+        try:
+            operation()
+        except ZooKeeperException:
+            pass  # an outcome like others; the model has checked it
+        except ProviderException as error:
+            self.world.scheduler.note(f"was told {error}")
+
+    def ask(self, asynchronous: bool) -> Future[Any] | None:
+        """Send one write; wait for it unless asynchronous."""
+        random, client = self.world.random, self._client()
+        path = random.choice(_PATHS)
+        value = b"%d" % random.randrange(1000)
+        if self.world.plan.inline_bytes < 100 and random.random() < 0.4:
+            value *= 50
+        version = random.choice((-1, -1, -1, 0, 1))
+        kind = random.random()
+        calls: tuple[Callable[[], Any], Callable[[], Any]]
+        if kind < 0.25:
+            calls = (partial(client.create, path, value), partial(client.create_async, path, value))
+        elif kind < 0.4:
+            name = random.choice(("/e", "/a/e", "/b/e"))
+            args = (name, value, True, random.random() < 0.5)
+            calls = (partial(client.create, *args), partial(client.create_async, *args))
+        elif kind < 0.5:
+            args = (random.choice(("/a/s-", "/s-")), value, False, True)
+            calls = (partial(client.create, *args), partial(client.create_async, *args))
+        elif kind < 0.8:
+            change = (path, value, version)
+            calls = (partial(client.set_data, *change), partial(client.set_data_async, *change))
+        else:
+            gone = (random.choice((*_PATHS, "/e", "/a/e")), version)
+            calls = (partial(client.delete, *gone), partial(client.delete_async, *gone))
+        if asynchronous:
+            future: Future[Any] = calls[1]()
+            return future
+        calls[0]()
+        return None
+
+    def write(self) -> None:
+        """A write, waited for."""
+        self.ask(False)
+
+    def burst(self) -> None:
+        """Writes without waiting."""
+        for _ in range(self.world.random.randint(1, 4)):
+            future = self.ask(True)
+            if future is not None:
+                self.futures.append(future)
+
+    def transaction(self) -> None:
+        """Several operations in one transaction."""
+        random, client = self.world.random, self._client()
+        transaction = client.transaction()
+        for _ in range(random.randint(0, 4)):
+            path = random.choice(_PATHS)
+            kind = random.random()
+            if kind < 0.4:
+                transaction.create(path, b"t", random.random() < 0.2, random.random() < 0.2)
+            elif kind < 0.7:
+                transaction.set_data(path, b"t%d" % random.randrange(100))
+            elif kind < 0.9:
+                transaction.delete(path)
+            else:
+                transaction.check(path, random.choice((-1, 0, 1)))
+        transaction.commit()
+
+    def read(self) -> None:
+        """Read something."""
+        random, client = self.world.random, self._client()
+        path = random.choice((*_PATHS, "/", "/e", "/none"))
+        kind = random.randrange(4)
+        if kind == 0:
+            client.get_data(path)
+        elif kind == 1:
+            client.exists(path)
+        elif kind == 2:
+            client.get_children(path)
+        else:
+            client.get_children(path, include_data=True)
+
+    def watch(self) -> None:
+        """Read something and leave a watch."""
+        random, client = self.world.random, self._client()
+        path = random.choice((*_PATHS, "/", "/e"))
+        kind = random.choice(("data", "exists", "children"))
+        callback = Callback(self.view.watch(path, kind))
+        if kind == "data":
+            client.get_data(path, callback)
+        elif kind == "exists":
+            client.exists(path, callback)
+        else:
+            client.get_children(path, watch=callback)
+
+    def read_later(self) -> None:
+        """Reads without waiting, among writes."""
+        client = self._client()
+        path = self.world.random.choice(_PATHS)
+        self.futures.append(client.exists_async(path))
+        if self.world.random.random() < 0.5:
+            callback = Callback(self.view.watch(path, "exists"))
+            self.futures.append(client.exists_async(path, callback))
+
+    def sync(self) -> None:
+        """Everything committed before is shown after."""
+        head = self.world.model.head
+        self._client().sync()
+        self.view.view = max(self.view.view, head)
+        self.view.ordered("sync")
+
+    def outcome(self, future: Future[Any]) -> None:
+        """Wait for what was asked; in the end everything is answered."""
+        while not future.wait(5.0):
+            if self.world.calm and self.world.scheduler.now - self.world.calm_since > 600_000:
+                raise Violation(f"{self.name}: {future.what} is never answered")
+        try:
+            future.get(0)
+        except _OVER:
+            raise
+        except FaaSKeeperException:
+            pass  # an outcome like others
+
+    def _client(self) -> FaaSKeeperClient:
+        if self.client is None:
+            raise AssertionError("started")
+        return self.client
+
+    # ---- the checks --------------------------------------------------------------------
+
+    def hook(self) -> None:
+        """Have the checker see what the session returns, at the instant it does."""
+        session: Any = self._client()._session
+        view = self.view
+        view.view = session.rules.seen
+        get, watch, later, submit = session.get, session.watch, session.later, session.submit
+        fire = session.rules._fire
+
+        def seen_get(path: str) -> Record | None:
+            record: Record | None = get(path)
+            view.shown(path, record)
+            return record
+
+        def seen_watch(path: str, kind: str, callback: Callback) -> Record | None:
+            record: Record | None = watch(path, kind, callback)
+            view.shown(path, record)
+            left(record, kind, callback)
+            return record
+
+        def left(record: Record | None, kind: str, callback: Callback) -> None:
+            if kind == "exists" or (record is not None and record.meta is not None):
+                view.set(callback.seen, session.rules.seen if record is None else 0)
+
+        def seen_later(steps: Any, what: str, finish: Any = None) -> Future[Any]:
+            path = what.removeprefix("read ")
+
+            def shown(record: Record | None) -> Any:
+                if what.startswith("read "):
+                    view.shown(path, record)
+                    for cell in steps.__closure__ or ():
+                        if isinstance(cell.cell_contents, Callback):
+                            left(record, "exists", cell.cell_contents)
+                return record if finish is None else finish(record)
+
+            future: Future[Any] = later(steps, what, shown)
+            return future
+
+        def seen_submit(operation: Any, what: str, finish: Any, prompt: bool = False) -> Any:
+            def told(outcome: Outcome) -> Any:
+                if outcome.code not in (Code.SESSION_EXPIRED, Code.SESSION_MOVED):
+                    view.told(outcome.txid)
+                return finish(outcome)
+
+            return submit(operation, what, told, prompt)
+
+        def seen_fire(callback: Callback, event: WatchedEvent) -> None:
+            view.fire(callback.seen, event)
+            fire(callback, event)
+
+        session.get, session.watch = seen_get, seen_watch
+        session.later, session.submit = seen_later, seen_submit
+        session.rules._fire = seen_fire
+
+
+@dataclass
+class History:
+    """What came of a seed."""
+
+    seed: int
+    plan: Plan
+    violation: str
+    steps: int
+    entries: int
+    reached: Counter[str]
+    trace: list[str]
+
+
+def plan_of(seed: int) -> Plan:
+    """The kind of history that a seed is; most are with everything, some are calm or special."""
+    random = Random(seed * 7 + 1)
+    own = random.random() < 0.4
+    return Plan(
+        clients=random.choice((1, 2, 3, 4)),
+        operations=random.choice((6, 12, 20)),
+        writers=random.choice((1, 2, 3)),
+        own_distributor=own,
+        ordered=random.random() < 0.5,
+        object_records=random.random() < 0.2,
+        faults=random.choice((0.0, 0.01, 0.03)),
+        losses=random.choice((0.0, 0.05, 0.15)),
+        crashes=random.choice((0, 1, 2)),
+        skew_ms=random.choice((0, 500, 3_000)),
+        long=random.random() < 0.2,
+        recent_bytes=random.choice((1024, 120, 1)),
+        save_every=random.choice((1, 4, 1_000)),
+        max_nodes=random.choice((1_000, 3)),
+        inline_bytes=random.choice((1 << 20, 20)),
+        coalesce=random.random() < 0.3,
+    )
+
+
+class Director:
+    """Lets a history begin and come to rest, and looks at what is left."""
+
+    def __init__(self, world: World) -> None:
+        plan = world.plan
+        self.world = world
+        self.ended = False
+        self.timeout = 3_600.0 if plan.long else 10.0
+        self.every = 1_200_000 if plan.long else 3_000
+        self.apps = [App(world, number, self.timeout) for number in range(plan.clients)]
+        for app in self.apps[: plan.crashes]:
+            app.crashing = world.random.random() < 0.5
+
+    def run(self) -> None:
+        """The whole history."""
+        world, scheduler = self.world, self.world.scheduler
+        for app in self.apps:
+            scheduler.spawn(app.name, app.run, app.process)
+        while not all(app.worked for app in self.apps):
+            scheduler.sleep(self.every)
+            world.beat()
+            if world.plan.long:
+                trim(world)
+            if scheduler.now - 1_700_000_000_000 > (60 if world.plan.long else 1) * 86_400_000:
+                raise Stuck("the clients do not come to an end")
+            if world.random.random() < 0.1 or scheduler.steps > _STEPS // 3:
+                self.calm()
+        self.calm()
+        self.rest(3)
+        for app in self.apps:
+            self.check(app)
+        for app in self.apps:
+            if not app.over:
+                stopping = scheduler.spawn(f"{app.name} stops", partial(self.stop, app), app.process)
+                while not stopping.done:
+                    scheduler.sleep(100)
+        self.rest(3)
+        for _ in range(10):
+            if not world.tables["lease"].inner.query("lease", "", 1).items:
+                break
+            scheduler.sleep(self.timeout * 1_000 + 10_000)
+            self.rest(1)
+        self.leftovers()
+        self.ended = True
+
+    def calm(self) -> None:
+        """No more faults."""
+        if not self.world.calm:
+            self.world.calm = True
+            self.world.calm_since = self.world.scheduler.now
+
+    def rest(self, times: int) -> None:
+        """Let the service do all that it does by itself."""
+        for _ in range(times):
+            self.world.scheduler.sleep(max(self.every, 6_000))
+            self.world.beat()
+
+    def check(self, app: App) -> None:
+        """A client that lives has been told of everything."""
+        session = app.client._session if app.client is not None else None
+        if not app.over and session is not None and session._error is None:
+            self.world.scheduler.sleep(self.timeout * 1_000)
+            app.view.settle()
+
+    def stop(self, app: App) -> None:
+        """Close a session."""
+        try:
+            app._client().stop()
+        except FaaSKeeperException as error:
+            if not isinstance(error, _OVER):
+                raise Violation(f"{app.name} could not stop in peace: {error}") from error
+        app.over = True
+
+    def leftovers(self) -> None:
+        """At the end user storage is the tree, and nothing else is left."""
+        world, model = self.world, self.world.model
+        for id, session in model.sessions.items():
+            if not session.closed:
+                raise Violation(f"session {id} was never closed")
+        for name in ("lease", "watch"):
+            left = world.tables[name].inner._items
+            if left:
+                raise Violation(f"left in the table {name}: {left}")
+        deployment = world.deployment(world.system)
+        for path, images in model.history.items():
+            last = images[-1]
+            record = deployment.records.get(path)
+            if record is None and last.meta is None and model.lapsed(path, last.txid):
+                continue
+            if record is None or record.txid != last.txid:
+                raise Violation(f"Z5: user storage has {record} of {path}, the log {last}")
+            if (record.meta, record.data, tuple(record.children)) != last[1:]:
+                raise Violation(f"Z5: user storage has {record} of {path}, the log {last}")
+            if last.meta is not None and paths.parent(path) != path:
+                above = model.at(paths.parent(path), model.head)
+                if paths.name(path) not in above.children:
+                    raise Violation(f"{path} is not among the children of its parent")
+        if deployment.checkpoints.applied() < model.head:
+            raise Violation(f"the mark is {deployment.checkpoints.applied()}, the log ends at {model.head}")
+
+
+def run(seed: int, plan: Plan | None = None, trace: bool = False) -> History:
+    """Run the history of a seed."""
+    plan = plan or plan_of(seed)
+    scheduler = Scheduler(seed)
+    scheduler.tracing = trace
+    world = World(scheduler, plan)
+    director = Director(world)
+    violation = ""
+    scheduler.spawn("director", director.run, world.system)
+    try:
+        scheduler.run(_STEPS)
+        if not director.ended:
+            violation = "the history stands still: somebody waits for what never comes"
+    except Violation as broken:
+        violation = str(broken) or type(broken).__name__
+    except AssertionError as error:
+        violation = f"assertion: {error}"
+        if trace:
+            scheduler.trace.append(traceback.format_exc())
+    except Exception as error:
+        violation = f"{type(error).__name__}: {error}"
+        if trace:
+            scheduler.trace.append(traceback.format_exc())
+    scheduler.end()
+    return History(
+        seed, plan, violation, scheduler.steps, len(world.model.entries), world.reached, scheduler.trace
+    )
+
+
+def shrink(seed: int, violation: str) -> Plan:
+    """A smaller plan with which the seed's history breaks the same promise."""
+    kind = violation.split(":")[0]
+    plan = plan_of(seed)
+    simpler: list[dict[str, Any]] = [
+        {"crashes": 0},
+        {"losses": 0.0},
+        {"faults": 0.0},
+        {"long": False},
+        {"clients": 1},
+        {"clients": 2},
+        {"operations": 3},
+        {"operations": 6},
+        {"writers": 1},
+        {"own_distributor": False},
+        {"object_records": False},
+        {"ordered": True},
+        {"skew_ms": 0},
+        {"inline_bytes": 1 << 20},
+        {"coalesce": False},
+        {"max_nodes": 1_000},
+    ]
+    for change in simpler:
+        smaller = replace(plan, **change)
+        if smaller != plan and run(seed, smaller).violation.split(":")[0] == kind:
+            plan = smaller
+    return plan
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Run histories of the protocol under faults.")
+    parser.add_argument("--seeds", type=int, default=200, help="how many")
+    parser.add_argument("--start", type=int, default=0, help="from which seed on")
+    parser.add_argument("--seconds", type=float, default=0, help="for so long, instead")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--replay", type=int, default=None, help="one seed, with its trace")
+    parser.add_argument("--shrink", action="store_true", help="with --replay: make it smaller first")
+    options = parser.parse_args(arguments)
+    logging.disable(logging.CRITICAL)  # what the code under test logs belongs to the trace of one seed
+    if options.replay is not None:
+        return _replay(options.replay, options.shrink)
+    return _many(options)
+
+
+def _replay(seed: int, smaller: bool) -> int:
+    plan = plan_of(seed)
+    if smaller:
+        first = run(seed)
+        if first.violation:
+            plan = shrink(seed, first.violation)
+    history = run(seed, plan, trace=True)
+    print("\n".join(history.trace))
+    print(f"seed {seed}: {history.plan}")
+    print(f"{history.steps} steps, {history.entries} entries: {history.violation or 'no violation'}")
+    return 1 if history.violation else 0
+
+
+def _many(options: argparse.Namespace) -> int:
+    began = time.monotonic()
+    done = entries = steps = 0
+    reached: Counter[str] = Counter()
+    broken: list[tuple[int, str]] = []
+    seed = options.start
+    chunk = 20
+    with ProcessPoolExecutor(options.processes) as pool:
+        while True:
+            left = options.seeds - (seed - options.start)
+            if options.seconds:
+                if time.monotonic() - began > options.seconds:
+                    break
+                left = chunk * options.processes
+            if left <= 0:
+                break
+            seeds = range(seed, seed + min(left, chunk * options.processes))
+            for number, violation, some, more, seen in pool.map(_brief, seeds, chunksize=5):
+                done += 1
+                steps += more
+                entries += some
+                reached.update(seen)
+                if violation:
+                    broken.append((number, violation))
+                    print(f"seed {number}: {violation}")
+                    print(f"  python -m faaskeeper.testing.simulate --replay {number} --shrink")
+            seed = seeds.stop
+    took = time.monotonic() - began
+    for name, times in sorted(reached.items()):
+        print(f"{times:>9} {name}")
+    print(
+        f"{done} histories, {entries} entries, {steps} steps in {took:.0f} s "
+        f"({done / took:.1f} histories per second): {len(broken)} violations"
+    )
+    return 1 if broken else 0
+
+
+def _brief(seed: int) -> tuple[int, str, int, int, Counter[str]]:
+    history = run(seed)
+    return seed, history.violation, history.entries, history.steps, history.reached
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,595 @@
+"""A deployment in the simulator: in-memory drivers whose every call is a switching point and may fail."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.config import Config
+from faaskeeper.core import codec, log, trust
+from faaskeeper.core import records as user_storage
+from faaskeeper.core.checkpoint import Checkpoints
+from faaskeeper.core.codec import Malformed
+from faaskeeper.core.connection import Connection
+from faaskeeper.core.deployment import Deployment
+from faaskeeper.core.distributor import DistributorFunction, bell
+from faaskeeper.core.errors import Conflict, DriverError, StaleView, Throttled, Unavailable
+from faaskeeper.core.heartbeat import Heartbeat
+from faaskeeper.core.log import RETENTION_MS, Log
+from faaskeeper.core.records import ObjectRecords, Records, TableRecords
+from faaskeeper.core.requests import Reply
+from faaskeeper.core.sessions import Leases
+from faaskeeper.core.storage import Condition, IfStamp, Item, Object, Page
+from faaskeeper.core.transactions import Limits
+from faaskeeper.core.watches import WatchTable
+from faaskeeper.core.writer import Writer, order
+from faaskeeper.providers.memory import MemoryTable
+from faaskeeper.testing.model import Model
+from faaskeeper.testing.scheduler import (
+    Crashed,
+    Scheduler,
+    SimulatedRuntime,
+    Violation,
+)
+
+KEY = b"k" * trust.KEY_BYTES
+
+
+@dataclass
+class Plan:
+    """What a history is made of; drawn from its seed, changed to shrink it."""
+
+    clients: int = 3
+    operations: int = 12
+    writers: int = 2
+    own_distributor: bool = False
+    ordered: bool = True
+    object_records: bool = False
+    faults: float = 0.02
+    """Chance that a driver call meets a fault."""
+    losses: float = 0.05
+    """Chance that a message is lost, doubled or late."""
+    crashes: int = 2
+    """How many processes of clients die."""
+    skew_ms: int = 500
+    long: bool = False
+    """Days pass: stalls past the retention, trimmed logs."""
+    recent_bytes: int = 1024
+    save_every: int = 4
+    max_nodes: int = 1_000
+    inline_bytes: int = 1 << 20
+    coalesce: bool = False
+
+
+@dataclass
+class Process:
+    """What dies together: a function's instance, or a client."""
+
+    name: str
+    function: bool
+    skew: int = 0
+    alive: bool = True
+    payload: Any = None
+
+
+class World:
+    """The simulated deployment."""
+
+    def __init__(self, scheduler: Scheduler, plan: Plan) -> None:
+        self.scheduler = scheduler
+        self.plan = plan
+        self.random = scheduler.random
+        self.calm = False
+        """Faults are over: everything is to come to rest."""
+        self.calm_since = 0
+        self.reached: Counter[str] = Counter()
+        """How often each fault and rare branch was really reached."""
+        self.model = Model(Limits(inline_bytes=plan.inline_bytes))
+        self._numbers = itertools.count(1)
+        self.tables = {
+            name: SimulatedTable(self, name)
+            for name in ("log", "checkpoint", "records", "lease", "watch", "heartbeat")
+        }
+        self.objects = SimulatedObjects(self)
+        self.mail = SimulatedChannel(self)
+        self.system = Process("system", False)
+        self.worker_queue = SimulatedQueue(self, "worker", plan.ordered, plan.writers, self._writer)
+        self.distributor_queue = (
+            SimulatedQueue(self, "distributor", plan.ordered, 2, self._distributor)
+            if plan.own_distributor
+            else None
+        )
+        quiet, self.calm = self.calm, True
+        base = self.deployment(self.system)
+        user_storage.bootstrap(base.records)
+        base.checkpoints.begin(scheduler.now)
+        self.calm = quiet
+
+    def bytes(self, length: int) -> bytes:
+        """Random bytes, never the same twice."""
+        return next(self._numbers).to_bytes(8, "big").rjust(length, b"\x01")
+
+    def process(self, name: str, function: bool) -> Process:
+        """A new process, with a clock of its own."""
+        skew = self.plan.skew_ms
+        return Process(name, function, self.random.randint(-skew, skew) if skew else 0)
+
+    def deployment(self, process: Process) -> Deployment:
+        """The deployment as a process sees it."""
+        records: Records = TableRecords(self.tables["records"])
+        if self.plan.object_records:
+            records = ObjectRecords(self.objects, self.gather)
+        small = self.plan.inline_bytes < 1 << 20
+        return Deployment(
+            log=Log(self.tables["log"]),
+            checkpoints=Checkpoints(self.tables["checkpoint"], expiring=True),
+            records=records,
+            leases=Leases(self.tables["lease"]),
+            watches=WatchTable(self.tables["watch"]),
+            blobs=self.objects if small else None,
+            worker_queue=self.worker_queue,
+            distributor_queue=self.distributor_queue,
+            channel=self.mail,
+            key=KEY,
+            clock=lambda: self.scheduler.now + process.skew,
+            gather=self.gather,
+            random=self.bytes,
+            limits=Limits(inline_bytes=self.plan.inline_bytes),
+            recent_bytes=self.plan.recent_bytes,
+            save_every=self.plan.save_every,
+            max_nodes=self.plan.max_nodes,
+        )
+
+    def gather(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Calls side by side: in an order of the seed's, others running in between."""
+        results: list[Any] = [None] * len(calls)
+        numbers = list(range(len(calls)))
+        self.random.shuffle(numbers)
+        error: Exception | None = None
+        for number in numbers:
+            try:
+                results[number] = calls[number]()
+            except Exception as failed:
+                error = error or failed
+        if error is not None:
+            raise error
+        return results
+
+    def _writer(self, process: Process) -> Any:
+        return Writer(self.deployment(process))
+
+    def _distributor(self, process: Process) -> Any:
+        return DistributorFunction(self.deployment(process))
+
+    # ---- faults ------------------------------------------------------------------------
+
+    def call(self, label: str, writes: bool, effect: Callable[[], Any]) -> Any:
+        """A driver call: a switching point, at which the seed may let something go wrong."""
+        scheduler = self.scheduler
+        if scheduler._current is None:
+            return effect()
+        scheduler.point(label)
+        if self.calm or self.random.random() >= self.plan.faults:
+            return effect()
+        process = scheduler.current().process
+        kind = self.random.choice(_FAULTS)
+        if kind in ("crash before", "crash after") and not process.function:
+            kind = "time-out before"
+        if not writes and kind in ("time-out after", "lands late"):
+            kind = "time-out before"
+        self.reached[kind] += 1
+        scheduler.note(f"  fault: {kind} {label}")
+        if kind == "throttled":
+            raise Throttled("try again")
+        if kind == "time-out before":
+            raise Unavailable("no answer")
+        if kind == "stall":
+            self._stall()
+            return effect()
+        if kind == "crash before":
+            raise Crashed
+        if kind == "lands late":
+            scheduler.spawn(f"late {label}", lambda: self._land(label, effect), self.system)
+            raise Unavailable("no answer; it is still on its way")
+        result = effect()
+        if kind == "crash after":
+            raise Crashed
+        if kind == "time-out after":
+            raise Unavailable("the answer was lost")
+        return result
+
+    def _stall(self) -> None:
+        hour = 3_600_000
+        lengths = [10, 1_000, 20_000]
+        if self.plan.long:
+            lengths += [hour, 24 * 4 * hour, 24 * 8 * hour]
+        length = self.random.choice(lengths)
+        if length > hour:
+            self.reached["stalled for days"] += 1
+        self.scheduler.sleep(length)
+
+    def _land(self, label: str, effect: Callable[[], Any]) -> None:
+        self.scheduler.sleep(self.random.choice((0, 5, 100, 3_000)))
+        self.scheduler.point(f"lands: {label}")
+        try:
+            effect()
+        except DriverError:
+            self.reached["landed late in vain"] += 1
+        else:
+            self.reached["landed late"] += 1
+
+    # ---- clients -----------------------------------------------------------------------
+
+    def client(self, process: Process, timeout: float) -> FaaSKeeperClient:
+        """A client in a process of its own."""
+        config = Config.local(name="simulated")
+        return FaaSKeeperClient(
+            config,
+            session_timeout=timeout,
+            runtime=SimulatedRuntime(self.scheduler, process),
+            random=self.bytes,
+            connect=lambda config, port: self._connection(process),
+        )
+
+    def _connection(self, process: Process) -> Connection:
+        deployment = self.deployment(process)
+        return Connection(
+            records=deployment.records,
+            log=deployment.log,
+            applied=deployment.checkpoints.applied,
+            leases=deployment.leases,
+            watches=deployment.watches,
+            worker_queue=self.worker_queue,
+            channel=self.mail,
+            blobs=deployment.blobs,
+            inline_bytes=self.plan.inline_bytes,
+            clock=deployment.clock,
+            close=lambda: None,
+            ring=self.ring,
+            gather=self.gather,
+            coalesce=self.plan.coalesce,
+        )
+
+    def ring(self) -> None:
+        """Ask for what waits to be applied."""
+        if self.distributor_queue is not None:
+            self.distributor_queue.send("distributor", "ring", bell(None, 0, ()))
+        else:
+            deployment = self.deployment(self.system)
+            self.worker_queue.send("writer", "ring", order(deployment, ()))
+
+    def beat(self) -> None:
+        """One run of heartbeat, as a process of its own."""
+        process = self.process("heartbeat", True)
+        heartbeat = Heartbeat(self.deployment(process), self.tables["heartbeat"])
+
+        def run() -> None:
+            try:
+                heartbeat.run()
+            except (DriverError, StaleView) as error:
+                self.reached["heartbeat failed"] += 1
+                self.scheduler.note(f"heartbeat failed: {error}")
+
+        self.scheduler.spawn("heartbeat", run, process)
+
+
+_FAULTS = (
+    "crash before",
+    "crash after",
+    "time-out before",
+    "time-out after",
+    "lands late",
+    "throttled",
+    "stall",
+)
+
+
+class SimulatedTable:
+    """A table in memory, behind :meth:`World.call`."""
+
+    max_item_bytes = 1 << 30
+
+    def __init__(self, world: World, name: str) -> None:
+        self.inner = MemoryTable()
+        self._world = world
+        self._name = name
+
+    def get(self, partition: str, key: str) -> Item | None:
+        """See :class:`faaskeeper.core.storage.Table`."""
+        label = f"{self._name}.get {partition} {key}"
+        found: Item | None = self._world.call(label, False, lambda: self.inner.get(partition, key))
+        return found
+
+    def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
+        """See :class:`faaskeeper.core.storage.Table`: not as of one moment."""
+        return [self.get(partition, key) for partition, key in keys]
+
+    def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
+        """See :class:`faaskeeper.core.storage.Table`."""
+        item = dict(item)
+
+        def effect() -> None:
+            self.inner.put(partition, key, item, condition)
+            if self._name == "log":
+                self._world.model.append(log.decode(dict(item)))
+
+        label = f"{self._name}.put {partition} {key} {item.get('stamp')}"
+        self._world.call(label, True, effect)
+
+    def delete(self, partition: str, key: str, condition: Condition = None) -> None:
+        """See :class:`faaskeeper.core.storage.Table`."""
+
+        def effect() -> None:
+            self.inner.delete(partition, key, condition)
+            if self._name == "records" and isinstance(condition, IfStamp):
+                self._world.reached["tombstone lapsed"] += 1
+                self._world.model.lapse(partition, condition.stamp)
+
+        self._world.call(f"{self._name}.delete {partition} {key}", True, effect)
+
+    def query(self, partition: str, after: str, limit: int) -> Page:
+        """See :class:`faaskeeper.core.storage.Table`."""
+        limit = min(limit, self._world.random.choice((1, 2, 100)))
+        label = f"{self._name}.query {partition} {after}"
+        page: Page = self._world.call(label, False, lambda: self.inner.query(partition, after, limit))
+        return page
+
+
+class SimulatedObjects:
+    """An object store in memory, behind :meth:`World.call`."""
+
+    def __init__(self, world: World) -> None:
+        self.objects: dict[str, Object] = {}
+        self._world = world
+        self._tags = itertools.count(1)
+
+    def get(self, key: str) -> Object | None:
+        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        found: Object | None = self._world.call(f"objects.get {key}", False, lambda: self.objects.get(key))
+        return found
+
+    def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
+        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+
+        def effect() -> str:
+            found = self.objects.get(key)
+            if (absent and found is not None) or (
+                match is not None and (found is None or found.tag != match)
+            ):
+                raise Conflict(key)
+            tag = str(next(self._tags))
+            self.objects[key] = Object(body, tag)
+            return tag
+
+        tag: str = self._world.call(f"objects.put {key}", True, effect)
+        return tag
+
+    def delete(self, key: str) -> None:
+        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        self._world.call(f"objects.delete {key}", True, lambda: self.objects.pop(key, None))
+
+    def list(self, prefix: str, after: str, limit: int) -> list[str]:
+        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+
+        def effect() -> list[str]:
+            keys = sorted(key for key in self.objects if key.startswith(prefix) and key > after)
+            return keys[:limit]
+
+        keys: list[str] = self._world.call(f"objects.list {prefix}", False, effect)
+        return keys
+
+
+class SimulatedQueue:
+    """A queue and the instances of the function behind it.
+
+    Ordered: one invocation at a time, messages in order unless a fault redelivers. Unordered: as
+    many at once as there are instances, in any order.
+    """
+
+    max_message_bytes = 1 << 30
+    _TRIES = 5
+
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        ordered: bool,
+        instances: int,
+        make: Callable[[Process], Any],
+    ) -> None:
+        self.ordered = ordered
+        self.waiting: list[tuple[int, bytes]] = []
+        self.running = 0
+        self._world = world
+        self._name = name
+        self._make = make
+        self._idle: list[Process] = []
+        self._instances = 1 if ordered else instances
+        self._spare = instances
+        self._numbers = itertools.count(1)
+
+    def send(self, group: str, identity: str, body: bytes) -> None:
+        """See :class:`faaskeeper.core.queue.Queue`."""
+        self._world.call(f"{self._name}.send", True, lambda: self._accept(body))
+
+    def _accept(self, body: bytes) -> None:
+        world = self._world
+        if self._name == "worker":
+            self._sniff(body)
+        chance = 0.0 if world.calm else world.plan.losses
+        if world.random.random() < chance:
+            kind = world.random.choice(("queue lost", "queue doubled", "queue late"))
+            world.reached[kind] += 1
+            if kind == "queue lost":
+                return
+            if kind == "queue doubled":
+                self.waiting.append((0, body))
+            else:
+                world.scheduler.spawn("late message", lambda: self._later(body), world.system)
+                return
+        self.waiting.append((0, body))
+        self._serve()
+
+    def _sniff(self, signed: bytes) -> None:
+        body = trust.body(signed)
+        if body[4:5] != b"{":
+            try:
+                self._world.model.sent(codec.to_message(body))
+            except Malformed as error:
+                raise Violation(f"a client sent what cannot be read: {error}") from error
+
+    def _later(self, body: bytes) -> None:
+        self._world.scheduler.sleep(self._world.random.choice((1, 50, 5_000)))
+        self.waiting.append((0, body))
+        self._serve()
+
+    def _serve(self) -> None:
+        """Start an invocation, if there is something to do and an instance may run."""
+        world = self._world
+        while self.waiting and self.running < self._instances:
+            many = world.random.randint(1, min(len(self.waiting), 5))
+            batch: list[tuple[int, bytes]] = []
+            for _ in range(many):
+                at = 0 if self.ordered else world.random.randrange(len(self.waiting))
+                batch.append(self.waiting.pop(at))
+            if not self._idle or (len(self._idle) < self._spare and world.random.random() < 0.15):
+                name = f"{self._name}#{next(self._numbers)}"
+                process = world.process(name, True)
+                process.payload = self._make(process)
+            else:
+                process = self._idle.pop(world.random.randrange(len(self._idle)))
+            self.running += 1
+            world.scheduler.spawn(
+                process.name,
+                lambda p=process, b=batch: self._invoke(p, b),
+                process,  # type: ignore[misc]
+            )
+
+    def _invoke(self, process: Process, batch: list[tuple[int, bytes]]) -> None:
+        world = self._world
+        world.scheduler.note(f"gets {len(batch)} messages")
+        done = dead = False
+        try:
+            process.payload.handle([body for _, body in batch])
+            if world.random.random() < 0.3 and not self.waiting:
+                process.payload.idle()
+            done = True
+        except (DriverError, StaleView) as error:
+            world.scheduler.note(f"fails: {error!r}")
+            world.reached[f"{self._name} failed"] += 1
+        except Crashed:
+            dead = True
+            world.scheduler.note("dies")
+        self.running -= 1
+        if not dead:
+            self._idle.append(process)
+        if not done:
+            again = [(tries + 1, body) for tries, body in batch if tries < self._TRIES]
+            if len(again) < len(batch):
+                world.reached["dead letter"] += 1
+            self.waiting[:0] = again
+            world.scheduler.sleep(world.random.choice((1, 20, 500)))
+        self._serve()
+
+    def rest(self) -> None:
+        """Have an instance that is idle save what it puts off."""
+        for process in self._idle:
+            process.payload.idle()
+
+
+class SimulatedListener:
+    """A client's ear."""
+
+    def __init__(self, channel: SimulatedChannel, address: str, handler: Any, process: Any) -> None:
+        self.address = address
+        self.handler = handler
+        self.process = process
+        self.busy = False
+        self.box: list[bytes] = []
+        self._channel = channel
+
+    def close(self) -> None:
+        """See :class:`faaskeeper.core.channel.Listener`."""
+        self._channel.ears.pop(self.address, None)
+
+
+class SimulatedChannel:
+    """Both sides of the channel. Messages may be lost, doubled, late."""
+
+    def __init__(self, world: World) -> None:
+        self.ears: dict[str, SimulatedListener] = {}
+        self._world = world
+        self._numbers = itertools.count(1)
+
+    def listen(self, handler: Any) -> SimulatedListener:
+        """See :class:`faaskeeper.core.channel.ClientChannel`."""
+        address = f"ear{next(self._numbers)}"
+        process = self._world.scheduler.current().process
+        self.ears[address] = SimulatedListener(self, address, handler, process)
+        return self.ears[address]
+
+    def deliver(self, address: str, message: bytes) -> bool:
+        """See :class:`faaskeeper.core.channel.Channel`."""
+        world = self._world
+        world.scheduler.point(f"deliver to {address}")
+        told = codec.to_told(trust.body(message))
+        if isinstance(told, Reply):
+            world.model.answered(told, self._stored)
+        copies = 1
+        if not world.calm and world.random.random() < world.plan.losses:
+            kind = world.random.choice(("message lost", "message doubled", "message late"))
+            world.reached[kind] += 1
+            if kind == "message lost":
+                return True
+            copies = 2 if kind == "message doubled" else 1
+            if kind == "message late":
+                world.scheduler.spawn("late mail", lambda: self._later(address, message), world.system)
+                return True
+        for _ in range(copies):
+            self._hand(address, message)
+        return address in self.ears
+
+    def _stored(self, path: str) -> int | None:
+        world = self._world
+        if world.plan.object_records:
+            found = world.objects.objects.get("r" + path)
+            return None if found is None else int(codec.unframe(found.body)[0]["stamp"])
+        item = world.tables["records"].inner.get(path, "node")
+        return None if item is None else int(item["stamp"])  # type: ignore[arg-type]
+
+    def _later(self, address: str, message: bytes) -> None:
+        self._world.scheduler.sleep(self._world.random.choice((1, 30, 2_000)))
+        self._hand(address, message)
+
+    def _hand(self, address: str, message: bytes) -> None:
+        ear = self.ears.get(address)
+        if ear is None or not ear.process.alive:
+            return
+        ear.box.append(message)
+        if not ear.busy:
+            ear.busy = True
+            self._world.scheduler.spawn(f"mail of {address}", lambda: self._read(ear), ear.process)
+
+    def _read(self, ear: SimulatedListener) -> None:
+        while ear.box and ear.address in self.ears:
+            self._world.scheduler.point("mail")
+            if ear.box:
+                ear.handler(ear.box.pop(0))
+        ear.busy = False
+
+
+def trim(world: World) -> int:
+    """What the log's store does by itself: entries past the retention go. Returns how many."""
+    table = world.tables["log"].inner
+    gone = 0
+    for key, item in table.query("log", "", 10_000).items:
+        if world.scheduler.now - int(item["time"]) > RETENTION_MS:  # type: ignore[arg-type]
+            table.delete("log", key)
+            gone += 1
+    if gone:
+        world.reached["log trimmed"] += gone
+    return gone
