@@ -176,8 +176,8 @@ class Distributor:
     ) -> Record | None:
         """The record to write, or None where user storage has the image or a later one."""
         meta = image.meta
+        self._contents.pop(path, None)  # it is of before this image, whatever comes of it
         if meta is None:
-            self._contents.pop(path, None)
             return Record(image.txid, None, b"", [], epoch.floor, epoch.upto, recent)
         data, children = image.data, []
         if image.lacks_content():
@@ -201,10 +201,8 @@ class Distributor:
 
     def _keep(self, path: str, content: _Content) -> None:
         if len(content.data) > self._MAX_CONTENT_BYTES:
-            self._contents.pop(path, None)
             return
         self._contents[path] = content
-        self._contents.move_to_end(path)
         if len(self._contents) > self._MAX_CONTENTS:
             self._contents.popitem(last=False)
 

@@ -59,7 +59,7 @@ class Entry(NamedTuple):
     answers: tuple[Answers, ...]
 
 
-class Trimmed(Exception):
+class Trimmed(StaleView):
     """Entries that were asked for are no longer there: ``first`` is the oldest one found."""
 
     def __init__(self, first: int) -> None:

@@ -86,6 +86,8 @@ class World:
         self.calm = False
         """Faults are over: everything is to come to rest."""
         self.calm_since = 0
+        self.late_watch = False
+        """A watch's row landed late: nobody is left to remove it when its session is over by then."""
         self.reached: Counter[str] = Counter()
         """How often each fault and rare branch was really reached."""
         self.model = Model(Limits(inline_bytes=plan.inline_bytes))
@@ -221,6 +223,7 @@ class World:
             self.reached["landed late in vain"] += 1
         else:
             self.reached["landed late"] += 1
+            self.late_watch = self.late_watch or label.startswith("watch.")
 
     # ---- clients -----------------------------------------------------------------------
 

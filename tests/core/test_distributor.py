@@ -13,6 +13,7 @@ from faaskeeper.core.records import ObjectRecords, Record, TableRecords
 from faaskeeper.core.requests import Create, Delete, Multi, SetData, inline
 from faaskeeper.core.storage import in_turn
 from faaskeeper.core.view import load
+from faaskeeper.core.writer import Writer
 from faaskeeper.providers.local.objects import DirectoryStore
 from tests.bare import Bare, BareSession
 
@@ -96,6 +97,51 @@ def test_a_distributor_that_slept_does_not_bring_the_tree_back() -> None:
     before = tree(bare)
     slow.handle([bell(None, 0, ())])
     assert tree(bare) == before
+
+
+def test_data_set_while_a_znode_had_no_children_is_kept_when_it_has_some_again() -> None:
+    bare = Bare()
+    session = bare.session()
+    for operation in (
+        create("/p", b"old"),
+        create("/p/1"),
+        Delete("/p/1"),
+        SetData("/p", inline(b"new")),
+        create("/p/2"),
+    ):
+        session.do(operation)
+    record = session.read("/p")
+    assert record is not None
+    assert (record.data, record.children) == (b"new", ["2"])
+
+
+def test_a_checkpoint_that_stands_below_the_mark_is_no_reason_to_apply_again() -> None:
+    bare = Bare()
+    session = bare.session()
+    session.do(create("/p", b"1"))
+    bare.deployment.checkpoints.mark(2)  # saved, and then the process died
+    bare.recycle()
+    session.do(SetData("/p", inline(b"2")))
+    record = session.read("/p")
+    assert record is not None
+    assert record.data == b"2"
+
+
+def test_what_a_distributor_remembers_goes_with_its_view() -> None:
+    bare = Bare()
+    session = bare.session()
+    session.do(create("/p", b"old"))
+    session.do(create("/p/1"))
+    first, bare.writer = bare.writer, Writer(bare.deployment)
+    session.do(SetData("/p", inline(b"new")))
+    session.do(create("/p/2"))
+    bare.writer.idle()
+    first._view = None  # as after an exception
+    bare.writer = first
+    session.do(create("/p/3"))
+    record = session.read("/p")
+    assert record is not None
+    assert (record.data, record.children) == (b"new", ["1", "2", "3"])
 
 
 def test_a_delete_leaves_a_tombstone_also_for_what_was_created_in_the_same_batch() -> None:
