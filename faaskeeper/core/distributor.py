@@ -361,7 +361,7 @@ class DistributorFunction:
         view, self._view = self._view, None
         bells = sorted((_to_bell(body) for body in bodies), key=lambda each: each.upto)
         clock = self._deployment.clock
-        if view is None:
+        if view is None or not view.valid(clock()):
             view = self._distributor.load(max_nodes=0)
         for each in bells:
             if each.entry is not None and each.entry.first == view.head + 1:

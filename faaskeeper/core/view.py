@@ -99,6 +99,8 @@ class View:
         self.sessions.fold(entry)
         self.head = entry.last
         self.time = max(self.time, entry.time)
+        # The entry was judged when its predecessor was the log's end: what follows it came later.
+        self.asof = max(self.asof, entry.time)
         if entry.last > self.applied:  # a checkpoint may stand below the mark
             self.pending.append(entry)
 
@@ -121,6 +123,10 @@ class View:
                 gone.append(path)
         for path in gone:
             del self._nodes[path]
+
+    def valid(self, now: int) -> bool:
+        """Whether the view may be begun with: it was confirmed within :data:`VIEW_VALID_MS`."""
+        return now - self.asof <= VIEW_VALID_MS
 
     def check_age(self, now: int, valid: int = VIEW_VALID_MS) -> None:
         """Raise StaleView when "absent" in the log no longer means that nobody wrote."""

@@ -209,12 +209,7 @@ class Writer:
         """
         view, self._view = self._view, None
         clock = self._deployment.clock
-        if view is not None:
-            try:
-                view.check_age(clock())
-            except StaleView:
-                view = None
-        if view is None:
+        if view is None or not view.valid(clock()):
             view = self._distributor.load(self._deployment.max_nodes)
         waiting = [message for body in bodies for message in self._admit(view, body)]
         waiting.sort(key=_first)

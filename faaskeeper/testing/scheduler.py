@@ -35,9 +35,9 @@ class Task:
 
     __slots__ = ("blocked", "done", "greenlet", "joining", "name", "process", "timer", "woken")
 
-    def __init__(self, name: str, process: object) -> None:
+    def __init__(self, name: str, process: Any) -> None:
         self.name = name
-        self.process = process
+        self.process: Any = process
         self.greenlet: Any = None
         self.done = False
         self.blocked = False

@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from faaskeeper.client import FaaSKeeperClient
@@ -36,6 +37,8 @@ from faaskeeper.testing.scheduler import (
     Violation,
 )
 
+VISIBILITY_MS = 900_000
+"""How long an invocation may take before its messages are given to another."""
 KEY = b"k" * trust.KEY_BYTES
 
 
@@ -320,7 +323,7 @@ class SimulatedTable:
             if self._name == "log":
                 self._world.model.append(log.decode(dict(item)))
 
-        label = f"{self._name}.put {partition} {key} {item.get('stamp')}"
+        label = f"{self._name}.put {partition} {key} {item.get('stamp')!r}"
         self._world.call(label, True, effect)
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
@@ -407,6 +410,7 @@ class SimulatedQueue:
         self.ordered = ordered
         self.waiting: list[tuple[int, bytes]] = []
         self.running = 0
+        self._taken: set[int] = set()
         self._world = world
         self._name = name
         self._make = make
@@ -414,6 +418,7 @@ class SimulatedQueue:
         self._instances = 1 if ordered else instances
         self._spare = instances
         self._numbers = itertools.count(1)
+        self._turns = itertools.count(1)
 
     def send(self, group: str, identity: str, body: bytes) -> None:
         """See :class:`faaskeeper.core.queue.Queue`."""
@@ -466,13 +471,12 @@ class SimulatedQueue:
             else:
                 process = self._idle.pop(world.random.randrange(len(self._idle)))
             self.running += 1
-            world.scheduler.spawn(
-                process.name,
-                lambda p=process, b=batch: self._invoke(p, b),
-                process,  # type: ignore[misc]
-            )
+            turn = next(self._turns)
+            self._taken.add(turn)
+            world.scheduler.spawn("visibility", partial(self._watch, turn, batch), world.system)
+            world.scheduler.spawn(process.name, partial(self._invoke, process, turn, batch), process)
 
-    def _invoke(self, process: Process, batch: list[tuple[int, bytes]]) -> None:
+    def _invoke(self, process: Process, turn: int, batch: list[tuple[int, bytes]]) -> None:
         world = self._world
         world.scheduler.note(f"gets {len(batch)} messages")
         done = dead = False
@@ -487,9 +491,15 @@ class SimulatedQueue:
         except Crashed:
             dead = True
             world.scheduler.note("dies")
-        self.running -= 1
         if not dead:
             self._idle.append(process)
+        if turn in self._taken:  # else it took so long that the queue gave the batch to another
+            self._end(turn, batch, done)
+
+    def _end(self, turn: int, batch: list[tuple[int, bytes]], done: bool) -> None:
+        world = self._world
+        self._taken.remove(turn)
+        self.running -= 1
         if not done:
             again = [(tries + 1, body) for tries, body in batch if tries < self._TRIES]
             if len(again) < len(batch):
@@ -497,6 +507,13 @@ class SimulatedQueue:
             self.waiting[:0] = again
             world.scheduler.sleep(world.random.choice((1, 20, 500)))
         self._serve()
+
+    def _watch(self, turn: int, batch: list[tuple[int, bytes]]) -> None:
+        """A batch that is not done in time is given to another instance."""
+        self._world.scheduler.sleep(VISIBILITY_MS)
+        if turn in self._taken:
+            self._world.reached["taken for dead"] += 1
+            self._end(turn, batch, False)
 
     def rest(self) -> None:
         """Have an instance that is idle save what it puts off."""
