@@ -580,6 +580,7 @@ class Session:
                 lease = leases.get(self.id)
                 if lease is None or lease.marked:
                     self._lose(SessionExpiredException(), SessionState.LOST)
+                    self._connection.watches.clear(self.id)  # what was put since it ended
                     return
                 # An earlier renewal had taken effect although it seemed to fail.
                 self._lease_version = leases.renew(self.id, lease.version, expires)

@@ -4,7 +4,9 @@ Both are strongly consistent: a read that begins after a write ended sees it. Ev
 called from several threads at once. A driver retries what is safe to retry, with capped and
 jittered back-off, maps its cloud's errors to the kinds of :mod:`faaskeeper.core.errors`, and
 raises nothing else. After :class:`~faaskeeper.core.errors.Unavailable` a write may or may not have
-taken effect; core copes with both.
+taken effect, or take effect later; core copes with all three. But not after :data:`LATE_MS`: a call that
+lies about for longer must be refused (signatures of cloud requests expire, deadlines pass), because core's
+argument that a trimmed log is safe to append to rests on it.
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar, Union
+
+LATE_MS = 15 * 60 * 1000
+"""How long after the call began, at most, a write may take effect."""
 
 Value = Union[str, int, bytes, list[str]]
 Item = dict[str, Value]

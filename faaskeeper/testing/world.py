@@ -18,13 +18,13 @@ from faaskeeper.core.codec import Malformed
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import DistributorFunction, bell
-from faaskeeper.core.errors import Conflict, DriverError, StaleView, Throttled, Unavailable
+from faaskeeper.core.errors import Code, Conflict, DriverError, StaleView, Throttled, Unavailable
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.log import RETENTION_MS, Log
 from faaskeeper.core.records import ObjectRecords, Records, TableRecords
 from faaskeeper.core.requests import Reply
 from faaskeeper.core.sessions import Leases
-from faaskeeper.core.storage import Condition, IfStamp, Item, Object, Page
+from faaskeeper.core.storage import LATE_MS, Condition, IfStamp, Item, Object, Page
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import WatchTable
 from faaskeeper.core.writer import Writer, order
@@ -90,10 +90,10 @@ class World:
         """Faults are over: everything is to come to rest."""
         self.calm_since = 0
         self.late_watch = False
-        """A watch's row landed late: nobody is left to remove it when its session is over by then."""
+        """A watch's row was put after its session's end: it may stay."""
         self.reached: Counter[str] = Counter()
         """How often each fault and rare branch was really reached."""
-        self.model = Model(Limits(inline_bytes=plan.inline_bytes))
+        self.model = Model(Limits(inline_bytes=plan.inline_bytes), self._lease_marked)
         self._numbers = itertools.count(1)
         self.tables = {
             name: SimulatedTable(self, name)
@@ -193,7 +193,11 @@ class World:
         if kind == "time-out before":
             raise Unavailable("no answer")
         if kind == "stall":
+            began = scheduler.now
             self._stall()
+            if writes and scheduler.now - began > LATE_MS:
+                self.reached["refused as too late"] += 1
+                raise Unavailable("the request's signature has expired")
             return effect()
         if kind == "crash before":
             raise Crashed
@@ -226,7 +230,6 @@ class World:
             self.reached["landed late in vain"] += 1
         else:
             self.reached["landed late"] += 1
-            self.late_watch = self.late_watch or label.startswith("watch.")
 
     # ---- clients -----------------------------------------------------------------------
 
@@ -259,6 +262,17 @@ class World:
             gather=self.gather,
             coalesce=self.plan.coalesce,
         )
+
+    def _lease_marked(self, session: int) -> bool:
+        item = self.tables["lease"].inner.get("lease", f"{session:016d}")
+        return item is None or bool(item["marked"])
+
+    def watch_put(self, partition: str, item: Item) -> None:
+        """A watch's row or index was put; for a session that is over, nobody may be left to remove it."""
+        owner = item.get("session") or partition.removeprefix("session ")
+        if self.model.sessions[int(owner)].closed:  # type: ignore[arg-type]
+            self.late_watch = True
+            self.reached["watch put after its session's end"] += 1
 
     def ring(self) -> None:
         """Ask for what waits to be applied."""
@@ -322,6 +336,8 @@ class SimulatedTable:
             self.inner.put(partition, key, item, condition)
             if self._name == "log":
                 self._world.model.append(log.decode(dict(item)))
+            elif self._name == "watch":
+                self._world.watch_put(partition, item)
 
         label = f"{self._name}.put {partition} {key} {item.get('stamp')!r}"
         self._world.call(label, True, effect)
@@ -559,6 +575,13 @@ class SimulatedChannel:
         told = codec.to_told(trust.body(message))
         if isinstance(told, Reply):
             world.model.answered(told, self._stored)
+            if told.resend:
+                world.reached["told to resend"] += 1
+            for _, outcome in told.outcomes:
+                if outcome.code is Code.SESSION_EXPIRED:
+                    world.reached["told that the session is over"] += 1
+            if told.epoch.recent is None:
+                world.reached["an epoch that names the log"] += 1
         copies = 1
         if not world.calm and world.random.random() < world.plan.losses:
             kind = world.random.choice(("message lost", "message doubled", "message late"))
@@ -612,4 +635,5 @@ def trim(world: World) -> int:
             gone += 1
     if gone:
         world.reached["log trimmed"] += gone
+        world.model.trimmed = True
     return gone
