@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, NamedTuple, Union
 
-from faaskeeper.core import paths
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Epoch
 from faaskeeper.core.watches import FIRED_BY
@@ -120,10 +119,9 @@ class Rules:
     def accepts(self, path: str, record: Record | None, ticket: int) -> bool:
         """Whether a record may be shown as it is: the common case, in which nothing new is met."""
         return (
-            record is not None
-            and record.upto <= self.seen
-            and ticket == self.ticket
-            and (not self._least or record.txid >= self._least.get(path, 0))
+            ticket == self.ticket
+            and (record is None or record.upto <= self.seen)
+            and (not self._least or (record.txid if record else 0) >= self._least.get(path, 0))
         )
 
     def read(self, path: str) -> Steps:
@@ -138,27 +136,11 @@ class Rules:
             if txid < least:
                 yield from self._catch_up(least)
                 continue
-            if record is None:
-                above = yield from self._ancestor(path)
-                if ticket != self.ticket:
-                    continue
-                if above is not None and above.upto > self.seen:
-                    yield from self.meet(above.epoch(), settled=False)
-                    continue
-            elif record.upto > self.seen:
+            if record is not None and record.upto > self.seen:
                 raised: int = yield from self.meet(record.epoch(), settled=False)
                 if self.ticket > ticket + raised or txid < self._least.get(path, 0):
                     continue
             return record
-
-    def _ancestor(self, path: str) -> Steps:
-        """The record of the nearest ancestor that has one: its epoch tells how new "absent" is."""
-        while path != "/":
-            path = paths.parent(path)
-            record: Record | None = yield ReadRecord(path)
-            if record is not None:
-                return record
-        return None
 
     def _catch_up(self, txid: int) -> Steps:
         """User storage showed less than was promised: wait for the mark, or for the write."""
@@ -291,6 +273,10 @@ class Rules:
                 meta = before.meta if before is not None else None
                 if meta is None and kind != "exists":
                     return before
+                if before is None:
+                    # Nothing tells how new "absent" is; but the mark has passed any lapsed tombstone.
+                    mark: int = yield ReadMark()
+                    yield from self.meet(Epoch(mark, mark, ()), settled=True)
                 if meta is None:
                     stamp = self.seen
                 else:

@@ -66,6 +66,7 @@ class Model:
         self.events: dict[str, list[tuple[int, str]]] = {}
         self.entries: list[tuple[int, int]] = []
         self._lapsed: dict[str, int] = {}
+        self._nonces: dict[str, int] = {}
         self.trimmed = False
         """The log was trimmed: who was away for so long learns of changes by looking, not one by one."""
         self._limits = limits
@@ -173,6 +174,9 @@ class Model:
         self.head = txid = transaction.txid
         for effect in transaction.effects:
             if isinstance(effect, Opened):
+                if effect.nonce in self._nonces:
+                    raise Violation(f"Z1: one Open opened {self._nonces[effect.nonce]} and {txid}")
+                self._nonces[effect.nonce] = txid
                 self.sessions[txid] = Session()
             elif isinstance(effect, Closed):
                 self.sessions[effect.session].closed = True

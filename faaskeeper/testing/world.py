@@ -179,7 +179,10 @@ class World:
             return effect()
         scheduler.point(label)
         if self.calm or self.random.random() >= self.plan.faults:
-            return effect()
+            result = effect()
+            if self.random.random() < 0.3:
+                scheduler.point(f"  back from {label}")
+            return result
         process = scheduler.current().process
         kind = self.random.choice(_FAULTS)
         if kind in ("crash before", "crash after") and not process.function:

@@ -97,16 +97,19 @@ def test_absent_counts_as_older_than_a_creation_that_was_seen(scene: Any) -> Non
     assert reader.read("/a/new") is not None
 
 
-def test_absent_is_as_new_as_the_parent_s_epoch(scene: Any) -> None:
-    """Without a tombstone nothing tells how old "absent" is, but the nearest ancestor's record does."""
+def test_a_watch_of_what_was_never_there_counts_from_the_mark(scene: Any) -> None:
+    """Something may have been created and deleted so long ago that even its tombstone is gone."""
     bare, writer, reader, _ = scene
-    events: list[Any] = []
-    reader.drive(reader.rules.watch("/b", "data", events.append))
-    bring(bare, writer, SetData("/b", inline(b"1")), create("/a/c"), Delete("/a/c"))
+    bring(bare, writer, create("/a/c"), Delete("/a/c"))
     bare.writer.idle()  # the mark passes the tombstone, so that it may lapse
     bare.tables["records"].delete("/a/c", "node")
-    assert reader.read("/a/c") is None
-    assert [event.path for event in events] == ["/b"]
+    assert reader.watch("/a/c", "exists") is None
+    bring(bare, writer, SetData("/b", inline(b"1")))
+    reader.read("/b")
+    assert reader.fired == []
+    bring(bare, writer, create("/a/c"))
+    reader.read("/a/c")
+    assert [str(event.event_type) for event in reader.fired] == ["NodeCreated"]
 
 
 def test_a_write_of_which_one_s_own_reply_told_is_shown_by_every_later_read(scene: Any) -> None:

@@ -1,0 +1,536 @@
+"""The simulator runs clean, is deterministic, and sees: a rule left out is caught.
+
+Each mutation patches one rule out of the real code; the checkers must object within so many seeds.
+What each rule is for stands in docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from faaskeeper.client.outbox import Outbox
+from faaskeeper.client.rules import PutWatch, ReadMark, Rules, Watch
+from faaskeeper.client.session import Session as ClientSession
+from faaskeeper.core import checkpoint, distributor, log, records, sessions, view, watches, writer
+from faaskeeper.core.errors import Conflict, Unavailable
+from faaskeeper.core.requests import Epoch
+from faaskeeper.testing.simulate import Plan, main, plan_of, run
+
+Patch = pytest.MonkeyPatch
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def test_histories_are_clean() -> None:
+    """The number that CI can afford; `make simulate` runs as many as one likes."""
+    assert main(["--seeds", "2000"]) == 0
+
+
+@pytest.mark.parametrize("seed", range(0, 200, 10))
+def test_a_seed_is_one_history(seed: int) -> None:
+    first, second = run(seed, trace=True), run(seed, trace=True)
+    assert first.trace == second.trace
+    assert run(seed).steps == first.steps
+
+
+def test_a_violation_is_told_with_the_command_that_replays_it(
+    monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lose_outcomes(monkeypatch)
+    assert main(["--seeds", "60", "--processes", "1"]) == 1
+    said = capsys.readouterr().out
+    assert "python -m faaskeeper.testing.simulate --replay " in said
+    seed = int(said.split("--replay ")[1].split()[0])
+    assert main(["--replay", str(seed), "--shrink"]) == 1
+    assert f"seed {seed}: Plan(" in capsys.readouterr().out
+
+
+# ---- the rules, one by one -----------------------------------------------------------------------
+
+
+def unlogged_errors(patch: Patch) -> None:
+    """Errors are answered and not logged."""
+    entry = writer._Batch.entry
+
+    def only_changes(self: Any) -> Any:
+        return entry(self) if self.transactions else None
+
+    patch.setattr(writer._Batch, "entry", only_changes)
+
+
+def lose_outcomes(patch: Patch) -> None:
+    """The session's state does not keep outcomes above what the client acknowledged."""
+    patch.setattr(sessions.Session, "forget_acked", lambda self: self.outcomes.clear())
+
+
+def judge_ahead(patch: Patch) -> None:
+    """A request ahead of its turn is judged instead of being asked for again."""
+    judge = writer.Writer._requests
+
+    def ahead(self: Any, batch: Any, message: Any) -> Any:
+        session = batch.session(message.session)
+        if session is not None and message.requests:
+            session.last = max(session.last, min(each.cxid for each in message.requests) - 1)
+        return judge(self, batch, message)
+
+    patch.setattr(writer.Writer, "_requests", ahead)
+
+
+def answer_uncertain(patch: Patch) -> None:
+    """ "Expired" and "resend" are said without reading the log to its end."""
+
+    class Certain(writer._Batch):
+        uncertain = property(lambda self: False, lambda self, value: None)  # type: ignore[assignment]
+
+    patch.setattr(writer, "_Batch", Certain)
+
+
+def trust_unknown_append(patch: Patch) -> None:
+    """An append whose fate is unknown is taken for done."""
+    append = log.Log.append
+
+    def sure(self: Any, entry: Any, now: int) -> None:
+        try:
+            append(self, entry, now)
+        except Unavailable:
+            return
+
+    patch.setattr(log.Log, "append", sure)
+
+
+def evict_unapplied(patch: Patch) -> None:
+    """A view forgets what user storage may not have yet."""
+
+    def evict(self: Any) -> None:
+        for path in list(self._nodes)[: len(self._nodes) - self._max_nodes]:
+            del self._nodes[path]
+
+    patch.setattr(view.View, "_evict", evict)
+    patch.setattr(view.View, "fold", _fold_and_evict(view.View.fold, evict))
+
+
+def _fold_and_evict(fold: Any, evict: Any) -> Any:
+    def folded(self: Any, entry: Any) -> None:
+        fold(self, entry)
+        evict(self)
+
+    return folded
+
+
+def keep_view_after_failure(patch: Patch) -> None:
+    """After an exception the view is believed, with what the attempt folded and did not apply."""
+    handle = writer.Writer.handle
+
+    def kept(self: Any, bodies: Sequence[bytes]) -> None:
+        before = self._view
+        try:
+            handle(self, bodies)
+        except Exception:
+            if before is not None:
+                before.settled(before.head)
+            self._view = before
+            raise
+
+    patch.setattr(writer.Writer, "handle", kept)
+
+
+def overwrite_newer(patch: Patch) -> None:
+    """A record is written whatever is there."""
+
+    def put(self: Any, path: str, record: Any) -> bool:
+        self._table.put(path, "node", records.encode(record))
+        return True
+
+    patch.setattr(records.TableRecords, "put", put)
+
+
+def no_tombstone(patch: Patch) -> None:
+    """A deletion leaves nothing."""
+    put = records.TableRecords.put
+
+    def bare(self: Any, path: str, record: Any) -> bool:
+        done = put(self, path, record)
+        if record.meta is None:
+            self._table.delete(path, "node")
+        return done
+
+    patch.setattr(records.TableRecords, "put", bare)
+
+
+def answer_first(patch: Patch) -> None:
+    """Answers are sent before what they tell of is in user storage."""
+    settle = distributor.Distributor.settle
+
+    def publish(self: Any, some: Any, batch: Any) -> None:
+        told = batch.decided()
+        self._distributor.answer(told, Epoch(some.applied, some.head, None))
+        groups = settle(self._distributor, some)
+        self._distributor.finish(groups, some)
+
+    patch.setattr(writer.Writer, "_publish", publish)
+
+
+def own_entry_only(patch: Patch) -> None:
+    """An inline writer applies its own entry, and not what others left below it."""
+    settle = distributor.Distributor.settle
+
+    def own(self: Any, some: Any) -> Any:
+        some.pending = some.pending[-1:]
+        return settle(self, some)
+
+    patch.setattr(distributor.Distributor, "settle", own)
+
+
+def epoch_of_own_txid(patch: Patch) -> None:
+    """A record's epoch ends at the record's own transaction, not at its group's end."""
+    make = distributor.Distributor._record
+
+    def own(self: Any, path: str, image: Any, before: Any, epoch: Any, recent: str) -> Any:
+        record = make(self, path, image, before, epoch, recent)
+        return None if record is None else record._replace(upto=record.txid)
+
+    patch.setattr(distributor.Distributor, "_record", own)
+
+
+def recent_lists_events_only(patch: Patch) -> None:
+    """``recent`` leaves out what was written without an event (a new child's parent has one: drop those)."""
+    write = distributor.Distributor._write
+
+    def sparse(self: Any, entries: Any) -> Any:
+        thin = tuple(
+            entry._replace(
+                transactions=tuple(
+                    each._replace(
+                        changes=tuple(change._replace(letters=change.letters) for change in each.changes)
+                    )
+                    for each in entry.transactions
+                )
+            )
+            for entry in entries
+        )
+        return write(self, thin)
+
+    patch.setattr(distributor.Distributor, "_write", sparse)
+    text = distributor.codec.text
+
+    def half(value: Any) -> str:
+        if isinstance(value, tuple):
+            value = tuple((txid, writes[1:]) for txid, writes in value)
+        return text(value)
+
+    patch.setattr(distributor.codec, "text", half)
+
+
+def high_floor(patch: Patch) -> None:
+    """The floor lies at the group's last entry instead of below the whole group."""
+    make = distributor.Distributor._record
+
+    def high(self: Any, path: str, image: Any, before: Any, epoch: Any, recent: str) -> Any:
+        record = make(self, path, image, before, epoch, recent)
+        return None if record is None else record._replace(floor=record.upto, recent="[]")
+
+    patch.setattr(distributor.Distributor, "_record", high)
+
+
+def mark_first(patch: Patch) -> None:
+    """The mark is raised before the records are written."""
+    settle = distributor.Distributor.settle
+
+    def early(self: Any, some: Any) -> Any:
+        if some.pending:
+            self._deployment.checkpoints.mark(some.head)
+        return settle(self, some)
+
+    patch.setattr(distributor.Distributor, "settle", early)
+
+
+def contents_outlive_the_view(patch: Patch) -> None:
+    """What a distributor remembers of records is kept when its view is loaded anew."""
+
+    def reload(self: Any, max_nodes: int) -> Any:
+        deployment = self._deployment
+        return view.load(deployment.log, deployment.checkpoints, deployment.clock, max_nodes)
+
+    patch.setattr(distributor.Distributor, "load", reload)
+
+
+def events_with_the_record(patch: Patch) -> None:
+    """Who loses the race for a record leaves its events to the winner."""
+    put = records.TableRecords.put
+    lost: set[tuple[str, int]] = set()
+
+    def noting(self: Any, path: str, record: Any) -> bool:
+        won = put(self, path, record)
+        if not won:
+            lost.add((path, record.txid))
+        return won
+
+    fired = watches.WatchFunction._fired
+
+    def some(self: Any, entries: Any) -> Any:
+        return [row for row in fired(self, entries) if not any(path == row.path for path, _ in lost)]
+
+    patch.setattr(records.TableRecords, "put", noting)
+    patch.setattr(watches.WatchFunction, "_fired", some)
+    no_mark_for_watchers(patch)
+
+
+def no_mark_for_watchers(patch: Patch) -> None:
+    """A watching client does not look at the mark when it renews its lease."""
+    patch.setattr(Rules, "watching", property(lambda self: False))
+
+
+def absent_is_fine(patch: Patch) -> None:
+    """ "Absent" is shown although a creation was met."""
+    read = Rules.read
+
+    def careless(self: Any, path: str) -> Any:
+        least = self._least
+        steps = read(self, path)
+        answer: Any = None
+        while True:
+            try:
+                command = steps.send(answer)
+            except StopIteration as done:
+                return done.value
+            answer = yield command
+            if answer is None and path in least:
+                least.pop(path)
+
+    patch.setattr(Rules, "read", careless)
+
+
+def absent_watch_from_old(patch: Patch) -> None:
+    """A watch of a path without a record is set as of what was seen long ago."""
+    watch = Rules.watch
+
+    def old(self: Any, path: str, kind: str, callback: Any) -> Any:
+        steps = watch(self, path, kind, callback)
+        answer: Any = None
+        while True:
+            try:
+                command = steps.send(answer)
+            except StopIteration as done:
+                return done.value
+            answer = 0 if isinstance(command, ReadMark) else (yield command)
+
+    patch.setattr(Rules, "watch", old)
+
+
+def no_least(patch: Patch) -> None:
+    """A record older than what was met is shown."""
+    meet = Rules.meet
+
+    def forget(self: Any, epoch: Any, *, settled: bool) -> Any:
+        raised = yield from meet(self, epoch, settled=settled)
+        self._least.clear()
+        return raised
+
+    patch.setattr(Rules, "meet", forget)
+
+
+def reads_overtake_writes(patch: Patch) -> None:
+    """A read does not wait for the session's earlier writes."""
+
+    def at_once(self: Any, steps: Any) -> Any:
+        self.check()
+        return self._drive(steps())
+
+    patch.setattr(ClientSession, "run", at_once)
+    patch.setattr(Outbox, "last", lambda self: None)
+
+
+def watches_fire_later(patch: Patch) -> None:
+    """What was read is returned before the watches that it triggers fire."""
+    trigger = Rules._trigger
+    due: list[Any] = []
+
+    def later(self: Any, txid: int, writes: Any) -> None:
+        due.append((self, txid, writes))
+
+    read = Rules.read
+
+    def first(self: Any, path: str) -> Any:
+        mine = [each for each in due if each[0] is self]
+        for each in mine:
+            due.remove(each)
+            trigger(*each)
+        return (yield from read(self, path))
+
+    patch.setattr(Rules, "_trigger", later)
+    patch.setattr(Rules, "read", first)
+
+
+def log_is_not_read(patch: Patch) -> None:
+    """A client with watches does not read the log between what it saw and the floor."""
+    meet = Rules.meet
+
+    def short(self: Any, epoch: Any, *, settled: bool) -> Any:
+        floor = min(epoch.floor, self.seen)
+        return (yield from meet(self, epoch._replace(floor=floor), settled=settled))
+
+    patch.setattr(Rules, "meet", short)
+
+
+def register_without_second_read(patch: Patch) -> None:
+    """A watch is set without reading again after its row was put."""
+
+    def once(self: Any, path: str, kind: str, callback: Any) -> Any:
+        record = yield from self.read(path)
+        meta = record.meta if record is not None else None
+        if meta is None and kind != "exists":
+            return record
+        stamp = self.seen if meta is None else meta.pzxid if kind == "children" else meta.mzxid
+        yield PutWatch(path, kind, stamp)
+        watch = Watch(path, kind, stamp, meta is not None, callback)
+        self._watches.setdefault(path, []).append(watch)
+        return record
+
+    patch.setattr(Rules, "watch", once)
+
+
+def rows_over_newer(patch: Patch) -> None:
+    """A watch's row is put over a newer one."""
+    put = watches.WatchTable.put
+
+    def always(self: Any, row: Any) -> None:
+        put(self, row._replace(stamp=row.stamp))
+        self._table.put(
+            row.path,
+            f"{row.kind} {row.session}",
+            {"stamp": 10**9, "kind": row.kind, "session": row.session, "address": row.address},
+        )
+
+    patch.setattr(watches.WatchTable, "put", always)
+    no_mark_for_watchers(patch)
+
+
+def close_without_mark(patch: Patch) -> None:
+    """Heartbeat has overdue sessions closed without marking their leases."""
+    patch.setattr(sessions.Leases, "mark", lambda self, lease: None)
+
+
+def renew_marked(patch: Patch) -> None:
+    """A marked lease is renewed."""
+    put = sessions.Leases._put
+
+    def over(self: Any, lease: Any, condition: Any) -> None:
+        try:
+            put(self, lease, condition)
+        except Conflict:
+            if lease.marked:
+                raise
+            self._table.put(
+                "lease",
+                sessions._lease_key(lease.session),
+                {"stamp": lease.version, "expires": lease.expires, "marked": 0},
+            )
+
+    patch.setattr(sessions.Leases, "_put", over)
+
+
+def close_is_lost(patch: Patch) -> None:
+    """A marked lease is not looked at again."""
+    every = sessions.Leases.all
+    patch.setattr(
+        sessions.Leases, "all", lambda self: iter([each for each in every(self) if not each.marked])
+    )
+
+
+def checkpoint_over_newer(patch: Patch) -> None:
+    """A session's row in the checkpoint is put over a newer one."""
+    patch.setattr(checkpoint, "IfOlder", lambda stamp: None)
+
+
+def rows_unsaved(patch: Patch) -> None:
+    """The checkpoint's header is saved without the rows of the sessions that changed."""
+    save = checkpoint.Checkpoints.save
+
+    def header(self: Any, value: Any, some: Any, now: int) -> None:
+        some.changed.clear()
+        save(self, value, some, now)
+
+    patch.setattr(checkpoint.Checkpoints, "save", header)
+
+
+def age_is_ignored(patch: Patch) -> None:
+    """A view is used, and appended to, however old it is."""
+    patch.setattr(view.View, "valid", lambda self, now: True)
+    patch.setattr(view.View, "check_age", lambda self, now, valid=0: None)
+    patch.setattr(log, "APPEND_WITHIN_MS", 10**15)
+
+
+def twice_opened(patch: Patch) -> None:
+    """An Open that comes again opens another session."""
+    patch.setattr(writer._Batch, "opened_by", lambda self, nonce: None)
+
+
+def no_repeat_when_raised(patch: Patch) -> None:
+    """A read that began before something newer was met is shown."""
+    patch.setattr(Rules, "ticket", property(lambda self: 0, lambda self, value: None), raising=False)
+
+
+BUSY: dict[str, Any] = {"clients": 4, "operations": 20, "crashes": 0, "faults": 0.08, "ordered": False}
+RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
+    unlogged_errors: {},
+    lose_outcomes: {},
+    judge_ahead: {},
+    answer_uncertain: {},
+    trust_unknown_append: {},
+    evict_unapplied: {"max_nodes": 3, "own_distributor": True},
+    keep_view_after_failure: {},
+    overwrite_newer: {},
+    no_tombstone: {},
+    answer_first: {"own_distributor": False},
+    own_entry_only: {"writers": 3, "ordered": False},
+    epoch_of_own_txid: {**BUSY, "recent_bytes": 1024},
+    recent_lists_events_only: {"recent_bytes": 1024},
+    high_floor: {**BUSY, "recent_bytes": 1024},
+    mark_first: {},
+    contents_outlive_the_view: {"writers": 3, "ordered": False},
+    events_with_the_record: {},
+    no_mark_for_watchers: {"losses": 0.3},
+    absent_is_fine: {"recent_bytes": 1024},
+    absent_watch_from_old: {"long": True, "operations": 40},
+    no_least: {"recent_bytes": 1024},
+    reads_overtake_writes: {},
+    watches_fire_later: {},
+    log_is_not_read: {"recent_bytes": 1024},
+    register_without_second_read: BUSY,
+    close_without_mark: {},
+    close_is_lost: {"losses": 0.3},
+    renew_marked: {"faults": 0.08, "operations": 20, "clients": 4},
+    checkpoint_over_newer: {"writers": 3, "ordered": False, "save_every": 1, "operations": 20},
+    rows_unsaved: {},
+    age_is_ignored: {"long": True, "faults": 0.05},
+    twice_opened: {"losses": 0.3},
+    no_repeat_when_raised: BUSY,
+}
+"""Rules, and the plan in which their loss shows soonest."""
+SEEDS = 1_500
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_a_rule_left_out_is_caught(rule: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    rule(monkeypatch)
+    for seed in range(SEEDS):
+        if run(seed, _plan(seed, RULES[rule])).violation:
+            return
+    pytest.fail(f"{SEEDS} histories are clean without it: {rule.__doc__}")
+
+
+def _plan(seed: int, wanted: dict[str, Any]) -> Plan:
+    plan = plan_of(seed)
+    if "long" not in wanted:
+        wanted = {**wanted, "long": False}
+    return replace(plan, **wanted)
