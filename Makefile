@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.set-up
 # Where `make run` keeps its files; empty: the user's data folder.
 DATA   ?=
 
-.PHONY: setup run test test-all lint types wheel bench clean
+.PHONY: setup run test test-all lint types wheel bench simulate clean
 
 setup: $(STAMP)
 
@@ -41,6 +41,14 @@ wheel: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' >&2
 	@$(BIN)/python -m benchmarks.embedded
+
+# make simulate SEEDS=2000 START=0, or SECONDS=600 for a time instead.
+SEEDS   ?= 2000
+START   ?= 0
+SECONDS ?= 0
+
+simulate: $(STAMP)
+	@$(BIN)/python -m faaskeeper.testing.simulate --seeds $(SEEDS) --start $(START) --seconds $(SECONDS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
