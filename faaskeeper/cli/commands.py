@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,6 +17,10 @@ from faaskeeper.cli.context import Context
 from faaskeeper.core import paths
 from faaskeeper.exceptions import NodeDoesntExistException, NotEmptyException
 from faaskeeper.node import Node
+
+if TYPE_CHECKING:
+    from rich.text import Text
+    from rich.tree import Tree
 
 pass_context = click.make_pass_decorator(Context)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -272,34 +276,29 @@ def tree(context: Context, path: str, data: bool, as_json: bool) -> None:
     if as_json:
         context.print_json(_as_dictionary(context, path))
         return
-    _print_below(context, path, "", "", data)
+    from rich.console import Console
+    from rich.tree import Tree
+
+    root = Tree(_label(context, path, data), highlight=False)
+    _grow(context, root, path, data)
+    Console().print(root, soft_wrap=True)
 
 
-def _label(context: Context, path: str, data: bool) -> str:
+def _label(context: Context, path: str, data: bool) -> Text:
+    from rich.text import Text
+
     name = paths.name(path) or "/"
     if not data:
-        return name
-    return f"{name}: {context.client.get_data(path).data.decode(errors='backslashreplace')}"
+        return Text(name)
+    return Text(f"{name}: {context.client.get_data(path).data.decode(errors='backslashreplace')}")
 
 
-def _print_below(context: Context, path: str, head: str, indent: str, data: bool) -> None:
-    try:
-        label = _label(context, path, data)
-        children = context.client.get_children(path)
-    except NodeDoesntExistException:
-        if head:
-            return  # deleted while we walk
-        raise
-    context.say(head + label)
-    for number, child in enumerate(children, 1):
-        last = number == len(children)
-        _print_below(
-            context,
-            child.path,
-            indent + ("└── " if last else "├── "),
-            indent + ("    " if last else "│   "),
-            data,
-        )
+def _grow(context: Context, tree: Tree, path: str, data: bool) -> None:
+    for child in context.client.get_children(path):
+        try:
+            _grow(context, tree.add(_label(context, child.path, data)), child.path, data)
+        except NodeDoesntExistException:
+            continue  # deleted while we walk
 
 
 def _as_dictionary(context: Context, path: str) -> dict[str, Any]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import socket
 import struct
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -11,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from faaskeeper.core import trust
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.storage import IfAbsent, Table
 from faaskeeper.providers.local.channels import LocalChannel
@@ -121,6 +125,36 @@ def test_a_stranger_on_a_client_s_port_wastes_no_more_than_its_connection(garbag
     assert heard == [b"hello"]
     channel.close()
     listener.close()
+
+
+def test_a_client_in_another_process_is_answered_and_knows_by_whom() -> None:
+    secret = b"s" * trust.KEY_BYTES
+    script = """
+        import sys, threading
+        from faaskeeper.core import trust
+        from faaskeeper.providers.tcp import TcpClientChannel
+        done = threading.Event()
+        def hear(message):
+            try:
+                trust.verify(b"s" * trust.KEY_BYTES, message)
+            except trust.Forged:
+                print("forged", flush=True)
+            else:
+                print(trust.body(message).decode(), flush=True)
+                done.set()
+        print(TcpClientChannel().listen(hear).address, flush=True)
+        done.wait()
+    """
+    client = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True
+    )
+    assert client.stdout is not None
+    address = client.stdout.readline().strip()
+    channel = TcpChannel()
+    assert channel.deliver(address, trust.sign(b"x" * trust.KEY_BYTES, b"a stranger's"))
+    assert channel.deliver(address, trust.sign(secret, b"the service's"))
+    assert client.communicate(timeout=60)[0] == "forged\nthe service's\n"
+    channel.close()
 
 
 def test_a_client_that_came_back_on_its_port_is_reached_again() -> None:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from faaskeeper.config import ClientChannel, Config, QueueType, StorageType
 from faaskeeper.core import records as user_storage
@@ -315,4 +316,4 @@ def directory_of(config: Config) -> Path:
     if config.directory:
         return Path(config.directory).expanduser()
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser() / "faaskeeper" / config.deployment_name
+    return Path(data).expanduser() / "faaskeeper" / quote(config.deployment_name, safe=" ")
