@@ -17,7 +17,7 @@ from faaskeeper.core import codec
 from faaskeeper.core.errors import Conflict, StaleView
 from faaskeeper.core.log import CHECKPOINT_VALID_MS
 from faaskeeper.core.sessions import CLOSED_KEPT_MS, OUTCOMES_KEPT_MS, Session, Sessions
-from faaskeeper.core.storage import IfOlder, IfStamp, Item, Table
+from faaskeeper.core.storage import IfOlder, IfStamp, Item, Table, every
 
 _HEADER = ("checkpoint", "header")
 _MARK = ("checkpoint", "applied")
@@ -122,12 +122,8 @@ class Checkpoints:
                 "restore the log's table from a backup before writing again"
             )
         sessions = Sessions()
-        after, more = "", True
-        while more:
-            items, more = self._table.query(_ROWS, after, 500)
-            for after, item in items:
-                sessions.add(_session(after, item))
-            more = more and bool(items)
+        for key, item in every(self._table, _ROWS):
+            sessions.add(_session(key, item))
         return header, sessions
 
     def save(self, header: Header, sessions: Sessions, now: int) -> None:

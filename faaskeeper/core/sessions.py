@@ -9,12 +9,12 @@ entries that follow it (see ``docs/architecture.md``, *Checkpoint*).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.log import Entry
 from faaskeeper.core.requests import Outcome
-from faaskeeper.core.storage import IfAbsent, IfStamp, Table
+from faaskeeper.core.storage import IfAbsent, IfStamp, Item, Table, every
 from faaskeeper.core.transactions import Closed, Effect, Opened, Resumed
 
 OUTCOMES_KEPT_MS = 3600 * 1000
@@ -152,6 +152,11 @@ class Lease(NamedTuple):
     marked: bool
 
 
+def _lease(session: int, item: Item) -> Lease:
+    fields: dict[str, Any] = item
+    return Lease(session, fields["stamp"], fields["expires"], bool(fields["marked"]))
+
+
 def _lease_key(session: int) -> str:
     return f"{session:016d}"
 
@@ -189,24 +194,12 @@ class Leases:
     def get(self, session: int) -> Lease | None:
         """The session's lease, or None."""
         item = self._table.get(_LEASES, _lease_key(session))
-        if item is None:
-            return None
-        return Lease(session, int(item["stamp"]), int(item["expires"]), bool(item["marked"]))  # type: ignore[arg-type]
+        return None if item is None else _lease(session, item)
 
     def all(self) -> Iterator[Lease]:
         """Every lease, page by page."""
-        after, more = "", True
-        while more:
-            items, more = self._table.query(_LEASES, after, 500)
-            for name, item in items:
-                after = name
-                yield Lease(
-                    int(name),
-                    int(item["stamp"]),  # type: ignore[arg-type]
-                    int(item["expires"]),  # type: ignore[arg-type]
-                    bool(item["marked"]),
-                )
-            more = more and bool(items)
+        for name, item in every(self._table, _LEASES):
+            yield _lease(int(name), item)
 
     def _put(self, lease: Lease, condition: IfAbsent | IfStamp) -> None:
         self._table.put(

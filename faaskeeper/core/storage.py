@@ -11,12 +11,14 @@ argument that a trimmed log is safe to append to rests on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar, Union
 
 LATE_MS = 15 * 60 * 1000
 """How long after the call began, at most, a write may take effect."""
+
+_PAGE = 500
 
 Value = Union[str, int, bytes, list[str]]
 Item = dict[str, Value]
@@ -73,6 +75,17 @@ class Table(Protocol):
 
     def query(self, partition: str, after: str, limit: int) -> Page:
         """Items of a partition with keys above ``after`` ("" for all), in the keys' order."""
+
+
+def every(table: Table, partition: str) -> Iterator[tuple[str, Item]]:
+    """Every item of a partition with its key, read page by page; not as of one moment."""
+    after, more = "", True
+    while more:
+        items, more = table.query(partition, after, _PAGE)
+        if not items:
+            return
+        yield from items
+        after = items[-1][0]
 
 
 class Object(NamedTuple):

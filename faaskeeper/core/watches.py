@@ -17,7 +17,7 @@ from faaskeeper.core.channel import Channel
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.log import Entry
 from faaskeeper.core.requests import Epoch, Notification
-from faaskeeper.core.storage import Gather, IfOlder, IfStamp, Table
+from faaskeeper.core.storage import Gather, IfOlder, IfStamp, Item, Table, every
 
 FIRED_BY: Mapping[str, str] = {"data": "SD", "exists": "CSD", "children": "DK"}
 """Kinds of watch, and the letters (:mod:`faaskeeper.core.transactions`) that fire them."""
@@ -31,6 +31,11 @@ class Row(NamedTuple):
     session: int
     stamp: int
     address: str
+
+
+def _row(path: str, item: Item) -> Row:
+    fields: dict[str, Any] = item
+    return Row(path, fields["kind"], fields["session"], fields["stamp"], fields["address"])
 
 
 def _index(session: int) -> str:
@@ -66,24 +71,7 @@ class WatchTable:
 
     def rows(self, path: str) -> list[Row]:
         """Every row of a path."""
-        rows: list[Row] = []
-        after, more = "", True
-        while more:
-            items, more = self._table.query(path, after, 500)
-            for key, item in items:
-                after = key
-                fields: dict[str, Any] = item
-                rows.append(
-                    Row(
-                        path,
-                        fields["kind"],
-                        fields["session"],
-                        fields["stamp"],
-                        fields["address"],
-                    )
-                )
-            more = more and bool(items)
-        return rows
+        return [_row(path, item) for _, item in every(self._table, path)]
 
     def remove(self, row: Row) -> None:
         """Delete a row that fired, unless it was registered anew meanwhile."""
@@ -94,15 +82,10 @@ class WatchTable:
 
     def clear(self, session: int) -> None:
         """Delete all rows of a session that is closed, then its index."""
-        after, more = "", True
-        while more:
-            items, more = self._table.query(_index(session), after, 500)
-            for key, _ in items:
-                after = key
-                kind, path = key.split(" ", 1)
-                self._table.delete(path, f"{kind} {session}")
-                self._table.delete(_index(session), key)
-            more = more and bool(items)
+        for key, _ in every(self._table, _index(session)):
+            kind, path = key.split(" ", 1)
+            self._table.delete(path, f"{kind} {session}")
+            self._table.delete(_index(session), key)
 
 
 class Secrets:
