@@ -174,8 +174,11 @@ class Model:
         self.head = txid = transaction.txid
         for effect in transaction.effects:
             if isinstance(effect, Opened):
-                if effect.nonce in self._nonces:
-                    raise Violation(f"Z1: one Open opened {self._nonces[effect.nonce]} and {txid}")
+                # A copy of an Open that comes when its session is long closed and forgotten opens one
+                # that nobody renews; while the session is open, or remembered, it must not.
+                before = self._nonces.get(effect.nonce)
+                if before is not None and not self.sessions[before].closed:
+                    raise Violation(f"Z1: one Open opened {before} and {txid}")
                 self._nonces[effect.nonce] = txid
                 self.sessions[txid] = Session()
             elif isinstance(effect, Closed):
