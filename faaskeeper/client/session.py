@@ -163,7 +163,7 @@ class Session:
 
     def abandon(self) -> None:
         """Stop without telling the service: the session ends when its lease runs out."""
-        self._lose(SessionClosingException(), SessionState.LOST, tell=False)
+        self._lose(SessionClosingException(), SessionState.LOST)
         self._ear.close()
         for thread in (self._keeper, self._reader):
             if thread is not None and thread != self._runtime.current():
@@ -196,7 +196,7 @@ class Session:
         for listener in list(self._listeners):
             self.call_later(partial(listener, state))
 
-    def _lose(self, error: FaaSKeeperException, state: SessionState, tell: bool = True) -> None:
+    def _lose(self, error: FaaSKeeperException, state: SessionState) -> None:
         """The session is over: whoever waits is told why, and that its write's fate is unknown."""
         with self._lock:
             if self._error is not None:
@@ -208,8 +208,7 @@ class Session:
             turns = list(self._turns)
             self._turns.clear()
             self._wake.notify_all()
-        if tell:
-            self._tell(state)
+        self._tell(state)
         for waiting in given_up:
             waiting.future.set_exception(_unknown(error, waiting.future.what))
         for turn in turns:

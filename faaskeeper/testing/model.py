@@ -176,9 +176,9 @@ class Model:
             if isinstance(effect, Opened):
                 # A copy of an Open that comes when its session is long closed and forgotten opens one
                 # that nobody renews; while the session is open, or remembered, it must not.
-                before = self._nonces.get(effect.nonce)
-                if before is not None and not self.sessions[before].closed:
-                    raise Violation(f"Z1: one Open opened {before} and {txid}")
+                earlier = self._nonces.get(effect.nonce)
+                if earlier is not None and not self.sessions[earlier].closed:
+                    raise Violation(f"Z1: one Open opened {earlier} and {txid}")
                 self._nonces[effect.nonce] = txid
                 self.sessions[txid] = Session()
             elif isinstance(effect, Closed):
