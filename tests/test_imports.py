@@ -56,8 +56,9 @@ def test_core_imports_the_standard_library_and_itself_only() -> None:
 @pytest.mark.parametrize(
     ("package", "forbidden"),
     [
-        ("client", ("cli", "providers", "testing")),
-        ("providers", ("cli", "client", "testing")),
+        ("client", ("cli", "providers", "recipes", "testing")),
+        ("providers", ("cli", "client", "recipes", "testing")),
+        ("recipes", ("cli", "providers", "testing")),
         ("testing", ("cli",)),
     ],
 )
