@@ -91,7 +91,6 @@ class Session:
         self._connection = connection
         self._timeout_ms = int(timeout * 1000)
         self._renewing = renew
-        self._random = random
         self._secret = random(trust.KEY_BYTES)
         self._nonce = random(16).hex()
         self._runtime = runtime
@@ -107,6 +106,7 @@ class Session:
         self._keeper: Thread | None = None
         self._reader: Thread | None = None
         self._turns: deque[Callable[[], None]] = deque()
+        self._turning: Callable[[], None] | None = None
         self._indexed: set[tuple[str, str]] = set()
         self._listeners: list[Listener] = []
         self._skew_ms = 0
@@ -119,7 +119,7 @@ class Session:
         """Paths of the ephemerals that this session is known to have created and not deleted itself."""
         self.id = 0
         self.incarnation = 0
-        self.state = SessionState.LOST
+        self._state = SessionState.LOST
         self._ear = connection.channel.listen(self._heard)
         connection.on_failure(self._failed)
 
@@ -185,11 +185,18 @@ class Session:
         if listener in self._listeners:
             self._listeners.remove(listener)
 
+    @property
+    def state(self) -> SessionState:
+        """What is known of the session now; SUSPENDED also when its lease ran out without our renewing it."""
+        if self._state is SessionState.CONNECTED and self._connection.clock() > self._expires_ms:
+            return SessionState.SUSPENDED
+        return self._state
+
     def _become(self, state: SessionState) -> None:
         with self._lock:
-            if self.state is state or self._error is not None:
+            if self._state is state or self._error is not None:
                 return
-            self.state = state
+            self._state = state
         self._tell(state)
 
     def _tell(self, state: SessionState) -> None:
@@ -202,10 +209,10 @@ class Session:
             if self._error is not None:
                 return
             self._error = error
-            self.state = state
+            self._state = state
             self._ending = True
             given_up = self._outbox.abandon()
-            turns = list(self._turns)
+            turns = [turn for turn in self._turns if turn is not self._turning]
             self._turns.clear()
             self._wake.notify_all()
         self._tell(state)
@@ -374,7 +381,7 @@ class Session:
         self._expires_ms = self._connection.clock() + self._timeout_ms
         with self._lock:
             self.rules.seen = self.rules.applied = reply.epoch.upto
-            self.state = SessionState.CONNECTED
+            self._state = SessionState.CONNECTED
         self._opened.set_result(reply)
 
     # ---- reading -----------------------------------------------------------------------
@@ -453,7 +460,7 @@ class Session:
                     if self._ending:
                         return
                     self._wake.wait()
-                turn = self._turns[0]
+                turn = self._turning = self._turns[0]
             turn()
             with self._lock:
                 if self._turns and self._turns[0] is turn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import TracebackType
 
-from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.client import FaaSKeeperClient, SessionState
 from faaskeeper.core import paths
 from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.recipes.contender import Contender
@@ -71,7 +71,8 @@ class Lock:
     @property
     def held(self) -> bool:
         """Whether the lock is held, as far as is known here."""
-        return self._place is not None and self._place.first
+        place = self._place
+        return place is not None and place.first and self._client.state is SessionState.CONNECTED
 
     def check(self) -> None:
         """Raise LockLost unless the lock is held."""
@@ -82,7 +83,7 @@ class Lock:
     def token(self) -> int:
         """The fencing token of the held lock: higher than that of any holder before. Raises LockLost."""
         place = self._place
-        if place is None or not place.first:
+        if place is None or not self.held:
             raise LockLost(f"the lock {self._path} is not held any more")
         return place.token
 

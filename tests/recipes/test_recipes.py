@@ -158,6 +158,19 @@ def test_a_holder_is_told_at_once_when_its_session_is_suspended_or_lost(service:
     assert other.exists("/lock") is not None
 
 
+def test_a_lock_is_not_taken_for_held_when_its_lease_ran_out_unnoticed(service: Service) -> None:
+    client = service.client()
+    lock = Lock(client, "/lock")
+    assert lock.acquire()
+    service.clock.now += 60_000  # the process was stopped, say
+    assert not lock.held
+    with pytest.raises(LockLost):
+        lock.check()
+    session_of(client).renew()  # nobody had noticed, and nobody else had it
+    lock.check()
+    lock.release()
+
+
 def test_a_lock_is_not_reentrant(connect: Start) -> None:
     lock = Lock(connect(), "/lock")
     with lock, pytest.raises(FaaSKeeperException, match="not re-entrant"):

@@ -104,7 +104,7 @@ class EmbeddedService:
         self._owner = Owner(directory)
         self._log_file = Database(directory / "log.db", synced=True)
         self._state_file = Database(directory / "state.db", synced=False)
-        self._handlers: list[FailureHandler] = []
+        self._handlers: list[list[FailureHandler]] = []
         self._stop = threading.Event()
         self._lately = _Lately()
         self._owner.acquire()
@@ -206,8 +206,9 @@ class EmbeddedService:
         return self._state_file.together(calls)
 
     def _broke(self, error: Exception) -> None:
-        for handler in list(self._handlers):
-            handler(error)
+        for handlers in list(self._handlers):
+            for handler in handlers:
+                handler(error)
 
     def _beat(self) -> None:
         swept = time.monotonic()
@@ -234,6 +235,13 @@ class EmbeddedService:
         """A client's way to this service."""
         deployment = self.deployment
         tcp = self._config.client_channel is ClientChannel.TCP
+        handlers: list[FailureHandler] = []
+        self._handlers.append(handlers)
+
+        def closed() -> None:
+            self._handlers[:] = [each for each in self._handlers if each is not handlers]
+            close()
+
         return Connection(
             records=deployment.records,
             log=deployment.log,
@@ -247,9 +255,9 @@ class EmbeddedService:
             blobs=self.blobs,
             inline_bytes=self.inline_bytes,
             clock=self.clock,
-            close=close,
+            close=closed,
             ring=self.ring,
-            on_failure=self._handlers.append,
+            on_failure=handlers.append,
             gather=self.gather,
             logs=self._lately.text,
         )
