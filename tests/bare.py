@@ -16,6 +16,7 @@ from faaskeeper.client.rules import (
     Command,
     PutWatch,
     ReadLog,
+    ReadLogEnd,
     ReadMark,
     ReadRecord,
     ReadRecords,
@@ -249,6 +250,14 @@ class BareSession:
             return deployment.records.get_many(command.paths)
         if isinstance(command, ReadMark):
             return deployment.checkpoints.applied()
+        if isinstance(command, ReadLogEnd):
+            entries = deployment.log.after(command.after)[0]
+            writes = [
+                (each.txid, tuple((change.path, change.letters) for change in each.changes))
+                for entry in entries
+                for each in entry.transactions
+            ]
+            return writes, entries[-1].last if entries else command.after
         if isinstance(command, ReadLog):
             return [
                 (each.txid, tuple((change.path, change.letters) for change in each.changes))

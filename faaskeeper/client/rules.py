@@ -207,7 +207,8 @@ class Rules:
             after = self.seen
             found: tuple[list[Writes], int] | None = yield ReadLogEnd(after)
             if found is not None and found[1] > after:
-                yield from self.meet(Epoch(after, found[1], tuple(found[0])), settled=False)
+                floor = min(after, self.applied)  # what was seen in the log need not be in user storage
+                yield from self.meet(Epoch(floor, found[1], tuple(found[0])), settled=False)
                 return
             # Nothing is there: it is the end, or it was trimmed, and then the mark is above.
             mark: int = yield ReadMark()

@@ -133,6 +133,18 @@ def test_events_of_all_transactions_met_come_before_the_state(scene: Any) -> Non
     assert [event.path for event in reader.fired] == ["/a", "/b"]
 
 
+def test_what_sync_saw_in_the_log_is_not_taken_for_applied(scene: Any) -> None:
+    bare, writer, reader, halting = scene
+    halting.hold = {"/a"}
+    bring(bare, writer, SetData("/a", inline(b"1")))
+    reader.drive(reader.rules.sync())
+    bring(bare, writer, SetData("/b", inline(b"1")))
+    reader.drive(reader.rules.sync())
+    assert awaited(reader, "/a") > 0
+    halting.release()
+    assert reader.read("/a").data == b"1"
+
+
 def test_the_log_is_read_only_by_sessions_that_hold_watches(scene: Any) -> None:
     bare, writer, reader, _ = scene
     for number in range(3):
