@@ -46,8 +46,8 @@ def test_a_seed_is_one_history(seed: int) -> None:
 def test_a_violation_is_told_with_the_command_that_replays_it(
     monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lose_outcomes(monkeypatch)
-    assert main(["--seeds", "60", "--processes", "1"]) == 1
+    no_tombstone(monkeypatch)
+    assert main(["--seeds", "20", "--processes", "1"]) == 1
     said = capsys.readouterr().out
     assert "python -m faaskeeper.testing.simulate --replay " in said
     seed = int(said.split("--replay ")[1].split()[0])

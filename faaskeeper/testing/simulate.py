@@ -13,10 +13,12 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import get_context
 from random import Random
 from typing import Any
 
@@ -638,7 +640,11 @@ def _many(options: argparse.Namespace) -> int:
     broken: list[tuple[int, str]] = []
     seed = options.start
     chunk = 20
-    with ProcessPoolExecutor(options.processes) as pool:
+    with ExitStack() as stack:
+        spread: Callable[..., Iterable[Any]] = map
+        if options.processes > 1:
+            pool = ProcessPoolExecutor(options.processes, mp_context=get_context("spawn"))
+            spread = partial(stack.enter_context(pool).map, chunksize=5)
         while True:
             left = options.seeds - (seed - options.start)
             if options.seconds:
@@ -648,7 +654,7 @@ def _many(options: argparse.Namespace) -> int:
             if left <= 0:
                 break
             seeds = range(seed, seed + min(left, chunk * options.processes))
-            for number, violation, some, more, seen in pool.map(_brief, seeds, chunksize=5):
+            for number, violation, some, more, seen in spread(_brief, seeds):
                 done += 1
                 steps += more
                 entries += some
@@ -672,6 +678,7 @@ def _many(options: argparse.Namespace) -> int:
 
 
 def _brief(seed: int) -> tuple[int, str, int, int, Counter[str]]:
+    logging.disable(logging.CRITICAL)
     history = run(seed)
     return seed, history.violation, history.entries, history.steps, history.reached
 
