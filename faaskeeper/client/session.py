@@ -53,6 +53,7 @@ _log = logging.getLogger(__name__)
 
 _RESEND_S = 2.0
 _RESEND_MOST_S = 30.0
+_JOIN_S = 5.0
 _PAUSE_S = 0.01
 _PAUSE_MOST_S = 0.5
 _OVER = {
@@ -167,12 +168,12 @@ class Session:
         self._ear.close()
         for thread in (self._keeper, self._reader):
             if thread is not None and thread != self._runtime.current():
-                thread.join()
+                thread.join(_JOIN_S)  # one that hangs in a store's call ends with that
         dispatcher = self._dispatcher
         if dispatcher is not None:
             self._later.put(None)
             if dispatcher != self._runtime.current():
-                dispatcher.join(5)
+                dispatcher.join(_JOIN_S)
 
     # ---- states ------------------------------------------------------------------------
 

@@ -475,8 +475,10 @@ class Director:
         for app in self.apps:
             if not app.over:
                 stopping = scheduler.spawn(f"{app.name} stops", partial(self.stop, app), app.process)
+                patience = 100
                 while not stopping.done:
-                    scheduler.sleep(100)
+                    scheduler.sleep(patience)
+                    patience = min(patience * 2, self.every)
         self.rest(3)
         for _ in range(10):
             if not world.tables["lease"].inner.query("lease", "", 1).items:
