@@ -152,7 +152,8 @@ def small_and_large(parent: str, console: Console, znodes: int = 100_000, turns:
         grown = resident()
         figures: list[dict[str, list[float]]] = [{}, {}]
         for turn in range(-1, turns):
-            for client, seen in zip(clients, figures, strict=True):
+            pairs = list(zip(clients, figures, strict=True))
+            for client, seen in pairs if turn % 2 else reversed(pairs):
                 for name, microseconds in work(client, turn).items():
                     if turn >= 0:
                         seen.setdefault(name, []).append(microseconds)
@@ -205,7 +206,7 @@ def grow(client: FaaSKeeperClient, root: str, znodes: int) -> None:
 def work(client: FaaSKeeperClient, turn: int) -> dict[str, float]:
     """Microseconds of each operation, on nodes that both trees have."""
     paths = [f"/work/n{a}/n{b}" for a in range(9) for b in range(10)]
-    names = [f"{path}/t{turn}" for path in paths]
+    names = [f"{path}/t{turn}-{number}" for number in range(4) for path in paths]
     many = paths * 12
     micro = 1e6
     return {
