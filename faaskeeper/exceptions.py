@@ -38,7 +38,7 @@ class TimeoutException(FaaSKeeperException):
 
 
 class WatchSetFailureException(FaaSKeeperException):
-    """The watch could not be registered; the read was not made either."""
+    """The watch could not be registered: no watch is set, and what was read is not returned."""
 
 
 class ZooKeeperException(FaaSKeeperException):

@@ -202,25 +202,8 @@ def epoch_of_own_txid(patch: Patch) -> None:
     patch.setattr(distributor.Distributor, "_record", own)
 
 
-def recent_lists_events_only(patch: Patch) -> None:
-    """``recent`` leaves out what was written without an event (a new child's parent has one: drop those)."""
-    write = distributor.Distributor._write
-
-    def sparse(self: Any, entries: Any) -> Any:
-        thin = tuple(
-            entry._replace(
-                transactions=tuple(
-                    each._replace(
-                        changes=tuple(change._replace(letters=change.letters) for change in each.changes)
-                    )
-                    for each in entry.transactions
-                )
-            )
-            for entry in entries
-        )
-        return write(self, thin)
-
-    patch.setattr(distributor.Distributor, "_write", sparse)
+def recent_lacks_a_path(patch: Patch) -> None:
+    """``recent`` leaves out a path of each transaction."""
     text = distributor.codec.text
 
     def half(value: Any) -> str:
@@ -409,22 +392,6 @@ def register_without_second_read(patch: Patch) -> None:
     patch.setattr(Rules, "watch", once)
 
 
-def rows_over_newer(patch: Patch) -> None:
-    """A watch's row is put over a newer one."""
-    put = watches.WatchTable.put
-
-    def always(self: Any, row: Any) -> None:
-        put(self, row._replace(stamp=row.stamp))
-        self._table.put(
-            row.path,
-            f"{row.kind} {row.session}",
-            {"stamp": 10**9, "kind": row.kind, "session": row.session, "address": row.address},
-        )
-
-    patch.setattr(watches.WatchTable, "put", always)
-    no_mark_for_watchers(patch)
-
-
 def close_without_mark(patch: Patch) -> None:
     """Heartbeat has overdue sessions closed without marking their leases."""
     patch.setattr(sessions.Leases, "mark", lambda self, lease: None)
@@ -504,7 +471,7 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     answer_first: {"own_distributor": False},
     own_entry_only: {"writers": 3, "ordered": False},
     epoch_of_own_txid: {**BUSY, "recent_bytes": 1024},
-    recent_lists_events_only: {"recent_bytes": 1024},
+    recent_lacks_a_path: {"recent_bytes": 1024},
     high_floor: {**BUSY, "recent_bytes": 1024},
     mark_first: {},
     contents_outlive_the_view: {"writers": 3, "ordered": False},

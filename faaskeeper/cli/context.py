@@ -45,11 +45,10 @@ def status_of(error: FaaSKeeperException) -> int:
 
 
 class Context:
-    """Of one ``fk`` process. ``quiet``: print only what was asked for (one-shot commands)."""
+    """Of one ``fk`` process. ``one_shot``: it runs one command, whose ``status`` it ends with."""
 
     def __init__(self, config: Config, *, port: int = -1, verbose: bool = False) -> None:
         self.config = config
-        self.as_json = False
         self.status = 0
         self.one_shot = True
         self._port = port

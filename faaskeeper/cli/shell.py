@@ -14,7 +14,7 @@ import click
 from faaskeeper.cli.commands import COMMANDS
 from faaskeeper.cli.context import Context, status_of
 from faaskeeper.core import paths
-from faaskeeper.exceptions import FaaSKeeperException, TimeoutException
+from faaskeeper.exceptions import FaaSKeeperException
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -72,9 +72,6 @@ def execute(context: Context, line: str) -> int:
     except click.ClickException as error:
         error.show()
         return 2
-    except TimeoutException as error:
-        click.echo(f"fk: {error}", err=True)
-        return status_of(error)
     except FaaSKeeperException as error:
         click.echo(f"fk: {error}", err=True)
         return status_of(error)

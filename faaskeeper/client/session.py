@@ -45,6 +45,7 @@ from faaskeeper.exceptions import (
     SessionClosingException,
     SessionExpiredException,
     TimeoutException,
+    WatchSetFailureException,
 )
 from faaskeeper.watch import WatchCallbackType, WatchedEvent
 
@@ -488,6 +489,9 @@ class Session:
                     answer = self._perform(command)
             except DriverError as error:
                 steps.close()
+                if isinstance(command, commands.PutWatch):
+                    what = f"the watch of {command.path} could not be set: {error}"
+                    raise WatchSetFailureException(what) from error
                 raise ProviderException(str(error)) from error
 
     def _perform(self, command: commands.Command) -> Any:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from faaskeeper.core import codec, paths, trust
 from faaskeeper.core.codec import Malformed
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS, Deployment
-from faaskeeper.core.distributor import Answer, Distributor, Settled, bell
+from faaskeeper.core.distributor import Answer, Distributor, bell
 from faaskeeper.core.errors import Code, Conflict, StaleView, Unavailable
 from faaskeeper.core.log import ENTRY_BYTES, Answers, Entry, Log
 from faaskeeper.core.requests import (
@@ -213,9 +213,6 @@ class Writer:
             view = self._distributor.load(self._deployment.max_nodes)
         waiting = [message for body in bodies for message in self._admit(view, body)]
         waiting.sort(key=_first)
-        if not waiting:
-            groups = self._settle(view)
-            self._distributor.finish(groups, view)
         rung = any(isinstance(each, ServiceOrder) and not each.close for each in waiting)
         while waiting:
             batch, waiting = self._commit(view, waiting)
@@ -473,11 +470,6 @@ class Writer:
         return apply(batch, request.operation, session, batch.now, batch.txid + 1, self._deployment.limits)
 
     # ---- after the commit ---------------------------------------------------------------
-
-    def _settle(self, view: View) -> list[Settled]:
-        if self._deployment.distributor_queue is not None:
-            return []
-        return self._distributor.settle(view)
 
     def _publish(self, view: View, batch: _Batch) -> None:
         """Apply and answer, or ring the distributor's function to do it."""

@@ -271,11 +271,9 @@ class ClientView:
         """The newest transaction as of which it was shown anything."""
         self.last_event = 0
         self.watches: list[WatchSeen] = []
-        self.reads = 0
 
     def shown(self, path: str, record: Record | None) -> None:
         """A read returns a record."""
-        self.reads += 1
         model = self.model
         meta = None if record is None else record.meta
         if record is None or meta is None:

@@ -35,6 +35,7 @@ from faaskeeper.exceptions import (
     SessionClosingException,
     SessionExpiredException,
     TimeoutException,
+    WatchSetFailureException,
     ZooKeeperException,
 )
 from faaskeeper.testing.model import ClientView, WatchSeen
@@ -181,7 +182,7 @@ class App:
             operation()
         except ZooKeeperException:
             pass  # an outcome like others; the model has checked it
-        except ProviderException as error:
+        except (ProviderException, WatchSetFailureException) as error:
             self.world.scheduler.note(f"was told {error}")
 
     def ask(self, asynchronous: bool) -> Future[Any] | None:

@@ -23,6 +23,7 @@ from faaskeeper.exceptions import (
     SessionExpiredException,
     TimeoutException,
     TooLargeException,
+    WatchSetFailureException,
 )
 from faaskeeper.providers.local import EmbeddedService
 from tests.bare import Clock
@@ -360,6 +361,24 @@ def test_a_service_that_cannot_go_on_says_why_to_everyone_who_waits(service: Ser
     with pytest.raises(ProviderException, match="the disk is full"):
         client.create("/other")
     store.put = put  # type: ignore[method-assign]
+
+
+def test_a_watch_that_cannot_be_registered_is_an_error_and_not_a_silent_read(service: Service) -> None:
+    client = service.client()
+    client.create("/n")
+    watches = service.embedded.deployment.watches
+    put = watches.put
+
+    def unreachable(row: object) -> None:
+        raise Unavailable("no answer")
+
+    watches.put = unreachable  # type: ignore[method-assign]
+    with pytest.raises(WatchSetFailureException, match="the watch of /n could not be set: no answer"):
+        client.get_data("/n", lambda event: None)
+    with pytest.raises(WatchSetFailureException):
+        client.exists_async("/n", lambda event: None).get()
+    watches.put = put  # type: ignore[method-assign]
+    assert session_of(client).rules.watching is False
 
 
 def test_what_cannot_be_is_refused_before_it_is_sent(client: FaaSKeeperClient) -> None:
