@@ -486,6 +486,8 @@ class Director:
                 break
             scheduler.sleep(self.timeout * 1_000 + 10_000)
             self.rest(1)
+        self.rest(1)
+        scheduler.sleep(60_000)  # what the last beat asked for is done
         self.leftovers()
         self.ended = True
 
