@@ -108,6 +108,7 @@ _KNOWN = (
     "client-channel",
     "configuration",
     "session-timeout",
+    "super-digest",
     "directory",
     "aws",
     "gcp",
@@ -136,6 +137,7 @@ class Config:
         self._distributor_queue = fields.of("distributor-queue", allowed["distributor-queue"], QueueType)
         self._channel = fields.of("client-channel", allowed["client-channel"], ClientChannel)
         self._directory = fields.text("directory", "")
+        self._super_digest = fields.digest("super-digest")
         benchmarking = fields.mapping("configuration")
         inner = _Fields(benchmarking, "configuration.")
         inner.refuse_unknown(("benchmarking", "benchmarking-frequency"))
@@ -239,6 +241,11 @@ class Config:
         return self._directory
 
     @property
+    def super_digest(self) -> str:
+        """Digest id (``user:base64 of the SHA-1``) of the user who may do everything; empty: nobody."""
+        return self._super_digest
+
+    @property
     def benchmarking(self) -> bool:
         """Whether functions report the time of their stages."""
         return self._benchmarking
@@ -278,6 +285,12 @@ class _Fields:
         value = self._data.get(key, default)
         if not isinstance(value, str) or (default is None and not value):
             raise self._error(key, "it must be a text")
+        return value
+
+    def digest(self, key: str) -> str:
+        value = self.text(key, "")
+        if value and (value.count(":") != 1 or not all(value.split(":"))):
+            raise self._error(key, "it must be USER:BASE64, as 'fk digest USER:PASSWORD' prints it")
         return value
 
     def boolean(self, key: str, default: bool) -> bool:

@@ -90,6 +90,26 @@ class RolledBackException(ZooKeeperException):
     """In a transaction's results: the operation did not happen, because one before it failed."""
 
 
+class NoAuthException(ZooKeeperException):
+    """The ACL of the node (of its parent, for a create or delete) does not permit this."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"the ACL does not permit this for {path}: add_auth() what it asks for")
+        self.path = path
+
+
+class InvalidACLException(ZooKeeperException):
+    """An ACL is empty, or has an entry that cannot be."""
+
+
+class NoWatcherException(ZooKeeperException):
+    """There is no such watch to remove."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"this session has no such watch of {path}")
+        self.path = path
+
+
 class MalformedInputException(ZooKeeperException):
     """A path, a version or data that cannot be; nothing was sent."""
 

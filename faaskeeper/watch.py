@@ -19,15 +19,21 @@ class WatchEventType(Enum):
 
 
 class WatchType(Enum):
-    """Kinds of watch, by the operation that sets them."""
+    """Kinds of watch, by the operation that sets them; the last two by ``add_watch``."""
 
     GET_DATA = 0
     EXISTS = 1
     GET_CHILDREN = 2
+    PERSISTENT = 3
+    PERSISTENT_RECURSIVE = 4
 
 
 class WatchedEvent:
-    """One event of a watch. ``timestamp``: the transaction that caused it."""
+    """One event of a watch. ``timestamp``: the transaction that caused it.
+
+    A recursive watch is told of creations, deletions and changes of data; NODE_CHILDREN_CHANGED of its own
+    path tells it that the client was away for so long that what happened below is not known any more.
+    """
 
     __slots__ = ("_event_type", "_path", "_timestamp")
 

@@ -12,6 +12,7 @@ from typing import Any
 from faaskeeper.client.futures import Future
 from faaskeeper.client.outbox import Outbox
 from faaskeeper.client.rules import (
+    Allowed,
     Await,
     Command,
     PutWatch,
@@ -20,11 +21,13 @@ from faaskeeper.client.rules import (
     ReadMark,
     ReadRecord,
     ReadRecords,
+    RemoveWatch,
     Rules,
     Steps,
 )
 from faaskeeper.core import codec, trust
 from faaskeeper.core import records as user_storage
+from faaskeeper.core.acl import Credential
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import DistributorFunction
@@ -40,7 +43,7 @@ from faaskeeper.core.requests import (
     Reply,
     Request,
 )
-from faaskeeper.core.sessions import Leases
+from faaskeeper.core.sessions import Leases, Transients
 from faaskeeper.core.storage import ObjectStore, Table
 from faaskeeper.core.watches import Row, WatchTable
 from faaskeeper.core.writer import Writer
@@ -114,6 +117,7 @@ class Bare:
             checkpoints=Checkpoints(tables["checkpoint"], expiring=expiring),
             records=records(tables["records"]),
             leases=Leases(tables["lease"]),
+            transients=Transients(tables["lease"]),
             watches=WatchTable(tables["watch"]),
             blobs=blobs,
             worker_queue=self.worker_queue,
@@ -123,6 +127,7 @@ class Bare:
             clock=self.clock,
             random=self.random,
             expiring_log=expiring,
+            peer="127.0.0.1",
         )
         user_storage.bootstrap(self.deployment.records)
         self.deployment.checkpoints.begin(self.clock())
@@ -161,6 +166,7 @@ class BareSession:
         self.incarnation = 0
         self.resend = 0
         self.closed = False
+        self.auth: tuple[Credential, ...] = ()
         self.send(
             Message(
                 0, 0, 0, name, (Request(0, Open(f"{name} {bare.random(8).hex()}", self.secret, timeout)),)
@@ -183,7 +189,7 @@ class BareSession:
     def ask(self, operation: Operation) -> Future[Outcome]:
         """Send a request without waiting."""
         future: Future[Outcome] = Future(repr(operation), True)
-        self.outbox.add(operation, future, lambda outcome: outcome)
+        self.outbox.add(operation, future, lambda outcome: outcome, self.auth)
         self.send(self.message(*self.outbox.take(False)))
         return future
 
@@ -226,9 +232,9 @@ class BareSession:
         found: Record | None = self.drive(self.rules.read(path))
         return found
 
-    def watch(self, path: str, kind: str) -> Record | None:
+    def watch(self, path: str, kind: str, allowed: Allowed | None = None) -> Record | None:
         """Read and leave a watch; events go to ``fired``."""
-        found: Record | None = self.drive(self.rules.watch(path, kind, self.fired.append))
+        found: Record | None = self.drive(self.rules.watch(path, kind, self.fired.append, allowed))
         return found
 
     def drive(self, steps: Steps) -> Any:
@@ -265,6 +271,10 @@ class BareSession:
                 for each in entry.transactions
                 if each.txid <= command.upto
             ]
+        if isinstance(command, RemoveWatch):
+            row = Row(command.path, command.kind, self.id, command.stamp, self.name)
+            deployment.watches.remove(row)
+            return None
         if isinstance(command, PutWatch):
             deployment.watches.index(self.id, command.path, command.kind)
             row = Row(command.path, command.kind, self.id, command.stamp, self.name)

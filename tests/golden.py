@@ -12,28 +12,11 @@ from faaskeeper.core.znode import Stat
 
 DATA = Path(__file__).parent / "data" / "golden.json"
 SCENARIOS: list[dict[str, Any]] = json.loads(DATA.read_text(encoding="utf-8"))
-LATER = {
-    "acl": {
-        "default acl",
-        "set acl raises aversion alone",
-        "set acl on a missing node and with a wrong version",
-    },
-    "add_watch": set[str](),
-    "container": set[str](),
-}
-"""Areas that are not there yet, and their scenarios that pass already. The others must fail."""
-LATER_TOO = {"multi read"}
 
 
 def parameters() -> list[Any]:
     """One pytest parameter per scenario."""
-    cases = []
-    for scenario in SCENARIOS:
-        area, name = scenario["area"], scenario["name"]
-        later = name in LATER_TOO or (area in LATER and name not in LATER[area])
-        marks = [pytest.mark.xfail(reason="not there yet", strict=True)] if later else []
-        cases.append(pytest.param(scenario, id=f"{area}: {name}", marks=marks))
-    return cases
+    return [pytest.param(each, id=f"{each['area']}: {each['name']}") for each in SCENARIOS]
 
 
 class Refused(Exception):

@@ -11,21 +11,33 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Union
+from typing import Any
 
+from faaskeeper.client.arguments import (
+    Below,
+    NodeKind,
+    acl_of,
+    check,
+    check_version,
+    kinds_of,
+    raise_error,
+    ttl_of,
+)
+from faaskeeper.client.batches import Part, ReadRequest, ReadResult, Result, TransactionRequest, result_of
 from faaskeeper.client.connect import connect
 from faaskeeper.client.futures import Future
-from faaskeeper.client.rules import Steps
+from faaskeeper.client.rules import Allowed
 from faaskeeper.client.runtime import THREADS, Runtime
 from faaskeeper.client.session import Listener, Session, SessionState
 from faaskeeper.config import Config
+from faaskeeper.core import acl as acls
 from faaskeeper.core import paths
+from faaskeeper.core.acl import Credential, Identity
 from faaskeeper.core.blobs import blob_name
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Code, DriverError
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import (
-    Check,
     Create,
     Data,
     Delete,
@@ -34,23 +46,20 @@ from faaskeeper.core.requests import (
     SetAcl,
     SetData,
 )
-from faaskeeper.core.znode import MAX_DATA_BYTES, Acl, Stat
+from faaskeeper.core.znode import MAX_DATA_BYTES, OPEN_ACL, Acl, Meta, Stat
 from faaskeeper.exceptions import (
-    BadVersionError,
-    FaaSKeeperException,
     MalformedInputException,
-    NoChildrenForEphemeralsException,
+    NoAuthException,
     NodeDoesntExistException,
     NodeExistsException,
-    NotEmptyException,
+    NoWatcherException,
     ProviderException,
-    RolledBackException,
     SessionClosingException,
     TooLargeException,
     ZooKeeperException,
 )
 from faaskeeper.node import Node
-from faaskeeper.watch import WatchCallbackType
+from faaskeeper.watch import WatchCallbackType, WatchType
 
 _START_S = 30.0
 _STOP_S = 10.0
@@ -65,6 +74,7 @@ class FaaSKeeperClient:
     :param verbose: log what is done
     :param debug: log everything
     :param session_timeout: seconds of silence after which the session ends; None: the configuration's
+    :param chroot: a path; every path given and shown is below it
     :param runtime, random, connect: threads and time, random bytes, and the way to the deployment; for tests
 
     Thread-safe. Callbacks (watches, listeners, futures) run one after the other in a thread of
@@ -80,6 +90,7 @@ class FaaSKeeperClient:
         debug: bool = False,
         *,
         session_timeout: float | None = None,
+        chroot: str = "/",
         runtime: Runtime = THREADS,
         random: Callable[[int], bytes] = os.urandom,
         connect: Callable[[Config, int], Connection] = connect,
@@ -95,6 +106,10 @@ class FaaSKeeperClient:
         self._session: Session | None = None
         self._listeners: list[Listener] = []
         self._closing = False
+        check(chroot)
+        self._chroot = "" if chroot == "/" else chroot
+        self._auth: list[Credential] = []
+        self._who: tuple[Identity, ...] = ()
         self._log = logging.getLogger("faaskeeper")
         if debug or verbose or cfg.verbose:
             logging.basicConfig(format="[%(asctime)s] (%(name)s) %(message)s")
@@ -122,6 +137,7 @@ class FaaSKeeperClient:
             for listener in self._listeners:
                 session.listen(listener)
             session.open(_START_S)
+            session.auth = tuple(self._auth)
         except BaseException:
             if session is not None:
                 session.abandon()
@@ -129,6 +145,7 @@ class FaaSKeeperClient:
             raise
         self._connection = connection
         self._session = session
+        self._prove()
         self._log.info("session %s is open", self.session_id)
         if self._listeners:
             for listener in self._listeners:
@@ -207,46 +224,162 @@ class FaaSKeeperClient:
             raise SessionClosingException()
         return session
 
+    # ---- who this is -------------------------------------------------------------------
+
+    def add_auth(self, scheme: str, credential: str) -> None:
+        """Show a credential with every operation from now on, in later sessions too.
+
+        ``scheme``: ``digest``, with ``user:password``. A wrong password shows when an ACL asks for it.
+        """
+        if scheme != "digest":
+            raise MalformedInputException(f"{scheme!r} is no scheme to authenticate by; there is 'digest'")
+        if not isinstance(credential, str) or ":" not in credential:
+            raise MalformedInputException("the credential of the scheme 'digest' is 'user:password'")
+        if (scheme, credential) not in self._auth:
+            self._auth.append((scheme, credential))
+        self._prove()
+        if self._session is not None:
+            self._session.auth = tuple(self._auth)
+
+    def who_am_i(self) -> list[Identity]:
+        """Scheme and name of what this client is known as; no hashes (ZooKeeper's whoAmI)."""
+        self._open()
+        return [(scheme, name.split(":", 1)[0] if scheme == "digest" else name) for scheme, name in self._who]
+
+    def _prove(self) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        here: tuple[Identity, ...] = (("ip", connection.peer),) if connection.peer else ()
+        self._who = (*here, *acls.identities(self._auth, connection.super_digest))
+
+    def _may(self, path: str, permission: int) -> Allowed:
+        """What raises where an ACL does not permit something to this client."""
+
+        def allowed(meta: Meta) -> None:
+            if not acls.permits(meta.acl, permission, self._who):
+                raise NoAuthException(path)
+
+        return allowed
+
+    def _readable(self, path: str, record: Record | None) -> Record:
+        """The record of a node that is there and may be read."""
+        meta = None if record is None else record.meta
+        if record is None or meta is None:
+            raise NodeDoesntExistException(path)
+        if meta.acl is not OPEN_ACL and not acls.permits(meta.acl, acls.READ, self._who):
+            raise NoAuthException(path)
+        return record
+
+    # ---- where this is -----------------------------------------------------------------
+
+    def _real(self, path: str, sequential: bool = False) -> str:
+        """The path in the whole tree. Raises MalformedInputException."""
+        check(f"{path}0" if sequential else path)
+        if not self._chroot:
+            return path
+        real = self._chroot if path == "/" and not sequential else self._chroot + path
+        check(f"{real}0" if sequential else real)
+        return real
+
+    def _shown(self, real: str) -> str:
+        """A path of the tree as this client's user sees it."""
+        return real[len(self._chroot) :] or "/" if self._chroot else real
+
+    def _watcher(self, callback: WatchCallbackType) -> WatchCallbackType:
+        return Below(self._chroot, callback) if self._chroot else callback
+
     # ---- writing -----------------------------------------------------------------------
 
     def create(
-        self, path: str, value: bytes = b"", ephemeral: bool = False, sequential: bool = False
+        self,
+        path: str,
+        value: bytes = b"",
+        ephemeral: bool = False,
+        sequential: bool = False,
+        *,
+        acl: Sequence[Acl] | None = None,
+        ttl: int | None = None,
+        container: bool = False,
+        makepath: bool = False,
     ) -> Node:
         """Create a node; returns it, with its number when sequential.
 
-        Raises NodeExistsException, NodeDoesntExistException (the parent), or
-        NoChildrenForEphemeralsException.
+        :param acl: entries (permissions, scheme, id); None: everything to everybody
+        :param ttl: the node goes when it has no children and was not modified for so many ms
+        :param container: the node goes when its last child has gone
+        :param makepath: create what is missing above it, open to everybody
+
+        Raises NodeExistsException, NodeDoesntExistException (the parent), NoAuthException (the parent's ACL),
+        InvalidACLException, or NoChildrenForEphemeralsException.
         """
-        return self._create(path, value, ephemeral, sequential, True).get()
+        kind = NodeKind(ephemeral, sequential, acl, ttl, container)
+        try:
+            return self._create(path, value, kind, True).get()
+        except NodeDoesntExistException:
+            if not makepath:
+                raise
+        return self._create(path, value, kind, True, self._make_above(path)).get()
 
     def create_async(
-        self, path: str, value: bytes = b"", ephemeral: bool = False, sequential: bool = False
+        self,
+        path: str,
+        value: bytes = b"",
+        ephemeral: bool = False,
+        sequential: bool = False,
+        *,
+        acl: Sequence[Acl] | None = None,
+        ttl: int | None = None,
+        container: bool = False,
+        makepath: bool = False,
     ) -> Future[Node]:
         """See :meth:`create`."""
-        return self._create(path, value, ephemeral, sequential, False)
+        kind = NodeKind(ephemeral, sequential, acl, ttl, container)
+        return self._create(path, value, kind, False, self._make_above(path) if makepath else ())
+
+    def _make_above(self, path: str) -> list[Future[Node]]:
+        """Ask for everything above a path to be created, without waiting."""
+        real = self._real(path, True)
+        missing = [each for each in paths.upwards(paths.parent(real)) if each != "/"]
+        return [self._create(each, b"", NodeKind(), False, real=True) for each in reversed(missing)]
 
     def _create(
-        self, path: str, value: bytes, ephemeral: bool, sequential: bool, prompt: bool
+        self,
+        path: str,
+        value: bytes,
+        kind: NodeKind,
+        prompt: bool,
+        above: Sequence[Future[Node]] = (),
+        real: bool = False,
     ) -> Future[Node]:
         session = self._open()
-        _check(f"{path}0" if sequential else path)
-        data = self._data(path, value, sequential)
+        operation = self._creation(path, value, kind, real)
 
         def finish(outcome: Outcome) -> Node:
-            _raise(outcome, path)
+            for each in above:  # answered before, in the session's order
+                try:
+                    each.get(0)
+                except NodeExistsException:
+                    continue
+            raise_error(outcome, path)
             if outcome.meta is None:
                 raise AssertionError("a create's outcome has the metadata")
-            if ephemeral:
+            if kind.ephemeral:
                 session.owned.add(outcome.path)
-            return Node(outcome.path, None, outcome.meta.stat())
+            return Node(self._shown(outcome.path), None, outcome.meta.stat())
 
-        operation = Create(path, data, ephemeral, sequential)
         return session.submit(operation, f"create {path}", finish, prompt)
+
+    def _creation(self, path: str, value: bytes, kind: NodeKind, real: bool = False) -> Create:
+        where = path if real else self._real(path, kind.sequential)
+        data = self._data(where, value, kind.sequential)
+        ttl = ttl_of(kind)
+        return Create(where, data, kind.ephemeral, kind.sequential, acl_of(kind.acl), ttl)
 
     def set_data(self, path: str, value: bytes = b"", version: int = -1) -> Node:
         """Replace a node's data; returns the node. ``version`` -1: whichever it is.
 
-        Raises NodeDoesntExistException or BadVersionError.
+        Raises NodeDoesntExistException, NoAuthException or BadVersionError.
         """
         return self._set_data(path, value, version, True).get()
 
@@ -256,21 +389,25 @@ class FaaSKeeperClient:
 
     def _set_data(self, path: str, value: bytes, version: int, prompt: bool) -> Future[Node]:
         session = self._open()
-        _check(path)
-        _check_version(version)
-        data = self._data(path, value)
+        real = self._real(path)
+        check_version(version)
+        data = self._data(real, value)
 
         def finish(outcome: Outcome) -> Node:
             if outcome.meta is None:
-                _raise(outcome, path, version)
+                raise_error(outcome, path, version)
                 raise AssertionError("a set's outcome has the metadata")
             return Node(path, None, outcome.meta.stat())
 
-        operation = SetData(path, data, version)
+        operation = SetData(real, data, version)
         return session.submit(operation, f"set_data {path}", finish, prompt)
 
     def delete(self, path: str, version: int = -1) -> None:
-        """Delete a node. Raises NodeDoesntExistException, BadVersionError or NotEmptyException."""
+        """Delete a node.
+
+        Raises NodeDoesntExistException, NoAuthException (the parent's ACL), BadVersionError or
+        NotEmptyException.
+        """
         self._delete(path, version, True).get()
 
     def delete_async(self, path: str, version: int = -1) -> Future[None]:
@@ -279,14 +416,14 @@ class FaaSKeeperClient:
 
     def _delete(self, path: str, version: int, prompt: bool) -> Future[None]:
         session = self._open()
-        _check(path)
-        _check_version(version)
+        real = self._real(path)
+        check_version(version)
 
         def finish(outcome: Outcome) -> None:
-            _raise(outcome, path, version)
-            session.owned.discard(path)
+            raise_error(outcome, path, version)
+            session.owned.discard(real)
 
-        operation = Delete(path, version)
+        operation = Delete(real, version)
         return session.submit(operation, f"delete {path}", finish, prompt)
 
     def _data(self, path: str, value: bytes, sequential: bool = False) -> Data:
@@ -315,19 +452,19 @@ class FaaSKeeperClient:
     def set_acls(self, path: str, acls: Sequence[Acl], version: int = -1) -> Node:
         """Replace a node's ACL; returns the node. ``version`` is compared with its ``aversion``.
 
-        Raises NodeDoesntExistException or BadVersionError.
+        Raises NodeDoesntExistException, InvalidACLException, NoAuthException or BadVersionError.
         """
         session = self._open()
-        _check(path)
-        _check_version(version)
+        real = self._real(path)
+        check_version(version)
 
         def finish(outcome: Outcome) -> Node:
             if outcome.meta is None:
-                _raise(outcome, path, version)
+                raise_error(outcome, path, version)
                 raise AssertionError("the outcome has the metadata")
             return Node(path, None, outcome.meta.stat())
 
-        operation = SetAcl(path, tuple(acls), version)
+        operation = SetAcl(real, acl_of(acls), version)
         result: Node = session.submit(operation, f"set_acls {path}", finish, True).get()
         return result
 
@@ -342,7 +479,7 @@ class FaaSKeeperClient:
         def finish(outcome: Outcome) -> list[Result]:
             results: list[Result] = []
             for part, each in zip(operations, outcome.results, strict=True):
-                results.append(_result(part, each))
+                results.append(result_of(part, each, self._shown))
                 if isinstance(part, Create) and part.ephemeral and outcome.code is Code.OK:
                     session.owned.add(each.path)
             return results
@@ -356,13 +493,9 @@ class FaaSKeeperClient:
     def get_data(self, path: str, watch: WatchCallbackType | None = None) -> Node:
         """Read a node with its data; ``watch`` is called once, when that changes or the node goes.
 
-        Raises NodeDoesntExistException.
+        Raises NodeDoesntExistException or NoAuthException.
         """
-        session = self._open()
-        _check(path)
-        if watch is not None:
-            return self._node(path, session.watch(path, "data", watch))
-        return self._node(path, session.get(path))
+        return self._node(path, self._read(path, "data", watch))
 
     def get_data_async(self, path: str, watch: WatchCallbackType | None = None) -> Future[Node]:
         """See :meth:`get_data`."""
@@ -370,11 +503,7 @@ class FaaSKeeperClient:
 
     def exists(self, path: str, watch: WatchCallbackType | None = None) -> Node | None:
         """The node without its data, or None. ``watch`` also fires when the node is created."""
-        session = self._open()
-        _check(path)
-        if watch is not None:
-            return _exists(path, session.watch(path, "exists", watch))
-        return _exists(path, session.get(path))
+        return _exists(path, self._read(path, "exists", watch))
 
     def exists_async(self, path: str, watch: WatchCallbackType | None = None) -> Future[Node | None]:
         """See :meth:`exists`."""
@@ -386,15 +515,10 @@ class FaaSKeeperClient:
         """The children of a node, by name; ``include_data`` reads each of them too.
 
         ``watch`` is called once, when a child is created or deleted, or the node goes. Children
-        deleted while they are read are left out. Raises NodeDoesntExistException.
+        deleted while they are read, or that may not be read, are left out. Raises NodeDoesntExistException or
+        NoAuthException.
         """
-        session = self._open()
-        _check(path)
-        if watch is not None:
-            record = session.watch(path, "children", watch)
-        else:
-            record = session.get(path)
-        return self._children(path, record, include_data)
+        return self._children(path, self._read(path, "children", watch), include_data)
 
     def get_children_async(
         self, path: str, include_data: bool = False, watch: WatchCallbackType | None = None
@@ -410,32 +534,23 @@ class FaaSKeeperClient:
         self, path: str, watch: WatchCallbackType | None = None
     ) -> tuple[list[str], Stat]:
         """Names of the children and the node's Stat, as of one moment (ZooKeeper's getChildren2)."""
-        session = self._open()
-        _check(path)
-        if watch is not None:
-            record = session.watch(path, "children", watch)
-        else:
-            record = session.get(path)
-        if record is None or record.meta is None:
-            raise NodeDoesntExistException(path)
-        return list(record.children), record.meta.stat()
+        record = self._readable(path, self._read(path, "children", watch))
+        return list(record.children), meta_of(record).stat()
 
     def all_children_number(self, path: str) -> int:
         """How many nodes there are below a node, at any depth. Reads every one of them."""
         session = self._open()
-        _check(path)
-        record = session.get(path)
-        if record is None or record.meta is None:
-            raise NodeDoesntExistException(path)
+        real = self._real(path)
+        record = self._readable(path, session.get(real))
         number = 0
-        level = [paths.child(path, name) for name in record.children]
+        level = [paths.child(real, name) for name in record.children]
         while level:
             below: list[str] = []
             for each in level:
-                record = session.get(each)
-                if record is not None and record.meta is not None:
+                found = session.get(each)
+                if found is not None and found.meta is not None:
                     number += 1
-                    below.extend(paths.child(each, name) for name in record.children)
+                    below.extend(paths.child(each, name) for name in found.children)
             level = below
         return number
 
@@ -446,27 +561,102 @@ class FaaSKeeperClient:
         """
         session = self._open()
         alive = []
-        for path in sorted(path for path in session.owned if path.startswith(prefix)):
-            record = session.get(path)
+        for real in sorted(path for path in session.owned if self._shown(path).startswith(prefix)):
+            record = session.get(real)
             if record is not None and record.meta is not None and record.meta.owner == session.id:
-                alive.append(path)
+                alive.append(self._shown(real))
         return alive
 
     def sync(self, path: str = "/") -> str:
         """Make every later read of this session show at least what is committed now; returns the path."""
         session = self._open()
-        _check(path)
+        self._real(path)
         session.sync()
         return path
 
     def get_acls(self, path: str) -> tuple[list[Acl], Stat]:
-        """A node's ACL and Stat. Raises NodeDoesntExistException."""
-        session = self._open()
-        _check(path)
-        record = session.get(path)
+        """A node's ACL and Stat, hashes of passwords only to who may administrate the node.
+
+        Raises NodeDoesntExistException or NoAuthException (neither READ nor ADMIN is permitted).
+        """
+        record = self._open().get(self._real(path))
         if record is None or record.meta is None:
             raise NodeDoesntExistException(path)
-        return list(record.meta.acl), record.meta.stat()
+        self._may(path, acls.READ | acls.ADMIN)(record.meta)
+        return list(acls.masked(record.meta.acl, self._who)), record.meta.stat()
+
+    def multi_read(self) -> ReadRequest:
+        """Reads to be done as of one transaction: ``with client.multi_read() as r: ...``, ``r.results``."""
+        return ReadRequest(self)
+
+    def read_together(self, reads: Sequence[tuple[str, str]]) -> list[ReadResult]:
+        """Read (kind, path) pairs as of one transaction; see :meth:`ReadRequest.commit`."""
+        session = self._open()
+        reals = [self._real(path) for _, path in reads]
+        while True:
+            found = session.snapshot(reals)
+            results: list[ReadResult] = []
+            for (kind, path), real in zip(reads, reals, strict=True):
+                results.append(self._read_result(kind, path, found[real]))
+            if None not in results:
+                return results
+
+    def _read_result(self, kind: str, path: str, record: Record | None) -> ReadResult:
+        """None where the data's blob was swept since: what was read is long outdated."""
+        try:
+            meta = meta_of(self._readable(path, record))
+        except ZooKeeperException as error:
+            return error
+        if record is None or kind == "children":
+            return self._children(path, record, False)
+        data = self._blob(meta.blob) if meta.blob else record.data
+        return None if data is None else Node(path, data, meta.stat(), record.children)
+
+    # ---- watches -----------------------------------------------------------------------
+
+    def add_watch(self, path: str, watch: WatchCallbackType, recursive: bool = False) -> None:
+        """Call ``watch(event)`` for every change of a path from now on, whether there is a node or not.
+
+        Told: creation, deletion, changes of data, and of children; ``recursive``: the first three, of the
+        path and of every path below. It stays until :meth:`remove_watches` or the session's end.
+        """
+        kind = "recursive" if recursive else "persistent"
+        self._open().add_watch(self._real(path), kind, self._watcher(watch))
+
+    def remove_watches(
+        self,
+        path: str,
+        kind: WatchType | Sequence[WatchType] | None = None,
+        watch: WatchCallbackType | None = None,
+    ) -> None:
+        """Remove this session's watches of a path: of a kind, or kinds, or any; with a callback, or any.
+
+        Raises NoWatcherException where there is none. A call that is under way already is still made.
+        """
+        callback = None if watch is None else self._watcher(watch)
+        if not self._open().remove_watches(self._real(path), kinds_of(kind), callback):
+            raise NoWatcherException(path)
+
+    def check_watches(
+        self,
+        path: str,
+        kind: WatchType | Sequence[WatchType] | None = None,
+        watch: WatchCallbackType | None = None,
+    ) -> None:
+        """Raise NoWatcherException unless this session has such a watch; see :meth:`remove_watches`."""
+        callback = None if watch is None else self._watcher(watch)
+        if not self._open().rules.found(self._real(path), kinds_of(kind), callback):
+            raise NoWatcherException(path)
+
+    # ---- how reading is done -------------------------------------------------------------
+
+    def _read(self, path: str, kind: str, watch: WatchCallbackType | None) -> Record | None:
+        session = self._open()
+        real = self._real(path)
+        if watch is None:
+            return session.get(real)
+        allowed = None if kind == "exists" else self._may(path, acls.READ)
+        return session.watch(real, kind, self._watcher(watch), allowed)
 
     def _read_async(
         self,
@@ -476,23 +666,27 @@ class FaaSKeeperClient:
         finish: Callable[[Record | None], Any],
     ) -> Future[Any]:
         session = self._open()
-        _check(path)
-        if watch is not None:
-            session.prepare_callbacks()
-        return session.later(lambda: _steps(session, path, kind, watch), f"read {path}", finish)
+        real = self._real(path)
+        if watch is None:
+            return session.later(lambda: session.rules.read(real), f"read {path}", finish)
+        session.prepare_callbacks()
+        callback = self._watcher(watch)
+        allowed = None if kind == "exists" else self._may(path, acls.READ)
+        return session.later(
+            lambda: session.rules.watch(real, kind, callback, allowed), f"read {path}", finish
+        )
 
     def _node(self, path: str, record: Record | None) -> Node:
         while True:
-            if record is None or record.meta is None:
-                raise NodeDoesntExistException(path)
-            meta = record.meta
+            found = self._readable(path, record)
+            meta = meta_of(found)
             if not meta.blob:
-                return Node(path, record.data, meta.stat(), record.children)
+                return Node(path, found.data, meta.stat(), found.children)
             data = self._blob(meta.blob)
             if data is not None:
-                return Node(path, data, meta.stat(), record.children)
+                return Node(path, data, meta.stat(), found.children)
             # Swept: the node was changed long enough ago, so read it as it is by now.
-            record = self._open().get(path)
+            record = self._open().get(self._real(path))
 
     def _blob(self, name: str) -> bytes | None:
         connection = self._connection
@@ -505,18 +699,16 @@ class FaaSKeeperClient:
         return None if found is None else found.body
 
     def _children(self, path: str, record: Record | None, include_data: bool) -> list[Node]:
-        if record is None or record.meta is None:
-            raise NodeDoesntExistException(path)
         nodes: list[Node] = []
-        for name in record.children:
+        for name in self._readable(path, record).children:
             below = paths.child(path, name)
             if not include_data:
                 nodes.append(Node(below, load=partial(self._stat, below)))
                 continue
             try:
-                nodes.append(self._node(below, self._open().get(below)))
-            except NodeDoesntExistException:
-                continue  # deleted since the list was read
+                nodes.append(self._node(below, self._open().get(self._real(below))))
+            except (NodeDoesntExistException, NoAuthException):
+                continue  # deleted since the list was read, or not for us
         return nodes
 
     def _stat(self, path: str) -> Stat:
@@ -526,123 +718,14 @@ class FaaSKeeperClient:
         return node.stat
 
 
-Part = Union[Create, SetData, Delete, Check]
-Result = Union[Node, bool, FaaSKeeperException]
-
-
-def _result(part: Part, outcome: Outcome) -> Result:
-    """What a transaction's caller gets for one operation: its error is returned, not raised."""
-    if outcome.code is Code.RUNTIME_INCONSISTENCY:
-        return RolledBackException("an operation before it failed")
-    try:
-        _raise(outcome, part.path, getattr(part, "version", -1))
-    except FaaSKeeperException as error:
-        return error
-    if outcome.meta is not None:
-        return Node(outcome.path or part.path, None, outcome.meta.stat())
-    return True
-
-
-class TransactionRequest:
-    """Operations that are committed together. Each is checked when it is added, and judged in order."""
-
-    def __init__(self, client: FaaSKeeperClient) -> None:
-        self._client = client
-        self._parts: list[Part] = []
-        self.results: list[Result] = []
-        """After :meth:`commit`: a Node or True for each operation, or in its place an exception."""
-
-    def create(
-        self, path: str, value: bytes = b"", ephemeral: bool = False, sequential: bool = False
-    ) -> TransactionRequest:
-        """Add a create."""
-        _check(f"{path}0" if sequential else path)
-        data = self._client._data(path, value, sequential)
-        self._parts.append(Create(path, data, ephemeral, sequential))
-        return self
-
-    def set_data(self, path: str, value: bytes = b"", version: int = -1) -> TransactionRequest:
-        """Add a set."""
-        _check(path)
-        _check_version(version)
-        self._parts.append(SetData(path, self._client._data(path, value), version))
-        return self
-
-    def delete(self, path: str, version: int = -1) -> TransactionRequest:
-        """Add a delete."""
-        _check(path)
-        _check_version(version)
-        self._parts.append(Delete(path, version))
-        return self
-
-    def check(self, path: str, version: int) -> TransactionRequest:
-        """Have the transaction fail unless the node has this version (-1: unless it exists)."""
-        _check(path)
-        _check_version(version)
-        self._parts.append(Check(path, version))
-        return self
-
-    def commit(self) -> list[Result]:
-        """Commit: all happen, or none. Returns a Node or True for each operation; where one failed, its
-        exception in its place, True for those before it, RolledBackException for those after it.
-        """
-        self.results = self._client.commit(self._parts)
-        return self.results
-
-    def __enter__(self) -> TransactionRequest:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.commit()
-
-
-def _steps(session: Session, path: str, kind: str, watch: WatchCallbackType | None) -> Steps:
-    if watch is None:
-        return session.rules.read(path)
-    return session.rules.watch(path, kind, watch)
+def meta_of(record: Record) -> Meta:
+    """Metadata of a node that is there."""
+    if record.meta is None:
+        raise AssertionError("a node that is there has metadata")
+    return record.meta
 
 
 def _exists(path: str, record: Record | None) -> Node | None:
     if record is None or record.meta is None:
         return None
     return Node(path, None, record.meta.stat())
-
-
-def _check(path: str) -> None:
-    if not isinstance(path, str):
-        raise MalformedInputException(f"a path must be a text, not {type(path).__name__}")
-    wrong = paths.malformed(path)
-    if wrong is not None:
-        raise MalformedInputException(wrong)
-
-
-def _check_version(version: int) -> None:
-    if type(version) is not int or not -1 <= version < 2**31:
-        raise MalformedInputException(f"a version is a number from -1 (any) on, not {version!r}")
-
-
-_ERRORS: dict[Code, Callable[[str], FaaSKeeperException]] = {
-    Code.NO_NODE: NodeDoesntExistException,
-    Code.NODE_EXISTS: NodeExistsException,
-    Code.NOT_EMPTY: NotEmptyException,
-    Code.NO_CHILDREN_FOR_EPHEMERALS: NoChildrenForEphemeralsException,
-    Code.BAD_ARGUMENTS: lambda path: MalformedInputException(f"the service does not allow this for {path}"),
-    Code.TOO_LARGE: lambda path: TooLargeException(f"the data of {path} is over a limit"),
-}
-
-
-def _raise(outcome: Outcome, path: str, version: int = -1) -> None:
-    """Raise the error of an outcome that is one."""
-    code = outcome.code
-    if code is Code.OK:
-        return
-    if code is Code.BAD_VERSION:
-        raise BadVersionError(version, path)
-    error = _ERRORS.get(code)
-    raise error(path) if error else ZooKeeperException(f"{path}: {code.value}")

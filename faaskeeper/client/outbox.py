@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from faaskeeper.client.futures import Future
+from faaskeeper.core.acl import Credential
 from faaskeeper.core.requests import Create, Multi, Operation, Outcome, Request, SetData
 
 MESSAGE_BYTES = 64 * 1024
@@ -33,11 +34,12 @@ class Unanswered(NamedTuple):
     size: int
 
 
-def _size(operation: Operation) -> int:
+def size_of(operation: Operation) -> int:
+    """About how many bytes a request takes in a message."""
     if isinstance(operation, (Create, SetData)):
         return 200 + len(operation.data.inline)
     if isinstance(operation, Multi):
-        return 200 + sum(_size(each) for each in operation.operations)
+        return 200 + sum(size_of(each) for each in operation.operations)
     return 200
 
 
@@ -65,11 +67,13 @@ class Outbox:
         """Whether what is unsent may wait for company: it does not fill a message yet."""
         return self._unsent_bytes < COMPANY_BYTES
 
-    def add(self, operation: Operation, future: Future[Any], finish: Finish) -> None:
+    def add(
+        self, operation: Operation, future: Future[Any], finish: Finish, auth: tuple[Credential, ...] = ()
+    ) -> None:
         """Number a request; it is to be sent by :meth:`take`."""
         self._last += 1
-        size = _size(operation)
-        waiting = Unanswered(Request(self._last, operation), future, finish, size)
+        size = size_of(operation)
+        waiting = Unanswered(Request(self._last, operation, auth), future, finish, size)
         self._unanswered[self._last] = waiting
         self._unsent.append(waiting)
         self._unsent_bytes += size

@@ -14,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, NamedTuple, Union
 
+from faaskeeper.core import paths
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Epoch
-from faaskeeper.core.watches import FIRED_BY
+from faaskeeper.core.watches import FIRED_BY, STAYING
+from faaskeeper.core.znode import Meta
 from faaskeeper.watch import WatchCallbackType, WatchedEvent, WatchEventType
 
 Writes = tuple[int, tuple[tuple[str, str], ...]]
@@ -66,7 +68,15 @@ class PutWatch(NamedTuple):
     stamp: int
 
 
-Command = Union[ReadRecord, ReadRecords, ReadLog, ReadLogEnd, ReadMark, Await, PutWatch]
+class RemoveWatch(NamedTuple):
+    """Delete the row of a watch, unless it was put anew. Answer: nothing."""
+
+    path: str
+    kind: str
+    stamp: int
+
+
+Command = Union[ReadRecord, ReadRecords, ReadLog, ReadLogEnd, ReadMark, Await, PutWatch, RemoveWatch]
 Steps = Generator[Command, Any, Any]
 
 _EVENTS = {
@@ -74,17 +84,41 @@ _EVENTS = {
     "S": WatchEventType.NODE_DATA_CHANGED,
     "D": WatchEventType.NODE_DELETED,
     "K": WatchEventType.NODE_CHILDREN_CHANGED,
+    "?": WatchEventType.NODE_CHILDREN_CHANGED,
 }
+_ORDER = "DCSK?"
 
 
 class Watch(NamedTuple):
-    """A watch that is set. ``stamp``: it has seen the znode (``present``, or not) as of this txid."""
+    """A watch that is set. ``stamp``: it has seen the znode (``present``, or not) as of this txid.
+
+    One that stays keeps its stamp, which is its row's; it has seen what its session has.
+    """
 
     path: str
     kind: str
     stamp: int
     present: bool
     callback: WatchCallbackType
+
+
+Allowed = Callable[[Meta], None]
+"""Raises where a znode may not be read."""
+
+
+class _Track:
+    """What is met of some paths while they are read."""
+
+    def __init__(self, wanted: Iterable[str]) -> None:
+        self.latest = dict.fromkeys(wanted, 0)
+        self.lost = False
+        """What was written is not known any more."""
+
+    def note(self, news: Iterable[Writes]) -> None:
+        for txid, writes in news:
+            for path, _ in writes:
+                if path in self.latest:
+                    self.latest[path] = txid
 
 
 class Rules:
@@ -102,17 +136,24 @@ class Rules:
         self._least: dict[str, int] = {}
         """Per path, the least txid that a read may accept."""
         self._watches: dict[str, list[Watch]] = {}
+        self._recursive: dict[str, list[Watch]] = {}
         self._registering = 0
+        self._tracks: list[_Track] = []
         self._fire = fire
 
     @property
     def watching(self) -> bool:
         """Whether the session holds watches, or is about to."""
-        return bool(self._watches) or self._registering > 0
+        return bool(self._watches) or self._registering > 0 or bool(self._recursive)
 
     def watched(self) -> list[Watch]:
         """The watches that are set."""
-        return [watch for watches in self._watches.values() for watch in watches]
+        return [
+            watch
+            for set_ in (self._watches, self._recursive)
+            for watches in set_.values()
+            for watch in watches
+        ]
 
     # ---- reading -----------------------------------------------------------------------
 
@@ -179,6 +220,8 @@ class Rules:
             found: Sequence[Writes] | None = yield ReadLog(after, end)
             if found is None:
                 found = yield from self._compare(end, lacking)
+                for track in self._tracks:
+                    track.lost = True
             told.extend(found)
         if upto <= self.seen:
             return 0
@@ -194,9 +237,11 @@ class Rules:
             if txid > self.applied:
                 for path, _ in writes:
                     self._least[path] = txid
+        for track in self._tracks:
+            track.note(news)
         self.seen = upto
         self.ticket += 1
-        if self._watches:
+        if self._watches or self._recursive:
             for txid, writes in news:
                 self._trigger(txid, writes)
         return 1
@@ -231,41 +276,61 @@ class Rules:
         watches = self.watched()
         watched = sorted({watch.path for watch in watches})
         records: list[Record | None] = yield ReadRecords(tuple(watched))
-        found = dict(zip(watched, records, strict=True))
         events: list[Writes] = []
-        for watch in watches:
-            letter = _difference(watch, found[watch.path])
-            if letter:
-                events.append((end, ((watch.path, letter),)))
+        for path, record in zip(watched, records, strict=True):
+            happened: set[str] = set()
+            for each in watches:
+                if each.path == path:
+                    happened.update(self._missed(each, record))
+            if happened:
+                letters = "".join(letter for letter in _ORDER if letter in happened)
+                events.append((end, ((path, letters),)))
         return events
+
+    def _missed(self, watch: Watch, record: Record | None) -> str:
+        """Letters of what a watch must have missed, to show this record."""
+        if watch.kind == "recursive":
+            return "?"
+        if watch.kind == "persistent":
+            watch = watch._replace(stamp=max(watch.stamp, self.seen))
+        return _difference(watch, record)
 
     def _trigger(self, txid: int, writes: Iterable[tuple[str, str]]) -> None:
         for path, letters in writes:
-            watches = self._watches.get(path) if letters else None
-            if not watches:
+            for letter in letters:
+                called: list[WatchCallbackType] = []
+                if path in self._watches:
+                    self._fire_at(path, letter, txid, called)
+                if self._recursive and letter in FIRED_BY["recursive"]:
+                    for above in paths.upwards(path):
+                        for watch in self._recursive.get(above, ()):
+                            if txid > watch.stamp and watch.callback not in called:
+                                called.append(watch.callback)
+                for callback in called:
+                    self._fire(callback, WatchedEvent(_EVENTS[letter], path, txid))
+
+    def _fire_at(self, path: str, letter: str, txid: int, called: list[WatchCallbackType]) -> None:
+        left: list[Watch] = []
+        for watch in self._watches.pop(path):
+            if txid <= watch.stamp or letter not in FIRED_BY[watch.kind]:
+                left.append(watch)
                 continue
-            left: list[Watch] = []
-            told: list[tuple[WatchCallbackType, WatchEventType]] = []
-            for watch in watches:
-                letter = "" if txid <= watch.stamp else _first(letters, FIRED_BY[watch.kind])
-                if not letter:
-                    left.append(watch)
-                elif (watch.callback, _EVENTS[letter]) not in told:
-                    told.append((watch.callback, _EVENTS[letter]))
-            if left:
-                self._watches[path] = left
-            else:
-                del self._watches[path]
-            for callback, event in told:
-                self._fire(callback, WatchedEvent(event, path, txid))
+            if watch.callback not in called:
+                called.append(watch.callback)
+            if watch.kind in STAYING:
+                left.append(watch._replace(present=letter != "D"))
+        if left:
+            self._watches[path] = left
 
     # ---- watching ----------------------------------------------------------------------
 
-    def watch(self, path: str, kind: str, callback: WatchCallbackType) -> Steps:
+    def watch(
+        self, path: str, kind: str, callback: WatchCallbackType, allowed: Allowed | None = None
+    ) -> Steps:
         """Read a path and leave a watch (``kind``: data, exists, children); returns the record.
 
         Reads, puts the row, reads again: unchanged in between, the row has seen what is returned.
-        No watch is left by data or children of a missing node.
+        No watch is left by data or children of a missing node, nor where ``allowed`` raises.
         """
         self._registering += 1
         try:
@@ -274,6 +339,8 @@ class Rules:
                 meta = before.meta if before is not None else None
                 if meta is None and kind != "exists":
                     return before
+                if meta is not None and allowed is not None:
+                    allowed(meta)
                 if before is None:
                     # Nothing tells how new "absent" is; but the mark has passed any lapsed tombstone.
                     mark: int = yield ReadMark()
@@ -285,21 +352,101 @@ class Rules:
                 yield PutWatch(path, kind, stamp)
                 after: Record | None = yield from self.read(path)
                 if _unchanged(before, after, kind):
-                    watch = Watch(path, kind, stamp, meta is not None, callback)
-                    watches = self._watches.setdefault(path, [])
-                    if not any(each.kind == kind and each.callback == callback for each in watches):
-                        watches.append(watch)
+                    self._keep(Watch(path, kind, stamp, meta is not None, callback))
                     return after
                 before = after
         finally:
             self._registering -= 1
 
+    def add_watch(self, path: str, kind: str, callback: WatchCallbackType) -> Steps:
+        """Leave a watch that stays (``kind``: persistent, recursive), fired by all that is not seen yet.
 
-def _first(letters: str, among: str) -> str:
-    for letter in letters:
-        if letter in among:
-            return letter
-    return ""
+        What is committed after this ends finds the row; what was committed before and not seen fires too.
+        """
+        self._registering += 1
+        try:
+            record: Record | None = yield from self.read(path)
+            stamp = self.seen
+            yield PutWatch(path, kind, stamp)
+            present = record is not None and record.meta is not None
+            self._keep(Watch(path, kind, stamp, present, callback))
+        finally:
+            self._registering -= 1
+
+    def _keep(self, watch: Watch) -> None:
+        among = self._recursive if watch.kind == "recursive" else self._watches
+        watches = among.setdefault(watch.path, [])
+        if not any(each.kind == watch.kind and each.callback == watch.callback for each in watches):
+            watches.append(watch)
+
+    def found(self, path: str, kinds: Iterable[str], callback: WatchCallbackType | None) -> list[Watch]:
+        """The path's watches of these kinds, with this callback (None: any)."""
+        return [
+            watch
+            for watch in (*self._watches.get(path, ()), *self._recursive.get(path, ()))
+            if watch.kind in kinds and callback in (None, watch.callback)
+        ]
+
+    def remove_watches(self, path: str, kinds: Iterable[str], callback: WatchCallbackType | None) -> Steps:
+        """Forget the path's watches of these kinds; returns how many there were.
+
+        They fire no more. Their rows go where no other callback waits for the same.
+        """
+        removed = self.found(path, kinds, callback)
+        for among in (self._watches, self._recursive):
+            left = [watch for watch in among.pop(path, ()) if watch not in removed]
+            if left:
+                among[path] = left
+        for kind in {watch.kind: 0 for watch in removed}:
+            if not self.found(path, (kind,), None):
+                yield RemoveWatch(path, kind, max(watch.stamp for watch in removed if watch.kind == kind))
+        return len(removed)
+
+    # ---- reading several paths as of one transaction -------------------------------------
+
+    def snapshot(self, wanted: Sequence[str]) -> Steps:
+        """Read several paths as of one transaction, ``seen`` when this ends; returns a dict of their records.
+
+        Everything that is written meanwhile and met is tracked; what was read before a write of it that was
+        met is read again, alone. So this ends even where other paths among them are written all the time.
+        """
+        self._registering += 1  # so that no epoch that is met leaves a gap unread
+        try:
+            while True:
+                track = _Track(wanted)
+                self._tracks.append(track)
+                try:
+                    found = yield from self._gather(list(track.latest), track)
+                finally:
+                    self._tracks.remove(track)
+                if found is not None:
+                    return found
+        finally:
+            self._registering -= 1
+
+    def _gather(self, todo: list[str], track: _Track) -> Steps:
+        found: dict[str, Record | None] = {}
+        settled: dict[str, int] = {}
+        again: list[str] = []
+        while todo:
+            applied = self.applied
+            records: list[Record | None] = yield ReadRecords(tuple(todo))
+            for path, record in zip(todo, records, strict=True):
+                found[path], settled[path] = record, applied
+            for record in records:
+                if record is not None and record.upto > self.seen:
+                    yield from self.meet(record.epoch(), settled=False)
+            if track.lost:
+                return None
+            stale: dict[str, int] = {}
+            for path, record in found.items():
+                least = max(track.latest[path], self._least.get(path, 0))
+                if (0 if record is None else record.txid) < least and least > settled[path]:
+                    stale[path] = least
+            if any(path in again for path in stale):  # read since it is known, and not there yet
+                yield from self._catch_up(max(stale.values()))
+            again = todo = list(stale)
+        return found
 
 
 def _unchanged(before: Record | None, after: Record | None, kind: str) -> bool:
@@ -313,10 +460,15 @@ def _unchanged(before: Record | None, after: Record | None, kind: str) -> bool:
 
 
 def _difference(watch: Watch, record: Record | None) -> str:
+    """Letters of what happened since a watch saw its path, as far as the record tells."""
     meta = record.meta if record is not None else None
     if meta is None:
         again = record is not None and record.txid > watch.stamp
         return "D" if watch.present or again else ""
+    if watch.kind == "persistent":
+        if meta.czxid > watch.stamp:
+            return "DC" if watch.present else "C"
+        return ("S" if meta.mzxid > watch.stamp else "") + ("K" if meta.pzxid > watch.stamp else "")
     if watch.kind == "children":
         return "D" if meta.czxid > watch.stamp else "K" if meta.pzxid > watch.stamp else ""
     if meta.mzxid <= watch.stamp:

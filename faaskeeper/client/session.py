@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import partial
 from typing import Any, TypeVar
 
 from faaskeeper.client import rules as commands
 from faaskeeper.client.futures import Future
-from faaskeeper.client.outbox import Finish, Outbox, Unanswered
-from faaskeeper.client.rules import Rules, Steps
+from faaskeeper.client.outbox import Finish, Outbox, Unanswered, size_of
+from faaskeeper.client.rules import Allowed, Rules, Steps
 from faaskeeper.client.runtime import THREADS, Runtime, Thread
 from faaskeeper.core import codec, trust
+from faaskeeper.core.acl import Credential
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Code, Conflict, DriverError
 from faaskeeper.core.log import Trimmed
@@ -45,6 +46,7 @@ from faaskeeper.exceptions import (
     SessionClosingException,
     SessionExpiredException,
     TimeoutException,
+    TooLargeException,
     WatchSetFailureException,
 )
 from faaskeeper.watch import WatchCallbackType, WatchedEvent
@@ -55,6 +57,8 @@ _log = logging.getLogger(__name__)
 _RESEND_S = 2.0
 _RESEND_MOST_S = 30.0
 _JOIN_S = 5.0
+_OVERHEAD = 1024
+"""What a message has beside its requests, at most."""
 _PAUSE_S = 0.01
 _PAUSE_MOST_S = 0.5
 _OVER = {
@@ -117,6 +121,8 @@ class Session:
         self._error: FaaSKeeperException | None = None
         self._ending = False
         self._dozing = False
+        self.auth: tuple[Credential, ...] = ()
+        """The credentials under which requests are asked for."""
         self.owned: set[str] = set()
         """Paths of the ephemerals that this session is known to have created and not deleted itself."""
         self.id = 0
@@ -261,6 +267,9 @@ class Session:
 
         ``prompt``: the caller is going to wait for the answer.
         """
+        most = self._connection.worker_queue.max_message_bytes
+        if (size := size_of(operation)) > most - _OVERHEAD:
+            raise TooLargeException(f"{what}: {size} bytes; a request may have {most - _OVERHEAD} here")
         future: Future[Any] = Future(what, True, self.call_later, self._runtime.lock())
         with self._lock:
             if self._error is not None:
@@ -286,7 +295,7 @@ class Session:
 
     def _add(self, operation: Operation, future: Future[Any], finish: Finish) -> None:
         """Number a request; with the lock held."""
-        self._outbox.add(operation, future, finish)
+        self._outbox.add(operation, future, finish, self.auth)
         if self._dozing:
             self._dozing = False
             self._wake.notify_all()
@@ -404,10 +413,27 @@ class Session:
         found: Record | None = self.run(lambda: rules.read(path))
         return found
 
-    def watch(self, path: str, kind: str, callback: WatchCallbackType) -> Record | None:
+    def watch(
+        self, path: str, kind: str, callback: WatchCallbackType, allowed: Allowed | None = None
+    ) -> Record | None:
         """Read a path and leave a watch; see :meth:`Rules.watch`."""
         self.prepare_callbacks()
-        found: Record | None = self.run(lambda: self.rules.watch(path, kind, callback))
+        found: Record | None = self.run(lambda: self.rules.watch(path, kind, callback, allowed))
+        return found
+
+    def add_watch(self, path: str, kind: str, callback: WatchCallbackType) -> None:
+        """Leave a watch that stays; see :meth:`Rules.add_watch`."""
+        self.prepare_callbacks()
+        self.run(lambda: self.rules.add_watch(path, kind, callback))
+
+    def remove_watches(self, path: str, kinds: Sequence[str], callback: WatchCallbackType | None) -> int:
+        """Forget watches; see :meth:`Rules.remove_watches`."""
+        removed: int = self.run(lambda: self.rules.remove_watches(path, kinds, callback))
+        return removed
+
+    def snapshot(self, paths: Sequence[str]) -> dict[str, Record | None]:
+        """Read several paths as of one transaction; see :meth:`Rules.snapshot`."""
+        found: dict[str, Record | None] = self.run(lambda: self.rules.snapshot(paths))
         return found
 
     def prepare_callbacks(self) -> None:
@@ -512,6 +538,10 @@ class Session:
                 connection.watches.index(self.id, command.path, command.kind)
                 self._indexed.add((command.path, command.kind))
             connection.watches.put(Row(command.path, command.kind, self.id, command.stamp, self._ear.address))
+            return None
+        if isinstance(command, commands.RemoveWatch):
+            row = Row(command.path, command.kind, self.id, command.stamp, self._ear.address)
+            connection.watches.remove(row)
             return None
         raise AssertionError(f"not a command: {command!r}")
 

@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from faaskeeper.core.acl import Credential
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import (
     Check,
@@ -117,7 +118,8 @@ def _acl(acl: tuple[Acl, ...]) -> list[Acl] | None:
 def _to_acl(value: Any) -> tuple[Acl, ...]:
     if value is None:
         return OPEN_ACL
-    return tuple((int(perms), str(scheme), str(name)) for perms, scheme, name in value)
+    acl = tuple((int(perms), str(scheme), str(name)) for perms, scheme, name in value)
+    return OPEN_ACL if acl == OPEN_ACL else acl
 
 
 def _operation(operation: Operation, data: list[bytes]) -> list[Any]:
@@ -128,7 +130,8 @@ def _operation(operation: Operation, data: list[bytes]) -> list[Any]:
     if isinstance(operation, Create):
         data.append(operation.data.inline)
         flags = operation.ephemeral | operation.sequential << 1
-        return ["create", operation.path, flags, _data(operation.data), _acl(operation.acl)]
+        row = ["create", operation.path, flags, _data(operation.data), _acl(operation.acl)]
+        return [*row, operation.ttl] if operation.ttl else row
     if isinstance(operation, Delete):
         return ["delete", operation.path, operation.version]
     if isinstance(operation, Check):
@@ -142,7 +145,9 @@ def _operation(operation: Operation, data: list[bytes]) -> list[Any]:
     if isinstance(operation, Open):
         data.append(operation.secret)
         return ["open", operation.nonce, len(operation.secret), operation.timeout]
-    return ["resume"]
+    if isinstance(operation, Resume):
+        return ["resume"]
+    raise Malformed(f"clients do not ask for {operation!r}")
 
 
 def _data(data: Data) -> int | list[Any]:
@@ -152,7 +157,11 @@ def _data(data: Data) -> int | list[Any]:
 def message(message: Message) -> bytes:
     """A client's message as a frame (to be signed)."""
     data: list[bytes] = []
-    requests = [[cxid, _operation(operation, data)] for cxid, operation in message.requests]
+    requests: list[list[Any]] = []
+    for cxid, operation, auth in message.requests:
+        requests.append([cxid, _operation(operation, data)])
+        if auth:
+            requests[-1].append(list(auth))
     head = [message.session, message.incarnation, message.acked, message.address, requests]
     return frame(head, data)
 
@@ -200,7 +209,8 @@ def _to_operation(value: list[Any], cursor: _Cursor) -> Operation:
     if kind == "create":
         flags = _int(value[2])
         data = cursor.data(value[3])
-        return Create(_path(value[1]), data, bool(flags & 1), bool(flags & 2), _to_acl(value[4]))
+        ttl = _int(value[5]) if len(value) > 5 else 0
+        return Create(_path(value[1]), data, bool(flags & 1), bool(flags & 2), _to_acl(value[4]), ttl)
     if kind == "delete":
         return Delete(_path(value[1]), _int(value[2]))
     if kind == "check":
@@ -225,12 +235,20 @@ def _in_multi(value: list[Any], cursor: _Cursor) -> Create | SetData | Delete | 
     raise Malformed(f"not an operation of a multi: {value[0]!r}")
 
 
+def _to_auth(value: list[Any]) -> tuple[Credential, ...]:
+    if not value:
+        return ()
+    return tuple((_path(scheme), _path(shown)) for scheme, shown in value[0])
+
+
 @_checked
 def to_message(body: bytes) -> Message:
     """The message of a frame."""
     (session, incarnation, acked, address, requests), at = unframe(body)
     cursor = _Cursor(body, at)
-    decoded = tuple(Request(_int(cxid), _to_operation(each, cursor)) for cxid, each in requests)
+    decoded = tuple(
+        Request(_int(row[0]), _to_operation(row[1], cursor), _to_auth(row[2:])) for row in requests
+    )
     return Message(_int(session), _int(incarnation), _int(acked), _path(address), decoded)
 
 
@@ -238,9 +256,11 @@ def to_message(body: bytes) -> Message:
 
 
 def meta(meta: Meta | None) -> list[Any] | None:
-    """Metadata as a list; the ACL only where it is not the open one."""
+    """Metadata as a list; the ACL and what comes after it only where they are not the usual ones."""
     if meta is None:
         return None
+    if meta.ttl:
+        return [*meta[:12], list(meta.acl), meta.ttl]
     if meta.acl is OPEN_ACL or meta.acl == OPEN_ACL:
         return [*meta[:12]]
     return [*meta[:12], list(meta.acl)]
@@ -252,7 +272,7 @@ def to_meta(value: Any) -> Meta | None:
         return None
     if len(value) == 12:
         return Meta(*value)
-    return Meta(*value[:12])._replace(acl=_to_acl(value[12]))
+    return Meta(*value[:12])._replace(acl=_to_acl(value[12]), ttl=value[13] if len(value) > 13 else 0)
 
 
 def outcome(decided: Outcome) -> list[Any]:

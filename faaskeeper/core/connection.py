@@ -27,7 +27,8 @@ class Connection:
     ``coalesce``: the writer takes what waits anyway, so requests may wait here, in one message, while
     others are under way.
     ``ring`` asks the service to apply what is waiting. ``on_failure`` registers what to call when the
-    service cannot go on (a full disk, say); ``close`` releases what ``connect`` took.
+    service cannot go on (a full disk, say); ``close`` releases what ``connect`` took. ``peer`` and
+    ``super_digest``: as in :class:`~faaskeeper.core.deployment.Deployment`.
     """
 
     records: Records
@@ -46,4 +47,6 @@ class Connection:
     ring: Callable[[], None] = lambda: None
     on_failure: Callable[[FailureHandler], None] = lambda handler: None
     gather: Gather[Any] = in_turn
+    peer: str = ""
+    super_digest: str = ""
     logs: Callable[[], str] = field(default=lambda: "")

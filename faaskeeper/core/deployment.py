@@ -12,7 +12,7 @@ from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.log import Log
 from faaskeeper.core.queue import Queue
 from faaskeeper.core.records import Records
-from faaskeeper.core.sessions import Leases
+from faaskeeper.core.sessions import Leases, Transients
 from faaskeeper.core.storage import Gather, ObjectStore, in_turn
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.view import MAX_NODES, Clock
@@ -32,13 +32,15 @@ class Deployment:
     ``distributor_queue`` None: the writer distributes inline. ``expiring_log``: the log's store
     trims by itself, else heartbeat does it. ``recent_bytes``: longest ``recent`` that a record carries as
     JSON; above it clients read the log. ``save_every``: entries between two saves of mark and checkpoint.
-    ``max_nodes``: most znodes that a view remembers.
+    ``max_nodes``: most znodes that a view remembers. ``peer``: the address of a client who names none
+    (scheme ``ip``; "": none); ``super_digest``: the digest id of the user who may do everything ("": nobody).
     """
 
     log: Log
     checkpoints: Checkpoints
     records: Records
     leases: Leases
+    transients: Transients
     watches: WatchTable
     blobs: ObjectStore | None
     worker_queue: Queue
@@ -53,3 +55,5 @@ class Deployment:
     recent_bytes: int = 1024
     save_every: int = 64
     max_nodes: int = MAX_NODES
+    peer: str = ""
+    super_digest: str = ""

@@ -153,6 +153,11 @@ class Distributor:
         for session, timeout in grants:
             expires = self._deployment.clock() + timeout
             puts.append(partial(self._deployment.leases.grant, session, expires))
+        puts.extend(
+            partial(self._deployment.transients.put, path, image.meta.czxid)
+            for path, image in images.items()
+            if image.fresh and image.meta is not None and image.meta.ttl
+        )
         self._deployment.gather(puts)
         return epoch
 

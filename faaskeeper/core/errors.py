@@ -55,5 +55,7 @@ class Code(StrEnum):
     SESSION_MOVED = "SessionMoved"
     UNIMPLEMENTED = "Unimplemented"
     TOO_LARGE = "TooLarge"
+    NO_AUTH = "NoAuth"
+    INVALID_ACL = "InvalidACL"
     RUNTIME_INCONSISTENCY = "RuntimeInconsistency"
     """In a multi that failed: an operation after the one that failed."""

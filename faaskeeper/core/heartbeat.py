@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from itertools import islice
 
 from faaskeeper.core import paths
 from faaskeeper.core.blobs import PREFIX, parse_blob_name
@@ -44,6 +45,7 @@ class Heartbeat:
     def run(self) -> None:
         """One beat."""
         self.expire()
+        self.reap()
         self.ring()
         self.refresh()
         self.sweep()
@@ -68,14 +70,41 @@ class Heartbeat:
                     continue  # renewed meanwhile: alive
                 overdue.append(lease.session)
         for at in range(0, len(overdue), _ORDERS):
-            some = overdue[at : at + _ORDERS]
-            self._order(some)
+            self._order(order(deployment, overdue[at : at + _ORDERS]))
         return overdue
 
-    def _order(self, sessions: list[int]) -> None:
+    def _order(self, body: bytes) -> None:
         identity = self._deployment.random(8).hex()
-        body = order(self._deployment, sessions)
         self._deployment.worker_queue.send("writer", identity, body)
+
+    # ---- znodes that end by themselves ---------------------------------------------------
+
+    def reap(self) -> list[str]:
+        """Have the writer remove containers that are empty and znodes past their time to live.
+
+        Returns their paths. Costs a read per such znode, none for others. The row of a znode that is gone is
+        deleted where the mark has reached its creation: before that, user storage may not show it yet.
+        """
+        deployment = self._deployment
+        now = deployment.clock()
+        applied = -1
+        due: list[str] = []
+        rows = deployment.transients.all()
+        while some := list(islice(rows, _ORDERS)):
+            records = deployment.records.get_many([path for path, _ in some])
+            for (path, czxid), record in zip(some, records, strict=True):
+                meta = None if record is None else record.meta
+                if meta is not None and meta.czxid == czxid:
+                    if meta.due(now):
+                        due.append(path)
+                    continue
+                if applied < 0:
+                    applied = deployment.checkpoints.applied()
+                if applied >= czxid:
+                    deployment.transients.drop(path, czxid)
+        for at in range(0, len(due), _ORDERS):
+            self._order(order(deployment, (), due[at : at + _ORDERS]))
+        return due
 
     # ---- the log -----------------------------------------------------------------------
 
@@ -87,7 +116,7 @@ class Heartbeat:
         if entry is None or deployment.clock() - entry.time < FORGOTTEN_MS:
             return False
         if deployment.distributor_queue is None:
-            self._order([])
+            self._order(order(deployment))
         else:
             identity = f"heartbeat {applied}"
             deployment.distributor_queue.send("distributor", identity, bell(None, 0, ()))

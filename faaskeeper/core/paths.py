@@ -7,6 +7,8 @@ when was observed on a server (``tests/data/golden.json``, area *paths*).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 MAX_PATH_BYTES = 960
 """Longest path, in bytes of UTF-8. Keys of S3 and Cloud Storage end at 1,024 bytes, and blobs and
 records put a prefix of their own before the path."""
@@ -23,6 +25,14 @@ def parent(path: str) -> str:
 def name(path: str) -> str:
     """Last component of a path."""
     return path[path.rfind("/") + 1 :]
+
+
+def upwards(path: str) -> Iterator[str]:
+    """The path and every path above it, up to the root."""
+    while path != "/":
+        yield path
+        path = parent(path)
+    yield path
 
 
 def child(path: str, component: str) -> str:

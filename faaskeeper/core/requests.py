@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Union
 
+from faaskeeper.core.acl import Credential
 from faaskeeper.core.errors import Code
 from faaskeeper.core.znode import OPEN_ACL, Acl, Meta
 
@@ -27,13 +28,17 @@ def inline(data: bytes) -> Data:
 
 
 class Create(NamedTuple):
-    """Create a znode. Outcome: its path and metadata."""
+    """Create a znode. Outcome: its path and metadata.
+
+    ``ttl``: 0, a time to live in ms, or :data:`~faaskeeper.core.znode.CONTAINER`.
+    """
 
     path: str
     data: Data
     ephemeral: bool = False
     sequential: bool = False
     acl: tuple[Acl, ...] = OPEN_ACL
+    ttl: int = 0
 
 
 class SetData(NamedTuple):
@@ -72,6 +77,12 @@ class Multi(NamedTuple):
     operations: tuple[Union[Create, SetData, Delete, Check], ...]
 
 
+class Reap(NamedTuple):
+    """Remove a container or a znode past its time to live, if it still is. Asked for by heartbeat alone."""
+
+    path: str
+
+
 class Close(NamedTuple):
     """End the session and delete its ephemerals, in one transaction."""
 
@@ -92,14 +103,15 @@ class Resume(NamedTuple):
     """Go on with a session from another process, as the incarnation after the one known."""
 
 
-Operation = Union[Create, SetData, Delete, Check, SetAcl, Multi, Close, Open, Resume]
+Operation = Union[Create, SetData, Delete, Check, SetAcl, Multi, Reap, Close, Open, Resume]
 
 
 class Request(NamedTuple):
-    """An operation with its number in the session."""
+    """An operation with its number in the session, and the credentials under which it was asked for."""
 
     cxid: int
     operation: Operation
+    auth: tuple[Credential, ...] = ()
 
 
 class Message(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.log import Entry
 from faaskeeper.core.requests import Outcome
-from faaskeeper.core.storage import IfAbsent, IfStamp, Item, Table, every
+from faaskeeper.core.storage import IfAbsent, IfOlder, IfStamp, Item, Table, every
 from faaskeeper.core.transactions import Closed, Effect, Opened, Resumed
 
 OUTCOMES_KEPT_MS = 3600 * 1000
@@ -208,3 +208,39 @@ class Leases:
             {"stamp": lease.version, "expires": lease.expires, "marked": int(lease.marked)},
             condition,
         )
+
+
+# ---- znodes that end by themselves -----------------------------------------------------------
+
+_TRANSIENTS = "transient"
+
+
+class Transients:
+    """The index by which heartbeat finds containers and znodes with a time to live.
+
+    A row names a path and the czxid of such a znode. The distributor puts it beside the znode's record;
+    heartbeat deletes it when user storage shows that the znode is gone. It is a hint: the writer decides.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def put(self, path: str, czxid: int) -> None:
+        """Note a znode; a later one of the same path stays."""
+        try:
+            self._table.put(_TRANSIENTS, path, {"stamp": czxid}, IfOlder(czxid))
+        except Conflict:
+            pass  # noted before
+
+    def all(self) -> Iterator[tuple[str, int]]:
+        """Every path with the czxid of its znode, page by page."""
+        for path, item in every(self._table, _TRANSIENTS):
+            fields: dict[str, Any] = item
+            yield path, fields["stamp"]
+
+    def drop(self, path: str, czxid: int) -> None:
+        """Delete the row of a znode that is gone; leave that of a later one."""
+        try:
+            self._table.delete(_TRANSIENTS, path, IfStamp(czxid))
+        except Conflict:
+            pass  # there is a later one

@@ -77,9 +77,9 @@ class Table(Protocol):
         """Items of a partition with keys above ``after`` ("" for all), in the keys' order."""
 
 
-def every(table: Table, partition: str) -> Iterator[tuple[str, Item]]:
-    """Every item of a partition with its key, read page by page; not as of one moment."""
-    after, more = "", True
+def every(table: Table, partition: str, after: str = "") -> Iterator[tuple[str, Item]]:
+    """Every item of a partition above a key, with its key, read page by page; not as of one moment."""
+    more = True
     while more:
         items, more = table.query(partition, after, _PAGE)
         if not items:

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol, Union
 
-from faaskeeper.core import paths
+from faaskeeper.core import acl, paths
+from faaskeeper.core.acl import Identity
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import (
     Check,
@@ -24,10 +25,11 @@ from faaskeeper.core.requests import (
     Multi,
     Operation,
     Outcome,
+    Reap,
     SetAcl,
     SetData,
 )
-from faaskeeper.core.znode import MAX_DATA_BYTES, Meta
+from faaskeeper.core.znode import CONTAINER, MAX_DATA_BYTES, MAX_TTL_MS, OPEN_ACL, Meta
 
 MAX_CREATIONS = 2**31 - 1
 """ZooKeeper's child version and sequence numbers are 32-bit; past this a create is refused."""
@@ -102,23 +104,33 @@ class Limits(NamedTuple):
 Judgement = tuple[Outcome, Union[Transaction, None]]
 
 
-def apply(state: State, operation: Operation, session: int, now: int, txid: int, limits: Limits) -> Judgement:
+def apply(
+    state: State,
+    operation: Operation,
+    session: int,
+    now: int,
+    txid: int,
+    limits: Limits,
+    who: tuple[Identity, ...] = (),
+) -> Judgement:
     """Judge a request against a state: its outcome, and a transaction ``txid`` if it changes anything.
 
-    ``now`` in ms. Raises nothing but what ``state`` raises.
+    ``now`` in ms; ``who``: the identities of who asks. Raises nothing but what ``state`` raises.
     """
     if isinstance(operation, SetData):
-        return _set_data(state, operation, now, txid, limits)
+        return _set_data(state, operation, now, txid, limits, who)
     if isinstance(operation, Create):
-        return _create(state, operation, session, now, txid, limits)
+        return _create(state, operation, session, now, txid, limits, who)
     if isinstance(operation, Delete):
-        return _delete(state, operation, txid)
+        return _delete(state, operation, txid, who)
     if isinstance(operation, Multi):
-        return _multi(state, operation, session, now, txid, limits)
+        return _multi(state, operation, session, now, txid, limits, who)
     if isinstance(operation, SetAcl):
-        return _set_acl(state, operation, txid)
+        return _set_acl(state, operation, txid, who)
     if isinstance(operation, Check):
-        return _check(state, operation, txid)
+        return _check(state, operation, txid, who)
+    if isinstance(operation, Reap):
+        return _reap(state, operation, now, txid)
     if isinstance(operation, Close):
         return _close(state, session, txid)
     return _refuse(Code.UNIMPLEMENTED, txid)
@@ -128,18 +140,41 @@ def _refuse(code: Code, txid: int) -> Judgement:
     return Outcome(code, txid - 1), None
 
 
+def _denied(meta: Meta, permission: int, who: tuple[Identity, ...]) -> bool:
+    return meta.acl is not OPEN_ACL and not acl.permits(meta.acl, permission, who)
+
+
 def _oversized(data: Data, limits: Limits) -> bool:
     return data.length > MAX_DATA_BYTES or len(data.inline) > limits.inline_bytes
 
 
-def _create(state: State, operation: Create, session: int, now: int, txid: int, limits: Limits) -> Judgement:
+def _create(
+    state: State,
+    operation: Create,
+    session: int,
+    now: int,
+    txid: int,
+    limits: Limits,
+    who: tuple[Identity, ...],
+) -> Judgement:
     path = operation.path
+    if operation.ttl and (
+        operation.ephemeral
+        or not CONTAINER <= operation.ttl <= MAX_TTL_MS
+        or (operation.ttl == CONTAINER and operation.sequential)
+    ):
+        return _refuse(Code.BAD_ARGUMENTS, txid)
     if "/" not in path or "\0" in path:
         return _refuse(Code.BAD_ARGUMENTS, txid)
+    kept = acl.fixed(operation.acl, who)
+    if kept is None:
+        return _refuse(Code.INVALID_ACL, txid)
     above = paths.parent(path)
     parent = state.node(above)
     if parent is None:
         return _refuse(Code.NO_NODE, txid)
+    if _denied(parent, acl.CREATE, who):
+        return _refuse(Code.NO_AUTH, txid)
     if operation.sequential:
         path = f"{path}{parent.creations:010d}"
     if paths.invalid(path):
@@ -159,7 +194,8 @@ def _create(state: State, operation: Create, session: int, now: int, txid: int, 
         owner=session if operation.ephemeral else 0,
         length=operation.data.length,
         blob=operation.data.blob,
-        acl=operation.acl,
+        acl=kept,
+        ttl=operation.ttl,
     )
     changes = (
         Change(path, "C", meta, operation.data.inline),
@@ -177,12 +213,16 @@ def _lost(parent: Meta, txid: int) -> Meta:
     return parent._replace(pzxid=txid, children=parent.children - 1)
 
 
-def _set_data(state: State, operation: SetData, now: int, txid: int, limits: Limits) -> Judgement:
+def _set_data(
+    state: State, operation: SetData, now: int, txid: int, limits: Limits, who: tuple[Identity, ...]
+) -> Judgement:
     if paths.invalid(operation.path):
         return _refuse(Code.BAD_ARGUMENTS, txid)
     meta = state.node(operation.path)
     if meta is None:
         return _refuse(Code.NO_NODE, txid)
+    if _denied(meta, acl.WRITE, who):
+        return _refuse(Code.NO_AUTH, txid)
     if operation.version not in (-1, meta.version):
         return _refuse(Code.BAD_VERSION, txid)
     if _oversized(operation.data, limits):
@@ -201,13 +241,14 @@ def _set_data(state: State, operation: SetData, now: int, txid: int, limits: Lim
         meta.children,
         operation.data.blob,
         meta.acl,
+        meta.ttl,
     )
     change = Change(operation.path, "S", after, operation.data.inline)
     garbage = (meta.blob,) if meta.blob else ()
     return Outcome(Code.OK, txid, "", after), Transaction(txid, (change,), (), garbage)
 
 
-def _delete(state: State, operation: Delete, txid: int) -> Judgement:
+def _delete(state: State, operation: Delete, txid: int, who: tuple[Identity, ...]) -> Judgement:
     path = operation.path
     if "/" not in path or "\0" in path or path in paths.RESERVED:
         return _refuse(Code.BAD_ARGUMENTS, txid)
@@ -218,33 +259,58 @@ def _delete(state: State, operation: Delete, txid: int) -> Judgement:
     meta = state.node(path)
     if meta is None:
         return _refuse(Code.NO_NODE, txid)
+    if _denied(parent, acl.DELETE, who):
+        return _refuse(Code.NO_AUTH, txid)
     if operation.version not in (-1, meta.version):
         return _refuse(Code.BAD_VERSION, txid)
     if meta.children:
         return _refuse(Code.NOT_EMPTY, txid)
+    return _removed(path, meta, parent, txid)
+
+
+def _removed(path: str, meta: Meta, parent: Meta, txid: int) -> Judgement:
+    above = paths.parent(path)
     changes = (Change(path, "D", None, None), Change(above, "K", _lost(parent, txid), None))
     effects = (Owned(meta.owner, path, False),) if meta.owner else ()
     garbage = (meta.blob,) if meta.blob else ()
     return Outcome(Code.OK, txid), Transaction(txid, changes, effects, garbage)
 
 
-def _set_acl(state: State, operation: SetAcl, txid: int) -> Judgement:
+def _reap(state: State, operation: Reap, now: int, txid: int) -> Judgement:
+    """Heartbeat saw that a znode was due; it goes if it still is."""
+    meta = state.node(operation.path)
+    parent = state.node(paths.parent(operation.path))
+    if meta is None or parent is None or not meta.due(now):
+        return _refuse(Code.NO_NODE, txid)
+    return _removed(operation.path, meta, parent, txid)
+
+
+def _set_acl(state: State, operation: SetAcl, txid: int, who: tuple[Identity, ...]) -> Judgement:
+    if paths.invalid(operation.path):
+        return _refuse(Code.BAD_ARGUMENTS, txid)
+    kept = acl.fixed(operation.acl, who)
+    if kept is None:
+        return _refuse(Code.INVALID_ACL, txid)
+    meta = state.node(operation.path)
+    if meta is None:
+        return _refuse(Code.NO_NODE, txid)
+    if _denied(meta, acl.ADMIN, who):
+        return _refuse(Code.NO_AUTH, txid)
+    if operation.version not in (-1, meta.aversion):
+        return _refuse(Code.BAD_VERSION, txid)
+    after = meta._replace(acl=kept, aversion=meta.aversion + 1)
+    transaction = Transaction(txid, (Change(operation.path, "", after, None),))
+    return Outcome(Code.OK, txid, "", after), transaction
+
+
+def _check(state: State, operation: Check, txid: int, who: tuple[Identity, ...]) -> Judgement:
     if paths.invalid(operation.path):
         return _refuse(Code.BAD_ARGUMENTS, txid)
     meta = state.node(operation.path)
     if meta is None:
         return _refuse(Code.NO_NODE, txid)
-    if operation.version not in (-1, meta.aversion):
-        return _refuse(Code.BAD_VERSION, txid)
-    after = meta._replace(acl=operation.acl, aversion=meta.aversion + 1)
-    transaction = Transaction(txid, (Change(operation.path, "", after, None),))
-    return Outcome(Code.OK, txid, "", after), transaction
-
-
-def _check(state: State, operation: Check, txid: int) -> Judgement:
-    meta = state.node(operation.path)
-    if meta is None:
-        return _refuse(Code.NO_NODE, txid)
+    if _denied(meta, acl.READ, who):
+        return _refuse(Code.NO_AUTH, txid)
     if operation.version not in (-1, meta.version):
         return _refuse(Code.BAD_VERSION, txid)
     return Outcome(Code.OK, txid), None
@@ -268,12 +334,20 @@ class _Within:
             self._nodes[change.path] = change.meta
 
 
-def _multi(state: State, operation: Multi, session: int, now: int, txid: int, limits: Limits) -> Judgement:
+def _multi(
+    state: State,
+    operation: Multi,
+    session: int,
+    now: int,
+    txid: int,
+    limits: Limits,
+    who: tuple[Identity, ...],
+) -> Judgement:
     within = _Within(state)
     done: list[Transaction] = []
     results: list[Outcome] = []
     for number, each in enumerate(operation.operations):
-        outcome, transaction = apply(within, each, session, now, txid, limits)
+        outcome, transaction = apply(within, each, session, now, txid, limits, who)
         if outcome.code is not Code.OK:
             before = [Outcome(Code.OK, txid - 1)] * number
             after = [Outcome(Code.RUNTIME_INCONSISTENCY, txid - 1)] * (len(operation.operations) - number - 1)

@@ -12,19 +12,29 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from faaskeeper.core import codec, trust
+from faaskeeper.core import codec, paths, trust
 from faaskeeper.core.channel import Channel
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.log import Entry
 from faaskeeper.core.requests import Epoch, Notification
 from faaskeeper.core.storage import Gather, IfOlder, IfStamp, Item, Table, every
 
-FIRED_BY: Mapping[str, str] = {"data": "SD", "exists": "CSD", "children": "DK"}
-"""Kinds of watch, and the letters (:mod:`faaskeeper.core.transactions`) that fire them."""
+FIRED_BY: Mapping[str, str] = {
+    "data": "SD",
+    "exists": "CSD",
+    "children": "DK",
+    "persistent": "CSDK",
+    "recursive": "CSD?",
+}
+"""Kinds of watch, and the letters (:mod:`faaskeeper.core.transactions`) that fire them. A *recursive* watch
+is fired by what happens to its path and to every path below. ``?``: something did, what is not known."""
+STAYING = frozenset({"persistent", "recursive"})
+"""Kinds that stay when they have fired."""
 
 
 class Row(NamedTuple):
-    """A registered watch. ``stamp``: its client has seen the znode as of this txid."""
+    """A registered watch. ``stamp``: its client has seen the znode as of this txid (of a watch that stays:
+    everything up to it)."""
 
     path: str
     kind: str
@@ -36,6 +46,9 @@ class Row(NamedTuple):
 def _row(path: str, item: Item) -> Row:
     fields: dict[str, Any] = item
     return Row(path, fields["kind"], fields["session"], fields["stamp"], fields["address"])
+
+
+_RECURSIVE = "recursive"
 
 
 def _index(session: int) -> str:
@@ -68,13 +81,23 @@ class WatchTable:
     def index(self, session: int, path: str, kind: str) -> None:
         """Note that the session has (or had) such a row; before the row is first put."""
         self._table.put(_index(session), f"{kind} {path}", {"stamp": 0})
+        if kind == "recursive":
+            self._table.put(_RECURSIVE, str(session), {"stamp": 0})
 
     def rows(self, path: str) -> list[Row]:
         """Every row of a path."""
         return [_row(path, item) for _, item in every(self._table, path)]
 
+    def recursive(self) -> bool:
+        """Whether any session has, or had, a recursive watch: then the paths above a change are looked at."""
+        return bool(self._table.query(_RECURSIVE, "", 1).items)
+
+    def recursive_rows(self, path: str) -> list[Row]:
+        """The rows of a path's recursive watches: their keys come last."""
+        return [_row(path, item) for _, item in every(self._table, path, "recursive")]
+
     def remove(self, row: Row) -> None:
-        """Delete a row that fired, unless it was registered anew meanwhile."""
+        """Delete a row that fired or is not wanted any more, unless it was registered anew meanwhile."""
         try:
             self._table.delete(row.path, f"{row.kind} {row.session}", IfStamp(row.stamp))
         except Conflict:
@@ -82,7 +105,10 @@ class WatchTable:
 
     def clear(self, session: int) -> None:
         """Delete all rows of a session that is closed, then its index."""
-        for key, _ in every(self._table, _index(session)):
+        keys = [key for key, _ in every(self._table, _index(session))]
+        if any(key.startswith("recursive ") for key in keys):
+            self._table.delete(_RECURSIVE, str(session))
+        for key in keys:
             kind, path = key.split(" ", 1)
             self._table.delete(path, f"{kind} {session}")
             self._table.delete(_index(session), key)
@@ -145,7 +171,7 @@ class WatchFunction:
                 body = codec.notification(Notification(row.session, epoch))
                 signed = trust.sign(self._secrets.unseal(recipient.sealed), body)
                 self._channel.deliver(recipient.address or row.address, signed)
-        self._gather([partial(self._table.remove, row) for row in fired])
+        self._gather([partial(self._table.remove, row) for row in fired if row.kind not in STAYING])
 
     def _fired(self, entries: Iterable[Entry]) -> list[Row]:
         events: dict[str, list[tuple[int, str]]] = {}
@@ -156,13 +182,30 @@ class WatchFunction:
                         events.setdefault(change.path, []).append((transaction.txid, change.letters))
         if not events:
             return []
-        found = self._gather([partial(self._table.rows, path) for path in events])
-        return [
-            row
-            for rows in found
-            for row in rows
-            if any(
-                txid > row.stamp and not set(letters).isdisjoint(FIRED_BY[row.kind])
-                for txid, letters in events[row.path]
-            )
-        ]
+        calls = [partial(self._table.rows, path) for path in events]
+        below = _latest_below(events) if self._table.recursive() else {}
+        calls.extend(partial(self._table.recursive_rows, path) for path in below if path not in events)
+        fired: list[Row] = []
+        for rows in self._gather(calls):
+            for row in rows:
+                if row.kind == "recursive":
+                    fires = below.get(row.path, 0) > row.stamp
+                else:
+                    fires = any(
+                        txid > row.stamp and not set(letters).isdisjoint(FIRED_BY[row.kind])
+                        for txid, letters in events[row.path]
+                    )
+                if fires:
+                    fired.append(row)
+        return fired
+
+
+def _latest_below(events: Mapping[str, Sequence[tuple[int, str]]]) -> dict[str, int]:
+    """For each changed path and those above it, the last txid that fires a recursive watch there."""
+    latest: dict[str, int] = {}
+    for path, happened in events.items():
+        txids = [txid for txid, letters in happened if not set(letters).isdisjoint(FIRED_BY["recursive"])]
+        if txids:
+            for above in paths.upwards(path):
+                latest[above] = max(latest.get(above, 0), txids[-1])
+    return latest

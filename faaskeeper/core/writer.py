@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from faaskeeper.core import codec, paths, trust
+from faaskeeper.core.acl import Credential, Identity, identities
 from faaskeeper.core.codec import Malformed
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS, Deployment
 from faaskeeper.core.distributor import Answer, Distributor, bell
@@ -29,6 +30,7 @@ from faaskeeper.core.requests import (
     Open,
     Operation,
     Outcome,
+    Reap,
     Request,
     Resume,
     SetData,
@@ -51,6 +53,9 @@ _MAX_PENDING = 64
 _RESUMED_PATHS = 1_000
 """Most ephemerals that the answer to a Resume lists."""
 
+_IDENTITIES = 1_000
+"""Credentials whose identities a writer remembers."""
+
 _CLOSE = Close()
 _logger = logging.getLogger(__name__)
 
@@ -58,15 +63,22 @@ _logger = logging.getLogger(__name__)
 class ServiceOrder(NamedTuple):
     """What the service's own functions ask the writer for; signed with the deployment's key.
 
-    ``close``: end these sessions (their leases are marked). Without any: settle what is pending, and save.
+    ``close``: end these sessions (their leases are marked). ``reap``: remove these containers and znodes past
+    their time to live. Without either: settle what is pending, and save.
     """
 
     close: tuple[int, ...]
+    reap: tuple[str, ...] = ()
+
+    @property
+    def rings(self) -> bool:
+        """Whether it asks for nothing but settling and saving."""
+        return not self.close and not self.reap
 
 
-def order(deployment: Deployment, sessions: Iterable[int]) -> bytes:
+def order(deployment: Deployment, sessions: Iterable[int] = (), reap: Iterable[str] = ()) -> bytes:
     """A signed order to the writer, to be sent through the worker queue."""
-    return trust.sign(deployment.key, codec.frame({"close": list(sessions)}))
+    return trust.sign(deployment.key, codec.frame({"close": list(sessions), "reap": list(reap)}))
 
 
 class _Tentative:
@@ -198,6 +210,8 @@ class Writer:
         self._secrets = Secrets(deployment.key)
         self._distributor = Distributor(deployment, self._secrets)
         self._view: View | None = None
+        self._anybody: tuple[Identity, ...] = (("ip", deployment.peer),) if deployment.peer else ()
+        self._identities: dict[tuple[Credential, ...], tuple[Identity, ...]] = {}
 
     # ---- one call ----------------------------------------------------------------------
 
@@ -213,7 +227,7 @@ class Writer:
             view = self._distributor.load(self._deployment.max_nodes)
         waiting = [message for body in bodies for message in self._admit(view, body)]
         waiting.sort(key=_first)
-        rung = any(isinstance(each, ServiceOrder) and not each.close for each in waiting)
+        rung = any(isinstance(each, ServiceOrder) and each.rings for each in waiting)
         while waiting:
             batch, waiting = self._commit(view, waiting)
             self._publish(view, batch)
@@ -239,7 +253,7 @@ class Writer:
             if body[4:5] == b"{":
                 trust.verify(self._deployment.key, signed)
                 head, _ = codec.unframe(body)
-                return [ServiceOrder(tuple(head["close"]))]
+                return [ServiceOrder(tuple(head["close"]), tuple(head["reap"]))]
             message = codec.to_message(body)
             key = self._key(view, message)
             if key is None:
@@ -335,9 +349,11 @@ class Writer:
             if batch.bytes > ENTRY_BYTES:
                 return batch, waiting[number:]
             if isinstance(message, ServiceOrder):
-                batch.uncertain = batch.uncertain or not message.close
+                batch.uncertain = batch.uncertain or message.rings
                 for session in message.close:
                     self._close(batch, session)
+                for path in message.reap:
+                    self._unasked(batch, Reap(path), 0)
             elif message.session == 0:
                 self._open(batch, message)
             else:
@@ -384,7 +400,11 @@ class Writer:
             batch.uncertain = True
             batch.dead.append(id)
             return
-        transaction = self._decide(batch, Request(0, _CLOSE), id)[1]
+        self._unasked(batch, _CLOSE, id)
+
+    def _unasked(self, batch: _Batch, operation: Operation, session: int) -> None:
+        """What heartbeat asks for: its outcome is nobody's."""
+        transaction = self._decide(batch, Request(0, operation), session)[1]
         if transaction is not None:
             batch.take(transaction)
 
@@ -399,7 +419,7 @@ class Writer:
         rest: tuple[Request, ...] = ()
         requests = sorted(message.requests, key=_cxid)
         for number, request in enumerate(requests):
-            cxid, operation = request
+            cxid, operation, _ = request
             if isinstance(operation, Resume):
                 self._resume(batch, session, message)
             elif message.incarnation != session.incarnation:
@@ -467,7 +487,19 @@ class Writer:
         )
 
     def _decide(self, batch: _Batch, request: Request, session: int) -> tuple[Outcome, Transaction | None]:
-        return apply(batch, request.operation, session, batch.now, batch.txid + 1, self._deployment.limits)
+        limits = self._deployment.limits
+        who = self._who(request.auth) if request.auth else self._anybody
+        return apply(batch, request.operation, session, batch.now, batch.txid + 1, limits, who)
+
+    def _who(self, auth: tuple[Credential, ...]) -> tuple[Identity, ...]:
+        known = self._identities.get(auth)
+        if known is None:
+            if len(self._identities) >= _IDENTITIES:
+                self._identities.clear()
+            shown = identities(auth, self._deployment.super_digest)
+            known = shown if any(scheme == "ip" for scheme, _ in shown) else (*self._anybody, *shown)
+            self._identities[auth] = known
+        return known
 
     # ---- after the commit ---------------------------------------------------------------
 
@@ -503,7 +535,7 @@ def _cxid(request: Request) -> int:
 def _needs_of(message: Message | ServiceOrder) -> set[str]:
     """Paths that judging a message will ask for, as far as the message tells."""
     if isinstance(message, ServiceOrder):
-        return set()
+        return {path for each in message.reap for path in (paths.parent(each), each)}
     return {path for request in message.requests for path in _needs(request.operation)}
 
 

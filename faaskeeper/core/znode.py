@@ -9,6 +9,11 @@ Acl = tuple[int, str, str]
 
 OPEN_ACL: tuple[Acl, ...] = ((31, "world", "anyone"),)
 
+CONTAINER = -1
+"""In place of a time to live: the znode goes when its last child has gone."""
+MAX_TTL_MS = 2**40 - 1
+"""Longest time to live, in ms: ZooKeeper's (``EphemeralType.TTL``)."""
+
 MAX_DATA_BYTES = 1024 * 1024
 """Most data of one znode: ZooKeeper's default ``jute.maxbuffer`` (1 MiB)."""
 
@@ -38,7 +43,8 @@ class Meta(NamedTuple):
 
     ``creations`` counts the children ever created: the sequence counter, and what ZooKeeper
     keeps as the node's child version. ``blob`` names the object that holds the data when it is
-    not inline.
+    not inline. ``ttl``: how long the znode may go unmodified and without children, in ms; 0: for ever;
+    :data:`CONTAINER`: until its last child is gone.
     """
 
     czxid: int
@@ -54,6 +60,15 @@ class Meta(NamedTuple):
     children: int = 0
     blob: str = ""
     acl: tuple[Acl, ...] = OPEN_ACL
+    ttl: int = 0
+
+    def due(self, now: int) -> bool:
+        """Whether heartbeat may remove the znode: a container that has lost its last child, or one past
+        its time to live (``ContainerManager`` of ZooKeeper 3.8; a container that never had a child stays).
+        """
+        if self.children or not self.ttl:
+            return False
+        return self.creations > 0 if self.ttl == CONTAINER else now - self.mtime > self.ttl
 
     def stat(self) -> Stat:
         """The Stat shown to users.

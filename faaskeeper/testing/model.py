@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from faaskeeper.core import paths
+from faaskeeper.core.acl import identities
 from faaskeeper.core.errors import Code
 from faaskeeper.core.log import Entry
 from faaskeeper.core.records import Record
-from faaskeeper.core.requests import Close, Message, Operation, Outcome, Reply
+from faaskeeper.core.requests import Close, Message, Outcome, Reap, Reply, Request
 from faaskeeper.core.transactions import (
     Closed,
     Limits,
@@ -61,7 +62,7 @@ class Model:
         self._marked = marked
         self.sessions: dict[int, Session] = {}
         self.outcomes: dict[Key, Outcome] = {}
-        self.requests: dict[Key, Operation] = {}
+        self.requests: dict[Key, Request] = {}
         self.history: dict[str, list[Image]] = {}
         self.events: dict[str, list[tuple[int, str]]] = {}
         self.entries: list[tuple[int, int]] = []
@@ -90,11 +91,11 @@ class Model:
 
     def sent(self, message: Message) -> None:
         """A client sends requests: a cxid never gets another body."""
-        for cxid, operation in message.requests:
-            if message.session and cxid:
-                key = (message.session, message.incarnation, cxid)
-                if self.requests.setdefault(key, operation) != operation:
-                    raise Violation(f"{key} was {self.requests[key]} and is {operation}")
+        for request in message.requests:
+            if message.session and request.cxid:
+                key = (message.session, message.incarnation, request.cxid)
+                if self.requests.setdefault(key, request) != request:
+                    raise Violation(f"{key} was {self.requests[key]} and is {request}")
 
     # ---- the log ---------------------------------------------------------------------------
 
@@ -143,10 +144,11 @@ class Model:
             raise Violation(f"Z2: {key} was decided after cxid {session.last}")
         session.last = key[2]
         self.outcomes[key] = outcome
-        operation = self.requests.get(key)
-        if operation is None:
+        request = self.requests.get(key)
+        if request is None:
             raise Violation(f"Z1: {key} was decided and never asked")
-        expected, changes = apply(self, operation, key[0], now, txid, self._limits)
+        operation, who = request.operation, identities(request.auth)
+        expected, changes = apply(self, operation, key[0], now, txid, self._limits, who)
         if expected != outcome or changes != transaction:
             raise Violation(
                 f"Z2: {key} {operation} was decided {outcome} {transaction}, one at a time it is "
@@ -156,6 +158,9 @@ class Model:
     def _unasked(self, transaction: Transaction, now: int) -> None:
         """A transaction without a client's request: opening, resuming, heartbeat's close, or nothing."""
         if not transaction.changes and not transaction.effects:
+            return
+        if not any(isinstance(effect, (Opened, Resumed, Closed)) for effect in transaction.effects):
+            self._reaped(transaction, now)
             return
         effect = transaction.effects[-1]
         if isinstance(effect, Closed):
@@ -168,6 +173,12 @@ class Model:
             if expected != transaction:
                 raise Violation(f"closing {effect.session} did {transaction}, must do {expected}")
         elif not isinstance(effect, (Opened, Resumed)) or transaction.changes:
+            raise Violation(f"nobody asked for {transaction}")
+
+    def _reaped(self, transaction: Transaction, now: int) -> None:
+        """Heartbeat had a container or a znode past its time to live removed."""
+        _, expected = apply(self, Reap(transaction.changes[0].path), 0, now, transaction.txid, self._limits)
+        if expected != transaction:
             raise Violation(f"nobody asked for {transaction}")
 
     def _take(self, transaction: Transaction) -> None:

@@ -347,9 +347,9 @@ class App:
             view.shown(path, record)
             return record
 
-        def seen_watch(path: str, kind: str, callback: Callback) -> Record | None:
+        def seen_watch(path: str, kind: str, callback: Callback, allowed: Any = None) -> Record | None:
             before = asked()
-            record: Record | None = watch(path, kind, callback)
+            record: Record | None = watch(path, kind, callback, allowed)
             in_order(before, path)
             view.shown(path, record)
             left(record, kind, callback)

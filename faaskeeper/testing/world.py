@@ -23,7 +23,7 @@ from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.log import RETENTION_MS, Log
 from faaskeeper.core.records import ObjectRecords, Records, TableRecords
 from faaskeeper.core.requests import Reply
-from faaskeeper.core.sessions import Leases
+from faaskeeper.core.sessions import Leases, Transients
 from faaskeeper.core.storage import LATE_MS, Condition, IfStamp, Item, Object, Page
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import WatchTable
@@ -134,6 +134,7 @@ class World:
             checkpoints=Checkpoints(self.tables["checkpoint"], expiring=True),
             records=records,
             leases=Leases(self.tables["lease"]),
+            transients=Transients(self.tables["lease"]),
             watches=WatchTable(self.tables["watch"]),
             blobs=self.objects if small else None,
             worker_queue=self.worker_queue,

@@ -15,16 +15,19 @@ from faaskeeper.config import Config
 from faaskeeper.exceptions import (
     BadVersionError,
     FaaSKeeperException,
+    InvalidACLException,
     MalformedInputException,
+    NoAuthException,
     NoChildrenForEphemeralsException,
     NodeDoesntExistException,
     NodeExistsException,
     NotEmptyException,
+    NoWatcherException,
     RolledBackException,
 )
 from faaskeeper.node import Node
 from faaskeeper.providers.local import EmbeddedService
-from faaskeeper.watch import WatchedEvent
+from faaskeeper.watch import WatchedEvent, WatchType
 from tests import golden
 from tests.bare import Clock
 from tests.core.test_golden import EVENTS, data
@@ -38,7 +41,11 @@ CODES: dict[type[FaaSKeeperException], str] = {
     NoChildrenForEphemeralsException: "NoChildrenForEphemerals",
     MalformedInputException: "BadArguments",
     RolledBackException: "RuntimeInconsistency",
+    NoAuthException: "NoAuth",
+    InvalidACLException: "InvalidACL",
+    NoWatcherException: "NoWatcher",
 }
+KINDS = {1: WatchType.GET_CHILDREN, 2: (WatchType.GET_DATA, WatchType.EXISTS), 3: None}
 CONFIGURATIONS = {
     "key-value": {},
     "hybrid, own distributor": {"user-storage": "hybrid", "distributor-queue": "local"},
@@ -101,9 +108,14 @@ class ClientAdapter:
     def perform(self, session: str, client: FaaSKeeperClient, op: str, args: list[Any]) -> dict[str, Any]:
         watch = self.fired[session].append if len(args) > 1 and args[1] is True else None
         if op == "create":
-            if args[2] > 3 or len(args) > 3:
-                raise NotImplementedError(op)
-            node = client.create(args[0], data(args[1]), bool(args[2] & 1), bool(args[2] & 2))
+            acl = [tuple(entry) for entry in args[3]] if len(args) > 3 else None
+            node = client.create(args[0], data(args[1]), bool(args[2] & 1), bool(args[2] & 2), acl=acl)
+            return {"path": node.path, "stat": node.stat}
+        if op == "create_container":
+            node = client.create(args[0], data(args[1]), container=True)
+            return {"path": node.path, "stat": node.stat}
+        if op == "create_ttl":
+            node = client.create(args[0], data(args[1]), sequential=args[2] == 6, ttl=args[3])
             return {"path": node.path, "stat": node.stat}
         if op == "set":
             return {"stat": client.set_data(args[0], data(args[1]), args[2]).stat}
@@ -135,6 +147,22 @@ class ClientAdapter:
         if op == "get_acl":
             acls, stat = client.get_acls(args[0])
             return {"acl": [list(acl) for acl in acls], "stat": stat}
+        if op == "auth":
+            client.add_auth(args[0], args[1])
+            return {}
+        if op == "whoami":
+            return {"ids": [list(identity) for identity in client.who_am_i()]}
+        if op == "multi_read":
+            return {"results": self.read_together(client, args[0])}
+        if op == "add_watch":
+            client.add_watch(args[0], self.fired[session].append, recursive=bool(args[1]))
+            return {}
+        if op == "check_watches":
+            client.check_watches(args[0], KINDS[args[1]])
+            return {}
+        if op == "remove_watches":
+            client.remove_watches(args[0], KINDS[args[1]])
+            return {}
         if op == "multi":
             return {"results": self.multi(client, args[0])}
         if op == "close":
@@ -169,6 +197,21 @@ class ClientAdapter:
                 shown.append({"op": "create", "path": each.path})
             else:
                 shown.append({"op": part[0], **({"stat": each.stat} if isinstance(each, Node) else {})})
+        return shown
+
+    def read_together(self, client: FaaSKeeperClient, parts: list[Any]) -> list[dict[str, Any]]:
+        reads = client.multi_read()
+        for op, path in parts:
+            (reads.get_data if op == "get" else reads.get_children)(path)
+        shown: list[dict[str, Any]] = []
+        for each in reads.commit():
+            if isinstance(each, FaaSKeeperException):
+                shown.append({"error": CODES[type(each)]})
+            elif isinstance(each, Node):
+                shown.append({"op": "get", "data": each.data.decode(), "stat": each.stat})
+            else:
+                assert each is not None
+                shown.append({"op": "children", "children": [node.path.rsplit("/", 1)[1] for node in each]})
         return shown
 
     def expire(self, session: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from faaskeeper.core.requests import Close, Create, Delete, SetData, inline
+from faaskeeper.core.znode import CONTAINER
 from faaskeeper.providers.memory import MemoryTable
 from tests.bare import Bare, BareSession
 
@@ -76,13 +77,13 @@ SET = SetData("/n3", inline(b"y" * 1024))
 def test_a_set_is_one_append_and_one_record_before_the_answer_whatever_the_tree(znodes: int) -> None:
     before, total = measure(*warm(znodes=znodes), SET)
     assert before == {"log.put": 1, "records.put": 1}
-    assert total == {"log.put": 1, "records.put": 1, "watch.query": 1}
+    assert total == {"log.put": 1, "records.put": 1, "watch.query": 2}
 
 
 def test_a_create_also_writes_the_parent() -> None:
     before, total = measure(*warm(), Create("/p/d", inline(b"")))
     assert before == {"log.put": 1, "records.put": 2}
-    assert total == {"log.put": 1, "records.put": 2, "watch.query": 2}
+    assert total == {"log.put": 1, "records.put": 2, "watch.query": 3}
 
 
 def test_a_writer_that_does_not_distribute_looks_once_whether_a_name_it_never_saw_is_taken() -> None:
@@ -93,13 +94,13 @@ def test_a_writer_that_does_not_distribute_looks_once_whether_a_name_it_never_sa
 def test_the_first_child_of_a_znode_is_created_without_looking() -> None:
     before, total = measure(*warm(), Create("/n3/first", inline(b"")))
     assert before == {"log.put": 1, "records.get_many": 1, "records.put": 2}  # the parent's data is read
-    assert total == {**before, "watch.query": 2}
+    assert total == {**before, "watch.query": 3}
 
 
 def test_a_delete_also_writes_the_parent() -> None:
     before, total = measure(*warm(), Delete("/p/c"))
     assert before == {"log.put": 1, "records.put": 2}
-    assert total == {"log.put": 1, "records.put": 2, "watch.query": 2}
+    assert total == {"log.put": 1, "records.put": 2, "watch.query": 3}
 
 
 def test_an_error_is_one_append() -> None:
@@ -111,7 +112,7 @@ def test_an_error_is_one_append() -> None:
 def test_with_a_distributor_of_its_own_the_calls_are_the_same() -> None:
     before, total = measure(*warm(own_distributor=True), SET)
     assert before == {"log.put": 1, "records.put": 1}
-    assert total == {"log.put": 1, "records.put": 1, "watch.query": 1}
+    assert total == {"log.put": 1, "records.put": 1, "watch.query": 2}
 
 
 def test_a_batch_of_sets_of_one_znode_is_one_append_and_one_record() -> None:
@@ -120,7 +121,7 @@ def test_a_batch_of_sets_of_one_znode_is_one_append_and_one_record() -> None:
         session.ask(SetData("/n3", inline(b"%d" % number)))
     bare.pump()
     session.receive()
-    assert calls == {"log.put": 1, "records.put": 1, "watch.query": 1}
+    assert calls == {"log.put": 1, "records.put": 1, "watch.query": 2}
 
 
 def test_opening_and_closing_a_session_cost_an_append_a_lease_and_its_removal() -> None:
@@ -150,7 +151,7 @@ def test_a_notification_costs_a_delete_of_the_row_for_each_watcher() -> None:
     other = bare.session("other")
     other.watch("/n3", "data")
     _, total = measure(bare, session, calls, SET)
-    assert total == {"log.put": 1, "records.put": 1, "watch.query": 1, "watch.delete": 1}
+    assert total == {"log.put": 1, "records.put": 1, "watch.query": 2, "watch.delete": 1}
     other.receive()
     assert len(other.fired) == 1
 
@@ -160,7 +161,48 @@ def test_watchers_and_sessions_elsewhere_cost_nothing() -> None:
     for number in range(200):
         bare.session(f"s{number}").watch("/n4", "data")
     _, total = measure(bare, session, calls, SET)
-    assert total == {"log.put": 1, "records.put": 1, "watch.query": 1}
+    assert total == {"log.put": 1, "records.put": 1, "watch.query": 2}
+
+
+def test_recursive_watches_elsewhere_cost_a_query_for_each_path_above() -> None:
+    bare, session, calls = warm()
+    other = bare.session("other")
+    other.drive(other.rules.add_watch("/n4", "recursive", other.fired.append))
+    _, total = measure(bare, session, calls, SET)
+    assert total == {"log.put": 1, "records.put": 1, "watch.query": 3}
+
+
+def test_a_watch_that_stays_is_a_read_and_a_row_and_its_notification_costs_no_more() -> None:
+    bare, session, calls = warm()
+    other = bare.session("other")
+    calls.clear()
+    other.drive(other.rules.add_watch("/n3", "persistent", other.fired.append))
+    assert calls == {"records.get": 1, "watch.put": 2}
+    _, total = measure(bare, session, calls, SET)
+    assert total == {"log.put": 1, "records.put": 1, "watch.query": 2}
+    other.receive()
+    assert len(other.fired) == 1
+
+
+def test_heartbeat_reads_each_container_and_nothing_else_of_the_tree() -> None:
+    bare, session, calls = warm(znodes=300)
+    session.do(Create("/box", inline(b""), ttl=CONTAINER))
+    calls.clear()
+    assert bare.heartbeat.reap() == []
+    assert calls == {"lease.query": 1, "records.get_many": 1}
+
+
+def test_a_container_costs_one_row_more_than_another_znode() -> None:
+    before, _ = measure(*warm(), Create("/p/box", inline(b""), ttl=CONTAINER))
+    assert before == {"log.put": 1, "records.put": 2, "lease.put": 1}
+
+
+def test_an_acl_costs_nothing() -> None:
+    bare, session, calls = warm()
+    session.auth = (("digest", "user:secret"),)
+    session.do(Create("/p/own", inline(b""), acl=((31, "auth", ""),)))
+    before, _ = measure(bare, session, calls, SetData("/p/own", inline(b"mine")))
+    assert before == {"log.put": 1, "records.put": 1}
 
 
 def test_a_lease_is_renewed_with_one_call_and_the_beat_looks_with_one_a_page() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 
 from faaskeeper.core import paths
+from faaskeeper.core.acl import ADMIN, ALL, READ, Identity, identities, masked, permits
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import (
     Check,
@@ -19,10 +21,14 @@ from faaskeeper.core.requests import (
     SetData,
     inline,
 )
+from faaskeeper.core.watches import FIRED_BY
+from faaskeeper.core.znode import CONTAINER, OPEN_ACL, Meta
 from tests import golden
 from tests.bare import Bare, BareSession
 from tests.golden import Refused
 
+KINDS = {1: ["children"], 2: ["data", "exists"], 3: [*FIRED_BY]}
+"""ZooKeeper's numbers for kinds of watch, and ours."""
 EVENTS = {
     "NodeCreated": "created",
     "NodeDeleted": "deleted",
@@ -37,10 +43,14 @@ def data(value: Any) -> bytes:
 
 def operation(op: str, args: list[Any]) -> Any:
     if op == "create":
-        path, value, flags = args[:3]
-        if flags > 3 or len(args) > 3:
-            raise NotImplementedError(op)
-        return Create(path, inline(data(value)), bool(flags & 1), bool(flags & 2))
+        path, value, flags, *acl = args
+        given = tuple(tuple(entry) for entry in acl[0]) if acl else OPEN_ACL
+        return Create(path, inline(data(value)), bool(flags & 1), bool(flags & 2), given)
+    if op == "create_container":
+        return Create(args[0], inline(data(args[1])), ttl=CONTAINER)
+    if op == "create_ttl":
+        ttl = args[3] or -2  # an unset one has no flag of its own here
+        return Create(args[0], inline(data(args[1])), sequential=args[2] == 6, ttl=ttl if ttl != -1 else -2)
     if op == "set":
         return SetData(args[0], inline(data(args[1])), args[2])
     if op == "delete":
@@ -56,7 +66,7 @@ def operation(op: str, args: list[Any]) -> Any:
 
 def result(op: str, outcome: Outcome) -> dict[str, Any]:
     shown: dict[str, Any] = {}
-    if op == "create":
+    if op.startswith("create"):
         shown["path"] = outcome.path
     if outcome.meta is not None:
         shown["stat"] = outcome.meta.stat()
@@ -98,8 +108,21 @@ class BareAdapter:
             return {}
         if op in ("get", "exists", "children", "children2", "get_acl"):
             return self.read(own, op, args)
+        if op == "multi_read":
+            return {"results": self.read_together(own, args[0])}
+        if op == "auth":
+            own.auth = (*own.auth, (args[0], args[1]))
+            return {}
+        if op == "whoami":
+            return {"ids": [[scheme, name.split(":")[0]] for scheme, name in self.who(own)]}
+        if op == "add_watch":
+            kind = "recursive" if args[1] else "persistent"
+            own.drive(own.rules.add_watch(args[0], kind, own.fired.append))
+            return {}
+        if op in ("check_watches", "remove_watches"):
+            return self.watches(own, op, args)
         if op == "all_children_number":
-            return {"number": self.count(own, self.found(own.read(args[0])), args[0])}
+            return {"number": self.count(own, self.readable(own, own.read(args[0])), args[0])}
         if op == "get_ephemerals":
             view = self.bare.writer._view
             assert view is not None
@@ -143,20 +166,59 @@ class BareAdapter:
             raise Refused("NoNode")
         return record
 
+    def who(self, session: BareSession) -> tuple[Identity, ...]:
+        return (("ip", "127.0.0.1"), *identities(session.auth))
+
+    def may(self, session: BareSession, permission: int, meta: Meta) -> None:
+        if not permits(meta.acl, permission, self.who(session)):
+            raise Refused("NoAuth")
+
+    def readable(self, session: BareSession, record: Any) -> Any:
+        self.may(session, READ, self.found(record).meta)
+        return record
+
+    def read_together(self, session: BareSession, parts: list[Any]) -> list[dict[str, Any]]:
+        found = session.drive(session.rules.snapshot([part[1] for part in parts]))
+        shown: list[dict[str, Any]] = []
+        for op, path in parts:
+            try:
+                record = self.readable(session, found[path])
+            except Refused as refused:
+                shown.append({"error": refused.code})
+                continue
+            if op == "get":
+                shown.append({"op": op, "data": record.data.decode(), "stat": record.meta.stat()})
+            else:
+                shown.append({"op": op, "children": record.children})
+        return shown
+
+    def watches(self, session: BareSession, op: str, args: list[Any]) -> dict[str, Any]:
+        kinds = KINDS[args[1]]
+        if op == "check_watches":
+            number = len(session.rules.found(args[0], kinds, None))
+        else:
+            number = session.drive(session.rules.remove_watches(args[0], kinds, None))
+        if not number:
+            raise Refused("NoWatcher")
+        return {}
+
     def read(self, session: BareSession, op: str, args: list[Any]) -> dict[str, Any]:
         kind = {"get": "data", "exists": "exists"}.get(op, "children")
+        asked = {"get_acl": READ | ADMIN, "exists": ALL}.get(op, READ)
+        checked = partial(self.may, session, asked) if op != "exists" else lambda meta: None
         if len(args) > 1 and args[1]:
-            record = session.watch(args[0], kind)
+            record = session.watch(args[0], kind, checked)
         else:
             record = session.read(args[0])
         record = self.found(record)
+        checked(record.meta)
         shown: dict[str, Any] = {}
         if op == "get":
             shown["data"] = record.data.decode()
         if op.startswith("children"):
             shown["children"] = sorted(record.children)
         if op == "get_acl":
-            shown["acl"] = [list(acl) for acl in record.meta.acl]
+            shown["acl"] = [list(acl) for acl in masked(record.meta.acl, self.who(session))]
         if op != "children":
             shown["stat"] = record.meta.stat()
         return shown

@@ -29,7 +29,7 @@ from faaskeeper.core.errors import Conflict, DriverError
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.log import Log
 from faaskeeper.core.records import ObjectRecords, Records, TableRecords
-from faaskeeper.core.sessions import Leases
+from faaskeeper.core.sessions import Leases, Transients
 from faaskeeper.core.storage import IfAbsent, ObjectStore
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import WatchTable
@@ -142,6 +142,7 @@ class EmbeddedService:
             checkpoints=checkpoints,
             records=records,
             leases=Leases(SqliteTable(self._state_file, "lease")),
+            transients=Transients(SqliteTable(self._state_file, "lease")),
             watches=WatchTable(MemoryTable()),  # watchers live in this process
             blobs=self.blobs,
             worker_queue=_Later(),
@@ -152,6 +153,8 @@ class EmbeddedService:
             gather=self.gather,
             limits=Limits(inline_bytes=self.inline_bytes),
             expiring_log=False,
+            peer="127.0.0.1",
+            super_digest=config.super_digest,
         )
         heartbeat_state = SqliteTable(self._state_file, "heartbeat")
         self.heartbeat = Heartbeat(self.deployment, heartbeat_state)
@@ -199,7 +202,7 @@ class EmbeddedService:
         self._prompt = PromptQueue(worker)
         self._queues.insert(0, worker)
         # What an earlier process committed but did not apply.
-        deployment.worker_queue.send("writer", "start", order(deployment, ()))
+        deployment.worker_queue.send("writer", "start", order(deployment))
 
     def gather(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
         """Driver calls side by side: on one SQLite file that is best done as one transaction."""
@@ -215,6 +218,7 @@ class EmbeddedService:
         while not self._stop.wait(self._config.heartbeat_frequency):
             try:
                 self.heartbeat.expire()
+                self.heartbeat.reap()
                 self.heartbeat.ring()
                 if time.monotonic() - swept > SWEEP_EVERY_S:
                     swept = time.monotonic()
@@ -229,7 +233,7 @@ class EmbeddedService:
         if deployment.distributor_queue is not None:
             deployment.distributor_queue.send("distributor", "ring", bell(None, 0, ()))
         else:
-            deployment.worker_queue.send("writer", "ring", order(deployment, ()))
+            deployment.worker_queue.send("writer", "ring", order(deployment))
 
     def connection(self, port: int, close: Callable[[], None]) -> Connection:
         """A client's way to this service."""
@@ -260,6 +264,8 @@ class EmbeddedService:
             on_failure=handlers.append,
             gather=self.gather,
             logs=self._lately.text,
+            peer=deployment.peer,
+            super_digest=deployment.super_digest,
         )
 
     def stop(self) -> None:

@@ -1,0 +1,144 @@
+"""What users give to the client, checked and as requests carry it; and errors of outcomes.
+
+Bad input is refused here, before anything is sent, with what would be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from faaskeeper.core import acl as acls
+from faaskeeper.core import paths
+from faaskeeper.core.errors import Code
+from faaskeeper.core.requests import Outcome
+from faaskeeper.core.znode import CONTAINER, MAX_TTL_MS, OPEN_ACL, Acl
+from faaskeeper.exceptions import (
+    BadVersionError,
+    FaaSKeeperException,
+    InvalidACLException,
+    MalformedInputException,
+    NoAuthException,
+    NoChildrenForEphemeralsException,
+    NodeDoesntExistException,
+    NodeExistsException,
+    NotEmptyException,
+    TooLargeException,
+    ZooKeeperException,
+)
+from faaskeeper.watch import WatchCallbackType, WatchedEvent, WatchType
+
+
+class NodeKind(NamedTuple):
+    """What kind of node a create makes."""
+
+    ephemeral: bool = False
+    sequential: bool = False
+    acl: Sequence[Acl] | None = None
+    ttl: int | None = None
+    container: bool = False
+
+
+def ttl_of(kind: NodeKind) -> int:
+    """The node's time to live as a request carries it."""
+    if kind.ttl is None:
+        if kind.container and (kind.ephemeral or kind.sequential):
+            raise MalformedInputException("a container is neither ephemeral nor sequential")
+        return CONTAINER if kind.container else 0
+    if type(kind.ttl) is not int or not 0 < kind.ttl <= MAX_TTL_MS:
+        raise MalformedInputException(f"a time to live is from 1 to {MAX_TTL_MS} ms, not {kind.ttl!r}")
+    if kind.ephemeral or kind.container:
+        raise MalformedInputException("a node with a time to live is neither ephemeral nor a container")
+    return kind.ttl
+
+
+def acl_of(entries: Sequence[Acl] | None) -> tuple[Acl, ...]:
+    """An ACL as a request carries it; what only the service can say of it, it says."""
+    if entries is None:
+        return OPEN_ACL
+    for entry in entries:
+        permissions, scheme, id = entry if len(entry) == 3 else (-1, "", "")
+        if type(permissions) is not int or not 0 < permissions <= acls.ALL:
+            raise InvalidACLException(f"an entry is (permissions from 1 to 31, scheme, id), not {entry!r}")
+        if scheme not in acls.SCHEMES or not isinstance(id, str):
+            schemes = ", ".join(acls.SCHEMES)
+            raise InvalidACLException(f"the scheme of {entry!r} is none of {schemes}, or its id no text")
+    if not entries:
+        raise InvalidACLException("an ACL must not be empty: nobody could ever read, change or open the node")
+    return tuple((permissions, scheme, id) for permissions, scheme, id in entries)
+
+
+class Below:
+    """A watch's callback in a client with a chroot; equal where its callback is."""
+
+    __slots__ = ("_callback", "_chroot")
+
+    def __init__(self, chroot: str, callback: WatchCallbackType) -> None:
+        self._chroot = chroot
+        self._callback = callback
+
+    def __call__(self, event: WatchedEvent) -> None:
+        path = event.path[len(self._chroot) :] or "/"
+        self._callback(WatchedEvent(event.event_type, path, event.timestamp))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Below) and other._callback == self._callback
+
+    def __hash__(self) -> int:
+        return hash(self._callback)
+
+
+_KINDS = {
+    WatchType.GET_DATA: "data",
+    WatchType.EXISTS: "exists",
+    WatchType.GET_CHILDREN: "children",
+    WatchType.PERSISTENT: "persistent",
+    WatchType.PERSISTENT_RECURSIVE: "recursive",
+}
+
+
+def kinds_of(kind: WatchType | Sequence[WatchType] | None) -> list[str]:
+    """Core's words for kinds of watch; None: all."""
+    if kind is None:
+        return list(_KINDS.values())
+    return [_KINDS[each] for each in ([kind] if isinstance(kind, WatchType) else kind)]
+
+
+def check(path: str) -> None:
+    """Raise MalformedInputException unless a path can be asked for."""
+    if not isinstance(path, str):
+        raise MalformedInputException(f"a path must be a text, not {type(path).__name__}")
+    wrong = paths.malformed(path)
+    if wrong is not None:
+        raise MalformedInputException(wrong)
+
+
+def check_version(version: int) -> None:
+    """Raise MalformedInputException unless it is a version, or -1."""
+    if type(version) is not int or not -1 <= version < 2**31:
+        raise MalformedInputException(f"a version is a number from -1 (any) on, not {version!r}")
+
+
+_ERRORS: dict[Code, Callable[[str], FaaSKeeperException]] = {
+    Code.NO_NODE: NodeDoesntExistException,
+    Code.NODE_EXISTS: NodeExistsException,
+    Code.NOT_EMPTY: NotEmptyException,
+    Code.NO_CHILDREN_FOR_EPHEMERALS: NoChildrenForEphemeralsException,
+    Code.BAD_ARGUMENTS: lambda path: MalformedInputException(f"the service does not allow this for {path}"),
+    Code.NO_AUTH: NoAuthException,
+    Code.INVALID_ACL: lambda path: InvalidACLException(
+        f"the ACL for {path} has an id that does not fit its scheme ('auth' needs add_auth() before)"
+    ),
+    Code.TOO_LARGE: lambda path: TooLargeException(f"the data of {path} is over a limit"),
+}
+
+
+def raise_error(outcome: Outcome, path: str, version: int = -1) -> None:
+    """Raise the error of an outcome that is one."""
+    code = outcome.code
+    if code is Code.OK:
+        return
+    if code is Code.BAD_VERSION:
+        raise BadVersionError(version, path)
+    error = _ERRORS.get(code)
+    raise error(path) if error else ZooKeeperException(f"{path}: {code.value}")

@@ -1,0 +1,130 @@
+"""Who may do what: ZooKeeper's access control lists.
+
+An ACL entry gives permissions to an *identity*, a pair of scheme and id. What a client shows for itself
+are *credentials*, a pair of scheme and secret or address; only the writer (and whoever else may read a
+client's requests) sees them, and the log never does. Rules of ZooKeeper 3.8: ``ZooKeeperServer.checkACL``,
+``PrepRequestProcessor.fixupACL`` and the providers in ``org.apache.zookeeper.server.auth``.
+
+Schemes: ``world`` (everybody), ``digest`` (``user:password``, kept as ``user:base64(sha1)``), ``ip`` (an
+address, or a network with its prefix length), ``auth`` (in a request only: whoever asks), and ``super`` (may
+do everything; who shows the digest credentials of the deployment's super user).
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable
+from hashlib import sha1
+
+from faaskeeper.core.znode import OPEN_ACL, Acl
+
+READ, WRITE, CREATE, DELETE, ADMIN, ALL = 1, 2, 4, 8, 16, 31
+
+Identity = tuple[str, str]
+"""Scheme, id."""
+Credential = tuple[str, str]
+"""Scheme, and the password or address that proves it."""
+
+ANYONE: Identity = ("world", "anyone")
+SUPER: Identity = ("super", "")
+SCHEMES = ("world", "auth", "digest", "ip")
+
+READ_ACL: tuple[Acl, ...] = ((READ, *ANYONE),)
+CREATOR_ALL_ACL: tuple[Acl, ...] = ((ALL, "auth", ""),)
+
+
+def digest(credential: str) -> str:
+    """The id of ``user:password``: ``user:`` and the base64 of its SHA-1.
+
+    The format is ``DigestAuthenticationProvider.generateDigest``'s, so that ACLs of other clients hold.
+    """
+    user = credential.split(":", 1)[0]
+    return f"{user}:{b64encode(sha1(credential.encode()).digest()).decode()}"
+
+
+def identities(credentials: Iterable[Credential], super_digest: str = "") -> tuple[Identity, ...]:
+    """Identities that credentials prove. ``super_digest``: the id of the deployment's super user, if any.
+
+    A scheme that is not known proves nothing.
+    """
+    found: list[Identity] = []
+    for scheme, shown in credentials:
+        if scheme == "digest":
+            identity = digest(shown)
+            if super_digest and identity == super_digest:
+                found.append(SUPER)
+            found.append((scheme, identity))
+        elif scheme == "ip":
+            found.append((scheme, shown))
+    return tuple(found)
+
+
+def permits(acl: tuple[Acl, ...], permission: int, who: tuple[Identity, ...]) -> bool:
+    """Whether an ACL gives one of the permissions to one of the identities. An empty ACL gives all."""
+    if acl is OPEN_ACL or not acl:
+        return True
+    if SUPER in who:
+        return True
+    for given, scheme, id in acl:
+        if not given & permission:
+            continue
+        if (scheme, id) == ANYONE:
+            return True
+        for known, name in who:
+            if known == scheme and (name == id or (scheme == "ip" and _within(name, id))):
+                return True
+    return False
+
+
+def fixed(acl: tuple[Acl, ...], who: tuple[Identity, ...]) -> tuple[Acl, ...] | None:
+    """The ACL as it is kept, with ``auth`` replaced by who asks; None where it is not a valid one."""
+    if acl is OPEN_ACL:
+        return acl
+    kept: list[Acl] = []
+    for permissions, scheme, id in dict.fromkeys(acl):
+        if scheme == "auth":
+            proven = [name for known, name in who if known == "digest"]
+            if not proven:
+                return None
+            kept.extend((permissions, "digest", name) for name in proven)
+        elif _valid(scheme, id):
+            kept.append((permissions, scheme, id))
+        else:
+            return None
+    return tuple(kept) or None
+
+
+def masked(acl: tuple[Acl, ...], who: tuple[Identity, ...]) -> tuple[Acl, ...]:
+    """The ACL as it is shown: hashes of passwords only to who may administrate the znode."""
+    if permits(acl, ADMIN, who):
+        return acl
+    return tuple(
+        (permissions, scheme, f"{id.split(':', 1)[0]}:x" if scheme == "digest" else id)
+        for permissions, scheme, id in acl
+    )
+
+
+def _valid(scheme: str, id: str) -> bool:
+    if scheme == "world":
+        return id == "anyone"
+    if scheme == "digest":
+        return id.count(":") == 1
+    return scheme == "ip" and _network(id) is not None
+
+
+def _network(id: str) -> object:
+    from ipaddress import ip_network
+
+    try:
+        return ip_network(id, strict=False)
+    except ValueError:
+        return None
+
+
+def _within(address: str, id: str) -> bool:
+    from ipaddress import ip_address, ip_network
+
+    try:
+        return ip_address(address) in ip_network(id, strict=False)
+    except ValueError:
+        return False
