@@ -59,7 +59,9 @@ class Node:
     def children(self) -> list[str]:
         """Names of the children, where they were read, in order."""
         if self._children is None:
-            raise FaaSKeeperException(f"the children of {self._path} were not read")
+            raise FaaSKeeperException(
+                f"the children of {self._path} were not read: get_children() reads them, however many"
+            )
         return list(self._children)
 
     @property

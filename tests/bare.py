@@ -29,6 +29,7 @@ from faaskeeper.core import codec, trust
 from faaskeeper.core import records as user_storage
 from faaskeeper.core.acl import Credential
 from faaskeeper.core.checkpoint import Checkpoints
+from faaskeeper.core.children import writes_of
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import DistributorFunction
 from faaskeeper.core.heartbeat import Heartbeat
@@ -258,15 +259,11 @@ class BareSession:
             return deployment.checkpoints.applied()
         if isinstance(command, ReadLogEnd):
             entries = deployment.log.after(command.after)[0]
-            writes = [
-                (each.txid, tuple((change.path, change.letters) for change in each.changes))
-                for entry in entries
-                for each in entry.transactions
-            ]
+            writes = [(each.txid, writes_of(each)) for entry in entries for each in entry.transactions]
             return writes, entries[-1].last if entries else command.after
         if isinstance(command, ReadLog):
             return [
-                (each.txid, tuple((change.path, change.letters) for change in each.changes))
+                (each.txid, writes_of(each))
                 for entry in deployment.log.after(command.after)[0]
                 for each in entry.transactions
                 if each.txid <= command.upto

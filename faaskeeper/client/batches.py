@@ -52,7 +52,7 @@ class ReadRequest:
         return self._add("children", path)
 
     def _add(self, kind: str, path: str) -> ReadRequest:
-        self._client._real(path)
+        self._client._there(path)
         self._reads.append((kind, path))
         return self
 

@@ -26,7 +26,7 @@ from faaskeeper.client.arguments import (
 from faaskeeper.client.batches import Part, ReadRequest, ReadResult, Result, TransactionRequest, result_of
 from faaskeeper.client.connect import connect
 from faaskeeper.client.futures import Future
-from faaskeeper.client.rules import Allowed
+from faaskeeper.client.rules import Allowed, names_of
 from faaskeeper.client.runtime import THREADS, Runtime
 from faaskeeper.client.session import Listener, Session, SessionState
 from faaskeeper.config import Config
@@ -282,6 +282,13 @@ class FaaSKeeperClient:
         check(f"{real}0" if sequential else real)
         return real
 
+    def _there(self, path: str) -> str:
+        """The path in the whole tree, of a node that there can be. Raises MalformedInputException."""
+        wrong = paths.invalid(path) if isinstance(path, str) else None
+        if wrong is not None:
+            raise MalformedInputException(wrong)
+        return self._real(path)
+
     def _shown(self, real: str) -> str:
         """A path of the tree as this client's user sees it."""
         return real[len(self._chroot) :] or "/" if self._chroot else real
@@ -518,7 +525,7 @@ class FaaSKeeperClient:
         deleted while they are read, or that may not be read, are left out. Raises NodeDoesntExistException or
         NoAuthException.
         """
-        return self._children(path, self._read(path, "children", watch), include_data)
+        return self._children(path, self._listed(path, watch), include_data)
 
     def get_children_async(
         self, path: str, include_data: bool = False, watch: WatchCallbackType | None = None
@@ -526,7 +533,7 @@ class FaaSKeeperClient:
         """See :meth:`get_children`."""
 
         def finish(record: Record | None) -> list[Node]:
-            return self._children(path, record, include_data)
+            return self._children(path, self._with_pages(path, record), include_data)
 
         return self._read_async(path, "children", watch, finish)
 
@@ -534,20 +541,20 @@ class FaaSKeeperClient:
         self, path: str, watch: WatchCallbackType | None = None
     ) -> tuple[list[str], Stat]:
         """Names of the children and the node's Stat, as of one moment (ZooKeeper's getChildren2)."""
-        record = self._readable(path, self._read(path, "children", watch))
+        record = self._readable(path, self._listed(path, watch))
         return list(record.children), meta_of(record).stat()
 
     def all_children_number(self, path: str) -> int:
         """How many nodes there are below a node, at any depth. Reads every one of them."""
         session = self._open()
-        real = self._real(path)
-        record = self._readable(path, session.get(real))
+        real = self._there(path)
+        record = self._readable(path, self._listed(path, None))
         number = 0
         level = [paths.child(real, name) for name in record.children]
         while level:
             below: list[str] = []
             for each in level:
-                found = session.get(each)
+                found = self._with_pages(self._shown(each), session.get(each))
                 if found is not None and found.meta is not None:
                     number += 1
                     below.extend(paths.child(each, name) for name in found.children)
@@ -579,7 +586,7 @@ class FaaSKeeperClient:
 
         Raises NodeDoesntExistException or NoAuthException (neither READ nor ADMIN is permitted).
         """
-        record = self._open().get(self._real(path))
+        record = self._open().get(self._there(path))
         if record is None or record.meta is None:
             raise NodeDoesntExistException(path)
         self._may(path, acls.READ | acls.ADMIN)(record.meta)
@@ -592,12 +599,16 @@ class FaaSKeeperClient:
     def read_together(self, reads: Sequence[tuple[str, str]]) -> list[ReadResult]:
         """Read (kind, path) pairs as of one transaction; see :meth:`ReadRequest.commit`."""
         session = self._open()
-        reals = [self._real(path) for _, path in reads]
+        reals = [self._there(path) for _, path in reads]
+        listed = [real for (kind, _), real in zip(reads, reals, strict=True) if kind == "children"]
         while True:
-            found = session.snapshot(reals)
+            found = session.snapshot(reals, listed)
             results: list[ReadResult] = []
             for (kind, path), real in zip(reads, reals, strict=True):
-                results.append(self._read_result(kind, path, found[real]))
+                record = found[real]
+                if record is not None and kind == "children":
+                    record = record._replace(children=names_of(real, found))
+                results.append(self._read_result(kind, path, record))
             if None not in results:
                 return results
 
@@ -610,7 +621,7 @@ class FaaSKeeperClient:
         if record is None or kind == "children":
             return self._children(path, record, False)
         data = self._blob(meta.blob) if meta.blob else record.data
-        return None if data is None else Node(path, data, meta.stat(), record.children)
+        return None if data is None else self._whole(path, data, record)
 
     # ---- watches -----------------------------------------------------------------------
 
@@ -621,7 +632,7 @@ class FaaSKeeperClient:
         path and of every path below. It stays until :meth:`remove_watches` or the session's end.
         """
         kind = "recursive" if recursive else "persistent"
-        self._open().add_watch(self._real(path), kind, self._watcher(watch))
+        self._open().add_watch(self._there(path), kind, self._watcher(watch))
 
     def remove_watches(
         self,
@@ -652,11 +663,32 @@ class FaaSKeeperClient:
 
     def _read(self, path: str, kind: str, watch: WatchCallbackType | None) -> Record | None:
         session = self._open()
-        real = self._real(path)
+        real = self._there(path)
         if watch is None:
             return session.get(real)
         allowed = None if kind == "exists" else self._may(path, acls.READ)
         return session.watch(real, kind, self._watcher(watch), allowed)
+
+    def _listed(self, path: str, watch: WatchCallbackType | None) -> Record | None:
+        """Read a node for its children, and leave a watch of them."""
+        return self._with_pages(path, self._read(path, "children", watch))
+
+    def _with_pages(self, path: str, record: Record | None) -> Record | None:
+        """The record with the names of all its children, read again where they are kept in pages.
+
+        What is returned may be newer than the record; a watch that it left has been told of that by then.
+        """
+        if record is None or record.meta is None or not record.meta.pages:
+            return record
+        real = self._real(path)
+        found = self._open().snapshot([real], [real])
+        record = found[real]
+        return None if record is None else record._replace(children=names_of(real, found))
+
+    def _whole(self, path: str, data: bytes, record: Record) -> Node:
+        """A node with its data; its children are there unless they are kept in pages."""
+        meta = meta_of(record)
+        return Node(path, data, meta.stat(), None if meta.pages else record.children)
 
     def _read_async(
         self,
@@ -666,7 +698,7 @@ class FaaSKeeperClient:
         finish: Callable[[Record | None], Any],
     ) -> Future[Any]:
         session = self._open()
-        real = self._real(path)
+        real = self._there(path)
         if watch is None:
             return session.later(lambda: session.rules.read(real), f"read {path}", finish)
         session.prepare_callbacks()
@@ -681,10 +713,10 @@ class FaaSKeeperClient:
             found = self._readable(path, record)
             meta = meta_of(found)
             if not meta.blob:
-                return Node(path, found.data, meta.stat(), found.children)
+                return self._whole(path, found.data, found)
             data = self._blob(meta.blob)
             if data is not None:
-                return Node(path, data, meta.stat(), found.children)
+                return self._whole(path, data, found)
             # Swept: the node was changed long enough ago, so read it as it is by now.
             record = self._open().get(self._real(path))
 

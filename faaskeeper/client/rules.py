@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, NamedTuple, Union
 
 from faaskeeper.core import paths
+from faaskeeper.core.children import page_path
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Epoch
 from faaskeeper.core.watches import FIRED_BY, STAYING
@@ -404,9 +405,10 @@ class Rules:
 
     # ---- reading several paths as of one transaction -------------------------------------
 
-    def snapshot(self, wanted: Sequence[str]) -> Steps:
+    def snapshot(self, wanted: Sequence[str], listed: Sequence[str] = ()) -> Steps:
         """Read several paths as of one transaction, ``seen`` when this ends; returns a dict of their records.
 
+        Of the paths that are ``listed`` too, the pages of their lists of children are read as well.
         Everything that is written meanwhile and met is tracked; what was read before a write of it that was
         met is read again, alone. So this ends even where other paths among them are written all the time.
         """
@@ -416,7 +418,7 @@ class Rules:
                 track = _Track(wanted)
                 self._tracks.append(track)
                 try:
-                    found = yield from self._gather(list(track.latest), track)
+                    found = yield from self._gather(track, listed)
                 finally:
                     self._tracks.remove(track)
                 if found is not None:
@@ -424,10 +426,11 @@ class Rules:
         finally:
             self._registering -= 1
 
-    def _gather(self, todo: list[str], track: _Track) -> Steps:
+    def _gather(self, track: _Track, listed: Sequence[str]) -> Steps:
         found: dict[str, Record | None] = {}
         settled: dict[str, int] = {}
         again: list[str] = []
+        todo = list(track.latest)
         while todo:
             applied = self.applied
             records: list[Record | None] = yield ReadRecords(tuple(todo))
@@ -445,8 +448,32 @@ class Rules:
                     stale[path] = least
             if any(path in again for path in stale):  # read since it is known, and not there yet
                 yield from self._catch_up(max(stale.values()))
-            again = todo = list(stale)
+            again = list(stale)
+            todo = again + self._pages(found, track, listed)
         return found
+
+    def _pages(self, found: dict[str, Record | None], track: _Track, listed: Sequence[str]) -> list[str]:
+        """Pages that belong to the lists as they are now and were not read; others are dropped."""
+        pages = {
+            page_path(path, number)
+            for path in listed
+            if (record := found[path]) is not None and record.meta is not None
+            for number in range(record.meta.pages)
+        }
+        for path in [path for path in found if "//" in path and path not in pages]:
+            del found[path], track.latest[path]
+        new = sorted(pages - found.keys())
+        track.latest.update(dict.fromkeys(new, 0))
+        return new
+
+
+def names_of(path: str, found: dict[str, Record | None]) -> list[str]:
+    """Names of a znode's children in a snapshot in which it was listed, in order."""
+    record = found[path]
+    if record is None or record.meta is None or not record.meta.pages:
+        return [] if record is None else record.children
+    pages = [found[page_path(path, number)] for number in range(record.meta.pages)]
+    return sorted(name for page in pages if page is not None for name in page.children)
 
 
 def _unchanged(before: Record | None, after: Record | None, kind: str) -> bool:

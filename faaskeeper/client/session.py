@@ -24,6 +24,7 @@ from faaskeeper.client.rules import Allowed, Rules, Steps
 from faaskeeper.client.runtime import THREADS, Runtime, Thread
 from faaskeeper.core import codec, trust
 from faaskeeper.core.acl import Credential
+from faaskeeper.core.children import writes_of
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Code, Conflict, DriverError
 from faaskeeper.core.log import Trimmed
@@ -431,9 +432,9 @@ class Session:
         removed: int = self.run(lambda: self.rules.remove_watches(path, kinds, callback))
         return removed
 
-    def snapshot(self, paths: Sequence[str]) -> dict[str, Record | None]:
+    def snapshot(self, paths: Sequence[str], listed: Sequence[str] = ()) -> dict[str, Record | None]:
         """Read several paths as of one transaction; see :meth:`Rules.snapshot`."""
-        found: dict[str, Record | None] = self.run(lambda: self.rules.snapshot(paths))
+        found: dict[str, Record | None] = self.run(lambda: self.rules.snapshot(paths, listed))
         return found
 
     def prepare_callbacks(self) -> None:
@@ -560,9 +561,7 @@ class Session:
             for entry in entries:
                 for transaction in entry.transactions:
                     if upto is None or transaction.txid <= upto:
-                        changes = transaction.changes
-                        paths = tuple((change.path, change.letters) for change in changes)
-                        writes.append((transaction.txid, paths))
+                        writes.append((transaction.txid, writes_of(transaction)))
                 after = entry.last
         return writes, after
 

@@ -259,6 +259,8 @@ def meta(meta: Meta | None) -> list[Any] | None:
     """Metadata as a list; the ACL and what comes after it only where they are not the usual ones."""
     if meta is None:
         return None
+    if meta.pages:
+        return [*meta[:12], list(meta.acl), meta.ttl, meta.pages]
     if meta.ttl:
         return [*meta[:12], list(meta.acl), meta.ttl]
     if meta.acl is OPEN_ACL or meta.acl == OPEN_ACL:
@@ -272,7 +274,8 @@ def to_meta(value: Any) -> Meta | None:
         return None
     if len(value) == 12:
         return Meta(*value)
-    return Meta(*value[:12])._replace(acl=_to_acl(value[12]), ttl=value[13] if len(value) > 13 else 0)
+    ttl, pages = (*value[13:], 0, 0)[:2]
+    return Meta(*value[:12])._replace(acl=_to_acl(value[12]), ttl=ttl, pages=pages)
 
 
 def outcome(decided: Outcome) -> list[Any]:
@@ -382,6 +385,9 @@ def transaction(transaction: Transaction, data: list[bytes]) -> str:
     if transaction.effects or transaction.garbage:
         row.append([_effect(effect) for effect in transaction.effects])
         row.append(list(transaction.garbage))
+    if transaction.resized:
+        row.extend([[], []] if len(row) == 2 else [])
+        row.append(list(transaction.resized))
     return _dumps(row)
 
 
@@ -400,7 +406,8 @@ def to_transaction(value: str, cursor: _Cursor) -> Transaction:
     if len(row) == 2:
         return Transaction(row[0], changes)
     effects = tuple(_to_effect(effect) for effect in row[2])
-    return Transaction(row[0], changes, effects, tuple(row[3]))
+    resized = tuple((path, pages) for path, pages in row[4]) if len(row) > 4 else ()
+    return Transaction(row[0], changes, effects, tuple(row[3]), resized)
 
 
 def cursor(data: bytes) -> _Cursor:

@@ -17,18 +17,33 @@ from typing import NamedTuple
 
 from faaskeeper.core import codec, log, paths, trust
 from faaskeeper.core.checkpoint import Header
+from faaskeeper.core.children import (
+    PAGE_META,
+    Ahead,
+    Listing,
+    Page,
+    listings,
+    page_of,
+    page_path,
+    passes,
+    renamed,
+    writes_of,
+)
 from faaskeeper.core.deployment import Deployment
+from faaskeeper.core.errors import Unavailable
 from faaskeeper.core.log import Entry
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Epoch, Outcome, Reply
 from faaskeeper.core.sessions import Sessions
-from faaskeeper.core.transactions import Closed, Opened
+from faaskeeper.core.transactions import Closed, Opened, Transaction
 from faaskeeper.core.view import View, load, roll
 from faaskeeper.core.watches import Recipient, Secrets, WatchFunction
 from faaskeeper.core.znode import Meta
 
 GROUP_ENTRIES = 16
 """Most entries that are applied side by side."""
+_AHEAD = 5
+"""How often a list is read again because another distributor moved its names meanwhile."""
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +85,8 @@ class _Image:
         meta = self.meta
         if meta is None or self.fresh:
             return False
-        return meta.children > 0 or (self.data is None and meta.length > 0 and not meta.blob)
+        listed = meta.children > 0 and not meta.pages
+        return listed or (self.data is None and meta.length > 0 and not meta.blob)
 
 
 class Settled(NamedTuple):
@@ -128,38 +144,69 @@ class Distributor:
 
     def _write(self, entries: tuple[Entry, ...]) -> Epoch:
         transactions = [each for entry in entries for each in entry.transactions]
-        recent = tuple(
-            (each.txid, tuple((change.path, change.letters) for change in each.changes))
-            for each in transactions
-        )
+        recent = tuple((each.txid, writes_of(each)) for each in transactions)
         encoded = codec.text(recent)
         short = len(encoded) <= self._deployment.recent_bytes
         epoch = Epoch(entries[0].first - 1, entries[-1].last, recent if short else None)
         text = encoded if short else ""
 
-        images = _images(entries)
-        contents = self._read([path for path, image in images.items() if image.lacks_content()])
-        puts: list[Callable[[], object]] = []
+        for some in passes(transactions):
+            self._write_pass(some, epoch, text)
+        return epoch
+
+    def _write_pass(self, transactions: Sequence[Transaction], epoch: Epoch, recent: str) -> None:
+        """Write what some transactions changed, side by side; but lists that give names away come second."""
+        images = _images(transactions)
+        lists = listings(transactions)
+        contents = self._run(lists, [path for path, image in images.items() if image.lacks_content()])
+        records: dict[str, Record] = {}
+        second: set[str] = set()
         for path, image in images.items():
-            record = self._record(path, image, contents.get(path), epoch, text)
+            record = self._record(path, image, contents.get(path), lists.get(path), epoch, recent)
             if record is not None:
-                puts.append(partial(self._deployment.records.put, path, record))
-        grants = [
-            (each.txid, effect.timeout)
-            for each in transactions
-            for effect in each.effects
-            if isinstance(effect, Opened)
+                records[path] = record
+        for path, listing in lists.items():
+            if listing.gives():
+                second.add(path)
+            for sources in (False, True):
+                for page in listing.pages(sources=sources):
+                    where = page_path(path, page.number)
+                    records[where] = self._page(where, page, epoch, recent)
+                    if sources:
+                        second.add(where)
+        put = self._deployment.records.put
+        puts: list[Callable[[], object]] = [
+            partial(put, path, record) for path, record in records.items() if path not in second
         ]
-        for session, timeout in grants:
-            expires = self._deployment.clock() + timeout
-            puts.append(partial(self._deployment.leases.grant, session, expires))
+        for transaction in transactions:
+            for effect in transaction.effects:
+                if isinstance(effect, Opened):
+                    expires = self._deployment.clock() + effect.timeout
+                    puts.append(partial(self._deployment.leases.grant, transaction.txid, expires))
         puts.extend(
             partial(self._deployment.transients.put, path, image.meta.czxid)
             for path, image in images.items()
             if image.fresh and image.meta is not None and image.meta.ttl
         )
         self._deployment.gather(puts)
-        return epoch
+        if second:
+            self._deployment.gather([partial(put, path, records[path]) for path in records if path in second])
+
+    def _run(self, lists: dict[str, Listing], wanted: list[str]) -> dict[str, _Content]:
+        """Read what images lack and lists need, and bring the lists forward."""
+        needed = [path for listing in lists.values() for path in listing.needs()]
+        contents = self._read([*wanted, *(path for path in needed if path not in wanted)])
+        for _ in range(_AHEAD):
+            try:
+                for listing in lists.values():
+                    listing.run({path: (each.txid, each.children) for path, each in contents.items()})
+            except Ahead:
+                for path in needed:
+                    self._contents.pop(path, None)
+                contents.update(self._read(needed))
+            else:
+                return contents
+        raise Unavailable("other distributors are ahead of this one, again and again")
 
     def _read(self, wanted: list[str]) -> dict[str, _Content]:
         contents: dict[str, _Content] = {}
@@ -176,8 +223,21 @@ class Distributor:
                     contents[path] = _Content(record.txid, record.data, record.children)
         return contents
 
+    def _page(self, path: str, page: Page, epoch: Epoch, recent: str) -> Record:
+        if page.names is None:
+            self._contents.pop(path, None)
+            return Record(page.stamp, None, b"", [], epoch.floor, epoch.upto, recent)
+        self._keep(path, _Content(page.stamp, b"", page.names))
+        return Record(page.stamp, PAGE_META, b"", page.names, epoch.floor, epoch.upto, recent)
+
     def _record(
-        self, path: str, image: _Image, before: _Content | None, epoch: Epoch, recent: str
+        self,
+        path: str,
+        image: _Image,
+        before: _Content | None,
+        listing: Listing | None,
+        epoch: Epoch,
+        recent: str,
     ) -> Record | None:
         """The record to write, or None where user storage has the image or a later one."""
         meta = image.meta
@@ -193,9 +253,16 @@ class Distributor:
             if data is None:
                 data = before.data
             children = before.children
-        if image.names:
-            children = _renamed(children, image.names)
-        if len(children) != meta.children:
+        if meta.pages:
+            children = []
+        elif listing is not None:
+            inline = listing.inline()
+            if inline is None:
+                return None
+            children = inline
+        elif image.names:
+            children = renamed(children, image.names)
+        if not meta.pages and len(children) != meta.children:
             raise AssertionError(
                 f"{path} has {len(children)} children in user storage, {meta.children} in the log"
             )
@@ -214,11 +281,14 @@ class Distributor:
     def lacks(self, view: View, path: str) -> bool:
         """Whether the children of the path's parent are at hand, as of the view's head, without it."""
         above = paths.parent(path)
-        content = self._contents.get(above)
-        known = view.known(above)
-        if content is None or known is None or content.txid != known.txid:
-            return False
         name = paths.name(path)
+        known = view.known(above)
+        if known is None or known.meta is None:
+            return False
+        pages = known.meta.pages
+        content = self._contents.get(page_path(above, page_of(name, pages)) if pages else above)
+        if content is None or content.txid > view.head or (not pages and content.txid != known.txid):
+            return False
         at = bisect_left(content.children, name)
         return at == len(content.children) or content.children[at] != name
 
@@ -263,40 +333,26 @@ class Distributor:
             self._unsaved = 0
 
 
-def _images(entries: Sequence[Entry]) -> dict[str, _Image]:
+def _images(transactions: Sequence[Transaction]) -> dict[str, _Image]:
     images: dict[str, _Image] = {}
-    for entry in entries:
-        for transaction in entry.transactions:
-            for path, letters, meta, data in transaction.changes:
-                image = images.get(path)
-                if image is None:
-                    image = images[path] = _Image()
-                image.txid = transaction.txid
-                image.meta = meta
-                if "C" in letters or meta is None:
-                    image.fresh = True
-                    image.names = {}
-                if data is not None:
-                    image.data = data
-            for path, letters, meta, _ in transaction.changes:
-                if "C" in letters or "D" in letters:
-                    above = images.get(paths.parent(path))
-                    if above is not None and above.meta is not None:
-                        above.names[paths.name(path)] = meta is not None
+    for transaction in transactions:
+        for path, letters, meta, data in transaction.changes:
+            image = images.get(path)
+            if image is None:
+                image = images[path] = _Image()
+            image.txid = transaction.txid
+            image.meta = meta
+            if "C" in letters or meta is None:
+                image.fresh = True
+                image.names = {}
+            if data is not None:
+                image.data = data
+        for path, letters, meta, _ in transaction.changes:
+            if "C" in letters or "D" in letters:
+                above = images.get(paths.parent(path))
+                if above is not None and above.meta is not None:
+                    above.names[paths.name(path)] = meta is not None
     return images
-
-
-def _renamed(children: list[str], names: dict[str, bool]) -> list[str]:
-    """The sorted children with names added and removed; idempotent."""
-    after = list(children)
-    for name, present in names.items():
-        at = bisect_left(after, name)
-        there = at < len(after) and after[at] == name
-        if present and not there:
-            after.insert(at, name)
-        elif there and not present:
-            del after[at]
-    return after
 
 
 # ---- the distributor as a function of its own ------------------------------------------------

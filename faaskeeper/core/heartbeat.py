@@ -14,9 +14,10 @@ from itertools import islice
 from faaskeeper.core import paths
 from faaskeeper.core.blobs import PREFIX, parse_blob_name
 from faaskeeper.core.checkpoint import Header
+from faaskeeper.core.children import page_path, removed_pages
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import bell
-from faaskeeper.core.errors import Conflict
+from faaskeeper.core.errors import Conflict, Unavailable
 from faaskeeper.core.log import RETENTION_MS, Entry, Trimmed
 from faaskeeper.core.records import Record
 from faaskeeper.core.storage import Table
@@ -31,6 +32,7 @@ TOMBSTONE_MS = 24 * 3600 * 1000
 BLOB_MS = 15 * 24 * 3600 * 1000
 """How long an unreferenced blob stays: longer than queues and dead letters keep the request that names it."""
 _ORDERS = 100
+_TRIES = 10
 
 _logger = logging.getLogger(__name__)
 
@@ -176,6 +178,8 @@ class Heartbeat:
             for change in transaction.changes:
                 if change.meta is None:
                     self._deployment.records.lapse(change.path, transaction.txid)
+            for path in removed_pages(transaction):
+                self._deployment.records.lapse(path, transaction.txid)
             if self._deployment.blobs is not None:
                 for blob in transaction.garbage:
                     self._deployment.blobs.delete(blob)
@@ -200,17 +204,39 @@ class Heartbeat:
                 return
 
     def _refers(self, blob: str, path: str, sequential: bool) -> bool:
+        """Whether user storage refers to a blob. Raises Unavailable where a list is too busy to tell."""
         records = self._deployment.records
         if not sequential:
             return _names(records.get(path), blob)
         above = paths.parent(path)
-        parent = records.get(above)
         prefix = paths.name(path)
         digits = len(prefix) + 10
-        names = [] if parent is None else parent.children
+        names = self._children(above)
         same = [each for each in names if each.startswith(prefix) and len(each) == digits]
         found = records.get_many([paths.child(above, each) for each in same])
         return any(_names(record, blob) for record in found)
+
+    def _children(self, path: str) -> list[str]:
+        """Names of a znode's children, as of one transaction."""
+        records, applied = self._deployment.records, self._deployment.checkpoints.applied
+        for _ in range(_TRIES):
+            parent = records.get(path)
+            if parent is None or parent.meta is None:
+                return []
+            if not parent.meta.pages:
+                return parent.children
+            if applied() < parent.txid:
+                continue  # not all of its pages need be there
+            pages = records.get_many([page_path(path, number) for number in range(parent.meta.pages)])
+            names: list[str] = []
+            for page in pages:
+                if page is None or page.meta is None or page.txid > parent.txid:
+                    break
+                names.extend(page.children)
+            else:
+                if len(names) == parent.meta.children:
+                    return names
+        raise Unavailable(f"the children of {path} change too fast to be listed: the next beat tries again")
 
     def _trim(self, now: int, upto: int) -> None:
         position = self._position("trim")

@@ -77,12 +77,16 @@ Effect = Union[Opened, Resumed, Closed, Owned]
 
 
 class Transaction(NamedTuple):
-    """What one request changes; replaying it changes nothing more. ``garbage``: blobs let go."""
+    """What one request changes; replaying it changes nothing more. ``garbage``: blobs let go.
+
+    ``resized``: paths whose lists of children have another number of pages now, and the number before.
+    """
 
     txid: int
     changes: tuple[Change, ...]
     effects: tuple[Effect, ...] = ()
     garbage: tuple[str, ...] = ()
+    resized: tuple[tuple[str, int], ...] = ()
 
 
 class State(Protocol):
@@ -96,9 +100,14 @@ class State(Protocol):
 
 
 class Limits(NamedTuple):
-    """What the deployment's stores can hold; checked before anything is logged."""
+    """What the deployment's stores can hold; checked before anything is logged.
+
+    ``page_names``: the most children in a znode's own record; beyond that, how many a page holds on average.
+    With names of at most 960 bytes a page of twice as many fits the smallest item of a store (400 KB).
+    """
 
     inline_bytes: int = MAX_DATA_BYTES
+    page_names: int = 128
 
 
 Judgement = tuple[Outcome, Union[Transaction, None]]
@@ -122,7 +131,7 @@ def apply(
     if isinstance(operation, Create):
         return _create(state, operation, session, now, txid, limits, who)
     if isinstance(operation, Delete):
-        return _delete(state, operation, txid, who)
+        return _delete(state, operation, txid, limits, who)
     if isinstance(operation, Multi):
         return _multi(state, operation, session, now, txid, limits, who)
     if isinstance(operation, SetAcl):
@@ -130,9 +139,9 @@ def apply(
     if isinstance(operation, Check):
         return _check(state, operation, txid, who)
     if isinstance(operation, Reap):
-        return _reap(state, operation, now, txid)
+        return _reap(state, operation, now, txid, limits)
     if isinstance(operation, Close):
-        return _close(state, session, txid)
+        return _close(state, session, txid, limits)
     return _refuse(Code.UNIMPLEMENTED, txid)
 
 
@@ -197,20 +206,38 @@ def _create(
         acl=kept,
         ttl=operation.ttl,
     )
+    gained = _gained(parent, txid, limits)
     changes = (
         Change(path, "C", meta, operation.data.inline),
-        Change(above, "K", _gained(parent, txid), None),
+        Change(above, "K", gained, None),
     )
     effects = (Owned(session, path, True),) if operation.ephemeral else ()
-    return Outcome(Code.OK, txid, path, meta), Transaction(txid, changes, effects)
+    resized = _resized(above, parent, gained)
+    return Outcome(Code.OK, txid, path, meta), Transaction(txid, changes, effects, (), resized)
 
 
-def _gained(parent: Meta, txid: int) -> Meta:
-    return parent._replace(pzxid=txid, creations=parent.creations + 1, children=parent.children + 1)
+def _gained(parent: Meta, txid: int, limits: Limits) -> Meta:
+    children = parent.children + 1
+    pages = parent.pages
+    if children > (pages or 1) * limits.page_names:
+        pages = pages + 1 if pages else 2
+    return parent._replace(pzxid=txid, creations=parent.creations + 1, children=children, pages=pages)
 
 
-def _lost(parent: Meta, txid: int) -> Meta:
-    return parent._replace(pzxid=txid, children=parent.children - 1)
+def _lost(parent: Meta, txid: int, limits: Limits) -> Meta:
+    """One child less. A page is given up at half of what makes one, so that none goes to and fro."""
+    children = parent.children - 1
+    pages = parent.pages
+    if pages and not children:
+        pages = 0
+    elif pages and 2 * children < (pages - 1) * limits.page_names:
+        pages = pages - 1 if pages > 2 else 0
+    return parent._replace(pzxid=txid, children=children, pages=pages)
+
+
+def _resized(path: str, before: Meta, after: Meta | None) -> tuple[tuple[str, int], ...]:
+    pages = 0 if after is None else after.pages
+    return () if pages == before.pages else ((path, before.pages),)
 
 
 def _set_data(
@@ -242,13 +269,16 @@ def _set_data(
         operation.data.blob,
         meta.acl,
         meta.ttl,
+        meta.pages,
     )
     change = Change(operation.path, "S", after, operation.data.inline)
     garbage = (meta.blob,) if meta.blob else ()
     return Outcome(Code.OK, txid, "", after), Transaction(txid, (change,), (), garbage)
 
 
-def _delete(state: State, operation: Delete, txid: int, who: tuple[Identity, ...]) -> Judgement:
+def _delete(
+    state: State, operation: Delete, txid: int, limits: Limits, who: tuple[Identity, ...]
+) -> Judgement:
     path = operation.path
     if "/" not in path or "\0" in path or path in paths.RESERVED:
         return _refuse(Code.BAD_ARGUMENTS, txid)
@@ -265,24 +295,25 @@ def _delete(state: State, operation: Delete, txid: int, who: tuple[Identity, ...
         return _refuse(Code.BAD_VERSION, txid)
     if meta.children:
         return _refuse(Code.NOT_EMPTY, txid)
-    return _removed(path, meta, parent, txid)
+    return _removed(path, meta, parent, txid, limits)
 
 
-def _removed(path: str, meta: Meta, parent: Meta, txid: int) -> Judgement:
+def _removed(path: str, meta: Meta, parent: Meta, txid: int, limits: Limits) -> Judgement:
     above = paths.parent(path)
-    changes = (Change(path, "D", None, None), Change(above, "K", _lost(parent, txid), None))
+    lost = _lost(parent, txid, limits)
+    changes = (Change(path, "D", None, None), Change(above, "K", lost, None))
     effects = (Owned(meta.owner, path, False),) if meta.owner else ()
     garbage = (meta.blob,) if meta.blob else ()
-    return Outcome(Code.OK, txid), Transaction(txid, changes, effects, garbage)
+    return Outcome(Code.OK, txid), Transaction(txid, changes, effects, garbage, _resized(above, parent, lost))
 
 
-def _reap(state: State, operation: Reap, now: int, txid: int) -> Judgement:
+def _reap(state: State, operation: Reap, now: int, txid: int, limits: Limits) -> Judgement:
     """Heartbeat saw that a znode was due; it goes if it still is."""
     meta = state.node(operation.path)
     parent = state.node(paths.parent(operation.path))
     if meta is None or parent is None or not meta.due(now):
         return _refuse(Code.NO_NODE, txid)
-    return _removed(operation.path, meta, parent, txid)
+    return _removed(operation.path, meta, parent, txid, limits)
 
 
 def _set_acl(state: State, operation: SetAcl, txid: int, who: tuple[Identity, ...]) -> Judgement:
@@ -371,10 +402,19 @@ def _merged(txid: int, parts: Sequence[Transaction]) -> Transaction:
             changes[change.path] = change
     effects = tuple(effect for part in parts for effect in part.effects)
     garbage = tuple(blob for part in parts for blob in part.garbage)
-    return Transaction(txid, tuple(changes.values()), effects, garbage)
+    sizes: dict[str, int] = {}
+    for part in parts:
+        for path, pages in part.resized:
+            sizes.setdefault(path, pages)
+    resized = tuple(
+        (path, pages)
+        for path, pages in sizes.items()
+        if (meta := changes[path].meta) is None or meta.pages != pages
+    )
+    return Transaction(txid, tuple(changes.values()), effects, garbage, resized)
 
 
-def _close(state: State, session: int, txid: int) -> Judgement:
+def _close(state: State, session: int, txid: int, limits: Limits) -> Judgement:
     """All ephemerals go in one transaction, as ZooKeeper's ``closeSession`` does it.
 
     Ephemerals have no children, so the order does not matter.
@@ -382,6 +422,7 @@ def _close(state: State, session: int, txid: int) -> Judgement:
     gone: list[Change] = []
     garbage: list[str] = []
     parents: dict[str, Meta] = {}
+    first: dict[str, Meta] = {}
     for path in sorted(state.ephemerals(session)):
         meta = state.node(path)
         if meta is None or meta.owner != session:
@@ -390,10 +431,12 @@ def _close(state: State, session: int, txid: int) -> Judgement:
         parent = parents.get(above) or state.node(above)
         if parent is None:
             raise AssertionError(f"the znode {path} has no parent")
-        parents[above] = _lost(parent, txid)
+        first.setdefault(above, parent)
+        parents[above] = _lost(parent, txid, limits)
         gone.append(Change(path, "D", None, None))
         if meta.blob:
             garbage.append(meta.blob)
     touched = [Change(path, "K", meta, None) for path, meta in parents.items()]
-    transaction = Transaction(txid, (*gone, *touched), (Closed(session),), tuple(garbage))
+    resized = tuple(pair for path, meta in parents.items() for pair in _resized(path, first[path], meta))
+    transaction = Transaction(txid, (*gone, *touched), (Closed(session),), tuple(garbage), resized)
     return Outcome(Code.OK, txid), transaction

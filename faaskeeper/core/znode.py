@@ -44,7 +44,8 @@ class Meta(NamedTuple):
     ``creations`` counts the children ever created: the sequence counter, and what ZooKeeper
     keeps as the node's child version. ``blob`` names the object that holds the data when it is
     not inline. ``ttl``: how long the znode may go unmodified and without children, in ms; 0: for ever;
-    :data:`CONTAINER`: until its last child is gone.
+    :data:`CONTAINER`: until its last child is gone. ``pages``: in how many pages the names of the children
+    are kept (:mod:`faaskeeper.core.children`), 0: in the znode's own record.
     """
 
     czxid: int
@@ -61,6 +62,7 @@ class Meta(NamedTuple):
     blob: str = ""
     acl: tuple[Acl, ...] = OPEN_ACL
     ttl: int = 0
+    pages: int = 0
 
     def due(self, now: int) -> bool:
         """Whether heartbeat may remove the znode: a container that has lost its last child, or one past

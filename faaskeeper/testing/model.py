@@ -8,11 +8,19 @@ server; the entry must say the same. From its history it knows what any read may
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from faaskeeper.core import paths
 from faaskeeper.core.acl import identities
+from faaskeeper.core.children import (
+    PAGE_META,
+    page_of,
+    page_path,
+    paged_in,
+    removed_pages,
+    writes_of,
+)
 from faaskeeper.core.errors import Code
 from faaskeeper.core.log import Entry
 from faaskeeper.core.records import Record
@@ -42,6 +50,11 @@ class Image(NamedTuple):
     meta: Meta | None
     data: bytes
     children: tuple[str, ...]
+
+    def stored(self) -> tuple[Meta | None, bytes, tuple[str, ...]]:
+        """What the path's own record holds: no names where those are kept in pages."""
+        paged = self.meta is not None and self.meta.pages
+        return self.meta, self.data, () if paged else self.children
 
 
 class Session:
@@ -219,9 +232,33 @@ class Model:
             self.history.setdefault(path, []).append(image)
             if letters:
                 self.events.setdefault(path, []).append((txid, letters))
+        self._take_pages(transaction)
         for path, (meta, _, _) in self._now.items():
             if meta.owner and self.sessions[meta.owner].closed:
                 raise Violation(f"{path} outlives its session {meta.owner}")
+
+    def _take_pages(self, transaction: Transaction) -> None:
+        """Pages are written too: each of those that a transaction lists has the names that belong to it."""
+        listed = {path for path, _ in writes_of(transaction) if "//" in path}
+        for path in paged_in(transaction):
+            found = self._now.get(path)
+            pages = found[0].pages if found else 0
+            by_page: dict[int, list[str]] = {number: [] for number in range(pages)}
+            for name in sorted(found[2]) if found else ():
+                if pages:
+                    by_page[page_of(name, pages)].append(name)
+            for number, names in by_page.items():
+                where = page_path(path, number)
+                before = self.history.get(where, [Image(0, None, b"", ())])[-1]
+                if where in listed:
+                    image = Image(transaction.txid, PAGE_META, b"", tuple(names))
+                    self.history.setdefault(where, []).append(image)
+                elif before.children != tuple(names) or before.meta is None:
+                    raise Violation(f"{transaction} changes the page {where} and does not list it")
+            for where in removed_pages(transaction):
+                self.history.setdefault(where, []).append(Image(transaction.txid, None, b"", ()))
+                if where not in listed:
+                    raise Violation(f"{transaction} removes the page {where} and does not list it")
 
     def lapse(self, path: str, txid: int) -> None:
         """A tombstone is removed from user storage."""
@@ -301,10 +338,26 @@ class ClientView:
                 raise Violation(
                     f"Z3: {self.name} at {view} was shown {path} of {record.txid}, it is of {image.txid}"
                 )
-            if (meta, record.data, tuple(record.children)) != image[1:]:
+            if (meta, record.data, tuple(record.children)) != image.stored():
                 raise Violation(f"{self.name} was shown {path} as {record}, it was {image}")
             self.view = view
         self.ordered(f"{path}")
+
+    def together(self, records: Mapping[str, Record | None], seen: int) -> None:
+        """Several paths are shown as of one transaction, the client's ``seen``."""
+        for path, record in records.items():
+            image = self.model.at(path, seen)
+            shown = (None, b"", ()) if record is None else (record.meta, record.data, tuple(record.children))
+            if shown != image.stored():
+                raise Violation(f"Z3: {self.name} was shown {path} as {record} as of {seen}, it was {image}")
+        self.view = max(self.view, seen)
+        self.ordered(f"{list(records)}")
+
+    def listed(self, path: str, names: Sequence[str]) -> None:
+        """The names of all children are returned, as of what was shown last."""
+        image = self.model.at(path, self.view)
+        if list(image.children) != list(names):
+            raise Violation(f"{self.name} was shown {names} below {path}, there were {image}")
 
     def told(self, txid: int) -> None:
         """An answer as of a transaction is returned."""

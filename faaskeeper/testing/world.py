@@ -66,6 +66,7 @@ class Plan:
     max_nodes: int = 1_000
     inline_bytes: int = 1 << 20
     coalesce: bool = False
+    page_names: int = 128
 
 
 @dataclass
@@ -93,7 +94,7 @@ class World:
         """A watch's row was put after its session's end: it may stay."""
         self.reached: Counter[str] = Counter()
         """How often each fault and rare branch was really reached."""
-        self.model = Model(Limits(inline_bytes=plan.inline_bytes), self._lease_marked)
+        self.model = Model(Limits(plan.inline_bytes, plan.page_names), self._lease_marked)
         self._numbers = itertools.count(1)
         self.tables = {
             name: SimulatedTable(self, name)
@@ -144,7 +145,7 @@ class World:
             clock=lambda: self.scheduler.now + process.skew,
             gather=self.gather,
             random=self.bytes,
-            limits=Limits(inline_bytes=self.plan.inline_bytes),
+            limits=Limits(self.plan.inline_bytes, self.plan.page_names),
             recent_bytes=self.plan.recent_bytes,
             save_every=self.plan.save_every,
             max_nodes=self.plan.max_nodes,

@@ -1,0 +1,275 @@
+"""Lists of children: in the parent's own record while they are short, in *pages* beyond that.
+
+A page is a record of user storage like any other, under a path that no znode can have, so whatever orders
+reading and writing of records (stamps, tombstones, epochs) holds for pages too. A name's page follows from
+its hash by linear hashing: one page more, or less, moves the names of one page only. How many pages there are
+is part of the parent's metadata and decided by the judge; everything here is pure.
+
+The argument why no name is ever lost stands in ``docs/architecture.md``, *Children in pages*.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+from zlib import crc32
+
+from faaskeeper.core import paths
+from faaskeeper.core.transactions import Transaction
+from faaskeeper.core.znode import Meta
+
+INLINE = -1
+"""In place of a page's number: the parent's own record."""
+PAGE_META = Meta(0, 0, 0, 0, 0)
+"""What a page's record has for metadata: it is not a tombstone."""
+
+
+def page_path(path: str, number: int) -> str:
+    """Path under which a page of a parent is kept; no path of a znode has an empty component."""
+    return f"{path}//{number}"
+
+
+def page_of(name: str, pages: int) -> int:
+    """Number of the page that holds a name, :data:`INLINE` where there are no pages."""
+    return _reduced(crc32(name.encode()), pages)
+
+
+def _reduced(number: int, pages: int) -> int:
+    """Linear hashing: as many low bits as there are pages for, one less where that page is not there yet."""
+    if not pages:
+        return INLINE
+    wide = (1 << pages.bit_length()) - 1
+    page = number & wide
+    if page >= pages:
+        page = number & (wide >> 1)
+    return page if page < pages else number & (wide >> 2)
+
+
+def written(before: int, after: int, names: Iterable[str]) -> list[int]:
+    """Pages that a transaction writes (or removes) which changes these names, and the number of pages."""
+    changed = {page_of(name, after) for name in names}
+    for number in range(before, after):
+        changed.update((number, _reduced(number, before)))
+    for number in range(after, before):
+        changed.update((number, _reduced(number, after)))
+    changed.discard(INLINE)
+    return sorted(changed)
+
+
+class Step(NamedTuple):
+    """What one transaction does to a parent's list. ``names``: whether each is there afterwards."""
+
+    txid: int
+    before: int
+    after: int
+    names: Mapping[str, bool]
+
+
+def paged_in(transaction: Transaction) -> list[str]:
+    """Parents that a transaction writes and whose lists are in pages before or after it."""
+    found = [path for path, _ in transaction.resized]
+    for change in transaction.changes:
+        if change.meta is not None and change.meta.pages and change.path not in found:
+            found.append(change.path)
+    return found
+
+
+def step_of(transaction: Transaction, path: str, names: Mapping[str, Mapping[str, bool]]) -> Step | None:
+    """What a transaction does to a parent's list, None where nothing. ``names``: of :func:`names_in`."""
+    changed = names.get(path, {})
+    before = dict(transaction.resized).get(path)
+    if before is None and not changed:
+        return None
+    after = next(
+        (change.meta.pages for change in transaction.changes if change.path == path and change.meta), 0
+    )
+    return Step(transaction.txid, after if before is None else before, after, changed)
+
+
+def names_in(transaction: Transaction) -> dict[str, dict[str, bool]]:
+    """By parent, the names that a transaction created or deleted, and whether each is there afterwards."""
+    names: dict[str, dict[str, bool]] = {}
+    for path, letters, meta, _ in transaction.changes:
+        if "C" in letters or "D" in letters:
+            names.setdefault(paths.parent(path), {})[paths.name(path)] = meta is not None
+    return names
+
+
+def writes_of(transaction: Transaction) -> tuple[tuple[str, str], ...]:
+    """Every path that a transaction writes, pages too, with the letters of what happened to it."""
+    listed = [(change.path, change.letters) for change in transaction.changes]
+    paged = paged_in(transaction)
+    if paged:
+        names = names_in(transaction)
+        for path in paged:
+            step = step_of(transaction, path, names)
+            if step is not None:
+                numbers = written(step.before, step.after, step.names)
+                listed.extend((page_path(path, number), "") for number in numbers)
+    return tuple(listed)
+
+
+def removed_pages(transaction: Transaction) -> Iterator[str]:
+    """Paths of the pages that a transaction gives up."""
+    after = {change.path: change.meta.pages for change in transaction.changes if change.meta is not None}
+    for path, before in transaction.resized:
+        for number in range(after.get(path, 0), before):
+            yield page_path(path, number)
+
+
+def passes(transactions: Sequence[Transaction]) -> Iterator[Sequence[Transaction]]:
+    """Transactions in runs, in each of which every list changes its number of pages at most once."""
+    part: list[Transaction] = []
+    resized: set[str] = set()
+    for transaction in transactions:
+        paths_ = {path for path, _ in transaction.resized}
+        if resized & paths_:
+            yield part
+            part, resized = [], set()
+        part.append(transaction)
+        resized |= paths_
+    yield part
+
+
+def listings(transactions: Sequence[Transaction]) -> dict[str, Listing]:
+    """The lists that are in pages at some time in a run, with what the run does to each."""
+    steps: dict[str, list[Step]] = {}
+    for transaction in transactions:
+        for path in paged_in(transaction):
+            steps[path] = []
+    if steps:
+        for transaction in transactions:
+            names = names_in(transaction)
+            for path, taken in steps.items():
+                step = step_of(transaction, path, names)
+                if step is not None:
+                    taken.append(step)
+    return {path: Listing(path, taken) for path, taken in steps.items() if taken}
+
+
+# ---- making the pages --------------------------------------------------------------------------
+
+
+class Ahead(Exception):
+    """Another distributor has moved names meanwhile: read again."""
+
+
+class Page(NamedTuple):
+    """A page, or the inline list, as it is to be written. ``names`` None: it is gone."""
+
+    number: int
+    stamp: int
+    names: list[str] | None
+
+
+class _Slot:
+    __slots__ = ("dirty", "gone", "names", "stamp")
+
+    def __init__(self, stamp: int, names: Iterable[str]) -> None:
+        self.stamp = stamp
+        self.names = list(names)
+        self.gone = False
+        self.dirty = False
+
+
+class Listing:
+    """One parent's list, brought forward by steps of which at most one changes the number of pages."""
+
+    def __init__(self, path: str, steps: Sequence[Step]) -> None:
+        self._path = path
+        self._steps = steps
+        self._slots: dict[int, _Slot] = {}
+        self._sources: set[int] = set()
+
+    def needs(self) -> list[str]:
+        """Paths whose records must be known for :meth:`run`."""
+        numbers: set[int] = set()
+        for step in self._steps:
+            numbers.update(_touched(step))
+        return [self._where(number) for number in sorted(numbers)]
+
+    def _where(self, number: int) -> str:
+        return self._path if number == INLINE else page_path(self._path, number)
+
+    def run(self, contents: Mapping[str, tuple[int, Sequence[str]]]) -> None:
+        """Apply the steps to what is stored: by path, the txid that wrote it and its names.
+
+        A stored list that is as of a step already, or later, is left as it is. Raises Ahead.
+        """
+        self._slots = {}
+        self._sources = set()
+        for step in self._steps:
+            touched = _touched(step)
+            for number in touched:
+                if number not in self._slots:
+                    self._slots[number] = _Slot(*contents.get(self._where(number), (-1, ())))
+            ours = {number for number in touched if self._slots[number].stamp < step.txid}
+            self._move(step, ours)
+            for name, present in step.names.items():
+                number = page_of(name, step.after)
+                if number in ours:
+                    _put(self._slots[number].names, name, present)
+            for number in ours:
+                slot = self._slots[number]
+                slot.stamp = step.txid
+                slot.dirty = True
+                slot.gone = number >= step.after and number != INLINE
+
+    def _move(self, step: Step, ours: set[int]) -> None:
+        """Names go from sources to receivers, where those do not have them yet."""
+        slots = self._slots
+        moves = [(_reduced(number, step.before), number) for number in range(step.before, step.after)]
+        moves += [(number, _reduced(number, step.after)) for number in range(step.after, step.before)]
+        for source, receiver in moves:
+            self._sources.add(source)
+            if receiver not in ours:
+                continue
+            if source not in ours:
+                raise Ahead
+            for name in slots[source].names:
+                if page_of(name, step.after) == receiver:
+                    _put(slots[receiver].names, name, True)
+        for source in {source for source, _ in moves if source in ours}:
+            slots[source].names = [
+                name for name in slots[source].names if page_of(name, step.after) == source
+            ]
+
+    def inline(self) -> list[str] | None:
+        """Names in the parent's own record, where that is where they are; None: it is ahead of the steps."""
+        slot = self._slots[INLINE]
+        return slot.names if slot.dirty else None
+
+    def pages(self, *, sources: bool) -> list[Page]:
+        """Pages to write: those that gave names away (``sources``), which must come second, or the others."""
+        return [
+            Page(number, slot.stamp, None if slot.gone else slot.names)
+            for number, slot in self._slots.items()
+            if slot.dirty and number != INLINE and (number in self._sources) is sources
+        ]
+
+    def gives(self) -> bool:
+        """Whether the parent's own record gives names away, so that it must be written second."""
+        return INLINE in self._sources
+
+
+def _touched(step: Step) -> list[int]:
+    numbers = written(step.before, step.after, step.names)
+    return numbers if step.before and step.after else [INLINE, *numbers]
+
+
+def _put(names: list[str], name: str, present: bool) -> None:
+    at = bisect_left(names, name)
+    there = at < len(names) and names[at] == name
+    if present and not there:
+        names.insert(at, name)
+    elif there and not present:
+        del names[at]
+
+
+def renamed(children: Sequence[str], names: Mapping[str, bool]) -> list[str]:
+    """The sorted children with names added and removed; idempotent."""
+    after = list(children)
+    for name, present in names.items():
+        _put(after, name, present)
+    return after
