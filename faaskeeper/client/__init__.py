@@ -2,6 +2,6 @@
 
 from faaskeeper.client.client import FaaSKeeperClient
 from faaskeeper.client.futures import Future
-from faaskeeper.client.session import SessionState
+from faaskeeper.client.session import SessionState, Ticket
 
-__all__ = ["FaaSKeeperClient", "Future", "SessionState"]
+__all__ = ["FaaSKeeperClient", "Future", "SessionState", "Ticket"]

@@ -28,7 +28,7 @@ from faaskeeper.client.connect import connect
 from faaskeeper.client.futures import Future
 from faaskeeper.client.rules import Allowed, names_of
 from faaskeeper.client.runtime import THREADS, Runtime
-from faaskeeper.client.session import Listener, Session, SessionState
+from faaskeeper.client.session import Listener, Session, SessionState, Ticket
 from faaskeeper.config import Config
 from faaskeeper.core import acl as acls
 from faaskeeper.core import paths
@@ -117,10 +117,13 @@ class FaaSKeeperClient:
 
     # ---- the session -------------------------------------------------------------------
 
-    def start(self) -> str:
+    def start(self, resume: Ticket | None = None) -> str:
         """Open a session; returns its id. One that is open is closed first.
 
-        Raises ProviderException with what is wrong and what to do, or TimeoutException.
+        ``resume``: go on with a session of another process instead, by its :attr:`ticket`. That process
+        learns that the session is not its own any more; what it asked for and was not told may or may not
+        have happened, and its watches are not taken over. Raises ProviderException with what is wrong and
+        what to do, TimeoutException, or SessionExpiredException.
         """
         if self._session is not None:
             self.stop()
@@ -133,6 +136,7 @@ class FaaSKeeperClient:
                 renew=self._heartbeat,
                 random=self._random,
                 runtime=self._runtime,
+                ticket=resume,
             )
             for listener in self._listeners:
                 session.listen(listener)
@@ -152,9 +156,15 @@ class FaaSKeeperClient:
                 session.call_later(partial(listener, SessionState.CONNECTED))
         return self.session_id or ""
 
-    def stop(self) -> str:
+    @property
+    def ticket(self) -> Ticket:
+        """What another process needs to go on with this session. Keep it as secret as a password."""
+        return self._open().ticket
+
+    def stop(self, close: bool = True) -> str:
         """Close the session: its ephemerals are deleted. Returns "closed".
 
+        ``close`` False: only stop, so that another process may go on with the session until its lease ends.
         Raises TimeoutException when the service did not confirm in time; the session then ends with
         its lease. The client is stopped in any case.
         """
@@ -165,7 +175,10 @@ class FaaSKeeperClient:
             return "closing in progress"
         self._closing = True
         try:
-            session.close(_STOP_S)
+            if close:
+                session.close(_STOP_S)
+            else:
+                session.abandon()
             self._log.info("session %s is closed", self.session_id)
         finally:
             self._session = None

@@ -102,6 +102,10 @@ class Watch(NamedTuple):
     present: bool
     callback: WatchCallbackType
 
+    def same(self, other: Watch) -> bool:
+        """Whether both are one, whatever it has seen since."""
+        return self.kind == other.kind and self.callback == other.callback
+
 
 Allowed = Callable[[Meta], None]
 """Raises where a znode may not be read."""
@@ -362,23 +366,32 @@ class Rules:
     def add_watch(self, path: str, kind: str, callback: WatchCallbackType) -> Steps:
         """Leave a watch that stays (``kind``: persistent, recursive), fired by all that is not seen yet.
 
-        What is committed after this ends finds the row; what was committed before and not seen fires too.
+        It counts from here on, not from when its row is there: what is met while the row is put fires it.
         """
-        self._registering += 1
+        record: Record | None = yield from self.read(path)
+        present = record is not None and record.meta is not None
+        watch = Watch(path, kind, self.seen, present, callback)
+        kept = self._keep(watch)
         try:
-            record: Record | None = yield from self.read(path)
-            stamp = self.seen
-            yield PutWatch(path, kind, stamp)
-            present = record is not None and record.meta is not None
-            self._keep(Watch(path, kind, stamp, present, callback))
-        finally:
-            self._registering -= 1
+            yield PutWatch(path, kind, watch.stamp)
+        except BaseException:
+            if kept:
+                self._forget(path, [watch])
+            raise
 
-    def _keep(self, watch: Watch) -> None:
+    def _forget(self, path: str, watches: Sequence[Watch]) -> None:
+        for among in (self._watches, self._recursive):
+            left = [each for each in among.pop(path, ()) if not any(each.same(one) for one in watches)]
+            if left:
+                among[path] = left
+
+    def _keep(self, watch: Watch) -> bool:
         among = self._recursive if watch.kind == "recursive" else self._watches
         watches = among.setdefault(watch.path, [])
-        if not any(each.kind == watch.kind and each.callback == watch.callback for each in watches):
-            watches.append(watch)
+        if any(each.kind == watch.kind and each.callback == watch.callback for each in watches):
+            return False
+        watches.append(watch)
+        return True
 
     def found(self, path: str, kinds: Iterable[str], callback: WatchCallbackType | None) -> list[Watch]:
         """The path's watches of these kinds, with this callback (None: any)."""
@@ -394,10 +407,7 @@ class Rules:
         They fire no more. Their rows go where no other callback waits for the same.
         """
         removed = self.found(path, kinds, callback)
-        for among in (self._watches, self._recursive):
-            left = [watch for watch in among.pop(path, ()) if watch not in removed]
-            if left:
-                among[path] = left
+        self._forget(path, removed)
         for kind in {watch.kind: 0 for watch in removed}:
             if not self.found(path, (kind,), None):
                 yield RemoveWatch(path, kind, max(watch.stamp for watch in removed if watch.kind == kind))
@@ -429,7 +439,7 @@ class Rules:
     def _gather(self, track: _Track, listed: Sequence[str]) -> Steps:
         found: dict[str, Record | None] = {}
         settled: dict[str, int] = {}
-        again: list[str] = []
+        stale: dict[str, int] = {}
         todo = list(track.latest)
         while todo:
             applied = self.applied
@@ -439,17 +449,20 @@ class Rules:
             for record in records:
                 if record is not None and record.upto > self.seen:
                     yield from self.meet(record.epoch(), settled=False)
+            if None in records:
+                # Nothing tells how new "absent" is; but the mark has passed any lapsed tombstone.
+                mark: int = yield ReadMark()
+                yield from self.meet(Epoch(mark, mark, ()), settled=True)
             if track.lost:
                 return None
-            stale: dict[str, int] = {}
+            before, stale = stale, {}
             for path, record in found.items():
                 least = max(track.latest[path], self._least.get(path, 0))
                 if (0 if record is None else record.txid) < least and least > settled[path]:
                     stale[path] = least
-            if any(path in again for path in stale):  # read since it is known, and not there yet
+            if any(path in before for path in stale):  # read since it is known, and not there yet
                 yield from self._catch_up(max(stale.values()))
-            again = list(stale)
-            todo = again + self._pages(found, track, listed)
+            todo = list(stale) + self._pages(found, track, listed)
         return found
 
     def _pages(self, found: dict[str, Record | None], track: _Track, listed: Sequence[str]) -> list[str]:

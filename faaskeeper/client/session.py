@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from faaskeeper.client import rules as commands
 from faaskeeper.client.futures import Future
@@ -39,6 +39,7 @@ from faaskeeper.core.requests import (
     Outcome,
     Reply,
     Request,
+    Resume,
 )
 from faaskeeper.core.watches import Row
 from faaskeeper.exceptions import (
@@ -83,8 +84,23 @@ class SessionState(StrEnum):
 Listener = Callable[[SessionState], None]
 
 
+class Ticket(NamedTuple):
+    """What another process needs to go on with a session. Whoever has it can act for the session.
+
+    ``timeout`` in ms.
+    """
+
+    session: int
+    incarnation: int
+    secret: bytes
+    timeout: int
+
+
 class Session:
-    """One session with a deployment, from :meth:`open` to :meth:`close` or the loss of it."""
+    """One session with a deployment, from :meth:`open` to :meth:`close` or the loss of it.
+
+    ``ticket``: the session to go on with, instead of opening one.
+    """
 
     def __init__(
         self,
@@ -94,11 +110,12 @@ class Session:
         renew: bool,
         random: Callable[[int], bytes],
         runtime: Runtime = THREADS,
+        ticket: Ticket | None = None,
     ) -> None:
         self._connection = connection
-        self._timeout_ms = int(timeout * 1000)
+        self._timeout_ms = ticket.timeout if ticket else int(timeout * 1000)
         self._renewing = renew
-        self._secret = random(trust.KEY_BYTES)
+        self._secret = ticket.secret if ticket else random(trust.KEY_BYTES)
         self._nonce = random(16).hex()
         self._runtime = runtime
         self._lock = runtime.lock()
@@ -126,8 +143,8 @@ class Session:
         """The credentials under which requests are asked for."""
         self.owned: set[str] = set()
         """Paths of the ephemerals that this session is known to have created and not deleted itself."""
-        self.id = 0
-        self.incarnation = 0
+        self.id = ticket.session if ticket else 0
+        self.incarnation = ticket.incarnation + 1 if ticket else 0
         self._state = SessionState.LOST
         self._ear = connection.channel.listen(self._heard)
         connection.on_failure(self._failed)
@@ -135,14 +152,15 @@ class Session:
     # ---- opening and closing -----------------------------------------------------------
 
     def open(self, timeout: float) -> None:
-        """Open the session. Raises TimeoutException, or ProviderException with the reason."""
-        message = Message(
-            0,
-            0,
-            0,
-            self._ear.address,
-            (Request(0, Open(self._nonce, self._secret, self._timeout_ms)),),
-        )
+        """Open the session, or go on with it.
+
+        Raises TimeoutException, ProviderException with the reason, or SessionExpiredException.
+        """
+        resuming = self.id > 0
+        operation = Resume() if resuming else Open(self._nonce, self._secret, self._timeout_ms)
+        message = Message(self.id, self.incarnation, 0, self._ear.address, (Request(0, operation),))
+        if resuming:
+            self._must_live()
         deadline = self._runtime.monotonic() + timeout
         pause = 1.0
         while True:
@@ -153,7 +171,26 @@ class Session:
                 raise TimeoutException(timeout, f"the service did not answer within {timeout:g} s")
             pause *= 2
         self._opened.get()
+        if resuming:
+            self.renew()  # and so tell the process before
+            self.check()
         self._keeper = self._thread(self._keep, "keeper")
+
+    def _must_live(self) -> None:
+        """Raise SessionExpiredException where the session has no good lease: one that is long over has nobody
+        to say so.
+        """
+        try:
+            lease = self._connection.leases.get(self.id)
+        except DriverError as error:
+            raise ProviderException(str(error)) from error
+        if lease is None or lease.marked:
+            raise SessionExpiredException()
+
+    @property
+    def ticket(self) -> Ticket:
+        """What another process needs to go on with this session."""
+        return Ticket(self.id, self.incarnation, self._secret, self._timeout_ms)
 
     def _thread(self, run: Callable[[], None], name: str) -> Thread:
         return self._runtime.spawn(run, f"faaskeeper-{name}-{self.id}")
@@ -364,6 +401,9 @@ class Session:
             return
         if reply.session != self.id or reply.incarnation != self.incarnation:
             return
+        if not self._opened.done():
+            self._on_resume(reply)
+            return
         self._skew_ms = reply.time - self._connection.clock()
         self._drive(self.rules.meet(reply.epoch, settled=True))
         with self._lock:
@@ -389,10 +429,21 @@ class Session:
         if reply.nonce != self._nonce or self._opened.done():
             return
         self.id = reply.session
+        self._begin(reply)
+
+    def _on_resume(self, reply: Reply) -> None:
+        for cxid, outcome in reply.outcomes:
+            if cxid == 0 and outcome.code in _OVER:
+                self._lose(SessionExpiredException(_OVER[outcome.code]), SessionState.LOST)
+            elif cxid == 0:
+                self.owned.update(outcome.paths)
+                self._begin(reply)
+
+    def _begin(self, reply: Reply) -> None:
         self._skew_ms = reply.time - self._connection.clock()
         self._expires_ms = self._connection.clock() + self._timeout_ms
         with self._lock:
-            self.rules.seen = self.rules.applied = reply.epoch.upto
+            self.rules.seen = self.rules.applied = max(self.rules.seen, reply.epoch.upto)
             self._state = SessionState.CONNECTED
         self._opened.set_result(reply)
 
@@ -615,15 +666,18 @@ class Session:
         expires = self._connection.clock() + self._skew_ms + self._timeout_ms
         try:
             try:
-                self._lease_version = leases.renew(self.id, self._lease_version, expires)
+                self._lease_version = leases.renew(self.id, self._lease_version, expires, self.incarnation)
             except Conflict:
                 lease = leases.get(self.id)
                 if lease is None or lease.marked:
                     self._lose(SessionExpiredException(), SessionState.LOST)
                     self._connection.watches.clear(self.id)  # what was put since it ended
                     return
-                # An earlier renewal had taken effect although it seemed to fail.
-                self._lease_version = leases.renew(self.id, lease.version, expires)
+                if lease.incarnation > self.incarnation:
+                    self._lose(SessionExpiredException(_OVER[Code.SESSION_MOVED]), SessionState.LOST)
+                    return
+                # An earlier renewal took effect although it seemed to fail, or it was the process before us.
+                self._lease_version = leases.renew(self.id, lease.version, expires, self.incarnation)
             self._expires_ms = expires - self._skew_ms
             if self.rules.watching:
                 mark = self._connection.applied()

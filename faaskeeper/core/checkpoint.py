@@ -11,6 +11,7 @@ watch event up to it has been handed on. Losing a newer mark or checkpoint costs
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from faaskeeper.core import codec
@@ -126,11 +127,18 @@ class Checkpoints:
             sessions.add(_session(key, item))
         return header, sessions
 
-    def save(self, header: Header, sessions: Sessions, now: int) -> None:
-        """Save the sessions that changed, then the header. Sessions closed for a day are dropped."""
+    def save(self, header: Header, sessions: Sessions, clock: Callable[[], int]) -> None:
+        """Save the sessions that changed, then the header. Sessions closed for a day are dropped.
+
+        Raises StaleView when that takes so long that a session may have been dropped meanwhile: its row must
+        not come back.
+        """
         for id in list(sessions.changed):
             session = sessions.get(id)
             if session is not None:
+                now = clock()
+                if now - header.asof > CLOSED_KEPT_MS // 2:
+                    raise StaleView("what is to be saved is half a day old")
                 try:
                     row = _row(session, header.txid, now)
                     self._table.put(_ROWS, _key(id), row, IfOlder(header.txid))
@@ -138,6 +146,7 @@ class Checkpoints:
                     pass  # another saved this or a newer state
         self._put_header(header)
         sessions.changed.clear()
+        now = clock()
         for session in [each for each in sessions if each.closed]:
             if now - session.closed > CLOSED_KEPT_MS:
                 self._table.delete(_ROWS, _key(session.id))

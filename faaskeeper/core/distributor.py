@@ -30,7 +30,7 @@ from faaskeeper.core.children import (
     writes_of,
 )
 from faaskeeper.core.deployment import Deployment
-from faaskeeper.core.errors import Unavailable
+from faaskeeper.core.errors import StaleView, Unavailable
 from faaskeeper.core.log import Entry
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Epoch, Outcome, Reply
@@ -42,6 +42,8 @@ from faaskeeper.core.znode import Meta
 
 GROUP_ENTRIES = 16
 """Most entries that are applied side by side."""
+SETTLE_WITHIN_MS = 6 * 3600 * 1000
+"""How long after it began an invocation may write records: well below the age at which tombstones lapse."""
 _AHEAD = 5
 """How often a list is read again because another distributor moved its names meanwhile."""
 
@@ -115,6 +117,7 @@ class Distributor:
         self._watch = WatchFunction(deployment.watches, deployment.channel, self._secrets, deployment.gather)
         self._contents: OrderedDict[str, _Content] = OrderedDict()
         self._unsaved = 0
+        self._since = 0
 
     # ---- records -----------------------------------------------------------------------
 
@@ -128,8 +131,13 @@ class Distributor:
         self._contents.clear()
         return load(deployment.log, deployment.checkpoints, deployment.clock, max_nodes)
 
-    def settle(self, view: View) -> list[Settled]:
-        """Write the records of all pending entries; what is returned must go to :meth:`finish`."""
+    def settle(self, view: View, since: int) -> list[Settled]:
+        """Write the records of all pending entries; what is returned must go to :meth:`finish`.
+
+        ``since``: when the view was loaded, or the invocation began (ms). Raises StaleView when that is
+        :data:`SETTLE_WITHIN_MS` ago: a tombstone may have lapsed that what is still to be written lies below.
+        """
+        self._since = since
         groups: list[Settled] = []
         while view.pending:
             entries = tuple(view.pending[:GROUP_ENTRIES])
@@ -188,9 +196,14 @@ class Distributor:
             for path, image in images.items()
             if image.fresh and image.meta is not None and image.meta.ttl
         )
-        self._deployment.gather(puts)
+        self._put(puts)
         if second:
-            self._deployment.gather([partial(put, path, records[path]) for path in records if path in second])
+            self._put([partial(put, path, records[path]) for path in records if path in second])
+
+    def _put(self, puts: list[Callable[[], object]]) -> None:
+        if self._deployment.clock() - self._since > SETTLE_WITHIN_MS:
+            raise StaleView("this invocation was stalled for hours: what it would write may be long past")
+        self._deployment.gather(puts)
 
     def _run(self, lists: dict[str, Listing], wanted: list[str]) -> dict[str, _Content]:
         """Read what images lack and lists need, and bring the lists forward."""
@@ -329,7 +342,7 @@ class Distributor:
         if self._unsaved and not view.pending:
             self._deployment.checkpoints.mark(view.applied)
             header = Header(view.head, view.asof)
-            self._deployment.checkpoints.save(header, view.sessions, self._deployment.clock())
+            self._deployment.checkpoints.save(header, view.sessions, self._deployment.clock)
             self._unsaved = 0
 
 
@@ -420,6 +433,7 @@ class DistributorFunction:
     def handle(self, bodies: Sequence[bytes]) -> None:
         """Apply what the bells ring for, and answer. Raises when it must be delivered again."""
         view, self._view = self._view, None
+        began = self._deployment.clock()
         bells = sorted((_to_bell(body) for body in bodies), key=lambda each: each.upto)
         clock = self._deployment.clock
         if view is None or not view.valid(clock()):
@@ -429,7 +443,7 @@ class DistributorFunction:
                 view.fold(each.entry)
         if bells[-1].upto > view.head or any(each.upto == 0 for each in bells):
             roll(view, self._deployment.log, clock)
-        groups = self._distributor.settle(view)
+        groups = self._distributor.settle(view, began)
         for each in bells:
             if each.answers:
                 self._distributor.answer(each.answers, _covering(groups, each.upto, view))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 from faaskeeper.core import paths
 from faaskeeper.core.blobs import PREFIX, parse_blob_name
@@ -132,7 +133,7 @@ class Heartbeat:
         if now - header.asof < CHECKPOINT_EVERY_MS:
             return False
         view = load(deployment.log, deployment.checkpoints, deployment.clock, max_nodes=0)
-        deployment.checkpoints.save(Header(view.head, view.asof), view.sessions, now)
+        deployment.checkpoints.save(Header(view.head, view.asof), view.sessions, deployment.clock)
         return True
 
     # ---- sweeping ----------------------------------------------------------------------
@@ -140,16 +141,14 @@ class Heartbeat:
     def sweep(self) -> None:
         """Walk the part of the log that is applied and old: it is the index of what is garbage.
 
-        Tombstones lapse and replaced blobs go a day after the transaction that left them, where the
-        mark has passed it; a store that does not trim the log by itself is trimmed after the retention.
+        Tombstones lapse and replaced blobs go a day after the mark has passed the transaction that left
+        them; a store that does not trim the log by itself is trimmed after the retention.
         """
         deployment = self._deployment
         now = deployment.clock()
         applied = deployment.checkpoints.applied()
         position = self._position("sweep")
-        for entry in self._entries(position, applied):
-            if now - entry.time < TOMBSTONE_MS:
-                break
+        for entry in self._entries(position, self._passed(applied, now)):
             self._collect(entry)
             position = entry.last
         self._advance("sweep", position)
@@ -157,6 +156,20 @@ class Heartbeat:
             self._orphans(now)
         if not deployment.expiring_log:
             self._trim(now, min(applied, deployment.checkpoints.header().txid, position))
+
+    def _passed(self, applied: int, now: int) -> int:
+        """A mark that was passed at least :data:`TOMBSTONE_MS` ago, by what earlier beats noted.
+
+        The age of the *entry* would not do: one that is applied late may be applied by two invocations, of
+        which the slower must not bring back what the tombstone of the faster has just ended.
+        """
+        item = self._state.get("heartbeat", "passed")
+        noted: dict[str, Any] = item or {"stamp": 0, "next": applied, "time": now}
+        if item is None or now - noted["time"] >= TOMBSTONE_MS:
+            passed = noted["stamp"] if item is None else noted["next"]
+            self._state.put("heartbeat", "passed", {"stamp": passed, "next": applied, "time": now})
+            return int(passed)
+        return int(noted["stamp"])
 
     def _entries(self, position: int, upto: int) -> Iterator[Entry]:
         more = True

@@ -144,17 +144,21 @@ _LEASES = "lease"
 
 
 class Lease(NamedTuple):
-    """A session's lease. ``expires``: ms, by the service's clock. ``marked``: overdue, being closed."""
+    """A session's lease. ``expires``: ms, by the service's clock. ``marked``: overdue, being closed.
+
+    ``incarnation``: of the process that renewed it last.
+    """
 
     session: int
     version: int
     expires: int
     marked: bool
+    incarnation: int = 0
 
 
 def _lease(session: int, item: Item) -> Lease:
     fields: dict[str, Any] = item
-    return Lease(session, fields["stamp"], fields["expires"], bool(fields["marked"]))
+    return Lease(session, fields["stamp"], fields["expires"], bool(fields["marked"]), fields["incarnation"])
 
 
 def _lease_key(session: int) -> str:
@@ -178,14 +182,14 @@ class Leases:
         except Conflict:
             pass  # granted before: this is a repetition
 
-    def renew(self, session: int, version: int, expires: int) -> int:
+    def renew(self, session: int, version: int, expires: int, incarnation: int = 0) -> int:
         """Renew the lease seen as ``version``; returns the new one. Raises Conflict when marked or gone."""
-        self._put(Lease(session, version + 1, expires, False), IfStamp(version))
+        self._put(Lease(session, version + 1, expires, False, incarnation), IfStamp(version))
         return version + 1
 
     def mark(self, lease: Lease) -> None:
         """Mark an overdue lease. Raises Conflict when it was renewed meanwhile."""
-        self._put(Lease(lease.session, lease.version + 1, lease.expires, True), IfStamp(lease.version))
+        self._put(lease._replace(version=lease.version + 1, marked=True), IfStamp(lease.version))
 
     def drop(self, session: int) -> None:
         """Delete the lease of a session that is closed."""
@@ -205,7 +209,12 @@ class Leases:
         self._table.put(
             _LEASES,
             _lease_key(lease.session),
-            {"stamp": lease.version, "expires": lease.expires, "marked": int(lease.marked)},
+            {
+                "stamp": lease.version,
+                "expires": lease.expires,
+                "marked": int(lease.marked),
+                "incarnation": lease.incarnation,
+            },
             condition,
         )
 

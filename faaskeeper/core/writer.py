@@ -223,14 +223,15 @@ class Writer:
         """
         view, self._view = self._view, None
         clock = self._deployment.clock
-        if view is None or not view.valid(clock()):
+        began = clock()
+        if view is None or not view.valid(began):
             view = self._distributor.load(self._deployment.max_nodes)
         waiting = [message for body in bodies for message in self._admit(view, body)]
         waiting.sort(key=_first)
         rung = any(isinstance(each, ServiceOrder) and each.rings for each in waiting)
         while waiting:
             batch, waiting = self._commit(view, waiting)
-            self._publish(view, batch)
+            self._publish(view, batch, began)
         if rung:
             self._save(view)
         self._view = view
@@ -474,6 +475,7 @@ class Writer:
             if session.incarnation < message.incarnation:
                 resumed = Resumed(id, message.incarnation)
                 batch.take(Transaction(batch.txid + 1, (), (resumed,)))
+                batch.answers.append(Answers(id, message.incarnation, 0, message.address, ()))
             owned = tuple(sorted(batch.ephemerals(id)))[:_RESUMED_PATHS]
             outcome = Outcome(Code.OK, batch.txid, paths=owned)
         batch.told.append(
@@ -503,14 +505,14 @@ class Writer:
 
     # ---- after the commit ---------------------------------------------------------------
 
-    def _publish(self, view: View, batch: _Batch) -> None:
+    def _publish(self, view: View, batch: _Batch, began: int) -> None:
         """Apply and answer, or ring the distributor's function to do it."""
         told = batch.decided()
         for session in batch.dead:
             self._deployment.leases.drop(session)
         queue = self._deployment.distributor_queue
         if queue is None:
-            groups = self._distributor.settle(view)
+            groups = self._distributor.settle(view, began)
             epoch = groups[-1].epoch if groups else Epoch(view.applied, view.applied, ())
             self._distributor.answer(told, epoch)
             self._distributor.finish(groups, view)

@@ -34,7 +34,7 @@ from faaskeeper.core.transactions import (
     Transaction,
     apply,
 )
-from faaskeeper.core.watches import FIRED_BY
+from faaskeeper.core.watches import FIRED_BY, STAYING
 from faaskeeper.core.znode import Meta, genesis
 from faaskeeper.testing.scheduler import Violation
 from faaskeeper.watch import WatchedEvent
@@ -78,7 +78,11 @@ class Model:
         self.requests: dict[Key, Request] = {}
         self.history: dict[str, list[Image]] = {}
         self.events: dict[str, list[tuple[int, str]]] = {}
+        self.happened: list[tuple[int, str, str]] = []
+        """Txid, path and letter of everything that happened to znodes, in order."""
         self.entries: list[tuple[int, int]] = []
+        self.asked: set[int] = set()
+        """Txids that clients' requests were judged at."""
         self._lapsed: dict[str, int] = {}
         self._nonces: dict[str, int] = {}
         self.trimmed = False
@@ -162,6 +166,7 @@ class Model:
             raise Violation(f"Z1: {key} was decided and never asked")
         operation, who = request.operation, identities(request.auth)
         expected, changes = apply(self, operation, key[0], now, txid, self._limits, who)
+        self.asked.add(txid)
         if expected != outcome or changes != transaction:
             raise Violation(
                 f"Z2: {key} {operation} was decided {outcome} {transaction}, one at a time it is "
@@ -190,6 +195,9 @@ class Model:
 
     def _reaped(self, transaction: Transaction, now: int) -> None:
         """Heartbeat had a container or a znode past its time to live removed."""
+        meta = self.node(transaction.changes[0].path)
+        if meta is None or meta.children or (now - meta.mtime <= meta.ttl if meta.ttl > 0 else meta.ttl == 0):
+            raise Violation(f"{transaction} removes {meta}, which was not due")
         _, expected = apply(self, Reap(transaction.changes[0].path), 0, now, transaction.txid, self._limits)
         if expected != transaction:
             raise Violation(f"nobody asked for {transaction}")
@@ -232,6 +240,7 @@ class Model:
             self.history.setdefault(path, []).append(image)
             if letters:
                 self.events.setdefault(path, []).append((txid, letters))
+                self.happened.extend((txid, path, letter) for letter in letters)
         self._take_pages(transaction)
         for path, (meta, _, _) in self._now.items():
             if meta.owner and self.sessions[meta.owner].closed:
@@ -367,7 +376,7 @@ class ClientView:
     def ordered(self, what: str) -> None:
         """Z4: nothing is shown as of a transaction whose events were not announced before."""
         for watch in self.watches:
-            if not watch.fired:
+            if not watch.fired and not watch.over:
                 due = watch.due(self.model, self.view)
                 if due is not None:
                     raise Violation(
@@ -376,7 +385,7 @@ class ClientView:
 
     def watch(self, path: str, kind: str) -> WatchSeen:
         """A watch is about to be set; see :meth:`set`."""
-        return WatchSeen(path, kind)
+        return StayingSeen(path, kind) if kind in STAYING else WatchSeen(path, kind)
 
     def set(self, watch: WatchSeen, seen: int) -> None:
         """A watch was set, by the read that was just shown.
@@ -389,6 +398,11 @@ class ClientView:
     def fire(self, watch: WatchSeen, event: WatchedEvent) -> None:
         """An event is announced."""
         txid = event.timestamp
+        if watch.over:
+            raise Violation(f"{self.name}: {watch} fired by {txid}, it was removed before")
+        if isinstance(watch, StayingSeen):
+            self._stayed(watch, event)
+            return
         if watch.fired:
             raise Violation(f"{self.name}: {watch} fired twice, by {watch.fired} and {txid}")
         watch.fired = txid
@@ -400,6 +414,21 @@ class ClientView:
                 raise Violation(f"{self.name}: {watch} fired by {txid}, the first that counts is {due}")
             if event.event_type.value != due[1]:
                 raise Violation(f"{self.name}: {watch} told {event}, it was type {due[1]}")
+        self._announced(txid)
+
+    def _stayed(self, watch: StayingSeen, event: WatchedEvent) -> None:
+        """A watch that stays fires for everything that counts, one after the other."""
+        told = (event.timestamp, event.path, event.event_type.value)
+        due = watch.next(self.model, self.model.head)
+        if self.model.trimmed and due != told:
+            watch.skip(self.model, event.timestamp)
+        elif due != told:
+            raise Violation(f"{self.name}: {watch} told {told}, the next that counts is {due}")
+        else:
+            watch.told += 1
+        self._announced(event.timestamp)
+
+    def _announced(self, txid: int) -> None:
         if txid < self.last_event:
             raise Violation(f"Z4: {self.name} was told the event {txid} after {self.last_event}")
         self.last_event = txid
@@ -409,8 +438,14 @@ class ClientView:
         """Everything came to rest: every watch that had cause has fired."""
         for watch in self.watches:
             due = watch.due(self.model, self.model.head)
-            if due is not None and not watch.fired:
+            if due is not None and not watch.fired and not watch.over:
                 raise Violation(f"{self.name}: {watch} was never told of {due}")
+
+    def restart(self) -> None:
+        """Another process goes on with the session: what its predecessor watched is not watched any more."""
+        for watch in self.watches:
+            watch.over = True
+        self.last_event = 0
 
 
 _TYPES = {"C": 0, "D": 1, "S": 2, "K": 3}
@@ -424,6 +459,8 @@ class WatchSeen:
         self.kind = kind
         self.since = -1
         self.fired = 0
+        self.over = False
+        """It was removed."""
 
     def due(self, model: Model, upto: int) -> tuple[int, int] | None:
         """The first event after it was set, at or below ``upto``: txid and type."""
@@ -436,3 +473,35 @@ class WatchSeen:
 
     def __repr__(self) -> str:
         return f"the {self.kind} watch of {self.path} since {self.since}"
+
+
+class StayingSeen(WatchSeen):
+    """A persistent or recursive watch. ``told``: how many events it was told since it was set."""
+
+    def __init__(self, path: str, kind: str) -> None:
+        super().__init__(path, kind)
+        self.told = 0
+
+    def _events(self, model: Model, upto: int) -> list[tuple[int, str, int]]:
+        below = "/" if self.path == "/" else f"{self.path}/"
+        return [
+            (txid, path, _TYPES[letter])
+            for txid, path, letter in model.happened
+            if self.since < txid <= upto
+            and letter in FIRED_BY[self.kind]
+            and (path == self.path or (self.kind == "recursive" and path.startswith(below)))
+        ]
+
+    def next(self, model: Model, upto: int) -> tuple[int, str, int] | None:
+        """The first event that it was not told."""
+        events = self._events(model, upto)
+        return events[self.told] if self.told < len(events) else None
+
+    def skip(self, model: Model, upto: int) -> None:
+        """What happened up to a transaction is not told one by one."""
+        self.told = len(self._events(model, upto))
+
+    def due(self, model: Model, upto: int) -> tuple[int, int] | None:
+        """See :class:`WatchSeen`."""
+        found = self.next(model, upto) if self.since >= 0 else None
+        return None if found is None else (found[0], found[2])

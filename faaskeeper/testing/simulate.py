@@ -22,13 +22,16 @@ from multiprocessing import get_context
 from random import Random
 from typing import Any
 
-from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.client import FaaSKeeperClient, Ticket
 from faaskeeper.client.futures import Future
 from faaskeeper.client.rules import ReadLog, ReadMark, names_of
 from faaskeeper.core import paths
+from faaskeeper.core.acl import CREATOR_ALL_ACL, READ_ACL
 from faaskeeper.core.errors import Code
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Outcome
+from faaskeeper.core.watches import STAYING
+from faaskeeper.core.znode import OPEN_ACL
 from faaskeeper.exceptions import (
     FaaSKeeperException,
     ProviderException,
@@ -41,7 +44,7 @@ from faaskeeper.exceptions import (
 from faaskeeper.testing.model import ClientView, WatchSeen
 from faaskeeper.testing.scheduler import Scheduler, Stuck, Violation
 from faaskeeper.testing.world import Plan, World, trim
-from faaskeeper.watch import WatchedEvent
+from faaskeeper.watch import WatchedEvent, WatchType
 
 _PATHS = ("/a", "/b", "/a/x", "/a/y", "/b/x", "/a/x/1")
 _STEPS = 400_000
@@ -50,6 +53,10 @@ LONG_RUN = 20_000
 EXPECTED = frozenset(
     {
         "an epoch that names the log",
+        "a watch that stays",
+        "a znode that was due is gone",
+        "an ACL refused",
+        "children in pages",
         "client died",
         "crash after",
         "crash before",
@@ -76,6 +83,7 @@ EXPECTED = frozenset(
         "told to resend",
         "tombstone lapsed",
         "waited for the mark",
+        "went on with a session",
     }
 )
 _OVER = (SessionExpiredException, SessionClosingException)
@@ -107,6 +115,8 @@ class App:
         self.over = False
         self.watching: Callback | None = None
         self.crashing = False
+        self.left = world.plan.operations
+        self.ticket: Ticket | None = None
         self.patience = 12 * 86_400_000 if world.plan.long else 600_000
         """How long after the last fault (ms) an answer may take; a stall that began before may take days."""
 
@@ -117,10 +127,14 @@ class App:
         random = self.world.random
         try:
             self.start()
-            for _ in range(self.world.plan.operations):
+            for _ in range(self.left):
+                self.left -= 1
                 self.pause()
                 if self.crashing and random.random() < 0.2:
                     self.die()
+                    return
+                if random.random() < 0.02:
+                    self.hand_over()
                     return
                 self.step()
             for future in self.futures:
@@ -134,7 +148,7 @@ class App:
         while True:
             client = self.world.client(self.process, self.timeout)
             try:
-                client.start()
+                client.start(self.ticket)
             except (TimeoutException, ProviderException):
                 self.world.scheduler.sleep(1_000)
                 continue
@@ -159,6 +173,18 @@ class App:
         self.over = self.worked = True
         self.world.scheduler.kill(self.process)
 
+    def hand_over(self) -> None:
+        """The process dies, and another goes on with its session."""
+        self.world.reached["went on with a session"] += 1
+        self.ticket = self._client().ticket
+        process, self.process = self.process, self.world.process(f"{self.name}'", False)
+        self.futures.clear()
+        self.view.restart()
+        self.world.scheduler.note("dies, and hands its session over")
+        process.alive = False
+        self.world.scheduler.spawn(self.name, self.run, self.process)
+        self.world.scheduler.kill(process)
+
     def step(self) -> None:
         """One operation, or several asked for at once."""
         operation = self.world.random.choice(
@@ -173,6 +199,13 @@ class App:
                 self.read,
                 self.watch,
                 self.watch,
+                self.watch_on,
+                self.unwatch,
+                self.crowd,
+                self.crowd,
+                self.guard,
+                self.read_at_once,
+                self.read_at_once,
                 self.read_later,
                 self.together,
                 self.sync,
@@ -271,6 +304,64 @@ class App:
         else:
             client.get_children(path, watch=callback)
 
+    def watch_on(self) -> None:
+        """Leave a watch that stays."""
+        random, client = self.world.random, self._client()
+        path = random.choice(("/a", "/a/x", "/", "/b"))
+        recursive = random.random() < 0.5
+        callback = Callback(self.view.watch(path, "recursive" if recursive else "persistent"))
+        client.add_watch(path, callback, recursive)
+
+    def unwatch(self) -> None:
+        """Remove watches of a path."""
+        random, client = self.world.random, self._client()
+        path = random.choice(("/a", "/a/x", "/", "/b"))
+        client.remove_watches(path, random.choice((None, WatchType.PERSISTENT, WatchType.EXISTS)))
+
+    def crowd(self) -> None:
+        """Many children come, or go, in one transaction or one by one."""
+        random, client = self.world.random, self._client()
+        above = random.choice(("/a", "/b"))
+        names = [f"{above}/c{number}" for number in range(8)]
+        some = random.sample(names, random.randint(2, 6))
+        if random.random() < 0.4:
+            transaction = client.transaction()
+            for path in some:
+                if random.random() < 0.5:
+                    transaction.create(path)
+                else:
+                    transaction.delete(path)
+            transaction.commit()
+            return
+        coming = random.random() < 0.6
+        for path in some:
+            self.futures.append(client.create_async(path) if coming else client.delete_async(path))
+
+    def guard(self) -> None:
+        """Show a credential, or restrict a node, or make one that goes by itself."""
+        random, client = self.world.random, self._client()
+        path = random.choice(_PATHS)
+        kind = random.randrange(4)
+        if kind == 0:
+            client.add_auth("digest", f"user{random.randrange(3)}:pw")
+        elif kind == 1:
+            client.set_acls(path, random.choice((CREATOR_ALL_ACL, READ_ACL, OPEN_ACL, OPEN_ACL)))
+        elif kind == 2:
+            client.create(path, acl=random.choice((CREATOR_ALL_ACL, OPEN_ACL)), container=True)
+        else:
+            client.create(path, b"t", sequential=random.random() < 0.3, ttl=random.choice((1, 3_000, 10_000)))
+
+    def read_at_once(self) -> None:
+        """Several reads as of one transaction."""
+        random, client = self.world.random, self._client()
+        with client.multi_read() as reads:
+            for _ in range(random.randint(1, 4)):
+                path = random.choice((*_PATHS, "/"))
+                if random.random() < 0.5:
+                    reads.get_data(path)
+                else:
+                    reads.get_children(path)
+
     def read_later(self) -> None:
         """Reads without waiting, among writes."""
         client = self._client()
@@ -325,7 +416,9 @@ class App:
         """Have the checker see what the session returns, at the instant it does."""
         session: Any = self._client()._session
         view = self.view
-        view.view = session.rules.seen
+        view.view = max(view.view, session.rules.seen)
+        if session.rules.seen < view.view:
+            raise Violation(f"Z3: {self.name} goes on at {session.rules.seen}, {view.view} was shown before")
         get, watch, later, submit = session.get, session.watch, session.later, session.submit
         fire = session.rules._fire
 
@@ -383,13 +476,28 @@ class App:
             sent.append(future)
             return future
 
+        rules: Any = session.rules
+        steps_of, forget = rules.snapshot, rules._forget
+        as_of: dict[int, int] = {}
+
+        def seen_steps(wanted: Any, listed: Any = ()) -> Any:
+            records = yield from steps_of(wanted, listed)
+            as_of[id(records)] = rules.seen
+            return records
+
+        def seen_forget(path: str, watches: Any) -> None:
+            forget(path, watches)
+            for watch in watches:
+                watch.callback.seen.over = True
+
+        rules.snapshot, rules._forget = seen_steps, seen_forget
         snapshot = session.snapshot
 
         def seen_snapshot(wanted: Any, listed: Any = ()) -> dict[str, Record | None]:
             before = asked()
             records: dict[str, Record | None] = snapshot(wanted, listed)
             in_order(before, f"{wanted}")
-            view.together(records, session.rules.seen)
+            view.together(records, as_of.pop(id(records)))
             for path in listed:
                 view.listed(path, names_of(path, records))
             if len(records) > len(set(wanted)):
@@ -410,7 +518,25 @@ class App:
 
         session._perform = seen_perform
 
+        add_watch = session.add_watch
+
+        def since(callback: Callback) -> None:
+            seen = callback.seen
+            if seen.since < 0:
+                found = session.rules.found(seen.path, (seen.kind,), callback)
+                seen.since = found[0].stamp if found else -1
+
+        def seen_add(path: str, kind: str, callback: Callback) -> None:
+            add_watch(path, kind, callback)
+            since(callback)
+            view.watches.append(callback.seen)
+            self.world.reached["a watch that stays"] += 1
+
+        session.add_watch = seen_add
+
         def seen_fire(callback: Callback, event: WatchedEvent) -> None:
+            if callback.seen.kind in STAYING:
+                since(callback)
             view.fire(callback.seen, event)
             fire(callback, event)
 
@@ -501,8 +627,12 @@ class Director:
                 break
             scheduler.sleep(self.timeout * 1_000 + 10_000)
             self.rest(1)
-        self.rest(1)
-        scheduler.sleep(60_000)  # what the last beat asked for is done
+        for _ in range(20):
+            head = world.model.head
+            self.rest(2)
+            scheduler.sleep(60_000)  # what the last beat asked for is done
+            if world.model.head == head:
+                break  # nothing was due any more
         self.leftovers()
         self.ended = True
 
@@ -545,7 +675,11 @@ class Director:
             if not session.closed:
                 raise Violation(f"session {id} was never closed")
         for name in ("lease", "watch"):
-            left = world.tables[name].inner._items
+            left = dict(world.tables[name].inner._items)
+            for path, row in left.pop("transient", {}).items():
+                meta = model.at(path, model.head).meta
+                if meta is None or not meta.ttl or meta.czxid != row["stamp"]:
+                    raise Violation(f"the index of znodes that go by themselves lists {path}: {row}, {meta}")
             if left and not (name == "watch" and world.late_watch):
                 raise Violation(f"left in the table {name}: {left}")
         deployment = world.deployment(world.system)

@@ -272,9 +272,24 @@ class World:
         item = self.tables["lease"].inner.get("lease", f"{session:016d}")
         return item is None or bool(item["marked"])
 
-    def watch_put(self, partition: str, item: Item) -> None:
+    def committed(self, entry: log.Entry) -> None:
+        """An entry is in the log."""
+        self.model.append(entry)
+        for answers in entry.answers:
+            for _, outcome in answers.outcomes:
+                if outcome.code is Code.NO_AUTH:
+                    self.reached["an ACL refused"] += 1
+        for transaction in entry.transactions:
+            if transaction.resized:
+                self.reached["a list changed its number of pages"] += 1
+            if transaction.changes and transaction.txid not in self.model.asked:
+                self.reached["a znode that was due is gone"] += not transaction.effects
+
+    def watch_put(self, partition: str, key: str, item: Item) -> None:
         """A watch's row or index was put; for a session that is over, nobody may be left to remove it."""
-        owner = item.get("session") or partition.removeprefix("session ")
+        owner = item.get("session") or (
+            key if partition == "recursive" else partition.removeprefix("session ")
+        )
         if self.model.sessions[int(owner)].closed:  # type: ignore[arg-type]
             self.late_watch = True
             self.reached["watch put after its session's end"] += 1
@@ -340,9 +355,9 @@ class SimulatedTable:
         def effect() -> None:
             self.inner.put(partition, key, item, condition)
             if self._name == "log":
-                self._world.model.append(log.decode(dict(item)))
+                self._world.committed(log.decode(dict(item)))
             elif self._name == "watch":
-                self._world.watch_put(partition, item)
+                self._world.watch_put(partition, key, item)
 
         label = f"{self._name}.put {partition} {key} {item.get('stamp')!r}"
         self._world.call(label, True, effect)

@@ -279,7 +279,7 @@ def test_a_service_out_of_reach_suspends_the_session_until_it_is_reached_again(
     leases = service.embedded.deployment.leases
     renew = leases.renew
 
-    def unreachable(session: int, version: int, expires: int) -> int:
+    def unreachable(*lease: int) -> int:
         raise Unavailable("no answer")
 
     leases.renew = unreachable  # type: ignore[method-assign]

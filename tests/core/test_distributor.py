@@ -81,7 +81,7 @@ def test_replaying_any_part_of_the_log_again_changes_nothing(seed: int) -> None:
         view = load(bare.deployment.log, bare.deployment.checkpoints, bare.clock)
         view.pending = log[start:]
         distributor = Distributor(bare.deployment)
-        groups = distributor.settle(view)
+        groups = distributor.settle(view, bare.clock())
         distributor.finish(groups, view)
     assert before == bare.tables["records"]._items  # type: ignore[attr-defined]
 
