@@ -2,7 +2,7 @@
 
 A contender's node is deleted with its session; a contender that gives up, or is interrupted wherever it
 waits, deletes its own. Each waits for the one node before it that is in its way, so that a node that goes
-wakes one contender, not all.
+wakes one contender, not all; only where several places come first (a semaphore) all are woken.
 """
 
 from __future__ import annotations
@@ -29,19 +29,17 @@ _NUMBER = 10
 
 def ensure(client: FaaSKeeperClient, path: str) -> None:
     """Create a path with everything above it, where it is not there."""
-    made = ""
-    for component in path[1:].split("/"):
-        made += f"/{component}"
-        if client.exists(made) is None:
-            try:
-                client.create(made)
-            except NodeExistsException:
-                continue  # somebody else was faster
+    if client.exists(path) is None:
+        try:
+            client.create(path, makepath=True)
+        except NodeExistsException:
+            return  # somebody else was faster
 
 
 class Contender:
     """One place in the queue below ``path``, taken with :meth:`wait` and given back with :meth:`leave`.
 
+    ``places``: how many come first.
     ``on_loss`` is called once, from the client's callback thread, when a place that came first can no longer
     be relied on: the session is suspended or lost.
     """
@@ -54,6 +52,7 @@ class Contender:
         data: bytes,
         blocks: Blocks,
         on_loss: Callable[[], None],
+        places: int = 1,
     ) -> None:
         self._client = client
         self._path = path
@@ -61,6 +60,7 @@ class Contender:
         self._data = data
         self._blocks = blocks
         self._on_loss = on_loss
+        self._places = places
         self._changed = threading.Event()
         self._node: Node | None = None
         self.first = False
@@ -107,13 +107,16 @@ class Contender:
             raise AssertionError("queued up")
         own = paths.name(node.path)
         while True:
-            names = [paths.name(child.path) for child in self._client.get_children(self._path)]
+            watch = self._wake if self._places > 1 else None
+            names = [paths.name(child.path) for child in self._client.get_children(self._path, watch=watch)]
             if own not in names:
                 raise SessionExpiredException("the contender's node is gone: its session has ended")
             before = [name for name in names if name[-_NUMBER:] < own[-_NUMBER:] and self._blocks(name)]
-            if not before:
+            if len(before) < self._places:
                 self.first = self._client.state is SessionState.CONNECTED
                 return self.first
+            if watch is not None:
+                return False
             nearest = max(before, key=lambda name: name[-_NUMBER:])
             if self._client.exists(f"{self._path}/{nearest}", self._wake) is not None:
                 return False

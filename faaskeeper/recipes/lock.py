@@ -48,19 +48,26 @@ class Lock:
         """Wait for the lock, at most ``timeout`` seconds (None: for ever); returns whether it is held."""
         if self.held:
             raise FaaSKeeperException(f"the lock {self._path} is held already; it is not re-entrant")
-        place = Contender(
+        place = self._contender()
+        self._place = place
+        if not place.wait(timeout):
+            self._place = None
+            return False
+        return True
+
+    def _contender(self) -> Contender:
+        return self._contend(1)
+
+    def _contend(self, places: int) -> Contender:
+        return Contender(
             self._client,
             self._path,
             self._PREFIX,
             self._identifier.encode(),
             self._blocks,
             self._on_loss or (lambda: None),
+            places,
         )
-        self._place = place
-        if not place.wait(timeout):
-            self._place = None
-            return False
-        return True
 
     def release(self) -> None:
         """Give the lock back; does nothing where it is not held."""
