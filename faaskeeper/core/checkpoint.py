@@ -19,6 +19,7 @@ from faaskeeper.core.errors import Conflict, StaleView
 from faaskeeper.core.log import CHECKPOINT_VALID_MS
 from faaskeeper.core.sessions import CLOSED_KEPT_MS, OUTCOMES_KEPT_MS, Session, Sessions
 from faaskeeper.core.storage import IfOlder, IfStamp, Item, Table, every
+from faaskeeper.core.wide import WideTable
 
 _HEADER = ("checkpoint", "header")
 _MARK = ("checkpoint", "applied")
@@ -76,7 +77,7 @@ class Checkpoints:
     """
 
     def __init__(self, table: Table, *, expiring: bool) -> None:
-        self._table = table
+        self._table = WideTable(table)
         self._expiring = expiring
 
     def begin(self, now: int) -> None:

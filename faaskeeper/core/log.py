@@ -20,6 +20,7 @@ from faaskeeper.core.errors import StaleView
 from faaskeeper.core.requests import Outcome
 from faaskeeper.core.storage import IfAbsent, Item, Table
 from faaskeeper.core.transactions import Transaction
+from faaskeeper.core.wide import WideTable
 
 _DAY_MS = 24 * 3600 * 1000
 RETENTION_MS = 7 * _DAY_MS
@@ -121,7 +122,7 @@ class Log:
     """The log in a table."""
 
     def __init__(self, table: Table) -> None:
-        self._table = table
+        self._table = WideTable(table)
 
     def append(self, entry: Entry, now: int) -> None:
         """Put the entry if its key is absent. ``now``: the clock just before the call, ms.

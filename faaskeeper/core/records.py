@@ -27,6 +27,7 @@ from faaskeeper.core.storage import (
     ObjectStore,
     Table,
 )
+from faaskeeper.core.wide import WideTable
 from faaskeeper.core.znode import Meta, genesis
 
 _NODE = "node"
@@ -105,10 +106,10 @@ def bootstrap(records: Records) -> None:
 
 
 class TableRecords:
-    """Records in a table: one item per path, under (path, "node")."""
+    """Records in a table: one item per path, under (path, "node"); in parts where it is too large for one."""
 
     def __init__(self, table: Table) -> None:
-        self._table = table
+        self._table = WideTable(table)
 
     def get(self, path: str) -> Record | None:
         """See :class:`Records`."""

@@ -6,16 +6,16 @@ import threading
 from bisect import bisect_right, insort
 from collections.abc import Sequence
 
-from faaskeeper.core.errors import Conflict
+from faaskeeper.core.errors import Conflict, TooLarge
 from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Page
+from faaskeeper.core.wide import size_of
 
 
 class MemoryTable:
-    """A table in a dictionary."""
+    """A table in a dictionary. ``max_item_bytes``: larger items are refused, as a cloud's store does it."""
 
-    max_item_bytes = 1 << 30
-
-    def __init__(self) -> None:
+    def __init__(self, max_item_bytes: int = 1 << 30) -> None:
+        self.max_item_bytes = max_item_bytes
         self._items: dict[str, dict[str, Item]] = {}
         self._keys: dict[str, list[str]] = {}
         self._lock = threading.Lock()
@@ -31,6 +31,8 @@ class MemoryTable:
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
         """See :class:`faaskeeper.core.storage.Table`."""
+        if self.max_item_bytes < 1 << 30 and (size := size_of(partition, key, item)) > self.max_item_bytes:
+            raise TooLarge(f"the item {partition} {key} has {size} bytes, at most {self.max_item_bytes} fit")
         with self._lock:
             self._check(self._items.get(partition, {}).get(key), condition)
             items = self._items.setdefault(partition, {})

@@ -56,6 +56,7 @@ EXPECTED = frozenset(
         "a watch that stays",
         "a znode that was due is gone",
         "an ACL refused",
+        "an entry in parts",
         "children in pages",
         "client died",
         "crash after",
@@ -580,6 +581,7 @@ def plan_of(seed: int) -> Plan:
         inline_bytes=random.choice((1 << 20, 20)),
         coalesce=random.random() < 0.3,
         page_names=random.choice((128, 2, 1)),
+        max_item_bytes=random.choice((1 << 30, 1 << 30, 600)),
     )
 
 
@@ -683,6 +685,14 @@ class Director:
             if left and not (name == "watch" and world.late_watch):
                 raise Violation(f"left in the table {name}: {left}")
         deployment = world.deployment(world.system)
+        for name in ("records", "checkpoint"):
+            items = world.tables[name].inner._items
+            for partition in [each for each in items if each.startswith("parts ")]:
+                for part in items[partition]:
+                    key, stamp, token, _ = part.rsplit(" ", 3)
+                    named = items.get(partition.removeprefix("parts "), {}).get(key, {}).get("named")
+                    if named != f"{stamp} {token}":
+                        world.reached["a part is left over"] += 1
         for path, images in model.history.items():
             last = images[-1]
             record = deployment.records.get(path)
@@ -751,6 +761,7 @@ def shrink(seed: int, violation: str) -> Plan:
         {"coalesce": False},
         {"max_nodes": 1_000},
         {"page_names": 128},
+        {"max_item_bytes": 1 << 30},
     ]
     for change in simpler:
         smaller = replace(plan, **change)

@@ -27,6 +27,7 @@ from faaskeeper.core.sessions import Leases, Transients
 from faaskeeper.core.storage import LATE_MS, Condition, IfStamp, Item, Object, Page
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import WatchTable
+from faaskeeper.core.wide import WideTable
 from faaskeeper.core.writer import Writer, order
 from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.testing.model import Model
@@ -67,6 +68,7 @@ class Plan:
     inline_bytes: int = 1 << 20
     coalesce: bool = False
     page_names: int = 128
+    max_item_bytes: int = 1 << 30
 
 
 @dataclass
@@ -331,10 +333,9 @@ _FAULTS = (
 class SimulatedTable:
     """A table in memory, behind :meth:`World.call`."""
 
-    max_item_bytes = 1 << 30
-
     def __init__(self, world: World, name: str) -> None:
-        self.inner = MemoryTable()
+        self.max_item_bytes = world.plan.max_item_bytes
+        self.inner = MemoryTable(self.max_item_bytes)
         self._world = world
         self._name = name
 
@@ -354,8 +355,12 @@ class SimulatedTable:
 
         def effect() -> None:
             self.inner.put(partition, key, item, condition)
-            if self._name == "log":
-                self._world.committed(log.decode(dict(item)))
+            if self._name == "log" and partition == log.PARTITION:
+                whole = WideTable(self.inner).get(partition, key)
+                if whole is None:
+                    raise Violation(f"the entry {key} cannot be read")
+                self._world.committed(log.decode(whole))
+                self._world.reached["an entry in parts"] += "parts" in item
             elif self._name == "watch":
                 self._world.watch_put(partition, key, item)
 
@@ -652,6 +657,9 @@ def trim(world: World) -> int:
     for key, item in table.query("log", "", 10_000).items:
         if world.scheduler.now - int(item["time"]) > RETENTION_MS:  # type: ignore[arg-type]
             table.delete("log", key)
+            for part, _ in table.query("parts log", f"{key} ", 1_000).items:
+                if part.startswith(f"{key} "):
+                    table.delete("parts log", part)
             gone += 1
     if gone:
         world.reached["log trimmed"] += gone
