@@ -46,6 +46,7 @@ from faaskeeper.core.requests import (
 )
 from faaskeeper.core.sessions import Leases, Transients
 from faaskeeper.core.storage import ObjectStore, Table
+from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import Row, WatchTable
 from faaskeeper.core.writer import Writer
 from faaskeeper.providers.memory import MemoryTable
@@ -101,6 +102,7 @@ class Bare:
         records: Callable[[Table], Records] = TableRecords,
         blobs: ObjectStore | None = None,
         expiring: bool = True,
+        limits: Limits | None = None,
     ) -> None:
         tables: dict[str, Table] = {}
         make = table or (lambda name: MemoryTable())
@@ -129,6 +131,7 @@ class Bare:
             random=self.random,
             expiring_log=expiring,
             peer="127.0.0.1",
+            limits=limits or Limits(),
         )
         user_storage.bootstrap(self.deployment.records)
         self.deployment.checkpoints.begin(self.clock())

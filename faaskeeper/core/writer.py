@@ -285,7 +285,8 @@ class Writer:
     ) -> tuple[_Batch, list[Message | ServiceOrder]]:
         """Judge as much as fits one entry and append it; returns the batch and what is left."""
         caught_up = False
-        self._learn(view, set().union(*map(_needs_of, waiting)))
+        self._learn(view, set().union(*(_needs_of(message, view) for message in waiting)))
+        self._learn(view, _numbered(waiting, view))
         while True:
             try:
                 batch, left = self._judge(view, waiting)
@@ -534,11 +535,44 @@ def _cxid(request: Request) -> int:
     return request.cxid
 
 
-def _needs_of(message: Message | ServiceOrder) -> set[str]:
-    """Paths that judging a message will ask for, as far as the message tells."""
+def _needs_of(message: Message | ServiceOrder, view: View) -> set[str]:
+    """Paths that judging a message will ask for, as far as the message and the view's sessions tell."""
     if isinstance(message, ServiceOrder):
-        return {path for each in message.reap for path in (paths.parent(each), each)}
-    return {path for request in message.requests for path in _needs(request.operation)}
+        needed = {path for each in message.reap for path in (paths.parent(each), each)}
+        return needed.union(*(_owned(view, session) for session in message.close))
+    needed = {path for request in message.requests for path in _needs(request.operation)}
+    if any(isinstance(request.operation, Close) for request in message.requests):
+        needed |= _owned(view, message.session)
+    return needed
+
+
+def _owned(view: View, session: int) -> set[str]:
+    """A session's ephemerals, and their parents."""
+    known = view.sessions.get(session)
+    owned = known.ephemerals if known is not None else set()
+    return owned | {paths.parent(path) for path in owned}
+
+
+def _numbered(waiting: Sequence[Message | ServiceOrder], view: View) -> set[str]:
+    """Paths that sequential creates will ask for, if all creates before them succeed: all in one read."""
+    creations: dict[str, int] = {}
+    numbered: set[str] = set()
+    for message in waiting:
+        if isinstance(message, ServiceOrder):
+            continue
+        for request in message.requests:
+            operation = request.operation
+            for each in operation.operations if isinstance(operation, Multi) else (operation,):
+                if not isinstance(each, Create):
+                    continue
+                above = paths.parent(each.path)
+                if above not in creations:
+                    known = view.known(above)
+                    creations[above] = known.meta.creations if known and known.meta else 0
+                if each.sequential:
+                    numbered.add(f"{each.path}{creations[above]:010d}")
+                creations[above] += 1
+    return numbered
 
 
 def _needs(operation: Operation) -> tuple[str, ...]:

@@ -16,8 +16,8 @@ from tests.bare import Bare, BareSession
 class Counting:
     """A table that counts the calls made on it."""
 
-    def __init__(self, name: str, calls: Counter[str]) -> None:
-        self._table = MemoryTable()
+    def __init__(self, name: str, calls: Counter[str], table: MemoryTable | None = None) -> None:
+        self._table = table or MemoryTable()
         self._name = name
         self._calls = calls
         self.max_item_bytes = self._table.max_item_bytes
