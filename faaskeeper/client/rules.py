@@ -112,10 +112,14 @@ Allowed = Callable[[Meta], None]
 
 
 class _Track:
-    """What is met of some paths while they are read."""
+    """What is known of the last writes of some paths, from before they are read on.
 
-    def __init__(self, wanted: Iterable[str]) -> None:
-        self.latest = dict.fromkeys(wanted, 0)
+    Unlike the session's table of leasts it forgets nothing when the mark is raised, since what it is compared
+    with may have been read before that.
+    """
+
+    def __init__(self, latest: dict[str, int]) -> None:
+        self.latest = latest
         self.lost = False
         """What was written is not known any more."""
 
@@ -425,7 +429,7 @@ class Rules:
         self._registering += 1  # so that no epoch that is met leaves a gap unread
         try:
             while True:
-                track = _Track(wanted)
+                track = _Track({path: self._least.get(path, 0) for path in wanted})
                 self._tracks.append(track)
                 try:
                     found = yield from self._gather(track, listed)
@@ -457,7 +461,7 @@ class Rules:
                 return None
             before, stale = stale, {}
             for path, record in found.items():
-                least = max(track.latest[path], self._least.get(path, 0))
+                least = track.latest[path]
                 if (0 if record is None else record.txid) < least and least > settled[path]:
                     stale[path] = least
             if any(path in before for path in stale):  # read since it is known, and not there yet
@@ -476,7 +480,7 @@ class Rules:
         for path in [path for path in found if "//" in path and path not in pages]:
             del found[path], track.latest[path]
         new = sorted(pages - found.keys())
-        track.latest.update(dict.fromkeys(new, 0))
+        track.latest.update({path: self._least.get(path, 0) for path in new})
         return new
 
 

@@ -685,6 +685,11 @@ class Director:
             if left and not (name == "watch" and world.late_watch):
                 raise Violation(f"left in the table {name}: {left}")
         deployment = world.deployment(world.system)
+        listed = dict(deployment.transients.all())
+        for path, images in model.history.items():
+            meta = images[-1].meta
+            if meta is not None and meta.ttl and listed.get(path) != meta.czxid:
+                raise Violation(f"the index of znodes that go by themselves lacks {path}: {meta}")
         for name in ("records", "checkpoint"):
             items = world.tables[name].inner._items
             for partition in [each for each in items if each.startswith("parts ")]:
