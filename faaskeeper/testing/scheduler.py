@@ -46,6 +46,10 @@ class Task:
         self.joining: list[Task] = []
 
 
+_UNWINDINGS = 100
+"""How often a task that is unwound may begin to wait again."""
+
+
 class Scheduler:
     """Runs tasks by the decisions of a seed. ``now``: virtual time in ms."""
 
@@ -188,8 +192,16 @@ class Scheduler:
         return False
 
     def end(self) -> None:
-        """Nothing runs any more; what still stands somewhere is unwound without effect."""
+        """Nothing runs any more; what still stands somewhere is unwound without effect, to be collected."""
         self.over = True
+        for task in self._tasks:
+            for _ in range(_UNWINDINGS):
+                if task.greenlet.dead:
+                    break
+                task.greenlet.throw()
+        self._tasks = []
+        self._ready = []
+        self._timers = []
 
 
 # ---- what real threads have ----------------------------------------------------------------------
