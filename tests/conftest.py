@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.golden")
+pytest.register_assert_rewrite("faaskeeper.testing")
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config

@@ -235,10 +235,13 @@ class Listing:
                 name for name in slots[source].names if page_of(name, step.after) == source
             ]
 
-    def inline(self) -> list[str] | None:
-        """Names in the parent's own record, where that is where they are; None: it is ahead of the steps."""
+    def inline(self, txid: int) -> list[str] | None:
+        """Names in the parent's own record of ``txid``, where that is where they are.
+
+        None: what is stored is as of that already, or later.
+        """
         slot = self._slots[INLINE]
-        return slot.names if slot.dirty else None
+        return slot.names if slot.dirty or slot.stamp < txid else None
 
     def pages(self, *, sources: bool) -> list[Page]:
         """Pages to write: those that gave names away (``sources``), which must come second, or the others."""

@@ -269,7 +269,7 @@ class Distributor:
         if meta.pages:
             children = []
         elif listing is not None:
-            inline = listing.inline()
+            inline = listing.inline(image.txid)
             if inline is None:
                 return None
             children = inline

@@ -2,7 +2,7 @@
 
 No clock, no store, no log in here; whoever calls brings the view, the time and the txid. The order
 in which rules are checked is observed behaviour of ZooKeeper 3.8 (``PrepRequestProcessor``), and
-``tests/data/golden.json`` holds it.
+``faaskeeper/testing/golden.json`` holds it.
 
 What happened to a path is written in letters: ``C`` created, ``S`` data set, ``D`` deleted, ``K``
 a child created or deleted; no letter: written for another reason.

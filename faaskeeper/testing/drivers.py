@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import pytest
 
 from faaskeeper.core.channel import Channel, ClientChannel
-from faaskeeper.core.errors import Conflict
+from faaskeeper.core.errors import Conflict, TooLarge
+from faaskeeper.core.queue import Queue
 from faaskeeper.core.storage import IfAbsent, IfOlder, IfStamp, Item, ObjectStore, Table
 
 _ITEM: Item = {
@@ -317,3 +319,56 @@ def _race(many: int, act: Callable[[int], object]) -> list[int]:
     with ThreadPoolExecutor(many) as pool:
         won = list(pool.map(one, range(many)))
     return [number for number, each in enumerate(won) if each]
+
+
+class QueueHarness(Protocol):
+    """A queue under test, with what its adapter hands to the function."""
+
+    queue: Queue
+
+    def receive(self, number: int) -> list[bytes]:
+        """Wait until the function was handed so many messages in all; those, in the order they came."""
+
+
+class QueueSuite:
+    """Tests of a :class:`~faaskeeper.core.queue.Queue`; give it a fixture ``harness``: of an empty one.
+
+    Messages may come twice; nothing may get lost.
+    """
+
+    def test_what_is_sent_is_handed_over_whole(self, harness: QueueHarness) -> None:
+        bodies = [b"", bytes(range(256)), "é中".encode(), b"x" * 60_000]
+        for number, body in enumerate(bodies):
+            harness.queue.send("writer", f"whole {number}", body)
+        assert set(harness.receive(len(bodies))) == set(bodies)
+
+    def test_an_ordered_queue_keeps_the_order_of_a_group(self, harness: QueueHarness) -> None:
+        bodies = [b"%d" % number for number in range(50)]
+        for body in bodies:
+            harness.queue.send("writer", body.decode(), body)
+        came = harness.receive(len(bodies))
+        if harness.queue.ordered:
+            assert list(dict.fromkeys(came)) == bodies
+        assert set(came) == set(bodies)
+
+    def test_the_same_body_may_be_sent_again(self, harness: QueueHarness) -> None:
+        for number in range(3):
+            harness.queue.send("writer", f"again {number}", b"same")
+        assert harness.receive(3) == [b"same"] * 3
+
+    def test_many_may_send_at_once(self, harness: QueueHarness) -> None:
+        def send(number: int) -> None:
+            harness.queue.send("writer", f"many {number}", b"%d" % number)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(send, range(100)))
+        assert set(harness.receive(100)) == {b"%d" % number for number in range(100)}
+
+    def test_the_largest_message_fits_and_a_larger_one_is_refused(self, harness: QueueHarness) -> None:
+        most = harness.queue.max_message_bytes
+        body = b"x" * min(most, 10_000_000)
+        harness.queue.send("writer", "largest", body)
+        assert harness.receive(1) == [body]
+        if most <= 10_000_000:
+            with pytest.raises(TooLarge):
+                harness.queue.send("writer", "too large", b"x" * (most + 1))

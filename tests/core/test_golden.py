@@ -23,36 +23,27 @@ from faaskeeper.core.requests import (
 )
 from faaskeeper.core.watches import FIRED_BY
 from faaskeeper.core.znode import CONTAINER, OPEN_ACL, Meta
-from tests import golden
+from faaskeeper.testing import golden
+from faaskeeper.testing.golden import Refused, content
+from faaskeeper.testing.systems import EVENTS
 from tests.bare import Bare, BareSession
-from tests.golden import Refused
 
 KINDS = {1: ["children"], 2: ["data", "exists"], 3: [*FIRED_BY]}
 """ZooKeeper's numbers for kinds of watch, and ours."""
-EVENTS = {
-    "NodeCreated": "created",
-    "NodeDeleted": "deleted",
-    "NodeDataChanged": "changed",
-    "NodeChildrenChanged": "children",
-}
-
-
-def data(value: Any) -> bytes:
-    return bytes(value[1]) if isinstance(value, list) else value.encode()
 
 
 def operation(op: str, args: list[Any]) -> Any:
     if op == "create":
         path, value, flags, *acl = args
         given = tuple(tuple(entry) for entry in acl[0]) if acl else OPEN_ACL
-        return Create(path, inline(data(value)), bool(flags & 1), bool(flags & 2), given)
+        return Create(path, inline(content(value)), bool(flags & 1), bool(flags & 2), given)
     if op == "create_container":
-        return Create(args[0], inline(data(args[1])), ttl=CONTAINER)
+        return Create(args[0], inline(content(args[1])), ttl=CONTAINER)
     if op == "create_ttl":
-        ttl = args[3] or -2  # an unset one has no flag of its own here
-        return Create(args[0], inline(data(args[1])), sequential=args[2] == 6, ttl=ttl if ttl != -1 else -2)
+        ttl = args[3] if args[3] not in (0, CONTAINER) else CONTAINER - 1  # those mean something else here
+        return Create(args[0], inline(content(args[1])), sequential=args[2] == 6, ttl=ttl)
     if op == "set":
-        return SetData(args[0], inline(data(args[1])), args[2])
+        return SetData(args[0], inline(content(args[1])), args[2])
     if op == "delete":
         return Delete(args[0], args[1])
     if op == "check":
@@ -233,7 +224,7 @@ def bare(request: pytest.FixtureRequest) -> Bare:
     return Bare(own_distributor=request.param == "own distributor")
 
 
-@pytest.mark.parametrize("scenario", golden.parameters())
+@pytest.mark.parametrize("scenario", golden.SCENARIOS, ids=golden.name_of)
 def test_the_core_does_what_the_server_did(scenario: dict[str, Any], bare: Bare) -> None:
     adapter = BareAdapter(bare)
     adapter.call("root", "create", ["/scenario", "", 0])

@@ -1,22 +1,29 @@
-"""The scenarios observed on a real ZooKeeper server, and what an adapter must offer to run them."""
+"""The scenarios observed on a real ZooKeeper server (3.8.0), and what an adapter must offer to run them.
+
+``golden.json`` beside this file holds them; it was recorded through the server's wire protocol.
+"""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from importlib.resources import files
 from typing import Any, Protocol
-
-import pytest
 
 from faaskeeper.core.znode import Stat
 
-DATA = Path(__file__).parent / "data" / "golden.json"
-SCENARIOS: list[dict[str, Any]] = json.loads(DATA.read_text(encoding="utf-8"))
+SCENARIOS: list[dict[str, Any]] = json.loads(
+    files(__package__).joinpath("golden.json").read_text(encoding="utf-8")
+)
 
 
-def parameters() -> list[Any]:
-    """One pytest parameter per scenario."""
-    return [pytest.param(each, id=f"{each['area']}: {each['name']}") for each in SCENARIOS]
+def name_of(scenario: dict[str, Any]) -> str:
+    """Area and name of a scenario."""
+    return f"{scenario['area']}: {scenario['name']}"
+
+
+def content(value: Any) -> bytes:
+    """Data as scenarios write it: a text, or so many zero bytes."""
+    return bytes(value[1]) if isinstance(value, list) else value.encode()
 
 
 class Refused(Exception):
@@ -100,6 +107,13 @@ def _relative(root: str, value: Any) -> Any:
     return value
 
 
+def _perform(adapter: Adapter, session: str, op: str, args: list[Any]) -> tuple[dict[str, Any] | None, str]:
+    try:
+        return adapter.call(session, op, args), ""
+    except Refused as refused:
+        return None, refused.code
+
+
 def run(scenario: dict[str, Any], adapter: Adapter, root: str) -> None:
     """Run a scenario below the fresh node ``root`` and compare every step."""
     checker = _Checker(adapter, root)
@@ -114,13 +128,8 @@ def run(scenario: dict[str, Any], adapter: Adapter, root: str) -> None:
             args = _absolute(root, args, op)
         checker.step = step["step"]
         label = f"step {step['step']}: {op} {args!r:.80}"
-        try:
-            shown = adapter.call(step["session"], op, args)
-        except Refused as refused:
-            assert step.get("error") == refused.code, f"{label}: {refused.code}"
-            shown = None
-        else:
-            assert "ok" in step, f"{label}: done, observed was {step.get('error')}"
+        shown, error = _perform(adapter, step["session"], op, args)
+        assert error == step.get("error", ""), f"{label}: {error or 'done'}"
         if shown is not None:
             shown = shown if raw else _relative(root, shown)
             checker.check(step["ok"], shown, ordered=not raw)

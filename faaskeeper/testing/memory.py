@@ -1,0 +1,168 @@
+"""A whole deployment in memory: the smallest provider there is, to test the suites with and to read.
+
+Functions run in threads of this process; what they know and what the stores hold goes with it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from faaskeeper.config import Config
+from faaskeeper.core import records as user_storage
+from faaskeeper.core import trust
+from faaskeeper.core.checkpoint import Checkpoints
+from faaskeeper.core.connection import Connection
+from faaskeeper.core.deployment import Deployment
+from faaskeeper.core.distributor import DistributorFunction, bell
+from faaskeeper.core.errors import Unavailable
+from faaskeeper.core.heartbeat import Heartbeat
+from faaskeeper.core.log import Log
+from faaskeeper.core.queue import Queue
+from faaskeeper.core.records import TableRecords
+from faaskeeper.core.sessions import Leases, Transients
+from faaskeeper.core.storage import Condition, Item
+from faaskeeper.core.transactions import Limits
+from faaskeeper.core.watches import WatchTable
+from faaskeeper.core.writer import Writer, order
+from faaskeeper.providers.local.channels import LocalChannel
+from faaskeeper.providers.local.queues import LocalQueue
+from faaskeeper.providers.memory import MemoryTable
+from faaskeeper.testing.systems import Harness
+
+INLINE_BYTES = 1024 * 1024
+
+
+class MemorySystem(Harness):
+    """The deployment, and the harness of the suites for it."""
+
+    def __init__(self, own_distributor: bool = False) -> None:
+        self.config = Config.local(name="memory")
+        self._ahead_ms = 0
+        self._dying = threading.Event()
+        names = ("log", "checkpoint", "records", "lease", "watch", "heartbeat")
+        self.tables = {name: _MortalTable(self._dying) for name in names}
+        self.channel = LocalChannel()
+        self.key = b"k" * trust.KEY_BYTES
+        self.deployment = self._deployment(_NoQueue(), None)
+        user_storage.bootstrap(self.deployment.records)
+        self.deployment.checkpoints.begin(self.clock())
+        if own_distributor:
+            self.deployment.distributor_queue = self._queue("distributor", DistributorFunction)
+        self.deployment.worker_queue = self._queue("writer", Writer)
+
+    def _deployment(self, worker: Queue, distributor: Queue | None) -> Deployment:
+        return Deployment(
+            log=Log(self.tables["log"]),
+            checkpoints=Checkpoints(self.tables["checkpoint"], expiring=False),
+            records=TableRecords(self.tables["records"]),
+            leases=Leases(self.tables["lease"]),
+            transients=Transients(self.tables["lease"]),
+            watches=WatchTable(self.tables["watch"]),
+            blobs=None,
+            worker_queue=worker,
+            distributor_queue=distributor,
+            channel=self.channel,
+            key=self.key,
+            clock=self.clock,
+            limits=Limits(INLINE_BYTES),
+            expiring_log=False,
+            peer="127.0.0.1",
+        )
+
+    def _queue(self, name: str, make: Callable[[Deployment], Any]) -> LocalQueue:
+        """A queue and the function behind it, which is made anew after it died."""
+        made: list[Any] = [make(self.deployment)]
+
+        def handle(bodies: Sequence[bytes]) -> None:
+            try:
+                made[0].handle(bodies)
+            except _Died as error:
+                made[0] = make(self.deployment)
+                raise Unavailable("the function died") from error
+
+        return LocalQueue(name, handle, lambda: made[0].idle(), lambda error: None)
+
+    def clock(self) -> int:
+        """Milliseconds since 1970, and what was let pass."""
+        return time.time_ns() // 1_000_000 + self._ahead_ms
+
+    # ---- the harness -------------------------------------------------------------------
+
+    def connect(self, config: Config, port: int) -> Connection:
+        """A client's way to the deployment."""
+        deployment = self.deployment
+        return Connection(
+            records=deployment.records,
+            log=deployment.log,
+            applied=deployment.checkpoints.applied,
+            leases=deployment.leases,
+            watches=deployment.watches,
+            worker_queue=deployment.worker_queue,
+            channel=self.channel,
+            blobs=None,
+            inline_bytes=INLINE_BYTES,
+            clock=self.clock,
+            close=lambda: None,
+            ring=self._ring,
+            peer=deployment.peer,
+        )
+
+    def _ring(self) -> None:
+        if self.deployment.distributor_queue is not None:
+            self.deployment.distributor_queue.send("distributor", "ring", bell(None, 0, ()))
+        else:
+            self.deployment.worker_queue.send("writer", "ring", order(self.deployment))
+
+    def beat(self) -> None:
+        """See :class:`Harness`."""
+        Heartbeat(self.deployment, self.tables["heartbeat"]).run()
+
+    def crash(self) -> None:
+        """The function that writes next dies instead of that."""
+        self._dying.set()
+
+    def pass_time(self, seconds: float) -> None:
+        """See :class:`Harness`."""
+        self._ahead_ms += int(seconds * 1000)
+
+    def stop(self) -> None:
+        """End the functions' threads."""
+        for queue in (self.deployment.worker_queue, self.deployment.distributor_queue):
+            if isinstance(queue, LocalQueue):
+                queue.stop()
+
+
+class _Died(BaseException):
+    """A function's process is gone: nothing in the code under test handles that."""
+
+
+class _MortalTable(MemoryTable):
+    """A table in whose next conditional write a function may die."""
+
+    def __init__(self, dying: threading.Event) -> None:
+        super().__init__()
+        self._dying = dying
+
+    def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
+        """See :class:`faaskeeper.core.storage.Table`."""
+        if self._dying.is_set() and threading.current_thread().name in _FUNCTIONS:
+            self._dying.clear()
+            raise _Died
+        super().put(partition, key, item, condition)
+
+
+_FUNCTIONS = ("faaskeeper-writer", "faaskeeper-distributor")
+
+
+class _NoQueue:
+    """Stands for a queue until its function is there."""
+
+    ordered = True
+    max_message_bytes = 0
+
+    def send(self, group: str, identity: str, body: bytes) -> None:
+        """See :class:`faaskeeper.core.queue.Queue`."""
+        raise AssertionError("the queue is not there yet")

@@ -1,0 +1,136 @@
+"""Whole deployments, in memory and embedded, pass the suites that every provider's must."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faaskeeper.config import Config
+from faaskeeper.core.connection import Connection
+from faaskeeper.core.errors import Unavailable
+from faaskeeper.providers.local import EmbeddedService
+from faaskeeper.providers.local import service as service_module
+from faaskeeper.providers.local.queues import LocalQueue
+from faaskeeper.testing.drivers import QueueSuite
+from faaskeeper.testing.memory import MemorySystem
+from faaskeeper.testing.systems import CrashSuite, Harness, SemanticsSuite, SessionSuite, WatchSuite
+
+CONFIGURATIONS: dict[str, dict[str, str]] = {
+    "key-value": {},
+    "hybrid, own distributor": {"user-storage": "hybrid", "distributor-queue": "local"},
+    "persistent, tcp": {"user-storage": "persistent", "client-channel": "tcp"},
+}
+
+
+class _Died(BaseException):
+    """A function's process is gone."""
+
+
+class EmbeddedSystem(Harness):
+    """An embedded service whose clock can be put forward and whose functions can be made to die."""
+
+    def __init__(self, options: dict[str, str], directory: Path) -> None:
+        self.config = Config.deserialize({"cloud-provider": "local", "deployment-name": "suite", **options})
+        self._ahead = 0
+        self._dying = threading.Event()
+        self.service = EmbeddedService(self.config, directory, clock=self._clock, beat=False)
+        for queue in self.service._queues:
+            self._mortal(queue)
+
+    def _clock(self) -> int:
+        return service_module.clock() + self._ahead
+
+    def _mortal(self, queue: LocalQueue) -> None:
+        """The queue's function dies where it first writes after :meth:`crash`, and is made anew."""
+        handle = queue._handle
+
+        def mortal(bodies: Sequence[bytes]) -> None:
+            try:
+                handle(bodies)
+            except _Died as error:
+                function = handle.__self__  # type: ignore[attr-defined]
+                function.__init__(self.service.deployment)
+                raise Unavailable("the function died") from error
+
+        queue._handle = mortal
+        deployment = self.service.deployment
+        deployment.records.put = self._dies_in(deployment.records.put)  # type: ignore[method-assign]
+        deployment.log.append = self._dies_in(deployment.log.append)  # type: ignore[method-assign]
+
+    def _dies_in(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def dying(*arguments: Any) -> Any:
+            if self._dying.is_set():
+                self._dying.clear()
+                raise _Died
+            return call(*arguments)
+
+        return dying
+
+    def connect(self, config: Config, port: int) -> Connection:  # type: ignore[override]
+        return self.service.connection(0, lambda: None)
+
+    def beat(self) -> None:
+        self.service.heartbeat.run()
+
+    def crash(self) -> None:
+        self._dying.set()
+
+    def pass_time(self, seconds: float) -> None:
+        self._ahead += int(seconds * 1000)
+
+
+@pytest.fixture(scope="module", params=["in memory", "in memory, own distributor", *CONFIGURATIONS])
+def harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    if request.param in CONFIGURATIONS:
+        embedded = EmbeddedSystem(CONFIGURATIONS[request.param], tmp_path_factory.mktemp("suite"))
+        yield embedded
+        embedded.service.stop()
+    else:
+        memory = MemorySystem(own_distributor="own" in request.param)
+        yield memory
+        memory.stop()
+
+
+class TestSemantics(SemanticsSuite):
+    pass
+
+
+class TestSessions(SessionSuite):
+    pass
+
+
+class TestWatches(WatchSuite):
+    pass
+
+
+class TestCrashes(CrashSuite):
+    pass
+
+
+class LocalQueueHarness:
+    def __init__(self) -> None:
+        self._came: list[bytes] = []
+        self._more = threading.Condition()
+        self.queue = LocalQueue("suite", self._handle, lambda: None, lambda error: None)
+
+    def _handle(self, bodies: Sequence[bytes]) -> None:
+        with self._more:
+            self._came.extend(bodies)
+            self._more.notify_all()
+
+    def receive(self, number: int) -> list[bytes]:
+        with self._more:
+            assert self._more.wait_for(lambda: len(self._came) >= number, 30)
+            return list(self._came)
+
+
+class TestLocalQueue(QueueSuite):
+    @pytest.fixture
+    def harness(self) -> Iterator[LocalQueueHarness]:
+        harness = LocalQueueHarness()
+        yield harness
+        harness.queue.stop()
