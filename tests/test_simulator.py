@@ -490,20 +490,6 @@ def lists_resized_in_one_pass(patch: Patch) -> None:
     patch.setattr(distributor, "passes", lambda transactions: [transactions])
 
 
-def ahead_is_ignored(patch: Patch) -> None:
-    """Names that another distributor has moved meanwhile are not looked for."""
-    touched = children._touched
-
-    def careless(self: Any, step: Any, ours: set[int]) -> None:
-        try:
-            move(self, step, ours)
-        except children.Ahead:
-            assert touched(step)
-
-    move = children.Listing._move
-    patch.setattr(children.Listing, "_move", careless)
-
-
 def pages_unlisted(patch: Patch) -> None:
     """``recent`` lists znodes and not the pages of their children's names."""
 
@@ -535,30 +521,9 @@ def snapshot_with_gaps(patch: Patch) -> None:
     patch.setattr(Rules, "watching", property(lambda self: bool(self._watches) or bool(self._recursive)))
 
 
-def write_after_a_stall(patch: Patch) -> None:
-    """Who was stalled for days goes on writing."""
-    patch.setattr(distributor, "SETTLE_WITHIN_MS", 10**15)
-
-
 def lapse_at_once(patch: Patch) -> None:
     """A tombstone lapses as soon as the mark has passed it."""
     patch.setattr(heartbeat.Heartbeat, "_passed", lambda self, applied, now: applied)
-
-
-def index_forgets_early(patch: Patch) -> None:
-    """The row of a znode that user storage does not show is deleted, whatever the mark is."""
-    reap = heartbeat.Heartbeat.reap
-
-    def early(self: Any) -> Any:
-        checkpoints = self._deployment.checkpoints
-        applied = checkpoints.applied
-        checkpoints.applied = lambda: 10**15
-        try:
-            return reap(self)
-        finally:
-            checkpoints.applied = applied
-
-    patch.setattr(heartbeat.Heartbeat, "reap", early)
 
 
 def reaped_without_looking(patch: Patch) -> None:
@@ -659,8 +624,8 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     contents_outlive_the_view: {"writers": 3, "ordered": False},
     events_with_the_record: {},
     no_mark_for_watchers: {"losses": 0.3},
-    absent_is_fine: {"recent_bytes": 1024},
-    absent_watch_from_old: {"long": True, "operations": 40},
+    absent_is_fine: {**BUSY, "faults": 0.05, "own_distributor": True, "recent_bytes": 1024, "start": 1_500},
+    absent_watch_from_old: {"long": True, "operations": 40, "start": 2_400},
     no_least: {"recent_bytes": 1024},
     reads_overtake_writes: {},
     watches_fire_later: {},
@@ -676,13 +641,10 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     no_repeat_when_raised: {**BUSY, "start": 1_300},
     names_move_at_once: PAGED,
     lists_resized_in_one_pass: PAGED,
-    ahead_is_ignored: PAGED,
     pages_unlisted: {"page_names": 2, "recent_bytes": 1024},
     snapshot_one_by_one: BUSY,
     snapshot_with_gaps: BUSY,
-    write_after_a_stall: {"long": True, "faults": 0.05},
     lapse_at_once: {"long": True},
-    index_forgets_early: {},
     reaped_without_looking: {},
     credentials_of_now: {"losses": 0.3},
     watch_that_stays_counts_from_its_row: BUSY,

@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 
 from faaskeeper.core import paths
+from faaskeeper.core.checkpoint import Header
 from faaskeeper.core.distributor import Distributor, DistributorFunction, bell
+from faaskeeper.core.errors import StaleView
+from faaskeeper.core.heartbeat import TOMBSTONE_MS
 from faaskeeper.core.records import ObjectRecords, Record, TableRecords
-from faaskeeper.core.requests import Create, Delete, Multi, SetData, inline
+from faaskeeper.core.requests import Close, Create, Delete, Multi, SetData, inline
+from faaskeeper.core.sessions import CLOSED_KEPT_MS
 from faaskeeper.core.storage import in_turn
 from faaskeeper.core.view import load
 from faaskeeper.core.writer import Writer
@@ -221,3 +225,40 @@ def test_object_storage_keeps_the_newer_of_two_records_whoever_comes_last(tmp_pa
         found = one.get("/a")
         assert found is not None
         assert found.txid == newest
+
+
+def test_who_was_stalled_for_hours_writes_nothing_more() -> None:
+    """A tombstone may have lapsed meanwhile, and an older record would bring the znode back."""
+    bare = Bare()
+    session = bare.session()
+    session.do(create("/n"))
+    stalled = load(bare.deployment.log, bare.deployment.checkpoints, bare.clock)
+    stalled.pending = bare.deployment.log.after(0)[0]
+    began = bare.clock()
+    session.do(Delete("/n"))
+    bare.writer.idle()
+    for _ in range(3):
+        bare.heartbeat.sweep()
+        bare.clock.now += TOMBSTONE_MS
+    assert bare.deployment.records.get("/n") is None
+    with pytest.raises(StaleView, match="stalled"):
+        Distributor(bare.deployment).settle(stalled, began)
+    assert bare.deployment.records.get("/n") is None
+
+
+def test_who_was_stalled_for_hours_saves_no_session_that_may_be_forgotten() -> None:
+    bare = Bare()
+    session = bare.session()
+    bare.writer.idle()
+    stalled = load(bare.deployment.log, bare.deployment.checkpoints, bare.clock)
+    stalled.sessions.changed.add(session.id)
+    header = Header(stalled.head, stalled.asof)
+    session.do(Close())
+    bare.writer.idle()
+    bare.clock.now += CLOSED_KEPT_MS + 1
+    bare.session("later")
+    bare.writer.idle()
+    assert len(bare.tables["checkpoint"].query("session", "", 10).items) == 1
+    with pytest.raises(StaleView, match="half a day"):
+        bare.deployment.checkpoints.save(header, stalled.sessions, bare.clock)
+    assert len(bare.tables["checkpoint"].query("session", "", 10).items) == 1
