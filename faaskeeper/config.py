@@ -41,11 +41,12 @@ _C = TypeVar("_C", bound="_Choice")
 
 
 class CloudProvider(_Choice):
-    """Where the deployment is. Other providers are found by name through their entry points."""
+    """Where the deployment is. ``OTHER``: a provider that is found by name through its entry point."""
 
     LOCAL = "local"
     AWS = "aws"
     GCP = "gcp"
+    OTHER = "other"
 
 
 class StorageType(_Choice):
@@ -93,6 +94,12 @@ _OF_PROVIDER: dict[CloudProvider, dict[str, tuple[_Choice, ...]]] = {
         "client-channel": (ClientChannel.TCP, ClientChannel.PUBSUB),
     },
 }
+_OF_PROVIDER[CloudProvider.OTHER] = {
+    "worker-queue": (QueueType.LOCAL, *(each for each in QueueType if each is not QueueType.LOCAL)),
+    "distributor-queue": (QueueType.INLINE, *(each for each in QueueType if each is not QueueType.INLINE)),
+    "client-channel": (ClientChannel.LOCAL, *(each for each in ClientChannel if each.value != "local")),
+}
+ENTRY_POINTS = "faaskeeper.providers"
 _KNOWN = (
     "verbose",
     "cloud-provider",
@@ -120,8 +127,10 @@ class Config:
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         fields = _Fields(data)
-        self._provider = fields.choice("cloud-provider", CloudProvider, None)
-        local = self._provider is CloudProvider.LOCAL
+        self._provider_name = fields.provider("cloud-provider")
+        known = {each.value: each for each in CloudProvider}
+        self._provider = known.get(self._provider_name, CloudProvider.OTHER)
+        local = self._provider in (CloudProvider.LOCAL, CloudProvider.OTHER)
         self._name = fields.text("deployment-name", None)
         self._region = fields.text("deployment-region", "local" if local else None)
         self._verbose = fields.boolean("verbose", False)
@@ -143,8 +152,8 @@ class Config:
         inner.refuse_unknown(("benchmarking", "benchmarking-frequency"))
         self._benchmarking = inner.boolean("benchmarking", False)
         self._benchmarking_frequency = inner.integer("benchmarking-frequency", 1, 1, 10**9)
-        self._provider_cfg = {name: fields.mapping(name) for name in ("aws", "gcp")}
-        fields.refuse_unknown(_KNOWN)
+        self._provider_cfg = fields.mapping(self._provider_name)
+        fields.refuse_unknown((*_KNOWN, self._provider_name))
 
     @staticmethod
     def deserialize(data: Mapping[str, Any]) -> Config:
@@ -184,6 +193,11 @@ class Config:
     def cloud_provider(self) -> CloudProvider:
         """Where the deployment is."""
         return self._provider
+
+    @property
+    def provider_name(self) -> str:
+        """The provider's name, as its entry point has it."""
+        return self._provider_name
 
     @property
     def deployment_name(self) -> str:
@@ -257,8 +271,8 @@ class Config:
 
     @property
     def provider_config(self) -> Mapping[str, Any]:
-        """The section of the cloud (``aws``, ``gcp``), as it stands in the file."""
-        return self._provider_cfg.get(self._provider.value, {})
+        """The section that has the provider's name, as it stands in the file."""
+        return self._provider_cfg
 
 
 class _Fields:
@@ -286,6 +300,20 @@ class _Fields:
         if not isinstance(value, str) or (default is None and not value):
             raise self._error(key, "it must be a text")
         return value
+
+    def provider(self, key: str) -> str:
+        """The name of a provider that is built in or installed."""
+        built_in = [each.value for each in CloudProvider if each is not CloudProvider.OTHER]
+        name = self._data.get(key)
+        if name in built_in:
+            return str(name)
+        from importlib.metadata import entry_points
+
+        installed = sorted({each.name for each in entry_points(group=ENTRY_POINTS)} - set(built_in))
+        if name not in installed:
+            words = ", ".join(repr(each) for each in (*built_in, *installed))
+            raise self._error(key, f"it must be one of {words}; other providers are packages to install")
+        return str(name)
 
     def digest(self, key: str) -> str:
         value = self.text(key, "")

@@ -135,7 +135,7 @@ def prompt_text(context: Context, number: int) -> str:
     client = context.connected
     status = "DISCONNECTED" if client is None else client.session_status
     session = "none" if client is None else client.session_id
-    provider = config.cloud_provider.value
+    provider = config.provider_name
     return f"[fk: {provider}:{config.deployment_name}({status}) session:{session} {number}] "
 
 

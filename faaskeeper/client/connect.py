@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib
 from typing import Protocol, cast
 
-from faaskeeper.config import Config
+from faaskeeper.config import ENTRY_POINTS, Config
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import DriverError
 from faaskeeper.exceptions import ProviderException
 
-GROUP = "faaskeeper.providers"
 _BUILT_IN = {name: f"faaskeeper.providers.{name}" for name in ("local", "aws", "gcp")}
 
 
@@ -23,7 +22,7 @@ class Provider(Protocol):
 
 def connect(config: Config, port: int = -1) -> Connection:
     """Connect to a deployment. Raises ProviderException."""
-    provider = _provider(config.cloud_provider.value)
+    provider = _provider(config.provider_name)
     try:
         return provider.connect(config, port if port != -1 else config.port)
     except DriverError as error:
@@ -42,7 +41,7 @@ def _provider(name: str) -> Provider:
             ) from error
     from importlib.metadata import entry_points
 
-    for entry in entry_points(group=GROUP):
+    for entry in entry_points(group=ENTRY_POINTS):
         if entry.name == name:
             return cast(Provider, entry.load())
     raise ProviderException(f"there is no provider {name!r}; is its package installed?")

@@ -34,6 +34,7 @@ from faaskeeper.core.requests import (
     SetAcl,
     SetData,
 )
+from faaskeeper.core.storage import Item
 from faaskeeper.core.transactions import (
     Change,
     Closed,
@@ -413,3 +414,24 @@ def to_transaction(value: str, cursor: _Cursor) -> Transaction:
 def cursor(data: bytes) -> _Cursor:
     """A cursor over data that was appended by :func:`transaction`."""
     return _Cursor(data, 0)
+
+
+# ---- items, for stores that keep bytes -------------------------------------------------------
+
+
+def item(item: Item) -> bytes:
+    """A table's item as a frame."""
+    head = {name: [len(value)] if isinstance(value, bytes) else value for name, value in item.items()}
+    data = {name: value for name, value in item.items() if isinstance(value, bytes)}
+    return frame([head, list(data)], list(data.values()))
+
+
+@_checked
+def to_item(body: bytes) -> Item:
+    """The item of a frame."""
+    (item, binary), at = unframe(body)
+    for name in binary:
+        end = at + item[name][0]
+        item[name] = body[at:end]
+        at = end
+    return dict(item)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from faaskeeper.core.channel import ClientChannel
+from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.log import Log
 from faaskeeper.core.queue import Queue
 from faaskeeper.core.records import Records
@@ -50,3 +51,24 @@ class Connection:
     peer: str = ""
     super_digest: str = ""
     logs: Callable[[], str] = field(default=lambda: "")
+
+
+def connection_to(deployment: Deployment, channel: ClientChannel, **more: Any) -> Connection:
+    """A client's way to a deployment whose stores it may reach; ``more``: fields that are not as usual."""
+    usual: dict[str, Any] = {
+        "records": deployment.records,
+        "log": deployment.log,
+        "applied": deployment.checkpoints.applied,
+        "leases": deployment.leases,
+        "watches": deployment.watches,
+        "worker_queue": deployment.worker_queue,
+        "channel": channel,
+        "blobs": deployment.blobs,
+        "inline_bytes": deployment.limits.inline_bytes,
+        "clock": deployment.clock,
+        "close": lambda: None,
+        "gather": deployment.gather,
+        "peer": deployment.peer,
+        "super_digest": deployment.super_digest,
+    }
+    return Connection(**{**usual, **more})

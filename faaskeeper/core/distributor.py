@@ -201,9 +201,13 @@ class Distributor:
             self._put([partial(put, path, records[path]) for path in records if path in second])
 
     def _put(self, puts: list[Callable[[], object]]) -> None:
+        self._deployment.gather([partial(self._in_time, put) for put in puts])
+
+    def _in_time(self, put: Callable[[], object]) -> object:
+        """Put, unless this process stood still: also between one put and the next."""
         if self._deployment.clock() - self._since > SETTLE_WITHIN_MS:
             raise StaleView("this invocation was stalled for hours: what it would write may be long past")
-        self._deployment.gather(puts)
+        return put()
 
     def _run(self, lists: dict[str, Listing], wanted: list[str]) -> dict[str, _Content]:
         """Read what images lack and lists need, and bring the lists forward."""

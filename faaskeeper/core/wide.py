@@ -13,7 +13,7 @@ from hashlib import blake2b
 
 from faaskeeper.core import codec
 from faaskeeper.core.errors import Conflict, TooLarge, Unavailable
-from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, Item, Page, Table, Value, every
+from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, Item, Page, Table, every
 
 _OVERHEAD = 300
 """What a part has beside its piece of the item, at most, keys of 1,000 bytes aside."""
@@ -81,7 +81,7 @@ class WideTable:
             )
             pieces = [part["piece"] for part in parts if part is not None]
             if len(pieces) == number:
-                return _unpacked(b"".join(piece for piece in pieces if isinstance(piece, bytes)))
+                return codec.to_item(b"".join(piece for piece in pieces if isinstance(piece, bytes)))
             item = self._table.get(partition, key)  # replaced meanwhile
         raise Unavailable(f"the item {partition} {key} is replaced faster than it can be read")
 
@@ -97,7 +97,7 @@ class WideTable:
             return
         if not isinstance(condition, (IfAbsent, IfOlder)):
             raise TooLarge(f"the item {partition} {key} is too large, and not one that may be kept in parts")
-        body = _packed(item)
+        body = codec.item(item)
         room = self._table.max_item_bytes - _OVERHEAD - len(partition.encode()) - len(key.encode())
         pieces = [body[at : at + room] for at in range(0, len(body), room)]
         name = f"{_stamp(item)} {blake2b(body, digest_size=8).hexdigest()}"
@@ -147,24 +147,3 @@ def _stamp(item: Item) -> str:
 
 def _parts(partition: str) -> str:
     return f"parts {partition}"
-
-
-def _packed(item: Item) -> bytes:
-    data: list[bytes] = []
-    head: dict[str, Value | list[int]] = {}
-    for name, value in item.items():
-        if isinstance(value, bytes):
-            head[name] = [len(value)]
-            data.append(value)
-        else:
-            head[name] = value
-    return codec.frame([head, [name for name, value in item.items() if isinstance(value, bytes)]], data)
-
-
-def _unpacked(body: bytes) -> Item:
-    (item, binary), at = codec.unframe(body)
-    for name in binary:
-        end = at + item[name][0]
-        item[name] = body[at:end]
-        at = end
-    return dict(item)

@@ -14,7 +14,7 @@ from faaskeeper.config import Config
 from faaskeeper.core import records as user_storage
 from faaskeeper.core import trust
 from faaskeeper.core.checkpoint import Checkpoints
-from faaskeeper.core.connection import Connection
+from faaskeeper.core.connection import Connection, connection_to
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import DistributorFunction, bell
 from faaskeeper.core.errors import Unavailable
@@ -93,22 +93,7 @@ class MemorySystem(Harness):
 
     def connect(self, config: Config, port: int) -> Connection:
         """A client's way to the deployment."""
-        deployment = self.deployment
-        return Connection(
-            records=deployment.records,
-            log=deployment.log,
-            applied=deployment.checkpoints.applied,
-            leases=deployment.leases,
-            watches=deployment.watches,
-            worker_queue=deployment.worker_queue,
-            channel=self.channel,
-            blobs=None,
-            inline_bytes=INLINE_BYTES,
-            clock=self.clock,
-            close=lambda: None,
-            ring=self._ring,
-            peer=deployment.peer,
-        )
+        return connection_to(self.deployment, self.channel, ring=self._ring)
 
     def _ring(self) -> None:
         if self.deployment.distributor_queue is not None:

@@ -48,6 +48,8 @@ from faaskeeper.watch import WatchedEvent, WatchType
 
 _PATHS = ("/a", "/b", "/a/x", "/a/y", "/b/x", "/a/x/1")
 _STEPS = 400_000
+_STEPS_OF_DAYS = 1_500_000
+"""Most steps of a history; one in which days pass has clients that ask again all the time."""
 LONG_RUN = 20_000
 """From so many histories on, every fault and rare branch must have been reached."""
 EXPECTED = frozenset(
@@ -725,7 +727,7 @@ def run(seed: int, plan: Plan | None = None, trace: bool = False) -> History:
     violation = ""
     scheduler.spawn("director", director.run, world.system)
     try:
-        scheduler.run(_STEPS)
+        scheduler.run(_STEPS_OF_DAYS if plan.long else _STEPS)
         if not director.ended:
             violation = "the history stands still: somebody waits for what never comes"
     except Violation as broken:

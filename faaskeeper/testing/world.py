@@ -15,7 +15,7 @@ from faaskeeper.core import codec, log, trust
 from faaskeeper.core import records as user_storage
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.codec import Malformed
-from faaskeeper.core.connection import Connection
+from faaskeeper.core.connection import Connection, connection_to
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import DistributorFunction, bell
 from faaskeeper.core.errors import Code, Conflict, DriverError, StaleView, Throttled, Unavailable
@@ -253,22 +253,7 @@ class World:
 
     def _connection(self, process: Process) -> Connection:
         deployment = self.deployment(process)
-        return Connection(
-            records=deployment.records,
-            log=deployment.log,
-            applied=deployment.checkpoints.applied,
-            leases=deployment.leases,
-            watches=deployment.watches,
-            worker_queue=self.worker_queue,
-            channel=self.mail,
-            blobs=deployment.blobs,
-            inline_bytes=self.plan.inline_bytes,
-            clock=deployment.clock,
-            close=lambda: None,
-            ring=self.ring,
-            gather=self.gather,
-            coalesce=self.plan.coalesce,
-        )
+        return connection_to(deployment, self.mail, ring=self.ring, coalesce=self.plan.coalesce)
 
     def _lease_marked(self, session: int) -> bool:
         item = self.tables["lease"].inner.get("lease", f"{session:016d}")

@@ -22,7 +22,7 @@ from faaskeeper.core import records as user_storage
 from faaskeeper.core import trust
 from faaskeeper.core.channel import Channel
 from faaskeeper.core.checkpoint import Checkpoints
-from faaskeeper.core.connection import Connection, FailureHandler
+from faaskeeper.core.connection import Connection, FailureHandler, connection_to
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import DistributorFunction, bell
 from faaskeeper.core.errors import Conflict, DriverError
@@ -246,26 +246,15 @@ class EmbeddedService:
             self._handlers[:] = [each for each in self._handlers if each is not handlers]
             close()
 
-        return Connection(
-            records=deployment.records,
-            log=deployment.log,
-            applied=deployment.checkpoints.applied,
-            leases=deployment.leases,
-            watches=deployment.watches,
-            worker_queue=deployment.worker_queue,
+        return connection_to(
+            deployment,
+            TcpClientChannel(port=port) if tcp else self.local_channel,
             prompt_queue=self._prompt,
             coalesce=True,
-            channel=TcpClientChannel(port=port) if tcp else self.local_channel,
-            blobs=self.blobs,
-            inline_bytes=self.inline_bytes,
-            clock=self.clock,
             close=closed,
             ring=self.ring,
             on_failure=handlers.append,
-            gather=self.gather,
             logs=self._lately.text,
-            peer=deployment.peer,
-            super_digest=deployment.super_digest,
         )
 
     def stop(self) -> None:

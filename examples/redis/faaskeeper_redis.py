@@ -1,0 +1,324 @@
+"""FaaSKeeper on Redis: a provider in one file, to read and to start from.
+
+Tables, objects, the worker queue and the channel are on one Redis server (5 or newer); the functions run in a
+process of their own, ``python -m faaskeeper_redis CONFIG``, of which there should be one. A write that was
+acknowledged is as safe as Redis makes it: ``appendonly yes`` and ``appendfsync always``, and no replica that
+is failed over to with less.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import redis
+
+from faaskeeper.config import Config
+from faaskeeper.core import codec, trust
+from faaskeeper.core import records as user_storage
+from faaskeeper.core.channel import Handler
+from faaskeeper.core.checkpoint import Checkpoints
+from faaskeeper.core.connection import Connection, connection_to
+from faaskeeper.core.deployment import Deployment
+from faaskeeper.core.errors import Conflict, Denied, DriverError, StaleView, Throttled, TooLarge, Unavailable
+from faaskeeper.core.heartbeat import Heartbeat
+from faaskeeper.core.log import Log
+from faaskeeper.core.records import TableRecords
+from faaskeeper.core.sessions import Leases, Transients
+from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Object, Page
+from faaskeeper.core.transactions import Limits
+from faaskeeper.core.watches import WatchTable
+from faaskeeper.core.writer import Writer
+
+INLINE_BYTES = 64 * 1024
+MESSAGE_BYTES = 64 * 1024 * 1024
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def _mapped() -> Any:
+    """Redis' errors, as core knows them."""
+    try:
+        yield
+    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+        raise Denied(f"Redis does not let us: {error}; check the url's user and password") from error
+    except redis.exceptions.OutOfMemoryError as error:
+        raise Throttled(f"Redis is full: {error}; raise its maxmemory") from error
+    except redis.RedisError as error:
+        raise Unavailable(f"Redis did not answer: {error}") from error
+
+
+# ---- Table -------------------------------------------------------------------------------------
+
+_WRITE = """
+local stamp = redis.call('HGET', KEYS[1], 'stamp')
+if ARGV[1] == 'absent' and stamp then return 0 end
+if ARGV[1] == 'older' and stamp and tonumber(stamp) >= tonumber(ARGV[2]) then return 0 end
+if ARGV[1] == 'stamp' and (not stamp or tonumber(stamp) ~= tonumber(ARGV[2])) then return 0 end
+if ARGV[5] then
+  redis.call('HSET', KEYS[1], 'stamp', ARGV[4], 'item', ARGV[5])
+  redis.call('ZADD', KEYS[2], 0, ARGV[3])
+else
+  redis.call('DEL', KEYS[1])
+  redis.call('ZREM', KEYS[2], ARGV[3])
+end
+return 1"""
+
+
+def _arguments(condition: Condition) -> tuple[str, int]:
+    if isinstance(condition, IfAbsent):
+        return "absent", 0
+    if isinstance(condition, IfOlder):
+        return "older", condition.stamp
+    return ("stamp", condition.stamp) if isinstance(condition, IfStamp) else ("", 0)
+
+
+class RedisTable:
+    """An item is a hash of its stamp and itself; a partition is a sorted set of its keys."""
+
+    max_item_bytes = 64 * 1024 * 1024
+
+    def __init__(self, server: redis.Redis, name: str) -> None:
+        self._server = server
+        self._name = name
+        self._script = server.register_script(_WRITE)
+
+    def _keys(self, partition: str, key: str) -> list[str]:
+        return [f"{self._name}:item:{len(partition)}:{partition}:{key}", f"{self._name}:keys:{partition}"]
+
+    def get(self, partition: str, key: str) -> Item | None:
+        return self.get_many([(partition, key)])[0]
+
+    def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
+        with _mapped(), self._server.pipeline(transaction=False) as pipeline:
+            for partition, key in keys:
+                pipeline.hget(self._keys(partition, key)[0], "item")
+            return [None if body is None else codec.to_item(body) for body in pipeline.execute()]
+
+    def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
+        body = codec.item(item)
+        if len(body) > self.max_item_bytes:
+            raise TooLarge(f"an item of {len(body)} bytes: at most {self.max_item_bytes} fit")
+        self._write(partition, key, condition, [item.get("stamp", 0), body])
+
+    def delete(self, partition: str, key: str, condition: Condition = None) -> None:
+        self._write(partition, key, condition, [])
+
+    def _write(self, partition: str, key: str, condition: Condition, what: list[Any]) -> None:
+        with _mapped():
+            done = self._script(self._keys(partition, key), [*_arguments(condition), key, *what])
+        if not done:
+            raise Conflict(f"{condition} does not hold for {partition} {key}")
+
+    def query(self, partition: str, after: str, limit: int) -> Page:
+        keys = self.keys(partition, "", after, limit)
+        items = self.get_many([(partition, key) for key in keys])
+        found = [(key, item) for key, item in zip(keys, items, strict=True) if item is not None]
+        return Page(found, len(keys) == limit)
+
+    def keys(self, partition: str, prefix: str, after: str, limit: int) -> list[str]:
+        """At most so many keys of a partition with a prefix, above one."""
+        low = f"({after}" if after >= prefix and after else f"[{prefix}" if prefix else "-"
+        high = b"[" + prefix.encode() + b"\xff" if prefix else "+"
+        with _mapped():
+            index = self._keys(partition, "")[1]
+            found: list[Any] = self._server.zrangebylex(index, low, high, 0, limit)
+        return [key.decode() for key in found]
+
+
+# ---- ObjectStore -------------------------------------------------------------------------------
+
+
+class RedisObjects:
+    """Objects as items of a table; an object's tag is a hash of it, and its item's stamp."""
+
+    def __init__(self, table: RedisTable) -> None:
+        self._table = table
+
+    def get(self, key: str) -> Object | None:
+        item = self._table.get("objects", key)
+        return None if item is None else Object(bytes(item["body"]), str(item["stamp"]))  # type: ignore[arg-type]
+
+    def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
+        tag = int.from_bytes(hashlib.blake2b(body, digest_size=6).digest(), "big")
+        condition = IfAbsent() if absent else None if match is None else IfStamp(int(match))
+        self._table.put("objects", key, {"stamp": tag, "body": body}, condition)
+        return str(tag)
+
+    def delete(self, key: str) -> None:
+        self._table.delete("objects", key)
+
+    def list(self, prefix: str, after: str, limit: int) -> list[str]:
+        return self._table.keys("objects", prefix, after, limit)
+
+
+# ---- Queue -------------------------------------------------------------------------------------
+
+
+class RedisQueue:
+    """A list; what its function works on is in another, and comes back when that dies."""
+
+    ordered = True
+    max_message_bytes = MESSAGE_BYTES
+
+    def __init__(self, server: redis.Redis, name: str) -> None:
+        self._server = server
+        self._waiting, self._taken = f"{name}:waiting", f"{name}:taken"
+
+    def send(self, group: str, identity: str, body: bytes) -> None:
+        if len(body) > self.max_message_bytes:
+            raise TooLarge(f"a message of {len(body)} bytes: at most {self.max_message_bytes} fit")
+        with _mapped():
+            self._server.rpush(self._waiting, body)
+
+    def serve(self, handle: Callable[[Sequence[bytes]], None], timeout: int) -> bool:
+        """Hand what waits to the function, in order; whether there was anything within so many seconds."""
+        with _mapped():
+            taken: list[Any] = self._server.lrange(self._taken, 0, -1)  # left by one that died, or failed
+            if not taken:
+                first = self._server.blmove(self._waiting, self._taken, timeout, "LEFT", "RIGHT")
+                if first is None:
+                    return False
+                taken = [first]
+            while body := self._server.lmove(self._waiting, self._taken, "LEFT", "RIGHT"):
+                taken.append(body)
+        handle(taken)
+        with _mapped():
+            self._server.delete(self._taken)
+        return True
+
+
+# ---- Channel -----------------------------------------------------------------------------------
+
+
+class RedisChannel:
+    """Both sides of the channel: an address is a topic of publish and subscribe."""
+
+    def __init__(self, server: redis.Redis, name: str) -> None:
+        self._server = server
+        self._name = name
+
+    def deliver(self, address: str, message: bytes) -> bool:
+        try:
+            return int(self._server.publish(address, message)) > 0
+        except redis.RedisError as error:
+            _log.warning("could not reach %s: %s", address, error)
+            return False
+
+    def listen(self, handler: Handler) -> RedisListener:
+        return RedisListener(self._server, f"{self._name}:ear:{uuid4().hex}", handler)
+
+
+class RedisListener:
+    """One client's ear, with a thread."""
+
+    def __init__(self, server: redis.Redis, address: str, handler: Handler) -> None:
+        self.address = address
+        self._handler = handler
+        self._closed = False
+        self._lock = threading.RLock()
+        with _mapped():
+            self._subscription: Any = server.pubsub()  # type: ignore[no-untyped-call]
+            self._subscription.subscribe(**{address: self._hear})
+            self._subscription.get_message(timeout=10)  # it is subscribed
+        self._thread = self._subscription.run_in_thread(0.5, daemon=True, exception_handler=self._failed)
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        with self._lock:
+            if not self._closed:
+                try:
+                    self._handler(message["data"])
+                except Exception:
+                    _log.exception("the client at %s failed on a message", self.address)
+
+    def _failed(self, error: Exception, *_: object) -> None:
+        if not self._closed:  # it subscribes again by itself; the client asks again for what it was not told
+            _log.warning("the channel of %s: %s", self.address, error)
+            time.sleep(0.5)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+        self._thread.stop()
+
+
+# ---- the deployment, its functions and its clients ---------------------------------------------
+
+
+def clock() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def server_of(config: Config) -> redis.Redis:
+    """The Redis server of a configuration."""
+    return redis.Redis.from_url(str(config.provider_config.get("url", "redis://localhost")))
+
+
+def table(config: Config, name: str) -> RedisTable:
+    """A table of the configuration's deployment."""
+    return RedisTable(server_of(config), f"{config.deployment_name}:{name}")
+
+
+def deployment(config: Config, key: bytes) -> Deployment:
+    """The drivers of a configuration. ``key``: the functions' own, clients have none."""
+    server, name = server_of(config), config.deployment_name
+    return Deployment(
+        log=Log(table(config, "log")),
+        checkpoints=Checkpoints(table(config, "state"), expiring=False),
+        records=TableRecords(table(config, "records")),
+        leases=Leases(table(config, "lease")),
+        transients=Transients(table(config, "lease")),
+        watches=WatchTable(table(config, "watch")),
+        blobs=RedisObjects(table(config, "objects")),
+        worker_queue=RedisQueue(server, f"{name}:worker"),
+        distributor_queue=None,
+        channel=RedisChannel(server, name),
+        key=key,
+        clock=clock,
+        limits=Limits(INLINE_BYTES),
+        expiring_log=False,
+        super_digest=config.super_digest,
+        peer=str(config.provider_config.get("peer", "")),
+    )
+
+
+def connect(config: Config, port: int) -> Connection:
+    """What the entry point of the group ``faaskeeper.providers`` offers."""
+    made = deployment(config, b"")
+    made.checkpoints.header()  # raises, with the reason, where nothing serves or has served there
+    return connection_to(made, RedisChannel(server_of(config), config.deployment_name))
+
+
+def serve(config: Config, key: bytes) -> None:
+    """Run the functions until the process is ended."""
+    made = deployment(config, key)
+    user_storage.bootstrap(made.records)
+    made.checkpoints.begin(clock())
+    queue = RedisQueue(server_of(config), f"{config.deployment_name}:worker")
+    beats = Heartbeat(made, table(config, "heartbeat"))
+    writer, beat_at = Writer(made), time.monotonic() + config.heartbeat_frequency
+    while True:
+        try:
+            if not queue.serve(writer.handle, timeout=1):
+                writer.idle()
+            if time.monotonic() >= beat_at:
+                beat_at = time.monotonic() + config.heartbeat_frequency
+                beats.run()
+        except (DriverError, StaleView) as error:
+            _log.warning("again in a second: %s", error)
+            time.sleep(1)
+
+
+if __name__ == "__main__":
+    configuration = Config.load(sys.argv[1])
+    key_file = Path(str(configuration.provider_config["key-file"]))
+    serve(configuration, bytes.fromhex(key_file.read_text())[: trust.KEY_BYTES])
