@@ -10,11 +10,11 @@ DATA   ?=
 
 setup: $(STAMP)
 
-$(STAMP): setup.cfg pyproject.toml
+$(STAMP): setup.cfg pyproject.toml examples/redis/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("FaaSKeeper needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	@echo "Setting up $(VENV) ..." >&2
 	@$(PYTHON) -m venv $(VENV) >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -e examples/redis >&2
 	@touch $@
 
 run: $(STAMP)

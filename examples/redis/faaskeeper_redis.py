@@ -1,9 +1,7 @@
 """FaaSKeeper on Redis: a provider in one file, to read and to start from.
 
-Tables, objects, the worker queue and the channel are on one Redis server (5 or newer); the functions run in a
-process of their own, ``python -m faaskeeper_redis CONFIG``, of which there should be one. A write that was
-acknowledged is as safe as Redis makes it: ``appendonly yes`` and ``appendfsync always``, and no replica that
-is failed over to with less.
+Tables, objects, worker queue and channel are on one Redis server (7 or newer), functions in one process of
+their own: ``python -m faaskeeper_redis CONFIG``. What was acknowledged is as safe as Redis keeps it.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,23 +22,16 @@ import redis
 
 from faaskeeper.config import Config
 from faaskeeper.core import codec, trust
-from faaskeeper.core import records as user_storage
 from faaskeeper.core.channel import Handler
-from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.connection import Connection, connection_to
-from faaskeeper.core.deployment import Deployment
+from faaskeeper.core.deployment import Deployment, begin, on_tables
 from faaskeeper.core.errors import Conflict, Denied, DriverError, StaleView, Throttled, TooLarge, Unavailable
 from faaskeeper.core.heartbeat import Heartbeat
-from faaskeeper.core.log import Log
-from faaskeeper.core.records import TableRecords
-from faaskeeper.core.sessions import Leases, Transients
 from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Object, Page
 from faaskeeper.core.transactions import Limits
-from faaskeeper.core.watches import WatchTable
 from faaskeeper.core.writer import Writer
 
 INLINE_BYTES = 64 * 1024
-MESSAGE_BYTES = 64 * 1024 * 1024
 _log = logging.getLogger(__name__)
 
 
@@ -71,14 +63,6 @@ else
   redis.call('ZREM', KEYS[2], ARGV[3])
 end
 return 1"""
-
-
-def _arguments(condition: Condition) -> tuple[str, int]:
-    if isinstance(condition, IfAbsent):
-        return "absent", 0
-    if isinstance(condition, IfOlder):
-        return "older", condition.stamp
-    return ("stamp", condition.stamp) if isinstance(condition, IfStamp) else ("", 0)
 
 
 class RedisTable:
@@ -113,8 +97,10 @@ class RedisTable:
         self._write(partition, key, condition, [])
 
     def _write(self, partition: str, key: str, condition: Condition, what: list[Any]) -> None:
+        word = {IfAbsent: "absent", IfOlder: "older", IfStamp: "stamp"}.get(type(condition), "")
+        stamp = getattr(condition, "stamp", 0)
         with _mapped():
-            done = self._script(self._keys(partition, key), [*_arguments(condition), key, *what])
+            done = self._script(self._keys(partition, key), [word, stamp, key, *what])
         if not done:
             raise Conflict(f"{condition} does not hold for {partition} {key}")
 
@@ -149,7 +135,9 @@ class RedisObjects:
 
     def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
         tag = int.from_bytes(hashlib.blake2b(body, digest_size=6).digest(), "big")
-        condition = IfAbsent() if absent else None if match is None else IfStamp(int(match))
+        condition: Condition = IfAbsent() if absent else None
+        if match is not None:
+            condition = IfStamp(int(match) if match.isdigit() else -1)
         self._table.put("objects", key, {"stamp": tag, "body": body}, condition)
         return str(tag)
 
@@ -167,7 +155,7 @@ class RedisQueue:
     """A list; what its function works on is in another, and comes back when that dies."""
 
     ordered = True
-    max_message_bytes = MESSAGE_BYTES
+    max_message_bytes = 64 * 1024 * 1024
 
     def __init__(self, server: redis.Redis, name: str) -> None:
         self._server = server
@@ -253,11 +241,6 @@ class RedisListener:
 # ---- the deployment, its functions and its clients ---------------------------------------------
 
 
-def clock() -> int:
-    """Milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
-
-
 def server_of(config: Config) -> redis.Redis:
     """The Redis server of a configuration."""
     return redis.Redis.from_url(str(config.provider_config.get("url", "redis://localhost")))
@@ -271,21 +254,15 @@ def table(config: Config, name: str) -> RedisTable:
 def deployment(config: Config, key: bytes) -> Deployment:
     """The drivers of a configuration. ``key``: the functions' own, clients have none."""
     server, name = server_of(config), config.deployment_name
-    return Deployment(
-        log=Log(table(config, "log")),
-        checkpoints=Checkpoints(table(config, "state"), expiring=False),
-        records=TableRecords(table(config, "records")),
-        leases=Leases(table(config, "lease")),
-        transients=Transients(table(config, "lease")),
-        watches=WatchTable(table(config, "watch")),
+    return on_tables(
+        partial(table, config),
+        expiring_log=False,
         blobs=RedisObjects(table(config, "objects")),
         worker_queue=RedisQueue(server, f"{name}:worker"),
-        distributor_queue=None,
         channel=RedisChannel(server, name),
         key=key,
-        clock=clock,
+        clock=lambda: time.time_ns() // 1_000_000,
         limits=Limits(INLINE_BYTES),
-        expiring_log=False,
         super_digest=config.super_digest,
         peer=str(config.provider_config.get("peer", "")),
     )
@@ -301,8 +278,7 @@ def connect(config: Config, port: int) -> Connection:
 def serve(config: Config, key: bytes) -> None:
     """Run the functions until the process is ended."""
     made = deployment(config, key)
-    user_storage.bootstrap(made.records)
-    made.checkpoints.begin(clock())
+    begin(made)
     queue = RedisQueue(server_of(config), f"{config.deployment_name}:worker")
     beats = Heartbeat(made, table(config, "heartbeat"))
     writer, beat_at = Writer(made), time.monotonic() + config.heartbeat_frequency

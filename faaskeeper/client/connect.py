@@ -7,7 +7,7 @@ from typing import Protocol, cast
 
 from faaskeeper.config import ENTRY_POINTS, Config
 from faaskeeper.core.connection import Connection
-from faaskeeper.core.errors import DriverError
+from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.exceptions import ProviderException
 
 _BUILT_IN = {name: f"faaskeeper.providers.{name}" for name in ("local", "aws", "gcp")}
@@ -25,7 +25,7 @@ def connect(config: Config, port: int = -1) -> Connection:
     provider = _provider(config.provider_name)
     try:
         return provider.connect(config, port if port != -1 else config.port)
-    except DriverError as error:
+    except (DriverError, StaleView) as error:
         raise ProviderException(str(error)) from error
 
 

@@ -11,9 +11,9 @@ from faaskeeper.core.channel import Channel
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.log import Log
 from faaskeeper.core.queue import Queue
-from faaskeeper.core.records import Records
+from faaskeeper.core.records import Records, TableRecords, bootstrap
 from faaskeeper.core.sessions import Leases, Transients
-from faaskeeper.core.storage import Gather, ObjectStore, in_turn
+from faaskeeper.core.storage import Gather, ObjectStore, Table, in_turn
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.view import MAX_NODES, Clock
 from faaskeeper.core.watches import WatchTable
@@ -57,3 +57,30 @@ class Deployment:
     max_nodes: int = MAX_NODES
     peer: str = ""
     super_digest: str = ""
+
+
+def on_tables(table: Callable[[str], Table], *, expiring_log: bool, **fields: Any) -> Deployment:
+    """A deployment whose stores are tables, each made from its name; the other fields as they are given.
+
+    Records are in a table too, unless ``records`` says otherwise. What is new is set up by :func:`begin`.
+    """
+    leases = table("lease")
+    usual: dict[str, Any] = {
+        "log": Log(table("log")),
+        "checkpoints": Checkpoints(table("checkpoint"), expiring=expiring_log),
+        "leases": Leases(leases),
+        "transients": Transients(leases),
+        "watches": WatchTable(table("watch")),
+        "blobs": None,
+        "distributor_queue": None,
+        "expiring_log": expiring_log,
+    }
+    if "records" not in fields:
+        usual["records"] = TableRecords(table("records"))
+    return Deployment(**{**usual, **fields})
+
+
+def begin(deployment: Deployment) -> None:
+    """Put the tree and the checkpoint of a deployment that has none; leaves another's alone."""
+    bootstrap(deployment.records)
+    deployment.checkpoints.begin(deployment.clock())

@@ -11,21 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from faaskeeper.config import Config
-from faaskeeper.core import records as user_storage
 from faaskeeper.core import trust
-from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.connection import Connection, connection_to
-from faaskeeper.core.deployment import Deployment
+from faaskeeper.core.deployment import Deployment, begin, on_tables
 from faaskeeper.core.distributor import DistributorFunction, bell
 from faaskeeper.core.errors import Unavailable
 from faaskeeper.core.heartbeat import Heartbeat
-from faaskeeper.core.log import Log
-from faaskeeper.core.queue import Queue
-from faaskeeper.core.records import TableRecords
-from faaskeeper.core.sessions import Leases, Transients
 from faaskeeper.core.storage import Condition, Item
 from faaskeeper.core.transactions import Limits
-from faaskeeper.core.watches import WatchTable
 from faaskeeper.core.writer import Writer, order
 from faaskeeper.providers.local.channels import LocalChannel
 from faaskeeper.providers.local.queues import LocalQueue
@@ -45,32 +38,20 @@ class MemorySystem(Harness):
         names = ("log", "checkpoint", "records", "lease", "watch", "heartbeat")
         self.tables = {name: _MortalTable(self._dying) for name in names}
         self.channel = LocalChannel()
-        self.key = b"k" * trust.KEY_BYTES
-        self.deployment = self._deployment(_NoQueue(), None)
-        user_storage.bootstrap(self.deployment.records)
-        self.deployment.checkpoints.begin(self.clock())
+        self.deployment = on_tables(
+            self.tables.__getitem__,
+            expiring_log=False,
+            worker_queue=_NoQueue(),
+            channel=self.channel,
+            key=b"k" * trust.KEY_BYTES,
+            clock=self.clock,
+            limits=Limits(INLINE_BYTES),
+            peer="127.0.0.1",
+        )
+        begin(self.deployment)
         if own_distributor:
             self.deployment.distributor_queue = self._queue("distributor", DistributorFunction)
         self.deployment.worker_queue = self._queue("writer", Writer)
-
-    def _deployment(self, worker: Queue, distributor: Queue | None) -> Deployment:
-        return Deployment(
-            log=Log(self.tables["log"]),
-            checkpoints=Checkpoints(self.tables["checkpoint"], expiring=False),
-            records=TableRecords(self.tables["records"]),
-            leases=Leases(self.tables["lease"]),
-            transients=Transients(self.tables["lease"]),
-            watches=WatchTable(self.tables["watch"]),
-            blobs=None,
-            worker_queue=worker,
-            distributor_queue=distributor,
-            channel=self.channel,
-            key=self.key,
-            clock=self.clock,
-            limits=Limits(INLINE_BYTES),
-            expiring_log=False,
-            peer="127.0.0.1",
-        )
 
     def _queue(self, name: str, make: Callable[[Deployment], Any]) -> LocalQueue:
         """A queue and the function behind it, which is made anew after it died."""
