@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from faaskeeper.cli import acls
 from faaskeeper.cli.context import Context
 from faaskeeper.core import paths
+from faaskeeper.core.acl import digest as digest_of
 from faaskeeper.exceptions import NodeDoesntExistException, NotEmptyException
 from faaskeeper.node import Node
 
@@ -85,6 +87,10 @@ def _show(context: Context, node: Node, as_json: bool, text: str) -> None:
 @click.argument("sequential_word", type=bool, default=False, metavar="[SEQUENTIAL]")
 @click.option("-e", "--ephemeral", is_flag=True, help="It ends with the session.")
 @click.option("-s", "--sequential", is_flag=True, help="A number is appended to its name.")
+@click.option("-p", "--parents", is_flag=True, help="Create what is missing above it.")
+@click.option("--ttl", type=int, help="It goes after so many ms unchanged and without children.")
+@click.option("--container", is_flag=True, help="It goes when its last child has gone.")
+@click.option("--acl", "acl", help="SCHEME:ID:PERMISSIONS,... (letters of cdrwa); else open to everybody.")
 @file_option
 @as_json
 def create(
@@ -95,12 +101,23 @@ def create(
     sequential_word: bool,
     ephemeral: bool,
     sequential: bool,
+    parents: bool,
+    ttl: int | None,
+    container: bool,
+    acl: str | None,
     file: str | None,
     as_json: bool,
 ) -> None:
     """Create a node."""
     node = context.client.create(
-        path, _data(value, file), ephemeral or ephemeral_word, sequential or sequential_word
+        path,
+        _data(value, file),
+        ephemeral or ephemeral_word,
+        sequential or sequential_word,
+        acl=None if acl is None else acls.parse(acl),
+        ttl=ttl,
+        container=container,
+        makepath=parents,
     )
     _show(context, node, as_json, f"Created {node.path}")
 
@@ -265,6 +282,65 @@ def all_children_number(context: Context, path: str) -> None:
 def sync(context: Context, path: str) -> None:
     """Have later reads show at least what is committed now."""
     context.say(f"Synced {context.client.sync(path)}")
+
+
+@command("getAcl")
+@path
+@as_json
+def get_acl(context: Context, path: str, as_json: bool) -> None:
+    """Print a node's ACL, an entry a line."""
+    entries, _ = context.client.get_acls(path)
+    if as_json:
+        context.print_json([list(entry) for entry in entries])
+        return
+    for entry in entries:
+        context.say(acls.show(entry))
+
+
+@command("setAcl")
+@path
+@click.argument("acl")
+@click.option("-v", "--version", "version", type=int, default=-1, help="Only if the ACL has this version.")
+def set_acl(context: Context, path: str, acl: str, version: int) -> None:
+    """Replace a node's ACL by SCHEME:ID:PERMISSIONS,... (permissions: letters of cdrwa)."""
+    node = context.client.set_acls(path, acls.parse(acl), version)
+    context.say(f"Set the ACL of {path}, version {node.stat.aversion}")
+
+
+@command("addauth")
+@click.argument("scheme")
+@click.argument("credential", required=False)
+def addauth(context: Context, scheme: str, credential: str | None) -> None:
+    """Show a credential with every later command: addauth digest USER:PASSWORD.
+
+    The password is asked for where it is not given.
+    """
+    context.client.add_auth(scheme, credential or click.prompt("user:password", hide_input=True, err=True))
+
+
+@command("digest")
+@click.argument("credential", required=False)
+def digest(context: Context, credential: str | None) -> None:
+    """Print the id of USER:PASSWORD for an ACL of the scheme digest, or for "super-digest"."""
+    shown = credential or click.prompt("user:password", hide_input=True, err=True)
+    if ":" not in shown:
+        raise click.UsageError("the credential is USER:PASSWORD")
+    context.say(digest_of(shown))
+
+
+@command("addWatch")
+@path
+@click.option("-r", "--recursive", is_flag=True, help="Of the path and of every path below.")
+def add_watch(context: Context, path: str, recursive: bool) -> None:
+    """Print every change of a path, until the session ends or removeWatches."""
+    context.client.add_watch(path, context.watched, recursive)
+
+
+@command("removeWatches")
+@path
+def remove_watches(context: Context, path: str) -> None:
+    """Remove this session's watches of a path."""
+    context.client.remove_watches(path)
 
 
 @command("tree")

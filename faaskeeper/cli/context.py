@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -13,7 +14,9 @@ from faaskeeper.config import Config, ConfigurationException
 from faaskeeper.exceptions import (
     BadVersionError,
     FaaSKeeperException,
+    InvalidACLException,
     MalformedInputException,
+    NoAuthException,
     NoChildrenForEphemeralsException,
     NodeDoesntExistException,
     NodeExistsException,
@@ -31,6 +34,8 @@ STATUSES: tuple[tuple[type[FaaSKeeperException], int], ...] = (
     (BadVersionError, 6),
     (MalformedInputException, 2),
     (ConfigurationException, 2),
+    (InvalidACLException, 2),
+    (NoAuthException, 9),
     (TooLargeException, 7),
     (NoChildrenForEphemeralsException, 7),
     (TimeoutException, 8),
@@ -47,12 +52,15 @@ def status_of(error: FaaSKeeperException) -> int:
 class Context:
     """Of one ``fk`` process. ``one_shot``: it runs one command, whose ``status`` it ends with."""
 
-    def __init__(self, config: Config, *, port: int = -1, verbose: bool = False) -> None:
+    def __init__(
+        self, config: Config, *, port: int = -1, verbose: bool = False, auth: Sequence[str] = ()
+    ) -> None:
         self.config = config
         self.status = 0
         self.one_shot = True
         self._port = port
         self._verbose = verbose
+        self._auth = auth
         self._client: FaaSKeeperClient | None = None
 
     @property
@@ -75,6 +83,8 @@ class Context:
         """Open a session, unless there is one."""
         if self._client is None:
             self._client = FaaSKeeperClient(self.config, self._port, verbose=self._verbose)
+            for credential in self._auth:
+                self._client.add_auth("digest", credential)
         if self._client.session_id is None:
             self._client.start()
 

@@ -45,19 +45,34 @@ class _Group(click.Group):
     help="Where the embedded service keeps its files. [$FK_DIRECTORY]",
 )
 @click.option("--port", type=int, default=-1, help="Port to listen on for answers by TCP.")
+@click.option(
+    "--auth",
+    "auth",
+    multiple=True,
+    envvar="FK_AUTH",
+    metavar="USER:PASSWORD",
+    help="Credentials for nodes that have ACLs; best given in the environment. [$FK_AUTH]",
+)
 @click.option("--verbose/--no-verbose", default=False, help="Log what is done.")
 @click.pass_context
-def fk(ctx: click.Context, config: str | None, directory: str | None, port: int, verbose: bool) -> None:
+def fk(
+    ctx: click.Context,
+    config: str | None,
+    directory: str | None,
+    port: int,
+    auth: tuple[str, ...],
+    verbose: bool,
+) -> None:
     """FaaSKeeper: ZooKeeper without servers.
 
     Exit status: 0 done; 1 the service failed; 2 wrong input; 3 no such node; 4 the node exists;
-    5 it has children; 6 another version; 7 over a limit; 8 no answer in time.
+    5 it has children; 6 another version; 7 over a limit; 8 no answer in time; 9 an ACL refuses.
     """
     source = ctx.get_parameter_source("directory")
     if config is not None and directory is not None and source is ParameterSource.COMMANDLINE:
         raise click.UsageError("--directory is for the embedded service, without --config")
     chosen = Config.local(directory or "") if config is None else Config.load(config)
-    ctx.obj = Context(chosen, port=port, verbose=verbose)
+    ctx.obj = Context(chosen, port=port, verbose=verbose, auth=auth)
     ctx.call_on_close(lambda: _finish(ctx.obj))
 
 

@@ -172,6 +172,13 @@ def _prompt_session(context: Context) -> PromptSession[str]:
     from prompt_toolkit.document import Document
     from prompt_toolkit.history import FileHistory
 
+    class History(FileHistory):
+        """Keeps what was typed, but no passwords."""
+
+        def store_string(self, string: str) -> None:
+            if string.split(maxsplit=1)[:1] not in (["addauth"], ["digest"]):
+                super().store_string(string)
+
     class Completions(Completer):
         """Commands, then paths."""
 
@@ -183,7 +190,7 @@ def _prompt_session(context: Context) -> PromptSession[str]:
         completer=Completions(),
         complete_in_thread=True,
         complete_while_typing=False,  # a path is completed by reading the service: when asked to
-        history=FileHistory(str(_history_file())),
+        history=History(str(_history_file())),
         auto_suggest=AutoSuggestFromHistory(),
     )
 

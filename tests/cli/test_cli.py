@@ -303,3 +303,39 @@ def test_the_shell_at_a_terminal_prompts_completes_and_prints_watches(fk: Fk) ->
     assert terminal.wait() == 0
     history = fk.directory / "state" / "faaskeeper" / "history"
     assert "+create /apple red" in history.read_text()
+
+
+def test_nodes_with_acls_need_credentials(fk: Fk) -> None:
+    me = ("--auth", "me:pw")
+    fk.said(*me, "create", "/own", "mine", "--acl", "auth::cdrwa")
+    assert fk.run("get", "/own").returncode == 9
+    assert fk.said(*me, "get", "/own") == "mine\n"
+    entry = f"digest:{fk.said('digest', 'me:pw').strip()}:rwcda"
+    assert fk.said(*me, "getAcl", "/own") == f"{entry}\n".replace("rwcda", "cdrwa")
+    fk.said(*me, "setAcl", "/own", "world:anyone:r,ip:10.0.0.0/8:w")
+    assert fk.said("get", "/own") == "mine\n"
+    assert fk.run("setAcl", "/own", "world:anyone:cdrwa").returncode == 9
+    wrong = fk.run("create", "/n", "--acl", "world:anyone:x")
+    assert wrong.returncode == 2
+    assert b"letters of cdrwa" in wrong.stderr
+
+
+def test_the_shell_shows_credentials_and_watches_that_stay(fk: Fk) -> None:
+    lines = [
+        "addauth digest me:pw",
+        "create /own x --acl auth::cdrwa",
+        "addWatch -r /own",
+        "create /own/c",
+        "get /own",
+    ]
+    said = fk.said("shell", stdin="\n".join(lines).encode())
+    assert "WatchedEvent type: NodeCreated path: /own/c" in said
+    assert "pw" not in said
+
+
+def test_nodes_that_go_by_themselves_and_parents_are_made(fk: Fk) -> None:
+    fk.said("create", "/a/b/c", "-p")
+    fk.said("create", "/box", "--container")
+    fk.said("create", "/t", "--ttl", "60000")
+    assert fk.run("create", "/t2", "--ttl", "0").returncode == 2
+    assert fk.said("ls", "/").split() == ["a", "box", "t", "zookeeper"]
