@@ -12,7 +12,7 @@ from faaskeeper.exceptions import (
 )
 from faaskeeper.node import Node
 from faaskeeper.recipes.contender import ensure
-from faaskeeper.recipes.waiting import Waiting
+from faaskeeper.recipes.waiting import Waiting, create_own
 
 
 class Barrier:
@@ -77,7 +77,7 @@ class DoubleBarrier:
         try:
             ensure(self._client, self._path)
             data = self._identifier.encode()
-            self._node = self._client.create(f"{self._path}/p-", data, ephemeral=True, sequential=True)
+            self._node = create_own(self._client, f"{self._path}/p-", data)
             while not self._opened(self._node, waiting):
                 if not waiting.more():
                     self._go()

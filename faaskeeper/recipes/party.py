@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.exceptions import NodeDoesntExistException
 from faaskeeper.node import Node
+from faaskeeper.recipes.waiting import create_own
 
 
 class Party:
@@ -27,9 +28,7 @@ class Party:
         """Become a member; again where the session was lost since."""
         if not self.joined:
             data = self._identifier.encode()
-            self._node = self._client.create(
-                f"{self._path}/member-", data, ephemeral=True, sequential=True, makepath=True
-            )
+            self._node = create_own(self._client, f"{self._path}/member-", data)
 
     def leave(self) -> None:
         """Be a member no more."""

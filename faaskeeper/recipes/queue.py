@@ -9,7 +9,7 @@ from faaskeeper.core import paths
 from faaskeeper.exceptions import FaaSKeeperException, NodeDoesntExistException, NodeExistsException
 from faaskeeper.node import Node
 from faaskeeper.recipes.contender import ensure
-from faaskeeper.recipes.waiting import Waiting
+from faaskeeper.recipes.waiting import Waiting, create_own
 
 _DIGITS = 3
 
@@ -122,7 +122,7 @@ class LockingQueue:
             if name in taken:
                 continue
             try:
-                mark = self._client.create(f"{self._taken}/{name}", ephemeral=True)
+                mark = create_own(self._client, f"{self._taken}/{name}", b"", sequential=False)
             except NodeExistsException:
                 continue  # another consumer was faster
             try:

@@ -5,7 +5,25 @@ from __future__ import annotations
 import threading
 import time
 
-from faaskeeper.client import FaaSKeeperClient, SessionState
+from faaskeeper.client import FaaSKeeperClient, Future, SessionState
+from faaskeeper.node import Node
+
+
+def create_own(client: FaaSKeeperClient, path: str, data: bytes, sequential: bool = True) -> Node:
+    """Create an ephemeral; whoever is interrupted while it is made leaves none."""
+    future = client.create_async(path, data, ephemeral=True, sequential=sequential, makepath=True)
+    try:
+        return future.get()
+    except BaseException:
+
+        def undo(made: Future[Node]) -> None:
+            try:
+                client.delete_async(made.get(0).path)
+            except Exception:
+                return  # nothing was made, or it goes with its session
+
+        future.add_callback(undo)
+        raise
 
 
 class Waiting:

@@ -62,6 +62,7 @@ EXPECTED = frozenset(
         "children in pages",
         "client died",
         "crash after",
+        "data in a blob",
         "crash before",
         "dead letter",
         "heartbeat failed",
@@ -637,7 +638,13 @@ class Director:
             scheduler.sleep(60_000)  # what the last beat asked for is done
             if world.model.head == head:
                 break  # nothing was due any more
+        if world.plan.inline_bytes < 1 << 20:
+            for _ in range(20):  # until what nobody refers to is old enough to be swept
+                scheduler.sleep(86_400_000)
+                world.beat()
+                scheduler.sleep(60_000)
         self.leftovers()
+        self.blobs()
         self.ended = True
 
     def calm(self) -> None:
@@ -671,6 +678,18 @@ class Director:
             if not isinstance(error, _OVER):
                 raise Violation(f"{app.name} could not stop in peace: {error}") from error
         app.over = True
+
+    def blobs(self) -> None:
+        """Every blob that a znode names is there, and no other."""
+        world, model = self.world, self.world.model
+        named = {image.meta.blob for image in model.tree().values() if image.meta and image.meta.blob}
+        there = {key for key in world.objects.objects if key.startswith("b/")}
+        if named - there:
+            raise Violation(f"Z5: the data of {named - there} is gone")
+        if there - named:
+            raise Violation(f"left in the object store: {there - named}")
+        if named:
+            world.reached["data in a blob"] += 1
 
     def leftovers(self) -> None:
         """At the end user storage is the tree, and nothing else is left."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.client import FaaSKeeperClient, Future
 from faaskeeper.exceptions import FaaSKeeperException, NodeDoesntExistException
 from faaskeeper.recipes import (
     Barrier,
@@ -143,6 +143,40 @@ def test_a_participant_that_dies_has_not_come_and_one_that_dies_inside_holds_nob
         assert leaving.result(60)
     with pytest.raises(ValueError, match="has not come"):
         barriers[1].leave()
+
+
+def test_who_is_interrupted_while_its_node_is_made_leaves_none(
+    connect: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = connect(), connect()
+    LockingQueue(one, "/jobs").put(b"a")
+    Queue(one, "/jobs/taken").get()  # makes the path
+    one.create("/race")
+    one.create("/party")
+    get = Future.get
+
+    def interrupted(self: Future[object], timeout: float | None = None) -> object:
+        if (
+            self.what.startswith(("create /race/", "create /party/", "create /jobs/taken/"))
+            and timeout is None
+        ):
+            raise KeyboardInterrupt
+        return get(self, timeout)
+
+    for act in (
+        DoubleBarrier(two, "/race", 2).enter,
+        Party(two, "/party").join,
+        LockingQueue(two, "/jobs").get,
+    ):
+        monkeypatch.setattr(Future, "get", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            act()
+        monkeypatch.undo()
+    two.sync()
+    flush(two)  # the callbacks that remove them have run
+    two.set_data("/party")  # answered after the deletes that were sent before it
+    for path in ("/race", "/party", "/jobs/taken"):
+        assert two.get_children(path) == []
 
 
 # ---- queues ----------------------------------------------------------------------------------
