@@ -475,3 +475,17 @@ def test_a_session_without_heartbeat_ends_after_its_time_out(tmp_path: Path) -> 
         with pytest.raises(SessionExpiredException):
             silent.create("/n")
         silent.stop()
+
+
+def test_a_request_that_the_queue_cannot_take_is_refused_at_once_and_nothing_else_waits(
+    service: Service,
+) -> None:
+    client = service.client()
+    service.embedded.deployment.worker_queue.max_message_bytes = 20_000
+    client.create("/n")
+    with pytest.raises(TooLargeException, match="set_data /n"):
+        client.set_data("/n", b"x" * 20_000)
+    with pytest.raises(TooLargeException, match="the transaction"), client.transaction() as transaction:
+        for number in range(5):
+            transaction.create(f"/n{number}", b"x" * 5_000)
+    assert client.set_data("/n", b"small").stat.version == 1
