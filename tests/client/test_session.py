@@ -485,7 +485,9 @@ def test_a_request_that_the_queue_cannot_take_is_refused_at_once_and_nothing_els
     client.create("/n")
     with pytest.raises(TooLargeException, match="set_data /n"):
         client.set_data("/n", b"x" * 20_000)
-    with pytest.raises(TooLargeException, match="the transaction"), client.transaction() as transaction:
-        for number in range(5):
-            transaction.create(f"/n{number}", b"x" * 5_000)
+    large = client.transaction()
+    for number in range(5):
+        large.create(f"/n{number}", b"x" * 5_000)
+    with pytest.raises(TooLargeException, match="the transaction"):
+        large.commit()
     assert client.set_data("/n", b"small").stat.version == 1
