@@ -134,3 +134,22 @@ class TestLocalQueue(QueueSuite):
         harness = LocalQueueHarness()
         yield harness
         harness.queue.stop()
+
+
+def test_who_waits_for_its_own_answer_does_not_serve_all_others_for_ever() -> None:
+    """Others send all the time: their messages are the queue's own thread's after a few batches."""
+    served: list[threading.Thread] = []
+    enough = threading.Event()
+
+    def handle(bodies: Sequence[bytes]) -> None:
+        served.append(threading.current_thread())
+        if len(served) < 500:
+            queue.send("writer", "", b"more")
+        else:
+            enough.set()
+
+    queue = LocalQueue("suite", handle, lambda: None, lambda error: None)
+    queue.send_prompt(b"mine")
+    assert served.count(threading.current_thread()) <= 4
+    assert enough.wait(30)  # and nothing is left lying
+    queue.stop()

@@ -17,6 +17,8 @@ from faaskeeper.core.errors import Denied, DriverError, Unavailable
 _BATCH = 1_000
 _IDLE_S = 0.2
 _RETRIES = 5
+_PROMPT_BATCHES = 4
+"""Batches that a thread serves which waits for the answer to its own message."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,11 +61,13 @@ class LocalQueue:
             self._signal.release()
 
     def send_prompt(self, body: bytes) -> None:
-        """Send, and run the function in this thread if it is free."""
+        """Send, and run the function in this thread if it is free: for a few batches, not for ever."""
         self._put(body)
-        if not self._serve():
+        if not self._serve(_PROMPT_BATCHES):
             return
-        if not self._idle_due:
+        if self._waiting:  # others go on sending: they are the queue's own thread's
+            self._signal.release()
+        elif not self._idle_due:
             self._idle_due = True
             self._signal.release()
 
@@ -103,9 +107,11 @@ class LocalQueue:
             finally:
                 self._running.release()
 
-    def _serve(self) -> bool:
-        """Call the function until nothing waits; False where another thread is at it, and will."""
-        while self._waiting:
+    def _serve(self, most: int = 0) -> bool:
+        """Call the function until nothing waits, or ``most`` times; False where another thread is at it."""
+        batches = 0
+        while self._waiting and not (most and batches >= most):
+            batches += 1
             if not self._running.acquire(blocking=False):
                 return False
             try:
