@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Self, Union
 
 from faaskeeper.client.arguments import NodeKind, check_version, raise_error
 from faaskeeper.core.errors import Code
@@ -34,7 +35,27 @@ def result_of(part: Part, outcome: Outcome, shown: Callable[[str], str]) -> Resu
     return True
 
 
-class ReadRequest:
+class _Committed(ABC):
+    """Is committed when its ``with`` block ends without an exception."""
+
+    @abstractmethod
+    def commit(self) -> object:
+        """Do what was added."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.commit()
+
+
+class ReadRequest(_Committed):
     """Reads that are done as of one transaction. Each is checked when it is added."""
 
     def __init__(self, client: FaaSKeeperClient) -> None:
@@ -63,20 +84,8 @@ class ReadRequest:
         self.results = self._client.read_together(self._reads)
         return self.results
 
-    def __enter__(self) -> ReadRequest:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.commit()
-
-
-class TransactionRequest:
+class TransactionRequest(_Committed):
     """Operations that are committed together. Each is checked when it is added, and judged in order."""
 
     def __init__(self, client: FaaSKeeperClient) -> None:
@@ -126,15 +135,3 @@ class TransactionRequest:
         """
         self.results = self._client.commit(self._parts)
         return self.results
-
-    def __enter__(self) -> TransactionRequest:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.commit()

@@ -155,15 +155,6 @@ class Rules:
         """Whether the session holds watches, or is about to."""
         return bool(self._watches) or self._registering > 0 or bool(self._recursive)
 
-    def watched(self) -> list[Watch]:
-        """The watches that are set."""
-        return [
-            watch
-            for set_ in (self._watches, self._recursive)
-            for watches in set_.values()
-            for watch in watches
-        ]
-
     # ---- reading -----------------------------------------------------------------------
 
     def accepts(self, path: str, record: Record | None, ticket: int) -> bool:
@@ -282,15 +273,13 @@ class Rules:
             if applied >= end:
                 break
             yield Await(end)
-        watches = self.watched()
-        watched = sorted({watch.path for watch in watches})
+        watched = sorted({*self._watches, *self._recursive})
         records: list[Record | None] = yield ReadRecords(tuple(watched))
         events: list[Writes] = []
         for path, record in zip(watched, records, strict=True):
             happened: set[str] = set()
-            for each in watches:
-                if each.path == path:
-                    happened.update(self._missed(each, record))
+            for each in self.found(path, FIRED_BY, None):
+                happened.update(self._missed(each, record))
             if happened:
                 letters = "".join(letter for letter in _ORDER if letter in happened)
                 events.append((end, ((path, letters),)))

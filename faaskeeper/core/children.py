@@ -41,9 +41,7 @@ def _reduced(number: int, pages: int) -> int:
         return INLINE
     wide = (1 << pages.bit_length()) - 1
     page = number & wide
-    if page >= pages:
-        page = number & (wide >> 1)
-    return page if page < pages else number & (wide >> 2)
+    return page if page < pages else number & (wide >> 1)
 
 
 def written(before: int, after: int, names: Iterable[str]) -> list[int]:
@@ -141,10 +139,10 @@ def listings(transactions: Sequence[Transaction]) -> dict[str, Listing]:
     if steps:
         for transaction in transactions:
             names = names_in(transaction)
-            for path, taken in steps.items():
-                step = step_of(transaction, path, names)
+            for path in {**names, **dict(transaction.resized)}:
+                step = step_of(transaction, path, names) if path in steps else None
                 if step is not None:
-                    taken.append(step)
+                    steps[path].append(step)
     return {path: Listing(path, taken) for path, taken in steps.items() if taken}
 
 

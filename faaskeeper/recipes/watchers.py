@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ ChildrenFunction = Callable[[list[str]], Any]
 _log = logging.getLogger(__name__)
 
 
-class _Watching:
+class _Watching(ABC):
     """Looks, and looks again after every event, and when the client has a session again.
 
     The first look is in the caller's thread, later ones in the client's callback thread. Of several changes
@@ -65,8 +66,9 @@ class _Watching:
             if not self._over and self._show() is False:
                 self.stop()
 
+    @abstractmethod
     def _show(self) -> Any:
-        raise NotImplementedError
+        """Read, leave a watch, and call the function if there is something new; its answer."""
 
 
 class DataWatch(_Watching):

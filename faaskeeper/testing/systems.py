@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -75,7 +76,7 @@ KINDS = {1: WatchType.GET_CHILDREN, 2: (WatchType.GET_DATA, WatchType.EXISTS), 3
 """ZooKeeper's numbers for kinds of watch."""
 
 
-class Harness:
+class Harness(ABC):
     """A deployment under test. A provider overrides what is not as here."""
 
     config: Config
@@ -89,16 +90,16 @@ class Harness:
             options["connect"] = self.connect
         return FaaSKeeperClient(self.config, **options)
 
+    @abstractmethod
     def beat(self) -> None:
         """Run heartbeat once, to its end."""
-        raise NotImplementedError
 
+    @abstractmethod
     def crash(self) -> None:
         """Have the functions' processes die, in the middle of what they do if they do something.
 
         Whatever the provider does to go on (a restart, a redelivery) must happen by itself.
         """
-        raise NotImplementedError
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass by the service's clock."""

@@ -52,7 +52,7 @@ def operation(op: str, args: list[Any]) -> Any:
         return SetAcl(args[0], tuple(tuple(acl) for acl in args[1]), args[2])
     if op == "multi":
         return Multi(tuple(operation(part[0], part[1:]) for part in args[0]))
-    raise NotImplementedError(op)
+    raise AssertionError(f"no scenario has had {op!r} so far")
 
 
 def result(op: str, outcome: Outcome) -> dict[str, Any]:
