@@ -62,6 +62,7 @@ class QueueType(_Choice):
 
     DYNAMODB = "dynamodb"
     SQS = "sqs"
+    SQS_UNORDERED = "sqs-unordered"
     PUBSUB = "pubsub"
     LOCAL = "local"
     DIRECT = "direct"
@@ -84,7 +85,7 @@ _OF_PROVIDER: dict[CloudProvider, dict[str, tuple[_Choice, ...]]] = {
         "client-channel": (ClientChannel.LOCAL, ClientChannel.TCP),
     },
     CloudProvider.AWS: {
-        "worker-queue": (QueueType.SQS, QueueType.DYNAMODB, QueueType.DIRECT),
+        "worker-queue": (QueueType.SQS, QueueType.SQS_UNORDERED, QueueType.DYNAMODB, QueueType.DIRECT),
         "distributor-queue": (QueueType.INLINE, QueueType.SQS, QueueType.DYNAMODB),
         "client-channel": (ClientChannel.TCP, ClientChannel.SQS),
     },

@@ -63,6 +63,8 @@ _OVERHEAD = 1024
 """What a message has beside its requests, at most."""
 _PAUSE_S = 0.01
 _PAUSE_MOST_S = 0.5
+_RING_S = 0.015
+"""How long what is about to be applied may take before somebody is asked to do it."""
 _OVER = {
     Code.SESSION_EXPIRED: "the session has expired: start() a new one",
     Code.SESSION_MOVED: "another process goes on with this session: this one may not",
@@ -375,6 +377,15 @@ class Session:
         except DriverError as error:
             raise ProviderException(str(error)) from error
 
+    def _ring(self) -> None:
+        """Ask the service to apply what is in the log."""
+        if self._connection.ring is not None:
+            self._connection.ring()
+            return
+        with self._lock:
+            acked = self._outbox.acked
+        self._put(Message(self.id, self.incarnation, acked, self._ear.address, ()))
+
     # ---- being told --------------------------------------------------------------------
 
     def _heard(self, signed: bytes) -> None:
@@ -558,7 +569,8 @@ class Session:
                 return done.value
             try:
                 if isinstance(command, commands.Await):
-                    self._connection.ring()
+                    if pause > _RING_S:
+                        self._ring()
                     self._runtime.sleep(pause)
                     pause = min(pause * 2, _PAUSE_MOST_S)
                     self.check()

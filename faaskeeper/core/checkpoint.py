@@ -12,13 +12,14 @@ watch event up to it has been handed on. Losing a newer mark or checkpoint costs
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from faaskeeper.core import codec
 from faaskeeper.core.errors import Conflict, StaleView
 from faaskeeper.core.log import CHECKPOINT_VALID_MS
 from faaskeeper.core.sessions import CLOSED_KEPT_MS, OUTCOMES_KEPT_MS, Session, Sessions
-from faaskeeper.core.storage import IfOlder, IfStamp, Item, Table, every
+from faaskeeper.core.storage import Gather, IfOlder, IfStamp, Item, Table, every, in_turn
 from faaskeeper.core.wide import WideTable
 
 _HEADER = ("checkpoint", "header")
@@ -74,11 +75,13 @@ class Checkpoints:
     """Checkpoint and mark in a table.
 
     ``expiring``: the log's store trims by itself, so an old checkpoint may have lost what follows it.
+    ``gather``: how rows are put side by side.
     """
 
-    def __init__(self, table: Table, *, expiring: bool) -> None:
+    def __init__(self, table: Table, *, expiring: bool, gather: Gather[Any] = in_turn) -> None:
         self._table = WideTable(table)
         self._expiring = expiring
+        self._gather = gather
 
     def begin(self, now: int) -> None:
         """Put the checkpoint and mark of an empty log, unless there are some."""
@@ -134,17 +137,8 @@ class Checkpoints:
         Raises StaleView when that takes so long that a session may have been dropped meanwhile: its row must
         not come back.
         """
-        for id in list(sessions.changed):
-            session = sessions.get(id)
-            if session is not None:
-                now = clock()
-                if now - header.asof > CLOSED_KEPT_MS // 2:
-                    raise StaleView("what is to be saved is half a day old")
-                try:
-                    row = _row(session, header.txid, now)
-                    self._table.put(_ROWS, _key(id), row, IfOlder(header.txid))
-                except Conflict:
-                    pass  # another saved this or a newer state
+        changed = [session for id in sorted(sessions.changed) if (session := sessions.get(id)) is not None]
+        self._gather([partial(self._put_row, session, header, clock) for session in changed])
         self._put_header(header)
         sessions.changed.clear()
         now = clock()
@@ -152,6 +146,16 @@ class Checkpoints:
             if now - session.closed > CLOSED_KEPT_MS:
                 self._table.delete(_ROWS, _key(session.id))
                 sessions.forget(session.id)
+
+    def _put_row(self, session: Session, header: Header, clock: Callable[[], int]) -> None:
+        now = clock()
+        if now - header.asof > CLOSED_KEPT_MS // 2:
+            raise StaleView("what is to be saved is half a day old")
+        try:
+            row = _row(session, header.txid, now)
+            self._table.put(_ROWS, _key(session.id), row, IfOlder(header.txid))
+        except Conflict:
+            pass  # another saved this or a newer state
 
     def _put_header(self, header: Header) -> None:
         item: Item = {"stamp": header.txid, "asof": header.asof}

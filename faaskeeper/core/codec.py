@@ -307,7 +307,8 @@ def recent(value: Any) -> Any:
     return tuple((txid, tuple((path, letters) for path, letters in writes)) for txid, writes in value)
 
 
-def _to_epoch(value: Any) -> Epoch:
+def to_epoch(value: Any) -> Epoch:
+    """An epoch, from JSON."""
     floor, upto, transactions = value
     return Epoch(_int(floor), _int(upto), recent(transactions))
 
@@ -341,10 +342,10 @@ def to_told(body: bytes) -> Reply | Notification:
     """The reply or notification of a frame."""
     value, _ = unframe(body)
     if value[0] == "event":
-        return Notification(_int(value[1]), _to_epoch(value[2]))
+        return Notification(_int(value[1]), to_epoch(value[2]))
     _, session, incarnation, outcomes, epoch, time, resend, nonce = value
     decoded = tuple((each[0], to_outcome(each[1:])) for each in outcomes)
-    return Reply(session, incarnation, decoded, _to_epoch(epoch), time, resend, nonce)
+    return Reply(session, incarnation, decoded, to_epoch(epoch), time, resend, nonce)
 
 
 # ---- transactions ----------------------------------------------------------------------------

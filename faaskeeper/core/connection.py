@@ -27,8 +27,9 @@ class Connection:
     ``prompt_queue``: the same queue for a sender who would only wait for the answer.
     ``coalesce``: the writer takes what waits anyway, so requests may wait here, in one message, while
     others are under way.
-    ``ring`` asks the service to apply what is waiting. ``on_failure`` registers what to call when the
-    service cannot go on (a full disk, say); ``close`` releases what ``connect`` took. ``peer`` and
+    ``ring`` asks the service to apply what is waiting (None: a client asks for it through the worker queue).
+    ``on_failure`` registers what to call when the service cannot go on (a full disk, say); ``close``
+    releases what ``connect`` took. ``peer`` and
     ``super_digest``: as in :class:`~faaskeeper.core.deployment.Deployment`.
     """
 
@@ -45,7 +46,7 @@ class Connection:
     close: Callable[[], None]
     prompt_queue: Queue | None = None
     coalesce: bool = False
-    ring: Callable[[], None] = lambda: None
+    ring: Callable[[], None] | None = None
     on_failure: Callable[[FailureHandler], None] = lambda handler: None
     gather: Gather[Any] = in_turn
     peer: str = ""

@@ -29,7 +29,9 @@ class Deployment:
     """What a provider hands to the functions. Nothing in here is opened at import time.
 
     ``key``: the deployment's own (32 bytes), which functions and trusted writers share.
-    ``distributor_queue`` None: the writer distributes inline. ``expiring_log``: the log's store
+    ``distributor_queue`` None: the writer distributes inline. ``watch_queue`` None: who distributes tells the
+    watchers, else the watch's own function does (:meth:`faaskeeper.core.watches.WatchFunction.handle`).
+    ``expiring_log``: the log's store
     trims by itself, else heartbeat does it. ``recent_bytes``: longest ``recent`` that a record carries as
     JSON; above it clients read the log. ``save_every``: entries between two saves of mark and checkpoint.
     ``max_nodes``: most znodes that a view remembers. ``peer``: the address of a client who names none
@@ -48,6 +50,7 @@ class Deployment:
     channel: Channel
     key: bytes
     clock: Clock
+    watch_queue: Queue | None = None
     gather: Gather[Any] = in_turn
     random: Callable[[int], bytes] = os.urandom
     limits: Limits = field(default_factory=Limits)
@@ -67,7 +70,9 @@ def on_tables(table: Callable[[str], Table], *, expiring_log: bool, **fields: An
     leases = table("lease")
     usual: dict[str, Any] = {
         "log": Log(table("log")),
-        "checkpoints": Checkpoints(table("checkpoint"), expiring=expiring_log),
+        "checkpoints": Checkpoints(
+            table("checkpoint"), expiring=expiring_log, gather=fields.get("gather", in_turn)
+        ),
         "leases": Leases(leases),
         "transients": Transients(leases),
         "watches": WatchTable(table("watch")),

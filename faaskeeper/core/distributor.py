@@ -114,7 +114,9 @@ class Distributor:
     def __init__(self, deployment: Deployment, secrets: Secrets | None = None) -> None:
         self._deployment = deployment
         self._secrets = secrets or Secrets(deployment.key)
-        self._watch = WatchFunction(deployment.watches, deployment.channel, self._secrets, deployment.gather)
+        self._watch = WatchFunction(
+            deployment.watches, deployment.channel, self._secrets, deployment.gather, deployment.key
+        )
         self._contents: OrderedDict[str, _Content] = OrderedDict()
         self._unsaved = 0
         self._since = 0
@@ -330,7 +332,8 @@ class Distributor:
     def finish(self, groups: Sequence[Settled], view: View) -> None:
         """Notify watchers, clean up after closed sessions, and now and then save mark and checkpoint."""
         for group in groups:
-            self._watch.notify(group.entries, group.epoch, partial(_recipient, view.sessions))
+            recipient_of = partial(_recipient, view.sessions)
+            self._watch.notify(group.entries, group.epoch, recipient_of, self._deployment.watch_queue)
             for entry in group.entries:
                 for transaction in entry.transactions:
                     for effect in transaction.effects:

@@ -8,7 +8,7 @@ notification may be lost, late, or come twice, and nothing depends on it but pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from faaskeeper.core import codec, paths, trust
 from faaskeeper.core.channel import Channel
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.log import Entry
+from faaskeeper.core.queue import Queue
 from faaskeeper.core.requests import Epoch, Notification
 from faaskeeper.core.storage import Gather, IfOlder, IfStamp, Item, Table, every
 
@@ -140,38 +141,79 @@ class Recipient(NamedTuple):
     sealed: bytes
 
 
-class WatchFunction:
-    """Tells the watchers of what a group of entries changed.
+class Due(NamedTuple):
+    """A row that fired, and whom to tell; nobody where its session is over."""
 
-    Call it after *all* records of the group are in user storage; it sends first and deletes the row
-    after, so a crash in between makes the notification come twice, never not at all.
+    row: Row
+    recipient: Recipient | None
+
+
+class WatchFunction:
+    """Tells the watchers of what a group of entries changed: at once, or from a function of its own.
+
+    Call :meth:`notify` after *all* records of the group are in user storage. Watchers are told before their
+    rows are deleted, so a crash in between makes the notification come twice, never not at all. With a queue
+    they are told by a function of its own, whose messages go to :meth:`handle`: clients that are slow to
+    reach keep no writes waiting there.
     """
 
-    def __init__(self, table: WatchTable, channel: Channel, secrets: Secrets, gather: Gather[Any]) -> None:
+    def __init__(
+        self, table: WatchTable, channel: Channel, secrets: Secrets, gather: Gather[Any], key: bytes
+    ) -> None:
         self._table = table
         self._channel = channel
         self._secrets = secrets
         self._gather = gather
+        self._key = key
 
     def notify(
-        self, entries: Sequence[Entry], epoch: Epoch, recipient_of: Callable[[int], Recipient | None]
+        self,
+        entries: Sequence[Entry],
+        epoch: Epoch,
+        recipient_of: Callable[[int], Recipient | None],
+        queue: Queue | None = None,
     ) -> None:
         """Notify the sessions whose watches the entries fire.
 
-        ``recipient_of``: where a session is told things, None when it is over.
+        ``recipient_of``: where a session is told things, None when it is over. ``queue``: what rings the
+        function of its own; None: who calls this tells them.
         """
-        fired = self._fired(entries)
-        if not fired:
+        due = [Due(row, recipient_of(row.session)) for row in self._fired(entries)]
+        if not due:
             return
+        if queue is None:
+            self._tell(due, epoch)
+            return
+        for body in self._messages(due, epoch, queue.max_message_bytes):
+            queue.send("watch", f"{epoch.upto}", body)
+
+    def handle(self, bodies: Sequence[bytes]) -> None:
+        """Tell whom the messages name. Raises :class:`~faaskeeper.core.trust.Forged`, or as the stores do."""
+        for signed in bodies:
+            trust.verify(self._key, signed)
+            self._tell(*_to_due(trust.body(signed)))
+
+    def _messages(self, due: Sequence[Due], epoch: Epoch, most: int) -> Iterator[bytes]:
+        """Messages to the function; halves where one would be too large."""
+        rows = [[*row, None if to is None else [to.address, to.sealed.hex()]] for row, to in due]
+        signed = trust.sign(self._key, codec.frame([rows, epoch]))
+        if len(signed) <= most or len(due) == 1:
+            yield signed
+            return
+        half = len(due) // 2
+        yield from self._messages(due[:half], epoch, most)
+        yield from self._messages(due[half:], epoch, most)
+
+    def _tell(self, due: Sequence[Due], epoch: Epoch) -> None:
         told: set[int] = set()
-        for row in fired:
-            recipient = recipient_of(row.session)
+        for row, recipient in due:
             if recipient is not None and row.session not in told:
                 told.add(row.session)
                 body = codec.notification(Notification(row.session, epoch))
                 signed = trust.sign(self._secrets.unseal(recipient.sealed), body)
                 self._channel.deliver(recipient.address or row.address, signed)
-        self._gather([partial(self._table.remove, row) for row in fired if row.kind not in STAYING])
+        gone = [row for row, _ in due if row.kind not in STAYING]
+        self._gather([partial(self._table.remove, row) for row in gone])
 
     def _fired(self, entries: Iterable[Entry]) -> list[Row]:
         events: dict[str, list[tuple[int, str]]] = {}
@@ -198,6 +240,14 @@ class WatchFunction:
                 if fires:
                     fired.append(row)
         return fired
+
+
+def _to_due(body: bytes) -> tuple[list[Due], Epoch]:
+    (rows, epoch), _ = codec.unframe(body)
+    due = [
+        Due(Row(*row), None if to is None else Recipient(to[0], bytes.fromhex(to[1]))) for *row, to in rows
+    ]
+    return due, codec.to_epoch(epoch)
 
 
 def _latest_below(events: Mapping[str, Sequence[tuple[int, str]]]) -> dict[str, int]:

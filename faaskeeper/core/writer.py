@@ -258,7 +258,8 @@ class Writer:
             message = codec.to_message(body)
             key = self._key(view, message)
             if key is None:
-                _logger.warning("dropped a message of the unknown session %d", message.session)
+                told = {"session": message.session}
+                _logger.warning("dropped a message of the unknown session %d", message.session, extra=told)
                 return []
             trust.verify(key, signed)
         except (Malformed, trust.Forged, KeyError) as error:
@@ -318,6 +319,9 @@ class Writer:
         else:
             view.fold(entry)
             view.asof = max(view.asof, began)
+            if _logger.isEnabledFor(logging.INFO):
+                sessions = [each.session for each in entry.answers]
+                _logger.info("committed", extra={"txid": entry.last, "session": sessions})
             return True
         if not roll(view, self._log, clock) and present:
             raise StaleView(f"entry {entry.first} was there and is gone: the log was trimmed")
@@ -420,6 +424,8 @@ class Writer:
         resend = 0
         rest: tuple[Request, ...] = ()
         requests = sorted(message.requests, key=_cxid)
+        if not requests:  # it rings: apply what is in the log
+            batch.uncertain = True
         for number, request in enumerate(requests):
             cxid, operation, _ = request
             if isinstance(operation, Resume):

@@ -20,8 +20,8 @@ from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.storage import Condition, Item
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.writer import Writer, order
+from faaskeeper.providers.inprocess import LocalQueue
 from faaskeeper.providers.local.channels import LocalChannel
-from faaskeeper.providers.local.queues import LocalQueue
 from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.testing.systems import Harness
 

@@ -12,9 +12,9 @@ import pytest
 from faaskeeper.config import Config
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Unavailable
+from faaskeeper.providers.inprocess import LocalQueue
 from faaskeeper.providers.local import EmbeddedService
 from faaskeeper.providers.local import service as service_module
-from faaskeeper.providers.local.queues import LocalQueue
 from faaskeeper.testing.drivers import QueueSuite
 from faaskeeper.testing.memory import MemorySystem
 from faaskeeper.testing.systems import CrashSuite, Harness, SemanticsSuite, SessionSuite, WatchSuite

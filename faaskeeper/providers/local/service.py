@@ -35,10 +35,10 @@ from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import WatchTable
 from faaskeeper.core.writer import Writer, order
 from faaskeeper.core.znode import MAX_DATA_BYTES
+from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
 from faaskeeper.providers.local.channels import LocalChannel
 from faaskeeper.providers.local.database import Database, Owner
 from faaskeeper.providers.local.objects import DirectoryStore
-from faaskeeper.providers.local.queues import LocalQueue, PromptQueue
 from faaskeeper.providers.local.tables import NumberedTable, SqliteTable
 from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
@@ -134,7 +134,9 @@ class EmbeddedService:
         if config.user_storage is StorageType.PERSISTENT and self.blobs is not None:
             records = ObjectRecords(self.blobs, self.gather)
         self.inline_bytes = MAX_DATA_BYTES if self.blobs is None else INLINE_BYTES
-        checkpoints = Checkpoints(SqliteTable(self._state_file, "checkpoint"), expiring=False)
+        checkpoints = Checkpoints(
+            SqliteTable(self._state_file, "checkpoint"), expiring=False, gather=self.gather
+        )
         key = self._settled_once(config)
         self._start_tree(checkpoints, records)
         self.deployment = Deployment(

@@ -40,10 +40,12 @@ class LocalQueue:
         handle: Callable[[Sequence[bytes]], None],
         idle: Callable[[], None],
         on_broken: Callable[[Exception], None],
+        whose: str = "the embedded service",
     ) -> None:
         self._handle = handle
         self._idle = idle
         self._on_broken = on_broken
+        self._whose = whose
         self._waiting: deque[bytes] = deque()
         self._running = threading.Lock()
         self._signal = threading.Semaphore(0)
@@ -75,7 +77,7 @@ class LocalQueue:
         if self._broken is not None:
             raise self._broken
         if self._stopping.is_set():
-            raise Unavailable("the embedded service is stopped")
+            raise Unavailable(f"{self._whose} is stopped")
         self._waiting.append(body)
 
     def stop(self) -> None:
@@ -141,9 +143,7 @@ class LocalQueue:
                 known = isinstance(error, DriverError)  # whose message says it all
                 _log.error("%s failed: %s", self._thread.name, error, exc_info=not known)
                 if not left or isinstance(error, Denied):
-                    self._broken = Denied(
-                        f"the embedded service stopped: {error}. Mend that, then start again"
-                    )
+                    self._broken = Denied(f"{self._whose} stopped: {error}. Mend that, then start again")
                     self._on_broken(self._broken)
                     return
                 self._stopping.wait(pause)

@@ -1,0 +1,241 @@
+"""The channel by SQS: a FIFO queue for each client process, made when it begins to listen.
+
+A message longer than SQS takes goes in parts; parts of different senders are told apart by the sender's
+name. The queue goes with the client; what a killed client leaves is swept (:func:`leftovers`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterable
+from typing import Any
+from uuid import uuid4
+
+from faaskeeper.core.channel import Channel, ClientChannel, Handler, Listener
+from faaskeeper.core.errors import DriverError
+from faaskeeper.providers.aws.clients import READ_S, Aws
+from faaskeeper.providers.aws.queues import text_of
+
+_PART_BYTES = 700 * 1024
+_WAIT_S = 20
+_PAUSE_S = 1.0
+_JOIN_S = 5.0
+_RETENTION_S = 3600
+LEFT_MS = 24 * 3600 * 1000
+"""How old a client's queue must be before it may count as left behind."""
+PREFIX = "sqs:"
+
+_log = logging.getLogger(__name__)
+
+
+class SqsChannel:
+    """Service side. Messages of one sender to one address are one group, so they arrive in order."""
+
+    def __init__(self, aws: Aws) -> None:
+        self._aws = aws
+        self._sender = uuid4().hex
+
+    def deliver(self, address: str, message: bytes) -> bool:
+        """See :class:`faaskeeper.core.channel.Channel`."""
+        parts = [message[at : at + _PART_BYTES] for at in range(0, len(message), _PART_BYTES)] or [b""]
+        try:
+            for number, part in enumerate(parts):
+                self._send(address, f"{self._sender} {len(parts) - number - 1} {text_of(part)}")
+        except DriverError as error:
+            _log.info("the client at %s was not reached: %s", address, error)
+            return False
+        return True
+
+    def _send(self, address: str, body: str) -> None:
+        self._aws.call(
+            "channel.deliver",
+            self._aws.client("sqs").send_message,
+            QueueUrl=address.removeprefix(PREFIX),
+            MessageBody=body,
+            MessageGroupId=self._sender,
+            MessageDeduplicationId=uuid4().hex,
+        )
+
+
+class SqsListener:
+    """A client's ear: its queue, and a thread that waits for messages in it."""
+
+    def __init__(self, aws: Aws, name: str, handler: Handler) -> None:
+        self._aws = aws
+        self._sqs = aws.client("sqs", read_timeout=_WAIT_S + READ_S)
+        self._handler = handler
+        self._hearing = threading.Lock()
+        self._open = True
+        self._parts: dict[str, list[bytes]] = {}
+        self._url = aws.call(
+            "channel.listen",
+            self._sqs.create_queue,
+            QueueName=name,
+            Attributes={
+                "FifoQueue": "true",
+                "MessageRetentionPeriod": str(_RETENTION_S),
+                "SqsManagedSseEnabled": "true",
+            },
+        )["QueueUrl"]
+        self.address = PREFIX + self._url
+        self._thread = threading.Thread(target=self._receive, name="faaskeeper-sqs", daemon=True)
+        self._thread.start()
+
+    def _receive(self) -> None:
+        while self._open:
+            try:
+                found = self._aws.call(
+                    "channel.receive",
+                    self._sqs.receive_message,
+                    QueueUrl=self._url,
+                    MaxNumberOfMessages=10,
+                    WaitTimeSeconds=_WAIT_S,
+                )
+                messages = found.get("Messages", ())
+                for message in messages:
+                    self._take(message["Body"])
+                if messages and self._open:
+                    entries = [
+                        {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
+                        for number, message in enumerate(messages)
+                    ]
+                    delete = self._sqs.delete_message_batch
+                    self._aws.call("channel.forget", delete, QueueUrl=self._url, Entries=entries)
+            except DriverError as error:
+                if self._open:
+                    _log.warning("the channel of this client: %s", error)
+                    time.sleep(_PAUSE_S)
+
+    def _take(self, body: str) -> None:
+        sender, left, text = (*body.split(" ", 2), "", "")[:3]
+        if not left.isdigit():
+            _log.warning("dropped what is no message of ours from the queue of this client")
+            return
+        parts = self._parts.setdefault(sender, [])
+        parts.append(b64decode(text))
+        if left != "0":
+            return
+        del self._parts[sender]
+        with self._hearing:
+            if self._open:
+                try:
+                    self._handler(b"".join(parts))
+                except Exception:
+                    _log.exception("the client at %s failed on a message", self.address)
+
+    def close(self) -> None:
+        """See :class:`faaskeeper.core.channel.Listener`."""
+        with self._hearing:
+            self._open = False
+        try:
+            SqsChannel(self._aws).deliver(self.address, b"")  # so that nobody waits in it any more
+            if threading.current_thread() is not self._thread:
+                self._thread.join(_JOIN_S)
+            self._aws.call("channel.close", self._sqs.delete_queue, QueueUrl=self._url)
+        except DriverError as error:
+            _log.warning("the queue %s stays until it is swept: %s", self._url, error)
+
+
+class SqsClientChannel:
+    """Client side. ``prefix``: of the names of the deployment's client queues."""
+
+    def __init__(self, aws: Aws, prefix: str) -> None:
+        self._aws = aws
+        self._prefix = prefix
+
+    def listen(self, handler: Handler) -> SqsListener:
+        """See :class:`faaskeeper.core.channel.ClientChannel`."""
+        return SqsListener(self._aws, f"{self._prefix}{uuid4().hex}.fifo", handler)
+
+
+def leftovers(aws: Aws, prefix: str, wanted: Iterable[str], now: int) -> list[str]:
+    """Delete client queues a day old that are no open session's address; returns their URLs."""
+    sqs = aws.client("sqs")
+    addresses = set(wanted)
+    swept: list[str] = []
+    token: dict[str, Any] = {}
+    while True:
+        page = aws.call("channel.list", sqs.list_queues, QueueNamePrefix=prefix, MaxResults=1000, **token)
+        for url in page.get("QueueUrls", ()):
+            if PREFIX + url in addresses:
+                continue
+            told = aws.call(
+                "channel.look",
+                sqs.get_queue_attributes,
+                QueueUrl=url,
+                AttributeNames=["CreatedTimestamp"],
+            )
+            if now - int(told["Attributes"]["CreatedTimestamp"]) * 1000 > LEFT_MS:
+                aws.call("channel.sweep", sqs.delete_queue, QueueUrl=url)
+                swept.append(url)
+        if "NextToken" not in page:
+            return swept
+        token = {"NextToken": page["NextToken"]}
+
+
+class Services:
+    """Service side of a deployment: delivers by whatever a client's address says."""
+
+    def __init__(self, tcp: Channel, sqs: Channel) -> None:
+        self._tcp = tcp
+        self._sqs = sqs
+
+    def deliver(self, address: str, message: bytes) -> bool:
+        """See :class:`faaskeeper.core.channel.Channel`."""
+        return (self._sqs if address.startswith(PREFIX) else self._tcp).deliver(address, message)
+
+
+class Near:
+    """Both sides, for a process that is client and writer: it tells itself without any way between."""
+
+    def __init__(self, channel: Channel, clients: ClientChannel) -> None:
+        self._channel = channel
+        self._clients = clients
+        self._ears: dict[str, Handler] = {}
+
+    def deliver(self, address: str, message: bytes) -> bool:
+        """See :class:`faaskeeper.core.channel.Channel`."""
+        hear = self._ears.get(address)
+        if hear is None:
+            return self._channel.deliver(address, message)
+        hear(message)
+        return True
+
+    def listen(self, handler: Handler) -> Listener:
+        """See :class:`faaskeeper.core.channel.ClientChannel`."""
+        ear = _NearEar(handler, self._ears.pop)
+        ear.over(self._clients.listen(ear.hear))
+        self._ears[ear.address] = ear.hear
+        return ear
+
+
+class _NearEar:
+    """An ear that is spoken into from both ways, one message at a time."""
+
+    def __init__(self, handler: Handler, forget: Callable[[str], object]) -> None:
+        self._handler = handler
+        self._forget = forget
+        self._hearing = threading.RLock()
+        self._open = True
+        self.address = ""
+
+    def over(self, listener: Listener) -> None:
+        self._listener = listener
+        self.address = listener.address
+
+    def hear(self, message: bytes) -> None:
+        with self._hearing:
+            if self._open:
+                try:
+                    self._handler(message)
+                except Exception:
+                    _log.exception("the client at %s failed on a message", self.address)
+
+    def close(self) -> None:
+        self._forget(self.address)
+        with self._hearing:
+            self._open = False
+        self._listener.close()

@@ -1,0 +1,64 @@
+"""What Lambda hands to a function, as messages: batches of SQS and of a table's stream, and direct calls."""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message of a batch. ``identity``: by which it is given back; ``sent``: ms since 1970, 0: not known.
+
+    ``group``: of a FIFO queue or a stream; what follows a failed message of its group is given back with it.
+    """
+
+    identity: str
+    group: str
+    body: bytes | None
+    sent: int
+
+
+def messages_of(event: Mapping[str, Any]) -> list[Message]:
+    """The messages of an event, in their order. A body of None cannot be read: it was not sent by us."""
+    if "faaskeeper" in event:
+        return [Message("", "", _decoded(str(event["faaskeeper"])), 0)]
+    return [made for record in event["Records"] if (made := _message(record)) is not None]
+
+
+def _message(record: Mapping[str, Any]) -> Message | None:
+    source = record.get("eventSource")
+    if source == "aws:sqs":
+        told = record.get("attributes", {})
+        # a standard queue keeps no order: each message is its own group
+        group = str(told.get("MessageGroupId", record["messageId"]))
+        return Message(
+            str(record["messageId"]), group, _decoded(record["body"]), int(told.get("SentTimestamp", 0))
+        )
+    if source == "aws:dynamodb":
+        change = record["dynamodb"]
+        if record["eventName"] != "INSERT":
+            return None  # the store's own deletion, of what is past its time
+        body = change.get("NewImage", {}).get("body", {}).get("B")
+        sent = int(float(change.get("ApproximateCreationDateTime", 0)) * 1000)
+        return Message(
+            str(change["SequenceNumber"]), "stream", None if body is None else _decoded(body), sent
+        )
+    raise ValueError(f"a record of {source!r}: this function is for SQS and for streams of DynamoDB")
+
+
+def _decoded(body: str | bytes) -> bytes | None:
+    if body == "=":
+        return b""  # SQS has no empty messages
+    try:
+        return b64decode(body, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def failures(messages: list[Message]) -> dict[str, Any]:
+    """What a function returns so that these come again, and only these."""
+    return {"batchItemFailures": [{"itemIdentifier": each.identity} for each in messages]}

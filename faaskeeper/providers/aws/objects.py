@@ -1,0 +1,76 @@
+"""ObjectStore on S3, with its conditional writes (If-None-Match, If-Match)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from faaskeeper.core.errors import Conflict
+from faaskeeper.core.storage import Object
+from faaskeeper.providers.aws.clients import Aws
+
+_MISSING = ("NoSuchKey", "404")
+_MOST = 1000
+
+
+class S3Store:
+    """Objects of a bucket; an object's tag is its ETag."""
+
+    def __init__(self, aws: Aws, bucket: str) -> None:
+        self._aws = aws
+        self._bucket = bucket
+
+    def _call(self, method: str, operation: str, **parameters: Any) -> Any:
+        made = getattr(self._aws.client("s3"), operation)
+        return self._aws.call(f"objects.{method}", made, Bucket=self._bucket, **parameters)
+
+    def get(self, key: str) -> Object | None:
+        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+
+        def read(**parameters: Any) -> Object | None:
+            try:
+                found = self._aws.client("s3").get_object(**parameters)
+            except ClientError as error:
+                if error.response["Error"]["Code"] in _MISSING:
+                    return None
+                raise
+            with found["Body"] as body:
+                return Object(body.read(), found["ETag"])
+
+        result: Object | None = self._aws.call("objects.get", read, Bucket=self._bucket, Key=key)
+        return result
+
+    def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
+        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        condition: dict[str, str] = {}
+        if absent:
+            condition["IfNoneMatch"] = "*"
+        if match is not None:
+            condition["IfMatch"] = match
+
+        def write(**parameters: Any) -> str:
+            try:
+                return str(self._aws.client("s3").put_object(**parameters)["ETag"])
+            except ClientError as error:
+                if match is not None and error.response["Error"]["Code"] in _MISSING:
+                    raise Conflict(f"there is no object {key} to match") from error
+                raise
+
+        return str(self._aws.call("objects.put", write, Bucket=self._bucket, Key=key, Body=body, **condition))
+
+    def delete(self, key: str) -> None:
+        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        self._call("delete", "delete_object", Key=key)
+
+    def list(self, prefix: str, after: str, limit: int) -> list[str]:
+        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        keys: list[str] = []
+        while len(keys) < limit:
+            most = min(limit - len(keys), _MOST)
+            page = self._call("list", "list_objects_v2", Prefix=prefix, StartAfter=after, MaxKeys=most)
+            keys.extend(each["Key"] for each in page.get("Contents", ()))
+            if not page["IsTruncated"] or not keys:
+                break
+            after = keys[-1]
+        return keys

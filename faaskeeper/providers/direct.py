@@ -1,0 +1,138 @@
+"""The writer in a client's own process: no hop at all, for processes that are trusted with the log.
+
+It takes part in the same race for the log's next key as the functions and other such processes, and the
+append alone decides. What is here keeps that race cheap: who loses an append waits a moment, longer
+each time; who loses several in a row hands its messages to the queue of the functions, where there is one,
+and goes on through it for a while; who wins after a loss leaves the others a moment.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+
+from faaskeeper.core.deployment import Deployment
+from faaskeeper.core.errors import Conflict, DriverError, StaleView, Throttled
+from faaskeeper.core.queue import Queue
+from faaskeeper.core.storage import Condition, Item, Page, Table
+from faaskeeper.core.writer import Writer
+from faaskeeper.providers.inprocess import LocalQueue
+
+LOSSES = 6
+"""Appends lost in a row after which the queue is the better way."""
+AWAY_S = 10.0
+"""How long the queue is used then."""
+FIRST_PAUSE_S = 0.005
+_MOST_PAUSE_S = 0.2
+
+_log = logging.getLogger(__name__)
+
+
+class Contended:
+    """The log's table, for a writer that is one of several: losing has it wait, losing on and on fails it."""
+
+    def __init__(
+        self,
+        table: Table,
+        *,
+        fails: bool,
+        pause: Callable[[float], None] = time.sleep,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._table = table
+        self._fails = fails
+        self._pause = pause
+        self._chance = chance
+        self.losses = 0
+        self.max_item_bytes = table.max_item_bytes
+        self.get = table.get
+        self.get_many = table.get_many
+        self.delete = table.delete
+
+    def query(self, partition: str, after: str, limit: int) -> Page:
+        """See :class:`faaskeeper.core.storage.Table`."""
+        return self._table.query(partition, after, limit)
+
+    def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
+        """See :class:`faaskeeper.core.storage.Table`. Raises Throttled after so many losses."""
+        try:
+            self._table.put(partition, key, item, condition)
+        except Conflict:
+            self.losses += 1
+            if self._fails and self.losses >= LOSSES:
+                self.losses = 0
+                raise Throttled(f"{LOSSES} appends in a row were lost to other writers") from None
+            self._pause(self._chance() * min(FIRST_PAUSE_S * 2**self.losses, _MOST_PAUSE_S))
+            raise
+        if self.losses:
+            self.losses = 0
+            self._pause(self._chance() * FIRST_PAUSE_S)
+
+
+class DirectQueue:
+    """A worker queue whose writer is in this process. ``fallback``: the functions' queue, if there is one."""
+
+    ordered = True
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        fallback: Queue | None,
+        on_broken: Callable[[Exception], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._writer = Writer(deployment)
+        self._fallback = fallback
+        self._clock = clock
+        self._away_until = 0.0
+        self.local = LocalQueue(
+            "direct", self._handle, self._writer.idle, on_broken, "the writer in this process"
+        )
+        limit = LocalQueue.max_message_bytes
+        self.max_message_bytes = limit if fallback is None else fallback.max_message_bytes
+
+    def send(self, group: str, identity: str, body: bytes) -> None:
+        """See :class:`faaskeeper.core.queue.Queue`."""
+        if self._fallback is not None and self._clock() < self._away_until:
+            self._fallback.send(group, identity, body)
+        else:
+            self.local.send(group, identity, body)
+
+    def send_prompt(self, group: str, identity: str, body: bytes) -> None:
+        """The same, for a sender who would only wait."""
+        if self._fallback is not None and self._clock() < self._away_until:
+            self._fallback.send(group, identity, body)
+        else:
+            self.local.send_prompt(body)
+
+    def _handle(self, bodies: Sequence[bytes]) -> None:
+        try:
+            self._writer.handle(bodies)
+        except (DriverError, StaleView) as error:
+            if self._fallback is None:
+                raise
+            # What was decided is answered as it was; the rest is judged there.
+            _log.info("%d messages go to the functions' queue: %s", len(bodies), error)
+            self._away_until = self._clock() + AWAY_S
+            for body in bodies:
+                self._fallback.send("writer", "direct", body)
+
+    def stop(self) -> None:
+        """Finish what waits, then stop."""
+        self.local.stop()
+
+
+class Prompt:
+    """A :class:`DirectQueue` for senders who would only wait: the writer may run in their thread."""
+
+    ordered = True
+
+    def __init__(self, queue: DirectQueue) -> None:
+        self._queue = queue
+        self.max_message_bytes = queue.max_message_bytes
+
+    def send(self, group: str, identity: str, body: bytes) -> None:
+        """See :class:`faaskeeper.core.queue.Queue`."""
+        self._queue.send_prompt(group, identity, body)
