@@ -1,10 +1,11 @@
 """Lambda on one machine: real handlers in processes of their own, rung as AWS rings them.
 
 A function's process runs Amazon's own runtime (``awslambdaric``) against the Runtime API that is here.
-Pollers follow the documented rules of event sources: SQS hands out up to ten messages, one batch in flight for each
-message group; what a function reports failed, or all of it when the call failed, stays and comes again after
-its visibility time-out; the rest is deleted. A stream's shard is read in order, one batch at a time, and goes
-on behind the first failure. A process can be killed in the middle of a call, and messages delivered twice.
+Pollers follow the documented rules of event sources: SQS hands out up to ten messages, one batch in flight
+for each message group; what a function reports failed, or all of it when the call failed, stays and comes
+again after its visibility time-out; the rest is deleted. A stream's shard is read in order, one batch at a
+time, and goes on behind the first failure. A process can be killed in the middle of a call, and a batch
+handed over twice.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class CallFailed(Exception):
 
 class _Quiet(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 64 * 1024  # one packet for head and body
+    disable_nagle_algorithm = True
 
     def log_message(self, format: str, *args: Any) -> None:
         """Says nothing."""
@@ -199,9 +202,7 @@ class Function:
             if process is None or not process.alive:
                 self._end()
                 self.cold_starts += 1
-                process = self._process = _Process(
-                    self._handler, self._environment, self._output, self.name
-                )
+                process = self._process = _Process(self._handler, self._environment, self._output, self.name)
             if self._dying.is_set():
                 self._dying.clear()
                 threading.Timer(random.uniform(0, 0.05), process.kill).start()
@@ -439,4 +440,3 @@ class Invoker:
         self._calls.put(None)
         self._thread.join()
         self._serving.__exit__(None, None, None)
-

@@ -10,6 +10,8 @@ from typing import Any
 from uuid import uuid4
 
 from faaskeeper.config import Config
+from faaskeeper.providers.aws.clients import Aws
+from faaskeeper.providers.aws.service import connect
 from faaskeeper.testing import lambdas
 from faaskeeper.testing.systems import Harness
 from tests.aws import backends
@@ -41,7 +43,7 @@ class System(Harness):
         worker, distributor = options.get("worker-queue", "sqs"), options.get("distributor-queue", "inline")
         for short in TABLES:
             backends.create_table(endpoint, f"{self.name}-{short}", ttl=short == "log")
-        section: dict[str, Any] = {"data-bucket": backends.create_bucket(endpoint)}
+        section: dict[str, Any] = {"data-bucket": backends.create_bucket(endpoint), "peer": "127.0.0.1"}
         rung: list[tuple[str, str]] = []
         for which, kind in (("worker", worker), ("distributor", distributor)):
             if kind == "dynamodb":
@@ -88,6 +90,8 @@ class System(Harness):
                 {**environment, "AWS_ENDPOINT_URL_LAMBDA": invoker.endpoint},
                 self.directory / which,
             )
+        self._aws = Aws(backends.REGION, endpoint=endpoint)
+        self.connect = lambda config, port: connect(config, port, self._aws)
         self._pollers: list[lambdas.Poller] = []
         for which, url in rung:
             function = self.function("writer" if which == "worker" else "distributor")
@@ -137,4 +141,5 @@ class System(Harness):
             function.stop()
         for client in self._clients:
             client.close()
+        self._aws.close()
         self._stack.close()

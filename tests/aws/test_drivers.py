@@ -10,12 +10,13 @@ import pytest
 
 from faaskeeper.core.queue import Queue
 from faaskeeper.core.storage import ObjectStore, Table
-from faaskeeper.providers.aws.channels import Near, Services, SqsChannel, SqsClientChannel
+from faaskeeper.providers.aws.channels import LEFT_MS, Near, Services, SqsChannel, SqsClientChannel, leftovers
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.events import messages_of
 from faaskeeper.providers.aws.objects import S3Store
 from faaskeeper.providers.aws.queues import SqsQueue, TableQueue
 from faaskeeper.providers.aws.tables import DynamoTable
+from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
 from faaskeeper.testing import lambdas
 from faaskeeper.testing.drivers import ChannelSuite, ObjectStoreSuite, QueueSuite, TableSuite
@@ -45,7 +46,19 @@ class TestSqsChannel(ChannelSuite):
 
     @pytest.fixture
     def client_channel(self, aws: Aws) -> SqsClientChannel:
-        return SqsClientChannel(aws, "deployment-client-")
+        return SqsClientChannel(aws, "deployment-client-", MemoryTable())
+
+
+def test_the_queues_of_clients_that_were_killed_go_after_a_day_and_no_others(aws: Aws) -> None:
+    table, now = MemoryTable(), 100 * LEFT_MS
+    channel = SqsClientChannel(aws, "deployment-client-", table, clock=lambda: now / 1000)
+    killed, needed = (channel.listen(lambda message: None).address for _ in range(2))
+    assert leftovers(aws, table, [needed], now + LEFT_MS) == []
+    assert leftovers(aws, table, [needed], now + LEFT_MS + 1) == [killed]
+    assert SqsChannel(aws).deliver(killed, b"?") is False
+    assert SqsChannel(aws).deliver(needed, b"?") is True
+    assert leftovers(aws, table, None, now) == [needed]
+    assert leftovers(aws, table, None, now) == []
 
 
 class TestChannelOfAProcessThatIsClientAndWriter(ChannelSuite):

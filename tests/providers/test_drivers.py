@@ -16,6 +16,7 @@ import pytest
 
 from faaskeeper.core import trust
 from faaskeeper.core.errors import Conflict
+from faaskeeper.core.objects import TableObjects
 from faaskeeper.core.storage import IfAbsent, Table
 from faaskeeper.providers.local.channels import LocalChannel
 from faaskeeper.providers.local.database import Database
@@ -50,6 +51,12 @@ class TestDirectoryStore(ObjectStoreSuite):
     @pytest.fixture
     def store(self, tmp_path: Path) -> DirectoryStore:
         return DirectoryStore(tmp_path / "objects")
+
+
+class TestTableObjects(ObjectStoreSuite):
+    @pytest.fixture(params=[400 * 1024, 1 << 40])
+    def store(self, request: pytest.FixtureRequest) -> TableObjects:
+        return TableObjects(MemoryTable(request.param))
 
 
 class TestLocalChannel(ChannelSuite):

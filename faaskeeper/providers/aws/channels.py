@@ -11,13 +11,14 @@ import threading
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterable
-from typing import Any
 from uuid import uuid4
 
 from faaskeeper.core.channel import Channel, ClientChannel, Handler, Listener
 from faaskeeper.core.errors import DriverError
+from faaskeeper.core.storage import Table, every
 from faaskeeper.providers.aws.clients import READ_S, Aws
 from faaskeeper.providers.aws.queues import text_of
+from faaskeeper.providers.tcp import TcpChannel
 
 _PART_BYTES = 700 * 1024
 _WAIT_S = 20
@@ -27,6 +28,8 @@ _RETENTION_S = 3600
 LEFT_MS = 24 * 3600 * 1000
 """How old a client's queue must be before it may count as left behind."""
 PREFIX = "sqs:"
+_EARS = "ear"
+"""The partition of the table of leases in which client queues are noted, by address."""
 
 _log = logging.getLogger(__name__)
 
@@ -63,8 +66,11 @@ class SqsChannel:
 class SqsListener:
     """A client's ear: its queue, and a thread that waits for messages in it."""
 
-    def __init__(self, aws: Aws, name: str, handler: Handler) -> None:
+    def __init__(
+        self, aws: Aws, name: str, table: Table, handler: Handler, clock: Callable[[], float]
+    ) -> None:
         self._aws = aws
+        self._table = table
         self._sqs = aws.client("sqs", read_timeout=_WAIT_S + READ_S)
         self._handler = handler
         self._hearing = threading.Lock()
@@ -81,6 +87,7 @@ class SqsListener:
             },
         )["QueueUrl"]
         self.address = PREFIX + self._url
+        table.put(_EARS, self.address, {"stamp": int(clock() * 1000)})
         self._thread = threading.Thread(target=self._receive, name="faaskeeper-sqs", daemon=True)
         self._thread.start()
 
@@ -134,58 +141,73 @@ class SqsListener:
             SqsChannel(self._aws).deliver(self.address, b"")  # so that nobody waits in it any more
             if threading.current_thread() is not self._thread:
                 self._thread.join(_JOIN_S)
-            self._aws.call("channel.close", self._sqs.delete_queue, QueueUrl=self._url)
+            _remove(self._aws, self._table, self.address)
         except DriverError as error:
             _log.warning("the queue %s stays until it is swept: %s", self._url, error)
 
 
 class SqsClientChannel:
-    """Client side. ``prefix``: of the names of the deployment's client queues."""
+    """Client side. ``prefix``: of the names of the deployment's client queues.
 
-    def __init__(self, aws: Aws, prefix: str) -> None:
+    ``table``: where each queue is noted, so that what a killed client leaves is found without listing all
+    queues of the account.
+    """
+
+    def __init__(self, aws: Aws, prefix: str, table: Table, clock: Callable[[], float] = time.time) -> None:
         self._aws = aws
         self._prefix = prefix
+        self._table = table
+        self._clock = clock
 
     def listen(self, handler: Handler) -> SqsListener:
         """See :class:`faaskeeper.core.channel.ClientChannel`."""
-        return SqsListener(self._aws, f"{self._prefix}{uuid4().hex}.fifo", handler)
+        name = f"{self._prefix}{uuid4().hex}.fifo"
+        return SqsListener(self._aws, name, self._table, handler, self._clock)
 
 
-def leftovers(aws: Aws, prefix: str, wanted: Iterable[str], now: int) -> list[str]:
-    """Delete client queues a day old that are no open session's address; returns their URLs."""
-    sqs = aws.client("sqs")
-    addresses = set(wanted)
+def leftovers(aws: Aws, table: Table, wanted: Iterable[str] | None, now: int) -> list[str]:
+    """Delete queues of clients that are a day old and no open session's address; returns their addresses.
+
+    ``wanted`` None: delete all of them.
+    """
+    addresses = set(wanted or ())
     swept: list[str] = []
-    token: dict[str, Any] = {}
-    while True:
-        page = aws.call("channel.list", sqs.list_queues, QueueNamePrefix=prefix, MaxResults=1000, **token)
-        for url in page.get("QueueUrls", ()):
-            if PREFIX + url in addresses:
-                continue
-            told = aws.call(
-                "channel.look",
-                sqs.get_queue_attributes,
-                QueueUrl=url,
-                AttributeNames=["CreatedTimestamp"],
-            )
-            if now - int(told["Attributes"]["CreatedTimestamp"]) * 1000 > LEFT_MS:
-                aws.call("channel.sweep", sqs.delete_queue, QueueUrl=url)
-                swept.append(url)
-        if "NextToken" not in page:
-            return swept
-        token = {"NextToken": page["NextToken"]}
+    for address, item in every(table, _EARS):
+        made = item["stamp"]
+        fresh = wanted is not None and isinstance(made, int) and now - made <= LEFT_MS
+        if fresh or address in addresses:
+            continue
+        _remove(aws, table, address)
+        swept.append(address)
+    return swept
+
+
+def _remove(aws: Aws, table: Table, address: str) -> None:
+    def delete(**parameters: str) -> None:
+        sqs = aws.client("sqs")
+        try:
+            sqs.delete_queue(**parameters)
+        except sqs.exceptions.QueueDoesNotExist:
+            pass  # it was never made, or is deleted already
+
+    aws.call("channel.close", delete, QueueUrl=address.removeprefix(PREFIX))
+    table.delete(_EARS, address)
 
 
 class Services:
     """Service side of a deployment: delivers by whatever a client's address says."""
 
-    def __init__(self, tcp: Channel, sqs: Channel) -> None:
+    def __init__(self, tcp: TcpChannel, sqs: Channel) -> None:
         self._tcp = tcp
         self._sqs = sqs
 
     def deliver(self, address: str, message: bytes) -> bool:
         """See :class:`faaskeeper.core.channel.Channel`."""
         return (self._sqs if address.startswith(PREFIX) else self._tcp).deliver(address, message)
+
+    def close(self) -> None:
+        """Close the connections to clients."""
+        self._tcp.close()
 
 
 class Near:
@@ -206,7 +228,7 @@ class Near:
 
     def listen(self, handler: Handler) -> Listener:
         """See :class:`faaskeeper.core.channel.ClientChannel`."""
-        ear = _NearEar(handler, self._ears.pop)
+        ear = _NearEar(handler, lambda address: self._ears.pop(address, None))
         ear.over(self._clients.listen(ear.hear))
         self._ears[ear.address] = ear.hear
         return ear

@@ -175,10 +175,9 @@ class Functions:
         if event.get("sweep"):
             beat.refresh()
             beat.sweep()
-            prefix = self.place.names.client_queues
-            done["queues"] = len(
-                channels.leftovers(self.place.aws, prefix, _addresses(deployment.checkpoints), clock())
-            )
+            wanted = _addresses(deployment.checkpoints)
+            leases = self.place.table("lease")
+            done["queues"] = len(channels.leftovers(self.place.aws, leases, wanted, clock()))
         else:
             done["expired"] = len(beat.expire())
             done["reaped"] = len(beat.reap())

@@ -11,17 +11,16 @@ from urllib.parse import urlsplit
 
 from faaskeeper.config import ClientChannel, Config, ConfigurationException, QueueType, StorageType
 from faaskeeper.core import trust
-from faaskeeper.core.channel import Channel
 from faaskeeper.core.channel import ClientChannel as Ears
 from faaskeeper.core.connection import Connection, FailureHandler, connection_to
 from faaskeeper.core.deployment import Deployment, begin, on_tables
 from faaskeeper.core.errors import Conflict, Denied
 from faaskeeper.core.log import RETENTION_MS, Log
+from faaskeeper.core.objects import TableObjects
 from faaskeeper.core.queue import Queue
 from faaskeeper.core.records import ObjectRecords, TableRecords
-from faaskeeper.core.storage import IfAbsent
+from faaskeeper.core.storage import IfAbsent, ObjectStore
 from faaskeeper.core.transactions import Limits
-from faaskeeper.core.znode import MAX_DATA_BYTES
 from faaskeeper.providers.aws.channels import Near, Services, SqsChannel, SqsClientChannel
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.objects import S3Store
@@ -32,6 +31,8 @@ from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
 
 INLINE_BYTES = 16 * 1024
 """Data above it is kept in S3: from there on that is faster, and has long been cheaper."""
+KEY_VALUE_INLINE_BYTES = 64 * 1024
+"""Data above it is kept in items of its own: three copies on its way would cost more than another put."""
 SECTION = (
     "data-bucket",
     "worker-queue-url",
@@ -106,7 +107,7 @@ class Place:
     def deployment(self, key: bytes, **fields: Any) -> Deployment:
         """The drivers. ``key``: the deployment's, which clients have not (b"")."""
         config = self.config
-        blobs: S3Store | None = None
+        blobs: ObjectStore = TableObjects(self.table("records"))
         if config.user_storage is not StorageType.KEY_VALUE:
             blobs = S3Store(
                 self.aws, self._text("data-bucket", f"user-storage {config.user_storage.value!r}")
@@ -117,12 +118,12 @@ class Place:
             "key": key,
             "clock": clock,
             "gather": self.aws.gather,
-            "limits": Limits(MAX_DATA_BYTES if blobs is None else INLINE_BYTES),
+            "limits": Limits(self.inline_bytes),
             "channel": self.channel(),
             "super_digest": config.super_digest,
             "peer": self._text("peer"),
         }
-        if config.user_storage is StorageType.PERSISTENT and blobs is not None:
+        if config.user_storage is StorageType.PERSISTENT:
             made["records"] = ObjectRecords(blobs, self.aws.gather)
         if "worker_queue" not in fields:
             made["worker_queue"] = self.queue("worker", config.worker_queue)
@@ -132,14 +133,21 @@ class Place:
             made["watch_queue"] = LambdaQueue(self.aws, self._text("watch-function"), "watch-function")
         return on_tables(self.table, expiring_log=True, **{**made, **fields})
 
-    def channel(self) -> Channel:
+    @property
+    def inline_bytes(self) -> int:
+        """Data above it is kept apart from the record."""
+        if self.config.user_storage is StorageType.KEY_VALUE:
+            return KEY_VALUE_INLINE_BYTES
+        return INLINE_BYTES
+
+    def channel(self) -> Services:
         """Service side of the channel."""
         return Services(TcpChannel(), SqsChannel(self.aws))
 
     def ears(self, port: int) -> Ears:
         """Client side of the channel."""
         if self.config.client_channel is ClientChannel.SQS:
-            return SqsClientChannel(self.aws, self.names.client_queues)
+            return SqsClientChannel(self.aws, self.names.client_queues, self.table("lease"))
         host = self._text("client-host") or self.own_address()
         return TcpClientChannel("127.0.0.1" if host == "127.0.0.1" else "0.0.0.0", port, host)
 
@@ -184,18 +192,20 @@ class Place:
 
 
 def connect(config: Config, port: int, aws: Aws | None = None) -> Connection:
-    """A client's way to the deployment. Raises DriverError with what a person can do."""
+    """A client's way to the deployment. Raises DriverError with what a person can do.
+
+    ``aws``: clients that several connections share; the caller closes them.
+    """
     place = Place(config, aws)
+    release = place.aws.close if aws is None else lambda: None
     try:
-        return _connect(place, port)
+        return _connect(place, port, release)
     except BaseException:
-        if aws is None:
-            place.aws.close()
+        release()
         raise
 
 
-def _connect(place: Place, port: int) -> Connection:
-    release = place.aws.close
+def _connect(place: Place, port: int, release: Callable[[], None]) -> Connection:
     if place.config.worker_queue is not QueueType.DIRECT:
         made = place.deployment(b"")
         made.checkpoints.header()  # raises, with the reason, where there is no such deployment
@@ -206,7 +216,8 @@ def _connect(place: Place, port: int) -> Connection:
         fallback = place.queue("worker", QueueType.SQS)
     elif place.section.get("worker-queue-table"):
         fallback = place.queue("worker", QueueType.DYNAMODB)
-    near = Near(place.channel(), place.ears(port))
+    channel = place.channel()
+    near = Near(channel, place.ears(port))
     handlers: list[FailureHandler] = []
 
     def broke(error: Exception) -> None:
@@ -219,6 +230,7 @@ def _connect(place: Place, port: int) -> Connection:
 
     def close() -> None:
         direct.stop()
+        channel.close()
         release()
 
     return connection_to(

@@ -1,0 +1,68 @@
+"""An object store in a table, for deployments that keep everything in tables."""
+
+from __future__ import annotations
+
+from faaskeeper.core.errors import Conflict
+from faaskeeper.core.storage import IfAbsent, IfOlder, IfStamp, Object, Table
+from faaskeeper.core.wide import WideTable
+
+_PARTITION = "objects"
+_PAGE = 500
+
+
+class TableObjects:
+    """Objects as items, in parts where they are too large for one; an object's tag is its item's stamp.
+
+    A new object costs one put (and one for each part). ``match`` is for objects that fit an item.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = WideTable(table)
+
+    def get(self, key: str) -> Object | None:
+        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        item = self._table.get(_PARTITION, key)
+        return None if item is None else Object(bytes(item["body"]), str(item["stamp"]))  # type: ignore[arg-type]
+
+    def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
+        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        if match is not None:
+            known = int(match) if match.isdigit() else -1
+            self._table.put(_PARTITION, key, {"stamp": known + 1, "body": body}, IfStamp(known))
+            return str(known + 1)
+        try:
+            self._table.put(_PARTITION, key, {"stamp": 1, "body": body}, IfAbsent())
+        except Conflict:
+            if absent:
+                raise
+        else:
+            return "1"
+        while True:
+            found = self.get(key)
+            stamp = 1 if found is None else int(found.tag) + 1
+            try:
+                self._table.put(_PARTITION, key, {"stamp": stamp, "body": body}, IfOlder(stamp))
+            except Conflict:
+                continue  # another put it meanwhile: ours is the later one
+            return str(stamp)
+
+    def delete(self, key: str) -> None:
+        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        found = self._table.get(_PARTITION, key)  # shows whether there are parts to delete
+        if found is not None:
+            self._table.delete(_PARTITION, key)
+
+    def list(self, prefix: str, after: str, limit: int) -> list[str]:
+        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        keys: list[str] = []
+        # just below the first key with the prefix
+        position = max(after, f"{prefix[:-1]}{chr(ord(prefix[-1]) - 1)}\U0010ffff" if prefix else "")
+        more = True
+        while more and len(keys) < limit:
+            items, more = self._table.query(_PARTITION, position, min(limit - len(keys), _PAGE))
+            for key, _ in items:
+                position = key
+                if not key.startswith(prefix):
+                    return keys
+                keys.append(key)
+        return keys

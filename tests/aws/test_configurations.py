@@ -1,0 +1,55 @@
+"""Deployments of the other configurations: chosen so that each value of each key meets those of the others.
+
+Each passes what depends on queues, channels and storage; the scenarios of a real server, which are the core's
+matter, run on them by ``make test-all``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from faaskeeper.testing.systems import CrashSuite, Harness, SemanticsSuite, SessionSuite, WatchSuite
+from tests.aws.system import System
+
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "tables alone": {
+        "user-storage": "key-value",
+        "worker-queue": "dynamodb",
+        "distributor-queue": "dynamodb",
+    },
+    "queues": {
+        "user-storage": "persistent",
+        "worker-queue": "sqs",
+        "distributor-queue": "sqs",
+        "client-channel": "sqs",
+    },
+    "unordered": {"user-storage": "key-value", "worker-queue": "sqs-unordered", "client-channel": "sqs"},
+    "direct": {"user-storage": "hybrid", "worker-queue": "direct"},
+}
+
+
+@pytest.fixture(scope="module", params=list(CONFIGURATIONS))
+def harness(request: pytest.FixtureRequest, ministack: str) -> Iterator[Harness]:
+    system = System(ministack, CONFIGURATIONS[request.param])
+    yield system
+    system.stop()
+
+
+class TestWatches(WatchSuite):
+    pass
+
+
+class TestSessions(SessionSuite):
+    pass
+
+
+class TestCrashes(CrashSuite):
+    pass
+
+
+@pytest.mark.slow
+class TestSemantics(SemanticsSuite):
+    pass
