@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from faaskeeper import __version__
 from faaskeeper.cli.commands import COMMANDS
 from faaskeeper.cli.context import Context, status_of
+from faaskeeper.cli.deploying import deploy
 from faaskeeper.config import Config
 from faaskeeper.exceptions import FaaSKeeperException
 
@@ -100,6 +101,7 @@ def shell(context: Context, config: str | None) -> None:
         sys.exit(status)
 
 
+fk.add_command(deploy)
 for _name, _command in COMMANDS.items():
     fk.add_command(_command, _name)
 

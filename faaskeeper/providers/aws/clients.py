@@ -55,17 +55,20 @@ _KINDS: dict[str, type[DriverError]] = {
     "BatchRequestTooLong": TooLarge,
 }
 """Kinds by AWS' codes; a code that is not here is Unavailable from 500 on, and Denied below."""
-_REASONS: dict[str, str] = {
-    "ResourceNotFoundException": "it is not there: is the deployment's name right, and is it deployed?",
-    "NoSuchBucket": "it is not there: is the deployment's name right, and is it deployed?",
-    "QueueDoesNotExist": "it is not there: is the deployment's name right, and is it deployed?",
-    "AWS.SimpleQueueService.NonExistentQueue": "it is not there: is the deployment's name right?",
-    "AccessDenied": "the credentials do not allow it; the deployment's client policy does",
-    "AccessDeniedException": "the credentials do not allow it; the deployment's client policy does",
-    "UnrecognizedClientException": "the credentials are not valid (any more)",
-    "InvalidClientTokenId": "the credentials are not valid (any more)",
-    "ExpiredToken": "the credentials have expired: renew them",
-    "ExpiredTokenException": "the credentials have expired: renew them",
+_ABSENT = "is the deployment's name right, and is it deployed?"
+_NOT_ALLOWED = "the deployment's client policy allows what clients need"
+_INVALID = "are the credentials still valid?"
+_HINTS: dict[str, str] = {
+    "ResourceNotFoundException": _ABSENT,
+    "NoSuchBucket": _ABSENT,
+    "QueueDoesNotExist": _ABSENT,
+    "AWS.SimpleQueueService.NonExistentQueue": _ABSENT,
+    "AccessDenied": _NOT_ALLOWED,
+    "AccessDeniedException": _NOT_ALLOWED,
+    "UnrecognizedClientException": _INVALID,
+    "InvalidClientTokenId": _INVALID,
+    "ExpiredToken": _INVALID,
+    "ExpiredTokenException": _INVALID,
 }
 _TOO_LARGE = ("size has exceeded", "exceeds the maximum", "too long", "must be shorter", "maximum message")
 
@@ -82,8 +85,8 @@ def core_error(what: str, error: ClientError | BotoCoreError) -> DriverError:
             kind = TooLarge
         if kind is None:
             kind = Unavailable if status >= 500 else Denied
-        reason = _REASONS.get(code, text)
-        return kind(f"{what}: {code or status}: {reason}")
+        hint = f" ({_HINTS[code]})" if code in _HINTS else ""
+        return kind(f"{what}: {code or status}: {text}{hint}")
     if isinstance(error, (NoCredentialsError, ProfileNotFound, TokenRetrievalError)):
         return Denied(f"{what}: {error}; 'aws configure' sets credentials up")
     if isinstance(error, NoRegionError):

@@ -43,6 +43,8 @@ SECTION = (
     "endpoint-url",
     "watch-function",
     "peer",
+    "deploy",
+    "policies",
 )
 """Keys of a configuration's section ``aws``."""
 

@@ -1,0 +1,1 @@
+"""Deploying to AWS and looking after what is deployed."""

@@ -1,0 +1,286 @@
+"""A deployment on AWS: made, updated, given new code, removed."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from faaskeeper.cli.aws.package import Package, package
+from faaskeeper.cli.aws.stack import Change, Drift, Progress, Stack
+from faaskeeper.config import Config, ConfigurationException, QueueType
+from faaskeeper.exceptions import ProviderException
+from faaskeeper.providers.aws.channels import leftovers
+from faaskeeper.providers.aws.clients import Aws
+from faaskeeper.providers.aws.service import Place
+
+FUNCTIONS = ("writer", "distributor", "watch", "heartbeat")
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,22}[a-z0-9]")
+_BEGIN_S = 90.0
+_PAUSE_S = 2.0
+_OURS = ("CodeBucket", "CodeKey", "UserStorage", "WorkerQueue", "DistributorQueue", "ClientChannel")
+
+
+class AwsDeployment:
+    """The deployment that a configuration asks for. ``pause``: between two looks at something slow."""
+
+    def __init__(self, config: Config, pause: Callable[[float], None] = time.sleep) -> None:
+        if not _NAME.fullmatch(config.deployment_name):
+            raise ConfigurationException(
+                f"the key 'deployment-name' is {config.deployment_name!r}: on AWS it is 2 to 24 lower-case "
+                "letters, digits and hyphens, and begins with a letter"
+            )
+        self.config = config
+        self.place = Place(config)
+        self.aws: Aws = self.place.aws
+        self._pause = pause
+        self.stack = Stack(self.aws, config.deployment_name, pause)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.aws.close()
+
+    # ---- what it is made of ------------------------------------------------------------
+
+    def account(self) -> str:
+        """The account's number."""
+        return str(self.aws.call("who am I", self.aws.client("sts").get_caller_identity)["Account"])
+
+    @property
+    def code_bucket(self) -> str:
+        """The bucket of the functions' code, beside the stack."""
+        return f"{self.config.deployment_name}-code-{self.account()}-{self.config.deployment_region}"
+
+    def parameters(self, code: Package) -> dict[str, str]:
+        """Of the template, as the configuration has them. Its section ``aws.deploy`` sets others by name."""
+        config = self.config
+        minutes = max(1, -(-config.heartbeat_frequency // 60))
+        chosen = {
+            "CodeBucket": self.code_bucket,
+            "CodeKey": code.key,
+            "UserStorage": config.user_storage.value,
+            # a function's queue is there for heartbeat, and for writers that are too many
+            "WorkerQueue": "sqs" if config.worker_queue is QueueType.DIRECT else config.worker_queue.value,
+            "DistributorQueue": config.distributor_queue.value,
+            "ClientChannel": config.client_channel.value,
+            "HeartbeatRate": f"rate({minutes} minute{'s' if minutes > 1 else ''})",
+            "SuperDigest": config.super_digest,
+            "Benchmarking": str(config.benchmarking_frequency if config.benchmarking else 0),
+        }
+        more = self.place.section.get("deploy", {})
+        if not isinstance(more, Mapping):
+            raise ConfigurationException(
+                "the key 'aws.deploy' must be an object of the template's parameters"
+            )
+        for key, value in more.items():
+            if key in _OURS:
+                raise ConfigurationException(
+                    f"the key 'aws.deploy.{key}': the configuration's own keys set it"
+                )
+            chosen[key] = str(value)
+        return chosen
+
+    def output(self) -> dict[str, Any]:
+        """The configuration that clients use."""
+        config, told = self.config, self.stack.outputs()
+        section: dict[str, Any] = {
+            key: value for key, value in self.place.section.items() if key in ("profile", "endpoint-url")
+        }
+        for key, name in (
+            ("data-bucket", "DataBucket"),
+            ("worker-queue-url", "WorkerQueueUrl"),
+            ("worker-queue-table", "WorkerQueueTable"),
+        ):
+            if name in told:
+                section[key] = told[name]
+        policies = {name: told[key] for name, key in _POLICIES.items() if key in told}
+        return {
+            "cloud-provider": "aws",
+            "deployment-name": config.deployment_name,
+            "deployment-region": config.deployment_region,
+            "user-storage": config.user_storage.value,
+            "worker-queue": config.worker_queue.value,
+            "distributor-queue": config.distributor_queue.value,
+            "client-channel": config.client_channel.value,
+            "heartbeat-frequency": config.heartbeat_frequency,
+            "session-timeout": config.session_timeout,
+            "port": config.port,
+            "verbose": config.verbose,
+            "super-digest": config.super_digest,
+            "aws": {**section, "policies": policies},
+        }
+
+    # ---- deploying ---------------------------------------------------------------------
+
+    def plan(self, code: Package) -> tuple[str, list[Change], list[Drift]]:
+        """What applying would change, and what somebody changed since it was applied last."""
+        there = self.stack.parameters()
+        parameters = self.parameters(code)
+        before = there.get("UserStorage", parameters["UserStorage"])
+        if before != parameters["UserStorage"]:
+            raise ProviderException(
+                f"{self.config.deployment_name} was deployed with user-storage {before!r}, the configuration says "
+                f"{parameters['UserStorage']!r}: its znodes would be lost. Choose the former, or another name and "
+                "'fk export', 'fk import'"
+            )
+        drifted = self.stack.drift() if there else []
+        plan, changes = self.stack.plan(parameters)
+        return plan, changes, drifted
+
+    def upload(self, code: Package) -> None:
+        """Have the functions' code in its bucket, which is made where there is none."""
+        s3, bucket = self.aws.client("s3"), self.code_bucket
+        if not self._there(bucket):
+            region = self.config.deployment_region
+            where = {} if region == "us-east-1" else {"LocationConstraint": region}
+            self.aws.call(
+                f"bucket {bucket}",
+                s3.create_bucket,
+                Bucket=bucket,
+                **({"CreateBucketConfiguration": where} if where else {}),
+            )
+            blocked = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+            self.aws.call(
+                f"bucket {bucket}",
+                s3.put_public_access_block,
+                Bucket=bucket,
+                PublicAccessBlockConfiguration=dict.fromkeys(blocked, True),
+            )
+        self.aws.call("upload of the code", s3.put_object, Bucket=bucket, Key=code.key, Body=code.body)
+
+    def _there(self, bucket: str) -> bool:
+        def look(**parameters: Any) -> bool:
+            try:
+                self.aws.client("s3").head_bucket(**parameters)
+            except ClientError as error:
+                if error.response["Error"]["Code"] in ("404", "NoSuchBucket"):
+                    return False
+                raise
+            return True
+
+        return bool(self.aws.call(f"bucket {bucket}", look, Bucket=bucket))
+
+    def apply(self, plan: str, progress: Progress) -> None:
+        """Carry out a plan, then have heartbeat begin the tree where there is none."""
+        if plan:
+            self.stack.apply(plan, progress)
+        self.begin(progress)
+
+    def begin(self, progress: Progress) -> None:
+        """Call heartbeat once, which puts what a new deployment begins with."""
+        name = self.place.names.function("heartbeat")
+        client = self.aws.client("lambda", read_timeout=60.0, retries={"total_max_attempts": 1})
+        deadline = time.monotonic() + _BEGIN_S
+        while True:
+            try:
+                told = self.aws.call(f"function {name}", client.invoke, FunctionName=name, Payload=b"{}")
+                said = told["Payload"].read().decode(errors="replace")
+                if not told.get("FunctionError"):
+                    progress("heartbeat ran")
+                    return
+                problem = f"heartbeat failed: {said}"
+            except Exception as error:
+                problem = str(error)
+            if time.monotonic() > deadline:
+                raise ProviderException(f"the stack is there, but its heartbeat does not run: {problem}")
+            self._pause(_PAUSE_S)  # a new role takes some seconds until it is known everywhere
+
+    def update_code(self, code: Package, progress: Progress) -> list[str]:
+        """Give the functions new code, and nothing else; returns their names."""
+        self.upload(code)
+        present = {name for kind, _, name in self.stack.resources() if kind == "AWS::Lambda::Function"}
+        client = self.aws.client("lambda", read_timeout=60.0)
+        updated: list[str] = []
+        for short in FUNCTIONS:
+            name = self.place.names.function(short)
+            if name not in present:
+                continue
+            self.aws.call(
+                f"function {name}",
+                client.update_function_code,
+                FunctionName=name,
+                S3Bucket=self.code_bucket,
+                S3Key=code.key,
+            )
+            while True:
+                told = self.aws.call(f"function {name}", client.get_function_configuration, FunctionName=name)
+                if told.get("LastUpdateStatus", "Successful") != "InProgress":
+                    break
+                self._pause(_PAUSE_S)
+            if told.get("LastUpdateStatus") == "Failed":
+                raise ProviderException(f"{name}: {told.get('LastUpdateStatusReason', 'the update failed')}")
+            progress(f"updated {name}")
+            updated.append(name)
+        return updated
+
+    # ---- removing ----------------------------------------------------------------------
+
+    def holdings(self) -> list[str]:
+        """What :meth:`clean` would remove, a line each."""
+        lines: list[str] = []
+        if self.stack.describe() is not None:
+            lines += [f"{kind} {name}" for kind, _, name in self.stack.resources()]
+        lines += [f"every object in the bucket {bucket}" for bucket in self._buckets()]
+        return lines
+
+    def _buckets(self) -> list[str]:
+        buckets = [self.code_bucket]
+        if "DataBucket" in (told := self.stack.outputs()):
+            buckets.append(told["DataBucket"])
+        return [each for each in buckets if self._there(each)]
+
+    def attached(self) -> list[str]:
+        """Users, groups and roles of others to which the stack's policies are attached."""
+        iam, found = self.aws.client("iam"), []
+        own = {name for kind, _, name in self.stack.resources() if kind == "AWS::IAM::Role"}
+        for policy in (self.stack.outputs().get(key) for key in _POLICIES.values()):
+            if policy is None:
+                continue
+            told = self.aws.call("policies", iam.list_entities_for_policy, PolicyArn=policy)
+            for kind in ("User", "Group", "Role"):
+                for each in told.get(f"Policy{kind}s", ()):
+                    if each[f"{kind}Name"] not in own:
+                        found.append(f"{policy} is attached to the {kind.lower()} {each[f'{kind}Name']}")
+        return found
+
+    def clean(self, progress: Progress) -> None:
+        """Remove everything: the queues of clients, the buckets' contents, the stack, the code's bucket."""
+        stands = self.stack.describe() is not None
+        if stands:
+            others = self.attached()
+            if others:
+                raise ProviderException("detach these first: " + "; ".join(others))
+            for address in leftovers(self.aws, self.place.table("lease"), None, 0):
+                progress(f"deleted the queue {address}")
+        buckets = self._buckets()
+        for bucket in buckets:
+            progress(f"deleted {self._empty(bucket)} objects in {bucket}")
+        if stands:
+            self.stack.delete(progress)
+        if self.code_bucket in buckets:
+            self.aws.call("code", self.aws.client("s3").delete_bucket, Bucket=self.code_bucket)
+            progress(f"deleted the bucket {self.code_bucket}")
+
+    def _empty(self, bucket: str) -> int:
+        s3, number = self.aws.client("s3"), 0
+        while True:
+            page = self.aws.call("objects", s3.list_objects_v2, Bucket=bucket)
+            keys = [{"Key": each["Key"]} for each in page.get("Contents", ())]
+            if not keys:
+                return number
+            told = self.aws.call("objects", s3.delete_objects, Bucket=bucket, Delete={"Objects": keys})
+            if told.get("Errors"):
+                raise ProviderException(f"{bucket} was not emptied: {json.dumps(told['Errors'][0])}")
+            number += len(keys)
+
+
+_POLICIES = {"client": "ClientPolicy", "distribution": "DistributionPolicy", "direct": "DirectPolicy"}
+
+
+def code() -> Package:
+    """The code that this version of FaaSKeeper deploys."""
+    return package()

@@ -1,0 +1,5 @@
+"""x"""
+
+
+def estimate(config):
+    return "x a month"

@@ -1,0 +1,214 @@
+"""``fk deploy``, ``fk doctor``, ``fk deadletters``, ``fk export``, ``fk import``: to make a deployment and look after it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from faaskeeper.config import Config
+from faaskeeper.core.errors import DriverError
+from faaskeeper.exceptions import ProviderException
+
+if TYPE_CHECKING:
+    from faaskeeper.cli.aws.deployment import AwsDeployment
+
+PROVIDERS = click.Choice(["aws"])
+file_argument = click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+provider_option = click.option("--provider", type=PROVIDERS, help="The cloud; as in the configuration.")
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """What a cloud refuses ends the command with the reason and without a trace."""
+    try:
+        yield
+    except DriverError as error:
+        raise ProviderException(str(error)) from error
+
+
+def load(path: str | Path, provider: str | None) -> Config:
+    """A configuration, for the cloud that was named."""
+    config = Config.load(path)
+    if provider is not None and config.provider_name != provider:
+        raise click.UsageError(f"{path} is for {config.provider_name!r}, not for {provider!r}")
+    if config.provider_name not in PROVIDERS.choices:
+        known = ", ".join(repr(each) for each in PROVIDERS.choices)
+        raise click.UsageError(f"{path} is for {config.provider_name!r}; what can be deployed is {known}")
+    return config
+
+
+@contextmanager
+def on_aws(config: Config) -> Iterator[AwsDeployment]:
+    """The deployment of a configuration."""
+    try:
+        from faaskeeper.cli.aws.deployment import AwsDeployment
+    except ModuleNotFoundError as error:
+        raise ProviderException(f"{error}: pip install 'faaskeeper[aws]'") from error
+    with failures(), closing(AwsDeployment(config, _pause())) as deployment:
+        yield deployment
+
+
+def _pause() -> Callable[[float], None]:
+    import time
+
+    factor = float(os.environ.get("FK_POLL_FACTOR", "1"))  # emulators are quicker than clouds
+    return lambda seconds: time.sleep(seconds * factor)
+
+
+def _write(path: Path, data: dict[str, Any]) -> None:
+    """Write a file whole or not at all."""
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=f".{path.name}", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(json.dumps(data, indent=2) + "\n")
+    Path(file.name).replace(path)
+
+
+def _mine(out: Path, config: Config) -> None:
+    """Raise unless a file may be overwritten with the configuration of this deployment."""
+    if not out.exists():
+        return
+    try:
+        name = json.loads(out.read_text(encoding="utf-8")).get("deployment-name")
+    except (OSError, ValueError, AttributeError):
+        name = None
+    if name != config.deployment_name:
+        raise click.UsageError(
+            f"{out} exists and is not the configuration of {config.deployment_name}: it stays as it is"
+        )
+
+
+@click.group("deploy")
+def deploy() -> None:
+    """Make, update or remove a deployment on a cloud."""
+
+
+@deploy.command("service")
+@file_argument
+@provider_option
+@click.option(
+    "--config",
+    "path",
+    required=True,
+    type=click.Path(dir_okay=False),
+    help="What to deploy, as config/user_config.json shows.",
+)
+@click.option("--clean", is_flag=True, help="Remove everything, what is stored included.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would change and what it would cost; change nothing."
+)
+@yes_option
+def service(out: Path, provider: str | None, path: str, clean: bool, dry_run: bool, yes: bool) -> None:
+    """Create or update the deployment; OUT becomes the configuration that clients use."""
+    config = load(path, provider)
+    _mine(out, config)
+    with on_aws(config) as deployment:
+        if clean:
+            _clean(deployment, out, dry_run, yes)
+        elif dry_run:
+            _dry_run(deployment)
+        else:
+            _apply(deployment, out)
+
+
+def _apply(deployment: AwsDeployment, out: Path) -> None:
+    from faaskeeper.cli.aws.deployment import code
+
+    made = code()
+    with _progress(f"deploying {deployment.config.deployment_name}") as progress:
+        plan, changes, _ = deployment.plan(made)
+        lost = [
+            each.resource for each in changes if each.replaced and each.kind.endswith(("Table", "Bucket"))
+        ]
+        if lost:
+            deployment.stack.forget(plan)
+            raise ProviderException(
+                f"{', '.join(lost)} would be made anew, without what is stored: 'fk export' first, then --clean"
+            )
+        try:
+            deployment.upload(made)
+        except BaseException:
+            deployment.stack.forget(plan)
+            raise
+        deployment.apply(plan, progress)
+        _write(out, deployment.output())
+    click.echo(f"{deployment.config.deployment_name} is deployed; its clients' configuration is {out}")
+
+
+def _dry_run(deployment: AwsDeployment) -> None:
+    from faaskeeper.cli.aws.deployment import code
+
+    plan, changes, drifted = deployment.plan(code())
+    try:
+        if not changes:
+            click.echo("Nothing would change.")
+        for each in changes:
+            note = "  (made anew: what it holds is lost)" if each.replaced else ""
+            click.echo(f"{each.action:8} {each.kind} {each.resource}{note}")
+        for drift in drifted:
+            click.echo(f"drifted  {drift.resource} {drift.status}")
+            for line in drift.differences:
+                click.echo(f"         {line}")
+    finally:
+        deployment.stack.forget(plan)
+    from faaskeeper.cli.costs import estimate
+
+    click.echo(estimate(deployment.config))
+
+
+def _clean(deployment: AwsDeployment, out: Path, dry_run: bool, yes: bool) -> None:
+    holdings = deployment.holdings()
+    if not holdings:
+        click.echo(f"There is nothing of {deployment.config.deployment_name}.")
+        return
+    click.echo("This would be removed, with every znode and session:" if dry_run else "To be removed:")
+    for line in holdings:
+        click.echo(f"  {line}")
+    if dry_run:
+        return
+    if not yes:
+        click.confirm("Every znode and session is lost. Remove it all?", abort=True)
+    with _progress(f"removing {deployment.config.deployment_name}") as progress:
+        deployment.clean(progress)
+    out.unlink(missing_ok=True)
+    click.echo(f"{deployment.config.deployment_name} is removed.")
+
+
+@deploy.command("functions")
+@file_argument
+@provider_option
+@click.option("--config", "path", type=click.Path(dir_okay=False), help="Another configuration than OUT.")
+def functions(out: Path, provider: str | None, path: str | None) -> None:
+    """Give the functions of a deployment this version's code, and nothing else."""
+    from faaskeeper.cli.aws.deployment import code
+
+    with on_aws(load(path or out, provider)) as deployment:
+        if deployment.stack.describe() is None:
+            raise ProviderException(
+                f"{deployment.config.deployment_name} is not deployed: 'fk deploy service' does"
+            )
+        with _progress("updating functions") as progress:
+            deployment.update_code(code(), progress)
+    click.echo(f"{deployment.config.deployment_name} has the code of this version.")
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[str], None]]:
+    """Says what happens, a line each; on a terminal with something that moves."""
+    if not sys.stderr.isatty():
+        yield lambda line: click.echo(line, err=True)
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status(f"[bold]{what} ..."):
+        yield lambda line: console.print(line, highlight=False, markup=False)

@@ -1,0 +1,229 @@
+"""``fk deploy`` on an emulator of CloudFormation that enforces IAM: made, used, changed, removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faaskeeper.config import Config
+from tests.aws import backends
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Account:
+    """An account on the emulator, with a person who deploys, and one deployment's name."""
+
+    def __init__(self, endpoint: str, directory: Path, name: str = "fk-test") -> None:
+        self.endpoint = endpoint
+        self.directory = directory
+        self.name = name
+        self.out = directory / "out.json"
+        self.config = directory / "config.json"
+        self.environment = {**os.environ, **backends.KEYS, "FK_POLL_FACTOR": "0.05"}
+        self.write({})
+
+    def write(self, options: dict[str, Any]) -> None:
+        section = options.pop("aws", {})
+        data = {
+            "cloud-provider": "aws",
+            "deployment-name": self.name,
+            "deployment-region": backends.REGION,
+            **options,
+            # the emulator speaks plain HTTP
+            "aws": {**section, "endpoint-url": self.endpoint, "deploy": {"RequireTls": "no"}},
+        }
+        self.config.write_text(json.dumps(data))
+
+    def fk(self, *arguments: str, code: int = 0, stdin: str = "") -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "faaskeeper.cli", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            cwd=ROOT,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def service(self, *more: str, code: int = 0, stdin: str = "") -> str:
+        return self.fk(
+            "deploy", "service", str(self.out), "--provider", "aws", "--config", str(self.config), *more,
+            code=code, stdin=stdin,
+        )  # fmt: skip
+
+    def raw(self, service: str) -> Any:
+        return backends.raw(service, self.endpoint)
+
+    def user(self, name: str, policy: str) -> dict[str, str]:
+        """A user with one managed policy; returns the environment of what it runs."""
+        iam = self.raw("iam")
+        iam.create_user(UserName=name)
+        iam.attach_user_policy(UserName=name, PolicyArn=policy)
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        iam.close()
+        return {
+            **self.environment,
+            "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+        }
+
+    def deployer(self) -> None:
+        """From now on commands run as one who may deploy, by the policy for that."""
+        cloudformation = self.raw("cloudformation")
+        cloudformation.create_stack(
+            StackName="deployer",
+            TemplateBody=(ROOT / "deploy/aws/deployer.yaml").read_text(),
+            Parameters=[{"ParameterKey": "Deployment", "ParameterValue": self.name}],
+            Capabilities=["CAPABILITY_NAMED_IAM"],
+        )
+        stack = cloudformation.describe_stacks(StackName="deployer")["Stacks"][0]
+        cloudformation.close()
+        self.environment = self.user("deployer", stack["Outputs"][0]["OutputValue"])
+
+    def names(self) -> dict[str, list[str]]:
+        """Everything there is whose name begins as the deployment's."""
+        found: dict[str, list[str]] = {}
+        for service, operation, key, name in (
+            ("dynamodb", "list_tables", "TableNames", ""),
+            ("sqs", "list_queues", "QueueUrls", ""),
+            ("s3", "list_buckets", "Buckets", "Name"),
+            ("lambda", "list_functions", "Functions", "FunctionName"),
+            ("iam", "list_roles", "Roles", "RoleName"),
+            ("iam", "list_policies", "Policies", "PolicyName"),
+            ("logs", "describe_log_groups", "logGroups", "logGroupName"),
+            ("scheduler", "list_schedules", "Schedules", "Name"),
+            ("cloudwatch", "describe_alarms", "MetricAlarms", "AlarmName"),
+            ("lambda", "list_event_source_mappings", "EventSourceMappings", "FunctionArn"),
+        ):
+            client = self.raw(service)
+            for each in getattr(client, operation)().get(key, []):
+                called = each[name] if name else each
+                if self.name in called and "deployer" not in called:
+                    found.setdefault(key, []).append(called)
+            client.close()
+        return found
+
+
+CLIENT = """
+import sys, threading
+from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.config import Config
+with FaaSKeeperClient(Config.load(sys.argv[1])) as client:
+    assert client.create("/a", b"1").path == "/a"
+    fired = threading.Event()
+    assert client.get_data("/a", lambda event: fired.set()).data == b"1"
+    client.set_data("/a", b"2" * 100_000)
+    assert fired.wait(60)
+    assert client.get_data("/a").data == b"2" * 100_000
+    client.create("/a/e", ephemeral=True)
+    assert [each.path for each in client.get_children("/a")] == ["/a/e"]
+    client.delete("/a/e")
+    client.delete("/a")
+print("as it should be")
+"""
+DENIED = """
+import json, sys, boto3
+from botocore.exceptions import ClientError
+data = json.load(open(sys.argv[1]))
+name, section = data["deployment-name"], data["aws"]
+client = lambda service: boto3.client(
+    service, region_name=data["deployment-region"], endpoint_url=section["endpoint-url"])
+dynamodb, sqs, s3 = client("dynamodb"), client("sqs"), client("s3")
+key = {"partition": {"S": "deployment"}, "sort": {"S": "settings"}}
+item = {"partition": {"S": "log"}, "sort": {"S": "0"}, "stamp": {"N": "1"}}
+for what in (
+    lambda: dynamodb.get_item(TableName=f"{name}-settings", Key=key),
+    lambda: dynamodb.put_item(TableName=f"{name}-log", Item=item),
+    lambda: dynamodb.put_item(TableName=f"{name}-records", Item=item),
+    lambda: dynamodb.put_item(TableName=f"{name}-checkpoint", Item=item),
+    lambda: dynamodb.query(TableName=f"{name}-checkpoint", KeyConditionExpression="#p = :p",
+        ExpressionAttributeNames={"#p": "partition"}, ExpressionAttributeValues={":p": {"S": "session"}}),
+    lambda: dynamodb.scan(TableName=f"{name}-watch"),
+    lambda: dynamodb.delete_item(TableName=f"{name}-lease", Key=key),
+    lambda: sqs.receive_message(QueueUrl=section["worker-queue-url"]),
+    lambda: s3.put_object(Bucket=section["data-bucket"], Key="r/a", Body=b""),
+    lambda: s3.delete_object(Bucket=section["data-bucket"], Key="b/a"),
+    lambda: client("lambda").invoke(FunctionName=f"{name}-heartbeat"),
+    lambda: client("iam").list_roles(),
+):
+    try:
+        what()
+    except ClientError as error:
+        assert "AccessDenied" in error.response["Error"]["Code"] or "403" in str(error), error
+    else:
+        raise AssertionError("allowed")
+print("as it should be")
+"""
+
+
+def run(script: str, account: Account, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(account.out)],
+        capture_output=True, text=True, env=environment, cwd=ROOT, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def account(tmp_path: Path) -> Iterator[Account]:
+    with backends.ministack(AUTH="true") as endpoint:
+        yield Account(endpoint, tmp_path)
+
+
+def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers(account: Account) -> None:
+    account.deployer()
+    planned = account.service("--dry-run")
+    assert "Add      AWS::DynamoDB::Table LogTable" in planned
+    assert "a month" in planned
+    assert "There is nothing" in account.service("--clean")
+    assert not account.out.exists()
+    assert account.names() == {}
+
+    made = account.service()
+    assert "CREATE_COMPLETE WriterFunction" in made
+    Config.load(account.out)
+    assert "Nothing would change" in account.service("--dry-run")
+
+    policy = json.loads(account.out.read_text())["aws"]["policies"]["client"]
+    client = account.user("client", policy)
+    assert "as it should be" in run(CLIENT, account, client)
+    assert "as it should be" in run(DENIED, account, client)
+
+    account.write({"heartbeat-frequency": 300})
+    assert "Modify   AWS::Scheduler::Schedule HeartbeatSchedule" in account.service("--dry-run")
+    assert "UPDATE_COMPLETE HeartbeatSchedule" in account.service()
+    account.write({"user-storage": "persistent"})
+    assert "znodes would be lost" in account.service(code=1)
+    account.write({})
+    assert "has the code of this version" in account.fk("deploy", "functions", str(account.out))
+    assert "as it should be" in run(CLIENT, account, client)
+
+    stranger = account.directory / "stranger.json"
+    stranger.write_text("{}")
+    refused = account.fk(
+        "deploy", "service", str(stranger), "--config", str(account.config), "--provider", "aws", code=2
+    )
+    assert "stays as it is" in refused
+
+    assert "detach these first" in account.service("--clean", "--yes", code=1)
+    iam = account.raw("iam")
+    iam.detach_user_policy(UserName="client", PolicyArn=policy)
+    iam.close()
+    assert "Aborted" in account.service("--clean", stdin="n\n", code=1)
+    assert account.names() != {}
+    removed = account.service("--clean", "--yes")
+    assert "DELETE_COMPLETE LogTable" in removed
+    assert account.names() == {}
+    assert not account.out.exists()
