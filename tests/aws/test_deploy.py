@@ -227,3 +227,51 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     assert "DELETE_COMPLETE LogTable" in removed
     assert account.names() == {}
     assert not account.out.exists()
+
+
+SWEEP = """
+import json, os, sys, boto3
+data = json.load(open(sys.argv[1]))
+client = boto3.client(
+    "lambda", region_name=data["deployment-region"], endpoint_url=data["aws"]["endpoint-url"])
+for event in ({}, {"sweep": True}):
+    told = client.invoke(FunctionName=data["deployment-name"] + "-heartbeat", Payload=json.dumps(event))
+    said = told["Payload"].read().decode()
+    assert "FunctionError" not in told, said
+print("as it should be")
+"""
+OTHERS = {
+    "tables alone": {
+        "user-storage": "key-value",
+        "worker-queue": "dynamodb",
+        "distributor-queue": "dynamodb",
+    },
+    "queues": {"user-storage": "persistent", "distributor-queue": "sqs", "client-channel": "sqs"},
+    "unordered": {"worker-queue": "sqs-unordered"},
+    "direct": {"worker-queue": "direct"},
+}
+
+
+@pytest.fixture(scope="module")
+def enforcing() -> Iterator[str]:
+    with backends.ministack(AUTH="true") as endpoint:
+        yield endpoint
+
+
+@pytest.mark.parametrize("which", list(OTHERS))
+def test_each_role_has_what_its_function_needs_and_each_policy_what_its_clients_need(
+    which: str, enforcing: str, tmp_path: Path
+) -> None:
+    account = Account(enforcing, tmp_path, f"fk-{which.split()[0]}")
+    account.write(OTHERS[which])
+    account.service()
+    assert "as it should be" in run(SWEEP, account, account.environment)
+    policies = json.loads(account.out.read_text())["aws"]["policies"]
+    client = account.user(f"client-{account.name}", policies["client"])
+    if which == "direct":
+        iam = account.raw("iam")
+        for each in ("distribution", "direct"):
+            iam.attach_user_policy(UserName=f"client-{account.name}", PolicyArn=policies[each])
+        iam.close()
+    assert "as it should be" in run(CLIENT, account, client)
+    assert "as it should be" in run(SWEEP, account, account.environment)

@@ -101,20 +101,18 @@ class SqsListener:
                     MaxNumberOfMessages=10,
                     WaitTimeSeconds=_WAIT_S,
                 )
-                messages = found.get("Messages", ())
-                for message in messages:
+                for message in found.get("Messages", ()):
                     self._take(message["Body"])
-                if messages and self._open:
-                    entries = [
-                        {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
-                        for number, message in enumerate(messages)
-                    ]
-                    delete = self._sqs.delete_message_batch
-                    self._aws.call("channel.forget", delete, QueueUrl=self._url, Entries=entries)
+                    if self._open:
+                        self._forget(message["ReceiptHandle"])
             except DriverError as error:
                 if self._open:
                     _log.warning("the channel of this client: %s", error)
                     time.sleep(_PAUSE_S)
+
+    def _forget(self, receipt: str) -> None:
+        delete = self._sqs.delete_message
+        self._aws.call("channel.forget", delete, QueueUrl=self._url, ReceiptHandle=receipt)
 
     def _take(self, body: str) -> None:
         sender, left, text = (*body.split(" ", 2), "", "")[:3]

@@ -209,7 +209,7 @@ def connect(config: Config, port: int, aws: Aws | None = None) -> Connection:
 
 def _connect(place: Place, port: int, release: Callable[[], None]) -> Connection:
     if place.config.worker_queue is not QueueType.DIRECT:
-        made = place.deployment(b"")
+        made = place.deployment(b"", distributor_queue=None)
         made.checkpoints.header()  # raises, with the reason, where there is no such deployment
         return connection_to(made, place.ears(port), close=release)
 
