@@ -1,4 +1,4 @@
-"""``fk deploy``, ``fk doctor``, ``fk deadletters``, ``fk export``, ``fk import``: to make a deployment and look after it."""
+"""``fk deploy``: to make a deployment on a cloud, change it, and remove it."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _apply(deployment: AwsDeployment, out: Path) -> None:
         if lost:
             deployment.stack.forget(plan)
             raise ProviderException(
-                f"{', '.join(lost)} would be made anew, without what is stored: 'fk export' first, then --clean"
+                f"{', '.join(lost)} would be made anew, and empty: 'fk export' first, then --clean"
             )
         try:
             deployment.upload(made)

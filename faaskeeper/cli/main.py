@@ -13,6 +13,8 @@ from faaskeeper import __version__
 from faaskeeper.cli.commands import COMMANDS
 from faaskeeper.cli.context import Context, status_of
 from faaskeeper.cli.deploying import deploy
+from faaskeeper.cli.moving import cost, export, import_
+from faaskeeper.cli.tending import deadletters, doctor
 from faaskeeper.config import Config
 from faaskeeper.exceptions import FaaSKeeperException
 
@@ -101,7 +103,8 @@ def shell(context: Context, config: str | None) -> None:
         sys.exit(status)
 
 
-fk.add_command(deploy)
+for _each in (deploy, doctor, deadletters, export, import_, cost):
+    fk.add_command(_each)
 for _name, _command in COMMANDS.items():
     fk.add_command(_command, _name)
 

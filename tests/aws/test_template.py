@@ -240,7 +240,7 @@ NEEDED: dict[str, set[str]] = {
         *("cloudwatch:PutDashboard", "cloudwatch:DeleteDashboards", "cloudwatch:GetDashboard"),
     },
 }
-"""What CloudFormation's handlers of each type call, by the documentation of these types, for what is used here."""
+"""What CloudFormation's handlers of each type call, by their documentation, for what is used here."""
 OF_FK = {
     *(
         "cloudformation:CreateChangeSet",

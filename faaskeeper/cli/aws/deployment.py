@@ -123,9 +123,9 @@ class AwsDeployment:
         before = there.get("UserStorage", parameters["UserStorage"])
         if before != parameters["UserStorage"]:
             raise ProviderException(
-                f"{self.config.deployment_name} was deployed with user-storage {before!r}, the configuration says "
-                f"{parameters['UserStorage']!r}: its znodes would be lost. Choose the former, or another name and "
-                "'fk export', 'fk import'"
+                f"{self.config.deployment_name} was deployed with user-storage {before!r}, the configuration "
+                f"says {parameters['UserStorage']!r}: its znodes would be lost. Choose the former, or "
+                "another name and 'fk export', 'fk import'"
             )
         drifted = self.stack.drift() if there else []
         plan, changes = self.stack.plan(parameters)

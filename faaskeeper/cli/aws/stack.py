@@ -200,8 +200,9 @@ class Stack:
 
     def _events(self) -> Iterator[Mapping[str, Any]]:
         """The latest events, oldest first."""
+        found: list[Mapping[str, Any]]
         found = self._call("describe_stack_events", StackName=self.name)["StackEvents"]
-        return reversed(found)
+        return iter(found[::-1])
 
     def _wait(self, progress: Progress, good: tuple[str, ...]) -> None:
         failed: list[str] = []

@@ -1,0 +1,357 @@
+"""A deployment in virtual time: the real client and functions, on drivers as slow as a cloud's were measured.
+
+Nothing fails here, and no processor is waited for but by :data:`OWN_MS`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from greenlet import GreenletExit
+
+from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.config import Config
+from faaskeeper.core import trust
+from faaskeeper.core.connection import Connection, connection_to
+from faaskeeper.core.deployment import Deployment, begin, on_tables
+from faaskeeper.core.distributor import DistributorFunction
+from faaskeeper.core.objects import TableObjects
+from faaskeeper.core.records import ObjectRecords, TableRecords
+from faaskeeper.core.storage import Condition, Item, Object, Page
+from faaskeeper.core.transactions import Limits
+from faaskeeper.core.watches import Secrets, WatchFunction
+from faaskeeper.core.wide import size_of
+from faaskeeper.core.writer import Writer
+from faaskeeper.providers.memory import MemoryTable
+from faaskeeper.testing.latencies import Latencies
+from faaskeeper.testing.scheduler import Scheduler, SimulatedRuntime
+
+DATA = Path(__file__).parent / "data" / "latencies.json"
+OWN_MS = 1.0
+"""What a function's own code takes for a call, beside its waiting: an assumption."""
+BETWEEN_MS = 10.0
+"""From a call's end until the event source hands over what waits: it deletes, and receives. Assumed."""
+SENT_SHARE = 0.5
+"""Part of the way from sender to function for which the sender's own call lasts."""
+
+
+class FineScheduler(Scheduler):
+    """Time in ms with fractions."""
+
+    def run_until(self, over: Callable[[], bool]) -> None:
+        """Run until something holds."""
+        while not over():
+            if not self._ready and not self._pass_time():
+                raise AssertionError("everybody waits")
+            task = self._ready[0]
+            self._current = task
+            task.greenlet.switch()
+            self._current = None
+            if task in self._ready:  # it goes on later, or is done
+                self._ready.remove(task)
+                if not task.done:
+                    self._ready.append(task)
+            if self._error is not None:
+                raise self._error
+
+    def block(self, timeout: float | None = None) -> bool:
+        """See :class:`Scheduler`."""
+        if self.over:
+            raise GreenletExit
+        task = self.current()
+        task.blocked, task.woken = True, False
+        self._ready.remove(task)
+        task.timer += 1
+        if timeout is not None:
+            due: Any = self.now + max(timeout, 0.0)
+            heapq.heappush(self._timers, (due, next(self._numbers), task, task.timer))
+        self._switch()
+        return task.woken
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One configuration.
+
+    ``hop``, ``distributor_hop``: kinds of the way to the functions ("": none). ``answer``: of the way to a
+    client. ``tell``: of the way to the watch's function ("": who distributes tells watchers).
+    """
+
+    name: str
+    user_storage: str
+    hop: str
+    distributor_hop: str = ""
+    answer: str = "tcp.round_trip"
+    tell: str = "lambda_direct.send_to_function"
+    batch: int = 10
+    inline_bytes: int = 16 * 1024
+
+
+class Virtual:
+    """A deployment of one setting and its scheduler."""
+
+    def __init__(self, setting: Setting, cloud: str, table: str, objects: str, seed: int = 1) -> None:
+        self.setting = setting
+        self.scheduler = FineScheduler(seed)
+        self.random = Random(seed)
+        self.latencies = Latencies(DATA, cloud, self.random)
+        self._table_kind = table
+        self._objects_kind = objects
+        self._quiet = True
+        self._tables = {
+            name: _Table(self, name) for name in ("log", "checkpoint", "records", "lease", "watch")
+        }
+        self._objects = _Objects(self)
+        self._ears: dict[str, Callable[[bytes], None]] = {}
+        self.calls: list[tuple[str, int]] = []
+        self.base = self._deployment()
+        begin(self.base)
+        self._quiet = False
+        self.writer_queue = _Queue(self, setting.hop, lambda: Writer(self._functions()).handle)
+        self.distributor_queue = _Queue(
+            self, setting.distributor_hop, lambda: DistributorFunction(self._functions()).handle
+        )
+        self.watch_queue = _Queue(self, setting.tell, self._watch)
+
+    def _watch(self) -> Callable[[Sequence[bytes]], None]:
+        made = self._functions()
+        watch = WatchFunction(made.watches, made.channel, Secrets(made.key), made.gather, made.key)
+        return watch.handle
+
+    def spend(self, kind: str, size: int, effect: Callable[[], Any], name: str) -> Any:
+        """A call that takes a drawn time; its effect is in the middle."""
+        if self._quiet:
+            return effect()
+        self.calls.append((name, size))
+        took = self.latencies.draw(kind, size)
+        self.scheduler.sleep(took / 2)
+        try:
+            return effect()
+        finally:
+            self.scheduler.sleep(took / 2)
+
+    def gather(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Calls side by side: as long as the longest."""
+        if len(calls) <= 1 or self._quiet:
+            return [call() for call in calls]
+        results: list[Any] = [None] * len(calls)
+        failed: list[Exception] = []
+
+        def run(number: int) -> None:
+            try:
+                results[number] = calls[number]()
+            except Exception as error:
+                failed.append(error)
+
+        runtime = SimulatedRuntime(self.scheduler, None)
+        threads = [runtime.spawn(partial(run, number), "call") for number in range(len(calls))]
+        for thread in threads:
+            thread.join()
+        if failed:
+            raise failed[0]
+        return results
+
+    def _deployment(self, **fields: Any) -> Deployment:
+        objects = self._objects
+        made: dict[str, Any] = {
+            "records": TableRecords(self._tables["records"]),
+            "blobs": objects,
+            "worker_queue": None,
+            "channel": self,
+            "key": b"k" * trust.KEY_BYTES,
+            "clock": lambda: int(self.scheduler.now),
+            "gather": self.gather,
+            "random": self.random.randbytes,
+            "limits": Limits(self.setting.inline_bytes),
+        }
+        if self.setting.user_storage == "persistent":
+            made["records"] = ObjectRecords(objects, self.gather)
+        if self.setting.user_storage == "key-value":
+            made["blobs"] = TableObjects(self._tables["records"])
+        return on_tables(self._tables.__getitem__, expiring_log=True, **{**made, **fields})
+
+    def _functions(self) -> Deployment:
+        return self._deployment(
+            worker_queue=self.writer_queue,
+            distributor_queue=self.distributor_queue if self.setting.distributor_hop else None,
+            watch_queue=self.watch_queue if self.setting.tell else None,
+        )
+
+    # ---- the channel -------------------------------------------------------------------
+
+    def deliver(self, address: str, message: bytes) -> bool:
+        """To a client, which hears it after a while."""
+        hear = self._ears.get(address)
+        if hear is None:
+            return False
+        after = self.latencies.draw(self.setting.answer, len(message)) if self.setting.hop else 0.0
+
+        def arrive() -> None:
+            self.scheduler.sleep(after)
+            hear(message)
+
+        self.scheduler.spawn("message", arrive)
+        return True
+
+    def listen(self, handler: Callable[[bytes], None]) -> Any:
+        """A client's ear."""
+        return _Ear(self._ears, handler)
+
+    # ---- clients -----------------------------------------------------------------------
+
+    def client(self) -> FaaSKeeperClient:
+        """A client; to be started in a task."""
+        return FaaSKeeperClient(
+            Config.local(name="virtual"),
+            session_timeout=3600,
+            runtime=SimulatedRuntime(self.scheduler, None),
+            random=self.random.randbytes,
+            connect=lambda config, port: self._connection(),
+        )
+
+    def _connection(self) -> Connection:
+        queue = self.writer_queue
+        return connection_to(self._functions(), self, worker_queue=queue, prompt_queue=queue, coalesce=True)
+
+    def run(self, *tasks: Callable[[], None]) -> None:
+        """Run tasks to their end; what else runs then is given up."""
+        made = [self.scheduler.spawn(f"task {number}", task) for number, task in enumerate(tasks)]
+        self.scheduler.run_until(lambda: all(task.done for task in made))
+
+    def close(self) -> None:
+        """Give up what still waits."""
+        self.scheduler.end()
+
+
+class _Ear:
+    def __init__(self, ears: dict[str, Callable[[bytes], None]], handler: Callable[[bytes], None]) -> None:
+        self.address = f"ear {len(ears) + 1}"
+        self._ears = ears
+        ears[self.address] = handler
+
+    def close(self) -> None:
+        self._ears.pop(self.address, None)
+
+
+class _Table:
+    max_item_bytes = 400 * 1024
+
+    def __init__(self, world: Virtual, name: str) -> None:
+        self._world = world
+        self._inner = MemoryTable(self.max_item_bytes)
+        self._name = name
+
+    def _spend(self, method: str, size: int, effect: Callable[[], Any]) -> Any:
+        kind = self._world._table_kind + (".write" if method in ("put", "delete") else ".read")
+        return self._world.spend(kind, size, effect, f"{self._name}.{method}")
+
+    def _sized(self, partition: str, key: str) -> int:
+        item = self._inner.get(partition, key)
+        return 0 if item is None else size_of(partition, key, item)
+
+    def get(self, partition: str, key: str) -> Item | None:
+        size = self._sized(partition, key)
+        found: Item | None = self._spend("get", size, lambda: self._inner.get(partition, key))
+        return found
+
+    def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
+        size = sum(self._sized(*each) for each in keys)
+        found: list[Item | None] = self._spend("get_many", size, lambda: self._inner.get_many(keys))
+        return found
+
+    def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
+        size = size_of(partition, key, item)
+        self._spend("put", size, lambda: self._inner.put(partition, key, item, condition))
+
+    def delete(self, partition: str, key: str, condition: Condition = None) -> None:
+        self._spend("delete", 0, lambda: self._inner.delete(partition, key, condition))
+
+    def query(self, partition: str, after: str, limit: int) -> Page:
+        page = self._inner.query(partition, after, limit)
+        size = sum(size_of(partition, key, item) for key, item in page.items)
+        found: Page = self._spend("query", size, lambda: self._inner.query(partition, after, limit))
+        return found
+
+
+class _Objects:
+    def __init__(self, world: Virtual) -> None:
+        self._world = world
+        self._inner = TableObjects(MemoryTable())
+        self._sizes: dict[str, int] = {}
+
+    def get(self, key: str) -> Object | None:
+        kind = self._world._objects_kind + ".read"
+        found: Object | None = self._world.spend(
+            kind, self._sizes.get(key, 0), lambda: self._inner.get(key), "objects.get"
+        )
+        return found
+
+    def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
+        kind = self._world._objects_kind + ".write"
+        self._sizes[key] = len(body)
+        put = partial(self._inner.put, key, body, absent=absent, match=match)
+        return str(self._world.spend(kind, len(body), put, "objects.put"))
+
+    def delete(self, key: str) -> None:
+        self._inner.delete(key)
+
+    def list(self, prefix: str, after: str, limit: int) -> list[str]:
+        return self._inner.list(prefix, after, limit)
+
+
+class _Queue:
+    """Rings a function; ``hop`` "": the function runs in the sender's process, as soon as it is free."""
+
+    ordered = True
+    max_message_bytes = 786_432
+
+    def __init__(
+        self, world: Virtual, hop: str, make: Callable[[], Callable[[Sequence[bytes]], None]]
+    ) -> None:
+        self._world = world
+        self._hop = hop
+        self._make = make
+        self._handle: Callable[[Sequence[bytes]], None] | None = None
+        self._waiting: list[bytes] = []
+        self._running = False
+
+    def send(self, group: str, identity: str, body: bytes) -> None:
+        world = self._world
+        world.calls.append((f"{self._hop or 'direct'}.send", len(body)))
+        if not self._hop:
+            self._waiting.append(body)
+            self._serve()
+            return
+        took = world.latencies.draw(self._hop, len(body))
+
+        def arrive() -> None:
+            world.scheduler.sleep(took * (1 - SENT_SHARE))
+            self._waiting.append(body)
+            self._serve()
+
+        world.scheduler.sleep(took * SENT_SHARE)
+        world.scheduler.spawn("message", arrive)
+
+    def _serve(self) -> None:
+        if not self._running and self._waiting:
+            self._running = True
+            self._world.scheduler.spawn("function", self._function)
+
+    def _function(self) -> None:
+        world = self._world
+        if self._handle is None:
+            self._handle = self._make()
+        while self._waiting:
+            most = world.setting.batch if self._hop else 1000
+            batch, self._waiting = self._waiting[:most], self._waiting[most:]
+            world.scheduler.sleep(OWN_MS)
+            self._handle(batch)
+            if self._hop:
+                world.scheduler.sleep(BETWEEN_MS)
+        self._running = False

@@ -1,0 +1,164 @@
+"""What the functions gave up: seen, sent again, or dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from botocore.exceptions import ClientError
+
+from faaskeeper.core import codec, trust
+from faaskeeper.core.errors import DriverError
+from faaskeeper.providers.aws.events import _decoded
+from faaskeeper.providers.aws.service import Place
+
+_HIDDEN_S = 30
+_EMPTY_LOOKS = 3
+
+
+class Letter(NamedTuple):
+    """A message that was given up. ``sent``: ms since 1970; ``received``: how often it was tried."""
+
+    queue: str
+    identity: str
+    receipt: str
+    body: str
+    sent: int
+    received: int
+
+    def about(self) -> str:
+        """What it is, without a word of data or secrets."""
+        raw = _decoded(self.body)
+        if raw is None:
+            return f"{len(self.body)} characters, not a message of ours"
+        try:
+            message = codec.to_message(trust.body(raw))
+        except (codec.Malformed, ValueError, IndexError, KeyError, TypeError):
+            return f"{len(raw)} bytes"
+        names = [type(each.operation).__name__ for each in message.requests]
+        cxids = [each.cxid for each in message.requests]
+        span = f"cxid {min(cxids)} to {max(cxids)}" if cxids else "no request"
+        return f"session {message.session:x}, {span}: {', '.join(sorted(set(names)))}"
+
+
+class DeadLetters:
+    """The dead-letter queues of a deployment."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._aws = place.aws
+        self._sqs: Any = place.aws.client("sqs")
+
+    def queues(self) -> dict[str, str]:
+        """URLs by name, of those that there are."""
+        name = self._place.names.deployment
+        found: dict[str, str] = {}
+        for short in ("worker-dead.fifo", "worker-dead", "distributor-dead.fifo", "dead-calls"):
+            url = self._aws.call("dead letters", self._url, QueueName=f"{name}-{short}")
+            if url:
+                found[short] = url
+        return found
+
+    def _url(self, **parameters: str) -> str:
+        try:
+            return str(self._sqs.get_queue_url(**parameters)["QueueUrl"])
+        except ClientError as error:
+            if "NonExistentQueue" in str(error) or "QueueDoesNotExist" in str(error):
+                return ""
+            raise
+
+    def counts(self) -> dict[str, int]:
+        """How many there are, about, by queue."""
+        asked = ["ApproximateNumberOfMessages"]
+        return {
+            name: int(
+                self._aws.call(
+                    "dead letters",
+                    self._sqs.get_queue_attributes,
+                    QueueUrl=url,
+                    AttributeNames=asked,
+                )["Attributes"][asked[0]]
+            )
+            for name, url in self.queues().items()
+        }
+
+    def letters(self) -> Iterator[tuple[str, Letter]]:
+        """Each letter with the URL of its queue; hidden from others for half a minute."""
+        for name, url in self.queues().items():
+            empty = 0
+            while empty < _EMPTY_LOOKS:
+                found = self._aws.call(
+                    "dead letters",
+                    self._sqs.receive_message,
+                    QueueUrl=url,
+                    MaxNumberOfMessages=10,
+                    VisibilityTimeout=_HIDDEN_S,
+                    AttributeNames=["All"],
+                ).get("Messages", [])
+                empty = 0 if found else empty + 1
+                for each in found:
+                    told = each.get("Attributes", {})
+                    yield (
+                        url,
+                        Letter(
+                            name,
+                            each["MessageId"],
+                            each["ReceiptHandle"],
+                            each["Body"],
+                            int(told.get("SentTimestamp", 0)),
+                            int(told.get("ApproximateReceiveCount", 0)),
+                        ),
+                    )
+
+    def show(self) -> list[Letter]:
+        """All of them; they can be seen again at once."""
+        seen = list(self.letters())
+        for url, letter in seen:
+            self._aws.call(
+                "dead letters",
+                self._sqs.change_message_visibility,
+                QueueUrl=url,
+                ReceiptHandle=letter.receipt,
+                VisibilityTimeout=0,
+            )
+        return [letter for _, letter in seen]
+
+    def drop(self) -> int:
+        """Delete all of them; returns how many."""
+        return sum(self._delete(url, letter) for url, letter in self.letters())
+
+    def redrive(self) -> tuple[int, int]:
+        """Send requests and bells again, in their order; returns how many, and how many were left.
+
+        What a stream or a call gave up is left: the log has what it rang for.
+        """
+        sent = left = 0
+        for url, letter in self.letters():
+            target = self._target(letter.queue)
+            if not target:
+                left += 1
+                continue
+            fifo = {}
+            if target.endswith(".fifo"):
+                group = "writer" if letter.queue.startswith("worker") else "distributor"
+                fifo = {"MessageGroupId": group, "MessageDeduplicationId": uuid4().hex}
+            self._aws.call(
+                "redrive", self._sqs.send_message, QueueUrl=target, MessageBody=letter.body, **fifo
+            )
+            self._delete(url, letter)
+            sent += 1
+        return sent, left
+
+    def _target(self, queue: str) -> str:
+        if queue == "dead-calls":
+            return ""
+        name = f"{self._place.names.deployment}-{queue.replace('-dead', '')}"
+        url = self._aws.call("redrive", self._url, QueueName=name)
+        if not url:
+            raise DriverError(f"there is no queue {name} to send to")
+        return str(url)
+
+    def _delete(self, url: str, letter: Letter) -> int:
+        self._aws.call("dead letters", self._sqs.delete_message, QueueUrl=url, ReceiptHandle=letter.receipt)
+        return 1

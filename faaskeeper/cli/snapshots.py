@@ -1,0 +1,223 @@
+"""``fk export`` and ``fk import``: a tree as lines of JSON, as of one transaction, from any provider to any.
+
+The tree is walked while others go on writing; then the log from where the walk began to where it ended
+is folded over what was seen. So the result is the tree as of the last of these transactions: nothing
+before it is missing, nothing after it is in.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from typing import IO, Any, NamedTuple
+
+from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.core import paths
+from faaskeeper.core.connection import Connection
+from faaskeeper.core.log import Log, Trimmed
+from faaskeeper.core.znode import CONTAINER, OPEN_ACL, Meta
+from faaskeeper.exceptions import (
+    FaaSKeeperException,
+    NodeDoesntExistException,
+    ProviderException,
+)
+
+FORMAT = 1
+_RESERVED = "/zookeeper"
+_WALKS = 5
+
+
+class Snapshot(NamedTuple):
+    """A tree as of a transaction: metadata and data by path."""
+
+    zxid: int
+    nodes: dict[str, tuple[Meta, bytes]]
+
+
+def take(client: FaaSKeeperClient, connection: Connection) -> Snapshot:
+    """The tree as it is now, as far as this client may read it. Raises NoAuthException, ProviderException."""
+    for _ in range(_WALKS):
+        began = _end(connection.log, connection.applied())
+        client.sync("/")
+        seen = dict(_walk(client, connection, "/"))
+        snapshot = _fold(connection, seen, began)
+        if snapshot is not None:
+            return snapshot
+    raise ProviderException("the tree's long lists change too fast to be walked: try when less is going on")
+
+
+def _end(log: Log, applied: int) -> int:
+    """The last transaction, read from a known one on."""
+    more = True
+    while more:
+        entries, more = log.after(applied)
+        applied = entries[-1].last if entries else applied
+    return applied
+
+
+def _walk(
+    client: FaaSKeeperClient, connection: Connection, path: str
+) -> Iterator[tuple[str, tuple[int, Meta, bytes]]]:
+    """Each znode with the txid of its record."""
+    try:
+        node = client.get_data(path)
+        names = [each.path for each in client.get_children(path)]
+    except NodeDoesntExistException:
+        return  # deleted meanwhile: the log says so
+    record = connection.records.get(path)
+    if record is None or record.meta is None:
+        return
+    data = node.data if node.stat.mzxid == record.meta.mzxid else None
+    if data is None:
+        data = _data(connection, record.meta, record.data)
+    yield path, (record.txid, record.meta, data)
+    for each in names:
+        if each != _RESERVED:
+            yield from _walk(client, connection, each)
+
+
+def _data(connection: Connection, meta: Meta, data: bytes) -> bytes:
+    if not meta.blob:
+        return data
+    found = connection.blobs.get(meta.blob) if connection.blobs is not None else None
+    if found is None:
+        raise ProviderException(f"the data {meta.blob} is gone: it was replaced long ago; try again")
+    return found.body
+
+
+def _fold(connection: Connection, seen: dict[str, tuple[int, Meta, bytes]], began: int) -> Snapshot | None:
+    """What was seen, brought to the log's end. None where a list was walked while its names moved."""
+    txid, more = began, True
+    while more:
+        try:
+            entries, more = connection.log.after(txid)
+        except Trimmed as error:
+            raise ProviderException("the walk took longer than the log is kept") from error
+        for entry in entries:
+            txid = entry.last
+            for transaction in entry.transactions:
+                for change in transaction.changes:
+                    before = seen.get(change.path)
+                    if before is not None and before[0] >= transaction.txid:
+                        continue
+                    if change.meta is None:
+                        seen.pop(change.path, None)
+                        continue
+                    data = change.data if change.data is not None else before[2] if before else b""
+                    if change.data is not None or before is None or before[1].blob != change.meta.blob:
+                        data = _data(connection, change.meta, data or b"")
+                    seen[change.path] = (transaction.txid, change.meta, data)
+    nodes = {path: (meta, data) for path, (_, meta, data) in seen.items()}
+    nodes = {path: each for path, each in nodes.items() if not f"{path}/".startswith(f"{_RESERVED}/")}
+    counted: dict[str, int] = {}
+    for path in nodes:
+        if path != "/":
+            above = paths.parent(path)
+            counted[above] = counted.get(above, 0) + 1
+    for path, (meta, _) in nodes.items():
+        reserved = 1 if path == "/" else 0
+        if counted.get(path, 0) + reserved != meta.children:
+            return None
+    return Snapshot(txid, nodes)
+
+
+def dump(snapshot: Snapshot, out: IO[str]) -> int:
+    """Write a snapshot; returns the number of znodes."""
+    head = {"faaskeeper": FORMAT, "zxid": snapshot.zxid, "znodes": len(snapshot.nodes)}
+    out.write(json.dumps(head) + "\n")
+    for path in sorted(snapshot.nodes):
+        meta, data = snapshot.nodes[path]
+        line: dict[str, Any] = {"path": path}
+        try:
+            line["text"] = data.decode()
+        except UnicodeDecodeError:
+            line["data"] = b64encode(data).decode()
+        line.update(ctime=meta.ctime, mtime=meta.mtime, version=meta.version, sequence=meta.creations)
+        if meta.acl != OPEN_ACL:
+            line["acl"] = [list(each) for each in meta.acl]
+        if meta.owner:
+            line["ephemeral"] = True
+        if meta.ttl == CONTAINER:
+            line["container"] = True
+        elif meta.ttl:
+            line["ttl"] = meta.ttl
+        out.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return len(snapshot.nodes)
+
+
+class Loaded(NamedTuple):
+    """What an import did."""
+
+    created: int
+    replaced: int
+    skipped: list[str]
+    """Ephemerals: their sessions are not here."""
+    renumbered: list[str]
+    """Parents whose sequence numbers go on from less than they had."""
+
+
+def load(client: FaaSKeeperClient, lines: IO[str], overwrite: bool) -> Loaded:
+    """Create what a dump holds. Raises NodeExistsException, or ProviderException for what is no dump."""
+    head = _parsed(next(lines, ""))
+    if head.get("faaskeeper") != FORMAT:
+        raise ProviderException(f"this is no dump of 'fk export' that this version reads: {head}")
+    created = replaced = 0
+    skipped: list[str] = []
+    counts: dict[str, int] = {}
+    for line in lines:
+        row = _parsed(line)
+        path = row["path"]
+        if row.get("ephemeral"):
+            skipped.append(path)
+            continue
+        data = b64decode(row["data"]) if "data" in row else row["text"].encode()
+        acl = [(int(each[0]), str(each[1]), str(each[2])) for each in row["acl"]] if "acl" in row else None
+        if row.get("sequence"):
+            counts[path] = row["sequence"]
+        if path == "/" or (overwrite and client.exists(path) is not None):
+            client.set_data(path, data)
+            if acl is not None:
+                client.set_acls(path, acl)
+            replaced += 1
+            continue
+        client.create(path, data, acl=acl, container=bool(row.get("container")), ttl=row.get("ttl"))
+        created += 1
+    renumbered = [path for path, count in counts.items() if not _count_up(client, path, count)]
+    return Loaded(created, replaced, skipped, renumbered)
+
+
+_MOST_STEPS = 10_000
+_STEPS = 50
+
+
+def _count_up(client: FaaSKeeperClient, path: str, count: int) -> bool:
+    """Have sequential children numbered from ``count`` on: creates count. False: that is too far."""
+    probe = f"{path.rstrip('/')}/fk-import-"
+    try:
+        made = client.create(probe, sequential=True).path
+        client.delete(made)
+    except FaaSKeeperException:
+        return False  # an ACL, or a parent that is gone: its numbers go on from where they are
+    at = int(made[-10:]) + 1
+    if count - at > _MOST_STEPS:
+        return False
+    while at < count:
+        steps = min(count - at, _STEPS)
+        with client.transaction() as transaction:
+            for number in range(steps):
+                name = f"{probe}{at + number:010d}"
+                transaction.create(name)
+                transaction.delete(name)
+        at += steps
+    return True
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ProviderException(f"not a line of a dump: {line[:60]!r}") from error
+    if not isinstance(row, dict):
+        raise ProviderException(f"not a line of a dump: {line[:60]!r}")
+    return row

@@ -1,0 +1,65 @@
+"""``fk doctor`` and ``fk deadletters``: to look after a deployment."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import datetime
+
+import click
+
+from faaskeeper.cli.deploying import failures, load
+from faaskeeper.exceptions import ProviderException
+
+file_argument = click.argument("config", type=click.Path(dir_okay=False))
+provider_option = click.option("--provider", help="The cloud; as in the configuration.")
+
+
+@click.command("doctor")
+@file_argument
+@provider_option
+def doctor(config: str, provider: str | None) -> None:
+    """Check a deployment from the client's side, and say what to do. Exit status 1: something is wrong."""
+    loaded = load(config, provider)
+    from faaskeeper.cli.aws.doctor import Doctor
+
+    bad = 0
+    with failures(), closing(Doctor(loaded)) as made:
+        for finding in made.findings():
+            mark = {True: "ok  ", False: "BAD ", None: "?   "}[finding.good]
+            click.echo(f"{mark} {finding.what}: {finding.said}")
+            bad += finding.good is False
+    if bad:
+        raise ProviderException(f"{bad} of these are wrong")
+
+
+@click.command("deadletters")
+@file_argument
+@provider_option
+@click.option("--redrive", "what", flag_value="redrive", help="Send requests again, and remove them here.")
+@click.option("--drop", "what", flag_value="drop", help="Remove them.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+def deadletters(config: str, provider: str | None, what: str | None, yes: bool) -> None:
+    """Show what the functions gave up; send it again, or drop it."""
+    loaded = load(config, provider)
+    from faaskeeper.cli.aws.deadletters import DeadLetters
+    from faaskeeper.providers.aws.service import Place
+
+    place = Place(loaded)
+    with failures(), closing(place.aws):
+        letters = DeadLetters(place)
+        if what == "redrive":
+            sent, left = letters.redrive()
+            click.echo(
+                f"sent {sent} again" + (f", left {left}: the log has what they rang for" if left else "")
+            )
+        elif what == "drop":
+            if not yes:
+                click.confirm("Requests that are in none of the queues are lost. Drop them?", abort=True)
+            click.echo(f"dropped {letters.drop()}")
+        else:
+            seen = letters.show()
+            for each in seen:
+                sent_at = datetime.fromtimestamp(each.sent / 1000).astimezone().isoformat(timespec="seconds")
+                click.echo(f"{each.queue}  {sent_at}  tried {each.received} times  {each.about()}")
+            if not seen:
+                click.echo("There are none.")

@@ -1,0 +1,51 @@
+"""Latencies measured on a cloud, to be drawn from: quantiles by kind of call and size of payload."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from pathlib import Path
+from random import Random
+from typing import Any
+
+
+class Latencies:
+    """Draws by inverting the quantiles; between two measured sizes it interpolates.
+
+    ``path``: JSON with ``quantiles`` (a list from 0 to 1) and, by cloud, kind and size in bytes, a latency in
+    ms for each.
+    """
+
+    def __init__(self, path: Path, cloud: str, random: Random) -> None:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        self._quantiles: list[float] = data["quantiles"]
+        self._random = random
+        self._kinds: dict[str, tuple[list[int], list[list[float]]]] = {}
+        for kind, by_size in data[cloud].items():
+            sizes = sorted(int(size) for size in by_size)
+            self._kinds[kind] = (sizes, [by_size[str(size)] for size in sizes])
+        self.published: dict[str, Any] = data["published"]
+
+    def draw(self, kind: str, size: int = 0) -> float:
+        """A latency in ms."""
+        return self.at(kind, size, self._random.random())
+
+    def at(self, kind: str, size: int, quantile: float) -> float:
+        """The latency in ms at a quantile (0 to 1)."""
+        sizes, rows = self._kinds[kind]
+        above = min(bisect_left(sizes, size), len(sizes) - 1)
+        below = max(above - 1, 0) if sizes[above] > size else above
+        high = self._inverted(rows[above], quantile)
+        if below == above:
+            return high
+        share = (size - sizes[below]) / (sizes[above] - sizes[below])
+        low = self._inverted(rows[below], quantile)
+        return low + (high - low) * max(share, 0.0)
+
+    def _inverted(self, row: list[float], quantile: float) -> float:
+        above = min(bisect_left(self._quantiles, quantile), len(row) - 1)
+        if above == 0:
+            return row[0]
+        low, high = self._quantiles[above - 1], self._quantiles[above]
+        share = (quantile - low) / (high - low)
+        return row[above - 1] + (row[above] - row[above - 1]) * share

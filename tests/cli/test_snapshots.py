@@ -1,0 +1,116 @@
+"""``fk export`` and ``fk import``: a tree as of one transaction, from one deployment to another."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from faaskeeper.cli import snapshots
+from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.config import Config
+from faaskeeper.exceptions import ProviderException
+from tests.cli.test_cli import Fk
+
+
+@pytest.fixture
+def fk(tmp_path: Path) -> Fk:
+    return Fk(tmp_path)
+
+
+def taken(client: FaaSKeeperClient) -> snapshots.Snapshot:
+    assert client._connection is not None
+    return snapshots.take(client, client._connection)
+
+
+def test_what_is_exported_is_imported_elsewhere(fk: Fk, tmp_path: Path) -> None:
+    dump = tmp_path / "dump"
+    fk.said("create", "/a", "text")
+    fk.said("create", "/a/c", "é中\n")
+    for _ in range(3):
+        fk.said("create", "-s", "/a/item-", "x")
+    fk.said("delete", "/a/item-0000000003")
+    fk.said("export", "--to", str(dump))
+    other = Fk(tmp_path / "other")
+    assert "created 4 znodes" in other.run("import", "--from", str(dump)).stderr.decode()
+    assert other.said("get", "/a/c") == "é中\n\n"
+    assert "item-0000000004" in other.said("create", "-s", "/a/item-", "x")
+    assert other.run("import", "--from", str(dump)).returncode == 4
+    assert "replaced 5" in other.run("import", "--from", str(dump), "--overwrite").stderr.decode()
+    assert other.run("import", stdin=b"garbage").returncode == 1
+
+
+def test_bytes_acls_containers_and_ttls_are_kept_and_ephemerals_left_out(
+    connect: Callable[..., FaaSKeeperClient], tmp_path: Path
+) -> None:
+    client = connect()
+    client.add_auth("digest", "user:password")
+    client.create("/bytes", bytes(range(256)))
+    client.create("/large", b"\xff" * 500_000)
+    client.create("/mine", b"1", acl=[(31, "auth", "")])
+    client.create("/container", container=True)
+    client.create("/container/child")
+    client.create("/ttl", ttl=3_600_000)
+    client.create("/ephemeral", ephemeral=True)
+    out = io.StringIO()
+    assert snapshots.dump(taken(client), out) == 8
+    other = FaaSKeeperClient(Config.local(tmp_path / "other"))
+    other.add_auth("digest", "user:password")
+    with other:
+        done = snapshots.load(other, io.StringIO(out.getvalue()), overwrite=False)
+        assert done.skipped == ["/ephemeral"]
+        assert other.get_data("/bytes").data == bytes(range(256))
+        assert other.get_data("/large").data == b"\xff" * 500_000
+        assert other.get_acls("/mine")[0] == client.get_acls("/mine")[0]
+        again = taken(other).nodes
+    assert again["/container"][0].ttl == -1
+    assert again["/ttl"][0].ttl == 3_600_000
+    with pytest.raises(ProviderException, match="no dump"):
+        snapshots.load(other, io.StringIO('{"faaskeeper": 99}\n'), overwrite=False)
+
+
+def test_an_export_is_of_one_transaction_while_others_write(
+    connect: Callable[..., FaaSKeeperClient],
+) -> None:
+    """A pair of znodes that change together, and children that come and go by twos, are never seen apart."""
+    client, writer = connect(), connect()
+    for path in ("/x", "/y", "/many"):
+        client.create(path, b"0")
+    for number in range(300):
+        client.create(f"/many/{number:04d}")
+    stop = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            with writer.transaction() as transaction:
+                transaction.set_data("/x", b"%d" % number)
+                transaction.create(f"/many/a{number:06d}")
+                transaction.create(f"/many/b{number:06d}")
+                transaction.set_data("/y", b"%d" % number)
+            if number > 3:
+                with writer.transaction() as transaction:
+                    transaction.delete(f"/many/a{number - 3:06d}")
+                    transaction.delete(f"/many/b{number - 3:06d}")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    seen = []
+    for _ in range(5):
+        nodes = taken(client).nodes
+        assert nodes["/x"][1] == nodes["/y"][1]
+        seen.append(nodes["/x"][1])
+        names = {path.rsplit("/", 1)[1] for path in nodes if path.startswith("/many/")}
+        assert {name[1:] for name in names if name[0] == "a"} == {
+            name[1:] for name in names if name[0] == "b"
+        }
+        assert len(names) == nodes["/many"][0].children
+    stop.set()
+    thread.join()
+    assert len(set(seen)) > 1
+    assert json.loads(seen[0]) > 0
