@@ -34,6 +34,8 @@ class System(Harness):
         *,
         twice: float = 0.0,
         watch_inline: bool = False,
+        handlers: str = HANDLERS,
+        visibility_s: int = 2,
     ) -> None:
         self.endpoint = endpoint
         self._stack = ExitStack()
@@ -54,7 +56,12 @@ class System(Harness):
             elif kind != "inline":
                 end = "" if kind == "sqs-unordered" else ".fifo"
                 dead = backends.create_queue(endpoint, f"{self.name}-{which}-dead{end}")
-                url = backends.create_queue(endpoint, f"{self.name}-{which}{end}", dead_letters=dead)
+                url = backends.create_queue(
+                    endpoint,
+                    f"{self.name}-{which}{end}",
+                    dead_letters=dead,
+                    visibility_s=visibility_s,
+                )
                 section[f"{which}-queue-url"] = url
                 rung.append((which, url))
         self.data = {
@@ -79,6 +86,7 @@ class System(Harness):
                 }
             ),
             "FAASKEEPER_LOG_LEVEL": "INFO",
+            "PYTHONPATH": str(Path(__file__).parent.parent.parent),
         }
         self.functions: dict[str, lambdas.Function] = {}
         invoker = lambdas.Invoker(self.functions)
@@ -86,7 +94,7 @@ class System(Harness):
             name = f"{self.name}-{which}"
             self.functions[name] = lambdas.Function(
                 name,
-                f"{HANDLERS}.{which}",
+                f"{handlers}.{which}",
                 {**environment, "AWS_ENDPOINT_URL_LAMBDA": invoker.endpoint},
                 self.directory / which,
             )

@@ -1,0 +1,115 @@
+"""Faults and latencies for whatever calls AWS through botocore, injected where botocore sends.
+
+A call may be throttled, answered with an error, or have its effect while its answer is lost; botocore's own
+retries then do what they do on the cloud. The code under test is not touched.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ConnectionClosedError
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Chances of each fault, for each time that botocore sends."""
+
+    throttled: float = 0.0
+    failed: float = 0.0
+    conflicting: float = 0.0
+    """TransactionConflictException, which DynamoDB may answer to a write beside somebody's transaction."""
+    lost: float = 0.0
+    """The call has its effect, the answer does not come."""
+
+
+class Faults:
+    """Faults of the clients that it is attached to. ``happened`` counts them.
+
+    ``latency``: ms that a call takes longer, by service and operation (:class:`faaskeeper.testing.Latencies`
+    draws it); None: not at all.
+    """
+
+    def __init__(
+        self,
+        rates: Rates,
+        seed: int,
+        latency: Callable[[str, str], float] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.happened: Counter[str] = Counter()
+        self._rates = rates
+        self._random = Random(seed)
+        self._latency = latency
+        self._sleep = sleep
+        self._lock = threading.Lock()
+
+    def attach(self, client: Any) -> None:
+        """Inject into everything that a client of boto3's sends from now on."""
+        service = client.meta.service_model.service_name
+        send = client._endpoint.http_session.send
+
+        def before_send(request: Any, event_name: str, **more: Any) -> Any:
+            return self._before(service, event_name.rsplit(".", 1)[-1], request, send)
+
+        client.meta.events.register(
+            f"before-send.{client.meta.service_model.service_id.hyphenize()}", before_send
+        )
+
+    def _before(self, service: str, operation: str, request: Any, send: Callable[[Any], Any]) -> Any:
+        if self._latency is not None:
+            self._sleep(self._latency(service, operation) / 1000)
+        with self._lock:
+            chance = self._random.random()
+        for name, rate in vars(self._rates).items():
+            if chance < rate:
+                if name == "conflicting" and operation not in ("PutItem", "DeleteItem"):
+                    return None
+                self.happened[name] += 1
+                return self._fault(name, service, request, send)
+            chance -= rate
+        return None
+
+    def _fault(self, name: str, service: str, request: Any, send: Callable[[Any], Any]) -> Any:
+        if name == "lost":
+            send(request)
+            raise ConnectionClosedError(endpoint_url=request.url)
+        if name == "failed":
+            return _answer(service, request.url, 500, "InternalServerError")
+        if name == "conflicting":
+            return _answer(service, request.url, 400, "TransactionConflictException")
+        if service == "s3":
+            return _answer(service, request.url, 503, "SlowDown")
+        return _answer(service, request.url, 400, "ThrottlingException")
+
+
+def _answer(service: str, url: str, status: int, code: str) -> AWSResponse:
+    if service == "s3":
+        body = f"<Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
+    else:
+        body = json.dumps({"__type": code, "message": "injected"}).encode()
+    return AWSResponse(url, status, {"content-length": str(len(body))}, _Raw(body))
+
+
+class _Raw:
+    """What botocore reads a body from."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def stream(self, **options: Any) -> Any:
+        """The body, whole."""
+        yield self._body
+
+    def read(self, amount: int | None = None) -> bytes:
+        """The body, or what is left of it."""
+        body, self._body = self._body, b""
+        return body
