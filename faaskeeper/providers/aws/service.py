@@ -32,6 +32,7 @@ from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
 INLINE_BYTES = 16 * 1024
 """Data above it is written once, apart from log and record: from there on that is faster, and has long been
 cheaper. (DynamoDB's median for a write is 5 ms up to 16 KB, 66 ms at 64 KB.)"""
+FUNCTIONS = ("writer", "distributor", "watch", "heartbeat")
 SECTION = (
     "data-bucket",
     "worker-queue-url",
@@ -158,6 +159,11 @@ class Place:
                 ) from error
             return str(probe.getsockname()[0])
 
+    def logs(self) -> str:
+        """Where the functions' logs are."""
+        groups = ", ".join(f"/aws/lambda/{self.names.function(each)}" for each in FUNCTIONS)
+        return f"CloudWatch has the functions' logs: {groups}\n"
+
     # ---- the deployment's key ------------------------------------------------------------
 
     def key(self) -> bytes:
@@ -203,7 +209,8 @@ def _connect(place: Place, port: int, release: Callable[[], None]) -> Connection
     if place.config.worker_queue is not QueueType.DIRECT:
         made = place.deployment(b"", distributor_queue=None)
         made.checkpoints.header()  # raises, with the reason, where there is no such deployment
-        return connection_to(made, place.ears(port), coalesce=True, close=release)
+        logs = place.logs
+        return connection_to(made, place.ears(port), coalesce=True, close=release, logs=logs)
 
     fallback: Queue | None = None
     if place.section.get("worker-queue-url"):
@@ -234,5 +241,6 @@ def _connect(place: Place, port: int, release: Callable[[], None]) -> Connection
         prompt_queue=Prompt(direct),
         coalesce=True,
         on_failure=handlers.append,
+        logs=place.logs,
         close=close,
     )

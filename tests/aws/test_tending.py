@@ -1,0 +1,83 @@
+"""``fk doctor`` and ``fk deadletters``: what they see of a deployment, and what they do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from faaskeeper.providers.aws.queues import text_of
+from tests.aws import backends
+from tests.aws.system import System
+
+
+class Tended:
+    """A deployment, and ``fk`` on it."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.system = System(endpoint, {})
+        self.out = self.system.directory / "out.json"
+        self.out.write_text(json.dumps(self.system.data))
+
+    def fk(self, *arguments: str, code: int = 0, stdin: str = "") -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "faaskeeper.cli", *arguments],
+            input=stdin, capture_output=True, text=True, env={**os.environ, **backends.KEYS},
+            cwd=Path(__file__).parent.parent.parent, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+
+@pytest.fixture
+def tended(ministack: str) -> Iterator[Tended]:
+    made = Tended(ministack)
+    yield made
+    made.system.stop()
+
+
+def test_a_deployment_that_is_well_is_found_well_and_one_that_is_not_with_what_to_do(tended: Tended) -> None:
+    said = tended.fk("doctor", str(tended.out))
+    assert "BAD" not in said
+    for what in ("credentials", "clock", "tree", "heartbeat", "log", "requests that wait", "a session"):
+        assert f"ok   {what}" in said
+    url = tended.system.data["aws"]["worker-queue-url"].replace("-worker", "-worker-dead")
+    sqs = backends.raw("sqs", tended.system.endpoint)
+    sqs.send_message(QueueUrl=url, MessageBody="?", MessageGroupId="w", MessageDeduplicationId="1")
+    sqs.close()
+    assert "BAD  dead letters: 1 in worker-dead.fifo" in tended.fk("doctor", str(tended.out), code=1)
+    tended.system.data["deployment-name"] = "another"
+    tended.out.write_text(json.dumps(tended.system.data))
+    assert "is it deployed?" in tended.fk("doctor", str(tended.out), code=1)
+
+
+def test_dead_letters_are_shown_sent_again_and_dropped(tended: Tended) -> None:
+    system = tended.system
+    assert "There are none" in tended.fk("deadletters", str(tended.out))
+    name = system.data["aws"]["worker-queue-url"].replace("-worker", "-worker-dead")
+    sqs = backends.raw("sqs", system.endpoint)
+    for number, body in enumerate((text_of(b"\0" * 40), "not ours")):
+        sqs.send_message(
+            QueueUrl=name, MessageBody=body, MessageGroupId="w", MessageDeduplicationId=str(number)
+        )
+    shown = tended.fk("deadletters", str(tended.out))
+    assert "40 bytes" in shown
+    assert "8 characters, not a message of ours" in shown
+    calls = system.function("writer").calls
+    assert "sent 2 again" in tended.fk("deadletters", str(tended.out), "--redrive")
+    with system.client() as client:  # whose own request comes after them
+        client.create("/a")
+    assert system.function("writer").calls > calls
+    assert "dropped 2 messages that no client made" in system.output("writer") or "dropped a message" in (
+        system.output("writer")
+    )
+    sqs.send_message(QueueUrl=name, MessageBody="x", MessageGroupId="w", MessageDeduplicationId="3")
+    sqs.close()
+    assert "Aborted" in tended.fk("deadletters", str(tended.out), "--drop", code=1, stdin="n\n")
+    assert "dropped 1" in tended.fk("deadletters", str(tended.out), "--drop", "--yes")
+    assert "There are none" in tended.fk("deadletters", str(tended.out))
