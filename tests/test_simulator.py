@@ -199,9 +199,9 @@ def own_entry_only(patch: Patch) -> None:
     """An inline writer applies its own entry, and not what others left below it."""
     settle = distributor.Distributor.settle
 
-    def own(self: Any, some: Any, since: int) -> Any:
+    def own(self: Any, some: Any, since: int, doubtful: bool = False) -> Any:
         some.pending = some.pending[-1:]
-        return settle(self, some, since)
+        return settle(self, some, since, doubtful)
 
     patch.setattr(distributor.Distributor, "settle", own)
 
@@ -240,14 +240,24 @@ def high_floor(patch: Patch) -> None:
     patch.setattr(distributor.Distributor, "_record", high)
 
 
+def any_record_counts(patch: Patch) -> None:
+    """Who looks first takes an older record for the one that is to be written."""
+
+    def loosely(self: Any, some: dict[str, Any]) -> dict[str, Any]:
+        there = self._deployment.records.get_many(list(some))
+        return {path: each for (path, each), found in zip(some.items(), there, strict=True) if found is None}
+
+    patch.setattr(distributor.Distributor, "_lacking", loosely)
+
+
 def mark_first(patch: Patch) -> None:
     """The mark is raised before the records are written."""
     settle = distributor.Distributor.settle
 
-    def early(self: Any, some: Any, since: int) -> Any:
+    def early(self: Any, some: Any, since: int, doubtful: bool = False) -> Any:
         if some.pending:
             self._deployment.checkpoints.mark(some.head)
-        return settle(self, some, since)
+        return settle(self, some, since, doubtful)
 
     patch.setattr(distributor.Distributor, "settle", early)
 
@@ -617,6 +627,7 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     no_tombstone: {},
     answer_first: {"own_distributor": False},
     own_entry_only: {"writers": 3, "ordered": False},
+    any_record_counts: {"writers": 3, "ordered": False},
     epoch_of_own_txid: {**BUSY, "recent_bytes": 1024},
     recent_lacks_a_path: {"recent_bytes": 1024},
     high_floor: {**BUSY, "recent_bytes": 1024},

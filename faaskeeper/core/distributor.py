@@ -133,8 +133,11 @@ class Distributor:
         self._contents.clear()
         return load(deployment.log, deployment.checkpoints, deployment.clock, max_nodes)
 
-    def settle(self, view: View, since: int) -> list[Settled]:
+    def settle(self, view: View, since: int, doubtful: bool = False) -> list[Settled]:
         """Write the records of all pending entries; what is returned must go to :meth:`finish`.
+
+        ``doubtful``: some of the entries are others', who are likely to have written them: looks first. A
+        record that is there as of an entry or later is one to which a put would lose: it is left out.
 
         ``since``: when the view was loaded, or the invocation began (ms). Raises StaleView when that is
         :data:`SETTLE_WITHIN_MS` ago: a tombstone may have lapsed that what is still to be written lies below.
@@ -144,7 +147,7 @@ class Distributor:
         while view.pending:
             entries = tuple(view.pending[:GROUP_ENTRIES])
             try:
-                epoch = self._write(entries)
+                epoch = self._write(entries, doubtful)
             except BaseException:
                 self._contents.clear()
                 raise
@@ -152,7 +155,7 @@ class Distributor:
             groups.append(Settled(entries, epoch))
         return groups
 
-    def _write(self, entries: tuple[Entry, ...]) -> Epoch:
+    def _write(self, entries: tuple[Entry, ...], doubtful: bool) -> Epoch:
         transactions = [each for entry in entries for each in entry.transactions]
         recent = tuple((each.txid, writes_of(each)) for each in transactions)
         encoded = codec.text(recent)
@@ -161,10 +164,12 @@ class Distributor:
         text = encoded if short else ""
 
         for some in passes(transactions):
-            self._write_pass(some, epoch, text)
+            self._write_pass(some, epoch, text, doubtful)
         return epoch
 
-    def _write_pass(self, transactions: Sequence[Transaction], epoch: Epoch, recent: str) -> None:
+    def _write_pass(
+        self, transactions: Sequence[Transaction], epoch: Epoch, recent: str, doubtful: bool
+    ) -> None:
         """Write what some transactions changed, side by side; but lists that give names away come second."""
         images = _images(transactions)
         lists = listings(transactions)
@@ -184,6 +189,8 @@ class Distributor:
                     records[where] = self._page(where, page, epoch, recent)
                     if sources:
                         second.add(where)
+        if doubtful:
+            records = self._lacking(records)
         put = self._deployment.records.put
         puts: list[Callable[[], object]] = [
             partial(put, path, record) for path, record in records.items() if path not in second
@@ -201,6 +208,15 @@ class Distributor:
         self._put(puts)
         if second:
             self._put([partial(put, path, records[path]) for path in records if path in second])
+
+    def _lacking(self, records: dict[str, Record]) -> dict[str, Record]:
+        """Those that user storage does not have, nor anything later."""
+        there = self._deployment.records.get_many(list(records))
+        return {
+            path: record
+            for (path, record), found in zip(records.items(), there, strict=True)
+            if found is None or found.txid < record.txid
+        }
 
     def _put(self, puts: list[Callable[[], object]]) -> None:
         self._deployment.gather([partial(self._in_time, put) for put in puts])

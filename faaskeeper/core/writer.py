@@ -519,7 +519,7 @@ class Writer:
             self._deployment.leases.drop(session)
         queue = self._deployment.distributor_queue
         if queue is None:
-            groups = self._distributor.settle(view, began)
+            groups = self._distributor.settle(view, began, doubtful=len(view.pending) > 1)
             epoch = groups[-1].epoch if groups else Epoch(view.applied, view.applied, ())
             self._distributor.answer(told, epoch)
             self._distributor.finish(groups, view)

@@ -1,7 +1,7 @@
 """Deployments of the other configurations: chosen so that each value of each key meets those of the others.
 
-Each passes what depends on queues, channels and storage; the scenarios of a real server, which are the core's
-matter, run on them by ``make test-all``.
+Each passes the suites of watches and of functions that die; the others, which are more the core's matter, run
+on them by ``make test-all``.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ class TestWatches(WatchSuite):
     pass
 
 
-class TestSessions(SessionSuite):
+class TestCrashes(CrashSuite):
     pass
 
 
-class TestCrashes(CrashSuite):
+@pytest.mark.slow
+class TestSessions(SessionSuite):
     pass
 
 

@@ -85,7 +85,9 @@ def test_a_forgotten_doorbell_is_rung(own_distributor: bool) -> None:
         assert bare.distributor_queue is not None
         bare.distributor_queue.take()
     else:
-        bare.writer._distributor.settle = lambda *arguments: (_ for _ in ()).throw(Conflict("died"))  # type: ignore[method-assign]
+        bare.writer._distributor.settle = lambda *arguments, **options: (_ for _ in ()).throw(
+            Conflict("died")
+        )  # type: ignore[method-assign]
         with pytest.raises(Conflict):
             bare.pump()
     bare.recycle()

@@ -128,7 +128,7 @@ class Aws:
             "connect_timeout": CONNECT_S,
             "read_timeout": READ_S,
             "retries": {"mode": "standard", "total_max_attempts": TRIES},
-            "max_pool_connections": _CONNECTIONS,
+            "max_pool_connections": 2 * _CONNECTIONS,  # the pool's threads, and those of callers
             "user_agent_extra": "faaskeeper",
         }
         if service == "s3":

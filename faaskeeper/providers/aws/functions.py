@@ -21,7 +21,7 @@ from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import DistributorFunction
 from faaskeeper.core.errors import Denied, DriverError, StaleView
 from faaskeeper.core.heartbeat import Heartbeat
-from faaskeeper.core.log import ENTRY_BYTES
+from faaskeeper.core.log import ENTRY_BYTES, Log
 from faaskeeper.core.watches import Secrets, WatchFunction
 from faaskeeper.core.writer import Writer
 from faaskeeper.providers.aws import channels
@@ -29,9 +29,12 @@ from faaskeeper.providers.aws.clients import CONNECT_S, READ_S, TRIES
 from faaskeeper.providers.aws.events import Message, failures, messages_of
 from faaskeeper.providers.aws.reports import JsonFormatter, Metrics, log_as_json
 from faaskeeper.providers.aws.service import Place, clock
+from faaskeeper.providers.direct import Contended
 
 RESERVE_MS = int((CONNECT_S + READ_S) * TRIES * 1000) + 3_000
 """Time that must be left to begin with a part of a batch: the longest that one call may last, and some."""
+_LOSSES = 50
+"""Appends lost in a row to direct writers after which a batch is looked at anew, and its time."""
 _PAUSES_S = (0.02, 0.1, 0.5)
 _log = logging.getLogger(__name__)
 
@@ -127,7 +130,8 @@ class Functions:
         if every:
             self.place.aws.observe(self.metrics.observe)
         key = self.place.begun()
-        self.deployment: Deployment = self.place.deployment(key)
+        log = Log(Contended(self.place.table("log"), losses=_LOSSES))
+        self.deployment: Deployment = self.place.deployment(key, log=log)
         self._handles: dict[str, Callable[[Sequence[bytes]], None]] = {}
 
     def _handle_of(self, which: str) -> Callable[[Sequence[bytes]], None]:

@@ -26,7 +26,7 @@ from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.objects import S3Store
 from faaskeeper.providers.aws.queues import LambdaQueue, SqsQueue, TableQueue
 from faaskeeper.providers.aws.tables import DynamoTable
-from faaskeeper.providers.direct import Contended, DirectQueue, Prompt
+from faaskeeper.providers.direct import LOSSES, Contended, DirectQueue, Prompt
 from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
 
 INLINE_BYTES = 16 * 1024
@@ -225,7 +225,7 @@ def _connect(place: Place, port: int, release: Callable[[], None]) -> Connection
         for handler in list(handlers):
             handler(error)
 
-    log = Log(Contended(place.table("log"), fails=fallback is not None))
+    log = Log(Contended(place.table("log"), losses=LOSSES if fallback is not None else 0))
     made = place.deployment(place.key(), worker_queue=fallback, channel=near, log=log, distributor_queue=None)
     direct = DirectQueue(made, fallback, broke)
 
