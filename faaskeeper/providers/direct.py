@@ -1,12 +1,14 @@
 """The writer in a client's own process: no hop at all, for processes that are trusted with the log.
 
 It takes part in the same race for the log's next key as the functions and other such processes, and the
-append alone decides. Who wins goes on to write its records, which leaves those who lost, and have the log to
-read only, the better chance at the next entry; so a loser tries again at once, but for a little chance that
-keeps losers apart. (Waiting longer after each loss, as one does where winners do not pause, was worse in the
-model of latencies: of eight writers that write all the time the slowest 1 % took 430 ms instead of 160.) Who
-loses several in a row hands its messages to the functions' queue, where there is one, and goes on through it
-for a while: many who write all the time are served better together.
+append alone decides. Two things keep that race fair. Who knows that others are active, because it lost an
+append within the last second, leaves them about the time of one batch before it begins its next. And who
+writes without a break, and knows of nobody, leaves more than that once a second: one who loses has the
+log to read, and perhaps records, before it can try again, which takes as long as the winner's next batch,
+so it could lose for ever, and the winner would not know. Losers do not wait longer and longer: that
+starves them the more. Who loses several appends in a row hands its messages to the functions' queue,
+where there is one, and goes on through it for a while: many who write all the time are served better
+together.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ AWAY_S = 10.0
 """How long the queue is used then."""
 PAUSE_S = 0.002
 """Most that a loser waits."""
+_LEAST_REST_S = 0.025
+_ACTIVE_S = 1.0
+"""How long after a lost append others count as active, and how long one writes without leaving them time."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,12 +48,16 @@ class Contended:
         losses: int,
         pause: Callable[[float], None] = time.sleep,
         chance: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._table = table
         self._most = losses
         self._pause = pause
         self._chance = chance
+        self._clock = clock
         self.losses = 0
+        self.lost_at = float("-inf")
+        """When an append was last lost."""
         self.max_item_bytes = table.max_item_bytes
         self.get = table.get
         self.get_many = table.get_many
@@ -64,6 +73,7 @@ class Contended:
             self._table.put(partition, key, item, condition)
         except Conflict:
             self.losses += 1
+            self.lost_at = self._clock()
             if self._most and self.losses >= self._most:
                 self.losses = 0
                 raise Throttled(f"{self._most} appends in a row were lost to other writers") from None
@@ -73,17 +83,30 @@ class Contended:
 
 
 class DirectQueue:
-    """A worker queue whose writer is in this process. ``fallback``: the functions' queue, if there is one."""
+    """A worker queue whose writer is in this process.
+
+    ``log``: the table of the deployment's log. ``fallback``: the functions' queue, if there is one.
+    """
 
     ordered = True
 
     def __init__(
         self,
         deployment: Deployment,
+        log: Contended,
         fallback: Queue | None,
         on_broken: Callable[[Exception], None],
+        *,
         clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+        chance: Callable[[], float] = random.random,
     ) -> None:
+        self._log = log
+        self._pause = pause
+        self._chance = chance
+        self._took = 0.0
+        self._ended = float("-inf")
+        self._rested = clock()
         self._writer = Writer(deployment)
         self._fallback = fallback
         self._clock = clock
@@ -108,7 +131,22 @@ class DirectQueue:
         else:
             self.local.send_prompt(body)
 
+    def _rest(self) -> None:
+        """Leave others the time of a batch, if they are active, or might be and never get to show it."""
+        now = self._clock()
+        if now - self._log.lost_at < _ACTIVE_S:
+            due = self._ended + self._took * (0.5 + self._chance())
+        else:
+            due = self._ended + max(2 * self._took, _LEAST_REST_S)
+            if now - self._rested < _ACTIVE_S and now < due:
+                return
+        if now < due:
+            self._pause(due - now)
+        self._rested = self._clock()
+
     def _handle(self, bodies: Sequence[bytes]) -> None:
+        self._rest()
+        began = self._clock()
         try:
             self._writer.handle(bodies)
         except (DriverError, StaleView) as error:
@@ -119,6 +157,9 @@ class DirectQueue:
             self._away_until = self._clock() + AWAY_S
             for body in bodies:
                 self._fallback.send("writer", "direct", body)
+        finally:
+            self._ended = self._clock()
+            self._took = self._ended - began
 
     def stop(self) -> None:
         """Finish what waits, then stop."""

@@ -99,6 +99,28 @@ def _answer(service: str, url: str, status: int, code: str) -> AWSResponse:
     return AWSResponse(url, status, {"content-length": str(len(body))}, _Raw(body))
 
 
+class Capacity:
+    """DynamoDB's own count of what calls cost, by table and operation: its capacity units."""
+
+    def __init__(self) -> None:
+        self.units: Counter[str] = Counter()
+
+    def attach(self, client: Any) -> None:
+        """Count what a client of DynamoDB does from now on."""
+        client.meta.events.register("provide-client-params.dynamodb", self._ask)
+        client.meta.events.register("after-call.dynamodb", self._count)
+
+    def _ask(self, params: dict[str, Any], model: Any, **more: Any) -> dict[str, Any]:
+        if "ReturnConsumedCapacity" in model.input_shape.members:
+            return {**params, "ReturnConsumedCapacity": "TOTAL"}
+        return params
+
+    def _count(self, parsed: dict[str, Any], model: Any, **more: Any) -> None:
+        consumed = parsed.get("ConsumedCapacity") or []
+        for each in consumed if isinstance(consumed, list) else [consumed]:
+            self.units[f"{each['TableName'].rsplit('-', 1)[-1]}.{model.name}"] += each["CapacityUnits"]
+
+
 class _Raw:
     """What botocore reads a body from."""
 

@@ -20,6 +20,7 @@ from faaskeeper.core.writer import Writer
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.service import Place
 from faaskeeper.providers.inprocess import LocalQueue
+from faaskeeper.testing.faults import Capacity
 from tests.aws import backends
 from tests.aws.system import TABLES
 
@@ -180,3 +181,23 @@ def test_at_rest_it_costs_cents_a_month() -> None:
 
     assert rest() < 0.60
     assert rest(**{"worker-queue": "dynamodb"}) < 0.25
+
+
+def test_the_store_counts_the_capacity_that_prices_are_multiplied_with(counted: Counted) -> None:
+    if counted.config.user_storage is not StorageType.HYBRID:
+        pytest.skip("the same tables as with hybrid")
+    with counted.client() as client:
+        client.create("/p", DATA)
+        client.set_data("/p", DATA)
+        capacity = Capacity()
+        capacity.attach(counted._theirs.client("dynamodb"))
+        capacity.attach(counted._mine.client("dynamodb"))
+        counted.count(lambda: client.set_data("/p", DATA))
+        client.get_data("/p")
+    made = costs.Costs(counted.config)
+    unit = made.table["dynamodb"]
+    for name, call in (("log.PutItem", "log.put"), ("records.PutItem", "records.put")):
+        assert capacity.units[name] * unit["write-unit"] == pytest.approx(made.call(call, len(DATA))), name
+    assert capacity.units["records.GetItem"] * unit["read-unit"] == pytest.approx(
+        made.call("records.get", len(DATA))
+    )

@@ -14,6 +14,7 @@ import pytest
 
 from faaskeeper.config import Config
 from tests.aws import backends
+from tests.aws.system import TABLES
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -182,6 +183,72 @@ def account(tmp_path: Path) -> Iterator[Account]:
         yield Account(endpoint, tmp_path)
 
 
+def assert_roles_are_narrow(account: Account) -> None:
+    """Each function's role may do what is its function's and nothing of the others'."""
+    base = f"000000000000:table/{account.name}"
+    table = {each: f"arn:aws:dynamodb:{backends.REGION}:{base}-{each}" for each in TABLES}
+    heartbeat = f"arn:aws:lambda:{backends.REGION}:000000000000:function:{account.name}-heartbeat"
+    worker = f"arn:aws:sqs:{backends.REGION}:000000000000:{account.name}-worker.fifo"
+    stranger = f"arn:aws:dynamodb:{backends.REGION}:000000000000:table/another-log"
+    never = [
+        ("dynamodb:PutItem", stranger),
+        ("dynamodb:Scan", table["log"]),
+        ("dynamodb:DeleteTable", table["log"]),
+        ("lambda:InvokeFunction", heartbeat),
+        ("iam:PassRole", f"arn:aws:iam::000000000000:role/{account.name}-writer"),
+    ]
+    tried = {
+        "writer": (
+            [("dynamodb:PutItem", table["log"]), ("sqs:ReceiveMessage", worker)],
+            [("dynamodb:PutItem", table["settings"]), ("sqs:SendMessage", worker)],
+        ),
+        "watch": (
+            [("dynamodb:DeleteItem", table["watch"]), ("dynamodb:GetItem", table["settings"])],
+            [
+                ("dynamodb:GetItem", table["records"]),
+                ("dynamodb:PutItem", table["log"]),
+                ("dynamodb:PutItem", table["watch"]),
+                ("sqs:SendMessage", worker),
+            ],
+        ),
+        "heartbeat": (
+            [("sqs:SendMessage", worker), ("dynamodb:PutItem", table["checkpoint"])],
+            [
+                ("dynamodb:PutItem", table["log"]),
+                ("dynamodb:DeleteItem", table["log"]),
+                ("dynamodb:PutItem", table["watch"]),
+                ("sqs:ReceiveMessage", worker),
+            ],
+        ),
+        "schedule": ([("lambda:InvokeFunction", heartbeat)], [("dynamodb:GetItem", table["settings"])]),
+    }
+    iam = account.raw("iam")
+    for role, (may, may_not) in tried.items():
+        more = [each for each in never if role != "schedule" or each[1] != heartbeat]
+        for (action, resource), allowed in [
+            *((each, True) for each in may),
+            *((each, False) for each in (*may_not, *more)),
+        ]:
+            told = iam.simulate_principal_policy(
+                PolicySourceArn=f"arn:aws:iam::000000000000:role/{account.name}-{role}",
+                ActionNames=[action],
+                ResourceArns=[resource],
+            )
+            decision = told["EvaluationResults"][0]["EvalDecision"]
+            assert (decision == "allowed") is allowed, (role, action, resource, decision)
+    iam.close()
+
+
+def test_a_deployment_that_fails_says_which_events_explain_it(tmp_path: Path, ministack: str) -> None:
+    account = Account(ministack, tmp_path, "fk-taken")
+    backends.create_table(ministack, "fk-taken-log")
+    said = account.service(code=1)
+    assert "LogTable" in said
+    assert "fk: the stack is" in said
+    account.service("--clean", "--yes")
+    assert not account.out.exists()
+
+
 def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers(account: Account) -> None:
     account.deployer()
     planned = account.service("--dry-run")
@@ -200,6 +267,17 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     client = account.user("client", policy)
     assert "as it should be" in run(CLIENT, account, client)
     assert "as it should be" in run(DENIED, account, client)
+
+    assert_roles_are_narrow(account)
+
+    sqs = account.raw("sqs")
+    url = json.loads(account.out.read_text())["aws"]["worker-queue-url"]
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "7"})
+    drifted = account.service("--dry-run")
+    assert "drifted  WorkerRequests MODIFIED" in drifted
+    assert "VisibilityTimeout: 90 is 7" in drifted
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "90"})
+    sqs.close()
 
     account.write({"heartbeat-frequency": 300})
     assert "Modify   AWS::Scheduler::Schedule HeartbeatSchedule" in account.service("--dry-run")

@@ -5,9 +5,14 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+import subprocess
+import sys
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -17,6 +22,8 @@ from faaskeeper.providers.aws import functions
 from faaskeeper.providers.aws.events import Message, failures, messages_of
 from faaskeeper.providers.aws.functions import RESERVE_MS, serve
 from faaskeeper.providers.aws.reports import Metrics, log_as_json
+from tests.aws import backends
+from tests.aws.system import TABLES
 
 
 def messages(*bodies: bytes, group: str = "writer") -> list[Message]:
@@ -170,8 +177,34 @@ def test_metrics_are_said_every_so_many_requests_in_the_embedded_format() -> Non
     assert len(said) == 1
 
 
-def test_importing_the_handlers_opens_nothing_and_reads_no_environment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("FAASKEEPER_CONFIG", raising=False)
-    assert functions._functions.cache_info().currsize == 0
+def test_importing_the_handlers_opens_nothing_and_reads_no_environment() -> None:
+    script = (
+        "import socket, faaskeeper.providers.aws.functions as functions; "
+        "assert functions._functions.cache_info().currsize == 0"
+    )
+    bare = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
+    subprocess.run([sys.executable, "-c", script], env=bare, check=True, timeout=60)
+
+
+def test_only_heartbeat_begins_a_deployment(ministack: str) -> None:
+    name = f"fk-{uuid4().hex[:8]}"
+    for short in TABLES:
+        backends.create_table(ministack, f"{name}-{short}")
+    config = {
+        "cloud-provider": "aws", "deployment-name": name, "deployment-region": backends.REGION,
+        "user-storage": "key-value", "worker-queue": "dynamodb", "aws": {"endpoint-url": ministack},
+    }  # fmt: skip
+    environment = {"FAASKEEPER_CONFIG": json.dumps(config)}
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    try:
+        with pytest.raises(Denied, match="its heartbeat does that"):
+            functions.Functions(environment, begins=False)
+        begun = functions.Functions(environment, begins=True)
+        again = functions.Functions(environment, begins=False)
+        assert begun.deployment.key == again.deployment.key
+        assert again.deployment.records.get("/") is not None
+        begun.place.aws.close()
+        again.place.aws.close()
+    finally:
+        root.handlers[:], root.level = before

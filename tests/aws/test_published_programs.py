@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from tests.aws.system import System
 from tests.client.test_published_api import (  # noqa: F401
@@ -30,23 +29,3 @@ def config(request: pytest.FixtureRequest, ministack: str) -> Iterator[Config]:
     path.write_text(json.dumps(system.data))
     yield Config.load(path)
     system.stop()
-
-
-@pytest.fixture
-def connect(config: Config) -> Iterator[Callable[..., FaaSKeeperClient]]:
-    clients: list[FaaSKeeperClient] = []
-
-    def start(**options: object) -> FaaSKeeperClient:
-        client = FaaSKeeperClient(config, **options)  # type: ignore[arg-type]
-        clients.append(client)
-        client.start()
-        return client
-
-    yield start
-    for client in clients:
-        client.stop()
-
-
-@pytest.fixture
-def client(connect: Callable[..., FaaSKeeperClient]) -> FaaSKeeperClient:
-    return connect()

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.config import Config
 from faaskeeper.providers.aws.queues import text_of
 from tests.aws import backends
 from tests.aws.system import System
@@ -81,3 +83,16 @@ def test_dead_letters_are_shown_sent_again_and_dropped(tended: Tended) -> None:
     assert "Aborted" in tended.fk("deadletters", str(tended.out), "--drop", code=1, stdin="n\n")
     assert "dropped 1" in tended.fk("deadletters", str(tended.out), "--drop", "--yes")
     assert "There are none" in tended.fk("deadletters", str(tended.out))
+
+
+def test_a_tree_moves_from_aws_to_one_machine(tended: Tended, tmp_path: Path) -> None:
+    with tended.system.client() as client:
+        client.create("/a", b"text")
+        client.create("/a/large", b"\xff" * 100_000)
+    dump = tmp_path / "dump"
+    assert "has 3 znodes" in tended.fk("export", str(tended.out), "--to", str(dump))
+    here = tmp_path / "here"
+    assert "created 2 znodes" in tended.fk("--directory", str(here), "import", "--from", str(dump))
+    with FaaSKeeperClient(Config.local(here)) as local:
+        assert local.get_data("/a").data == b"text"
+        assert local.get_data("/a/large").data == b"\xff" * 100_000

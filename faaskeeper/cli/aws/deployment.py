@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from faaskeeper.cli.aws.package import Package, package
 from faaskeeper.cli.aws.stack import Change, Drift, Progress, Stack
 from faaskeeper.config import Config, ConfigurationException, QueueType
+from faaskeeper.core.errors import DriverError
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.aws.channels import leftovers
 from faaskeeper.providers.aws.clients import Aws
@@ -182,7 +183,7 @@ class AwsDeployment:
                     progress("heartbeat ran")
                     return
                 problem = f"heartbeat failed: {said}"
-            except Exception as error:
+            except DriverError as error:
                 problem = str(error)
             if time.monotonic() > deadline:
                 raise ProviderException(f"the stack is there, but its heartbeat does not run: {problem}")

@@ -118,9 +118,14 @@ def _attempt(
 
 
 class Functions:
-    """The functions of one process. ``environment``: as Lambda sets it."""
+    """The functions of one process. ``environment``: as Lambda sets it.
 
-    def __init__(self, environment: Mapping[str, str], say: Callable[[str], None] = print) -> None:
+    ``begins``: it is heartbeat's process, which begins the deployment where nobody has.
+    """
+
+    def __init__(
+        self, environment: Mapping[str, str], begins: bool, say: Callable[[str], None] = print
+    ) -> None:
         config = Config.deserialize(json.loads(environment["FAASKEEPER_CONFIG"]))
         self._formatter: JsonFormatter = log_as_json(environment.get("FAASKEEPER_LOG_LEVEL", "WARNING"))
         every = config.benchmarking_frequency if config.benchmarking else 0
@@ -129,7 +134,7 @@ class Functions:
         self.place = Place(config)
         if every:
             self.place.aws.observe(self.metrics.observe)
-        key = self.place.begun()
+        key = self.place.begun() if begins else self.place.key()
         log = Log(Contended(self.place.table("log"), losses=_LOSSES))
         self.deployment: Deployment = self.place.deployment(key, log=log)
         self._handles: dict[str, Callable[[Sequence[bytes]], None]] = {}
@@ -196,8 +201,8 @@ def _addresses(checkpoints: Checkpoints) -> list[str]:
 
 
 @cache
-def _functions() -> Functions:
-    return Functions(os.environ)
+def _functions(begins: bool = False) -> Functions:
+    return Functions(os.environ, begins)
 
 
 def writer(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
@@ -217,4 +222,4 @@ def watch(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
 
 def heartbeat(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
     """Ends sessions whose clients are silent, and more that must happen although nobody asks."""
-    return _functions().heartbeat(event, context)
+    return _functions(True).heartbeat(event, context)

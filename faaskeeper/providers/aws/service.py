@@ -225,9 +225,11 @@ def _connect(place: Place, port: int, release: Callable[[], None]) -> Connection
         for handler in list(handlers):
             handler(error)
 
-    log = Log(Contended(place.table("log"), losses=LOSSES if fallback is not None else 0))
-    made = place.deployment(place.key(), worker_queue=fallback, channel=near, log=log, distributor_queue=None)
-    direct = DirectQueue(made, fallback, broke)
+    table = Contended(place.table("log"), losses=LOSSES if fallback is not None else 0)
+    made = place.deployment(
+        place.key(), worker_queue=fallback, channel=near, log=Log(table), distributor_queue=None
+    )
+    direct = DirectQueue(made, table, fallback, broke)
 
     def close() -> None:
         direct.stop()

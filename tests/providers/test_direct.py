@@ -1,0 +1,189 @@
+"""Writers in clients' processes: a race in which nobody starves, and a way out of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from faaskeeper.core.errors import Conflict, Throttled
+from faaskeeper.core.storage import IfAbsent
+from faaskeeper.providers.direct import AWAY_S, LOSSES, Contended, DirectQueue, Prompt
+from faaskeeper.providers.memory import MemoryTable
+from faaskeeper.testing.memory import MemorySystem
+
+
+class Fallback:
+    ordered = True
+    max_message_bytes = 1000
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def send(self, group: str, identity: str, body: bytes) -> None:
+        self.sent.append(body)
+
+
+class Bench:
+    """A direct queue by a clock of the test's own, whose writer does what it is told."""
+
+    def __init__(self, fallback: Fallback | None) -> None:
+        self.now = 100.0
+        self.pauses: list[float] = []
+        self.handled: list[bytes] = []
+        self.takes = 0.010
+        self.failing: Exception | None = None
+        self.system = MemorySystem()
+        self.log = Contended(MemoryTable(), losses=LOSSES, pause=lambda seconds: None, clock=lambda: self.now)
+        self.queue = DirectQueue(
+            self.system.deployment, self.log, fallback, lambda error: None,
+            clock=lambda: self.now, pause=self._pause, chance=lambda: 0.5,
+        )  # fmt: skip
+        self.queue._writer.handle = self._handle  # type: ignore[method-assign]
+
+    def _pause(self, seconds: float) -> None:
+        self.pauses.append(round(seconds, 3))
+        self.now += seconds
+
+    def _handle(self, bodies: Sequence[bytes]) -> None:
+        self.now += self.takes
+        if self.failing is not None:
+            raise self.failing
+        self.handled.extend(bodies)
+
+    def send(self, body: bytes) -> None:
+        Prompt(self.queue).send("writer", "x", body)
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., Bench]]:
+    made: list[Bench] = []
+
+    def bench(fallback: Fallback | None = None) -> Bench:
+        made.append(Bench(fallback))
+        return made[-1]
+
+    yield bench
+    for each in made:
+        each.queue.stop()
+        each.system.stop()
+
+
+def test_a_writer_that_is_alone_pauses_for_nobody_but_once_a_second(make: Callable[..., Bench]) -> None:
+    bench = make()
+    for number in range(99):
+        bench.send(b"%d" % number)
+    assert bench.pauses == []
+    for number in range(101):
+        bench.send(b"%d" % number)
+    assert bench.pauses == [0.025]  # within two seconds of writing without a break
+    assert len(bench.handled) == 200
+
+
+def test_a_writer_that_rests_by_itself_never_pauses(make: Callable[..., Bench]) -> None:
+    bench = make()
+    for number in range(500):
+        bench.send(b"%d" % number)
+        bench.now += 0.03
+    assert bench.pauses == []
+
+
+def test_a_writer_that_lost_lately_leaves_the_others_the_time_of_a_batch(make: Callable[..., Bench]) -> None:
+    bench = make()
+    bench.send(b"1")
+    bench.log.put("log", "1", {"stamp": 1}, IfAbsent())
+    with pytest.raises(Conflict):
+        bench.log.put("log", "1", {"stamp": 2}, IfAbsent())
+    bench.send(b"2")
+    bench.send(b"3")
+    assert bench.pauses == [0.01, 0.01]
+    bench.now += 1.0
+    bench.send(b"4")
+    assert bench.pauses == [0.01, 0.01]
+
+
+def test_losing_on_and_on_ends(make: Callable[..., Bench]) -> None:
+    bench = make()
+    bench.log.put("log", "1", {"stamp": 1}, IfAbsent())
+    for _ in range(LOSSES - 1):
+        with pytest.raises(Conflict):
+            bench.log.put("log", "1", {"stamp": 2}, IfAbsent())
+    with pytest.raises(Throttled):
+        bench.log.put("log", "1", {"stamp": 2}, IfAbsent())
+    with pytest.raises(Conflict):  # and begins anew
+        bench.log.put("log", "1", {"stamp": 2}, IfAbsent())
+
+
+def test_what_this_process_cannot_commit_goes_to_the_functions_and_so_does_what_follows_for_a_while(
+    make: Callable[..., Bench],
+) -> None:
+    fallback = Fallback()
+    bench = make(fallback)
+    bench.failing = Throttled("others are faster")
+    bench.send(b"1")
+    bench.failing = None
+    bench.send(b"2")
+    assert fallback.sent == [b"1", b"2"]
+    bench.now += AWAY_S
+    bench.send(b"3")
+    assert bench.handled == [b"3"]
+    assert bench.queue.max_message_bytes == fallback.max_message_bytes
+
+
+def test_writers_that_write_all_the_time_all_get_on() -> None:
+    """Each has the log's table, whose calls take a while, and appends as fast as it can."""
+    table, lock = MemoryTable(), threading.Lock()
+    head, won, stop = [0], [0, 0, 0], threading.Event()
+    system = MemorySystem()
+    wait = threading.Event()
+
+    class Slow:
+        max_item_bytes = table.max_item_bytes
+        get, get_many, delete, query = table.get, table.get_many, table.delete, table.query
+
+        def put(self, *arguments: Any) -> None:
+            wait.wait(0.001)  # as long as a call takes
+            table.put(*arguments)
+
+    def racing(number: int) -> DirectQueue:
+        log = Contended(Slow(), losses=0)
+        queue = DirectQueue(system.deployment, log, None, lambda error: None)
+
+        view = 0
+
+        def handle(bodies: Sequence[bytes]) -> None:
+            nonlocal view
+            while True:
+                at = view + 1
+                try:
+                    log.put("log", f"{at:016d}", {"stamp": at}, IfAbsent())
+                except Conflict:
+                    wait.wait(0.005)  # who loses has more to read than the one who is ahead
+                    view = head[0]
+                    continue
+                with lock:
+                    view = head[0] = max(head[0], at)
+                    won[number] += 1
+                return
+
+        queue._writer.handle = handle  # type: ignore[method-assign]
+        return queue
+
+    queues = [racing(number) for number in range(3)]
+
+    def run(number: int) -> None:
+        while not stop.is_set() and min(won) < 20:
+            queues[number].send_prompt("writer", "x", b"")
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    stop.set()
+    assert min(won) >= 20, won
+    for queue in queues:
+        queue.stop()
+    system.stop()
