@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from faaskeeper.cli.aws.stack import Stack, StackFailed
 from faaskeeper.config import Config
+from faaskeeper.providers.aws.clients import Aws
 from tests.aws import backends
 from tests.aws.system import TABLES
 
@@ -239,14 +241,37 @@ def assert_roles_are_narrow(account: Account) -> None:
     iam.close()
 
 
-def test_a_deployment_that_fails_says_which_events_explain_it(tmp_path: Path, ministack: str) -> None:
-    account = Account(ministack, tmp_path, "fk-taken")
-    backends.create_table(ministack, "fk-taken-log")
-    said = account.service(code=1)
-    assert "LogTable" in said
-    assert "fk: the stack is" in said
-    account.service("--clean", "--yes")
-    assert not account.out.exists()
+def test_a_deployment_that_fails_says_which_events_explain_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what CloudFormation answers: the emulator makes whatever it is asked for."""
+    events = [
+        ("CREATE_IN_PROGRESS", "LogTable", ""),
+        ("CREATE_FAILED", "LogTable", "fk-log already exists"),
+        ("CREATE_FAILED", "WriterRole", "Resource creation cancelled"),
+        ("ROLLBACK_COMPLETE", "fk", ""),
+    ]
+    told = [
+        {"EventId": str(n), "ResourceStatus": status, "LogicalResourceId": name, "ResourceStatusReason": why}
+        for n, (status, name, why) in enumerate(events)
+    ]
+    answers = {
+        "describe_stacks": {"Stacks": [{"StackStatus": "ROLLBACK_COMPLETE"}]},
+        "describe_stack_events": {"StackEvents": told[::-1]},
+        "execute_change_set": {},
+    }
+    aws = Aws(backends.REGION)
+    stack = Stack(aws, "fk", pause=lambda seconds: None)
+    seen: list[str] = []
+
+    def answer(operation: str, **parameters: Any) -> Any:
+        if operation == "describe_stack_events" and "execute_change_set" in answers:
+            del answers["execute_change_set"]  # nothing happened before
+            return {"StackEvents": []}
+        return answers.get(operation, {})
+
+    monkeypatch.setattr(stack, "_call", answer)
+    with pytest.raises(StackFailed, match="fk-log already exists"):
+        stack.apply("plan", seen.append)
+    assert seen[:2] == ["CREATE_IN_PROGRESS LogTable", "CREATE_FAILED LogTable: fk-log already exists"]
 
 
 def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers(account: Account) -> None:
