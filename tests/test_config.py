@@ -76,7 +76,7 @@ def test_an_embedded_service_needs_but_a_name() -> None:
         ({"heartbeat-frequency": 0}, "from 1 to 3600"),
         (
             {"worker-queue": "pubsub"},
-            "'worker-queue' is 'pubsub': it must be one of 'sqs', 'dynamodb', 'direct'",
+            "'worker-queue' is 'pubsub': it must be one of 'sqs', 'sqs-unordered', 'dynamodb', 'direct'",
         ),
         ({"distributor-queue": "direct"}, "one of 'inline', 'sqs', 'dynamodb'"),
         ({"client-channel": "smoke"}, "one of 'tcp', 'sqs'"),

@@ -64,7 +64,7 @@ _OVERHEAD = 1024
 _PAUSE_S = 0.01
 _PAUSE_MOST_S = 0.5
 _RING_S = 0.015
-"""How long what is about to be applied may take before somebody is asked to do it."""
+"""How long what is about to be applied may take before somebody is asked through a queue to do it."""
 _OVER = {
     Code.SESSION_EXPIRED: "the session has expired: start() a new one",
     Code.SESSION_MOVED: "another process goes on with this session: this one may not",
@@ -569,7 +569,7 @@ class Session:
                 return done.value
             try:
                 if isinstance(command, commands.Await):
-                    if pause > _RING_S:
+                    if self._connection.ring is not None or pause > _RING_S:
                         self._ring()
                     self._runtime.sleep(pause)
                     pause = min(pause * 2, _PAUSE_MOST_S)

@@ -15,7 +15,7 @@ import pytest
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
-from faaskeeper.exceptions import BadVersionError
+from faaskeeper.exceptions import BadVersionError, ProviderException
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.service import Place, clock, connect
 from faaskeeper.testing.faults import Faults, Rates
@@ -58,7 +58,10 @@ class Load:
                 path = client.create("/load/n-", sequential=True).path
                 with self._lock:
                     self.created.append(path)
-                node = client.get_data("/count")
+                try:
+                    node = client.get_data("/count")
+                except ProviderException:
+                    continue  # a read whose tries all failed may be asked for again
                 try:
                     client.set_data("/count", b"%d" % (int(node.data) + 1), node.stat.version)
                 except BadVersionError:
