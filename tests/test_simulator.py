@@ -479,11 +479,6 @@ def twice_opened(patch: Patch) -> None:
     patch.setattr(writer._Batch, "opened_by", lambda self, nonce: None)
 
 
-def no_repeat_when_raised(patch: Patch) -> None:
-    """A read that began before something newer was met is shown."""
-    patch.setattr(Rules, "ticket", property(lambda self: 0, lambda self, value: None), raising=False)
-
-
 def names_move_at_once(patch: Patch) -> None:
     """Lists that give names away are written beside those that receive them."""
     pages = children.Listing.pages
@@ -649,7 +644,6 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     rows_unsaved: {},
     age_is_ignored: {"long": True, "faults": 0.05},
     twice_opened: {"losses": 0.3},
-    no_repeat_when_raised: {**BUSY, "start": 1_300},
     names_move_at_once: PAGED,
     lists_resized_in_one_pass: PAGED,
     pages_unlisted: {"page_names": 2, "recent_bytes": 1024},
