@@ -48,7 +48,7 @@ class Load:
         self._failed: list[BaseException] = []
         clients[0].create("/load")
         clients[0].create("/count", b"0")
-        self._threads = [threading.Thread(target=self._run, args=(each,)) for each in clients]
+        self._threads = [threading.Thread(target=self._run, args=(each,), daemon=True) for each in clients]
         for thread in self._threads:
             thread.start()
 
