@@ -64,6 +64,10 @@ class Faults:
             f"before-send.{client.meta.service_model.service_id.hyphenize()}", before_send
         )
 
+    def calm(self) -> None:
+        """No faults from now on."""
+        self._rates = Rates()
+
     def _before(self, service: str, operation: str, request: Any, send: Callable[[Any], Any]) -> Any:
         if self._latency is not None:
             self._sleep(self._latency(service, operation) / 1000)

@@ -115,9 +115,20 @@ class System(Harness):
                 )
             self._pollers.append(poller)
         self._invoker = invoker
-        self.beat()  # which begins the deployment
+        self._begin()
         for poller in self._pollers:
             poller.start()
+
+    def _begin(self) -> None:
+        """Have heartbeat begin the deployment; where its stores fail it is called again, as its schedule does."""
+        for left in reversed(range(10)):
+            try:
+                self.beat()
+            except lambdas.CallFailed:
+                if not left:
+                    raise
+            else:
+                return
 
     def _client(self, service: str) -> Any:
         self._clients.append(backends.raw(service, self.endpoint))

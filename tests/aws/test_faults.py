@@ -148,10 +148,12 @@ def test_stores_that_throttle_fail_conflict_and_lose_answers_cost_time_and_nothi
     system._aws.close()
     faults = Faults(Rates(throttled=0.04, failed=0.03, lost=0.04), 7)
     system._aws = Aws(backends.REGION, endpoint=system.endpoint)
+    clients = started(system, 3)
     for service in ("dynamodb", "s3", "sqs"):
         faults.attach(system._aws.client(service))
-    load = Load(started(system, 3))
+    load = Load(clients)
     load.wait(60)
+    faults.calm()
     load.end()
     assert set(faults.happened) == {"throttled", "failed", "lost"}
 
