@@ -120,7 +120,7 @@ class System(Harness):
             poller.start()
 
     def _begin(self) -> None:
-        """Have heartbeat begin the deployment; where its stores fail it is called again, as a schedule does."""
+        """Have heartbeat begin the deployment; it is called again where its stores fail."""
         for left in reversed(range(10)):
             try:
                 self.beat()
