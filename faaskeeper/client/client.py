@@ -554,14 +554,14 @@ class FaaSKeeperClient:
         self, path: str, watch: WatchCallbackType | None = None
     ) -> tuple[list[str], Stat]:
         """Names of the children and the node's Stat, as of one moment (ZooKeeper's getChildren2)."""
-        record = self._readable(path, self._listed(path, watch))
+        record = self._record(path, watch)
         return list(record.children), meta_of(record).stat()
 
     def all_children_number(self, path: str) -> int:
         """How many nodes there are below a node, at any depth. Reads every one of them."""
         session = self._open()
         real = self._there(path)
-        record = self._readable(path, self._listed(path, None))
+        record = self._record(path)
         number = 0
         level = [paths.child(real, name) for name in record.children]
         while level:
@@ -685,6 +685,10 @@ class FaaSKeeperClient:
     def _listed(self, path: str, watch: WatchCallbackType | None) -> Record | None:
         """Read a node for its children, and leave a watch of them."""
         return self._with_pages(path, self._read(path, "children", watch))
+
+    def _record(self, path: str, watch: WatchCallbackType | None = None) -> Record:
+        """All that is stored of a node that may be read: metadata, data (or the blob's name), children."""
+        return self._readable(path, self._listed(path, watch))
 
     def _with_pages(self, path: str, record: Record | None) -> Record | None:
         """The record with the names of all its children, read again where they are kept in pages.

@@ -377,14 +377,14 @@ class Session:
         except DriverError as error:
             raise ProviderException(str(error)) from error
 
-    def _ring(self) -> None:
-        """Ask the service to apply what is in the log."""
+    def _ring(self, pause: float) -> None:
+        """Ask the service to apply what is in the log; through a queue only if that takes long (seconds)."""
         if self._connection.ring is not None:
             self._connection.ring()
-            return
-        with self._lock:
-            acked = self._outbox.acked
-        self._put(Message(self.id, self.incarnation, acked, self._ear.address, ()))
+        elif pause > _RING_S:
+            with self._lock:
+                acked = self._outbox.acked
+            self._put(Message(self.id, self.incarnation, acked, self._ear.address, ()))
 
     # ---- being told --------------------------------------------------------------------
 
@@ -569,8 +569,7 @@ class Session:
                 return done.value
             try:
                 if isinstance(command, commands.Await):
-                    if self._connection.ring is not None or pause > _RING_S:
-                        self._ring()
+                    self._ring(pause)
                     self._runtime.sleep(pause)
                     pause = min(pause * 2, _PAUSE_MOST_S)
                     self.check()

@@ -29,8 +29,8 @@ class Connection:
     others are under way.
     ``ring`` asks the service to apply what is waiting (None: a client asks for it through the worker queue).
     ``on_failure`` registers what to call when the service cannot go on (a full disk, say); ``close``
-    releases what ``connect`` took. ``peer`` and
-    ``super_digest``: as in :class:`~faaskeeper.core.deployment.Deployment`.
+    releases what ``connect`` took. ``peer`` and ``super_digest``: as in
+    :class:`~faaskeeper.core.deployment.Deployment`.
     """
 
     records: Records

@@ -21,9 +21,9 @@ from collections.abc import Callable, Sequence
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.errors import Conflict, DriverError, StaleView, Throttled
 from faaskeeper.core.queue import Queue
-from faaskeeper.core.storage import Condition, Item, Page, Table
+from faaskeeper.core.storage import Condition, Item, Table
 from faaskeeper.core.writer import Writer
-from faaskeeper.providers.inprocess import LocalQueue
+from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
 
 LOSSES = 6
 """Appends lost in a row after which the queue is the better way."""
@@ -62,10 +62,7 @@ class Contended:
         self.get = table.get
         self.get_many = table.get_many
         self.delete = table.delete
-
-    def query(self, partition: str, after: str, limit: int) -> Page:
-        """See :class:`faaskeeper.core.storage.Table`."""
-        return self._table.query(partition, after, limit)
+        self.query = table.query
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
         """See :class:`faaskeeper.core.storage.Table`. Raises Throttled after so many losses."""
@@ -111,25 +108,26 @@ class DirectQueue:
         self._fallback = fallback
         self._clock = clock
         self._away_until = 0.0
-        self.local = LocalQueue(
+        self._local = LocalQueue(
             "direct", self._handle, self._writer.idle, on_broken, "the writer in this process"
         )
+        self._prompt = PromptQueue(self._local)
         limit = LocalQueue.max_message_bytes
         self.max_message_bytes = limit if fallback is None else fallback.max_message_bytes
 
     def send(self, group: str, identity: str, body: bytes) -> None:
         """See :class:`faaskeeper.core.queue.Queue`."""
-        if self._fallback is not None and self._clock() < self._away_until:
-            self._fallback.send(group, identity, body)
-        else:
-            self.local.send(group, identity, body)
+        self._way(self._local).send(group, identity, body)
 
     def send_prompt(self, group: str, identity: str, body: bytes) -> None:
         """The same, for a sender who would only wait."""
+        self._way(self._prompt).send(group, identity, body)
+
+    def _way(self, here: Queue) -> Queue:
+        """This process' own queue, or for a while the functions'."""
         if self._fallback is not None and self._clock() < self._away_until:
-            self._fallback.send(group, identity, body)
-        else:
-            self.local.send_prompt(body)
+            return self._fallback
+        return here
 
     def _rest(self) -> None:
         """Leave others the time of a batch, if they are active, or might be and never get to show it."""
@@ -153,7 +151,7 @@ class DirectQueue:
             if self._fallback is None:
                 raise
             # What was decided is answered as it was; the rest is judged there.
-            _log.info("%d messages go to the functions' queue: %s", len(bodies), error)
+            _log.warning("%d messages go to the functions' queue: %s", len(bodies), error)
             self._away_until = self._clock() + AWAY_S
             for body in bodies:
                 self._fallback.send("writer", "direct", body)
@@ -163,7 +161,7 @@ class DirectQueue:
 
     def stop(self) -> None:
         """Finish what waits, then stop."""
-        self.local.stop()
+        self._local.stop()
 
 
 class Prompt:

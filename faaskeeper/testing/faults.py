@@ -34,8 +34,8 @@ class Rates:
 class Faults:
     """Faults of the clients that it is attached to. ``happened`` counts them.
 
-    ``latency``: ms that a call takes longer, by service and operation (:class:`faaskeeper.testing.Latencies`
-    draws it); None: not at all.
+    ``latency``: ms that a call takes longer, by service and operation, as
+    :class:`faaskeeper.testing.latencies.Latencies` draws it; None: not at all.
     """
 
     def __init__(

@@ -22,9 +22,11 @@ FUNCTIONS = ("writer", "distributor", "watch", "heartbeat")
 
 
 class System(Harness):
-    """A deployment of one configuration. ``tables``: the endpoint of DynamoDB, another than that of the rest.
+    """A deployment of one configuration.
 
-    ``twice``: the chance that a queue delivers a batch again that was done.
+    ``twice``: the chance that a queue delivers a batch again that was done. ``watch_inline``: who distributes
+    tells watchers, too. ``handlers``: the module of the functions' handlers. ``visibility_s``: of messages
+    that are being handled.
     """
 
     def __init__(

@@ -33,7 +33,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module", params=list(CONFIGURATIONS))
 def harness(request: pytest.FixtureRequest, ministack: str) -> Iterator[Harness]:
-    system = System(ministack, CONFIGURATIONS[request.param])
+    system = System(ministack, CONFIGURATIONS[request.param], watch_inline=request.param == "unordered")
     yield system
     system.stop()
 

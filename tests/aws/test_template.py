@@ -99,7 +99,7 @@ def test_heartbeat_may_put_the_tree_s_first_records_and_no_others() -> None:
 def test_tables_are_as_the_driver_expects_them_and_billed_by_the_request() -> None:
     tables = of_type("AWS::DynamoDB::Table")
     names = Names("${AWS::StackName}")
-    expected = {names.table(each) for each in TABLES} | {names.worker_table, names.distributor_table}
+    expected = {names.table(each) for each in (*TABLES, "worker-queue", "distributor-queue")}
     assert {each["TableName"]["Fn::Sub"] for each in tables.values()} == expected
     for name, each in tables.items():
         keys = [(key["AttributeName"], key["KeyType"]) for key in each["KeySchema"]]

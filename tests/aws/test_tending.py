@@ -70,14 +70,12 @@ def test_dead_letters_are_shown_sent_again_and_dropped(tended: Tended) -> None:
     shown = tended.fk("deadletters", str(tended.out))
     assert "40 bytes" in shown
     assert "8 characters, not a message of ours" in shown
-    calls = system.function("writer").calls
     assert "sent 2 again" in tended.fk("deadletters", str(tended.out), "--redrive")
     with system.client() as client:  # whose own request comes after them
         client.create("/a")
-    assert system.function("writer").calls > calls
-    assert "dropped 2 messages that no client made" in system.output("writer") or "dropped a message" in (
-        system.output("writer")
-    )
+    said = system.output("writer")
+    assert "dropped 1 messages that no client made" in said  # the text
+    assert "dropped a message" in said  # the bytes
     sqs.send_message(QueueUrl=name, MessageBody="x", MessageGroupId="w", MessageDeduplicationId="3")
     sqs.close()
     assert "Aborted" in tended.fk("deadletters", str(tended.out), "--drop", code=1, stdin="n\n")

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from faaskeeper.core import codec, trust
 from faaskeeper.core.errors import DriverError
-from faaskeeper.providers.aws.events import _decoded
+from faaskeeper.providers.aws.events import decoded
 from faaskeeper.providers.aws.service import Place
 
 _HIDDEN_S = 30
@@ -29,7 +29,7 @@ class Letter(NamedTuple):
 
     def about(self) -> str:
         """What it is, without a word of data or secrets."""
-        raw = _decoded(self.body)
+        raw = decoded(self.body)
         if raw is None:
             return f"{len(self.body)} characters, not a message of ours"
         try:
@@ -134,8 +134,11 @@ class DeadLetters:
         What a stream or a call gave up is left: the log has what it rang for.
         """
         sent = left = 0
+        targets: dict[str, str] = {}
         for url, letter in self.letters():
-            target = self._target(letter.queue)
+            if letter.queue not in targets:
+                targets[letter.queue] = self._target(letter.queue)
+            target = targets[letter.queue]
             if not target:
                 left += 1
                 continue

@@ -6,11 +6,12 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from faaskeeper.cli.aws.package import Package, package
+from faaskeeper.cli.aws.package import Package
 from faaskeeper.cli.aws.stack import Change, Drift, Progress, Stack
 from faaskeeper.config import Config, ConfigurationException, QueueType
 from faaskeeper.core.errors import DriverError
@@ -46,14 +47,11 @@ class AwsDeployment:
 
     # ---- what it is made of ------------------------------------------------------------
 
-    def account(self) -> str:
-        """The account's number."""
-        return str(self.aws.call("who am I", self.aws.client("sts").get_caller_identity)["Account"])
-
-    @property
+    @cached_property
     def code_bucket(self) -> str:
         """The bucket of the functions' code, beside the stack."""
-        return f"{self.config.deployment_name}-code-{self.account()}-{self.config.deployment_region}"
+        account = self.aws.call("who am I", self.aws.client("sts").get_caller_identity)["Account"]
+        return f"{self.config.deployment_name}-code-{account}-{self.config.deployment_region}"
 
     def parameters(self, code: Package) -> dict[str, str]:
         """Of the template, as the configuration has them. Its section ``aws.deploy`` sets others by name."""
@@ -136,13 +134,10 @@ class AwsDeployment:
         s3, bucket = self.aws.client("s3"), self.code_bucket
         if not self._there(bucket):
             region = self.config.deployment_region
-            where = {} if region == "us-east-1" else {"LocationConstraint": region}
-            self.aws.call(
-                f"bucket {bucket}",
-                s3.create_bucket,
-                Bucket=bucket,
-                **({"CreateBucketConfiguration": where} if where else {}),
-            )
+            where = {"CreateBucketConfiguration": {"LocationConstraint": region}}
+            if region == "us-east-1":  # which has no name there
+                where = {}
+            self.aws.call(f"bucket {bucket}", s3.create_bucket, Bucket=bucket, **where)
             blocked = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
             self.aws.call(
                 f"bucket {bucket}",
@@ -237,9 +232,8 @@ class AwsDeployment:
         """Users, groups and roles of others to which the stack's policies are attached."""
         iam, found = self.aws.client("iam"), []
         own = {name for kind, _, name in self.stack.resources() if kind == "AWS::IAM::Role"}
-        for policy in (self.stack.outputs().get(key) for key in _POLICIES.values()):
-            if policy is None:
-                continue
+        outputs = self.stack.outputs()
+        for policy in (outputs[key] for key in _POLICIES.values() if key in outputs):
             told = self.aws.call("policies", iam.list_entities_for_policy, PolicyArn=policy)
             for kind in ("User", "Group", "Role"):
                 for each in told.get(f"Policy{kind}s", ()):
@@ -279,8 +273,3 @@ class AwsDeployment:
 
 
 _POLICIES = {"client": "ClientPolicy", "distribution": "DistributionPolicy", "direct": "DirectPolicy"}
-
-
-def code() -> Package:
-    """The code that this version of FaaSKeeper deploys."""
-    return package()

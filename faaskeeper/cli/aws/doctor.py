@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from faaskeeper.cli.aws.deadletters import DeadLetters
@@ -34,6 +34,8 @@ class Doctor:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._place = Place(config)
+        self._told: Mapping[str, Any] = {}
+        self._asked = 0.0
         self._made = self._place.deployment(b"", distributor_queue=None, worker_queue=None)
 
     def close(self) -> None:
@@ -62,19 +64,17 @@ class Doctor:
             return Finding(what, False, str(error))
 
     def _credentials(self) -> Finding:
+        began = time.time()
         aws = self._place.aws
-        told = aws.call("who am I", aws.client("sts").get_caller_identity)
-        return Finding("credentials", True, f"{told['Arn']}")
+        self._told = aws.call("who am I", aws.client("sts").get_caller_identity)
+        self._asked = (began + time.time()) / 2
+        return Finding("credentials", True, str(self._told["Arn"]))
 
     def _clock(self) -> Finding:
-        aws = self._place.aws
-        began = time.time()
-        told = aws.call("who am I", aws.client("sts").get_caller_identity)
-        date = told["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+        date = self._told["ResponseMetadata"]["HTTPHeaders"].get("date", "") if self._told else ""
         if not date:
-            return Finding("clock", None, "the service does not tell its time")
-        theirs = email.utils.parsedate_to_datetime(date).timestamp() + 0.5
-        skew = (began + time.time()) / 2 - theirs
+            return Finding("clock", None, "the service did not tell its time")
+        skew = self._asked - email.utils.parsedate_to_datetime(date).timestamp() - 0.5
         if abs(skew) * 1000 > _SKEW_MS:
             return Finding("clock", False, f"{skew:+.1f} s from AWS': have NTP set this machine's clock")
         return Finding("clock", True, "agrees with AWS' within a second or two")

@@ -56,8 +56,7 @@ class Stack:
         self._seen: set[str] = set()
 
     def _call(self, operation: str, **parameters: Any) -> Any:
-        client = self._aws.client("cloudformation", read_timeout=30.0)
-        return self._aws.call(f"stack {self.name}", getattr(client, operation), **parameters)
+        return self._aws.call(f"stack {self.name}", getattr(self._client(), operation), **parameters)
 
     def describe(self) -> Mapping[str, Any] | None:
         """What CloudFormation says of it; None where there is none, or only an unfinished plan."""
@@ -183,13 +182,10 @@ class Stack:
 
     def resources(self) -> list[tuple[str, str, str]]:
         """Type, logical and physical name of each resource."""
-        client = self._client()
         found: list[tuple[str, str, str]] = []
         token: dict[str, str] = {}
         while True:
-            page = self._aws.call(
-                f"stack {self.name}", client.list_stack_resources, StackName=self.name, **token
-            )
+            page = self._call("list_stack_resources", StackName=self.name, **token)
             found.extend(
                 (each["ResourceType"], each["LogicalResourceId"], each.get("PhysicalResourceId", ""))
                 for each in page["StackResourceSummaries"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from base64 import b64decode
 from collections.abc import Callable, Iterable
 from uuid import uuid4
 
@@ -17,10 +16,12 @@ from faaskeeper.core.channel import Channel, ClientChannel, Handler, Listener
 from faaskeeper.core.errors import DriverError
 from faaskeeper.core.storage import Table, every
 from faaskeeper.providers.aws.clients import READ_S, Aws
+from faaskeeper.providers.aws.events import decoded
 from faaskeeper.providers.aws.queues import text_of
 from faaskeeper.providers.tcp import TcpChannel
 
 _PART_BYTES = 700 * 1024
+_MOST_PARTS = 12
 _WAIT_S = 20
 _PAUSE_S = 1.0
 _JOIN_S = 5.0
@@ -116,14 +117,15 @@ class SqsListener:
 
     def _take(self, body: str) -> None:
         sender, left, text = (*body.split(" ", 2), "", "")[:3]
-        if not left.isdigit():
+        part = decoded(text)
+        parts = self._parts.pop(sender, [])
+        if part is None or not left.isdigit() or len(parts) >= _MOST_PARTS:
             _log.warning("dropped what is no message of ours from the queue of this client")
             return
-        parts = self._parts.setdefault(sender, [])
-        parts.append(b64decode(text))
+        parts.append(part)
         if left != "0":
+            self._parts[sender] = parts
             return
-        del self._parts[sender]
         with self._hearing:
             if self._open:
                 try:

@@ -35,7 +35,6 @@ _THREADS = "faaskeeper-aws"
 _KINDS: dict[str, type[DriverError]] = {
     "ConditionalCheckFailedException": Conflict,
     "PreconditionFailed": Conflict,
-    "412": Conflict,
     "ProvisionedThroughputExceededException": Throttled,
     "ThrottlingException": Throttled,
     "Throttling": Throttled,
@@ -43,7 +42,6 @@ _KINDS: dict[str, type[DriverError]] = {
     "RequestThrottled": Throttled,
     "TooManyRequestsException": Throttled,
     "SlowDown": Throttled,
-    "503": Unavailable,
     "LimitExceededException": Throttled,
     "OverLimit": Throttled,
     "TransactionConflictException": Throttled,

@@ -25,7 +25,7 @@ class Message:
 def messages_of(event: Mapping[str, Any]) -> list[Message]:
     """The messages of an event, in their order. A body of None cannot be read: it was not sent by us."""
     if "faaskeeper" in event:
-        return [Message("", "", _decoded(str(event["faaskeeper"])), 0)]
+        return [Message("", "", decoded(str(event["faaskeeper"])), 0)]
     return [made for record in event["Records"] if (made := _message(record)) is not None]
 
 
@@ -36,7 +36,7 @@ def _message(record: Mapping[str, Any]) -> Message | None:
         # a standard queue keeps no order: each message is its own group
         group = str(told.get("MessageGroupId", record["messageId"]))
         return Message(
-            str(record["messageId"]), group, _decoded(record["body"]), int(told.get("SentTimestamp", 0))
+            str(record["messageId"]), group, decoded(record["body"]), int(told.get("SentTimestamp", 0))
         )
     if source == "aws:dynamodb":
         change = record["dynamodb"]
@@ -44,13 +44,12 @@ def _message(record: Mapping[str, Any]) -> Message | None:
             return None  # the store's own deletion, of what is past its time
         body = change.get("NewImage", {}).get("body", {}).get("B")
         sent = int(float(change.get("ApproximateCreationDateTime", 0)) * 1000)
-        return Message(
-            str(change["SequenceNumber"]), "stream", None if body is None else _decoded(body), sent
-        )
+        return Message(str(change["SequenceNumber"]), "stream", None if body is None else decoded(body), sent)
     raise ValueError(f"a record of {source!r}: this function is for SQS and for streams of DynamoDB")
 
 
-def _decoded(body: str | bytes) -> bytes | None:
+def decoded(body: str) -> bytes | None:
+    """The body of a text that :func:`faaskeeper.providers.aws.queues.text_of` made; None: it is none."""
     if body == "=":
         return b""  # SQS has no empty messages
     try:

@@ -12,10 +12,11 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum
 from functools import cache
 from typing import Any, Protocol
 
-from faaskeeper.config import Config
+from faaskeeper.config import ClientChannel, Config
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import DistributorFunction
@@ -70,28 +71,41 @@ def serve(
 ) -> list[Message]:
     """Hand messages to a function; returns those that must come again.
 
-    What a store refuses for now is tried again while there is time. What fails for another reason is
-    tried message by message, so that one that cannot be handled takes no others with it, but those
+    What a store refuses for now is tried again while there is time, then given back. What fails for another
+    reason is tried message by message, so that one that cannot be handled takes no others with it, but those
     that follow it in its own group: they must not overtake it.
     """
     failed: list[Message] = []
     blocked: set[str] = set()
+
+    def give_back(messages: Sequence[Message]) -> None:
+        failed.extend(messages)
+        blocked.update(each.group for each in messages)
+
     for part in parts(messages):
-        taken = [each for each in part if each.group not in blocked]
         failed.extend(each for each in part if each.group in blocked)
+        taken = [each for each in part if each.group not in blocked]
         if not taken:
             continue
         if time_left() < RESERVE_MS:
             _log.warning("%d messages are given back: the time is up", len(taken))
-            failed.extend(taken)
-            blocked.update(each.group for each in taken)
-        elif not _attempt(taken, handle, time_left, pause):
+            give_back(taken)
+            continue
+        outcome = _attempt(taken, handle, time_left, pause)
+        if outcome is _Outcome.LATER or (outcome is _Outcome.BROKEN and len(taken) == 1):
+            give_back(taken)
+        elif outcome is _Outcome.BROKEN:
             for each in taken:
-                alone = len(taken) > 1 and each.group not in blocked and time_left() >= RESERVE_MS
-                if not alone or not _attempt([each], handle, time_left, pause):
-                    blocked.add(each.group)
-                    failed.append(each)
+                fits = each.group not in blocked and time_left() >= RESERVE_MS
+                if not fits or _attempt([each], handle, time_left, pause) is not _Outcome.DONE:
+                    give_back([each])
     return failed
+
+
+class _Outcome(Enum):
+    DONE = "done"
+    LATER = "a store does not let us, or not now"
+    BROKEN = "it cannot be handled"
 
 
 def _attempt(
@@ -99,22 +113,22 @@ def _attempt(
     handle: Callable[[Sequence[bytes]], None],
     time_left: Callable[[], int],
     pause: Callable[[float], None],
-) -> bool:
+) -> _Outcome:
     bodies = [each.body for each in part if each.body is not None]
     for seconds in (*_PAUSES_S, 0.0):
         try:
             handle(bodies)
         except (DriverError, StaleView) as error:
             _log.warning("the function failed on %d messages: %s", len(part), error)
-            if isinstance(error, Denied) or not seconds or time_left() < RESERVE_MS:
-                return False
+            if isinstance(error, Denied) or time_left() < RESERVE_MS:
+                break
             pause(seconds)
         except Exception:
             _log.exception("the function failed on %d messages", len(part))
-            return False
+            return _Outcome.BROKEN
         else:
-            return True
-    return False
+            return _Outcome.DONE
+    return _Outcome.LATER
 
 
 class Functions:
@@ -184,9 +198,10 @@ class Functions:
         if event.get("sweep"):
             beat.refresh()
             beat.sweep()
-            wanted = _addresses(deployment.checkpoints)
-            leases = self.place.table("lease")
-            done["queues"] = len(channels.leftovers(self.place.aws, leases, wanted, clock()))
+            if self.place.config.client_channel is ClientChannel.SQS:
+                wanted = _addresses(deployment.checkpoints)
+                leases = self.place.table("lease")
+                done["queues"] = len(channels.leftovers(self.place.aws, leases, wanted, clock()))
         else:
             done["expired"] = len(beat.expire())
             done["reaped"] = len(beat.reap())

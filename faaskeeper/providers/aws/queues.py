@@ -25,8 +25,8 @@ QUEUE_ITEM_S = 24 * 3600
 
 
 def text_of(body: bytes) -> str:
-    """A body as SQS carries it."""
-    return b64encode(body).decode()
+    """A body as SQS carries it, which wants at least one character."""
+    return b64encode(body).decode() or "="
 
 
 def check_size(what: str, body: bytes, most: int) -> None:
@@ -54,12 +54,11 @@ class SqsQueue:
         """See :class:`faaskeeper.core.queue.Queue`."""
         check_size(self._short, body, self.max_message_bytes)
         fifo = {"MessageGroupId": group, "MessageDeduplicationId": uuid4().hex} if self.ordered else {}
-        # SQS wants at least one character
         self._aws.call(
             f"{self._short}.send",
             self._aws.client("sqs").send_message,
             QueueUrl=self._url,
-            MessageBody=text_of(body) or "=",
+            MessageBody=text_of(body),
             **fifo,
         )
 

@@ -60,8 +60,6 @@ class Names:
     def __init__(self, deployment: str) -> None:
         self.deployment = deployment
         self.client_queues = f"{deployment}-client-"
-        self.worker_table = f"{deployment}-worker-queue"
-        self.distributor_table = f"{deployment}-distributor-queue"
 
     def table(self, short: str) -> str:
         """Name of a table."""
