@@ -6,7 +6,6 @@ their own: ``python -m faaskeeper_redis CONFIG``. What was acknowledged is as sa
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import sys
 import threading
@@ -27,7 +26,8 @@ from faaskeeper.core.connection import Connection, connection_to
 from faaskeeper.core.deployment import Deployment, begin, on_tables
 from faaskeeper.core.errors import Conflict, Denied, DriverError, StaleView, Throttled, TooLarge, Unavailable
 from faaskeeper.core.heartbeat import Heartbeat
-from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Object, Page
+from faaskeeper.core.objects import TableObjects
+from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Page
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.writer import Writer
 
@@ -105,47 +105,12 @@ class RedisTable:
             raise Conflict(f"{condition} does not hold for {partition} {key}")
 
     def query(self, partition: str, after: str, limit: int) -> Page:
-        keys = self.keys(partition, "", after, limit)
-        items = self.get_many([(partition, key) for key in keys])
-        found = [(key, item) for key, item in zip(keys, items, strict=True) if item is not None]
-        return Page(found, len(keys) == limit)
-
-    def keys(self, partition: str, prefix: str, after: str, limit: int) -> list[str]:
-        """At most so many keys of a partition with a prefix, above one."""
-        low = f"({after}" if after >= prefix and after else f"[{prefix}" if prefix else "-"
-        high = b"[" + prefix.encode() + b"\xff" if prefix else "+"
         with _mapped():
-            index = self._keys(partition, "")[1]
-            found: list[Any] = self._server.zrangebylex(index, low, high, 0, limit)
-        return [key.decode() for key in found]
-
-
-# ---- ObjectStore -------------------------------------------------------------------------------
-
-
-class RedisObjects:
-    """Objects as items of a table; an object's tag is a hash of it, and its item's stamp."""
-
-    def __init__(self, table: RedisTable) -> None:
-        self._table = table
-
-    def get(self, key: str) -> Object | None:
-        item = self._table.get("objects", key)
-        return None if item is None else Object(bytes(item["body"]), str(item["stamp"]))  # type: ignore[arg-type]
-
-    def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
-        tag = int.from_bytes(hashlib.blake2b(body, digest_size=6).digest(), "big")
-        condition: Condition = IfAbsent() if absent else None
-        if match is not None:
-            condition = IfStamp(int(match) if match.isdigit() else -1)
-        self._table.put("objects", key, {"stamp": tag, "body": body}, condition)
-        return str(tag)
-
-    def delete(self, key: str) -> None:
-        self._table.delete("objects", key)
-
-    def list(self, prefix: str, after: str, limit: int) -> list[str]:
-        return self._table.keys("objects", prefix, after, limit)
+            low = f"({after}" if after else "-"
+            found: list[Any] = self._server.zrangebylex(self._keys(partition, "")[1], low, "+", 0, limit)
+        keys = [key.decode() for key in found]
+        items = self.get_many([(partition, key) for key in keys])
+        return Page([(key, item) for key, item in zip(keys, items, strict=True) if item], len(keys) == limit)
 
 
 # ---- Queue -------------------------------------------------------------------------------------
@@ -257,7 +222,7 @@ def deployment(config: Config, key: bytes) -> Deployment:
     return on_tables(
         partial(table, config),
         expiring_log=False,
-        blobs=RedisObjects(table(config, "objects")),
+        blobs=TableObjects(table(config, "objects")),
         worker_queue=RedisQueue(server, f"{name}:worker"),
         channel=RedisChannel(server, name),
         key=key,

@@ -22,6 +22,7 @@ from faaskeeper.config import Config, ConfigurationException
 from faaskeeper.core.deployment import begin
 from faaskeeper.core.errors import Denied, Unavailable
 from faaskeeper.core.heartbeat import Heartbeat
+from faaskeeper.core.objects import TableObjects
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.testing.drivers import ChannelSuite, ObjectStoreSuite, QueueSuite, TableSuite
 from faaskeeper.testing.systems import CrashSuite, Harness, SemanticsSuite, SessionSuite, WatchSuite
@@ -69,10 +70,10 @@ class TestRedisTable(TableSuite):
         return faaskeeper_redis.RedisTable(server, uuid4().hex)
 
 
-class TestRedisObjects(ObjectStoreSuite):
+class TestObjectsInATable(ObjectStoreSuite):
     @pytest.fixture
     def store(self, server: object) -> object:
-        return faaskeeper_redis.RedisObjects(faaskeeper_redis.RedisTable(server, uuid4().hex))
+        return TableObjects(faaskeeper_redis.RedisTable(server, uuid4().hex))
 
 
 class QueueHarness:

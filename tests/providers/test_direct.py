@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import pytest
 
@@ -13,6 +11,7 @@ from faaskeeper.core.storage import IfAbsent
 from faaskeeper.providers.direct import AWAY_S, LOSSES, Contended, DirectQueue, Prompt
 from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.testing.memory import MemorySystem
+from faaskeeper.testing.scheduler import Scheduler
 
 
 class Fallback:
@@ -132,58 +131,68 @@ def test_what_this_process_cannot_commit_goes_to_the_functions_and_so_does_what_
     assert bench.queue.max_message_bytes == fallback.max_message_bytes
 
 
-def test_writers_that_write_all_the_time_all_get_on() -> None:
-    """Each has the log's table, whose calls take a while, and appends as fast as it can."""
-    table, lock = MemoryTable(), threading.Lock()
-    head, won, stop = [0], [0, 0, 0], threading.Event()
-    system = MemorySystem()
-    wait = threading.Event()
+def race(rests: bool) -> list[int]:
+    """How often each of three writers wins in 20 s of virtual time.
 
-    class Slow:
-        max_item_bytes = table.max_item_bytes
-        get, get_many, delete, query = table.get, table.get_many, table.delete, table.query
+    A put takes 6 ms, a winner's records 8 ms more; a loser has log and records to read, 20 ms, before it can
+    try again.
+    """
+    scheduler, table = Scheduler(1), MemoryTable()
+    system, won, head = MemorySystem(), [0, 0, 0], 0
 
-        def put(self, *arguments: Any) -> None:
-            wait.wait(0.001)  # as long as a call takes
-            table.put(*arguments)
+    def clock() -> float:
+        return scheduler.now / 1000
 
-    def racing(number: int) -> DirectQueue:
-        log = Contended(Slow(), losses=0)
-        queue = DirectQueue(system.deployment, log, None, lambda error: None)
+    def pause(seconds: float) -> None:
+        scheduler.sleep(seconds * 1000)
 
+    def writer(number: int) -> DirectQueue:
+        log = Contended(table, losses=0, pause=pause, chance=scheduler.random.random, clock=clock)
+        queue = DirectQueue(
+            system.deployment, log, None, lambda error: None,
+            clock=clock, pause=pause, chance=scheduler.random.random,
+        )  # fmt: skip
         view = 0
 
         def handle(bodies: Sequence[bytes]) -> None:
-            nonlocal view
+            nonlocal view, head
             while True:
-                at = view + 1
+                scheduler.sleep(3)
                 try:
-                    log.put("log", f"{at:016d}", {"stamp": at}, IfAbsent())
+                    log.put("log", f"{view + 1:016d}", {"stamp": view + 1}, IfAbsent())
                 except Conflict:
-                    wait.wait(0.005)  # who loses has more to read than the one who is ahead
-                    view = head[0]
+                    scheduler.sleep(3)
+                    view = head  # of the log that it reads, then the records
+                    scheduler.sleep(20)
                     continue
-                with lock:
-                    view = head[0] = max(head[0], at)
-                    won[number] += 1
+                view = head = view + 1
+                scheduler.sleep(3 + 8)
+                won[number] += 1
                 return
 
         queue._writer.handle = handle  # type: ignore[method-assign]
+        if not rests:
+            queue._rest = lambda: None  # type: ignore[method-assign]
         return queue
 
-    queues = [racing(number) for number in range(3)]
+    queues = [writer(number) for number in range(3)]
+    end = clock() + 20
 
-    def run(number: int) -> None:
-        while not stop.is_set() and min(won) < 20:
-            queues[number].send_prompt("writer", "x", b"")
+    def run(queue: DirectQueue) -> None:
+        while clock() < end:
+            queue._handle([b""])
 
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    stop.set()
-    assert min(won) >= 20, won
+    for number, queue in enumerate(queues):
+        scheduler.spawn(f"writer {number}", lambda queue=queue: run(queue))  # type: ignore[misc]
+    scheduler.run(1_000_000)
     for queue in queues:
         queue.stop()
     system.stop()
+    return won
+
+
+def test_writers_that_write_all_the_time_all_get_on() -> None:
+    won = race(rests=True)
+    assert min(won) > max(won) / 2, won
+    starved = race(rests=False)
+    assert min(starved) < max(starved) / 20, starved  # what the rests are for
