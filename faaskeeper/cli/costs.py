@@ -47,6 +47,8 @@ BEAT: dict[str, int] = {"lease.query": 2, "checkpoint.get": 1, "log.get": 1}
 SWEEP: dict[str, int] = {"checkpoint.get": 2, "heartbeat.get": 4, "objects.list": 1}
 """Calls of one sweep at rest; it runs every hour."""
 
+INLINE_BYTES = 16 * 1024
+"""Above it data is written once, apart; as the provider has it, whose module needs boto3."""
 _ENTRY_BYTES, _RECORD_BYTES = 550, 450
 """What an entry and a record hold beside data, about."""
 _FUNCTION_MS = {"key-value": 15.0, "hybrid": 15.0, "persistent": 40.0}
@@ -92,7 +94,6 @@ class Costs:
         self._distributor = config.distributor_queue
         self._channel = config.client_channel.value
         self._beats = _MONTH_S / max(config.heartbeat_frequency, 60)
-        self._inline = 16 * 1024
 
     def call(self, name: str, size: int) -> float:
         """One call, of an operation on a znode with so much data."""
@@ -119,7 +120,7 @@ class Costs:
     def operation(self, operation: str, size: int) -> float:
         """One operation, alone: batches cost less."""
         calls = CALLS[self._storage.value][operation]
-        apart = size > self._inline and operation in ("set", "create", "get")
+        apart = size > INLINE_BYTES and operation in ("set", "create", "get")
         inline = 0 if apart else size
         total = sum(
             many * self.call(name, inline if name in ("log.put", "records.put", "records.get") else 0)

@@ -17,6 +17,7 @@ from faaskeeper.client.client import meta_of
 from faaskeeper.core import paths
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.log import Log, Trimmed
+from faaskeeper.core.transactions import Change
 from faaskeeper.core.znode import CONTAINER, OPEN_ACL, Meta
 from faaskeeper.exceptions import (
     FaaSKeeperException,
@@ -83,7 +84,8 @@ def _data(connection: Connection, meta: Meta, data: bytes) -> bytes:
 
 
 def _fold(connection: Connection, seen: dict[str, tuple[int, Meta, bytes]], began: int) -> Snapshot | None:
-    """What was seen, brought to the log's end. None where a list was walked while its names moved."""
+    """What was seen, brought to the log's end. None where the walk missed something: it is done again."""
+    missed: set[str] = set()
     txid, more = began, True
     while more:
         try:
@@ -94,16 +96,9 @@ def _fold(connection: Connection, seen: dict[str, tuple[int, Meta, bytes]], bega
             txid = entry.last
             for transaction in entry.transactions:
                 for change in transaction.changes:
-                    before = seen.get(change.path)
-                    if before is not None and before[0] >= transaction.txid:
-                        continue
-                    if change.meta is None:
-                        seen.pop(change.path, None)
-                        continue
-                    data = change.data if change.data is not None else before[2] if before else b""
-                    if change.data is not None or before is None or before[1].blob != change.meta.blob:
-                        data = _data(connection, change.meta, data or b"")
-                    seen[change.path] = (transaction.txid, change.meta, data)
+                    _change(connection, seen, missed, transaction.txid, change)
+    if missed:
+        return None
     nodes = {path: (meta, data) for path, (_, meta, data) in seen.items()}
     nodes = {path: each for path, each in nodes.items() if not f"{path}/".startswith(f"{_RESERVED}/")}
     counted: dict[str, int] = {}
@@ -116,6 +111,34 @@ def _fold(connection: Connection, seen: dict[str, tuple[int, Meta, bytes]], bega
         if counted.get(path, 0) + reserved != meta.children:
             return None
     return Snapshot(txid, nodes)
+
+
+def _change(
+    connection: Connection,
+    seen: dict[str, tuple[int, Meta, bytes]],
+    missed: set[str],
+    txid: int,
+    change: Change,
+) -> None:
+    """Fold one change. ``missed``: znodes that were changed, but never seen and not made meanwhile."""
+    before = seen.get(change.path)
+    if before is not None and before[0] >= txid:
+        return
+    if change.meta is None:
+        seen.pop(change.path, None)
+        missed.discard(change.path)
+        return
+    if "C" in change.letters:
+        missed.discard(change.path)
+        before = None
+    elif before is None:
+        missed.add(change.path)
+        return
+    if change.data is not None or before is None:
+        data = _data(connection, change.meta, change.data or b"")
+    else:
+        data = before[2]
+    seen[change.path] = (txid, change.meta, data)
 
 
 def dump(snapshot: Snapshot, out: IO[str]) -> int:

@@ -17,6 +17,7 @@ from faaskeeper.config import Config, StorageType
 from faaskeeper.core.connection import Connection, connection_to
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.writer import Writer
+from faaskeeper.providers.aws import service
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.service import Place
 from faaskeeper.providers.inprocess import LocalQueue
@@ -153,6 +154,10 @@ def config(**options: str) -> Config:
     return Config.deserialize(
         {"cloud-provider": "aws", "deployment-name": "x", "deployment-region": "us-east-1", **options}
     )
+
+
+def test_prices_know_from_where_on_data_is_apart() -> None:
+    assert costs.INLINE_BYTES == service.INLINE_BYTES
 
 
 def test_prices_follow_size_configuration_and_load() -> None:

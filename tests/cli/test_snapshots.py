@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,3 +115,29 @@ def test_an_export_is_of_one_transaction_while_others_write(
     thread.join()
     assert len(set(seen)) > 1
     assert json.loads(seen[0]) > 0
+
+
+def test_a_walk_that_missed_what_is_changed_meanwhile_is_done_again(
+    connect: Callable[..., FaaSKeeperClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect()
+    client.create("/x", b"data")
+    client.create("/gone", b"")
+    walk, walks = snapshots._walk, 0
+
+    def missing(*arguments: Any) -> Any:
+        nonlocal walks
+        walks += 1
+        if walks > 1:
+            return walk(*arguments)
+        found = [each for each in walk(*arguments) if each[0] not in ("/x", "/gone")]
+        client.set_acls("/x", [(31, "world", "anyone")])  # which says nothing of the data
+        client.set_data("/gone", b"1")
+        client.delete("/gone")
+        return iter(found)
+
+    monkeypatch.setattr(snapshots, "_walk", missing)
+    nodes = taken(client).nodes
+    assert nodes["/x"][1] == b"data"
+    assert "/gone" not in nodes
+    assert walks == 2
