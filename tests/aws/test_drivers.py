@@ -10,12 +10,13 @@ import pytest
 
 from faaskeeper.core.queue import Queue
 from faaskeeper.core.storage import ObjectStore, Table
-from faaskeeper.providers.aws.channels import LEFT_MS, Near, Services, SqsChannel, SqsClientChannel, leftovers
+from faaskeeper.providers.aws.channels import LEFT_MS, PREFIX, SqsChannel, SqsClientChannel, leftovers
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.events import messages_of
 from faaskeeper.providers.aws.objects import S3Store
 from faaskeeper.providers.aws.queues import SqsQueue, TableQueue
 from faaskeeper.providers.aws.tables import DynamoTable
+from faaskeeper.providers.cloud.channels import Near, Services
 from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
 from faaskeeper.testing import lambdas
@@ -42,7 +43,7 @@ class TestS3Store(ObjectStoreSuite):
 class TestSqsChannel(ChannelSuite):
     @pytest.fixture
     def channel(self, aws: Aws) -> Services:
-        return Services(TcpChannel(), SqsChannel(aws))
+        return Services(TcpChannel(), {PREFIX: SqsChannel(aws)})
 
     @pytest.fixture
     def client_channel(self, aws: Aws) -> SqsClientChannel:

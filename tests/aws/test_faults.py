@@ -17,7 +17,8 @@ from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.exceptions import BadVersionError, ProviderException
 from faaskeeper.providers.aws.clients import Aws
-from faaskeeper.providers.aws.service import Place, clock, connect
+from faaskeeper.providers.aws.service import Place, connect
+from faaskeeper.providers.cloud.place import clock
 from faaskeeper.testing.faults import Faults, Rates
 from tests.aws import backends
 from tests.aws.system import System

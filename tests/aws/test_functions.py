@@ -19,9 +19,11 @@ import pytest
 from faaskeeper.core.errors import Conflict, Denied, StaleView, Throttled
 from faaskeeper.core.log import ENTRY_BYTES
 from faaskeeper.providers.aws import functions
-from faaskeeper.providers.aws.events import Message, failures, messages_of
-from faaskeeper.providers.aws.functions import RESERVE_MS, serve
-from faaskeeper.providers.aws.reports import Metrics, log_as_json
+from faaskeeper.providers.aws.events import failures, messages_of
+from faaskeeper.providers.aws.functions import RESERVE_MS
+from faaskeeper.providers.aws.reports import Metrics
+from faaskeeper.providers.cloud.logs import log_as_json
+from faaskeeper.providers.cloud.serving import Message, serve
 from tests.aws import backends
 from tests.aws.system import TABLES
 
@@ -60,21 +62,21 @@ def identities(failed: list[Message]) -> list[str]:
 
 def test_a_batch_that_succeeds_is_one_call_and_nothing_comes_back() -> None:
     handle = Handling()
-    assert serve(messages(b"a", b"b"), handle, plenty, no_pause) == []
+    assert serve(messages(b"a", b"b"), handle, plenty, RESERVE_MS, no_pause) == []
     assert handle.calls == [[b"a", b"b"]]
 
 
 def test_what_cannot_be_handled_comes_back_and_what_follows_it_in_its_group() -> None:
     handle = Handling(lambda bodies: ValueError("poison") if b"poison" in bodies else None)
     batch = messages(b"a", b"poison", b"c")
-    assert identities(serve(batch, handle, plenty, no_pause)) == ["1", "2"]
+    assert identities(serve(batch, handle, plenty, RESERVE_MS, no_pause)) == ["1", "2"]
     assert handle.done == [b"a"]
 
 
 def test_on_an_unordered_queue_only_what_cannot_be_handled_comes_back() -> None:
     handle = Handling(lambda bodies: ValueError("poison") if b"poison" in bodies else None)
     batch = [Message(str(n), str(n), body, 1) for n, body in enumerate((b"a", b"poison", b"c"))]
-    assert identities(serve(batch, handle, plenty, no_pause)) == ["1"]
+    assert identities(serve(batch, handle, plenty, RESERVE_MS, no_pause)) == ["1"]
     assert handle.done == [b"a", b"c"]
 
 
@@ -82,13 +84,13 @@ def test_on_an_unordered_queue_only_what_cannot_be_handled_comes_back() -> None:
 def test_what_a_store_refuses_for_now_is_tried_again_at_once(error: Exception) -> None:
     left = [error, error]
     handle = Handling(lambda bodies: left.pop() if left else None)
-    assert serve(messages(b"a", b"b"), handle, plenty, no_pause) == []
+    assert serve(messages(b"a", b"b"), handle, plenty, RESERVE_MS, no_pause) == []
     assert handle.calls == [[b"a", b"b"]] * 3
 
 
 def test_what_is_denied_is_not_tried_again_as_it_is() -> None:
     handle = Handling(lambda bodies: Denied("no"))
-    assert identities(serve(messages(b"a"), handle, plenty, no_pause)) == ["0"]
+    assert identities(serve(messages(b"a"), handle, plenty, RESERVE_MS, no_pause)) == ["0"]
     assert len(handle.calls) == 1
 
 
@@ -96,7 +98,10 @@ def test_what_there_is_no_time_for_is_given_back_before_it_is_begun() -> None:
     handle = Handling()
     left = iter([plenty(), RESERVE_MS - 1, RESERVE_MS - 1])
     big = b"x" * ENTRY_BYTES
-    assert identities(serve(messages(big, big, b"c"), handle, lambda: next(left), no_pause)) == ["1", "2"]
+    assert identities(serve(messages(big, big, b"c"), handle, lambda: next(left), RESERVE_MS, no_pause)) == [
+        "1",
+        "2",
+    ]
     assert handle.done == [big]
 
 

@@ -18,7 +18,8 @@ from faaskeeper.core.errors import DriverError
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.aws.channels import leftovers
 from faaskeeper.providers.aws.clients import Aws
-from faaskeeper.providers.aws.service import FUNCTIONS, Place
+from faaskeeper.providers.aws.service import Place
+from faaskeeper.providers.cloud.place import FUNCTIONS
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,22}[a-z0-9]")
 _BEGIN_S = 90.0

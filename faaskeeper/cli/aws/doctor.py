@@ -13,7 +13,8 @@ from faaskeeper.config import Config
 from faaskeeper.core.errors import Denied, DriverError, StaleView
 from faaskeeper.core.log import PARTITION, key
 from faaskeeper.exceptions import FaaSKeeperException
-from faaskeeper.providers.aws.service import Place, clock
+from faaskeeper.providers.aws.service import Place
+from faaskeeper.providers.cloud.place import clock
 
 _SKEW_MS = 5_000
 _OLD_MS = 36 * 3600 * 1000

@@ -12,13 +12,12 @@ import time
 from collections.abc import Callable, Iterable
 from uuid import uuid4
 
-from faaskeeper.core.channel import Channel, ClientChannel, Handler, Listener
+from faaskeeper.core.channel import Handler
 from faaskeeper.core.errors import DriverError
 from faaskeeper.core.storage import Table, every
 from faaskeeper.providers.aws.clients import READ_S, Aws
 from faaskeeper.providers.aws.events import decoded
 from faaskeeper.providers.aws.queues import text_of
-from faaskeeper.providers.tcp import TcpChannel
 
 _PART_BYTES = 700 * 1024
 _MOST_PARTS = 12
@@ -192,72 +191,3 @@ def _remove(aws: Aws, table: Table, address: str) -> None:
 
     aws.call("channel.close", delete, QueueUrl=address.removeprefix(PREFIX))
     table.delete(_EARS, address)
-
-
-class Services:
-    """Service side of a deployment: delivers by whatever a client's address says."""
-
-    def __init__(self, tcp: TcpChannel, sqs: Channel) -> None:
-        self._tcp = tcp
-        self._sqs = sqs
-
-    def deliver(self, address: str, message: bytes) -> bool:
-        """See :class:`faaskeeper.core.channel.Channel`."""
-        return (self._sqs if address.startswith(PREFIX) else self._tcp).deliver(address, message)
-
-    def close(self) -> None:
-        """Close the connections to clients."""
-        self._tcp.close()
-
-
-class Near:
-    """Both sides, for a process that is client and writer: it tells itself without any way between."""
-
-    def __init__(self, channel: Channel, clients: ClientChannel) -> None:
-        self._channel = channel
-        self._clients = clients
-        self._ears: dict[str, Handler] = {}
-
-    def deliver(self, address: str, message: bytes) -> bool:
-        """See :class:`faaskeeper.core.channel.Channel`."""
-        hear = self._ears.get(address)
-        if hear is None:
-            return self._channel.deliver(address, message)
-        hear(message)
-        return True
-
-    def listen(self, handler: Handler) -> Listener:
-        """See :class:`faaskeeper.core.channel.ClientChannel`."""
-        ear = _NearEar(handler, lambda address: self._ears.pop(address, None))
-        ear.over(self._clients.listen(ear.hear))
-        self._ears[ear.address] = ear.hear
-        return ear
-
-
-class _NearEar:
-    """An ear that is spoken into from both ways, one message at a time."""
-
-    def __init__(self, handler: Handler, forget: Callable[[str], object]) -> None:
-        self._handler = handler
-        self._forget = forget
-        self._hearing = threading.RLock()
-        self._open = True
-        self.address = ""
-
-    def over(self, listener: Listener) -> None:
-        self._listener = listener
-        self.address = listener.address
-
-    def hear(self, message: bytes) -> None:
-        with self._hearing:
-            if self._open:
-                try:
-                    self._handler(message)
-                except Exception:
-                    _log.exception("the client at %s failed on a message", self.address)
-
-    def close(self) -> None:
-        self._forget(self.address)
-        with self._hearing:
-            self._open = False
-        self._listener.close()

@@ -6,10 +6,6 @@ call with all its tries ends well before the function that makes it.
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import boto3
@@ -24,13 +20,12 @@ from botocore.exceptions import (
 )
 
 from faaskeeper.core.errors import Conflict, Denied, DriverError, Throttled, TooLarge, Unavailable
+from faaskeeper.providers.cloud.calls import SIDE_BY_SIDE, Calls
 
 CONNECT_S = 1.0
 READ_S = 2.0
 TRIES = 3
 """Of one call, the first included. With these a call lasts at most 12 s, pauses included."""
-_CONNECTIONS = 32
-_THREADS = "faaskeeper-aws"
 
 _KINDS: dict[str, type[DriverError]] = {
     "ConditionalCheckFailedException": Conflict,
@@ -92,25 +87,21 @@ def core_error(what: str, error: ClientError | BotoCoreError) -> DriverError:
     return Unavailable(f"{what}: {error}")
 
 
-Observer = Callable[[str, float, Exception | None], None]
-"""Told of each call: its name (``log.put``), ms, and how it failed (None: it did not)."""
-
-
-class Aws:
+class Aws(Calls):
     """The clients of one process, made when first needed, and the one way to call them.
 
     ``endpoint``: another than AWS' own ("": that). Clients and this may be used by several threads at once.
     """
 
+    errors = (ClientError, BotoCoreError)
+
     def __init__(self, region: str, *, profile: str = "", endpoint: str = "") -> None:
         self.region = region
         self._profile = profile
         self._endpoint = endpoint
-        self._lock = threading.Lock()
+        super().__init__()
         self._session: Any = None
         self._clients: dict[str, Any] = {}
-        self._pool: ThreadPoolExecutor | None = None
-        self._observers: list[Observer] = []
 
     def client(self, service: str, **options: Any) -> Any:
         """The client of a service. ``options``: of its configuration, instead of the usual ones."""
@@ -126,7 +117,7 @@ class Aws:
             "connect_timeout": CONNECT_S,
             "read_timeout": READ_S,
             "retries": {"mode": "standard", "total_max_attempts": TRIES},
-            "max_pool_connections": 2 * _CONNECTIONS,  # the pool's threads, and those of callers
+            "max_pool_connections": 2 * SIDE_BY_SIDE,  # the pool's threads, and those of callers
             "user_agent_extra": "faaskeeper",
         }
         if service == "s3":
@@ -147,57 +138,14 @@ class Aws:
         except BotoCoreError as error:
             raise core_error(f"cannot use {service}", error) from error
 
-    def call(self, name: str, operation: Callable[..., Any], **parameters: Any) -> Any:
-        """Make a call; raises core's kinds of error. ``name``: for people, and for who counts."""
-        began = time.perf_counter()
-        failed: Exception | None = None
-        try:
-            return operation(**parameters)
-        except (ClientError, BotoCoreError) as error:
-            failed = core_error(name, error)
-            raise failed from error
-        except DriverError as error:
-            failed = error
-            raise
-        finally:
-            if self._observers:
-                took = (time.perf_counter() - began) * 1000
-                for observer in self._observers:
-                    observer(name, took, failed)
-
-    def observe(self, observer: Observer) -> None:
-        """Tell of every call from now on."""
-        self._observers.append(observer)
-
-    def gather(self, calls: Any) -> list[Any]:
-        """See :data:`faaskeeper.core.storage.Gather`: side by side in threads, one of them in this."""
-        if len(calls) <= 1 or threading.current_thread().name.startswith(_THREADS):  # never wait in the pool
-            return [call() for call in calls]
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix=_THREADS)
-        others = [self._pool.submit(call) for call in calls[1:]]
-        results: list[Any] = []
-        failed: Exception | None = None
-        try:
-            results.append(calls[0]())
-        except Exception as error:
-            failed = error
-        for other in others:
-            try:
-                results.append(other.result())
-            except Exception as error:
-                failed = failed or error
-        if failed is not None:
-            raise failed
-        return results
+    def core_error(self, what: str, error: ClientError | BotoCoreError) -> DriverError:
+        """See :class:`Calls`."""
+        return core_error(what, error)
 
     def close(self) -> None:
-        """Close all connections."""
+        """See :class:`Calls`."""
         with self._lock:
             clients, self._clients = list(self._clients.values()), {}
-            pool, self._pool = self._pool, None
         for client in clients:
             client.close()
-        if pool is not None:
-            pool.shutdown(wait=False)
+        super().close()

@@ -5,21 +5,9 @@ from __future__ import annotations
 import binascii
 from base64 import b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Message:
-    """A message of a batch. ``identity``: by which it is given back; ``sent``: ms since 1970, 0: not known.
-
-    ``group``: of a FIFO queue or a stream; what follows a failed message of its group is given back with it.
-    """
-
-    identity: str
-    group: str
-    body: bytes | None
-    sent: int
+from faaskeeper.providers.cloud.serving import Message
 
 
 def messages_of(event: Mapping[str, Any]) -> list[Message]:

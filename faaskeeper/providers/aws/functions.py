@@ -11,32 +11,25 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from enum import Enum
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Protocol
 
 from faaskeeper.config import ClientChannel, Config
 from faaskeeper.core.checkpoint import Checkpoints
-from faaskeeper.core.deployment import Deployment
-from faaskeeper.core.distributor import DistributorFunction
-from faaskeeper.core.errors import Denied, DriverError, StaleView
-from faaskeeper.core.heartbeat import Heartbeat
-from faaskeeper.core.log import ENTRY_BYTES, Log
-from faaskeeper.core.watches import Secrets, WatchFunction
-from faaskeeper.core.writer import Writer
+from faaskeeper.core.errors import DriverError
 from faaskeeper.providers.aws import channels
 from faaskeeper.providers.aws.clients import CONNECT_S, READ_S, TRIES
-from faaskeeper.providers.aws.events import Message, failures, messages_of
-from faaskeeper.providers.aws.reports import JsonFormatter, Metrics, log_as_json
-from faaskeeper.providers.aws.service import Place, clock
-from faaskeeper.providers.direct import Contended
+from faaskeeper.providers.aws.events import failures, messages_of
+from faaskeeper.providers.aws.reports import Metrics
+from faaskeeper.providers.aws.service import Place
+from faaskeeper.providers.cloud.functions import Warm
+from faaskeeper.providers.cloud.logs import JsonFormatter, log_as_json
+from faaskeeper.providers.cloud.place import clock
+from faaskeeper.providers.cloud.serving import serve
 
 RESERVE_MS = int((CONNECT_S + READ_S) * TRIES * 1000) + 3_000
 """Time that must be left to begin with a part of a batch: the longest that one call may last, and some."""
-_LOSSES = 50
-"""Appends lost in a row to direct writers after which a batch is looked at anew, and its time."""
-_PAUSES_S = (0.02, 0.1, 0.5)
 _log = logging.getLogger(__name__)
 
 
@@ -47,88 +40,6 @@ class Context(Protocol):
 
     def get_remaining_time_in_millis(self) -> int:
         """Ms until the call is cut off."""
-
-
-def parts(messages: Sequence[Message]) -> Iterator[list[Message]]:
-    """A batch in parts of about an entry's size, so that time can be looked at in between."""
-    part: list[Message] = []
-    size = 0
-    for each in messages:
-        part.append(each)
-        size += len(each.body or b"")
-        if size >= ENTRY_BYTES:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
-
-
-def serve(
-    messages: Sequence[Message],
-    handle: Callable[[Sequence[bytes]], None],
-    time_left: Callable[[], int],
-    pause: Callable[[float], None] = time.sleep,
-) -> list[Message]:
-    """Hand messages to a function; returns those that must come again.
-
-    What a store refuses for now is tried again while there is time, then given back. What fails for another
-    reason is tried message by message, so that one that cannot be handled takes no others with it, but those
-    that follow it in its own group: they must not overtake it.
-    """
-    failed: list[Message] = []
-    blocked: set[str] = set()
-
-    def give_back(messages: Sequence[Message]) -> None:
-        failed.extend(messages)
-        blocked.update(each.group for each in messages)
-
-    for part in parts(messages):
-        failed.extend(each for each in part if each.group in blocked)
-        taken = [each for each in part if each.group not in blocked]
-        if not taken:
-            continue
-        if time_left() < RESERVE_MS:
-            _log.warning("%d messages are given back: the time is up", len(taken))
-            give_back(taken)
-            continue
-        outcome = _attempt(taken, handle, time_left, pause)
-        if outcome is _Outcome.LATER or (outcome is _Outcome.BROKEN and len(taken) == 1):
-            give_back(taken)
-        elif outcome is _Outcome.BROKEN:
-            for each in taken:
-                fits = each.group not in blocked and time_left() >= RESERVE_MS
-                if not fits or _attempt([each], handle, time_left, pause) is not _Outcome.DONE:
-                    give_back([each])
-    return failed
-
-
-class _Outcome(Enum):
-    DONE = "done"
-    LATER = "a store does not let us, or not now"
-    BROKEN = "it cannot be handled"
-
-
-def _attempt(
-    part: Sequence[Message],
-    handle: Callable[[Sequence[bytes]], None],
-    time_left: Callable[[], int],
-    pause: Callable[[float], None],
-) -> _Outcome:
-    bodies = [each.body for each in part if each.body is not None]
-    for seconds in (*_PAUSES_S, 0.0):
-        try:
-            handle(bodies)
-        except (DriverError, StaleView) as error:
-            _log.warning("the function failed on %d messages: %s", len(part), error)
-            if isinstance(error, Denied) or time_left() < RESERVE_MS:
-                break
-            pause(seconds)
-        except Exception:
-            _log.exception("the function failed on %d messages", len(part))
-            return _Outcome.BROKEN
-        else:
-            return _Outcome.DONE
-    return _Outcome.LATER
 
 
 class Functions:
@@ -148,26 +59,8 @@ class Functions:
         self.place = Place(config)
         if every:
             self.place.aws.observe(self.metrics.observe)
-        key = self.place.begun() if begins else self.place.key()
-        log = Log(Contended(self.place.table("log"), losses=_LOSSES))
-        self.deployment: Deployment = self.place.deployment(key, log=log)
-        self._handles: dict[str, Callable[[Sequence[bytes]], None]] = {}
-
-    def _handle_of(self, which: str) -> Callable[[Sequence[bytes]], None]:
-        handle = self._handles.get(which)
-        if handle is None:
-            deployment = self.deployment
-            if which == "writer":
-                handle = Writer(deployment).handle
-            elif which == "distributor":
-                handle = DistributorFunction(deployment).handle
-            else:
-                secrets = Secrets(deployment.key)
-                handle = WatchFunction(
-                    deployment.watches, deployment.channel, secrets, deployment.gather, deployment.key
-                ).handle
-            self._handles[which] = handle
-        return handle
+        self._warm = Warm(self.place, begins)
+        self.deployment = self._warm.deployment
 
     def batch(self, which: str, event: Mapping[str, Any], context: Context) -> dict[str, Any]:
         """A batch for the writer, the distributor or the watch function."""
@@ -177,7 +70,7 @@ class Functions:
         ours = [each for each in messages if each.body is not None]
         if len(ours) < len(messages):
             _log.warning("dropped %d messages that no client made", len(messages) - len(ours))
-        failed = serve(ours, self._handle_of(which), context.get_remaining_time_in_millis)
+        failed = serve(ours, self._warm.handle_of(which), context.get_remaining_time_in_millis, RESERVE_MS)
         self.metrics.finish(
             messages=len(messages),
             sent=min((each.sent for each in messages), default=0),
@@ -192,20 +85,12 @@ class Functions:
         """A beat, or with ``{"sweep": true}`` what is enough now and then."""
         self._formatter.request = context.aws_request_id
         began = time.perf_counter()
-        deployment = self.deployment
-        beat = Heartbeat(deployment, self.place.table("heartbeat"))
-        done: dict[str, Any] = {}
-        if event.get("sweep"):
-            beat.refresh()
-            beat.sweep()
-            if self.place.config.client_channel is ClientChannel.SQS:
-                wanted = _addresses(deployment.checkpoints)
-                leases = self.place.table("lease")
-                done["queues"] = len(channels.leftovers(self.place.aws, leases, wanted, clock()))
-        else:
-            done["expired"] = len(beat.expire())
-            done["reaped"] = len(beat.reap())
-            done["rang"] = beat.ring()
+        sweep = bool(event.get("sweep"))
+        done = self._warm.beat(sweep)
+        if sweep and self.place.config.client_channel is ClientChannel.SQS:
+            wanted = _addresses(self.deployment.checkpoints)
+            leases = self.place.table("lease")
+            done["queues"] = len(channels.leftovers(self.place.aws, leases, wanted, clock()))
         self.metrics.finish(messages=0, sent=0, failed=0, took=(time.perf_counter() - began) * 1000)
         return done
 

@@ -1,0 +1,87 @@
+"""Calls to a cloud: made side by side, timed, and their errors told in core's kinds. For every cloud."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from faaskeeper.core.errors import DriverError
+
+SIDE_BY_SIDE = 32
+"""Most calls that :meth:`Calls.gather` makes at a time."""
+_THREADS = "faaskeeper-calls"
+
+Observer = Callable[[str, float, Exception | None], None]
+"""Told of each call: its name (``log.put``), ms, and how it failed (None: it did not)."""
+
+
+class Calls(ABC):
+    """The one way to call a cloud. May be used by several threads at once."""
+
+    errors: tuple[type[Exception], ...] = ()
+    """What the cloud's library raises."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._observers: list[Observer] = []
+
+    @abstractmethod
+    def core_error(self, what: str, error: Any) -> DriverError:
+        """One of :attr:`errors` as core knows it. ``what``: the call, as a person would say it."""
+
+    def call(self, name: str, operation: Callable[..., Any], **parameters: Any) -> Any:
+        """Make a call; raises core's kinds of error. ``name``: for people, and for who counts."""
+        began = time.perf_counter()
+        failed: Exception | None = None
+        try:
+            return operation(**parameters)
+        except self.errors as error:
+            failed = self.core_error(name, error)
+            raise failed from error
+        except DriverError as error:
+            failed = error
+            raise
+        finally:
+            if self._observers:
+                took = (time.perf_counter() - began) * 1000
+                for observer in self._observers:
+                    observer(name, took, failed)
+
+    def observe(self, observer: Observer) -> None:
+        """Tell of every call from now on."""
+        self._observers.append(observer)
+
+    def gather(self, calls: Any) -> list[Any]:
+        """See :data:`faaskeeper.core.storage.Gather`: side by side in threads, one of them in this."""
+        if len(calls) <= 1 or threading.current_thread().name.startswith(_THREADS):  # never wait in the pool
+            return [call() for call in calls]
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix=_THREADS)
+        others = [self._pool.submit(call) for call in calls[1:]]
+        results: list[Any] = []
+        failed: Exception | None = None
+        try:
+            results.append(calls[0]())
+        except Exception as error:
+            failed = error
+        for other in others:
+            try:
+                results.append(other.result())
+            except Exception as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+        return results
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=False)

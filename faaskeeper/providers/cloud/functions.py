@@ -1,0 +1,55 @@
+"""The four functions of one process, whatever the cloud: made once, kept warm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from faaskeeper.core.deployment import Deployment
+from faaskeeper.core.distributor import DistributorFunction
+from faaskeeper.core.heartbeat import Heartbeat
+from faaskeeper.core.log import Log
+from faaskeeper.core.watches import Secrets, WatchFunction
+from faaskeeper.core.writer import Writer
+from faaskeeper.providers.cloud.place import CloudPlace
+from faaskeeper.providers.cloud.serving import LOSSES
+from faaskeeper.providers.direct import Contended
+
+Handle = Callable[[Sequence[bytes]], None]
+
+
+class Warm:
+    """The functions on one deployment. ``begins``: heartbeat's process, which begins it where nobody has."""
+
+    def __init__(self, place: CloudPlace, begins: bool) -> None:
+        self._place = place
+        key = place.begun() if begins else place.key()
+        log = Log(Contended(place.table("log"), losses=LOSSES))
+        self.deployment: Deployment = place.deployment(key, log=log)
+        self._handles: dict[str, Handle] = {}
+
+    def handle_of(self, which: str) -> Handle:
+        """What handles the messages of the writer, the distributor or the watch function."""
+        handle = self._handles.get(which)
+        if handle is None:
+            deployment = self.deployment
+            if which == "writer":
+                handle = Writer(deployment).handle
+            elif which == "distributor":
+                handle = DistributorFunction(deployment).handle
+            else:
+                secrets = Secrets(deployment.key)
+                handle = WatchFunction(
+                    deployment.watches, deployment.channel, secrets, deployment.gather, deployment.key
+                ).handle
+            self._handles[which] = handle
+        return handle
+
+    def beat(self, sweep: bool) -> dict[str, Any]:
+        """A beat, or with ``sweep`` what is enough now and then."""
+        beat = Heartbeat(self.deployment, self._place.table("heartbeat"))
+        if sweep:
+            beat.refresh()
+            beat.sweep()
+            return {}
+        return {"expired": len(beat.expire()), "reaped": len(beat.reap()), "rang": beat.ring()}
