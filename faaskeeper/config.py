@@ -64,6 +64,7 @@ class QueueType(_Choice):
     SQS = "sqs"
     SQS_UNORDERED = "sqs-unordered"
     PUBSUB = "pubsub"
+    PUBSUB_ORDERED = "pubsub-ordered"
     LOCAL = "local"
     DIRECT = "direct"
     INLINE = "inline"
@@ -90,8 +91,8 @@ _OF_PROVIDER: dict[CloudProvider, dict[str, tuple[_Choice, ...]]] = {
         "client-channel": (ClientChannel.TCP, ClientChannel.SQS),
     },
     CloudProvider.GCP: {
-        "worker-queue": (QueueType.PUBSUB, QueueType.DIRECT),
-        "distributor-queue": (QueueType.INLINE, QueueType.PUBSUB),
+        "worker-queue": (QueueType.PUBSUB, QueueType.PUBSUB_ORDERED, QueueType.DIRECT),
+        "distributor-queue": (QueueType.INLINE, QueueType.PUBSUB, QueueType.PUBSUB_ORDERED),
         "client-channel": (ClientChannel.TCP, ClientChannel.PUBSUB),
     },
 }
@@ -118,9 +119,13 @@ _KNOWN = (
     "session-timeout",
     "super-digest",
     "directory",
+    "project-id",
+    "project-credentials",
     "aws",
     "gcp",
 )
+_PUBLISHED_GCP = {"project-id": "project-id", "project-credentials": "credentials"}
+"""Keys at the top of the published system's files for GCP, and where they belong."""
 
 
 class Config:
@@ -153,7 +158,12 @@ class Config:
         inner.refuse_unknown(("benchmarking", "benchmarking-frequency"))
         self._benchmarking = inner.boolean("benchmarking", False)
         self._benchmarking_frequency = inner.integer("benchmarking-frequency", 1, 1, 10**9)
-        self._provider_cfg = fields.mapping(self._provider_name)
+        section = dict(fields.mapping(self._provider_name))
+        for key, name in _PUBLISHED_GCP.items():
+            value = fields.text(key, "")
+            if value and self._provider is CloudProvider.GCP:
+                section.setdefault(name, value)
+        self._provider_cfg: Mapping[str, Any] = section
         fields.refuse_unknown((*_KNOWN, self._provider_name))
 
     @staticmethod

@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,62 +18,15 @@ from uuid import uuid4
 
 import boto3
 import botocore.config
-import pytest
 
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.tables import PARTITION, SORT, TTL
+from tests.backends import free_port, missing, process
 
 REGION = "eu-central-1"
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
 MINISTACK = Path(sys.prefix) / "ministack" / "bin" / "ministack"
 DYNAMODB_LOCAL = Path(sys.prefix) / "dynamodb-local" / "DynamoDBLocal.jar"
-_PATIENCE_S = 60.0
-
-
-def missing(what: str) -> None:
-    """A part that tests need is not there."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{what} is missing, and this is CI: 'make setup' installs it")
-    pytest.skip(f"{what} is missing: 'make setup' installs it")
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def process(command: list[str], environment: dict[str, str], url: str, cwd: Path) -> Iterator[str]:
-    """A server, from when it answers at its URL."""
-    with (cwd / "output").open("wb") as output:
-        running = subprocess.Popen(
-            command, cwd=cwd, env={**os.environ, **environment}, stdout=output, stderr=output
-        )
-    try:
-        deadline = time.monotonic() + _PATIENCE_S
-        while True:
-            try:
-                urllib.request.urlopen(url, timeout=5).close()
-            except urllib.error.HTTPError as error:
-                error.close()
-                break  # it answers
-            except OSError:
-                assert running.poll() is None, (cwd / "output").read_text()
-                assert time.monotonic() < deadline, f"{command[0]} does not answer"
-                time.sleep(0.05)
-            else:
-                break
-        yield url
-    finally:
-        running.terminate()
-        try:
-            running.wait(10)
-        except subprocess.TimeoutExpired:
-            running.kill()
-            running.wait()
 
 
 @contextmanager

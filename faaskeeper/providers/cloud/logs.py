@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+from contextvars import ContextVar
 from typing import Any, TextIO
 
 _FIELDS = ("session", "txid")
@@ -16,10 +17,20 @@ class JsonFormatter(logging.Formatter):
 
     level = "level"
     """Key of the level's name."""
+    request_key = "request_id"
 
     def __init__(self) -> None:
         super().__init__()
-        self.request = ""
+        self._request: ContextVar[str] = ContextVar("request", default="")
+
+    @property
+    def request(self) -> str:
+        """Id of the request that this thread serves ("": none)."""
+        return self._request.get()
+
+    @request.setter
+    def request(self, id: str) -> None:
+        self._request.set(id)
 
     def format(self, record: logging.LogRecord) -> str:
         """See :class:`logging.Formatter`."""
@@ -31,7 +42,7 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         if self.request:
-            line["request_id"] = self.request
+            line[self.request_key] = self.request
         for name in _FIELDS:
             if hasattr(record, name):
                 line[name] = getattr(record, name)

@@ -1,0 +1,197 @@
+"""Calls to Google Cloud: how they are made, and what their errors mean to core. All of it is here.
+
+Retries are google-api-core's own (jittered, capped), of what is safe to retry. Time-outs are short, so that a
+call with all its tries ends well before the function that makes it. Emulators are found as Google's libraries
+find them: ``DATASTORE_EMULATOR_HOST``, ``PUBSUB_EMULATOR_HOST``, ``STORAGE_EMULATOR_HOST``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import google.auth
+import google.auth.credentials
+import grpc
+import requests
+import requests.adapters
+from google.api_core import exceptions, retry, timeout
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
+
+from faaskeeper.core.errors import Conflict, Denied, DriverError, Throttled, TooLarge, Unavailable
+from faaskeeper.providers.cloud.calls import SIDE_BY_SIDE, Calls
+
+TRY_S = 3.0
+"""How long one try of a call may last."""
+CALL_S = 10.0
+"""Until when a call that failed for now is tried again; so it lasts at most 13 s."""
+SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+
+_RETRIED = (
+    exceptions.ServiceUnavailable,
+    exceptions.InternalServerError,
+    exceptions.BadGateway,
+    exceptions.GatewayTimeout,
+    exceptions.TooManyRequests,
+    exceptions.Aborted,
+    requests.ConnectionError,
+    requests.Timeout,
+)
+_KINDS: tuple[tuple[type[Exception], type[DriverError]], ...] = (
+    (exceptions.AlreadyExists, Conflict),
+    (exceptions.PreconditionFailed, Conflict),
+    (exceptions.Aborted, Throttled),
+    (exceptions.TooManyRequests, Throttled),
+    (exceptions.Conflict, Throttled),
+    (exceptions.ServerError, Unavailable),
+    (exceptions.ClientError, Denied),
+    (exceptions.GoogleAPIError, Unavailable),
+    (DefaultCredentialsError, Denied),
+    (TransportError, Unavailable),
+    (GoogleAuthError, Denied),
+    (requests.RequestException, Unavailable),
+)
+"""Kinds by Google's classes; the first that fits counts."""
+_HINTS: tuple[tuple[type[Exception], str], ...] = (
+    (exceptions.NotFound, "is the deployment's name right, and is it deployed?"),
+    (exceptions.Forbidden, "has the account the role that 'fk doctor' names?"),
+    (exceptions.Unauthorized, "are the credentials still valid?"),
+    (GoogleAuthError, "'gcloud auth application-default login' sets credentials up"),
+)
+_TOO_LARGE = ("too big", "too large", "too long", "exceed", "bigger than", "larger than")
+
+
+def core_error(what: str, error: Exception) -> DriverError:
+    """The error as core knows it. ``what``: the call, as a person would say it."""
+    if isinstance(error, exceptions.RetryError) and isinstance(error.cause, Exception):
+        error = error.cause  # what each try met
+    text = str(error)
+    kind: type[DriverError] = next(made for known, made in _KINDS if isinstance(error, known))
+    code = getattr(error, "code", None)
+    if kind is Denied and code in (400, 413) and any(word in text.lower() for word in _TOO_LARGE):
+        kind = TooLarge
+    hint = next((f" ({said})" for known, said in _HINTS if isinstance(error, known)), "")
+    return kind(f"{what}: {text}{hint}")
+
+
+class Gcp(Calls):
+    """The clients of one process, made when first needed, and the one way to call them.
+
+    ``credentials``: a file of them ("": as the environment has them, by Google's own rules).
+    """
+
+    errors = (exceptions.GoogleAPIError, GoogleAuthError, requests.RequestException)
+
+    def __init__(self, project: str, *, credentials: str = "") -> None:
+        super().__init__()
+        self.project = project
+        self._file = credentials
+        self._credentials: google.auth.credentials.Credentials | None = None
+        self._clients: dict[str, Any] = {}
+        self._channels: list[grpc.Channel] = []
+        self.retry = retry.Retry(
+            predicate=retry.if_exception_type(*_RETRIED), initial=0.05, maximum=1.0, timeout=CALL_S
+        )
+        self.timeout = timeout.ConstantTimeout(TRY_S)
+
+    def core_error(self, what: str, error: Exception) -> DriverError:
+        """See :class:`Calls`."""
+        return core_error(what, error)
+
+    # ---- clients -------------------------------------------------------------------------
+
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        with self._lock:
+            client = self._clients.get(name)
+            if client is None:
+                client = self._clients[name] = make()
+            return client
+
+    def datastore(self) -> Any:
+        """The client of Datastore's API."""
+        return self._once("datastore", self._datastore)
+
+    def _datastore(self) -> Any:
+        from google.cloud.datastore_v1.services.datastore import DatastoreClient
+        from google.cloud.datastore_v1.services.datastore.transports import DatastoreGrpcTransport
+
+        return DatastoreClient(transport=self._transport(DatastoreGrpcTransport, "DATASTORE_EMULATOR_HOST"))
+
+    def publisher(self) -> Any:
+        """The client that publishes, one request a call: messages wait for nothing in it."""
+        return self._once("publisher", self._publisher)
+
+    def _publisher(self) -> Any:
+        from google.pubsub_v1 import PublisherClient
+        from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
+
+        return PublisherClient(transport=self._transport(PublisherGrpcTransport, "PUBSUB_EMULATOR_HOST"))
+
+    def subscriber(self) -> Any:
+        """The client that makes subscriptions and receives from them."""
+        return self._once("subscriber", self._subscriber)
+
+    def _subscriber(self) -> Any:
+        from google.cloud.pubsub_v1 import SubscriberClient
+
+        if os.environ.get("PUBSUB_EMULATOR_HOST"):
+            return SubscriberClient()
+        return SubscriberClient(credentials=self.credentials())
+
+    def storage(self) -> Any:
+        """The client of Cloud Storage."""
+        return self._once("storage", self._storage)
+
+    def _storage(self) -> Any:
+        from google.cloud import storage
+
+        if os.environ.get("STORAGE_EMULATOR_HOST"):
+            client = storage.Client(
+                project=self.project, credentials=google.auth.credentials.AnonymousCredentials()
+            )
+        else:
+            client = storage.Client(project=self.project, credentials=self.credentials())
+        adapter = requests.adapters.HTTPAdapter(pool_maxsize=2 * SIDE_BY_SIDE)
+        for scheme in ("https://", "http://"):
+            client._http.mount(scheme, adapter)
+        return client
+
+    def _transport(self, kind: Any, emulator: str) -> Any:
+        host = os.environ.get(emulator, "").removeprefix("http://")
+        if not host:
+            return kind(credentials=self.credentials())
+        channel = grpc.insecure_channel(host, [("grpc.use_local_subchannel_pool", 1)])
+        self._channels.append(channel)
+        return kind(channel=channel)
+
+    def credentials(self) -> google.auth.credentials.Credentials:
+        """Of who calls. Raises GoogleAuthError where there are none."""
+        if self._credentials is None:
+            if self._file:
+                self._credentials, _ = google.auth.load_credentials_from_file(self._file, scopes=SCOPES)
+            else:
+                self._credentials, _ = google.auth.default(scopes=SCOPES)
+        return self._credentials
+
+    def grpc(self, name: str, client: Callable[[], Any], operation: str, request: Any) -> Any:
+        """Make a call by gRPC, with time-out and retries. ``client``: one of the methods above."""
+
+        def made() -> Any:
+            return getattr(client(), operation)(request=request, retry=self.retry, timeout=self.timeout)
+
+        return self.call(name, made)
+
+    def close(self) -> None:
+        """See :class:`Calls`."""
+        with self._lock:
+            clients, self._clients = self._clients, {}
+            channels, self._channels = self._channels, []
+        for name, client in clients.items():
+            if name == "storage" or name == "subscriber":
+                client.close()
+            else:
+                client.transport.close()
+        for channel in channels:
+            channel.close()
+        super().close()

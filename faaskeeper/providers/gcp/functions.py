@@ -1,0 +1,246 @@
+"""The four functions as targets of the Functions Framework: writer, distributor, watch, heartbeat.
+
+Each is an HTTP function: Pub/Sub pushes a message by POST, as itself or in a CloudEvent, and takes 2xx for
+done and 5xx for *again*; Cloud Scheduler calls heartbeat. GET says whether the function is well. Who may call
+is the platform's matter (OIDC tokens, ``roles/run.invoker``).
+
+An instance serves many requests at a time. What they bring is gathered: one of them, in turn, takes what all
+others wait with, and has it committed together.
+
+The configuration is in the environment (``FAASKEEPER_CONFIG``, JSON; ``FAASKEEPER_LOG_LEVEL``;
+``FAASKEEPER_TIMEOUT_S``, the function's own time-out). Nothing is made at import time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from faaskeeper import __version__
+from faaskeeper.config import Config
+from faaskeeper.core.errors import DriverError, StaleView
+from faaskeeper.providers.cloud.functions import Handle, Warm
+from faaskeeper.providers.cloud.logs import log_as_json
+from faaskeeper.providers.cloud.place import clock
+from faaskeeper.providers.cloud.serving import Message, serve
+from faaskeeper.providers.gcp.clients import CALL_S, TRY_S
+from faaskeeper.providers.gcp.events import message_of
+from faaskeeper.providers.gcp.reports import JsonFormatter, Metrics
+from faaskeeper.providers.gcp.service import Place
+
+if TYPE_CHECKING:
+    from flask import Request
+
+RESERVE_MS = int((CALL_S + TRY_S) * 1000) + 3_000
+"""Time that must be left to begin with a part of a batch: the longest that one call may last, and some."""
+TIMEOUT_S = 60
+"""The functions' time-out, as the templates set it."""
+_MOST = 500
+_log = logging.getLogger(__name__)
+
+Answer = tuple[str, int]
+
+
+class Batch(TypedDict):
+    """What became of a batch: messages in it, when the first was sent (ms), how many come again, its ms."""
+
+    messages: int
+    sent: int
+    failed: int
+    took: float
+
+
+class _Waiting:
+    __slots__ = ("done", "message", "served")
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self.served = False
+        self.done = False
+
+
+class Gathering:
+    """Gathers what concurrent requests bring into batches, of which one runs at a time.
+
+    A request's own thread runs the batch that it is in, or finds that another has. ``finish`` is told of it.
+    """
+
+    def __init__(
+        self,
+        handle: Handle,
+        finish: Callable[[Batch], None] = lambda batch: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._handle = handle
+        self._finish = finish
+        self._clock = clock
+        self._turn = threading.Lock()
+        self._lock = threading.Lock()
+        self._waiting: list[_Waiting] = []
+
+    def submit(self, message: Message, deadline: float) -> bool:
+        """Have a message handled; returns whether it was, False: it must come again.
+
+        ``deadline``: of the request, by the clock, s.
+        """
+        mine = _Waiting(message)
+        with self._lock:
+            self._waiting.append(mine)
+        while not mine.served:
+            with self._turn:
+                if not mine.served:
+                    self._run(deadline)
+        return mine.done
+
+    def _run(self, deadline: float) -> None:
+        with self._lock:
+            batch, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
+        began = self._clock()
+        failed: set[int] = set(range(len(batch)))
+        messages = [each.message for each in batch]
+        try:
+            left = serve(messages, self._handle, lambda: int((deadline - self._clock()) * 1000), RESERVE_MS)
+            given_back = {id(each) for each in left}
+            failed = {number for number, each in enumerate(messages) if id(each) in given_back}
+        finally:
+            for number, each in enumerate(batch):
+                each.done = number not in failed
+                each.served = True
+            self._finish(
+                Batch(
+                    messages=len(batch),
+                    sent=min((each.sent for each in messages), default=0),
+                    failed=len(failed),
+                    took=(self._clock() - began) * 1000,
+                )
+            )
+
+
+class Functions:
+    """The functions of one process. ``environment``: as the platform sets it.
+
+    ``begins``: it is heartbeat's process, which begins the deployment where nobody has.
+    """
+
+    def __init__(
+        self, environment: Mapping[str, str], begins: bool, say: Callable[[str], None] = print
+    ) -> None:
+        config = Config.deserialize(json.loads(environment["FAASKEEPER_CONFIG"]))
+        self._formatter = log_as_json(environment.get("FAASKEEPER_LOG_LEVEL", "WARNING"), kind=JsonFormatter)
+        self._timeout_s = float(environment.get("FAASKEEPER_TIMEOUT_S", TIMEOUT_S))
+        every = config.benchmarking_frequency if config.benchmarking else 0
+        self.name = environment.get("K_SERVICE", "")
+        self.metrics = Metrics(config.deployment_name, self.name, every, say, clock)
+        self.place = Place(config)
+        if every:
+            self.place.gcp.observe(self.metrics.observe)
+        self._warm = Warm(self.place, begins)
+        self.deployment = self._warm.deployment
+        self._lock = threading.Lock()
+        self._gatherings: dict[str, Gathering] = {}
+
+    def _gathering(self, which: str) -> Gathering:
+        with self._lock:
+            made = self._gatherings.get(which)
+            if made is None:
+                made = Gathering(self._warm.handle_of(which), lambda batch: self.metrics.finish(**batch))
+                self._gatherings[which] = made
+            return made
+
+    def push(self, which: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """A message for the writer, the distributor or the watch function."""
+        deadline = time.monotonic() + self._timeout_s
+        self._trace(headers)
+        try:
+            message = message_of(body)
+        except ValueError as error:
+            _log.warning("dropped a request: %s", error)
+            return "", 204  # what cannot be read now cannot be read later
+        if message.body is None:
+            _log.warning("dropped a message that no client made")
+            return "", 204
+        if self._gathering(which).submit(message, deadline):
+            return "", 204
+        return "again, as the log says why", 503
+
+    def heartbeat(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """A beat, or with ``{"sweep": true}`` what is enough now and then."""
+        self._trace(headers)
+        began = time.perf_counter()
+        try:
+            told = json.loads(body or b"{}")
+        except ValueError:
+            told = {}
+        try:
+            done = self._warm.beat(isinstance(told, dict) and bool(told.get("sweep")))
+        except (DriverError, StaleView) as error:
+            _log.error("heartbeat failed: %s", error)
+            return str(error), 503
+        took = (time.perf_counter() - began) * 1000
+        self.metrics.finish(messages=0, sent=0, failed=0, took=took)
+        return json.dumps(done), 200
+
+    def health(self) -> Answer:
+        """Whether the function can do its work: it has read the deployment's key, and reads the mark."""
+        told: dict[str, Any] = {"version": __version__, "function": self.name}
+        try:
+            told["applied"] = self.deployment.checkpoints.applied()
+        except DriverError as error:
+            return json.dumps({**told, "problem": str(error)}), 503
+        return json.dumps(told), 200
+
+    def _trace(self, headers: Mapping[str, str]) -> None:
+        trace = headers.get("X-Cloud-Trace-Context", "").split("/")[0]
+        self._formatter.request = f"projects/{self.place.project}/traces/{trace}" if trace else ""
+
+
+_making = threading.Lock()
+
+
+@cache
+def _made(begins: bool) -> Functions:
+    return Functions(os.environ, begins)
+
+
+def _functions(begins: bool = False) -> Functions:
+    with _making:  # requests come side by side from the first on
+        return _made(begins)
+
+
+def _serve(which: str, request: Request) -> Answer:
+    try:
+        functions = _functions(which == "heartbeat")
+    except DriverError as error:
+        _log.error("the function %s cannot begin: %s", which, error)
+        return str(error), 503
+    if request.method == "GET":
+        return functions.health()
+    if which == "heartbeat":
+        return functions.heartbeat(request.get_data(), request.headers)
+    return functions.push(which, request.get_data(), request.headers)
+
+
+def writer(request: Request) -> Answer:
+    """Judges and commits requests; distributes too, where that is inline."""
+    return _serve("writer", request)
+
+
+def distributor(request: Request) -> Answer:
+    """Brings the log into user storage and answers."""
+    return _serve("distributor", request)
+
+
+def watch(request: Request) -> Answer:
+    """Tells watchers."""
+    return _serve("watch", request)
+
+
+def heartbeat(request: Request) -> Answer:
+    """Ends sessions whose clients are silent, and more that must happen although nobody asks."""
+    return _serve("heartbeat", request)

@@ -1,0 +1,102 @@
+"""ObjectStore on Cloud Storage, with preconditions on an object's generation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.api_core.exceptions import NotFound
+
+from faaskeeper.core.errors import Conflict
+from faaskeeper.core.storage import Object
+from faaskeeper.providers.gcp.clients import TRY_S, Gcp
+
+_MOST = 1000
+_TIMEOUT = (TRY_S, TRY_S)
+
+
+class GcsStore:
+    """Objects of a bucket; an object's tag is its generation, a number that never comes back."""
+
+    def __init__(self, gcp: Gcp, bucket: str) -> None:
+        self._gcp = gcp
+        self._bucket = bucket
+
+    def _blob(self, key: str) -> Any:
+        return self._gcp.storage().bucket(self._bucket).blob(key)
+
+    def get(self, key: str) -> Object | None:
+        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+
+        def read() -> Object | None:
+            blob = self._blob(key)
+            try:
+                body = blob.download_as_bytes(timeout=_TIMEOUT, retry=self._gcp.retry)
+            except NotFound as error:
+                if _no_bucket(error):
+                    raise
+                return None
+            return Object(body, str(blob.generation))
+
+        result: Object | None = self._gcp.call("objects.get", read)
+        return result
+
+    def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
+        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        generation = 0 if absent else None
+        if match is not None:
+            if not match.isdigit() or match == "0":
+                raise Conflict(f"the object {key} never had the tag {match!r}")
+            generation = int(match)
+
+        def write() -> str:
+            blob = self._blob(key)
+            try:
+                blob.upload_from_string(
+                    body,
+                    content_type="application/octet-stream",
+                    if_generation_match=generation,
+                    timeout=_TIMEOUT,
+                    retry=self._gcp.retry,
+                )
+            except NotFound as error:
+                if match is not None and not _no_bucket(error):
+                    raise Conflict(f"there is no object {key} to match") from error
+                raise
+            return str(blob.generation)
+
+        return str(self._gcp.call("objects.put", write))
+
+    def delete(self, key: str) -> None:
+        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+
+        def remove() -> None:
+            try:
+                self._blob(key).delete(timeout=_TIMEOUT, retry=self._gcp.retry)
+            except NotFound as error:
+                if _no_bucket(error):
+                    raise
+
+        self._gcp.call("objects.delete", remove)
+
+    def list(self, prefix: str, after: str, limit: int) -> list[str]:
+        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+
+        def names() -> list[str]:
+            found = self._gcp.storage().list_blobs(
+                self._bucket,
+                prefix=prefix,
+                start_offset=after or None,
+                max_results=limit + 1,  # the offset itself may be among them
+                page_size=min(limit + 1, _MOST),
+                fields="items(name),nextPageToken",
+                timeout=_TIMEOUT,
+                retry=self._gcp.retry,
+            )
+            return [blob.name for blob in found if blob.name > after][:limit]
+
+        result: list[str] = self._gcp.call("objects.list", names)
+        return result
+
+
+def _no_bucket(error: NotFound) -> bool:
+    return "bucket does not exist" in str(error).lower()

@@ -1,0 +1,315 @@
+"""Table on Firestore in Datastore mode: an entity for each item, all of a partition below one ancestor.
+
+Lookups and ancestor queries are strongly consistent. A write is one commit without a transaction:
+
+* *absent*: an ``insert``, which the service refuses where the entity is (``AlreadyExists``);
+* *older* and *stamp*: the service compares an entity's *version*, not a property, so the condition is
+  evaluated here on an entity as it was seen (with its version), and the write is made on condition of that
+  version (``base_version``), or as an ``insert`` where there was none. What changed meanwhile makes the
+  service keep what it has and say so; then the entity is looked up again. What this process read or wrote
+  last is remembered, so a writer that is alone needs one call. A memory that is wrong costs calls and never
+  more: nothing is concluded from it but what to ask for.
+
+A version never comes back, also not when an entity is deleted and put again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from google.api_core.exceptions import NotFound
+from google.cloud.datastore_v1 import types
+
+from faaskeeper.core.errors import Conflict, Throttled
+from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Page
+from faaskeeper.providers.gcp.clients import Gcp
+
+TTL = "ttl"
+"""Name of the property with the moment from which the service may delete an entity, by its TTL policy."""
+MAX_ITEM_BYTES = 1024 * 1024 - 16 * 1024
+"""An entity has at most 1 MiB less 4 bytes, its key and the names of its properties included."""
+_MAX_LOOKUP = 500
+_MAX_MUTATED = 20_000
+_TRIES = 12
+_NON_TRANSACTIONAL = types.CommitRequest.Mode.NON_TRANSACTIONAL
+_KEEP = types.Mutation.ConflictResolutionStrategy.SERVER_VALUE
+_MORE = types.QueryResultBatch.MoreResultsType
+
+
+class _Seen(NamedTuple):
+    """An entity as it was seen. ``version`` 0: there was none."""
+
+    version: int
+    stamp: int
+
+
+_NONE = _Seen(0, 0)
+
+
+class _Memory:
+    """What was last seen of entities; the oldest is forgotten first."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._seen: dict[tuple[str, str], _Seen] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[str, str]) -> _Seen | None:
+        return self._seen.get(key)
+
+    def put(self, key: tuple[str, str], seen: _Seen) -> None:
+        with self._lock:
+            self._seen.pop(key, None)
+            self._seen[key] = seen
+            if len(self._seen) > self._most:
+                del self._seen[next(iter(self._seen))]
+
+    def forget(self, key: tuple[str, str]) -> None:
+        with self._lock:
+            self._seen.pop(key, None)
+
+
+def to_value(value: object) -> types.Value:
+    """A value in Datastore's types. None is in an index: nothing is ever asked for by property."""
+    if isinstance(value, str):
+        return types.Value(string_value=value, exclude_from_indexes=True)
+    if isinstance(value, int):
+        return types.Value(integer_value=value, exclude_from_indexes=True)
+    if isinstance(value, bytes):
+        return types.Value(blob_value=value, exclude_from_indexes=True)
+    assert isinstance(value, list)
+    return types.Value(array_value=types.ArrayValue(values=[to_value(each) for each in value]))
+
+
+def to_item(entity: types.Entity) -> Item:
+    """The item of an entity."""
+    item: Item = {}
+    for name, value in types.Entity.pb(entity).properties.items():
+        kind = value.WhichOneof("value_type")
+        if kind == "array_value":
+            item[name] = [each.string_value for each in value.array_value.values]
+        elif name != TTL:
+            item[name] = getattr(value, kind)
+    return item
+
+
+class DatastoreTable:
+    """A table. ``database``: the database's id; ``short``: core's name, the entities' kind.
+
+    ``lifetime_s``: seconds after which the service may delete an item (0: never).
+    """
+
+    max_item_bytes = MAX_ITEM_BYTES
+
+    def __init__(
+        self,
+        gcp: Gcp,
+        database: str,
+        short: str,
+        *,
+        lifetime_s: int = 0,
+        clock: Callable[[], float] = time.time,
+        memory: int = _MAX_MUTATED,
+    ) -> None:
+        self._gcp = gcp
+        self._database = database
+        self._short = short
+        self._lifetime = lifetime_s
+        self._clock = clock
+        self._partition_id = types.PartitionId(project_id=gcp.project, database_id=database)
+        self._memory = _Memory(memory)
+
+    def _key(self, partition: str, key: str = "") -> types.Key:
+        path = [types.Key.PathElement(kind=f"{self._short}-partition", name=partition)]
+        if key:
+            path.append(types.Key.PathElement(kind=self._short, name=key))
+        return types.Key(partition_id=self._partition_id, path=path)
+
+    def _call(self, method: str, operation: str, request: Any) -> Any:
+        return self._gcp.grpc(f"{self._short}.{method}", self._gcp.datastore, operation, request)
+
+    # ---- reads ---------------------------------------------------------------------------
+
+    def get(self, partition: str, key: str) -> Item | None:
+        """See :class:`faaskeeper.core.storage.Table`."""
+        return self._lookup("get", [(partition, key)])[partition, key]
+
+    def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
+        """See :class:`faaskeeper.core.storage.Table`."""
+        wanted = list(dict.fromkeys(keys))
+        batches = [wanted[at : at + _MAX_LOOKUP] for at in range(0, len(wanted), _MAX_LOOKUP)]
+        found: dict[tuple[str, str], Item | None] = {}
+        method = "get" if len(wanted) == 1 else "get_many"
+        for some in self._gcp.gather([lambda batch=batch: self._lookup(method, batch) for batch in batches]):
+            found.update(some)
+        return [found[each] for each in keys]
+
+    def _lookup(self, method: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Item | None]:
+        found: dict[tuple[str, str], Item | None] = {}
+        asked = [self._key(*each) for each in keys]
+        while asked:
+            request = types.LookupRequest(
+                project_id=self._gcp.project, database_id=self._database, keys=asked
+            )
+            response = self._call(method, "lookup", request)
+            for result in response.found:
+                found[self._seen(result)] = to_item(result.entity)
+            for result in response.missing:
+                name = _names(result.entity.key)
+                self._memory.put(name, _NONE)
+                found[name] = None
+            asked = list(response.deferred)
+        return found
+
+    def _seen(self, result: types.EntityResult) -> tuple[str, str]:
+        """Remember an entity that was read; returns its names."""
+        name = _names(result.entity.key)
+        stamp = types.Entity.pb(result.entity).properties["stamp"].integer_value
+        self._memory.put(name, _Seen(result.version, stamp))
+        return name
+
+    def query(self, partition: str, after: str, limit: int) -> Page:
+        """See :class:`faaskeeper.core.storage.Table`."""
+        ancestor = _filter("HAS_ANCESTOR", self._key(partition))
+        condition = ancestor
+        if after:
+            both = [ancestor, _filter("GREATER_THAN", self._key(partition, after))]
+            condition = types.Filter(composite_filter=types.CompositeFilter(op="AND", filters=both))
+        query = types.Query(
+            kind=[types.KindExpression(name=self._short)],
+            filter=condition,
+            order=[types.PropertyOrder(property=types.PropertyReference(name="__key__"))],
+            limit=limit,
+        )
+        while True:
+            request = types.RunQueryRequest(
+                project_id=self._gcp.project,
+                database_id=self._database,
+                partition_id=self._partition_id,
+                query=query,
+            )
+            batch = self._call("query", "run_query", request).batch
+            items = [(self._seen(each)[1], to_item(each.entity)) for each in batch.entity_results]
+            more = batch.more_results != _MORE.NO_MORE_RESULTS
+            if items or batch.more_results != _MORE.NOT_FINISHED:
+                return Page(items, more and bool(items))
+            query.start_cursor = batch.end_cursor  # it looked through what it could in one call
+
+    # ---- writes --------------------------------------------------------------------------
+
+    def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
+        """See :class:`faaskeeper.core.storage.Table`."""
+        properties = {name: to_value(value) for name, value in item.items()}
+        if self._lifetime:
+            moment = datetime.fromtimestamp(int(self._clock()) + self._lifetime, UTC)
+            properties[TTL] = types.Value(timestamp_value=moment, exclude_from_indexes=True)
+        entity = types.Entity(key=self._key(partition, key), properties=properties)
+        stamp = item.get("stamp", 0)
+        assert isinstance(stamp, int)
+
+        def made(seen: _Seen | None) -> types.Mutation:
+            if seen is None:
+                return types.Mutation(upsert=entity)
+            if not seen.version:
+                return types.Mutation(insert=entity)
+            return types.Mutation(
+                update=entity, base_version=seen.version, conflict_resolution_strategy=_KEEP
+            )
+
+        self._write("put", (partition, key), condition, made, stamp)
+
+    def delete(self, partition: str, key: str, condition: Condition = None) -> None:
+        """See :class:`faaskeeper.core.storage.Table`."""
+        entity = self._key(partition, key)
+
+        def made(seen: _Seen | None) -> types.Mutation:
+            if seen is None or not seen.version:
+                return types.Mutation(delete=entity)
+            return types.Mutation(
+                delete=entity, base_version=seen.version, conflict_resolution_strategy=_KEEP
+            )
+
+        self._write("delete", (partition, key), condition, made, None)
+
+    def _write(
+        self,
+        method: str,
+        name: tuple[str, str],
+        condition: Condition,
+        made: Callable[[_Seen | None], types.Mutation],
+        stamp: int | None,
+    ) -> None:
+        """Commit what ``made`` makes of the entity as it was seen. ``stamp``: its then; None: it is gone."""
+        if condition is None or isinstance(condition, IfAbsent):
+            seen = None if condition is None else _NONE
+            if not self._commit(method, name, made(seen), stamp):
+                raise Conflict(f"{self._short}.{method}: there is an item {name[0]} {name[1]}")
+            return
+        for _ in range(_TRIES):
+            seen = self._memory.get(name)
+            if seen is None or not _holds(condition, seen):
+                self._lookup("look", [name])
+                seen = self._memory.get(name) or _NONE
+                if not _holds(condition, seen):
+                    raise Conflict(
+                        f"{self._short}.{method}: {condition} does not hold for {name[0]} {name[1]}, "
+                        f"whose stamp is {seen.stamp}"
+                    )
+            if self._commit(method, name, made(seen), stamp):
+                return
+        raise Throttled(f"{self._short}.{method}: {name[0]} {name[1]} is written too often")
+
+    def _commit(
+        self, method: str, name: tuple[str, str], mutation: types.Mutation, stamp: int | None
+    ) -> bool:
+        """Whether it took effect; what is known of the entity afterwards is remembered."""
+        request = types.CommitRequest(
+            project_id=self._gcp.project,
+            database_id=self._database,
+            mode=_NON_TRANSACTIONAL,
+            mutations=[mutation],
+        )
+
+        def commit() -> Any:
+            try:
+                return self._gcp.datastore().commit(
+                    request=request, retry=self._gcp.retry, timeout=self._gcp.timeout
+                )
+            except NotFound as error:
+                if not mutation.base_version:
+                    raise
+                raise Conflict(f"{name[0]} {name[1]} is gone") from error
+
+        self._memory.forget(name)
+        try:
+            response = self._gcp.call(f"{self._short}.{method}", commit)
+        except Conflict:
+            return False
+        result = response.mutation_results[0]
+        if result.conflict_detected:
+            return False
+        self._memory.put(name, _NONE if stamp is None else _Seen(result.version, stamp))
+        return True
+
+
+def _holds(condition: Condition, seen: _Seen) -> bool:
+    if isinstance(condition, IfOlder):
+        return not seen.version or seen.stamp < condition.stamp
+    assert isinstance(condition, IfStamp)
+    return bool(seen.version) and seen.stamp == condition.stamp
+
+
+def _names(key: types.Key) -> tuple[str, str]:
+    partition, item = types.Key.pb(key).path
+    return partition.name, item.name
+
+
+def _filter(operator: str, key: types.Key) -> types.Filter:
+    made = types.PropertyFilter(
+        property=types.PropertyReference(name="__key__"), op=operator, value=types.Value(key_value=key)
+    )
+    return types.Filter(property_filter=made)

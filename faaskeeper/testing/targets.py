@@ -1,0 +1,112 @@
+"""Cloud Functions on one machine: targets of the Functions Framework, each a process that can be killed.
+
+What is killed is started again on the same port, as the platform starts another instance; whoever calls it
+meanwhile is refused, and calls again by its own rules.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+_PATIENCE_S = 60.0
+_POLL_S = 0.02
+
+
+class CallFailed(Exception):
+    """The function answered with an error, or not at all."""
+
+
+class Target:
+    """One function.
+
+    ``source``: the file whose function ``name`` is served; ``output``: where what it says goes; ``port``: a
+    free one; ``threads``: requests that an instance serves at a time.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Path,
+        environment: Mapping[str, str],
+        output: Path,
+        port: int,
+        *,
+        threads: int = 16,
+    ) -> None:
+        self.name = name
+        self.url = f"http://127.0.0.1:{port}/"
+        self.starts = 0
+        self._source = source
+        self._environment = {**environment, "K_SERVICE": name, "THREADS": str(threads)}
+        self._output = output
+        self._port = port
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; :meth:`wait` tells when it answers."""
+        with self._lock, self._output.open("ab") as stream:
+            self.starts += 1
+            command = [sys.executable, "-m", "functions_framework", f"--target={self.name}"]
+            command += [f"--source={self._source}", "--host=127.0.0.1", f"--port={self._port}"]
+            self._process = subprocess.Popen(
+                command,
+                env={**os.environ, **self._environment},
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+            )
+
+    def wait(self) -> None:
+        """Until it answers, well or not."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < deadline:
+            try:
+                self.call(None)
+            except CallFailed as error:
+                if isinstance(error.__cause__, urllib.error.HTTPError):
+                    return
+            else:
+                return
+            if self._process is not None and self._process.poll() is not None:
+                break
+            time.sleep(_POLL_S)
+        raise CallFailed(f"{self.name} does not answer: {self._output.read_text()}")
+
+    def call(self, body: bytes | None, headers: Mapping[str, str] | None = None) -> bytes:
+        """POST a body (None: GET) and wait for the answer. Raises CallFailed."""
+        request = urllib.request.Request(self.url, body, dict(headers or {}))
+        try:
+            with urllib.request.urlopen(request, timeout=_PATIENCE_S) as response:
+                answer: bytes = response.read()
+                return answer
+        except urllib.error.HTTPError as error:
+            with error:
+                said = error.read().decode(errors="replace")
+            raise CallFailed(f"{self.name} answered {error.code}: {said}") from error
+        except OSError as error:
+            raise CallFailed(f"{self.name}: {error}") from error
+
+    def kill(self) -> None:
+        """Kill it, whatever it does: the server and its workers."""
+        with self._lock:
+            process, self._process = self._process, None
+        if process is not None:
+            try:
+                os.killpg(process.pid, 9)
+            except ProcessLookupError:
+                pass  # it ended by itself
+            process.wait()
+
+    def crash(self) -> None:
+        """Kill it and start it again."""
+        self.kill()
+        self.start()

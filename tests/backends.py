@@ -1,0 +1,65 @@
+"""Servers that tests need, in processes of their own.
+
+One that is missing is a reason to skip, but a failure where CI=true.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+_PATIENCE_S = 60.0
+
+
+def missing(what: str, where: str = "'make setup' installs it") -> None:
+    """A part that tests need is not there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what} is missing, and this is CI: {where}")
+    pytest.skip(f"{what} is missing: {where}")
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def process(command: list[str], environment: dict[str, str], url: str, cwd: Path) -> Iterator[str]:
+    """A server, from when it answers at its URL."""
+    with (cwd / "output").open("wb") as output:
+        running = subprocess.Popen(
+            command, cwd=cwd, env={**os.environ, **environment}, stdout=output, stderr=output
+        )
+    try:
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                urllib.request.urlopen(url, timeout=5).close()
+            except urllib.error.HTTPError as error:
+                error.close()
+                break  # it answers
+            except OSError:
+                assert running.poll() is None, (cwd / "output").read_text()
+                assert time.monotonic() < deadline, f"{command[0]} does not answer"
+                time.sleep(0.05)
+            else:
+                break
+        yield url
+    finally:
+        running.terminate()
+        try:
+            running.wait(10)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.wait()

@@ -1,0 +1,118 @@
+"""A whole deployment on the emulators: the targets in processes of their own, fed by push subscriptions."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from faaskeeper.config import Config
+from faaskeeper.providers.gcp.service import connect
+from faaskeeper.testing.systems import Harness
+from faaskeeper.testing.targets import Target
+from tests.backends import free_port
+from tests.gcp import backends
+
+ROOT = Path(__file__).parent.parent.parent
+MAIN = ROOT / "deploy" / "gcp" / "functions" / "main.py"
+FUNCTIONS = ("writer", "distributor", "watch", "heartbeat")
+
+
+class System(Harness):
+    """A deployment of one configuration.
+
+    ``watch_inline``: who distributes tells watchers, too. ``source``: of the targets.
+    """
+
+    def __init__(
+        self,
+        emulators: dict[str, str],
+        options: dict[str, Any],
+        *,
+        watch_inline: bool = False,
+        source: Path = MAIN,
+    ) -> None:
+        self._stack = ExitStack()
+        self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="system-")))
+        self.name = f"fk-{uuid4().hex[:8]}"
+        self.project = backends.project()
+        self.gcp = self._stack.enter_context(backends.gcp(self.project))
+        worker, distributor = (
+            options.get("worker-queue", "pubsub"),
+            options.get("distributor-queue", "inline"),
+        )
+        self.data: dict[str, Any] = {
+            "cloud-provider": "gcp",
+            "deployment-name": self.name,
+            "deployment-region": "us-central1",
+            **options,
+            "gcp": {
+                "project-id": self.project,
+                "data-bucket": backends.create_bucket(self.gcp),
+                "worker-topic": f"{self.name}-worker",
+                "peer": "127.0.0.1",
+            },
+        }
+        self.config = Config.deserialize(self.data)
+        section = dict(self.data["gcp"])
+        if not watch_inline:
+            section["watch-topic"] = f"{self.name}-watch"
+        functions = {
+            **self.data,
+            "worker-queue": "pubsub" if worker == "direct" else worker,
+            "gcp": section,
+        }
+        environment = {
+            **emulators,
+            "FAASKEEPER_CONFIG": json.dumps(functions),
+            "FAASKEEPER_LOG_LEVEL": "INFO",
+            "PYTHONPATH": str(ROOT),
+        }
+        self.targets = {
+            name: Target(name, source, environment, self.directory / name, free_port())
+            for name in FUNCTIONS
+            if name != "distributor" or distributor != "inline"
+        }
+        for target in self.targets.values():
+            target.start()
+        for short in ("worker", "distributor", "watch", "clients", "dead"):
+            backends.create_topic(self.gcp, f"{self.name}-{short}")
+        self._push("worker", "writer", ordered=worker == "pubsub-ordered")
+        if distributor != "inline":
+            self._push("distributor", "distributor", ordered=distributor == "pubsub-ordered")
+        self._push("watch", "watch")
+        self.targets["heartbeat"].wait()
+        self.beat()
+        for target in self.targets.values():
+            target.wait()
+        self.connect = lambda config, port: connect(config, port, self.gcp)
+
+    def _push(self, topic: str, function: str, *, ordered: bool = False) -> None:
+        backends.push(
+            self.gcp, f"{self.name}-{topic}", self.targets[function].url, ordered=ordered,
+            dead=f"{self.name}-dead",
+        )  # fmt: skip
+
+    def output(self, which: str) -> str:
+        """What a function said."""
+        return (self.directory / which).read_text()
+
+    def beat(self) -> None:
+        """See :class:`Harness`."""
+        self.targets["heartbeat"].call(b"{}")
+
+    def crash(self, which: Iterable[str] = ("writer", "distributor", "watch")) -> None:
+        """See :class:`Harness`."""
+        for name in which:
+            if name in self.targets:
+                self.targets[name].crash()
+
+    def stop(self) -> None:
+        """End everything."""
+        for target in self.targets.values():
+            target.kill()
+        self._stack.close()

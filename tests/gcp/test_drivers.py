@@ -1,0 +1,143 @@
+"""The drivers for Google Cloud pass the suites that every provider's must, on emulators."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from faaskeeper.core.channel import Channel, ClientChannel
+from faaskeeper.core.storage import ObjectStore, Table
+from faaskeeper.providers.cloud.channels import Services
+from faaskeeper.providers.gcp.channels import PREFIX, InOrder, PubsubChannel, PubsubClientChannel
+from faaskeeper.providers.gcp.clients import Gcp
+from faaskeeper.providers.gcp.events import message_of
+from faaskeeper.providers.gcp.objects import GcsStore
+from faaskeeper.providers.gcp.queues import PubsubQueue
+from faaskeeper.providers.gcp.tables import DatastoreTable
+from faaskeeper.providers.tcp import TcpChannel
+from faaskeeper.testing.drivers import ChannelSuite, ObjectStoreSuite, QueueSuite, TableSuite
+from tests.gcp import backends
+
+
+class TestDatastoreTable(TableSuite):
+    @pytest.fixture(params=[20_000, 1], ids=["remembering", "forgetful"])
+    def table(self, request: pytest.FixtureRequest, gcp: Gcp) -> Table:
+        return DatastoreTable(gcp, "fk", "log", lifetime_s=7 * 24 * 3600, memory=request.param)
+
+
+class TestGcsStore(ObjectStoreSuite):
+    @pytest.fixture
+    def store(self, gcp: Gcp) -> ObjectStore:
+        return GcsStore(gcp, backends.create_bucket(gcp))
+
+
+class TestPubsubChannel(ChannelSuite):
+    @pytest.fixture
+    def channel(self, gcp: Gcp) -> Channel:
+        backends.create_topic(gcp, "clients")
+        return Services(TcpChannel(), {PREFIX: PubsubChannel(gcp, "clients")})
+
+    @pytest.fixture
+    def client_channel(self, gcp: Gcp) -> ClientChannel:
+        return PubsubClientChannel(gcp, "clients", "fk-client-")
+
+
+class _Harness:
+    """A topic whose subscription pushes to a server here, which now and then refuses, and what came."""
+
+    def __init__(self, gcp: Gcp, ordered: bool) -> None:
+        self._came = threading.Condition()
+        self._bodies: list[bytes] = []
+        self._chance = random.Random(1)
+        harness = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(204 if harness.take(body) else 503)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        backends.create_topic(gcp, "queue")
+        url = f"http://127.0.0.1:{self._server.server_address[1]}/"
+        backends.push(gcp, "queue", url, ordered=ordered)
+        self.queue = PubsubQueue(gcp, "queue", "worker", ordered=ordered)
+
+    def take(self, body: bytes) -> bool:
+        message = message_of(body)
+        assert message.body is not None
+        assert message.sent > 0
+        with self._came:
+            if self._chance.random() < 0.05:
+                return False  # it comes again
+            self._bodies.append(message.body)
+            self._came.notify_all()
+        return True
+
+    def receive(self, number: int) -> list[bytes]:
+        with self._came:
+            assert self._came.wait_for(lambda: len(self._bodies) >= number, 60), self._bodies
+            return list(self._bodies)
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture(params=[False, True], ids=["pubsub", "pubsub-ordered"])
+def harness(request: pytest.FixtureRequest, gcp: Gcp) -> Iterator[_Harness]:
+    made = _Harness(gcp, request.param)
+    yield made
+    made.stop()
+
+
+class TestQueues(QueueSuite):
+    pass
+
+
+def test_a_client_hears_each_sender_in_its_order_however_messages_come() -> None:
+    heard: list[bytes] = []
+    order = InOrder(heard.append)
+    sent = [("a", n, n - 1, b"a%d" % n) for n in range(1, 30)] + [
+        ("b", n, n - 1, b"b%d" % n) for n in range(1, 30)
+    ]
+    random.Random(2).shuffle(sent)
+    for each in sent * 2:
+        order.take(*each)
+    for sender in (b"a", b"b"):
+        of_it = [each for each in heard if each.startswith(sender)]
+        assert of_it == [sender + b"%d" % n for n in range(1, 30)]
+
+
+def test_a_message_that_was_never_published_is_not_waited_for() -> None:
+    heard: list[bytes] = []
+    order = InOrder(heard.append)
+    order.take("a", 1, 0, b"1")
+    order.take("a", 3, 1, b"3")  # 2 was given a number, and failed
+    assert heard == [b"1", b"3"]
+    order.take("a", 2, 1, b"2")  # it had its effect nevertheless, and comes too late
+    assert heard == [b"1", b"3"]
+
+
+def test_a_message_that_does_not_come_is_waited_for_and_then_gone_without() -> None:
+    now = 0.0
+    heard: list[bytes] = []
+    order = InOrder(heard.append, patience_s=3.0, clock=lambda: now)
+    order.take("a", 2, 1, b"2")
+    order.tick()
+    assert heard == []
+    now = 3.0
+    order.tick()
+    assert heard == [b"2"]
+    order.take("a", 1, 0, b"1")
+    order.take("a", 3, 2, b"3")
+    assert heard == [b"2", b"3"]

@@ -1,0 +1,33 @@
+"""A deployment of the default configuration passes all that a provider's must, on Google's emulators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from faaskeeper.testing.systems import CrashSuite, Harness, SemanticsSuite, SessionSuite, WatchSuite
+from tests.gcp.system import System
+
+
+@pytest.fixture(scope="module")
+def harness(emulators: dict[str, str]) -> Iterator[Harness]:
+    system = System(emulators, {})
+    yield system
+    system.stop()
+
+
+class TestSemantics(SemanticsSuite):
+    pass
+
+
+class TestSessions(SessionSuite):
+    pass
+
+
+class TestWatches(WatchSuite):
+    pass
+
+
+class TestCrashes(CrashSuite):
+    pass
