@@ -1,12 +1,14 @@
 """Cloud Functions on one machine: targets of the Functions Framework, each a process that can be killed.
 
 What is killed is started again on the same port, as the platform starts another instance; whoever calls it
-meanwhile is refused, and calls again by its own rules.
+meanwhile is refused, and calls again by its own rules. :class:`Unruly` stands between a queue and a target
+and does what queues may do and emulators do not.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -14,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 _PATIENCE_S = 60.0
@@ -110,3 +113,57 @@ class Target:
         """Kill it and start it again."""
         self.kill()
         self.start()
+
+
+class Unruly:
+    """A way to a target on which messages overtake each other, come twice, and are called undone when done.
+
+    ``late_s``: how long a message is held at most; ``twice``, ``undone``: the chances of the others.
+    """
+
+    def __init__(
+        self, target: Target, seed: int, *, late_s: float = 0.05, twice: float = 0.2, undone: float = 0.1
+    ) -> None:
+        self.target = target
+        self.happened = {"twice": 0, "undone": 0}
+        self._random = random.Random(seed)
+        self._lock = threading.Lock()
+        unruly = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                done = unruly._pass_on(body, dict(self.headers))
+                self.send_response(204 if done else 503)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Says nothing."""
+
+        self._late_s, self._twice, self._undone = late_s, twice, undone
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/"
+
+    def _pass_on(self, body: bytes, headers: dict[str, str]) -> bool:
+        with self._lock:
+            late = self._random.random() * self._late_s
+            twice = self._random.random() < self._twice
+            undone = self._random.random() < self._undone
+            self.happened["twice"] += twice
+            self.happened["undone"] += undone
+        time.sleep(late)
+        try:
+            for _ in range(2 if twice else 1):
+                self.target.call(body, headers)
+        except CallFailed:
+            return False
+        return not undone
+
+    def stop(self) -> None:
+        """End it."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,13 +14,13 @@ import pytest
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
-from faaskeeper.exceptions import BadVersionError, ProviderException
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.service import Place, connect
 from faaskeeper.providers.cloud.place import clock
 from faaskeeper.testing.faults import Faults, Rates
 from tests.aws import backends
 from tests.aws.system import System
+from tests.load import Load
 
 
 @pytest.fixture
@@ -35,66 +34,6 @@ def make(ministack: str) -> Iterator[Callable[..., System]]:
     yield made
     for system in systems:
         system.stop()
-
-
-class Load:
-    """Clients that create sequential znodes and count one up together, each knowing what was acknowledged."""
-
-    def __init__(self, clients: list[FaaSKeeperClient]) -> None:
-        self._clients = clients
-        self._stop = threading.Event()
-        self.created: list[str] = []
-        self.counted = 0
-        self._lock = threading.Lock()
-        self._failed: list[BaseException] = []
-        clients[0].create("/load")
-        clients[0].create("/count", b"0")
-        self._threads = [threading.Thread(target=self._run, args=(each,), daemon=True) for each in clients]
-        for thread in self._threads:
-            thread.start()
-
-    def _run(self, client: FaaSKeeperClient) -> None:
-        try:
-            while not self._stop.is_set():
-                path = client.create("/load/n-", sequential=True).path
-                with self._lock:
-                    self.created.append(path)
-                try:
-                    node = client.get_data("/count")
-                except ProviderException:
-                    continue  # a read whose tries all failed may be asked for again
-                try:
-                    client.set_data("/count", b"%d" % (int(node.data) + 1), node.stat.version)
-                except BadVersionError:
-                    continue
-                with self._lock:
-                    self.counted += 1
-        except BaseException as error:
-            self._failed.append(error)
-
-    def wait(self, number: int) -> None:
-        """Until so many znodes were created."""
-        deadline = time.monotonic() + 120
-        while len(self.created) < number:
-            assert not self._failed, self._failed
-            assert time.monotonic() < deadline, len(self.created)
-            self._stop.wait(0.01)
-
-    def end(self) -> None:
-        """Nothing acknowledged is lost, nothing was done twice."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(120)
-            assert not thread.is_alive()
-        assert not self._failed, self._failed
-        client = self._clients[0]
-        client.sync()
-        there = [each.path for each in client.get_children("/load")]
-        assert sorted(there) == sorted(self.created)
-        node = client.get_data("/count")
-        assert int(node.data) == node.stat.version == self.counted
-        for each in self._clients:
-            each.stop()
 
 
 def started(system: System, number: int, **options: Any) -> list[FaaSKeeperClient]:

@@ -13,7 +13,7 @@ from uuid import uuid4
 from faaskeeper.config import Config
 from faaskeeper.providers.gcp.service import connect
 from faaskeeper.testing.systems import Harness
-from faaskeeper.testing.targets import Target
+from faaskeeper.testing.targets import CallFailed, Target, Unruly
 from tests.backends import free_port
 from tests.gcp import backends
 
@@ -25,7 +25,8 @@ FUNCTIONS = ("writer", "distributor", "watch", "heartbeat")
 class System(Harness):
     """A deployment of one configuration.
 
-    ``watch_inline``: who distributes tells watchers, too. ``source``: of the targets.
+    ``watch_inline``: who distributes tells watchers, too. ``source``: of the targets. ``unruly``: messages
+    overtake each other and come twice on their way to the functions.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class System(Harness):
         *,
         watch_inline: bool = False,
         source: Path = MAIN,
+        unruly: bool = False,
     ) -> None:
         self._stack = ExitStack()
         self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="system-")))
@@ -81,21 +83,36 @@ class System(Harness):
             target.start()
         for short in ("worker", "distributor", "watch", "clients", "dead"):
             backends.create_topic(self.gcp, f"{self.name}-{short}")
+        self.ways = {name: Unruly(target, 1) for name, target in self.targets.items() if unruly}
         self._push("worker", "writer", ordered=worker == "pubsub-ordered")
         if distributor != "inline":
             self._push("distributor", "distributor", ordered=distributor == "pubsub-ordered")
         self._push("watch", "watch")
-        self.targets["heartbeat"].wait()
-        self.beat()
-        for target in self.targets.values():
-            target.wait()
+        try:
+            self._begin()
+        except BaseException:
+            self.stop()
+            raise
         self.connect = lambda config, port: connect(config, port, self.gcp)
 
+    def _begin(self) -> None:
+        """Have heartbeat begin the deployment; it is called again where its stores fail."""
+        self.targets["heartbeat"].wait()
+        for left in reversed(range(10)):
+            try:
+                self.beat()
+            except CallFailed:
+                if not left:
+                    raise
+            else:
+                break
+        for target in self.targets.values():
+            target.wait()
+
     def _push(self, topic: str, function: str, *, ordered: bool = False) -> None:
-        backends.push(
-            self.gcp, f"{self.name}-{topic}", self.targets[function].url, ordered=ordered,
-            dead=f"{self.name}-dead",
-        )  # fmt: skip
+        way = self.ways.get(function, self.targets[function])
+        name, dead = f"{self.name}-{topic}", f"{self.name}-dead"
+        backends.push(self.gcp, name, way.url, ordered=ordered, dead=dead)
 
     def output(self, which: str) -> str:
         """What a function said."""
@@ -115,4 +132,6 @@ class System(Harness):
         """End everything."""
         for target in self.targets.values():
             target.kill()
+        for way in self.ways.values():
+            way.stop()
         self._stack.close()

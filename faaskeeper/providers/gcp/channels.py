@@ -1,7 +1,7 @@
 """The channel by Pub/Sub: one topic for all clients, and a subscription for each client's process.
 
 A subscription is made when a client begins to listen; its filter lets through what is for it, and the client
-looks again. Pub/Sub delivers in any order and more than once, so messages are numbered: each names its sender,
+looks again. Pub/Sub delivers in any order and more than once, so messages are numbered: each has its sender,
 its number, and the number of the last one before it that was published; a client hands over what follows on
 what it has handed over, keeps what is early for a while, and drops what it has had. Pub/Sub's own order takes
 ten times as long.

@@ -1,0 +1,57 @@
+"""Deployments of the other configurations: chosen so that each value of each key meets those of the others.
+
+Each passes the suites of watches and of functions that die, two of them although messages overtake each other
+and come twice; the other suites, which are more the core's matter, run on them by ``make test-all``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from faaskeeper.testing.systems import CrashSuite, Harness, SemanticsSuite, SessionSuite, WatchSuite
+from tests.gcp.system import System
+
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "unruly": {"user-storage": "key-value", "distributor-queue": "pubsub"},
+    "ordered": {
+        "user-storage": "persistent",
+        "worker-queue": "pubsub-ordered",
+        "distributor-queue": "pubsub-ordered",
+        "client-channel": "pubsub",
+    },
+    "unruly, by one subscription a client": {"user-storage": "hybrid", "client-channel": "pubsub"},
+    "direct": {"user-storage": "hybrid", "worker-queue": "direct"},
+}
+
+
+@pytest.fixture(scope="module", params=list(CONFIGURATIONS))
+def harness(request: pytest.FixtureRequest, emulators: dict[str, str]) -> Iterator[Harness]:
+    system = System(
+        emulators,
+        CONFIGURATIONS[request.param],
+        watch_inline=request.param == "direct",
+        unruly=request.param.startswith("unruly"),
+    )
+    yield system
+    system.stop()
+
+
+class TestWatches(WatchSuite):
+    pass
+
+
+class TestCrashes(CrashSuite):
+    pass
+
+
+@pytest.mark.slow
+class TestSessions(SessionSuite):
+    pass
+
+
+@pytest.mark.slow
+class TestSemantics(SemanticsSuite):
+    pass
