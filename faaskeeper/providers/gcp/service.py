@@ -88,7 +88,9 @@ class Place(CloudPlace):
             table = self._tables.get(short)
             if table is None:
                 lifetime = RETENTION_MS // 1000 if short == "log" else 0
-                table = DatastoreTable(self.gcp, self.names.database(short), short, lifetime_s=lifetime)
+                shared = short == "watch"  # clients put its rows, functions delete them
+                database = self.names.database(short)
+                table = DatastoreTable(self.gcp, database, short, lifetime_s=lifetime, shared=shared)
                 self._tables[short] = table
             return table
 

@@ -6,8 +6,9 @@ Lookups and ancestor queries are strongly consistent. A write is one commit with
 * *older* and *stamp*: the service compares an entity's *version*, not a property, so the condition is
   evaluated here on an entity as it was seen (with its version), and the write is made on condition of that
   version (``base_version``), or as an ``insert`` where there was none. What changed meanwhile makes the
-  service keep what it has and say so; then the entity is looked up again. What this process read or wrote
-  last is remembered, so a writer that is alone needs one call. A memory that is wrong costs calls and never
+  service keep what it has and say so; then the entity is looked up. What this process read or wrote last is
+  remembered, so a writer that is alone needs one call. What is not known is likely not there (a znode is
+  created, a watch is set): *older* begins with an insert then. A memory that is wrong costs calls and never
   more: nothing is concluded from it but what to ask for.
 
 A version never comes back, also not when an entity is deleted and put again.
@@ -32,8 +33,8 @@ TTL = "ttl"
 """Name of the property with the moment from which the service may delete an entity, by its TTL policy."""
 MAX_ITEM_BYTES = 1024 * 1024 - 16 * 1024
 """An entity has at most 1 MiB less 4 bytes, its key and the names of its properties included."""
+MEMORY = 20_000
 _MAX_LOOKUP = 500
-_MAX_MUTATED = 20_000
 _TRIES = 12
 _NON_TRANSACTIONAL = types.CommitRequest.Mode.NON_TRANSACTIONAL
 _KEEP = types.Mutation.ConflictResolutionStrategy.SERVER_VALUE
@@ -100,7 +101,8 @@ def to_item(entity: types.Entity) -> Item:
 class DatastoreTable:
     """A table. ``database``: the database's id; ``short``: core's name, the entities' kind.
 
-    ``lifetime_s``: seconds after which the service may delete an item (0: never).
+    ``lifetime_s``: seconds after which the service may delete an item (0: never). ``memory``: items that are
+    remembered; ``shared``: what is written here is mostly deleted by others, and not remembered.
     """
 
     max_item_bytes = MAX_ITEM_BYTES
@@ -113,7 +115,8 @@ class DatastoreTable:
         *,
         lifetime_s: int = 0,
         clock: Callable[[], float] = time.time,
-        memory: int = _MAX_MUTATED,
+        memory: int = MEMORY,
+        shared: bool = False,
     ) -> None:
         self._gcp = gcp
         self._database = database
@@ -122,6 +125,7 @@ class DatastoreTable:
         self._clock = clock
         self._partition_id = types.PartitionId(project_id=gcp.project, database_id=database)
         self._memory = _Memory(memory)
+        self._shared = shared
 
     def _key(self, partition: str, key: str = "") -> types.Key:
         path = [types.Key.PathElement(kind=f"{self._short}-partition", name=partition)]
@@ -194,9 +198,9 @@ class DatastoreTable:
             )
             batch = self._call("query", "run_query", request).batch
             items = [(self._seen(each)[1], to_item(each.entity)) for each in batch.entity_results]
-            more = batch.more_results != _MORE.NO_MORE_RESULTS
-            if items or batch.more_results != _MORE.NOT_FINISHED:
-                return Page(items, more and bool(items))
+            unfinished = batch.more_results == _MORE.NOT_FINISHED
+            if items or not unfinished:
+                return Page(items, unfinished or len(items) >= limit)
             query.start_cursor = batch.end_cursor  # it looked through what it could in one call
 
     # ---- writes --------------------------------------------------------------------------
@@ -249,8 +253,10 @@ class DatastoreTable:
             if not self._commit(method, name, made(seen), stamp):
                 raise Conflict(f"{self._short}.{method}: there is an item {name[0]} {name[1]}")
             return
+        seen = self._memory.get(name)
+        if seen is None and isinstance(condition, IfOlder):
+            seen = _NONE
         for _ in range(_TRIES):
-            seen = self._memory.get(name)
             if seen is None or not _holds(condition, seen):
                 self._lookup("look", [name])
                 seen = self._memory.get(name) or _NONE
@@ -261,6 +267,7 @@ class DatastoreTable:
                     )
             if self._commit(method, name, made(seen), stamp):
                 return
+            seen = None
         raise Throttled(f"{self._short}.{method}: {name[0]} {name[1]} is written too often")
 
     def _commit(
@@ -292,7 +299,8 @@ class DatastoreTable:
         result = response.mutation_results[0]
         if result.conflict_detected:
             return False
-        self._memory.put(name, _NONE if stamp is None else _Seen(result.version, stamp))
+        if not self._shared:
+            self._memory.put(name, _NONE if stamp is None else _Seen(result.version, stamp))
         return True
 
 

@@ -1,0 +1,119 @@
+"""What operations cost on a cloud: calls counted where they are made."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.config import Config, StorageType
+from faaskeeper.core.connection import Connection, connection_to
+from faaskeeper.core.heartbeat import Heartbeat
+from faaskeeper.core.writer import Writer
+from faaskeeper.providers.cloud.place import CloudPlace
+from faaskeeper.providers.inprocess import LocalQueue
+
+DATA = b"x" * 1024
+Calls = dict[str, dict[str, dict[str, int]]]
+
+
+class Counted:
+    """A deployment whose writer runs in this process, every call to the cloud counted, by whom.
+
+    ``mine``, ``theirs``: the place as the client's process and as the functions' have it.
+    """
+
+    def __init__(self, mine: CloudPlace, theirs: CloudPlace) -> None:
+        self.config = mine.config
+        self._mine, self.theirs = mine, theirs
+        self.by_client: Counter[str] = Counter()
+        self.by_function: Counter[str] = Counter()
+        mine.calls.observe(lambda name, took, failed: self.by_client.update([name]))
+        theirs.calls.observe(lambda name, took, failed: self.by_function.update([name]))
+        self.deployment = theirs.deployment(theirs.begun(), worker_queue=None)
+        writer = Writer(self.deployment)
+        self.queue = LocalQueue("writer", writer.handle, lambda: None, lambda error: None)
+        self.deployment.worker_queue = self.queue
+
+    def client(self) -> FaaSKeeperClient:
+        def connect(config: Config, port: int) -> Connection:
+            made = self._mine.deployment(b"", worker_queue=self.queue)
+            return connection_to(made, self._mine.ears(port))
+
+        return FaaSKeeperClient(self.config, session_timeout=3600, connect=connect)
+
+    def count(self, act: Callable[[], object]) -> tuple[dict[str, int], dict[str, int]]:
+        """Calls of the client's process and of the function's that an operation causes."""
+        with self.queue._running:  # what was asked for before is done
+            self.by_client.clear()
+            self.by_function.clear()
+        act()
+        with self.queue._running:  # who was answered need not be the last thing done
+            return dict(self.by_client), dict(self.by_function)
+
+    def stop(self) -> None:
+        self.queue.stop()
+        self.deployment.channel.close()  # type: ignore[attr-defined]
+        self._mine.calls.close()
+        self.theirs.calls.close()
+
+
+def operations(counted: Counted) -> Calls:
+    """The calls of each operation, by who makes them."""
+    seen: Calls = {}
+    with counted.client() as client, counted.client() as other:
+        client.create("/p")
+        client.create("/p/a", DATA)
+        client.set_data("/p/a", DATA)
+        for operation, act in (
+            ("set", lambda: client.set_data("/p/a", DATA)),
+            ("create", lambda: client.create("/p/b", DATA)),
+            ("delete", lambda: client.delete("/p/b")),
+            ("get", lambda: client.get_data("/p/a")),
+            ("exists", lambda: client.exists("/p/a")),
+            ("children", lambda: client.get_children("/p")),
+        ):
+            mine, theirs = counted.count(act)
+            seen[operation] = {"client": mine, "function": theirs}
+        told = threading.Event()
+        other.get_data("/p/a", lambda event: told.set())  # so that the index of the session is there
+        client.set_data("/p/a", DATA)
+        assert told.wait(60)
+        other.sync()
+        mine, _ = counted.count(lambda: other.get_data("/p/a", lambda event: None))
+        seen["watch"] = {"client": mine, "function": {}}
+        _, theirs = counted.count(lambda: client.set_data("/p/a", DATA))
+        extra = Counter(theirs)
+        extra.subtract(seen["set"]["function"])
+        seen["notification"] = {
+            "client": {},
+            "function": {name: many for name, many in extra.items() if many},
+        }
+        lease = client._session
+        assert lease is not None
+        lease.renew()
+        mine, _ = counted.count(lease.renew)
+        seen["lease"] = {"client": mine, "function": {}}
+    return seen
+
+
+def at_rest(counted: Counted) -> tuple[dict[str, int], dict[str, int]]:
+    """The calls of heartbeat's each minute and each sweep, where there is nothing to do."""
+    beat = Heartbeat(counted.deployment, counted.theirs.table("heartbeat"))
+
+    def minute() -> None:
+        assert beat.expire() == []
+        assert beat.reap() == []
+        assert beat.ring() is False
+
+    def hour() -> None:
+        beat.refresh()
+        beat.sweep()
+
+    hour()
+    beats, swept = counted.count(minute)[1], counted.count(hour)[1]
+    if counted.config.user_storage is StorageType.KEY_VALUE:
+        assert swept.pop("records.query") == 1  # where objects are in a table, too
+        swept["objects.list"] = 1
+    return beats, swept
