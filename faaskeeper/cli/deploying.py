@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import click
 
@@ -17,10 +17,8 @@ from faaskeeper.config import Config
 from faaskeeper.core.errors import DriverError
 from faaskeeper.exceptions import ProviderException
 
-if TYPE_CHECKING:
-    from faaskeeper.cli.aws.deployment import AwsDeployment
-
-PROVIDERS = click.Choice(["aws"])
+Progress = Callable[[str], None]
+PROVIDERS = click.Choice(["aws", "gcp"])
 file_argument = click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 provider_option = click.option("--provider", type=PROVIDERS, help="The cloud; as in the configuration.")
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -46,15 +44,49 @@ def load(path: str | Path, provider: str | None) -> Config:
     return config
 
 
+class Deployment(Protocol):
+    """A deployment on a cloud, as these commands see it. Each method may raise DriverError and the
+    exceptions of :mod:`faaskeeper.exceptions`, with what a person can do."""
+
+    config: Config
+
+    def changes(self) -> list[str]:
+        """What :meth:`deploy` would change, and what somebody changed since, a line each; changes nothing."""
+
+    def deploy(self, progress: Progress) -> dict[str, object]:
+        """Create or update it; returns the configuration that clients use."""
+
+    def update_code(self, progress: Progress) -> None:
+        """Give its functions this version's code, and nothing else."""
+
+    def holdings(self) -> list[str]:
+        """What :meth:`clean` would remove, a line each."""
+
+    def clean(self, progress: Progress) -> None:
+        """Remove it, what it stores included."""
+
+    def close(self) -> None:
+        """Close all connections."""
+
+
 @contextmanager
-def on_aws(config: Config) -> Iterator[AwsDeployment]:
+def deployment_of(config: Config) -> Iterator[Deployment]:
     """The deployment of a configuration."""
     try:
-        from faaskeeper.cli.aws.deployment import AwsDeployment
+        with failures(), closing(_make(config)) as deployment:
+            yield deployment
     except ModuleNotFoundError as error:
-        raise ProviderException(f"{error}: pip install 'faaskeeper[aws]'") from error
-    with failures(), closing(AwsDeployment(config, _pause())) as deployment:
-        yield deployment
+        raise ProviderException(f"{error}: pip install 'faaskeeper[{config.provider_name}]'") from error
+
+
+def _make(config: Config) -> Deployment:
+    if config.provider_name == "gcp":
+        from faaskeeper.cli.gcp.deployment import GcpDeployment
+
+        return GcpDeployment(config, _pause())
+    from faaskeeper.cli.aws.deployment import AwsDeployment
+
+    return AwsDeployment(config, _pause())
 
 
 def _pause() -> Callable[[float], None]:
@@ -102,7 +134,7 @@ def service(out: Path, provider: str | None, path: str, clean: bool, dry_run: bo
     """Create or update the deployment; OUT becomes the configuration that clients use."""
     config = load(path, provider)
     _mine(out, config)
-    with on_aws(config) as deployment:
+    with deployment_of(config) as deployment:
         if clean:
             _clean(deployment, out, dry_run, yes)
         elif dry_run:
@@ -111,53 +143,24 @@ def service(out: Path, provider: str | None, path: str, clean: bool, dry_run: bo
             _apply(deployment, out)
 
 
-def _apply(deployment: AwsDeployment, out: Path) -> None:
-    from faaskeeper.cli.aws.package import package
-
-    made = package()
+def _apply(deployment: Deployment, out: Path) -> None:
     with _progress(f"deploying {deployment.config.deployment_name}") as progress:
-        plan, changes, _ = deployment.plan(made)
-        lost = [
-            each.resource for each in changes if each.replaced and each.kind.endswith(("Table", "Bucket"))
-        ]
-        if lost:
-            deployment.stack.forget(plan)
-            raise ProviderException(
-                f"{', '.join(lost)} would be made anew, and empty: 'fk export' first, then --clean"
-            )
-        try:
-            deployment.upload(made)
-        except BaseException:
-            deployment.stack.forget(plan)
-            raise
-        deployment.apply(plan, progress)
+        told = deployment.deploy(progress)
         with whole(out) as file:
-            file.write(json.dumps(deployment.output(), indent=2) + "\n")
+            file.write(json.dumps(told, indent=2) + "\n")
     click.echo(f"{deployment.config.deployment_name} is deployed; its clients' configuration is {out}")
 
 
-def _dry_run(deployment: AwsDeployment) -> None:
-    from faaskeeper.cli.aws.package import package
+def _dry_run(deployment: Deployment) -> None:
+    for line in deployment.changes() or ["Nothing would change."]:
+        click.echo(line)
+    if deployment.config.provider_name == "aws":  # whose prices are known
+        from faaskeeper.cli.costs import estimate
 
-    plan, changes, drifted = deployment.plan(package())
-    try:
-        if not changes:
-            click.echo("Nothing would change.")
-        for each in changes:
-            note = "  (made anew: what it holds is lost)" if each.replaced else ""
-            click.echo(f"{each.action:8} {each.kind} {each.resource}{note}")
-        for drift in drifted:
-            click.echo(f"drifted  {drift.resource} {drift.status}")
-            for line in drift.differences:
-                click.echo(f"         {line}")
-    finally:
-        deployment.stack.forget(plan)
-    from faaskeeper.cli.costs import estimate
-
-    click.echo(estimate(deployment.config))
+        click.echo(estimate(deployment.config))
 
 
-def _clean(deployment: AwsDeployment, out: Path, dry_run: bool, yes: bool) -> None:
+def _clean(deployment: Deployment, out: Path, dry_run: bool, yes: bool) -> None:
     holdings = deployment.holdings()
     if not holdings:
         click.echo(f"There is nothing of {deployment.config.deployment_name}.")
@@ -181,20 +184,16 @@ def _clean(deployment: AwsDeployment, out: Path, dry_run: bool, yes: bool) -> No
 @click.option("--config", "path", type=click.Path(dir_okay=False), help="Another configuration than OUT.")
 def functions(out: Path, provider: str | None, path: str | None) -> None:
     """Give the functions of a deployment this version's code, and nothing else."""
-    with on_aws(load(path or out, provider)) as deployment:
-        if deployment.stack.describe() is None:
-            raise ProviderException(
-                f"{deployment.config.deployment_name} is not deployed: 'fk deploy service' does"
-            )
-        from faaskeeper.cli.aws.package import package
-
-        with _progress("updating functions") as progress:
-            deployment.update_code(package(), progress)
+    with (
+        deployment_of(load(path or out, provider)) as deployment,
+        _progress("updating functions") as progress,
+    ):
+        deployment.update_code(progress)
     click.echo(f"{deployment.config.deployment_name} has the code of this version.")
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[str], None]]:
+def _progress(what: str) -> Iterator[Progress]:
     """Says what happens, a line each; on a terminal with something that moves."""
     if not sys.stderr.isatty():
         yield lambda line: click.echo(line, err=True)

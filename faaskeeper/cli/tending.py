@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import click
 
 from faaskeeper.cli.deploying import failures, load, provider_option
 from faaskeeper.exceptions import ProviderException
+
+if TYPE_CHECKING:
+    from faaskeeper.cli.doctor import Doctor
+    from faaskeeper.cli.letters import Letters
+    from faaskeeper.config import Config
+    from faaskeeper.providers.cloud.calls import Calls
 
 file_argument = click.argument("config", type=click.Path(dir_okay=False))
 
@@ -18,16 +25,38 @@ file_argument = click.argument("config", type=click.Path(dir_okay=False))
 def doctor(config: str, provider: str | None) -> None:
     """Check a deployment from the client's side, and say what to do. Exit status 1: something is wrong."""
     loaded = load(config, provider)
-    from faaskeeper.cli.aws.doctor import Doctor
-
     bad = 0
-    with failures(), closing(Doctor(loaded)) as made:
+    with failures(), closing(_doctor(loaded)) as made:
         for finding in made.findings():
             mark = {True: "ok  ", False: "BAD ", None: "?   "}[finding.good]
             click.echo(f"{mark} {finding.what}: {finding.said}")
             bad += finding.good is False
     if bad:
         raise ProviderException(f"{bad} of these are wrong")
+
+
+def _doctor(config: Config) -> Doctor:
+    if config.provider_name == "gcp":
+        from faaskeeper.cli.gcp.doctor import Doctor as OnGcp
+
+        return OnGcp(config)
+    from faaskeeper.cli.aws.doctor import Doctor as OnAws
+
+    return OnAws(config)
+
+
+def _letters(config: Config) -> tuple[Letters, Calls]:
+    if config.provider_name == "gcp":
+        from faaskeeper.cli.gcp.deadletters import DeadLetters as OnGcp
+        from faaskeeper.providers.gcp.service import Place as GcpPlace
+
+        gcp = GcpPlace(config)
+        return OnGcp(gcp), gcp.calls
+    from faaskeeper.cli.aws.deadletters import DeadLetters as OnAws
+    from faaskeeper.providers.aws.service import Place as AwsPlace
+
+    aws = AwsPlace(config)
+    return OnAws(aws), aws.calls
 
 
 @click.command("deadletters")
@@ -41,12 +70,8 @@ def deadletters(config: str, provider: str | None, what: str | None, yes: bool) 
     loaded = load(config, provider)
     from datetime import datetime
 
-    from faaskeeper.cli.aws.deadletters import DeadLetters
-    from faaskeeper.providers.aws.service import Place
-
-    place = Place(loaded)
-    with failures(), closing(place.aws):
-        letters = DeadLetters(place)
+    letters, calls = _letters(loaded)
+    with failures(), closing(calls):
         if what == "redrive":
             sent, left = letters.redrive()
             click.echo(

@@ -139,3 +139,30 @@ def gcp(name: str = "") -> Iterator[Gcp]:
 def in_environment(settings: dict[str, str]) -> Any:
     """The environment of tests, without what a person's own says of Google Cloud."""
     return {key: value for key, value in {**os.environ, **settings}.items() if not key.startswith("GOOGLE_")}
+
+
+def pull(gcp: Gcp, topic: str) -> None:
+    """A subscription that is pulled from."""
+    gcp.subscriber().create_subscription(
+        request=types.Subscription(
+            name=subscription_path(gcp.project, topic), topic=topic_path(gcp.project, topic)
+        )
+    )
+
+
+def dead_letter(gcp: Gcp, topic: str, source: str, body: bytes) -> None:
+    """A message as Pub/Sub moves it to a topic of dead letters."""
+    attributes = {
+        "CloudPubSubDeadLetterSourceSubscription": source,
+        "CloudPubSubDeadLetterSourceDeliveryCount": "7",
+    }
+    message = types.PubsubMessage(data=body, attributes=attributes)
+    gcp.publisher().publish(
+        request=types.PublishRequest(topic=topic_path(gcp.project, topic), messages=[message])
+    )
+
+
+def pulled(gcp: Gcp, subscription: str) -> list[bytes]:
+    """The first messages that come."""
+    request = types.PullRequest(subscription=subscription_path(gcp.project, subscription), max_messages=10)
+    return [each.message.data for each in gcp.subscriber().pull(request=request).received_messages]

@@ -3,43 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
-from faaskeeper.core import codec, trust
+from faaskeeper.cli.letters import Letter
 from faaskeeper.core.errors import DriverError
 from faaskeeper.providers.aws.events import decoded
 from faaskeeper.providers.aws.service import Place
 
 _HIDDEN_S = 30
 _EMPTY_LOOKS = 3
-
-
-class Letter(NamedTuple):
-    """A message that was given up. ``sent``: ms since 1970; ``received``: how often it was tried."""
-
-    queue: str
-    identity: str
-    receipt: str
-    body: str
-    sent: int
-    received: int
-
-    def about(self) -> str:
-        """What it is, without a word of data or secrets."""
-        raw = decoded(self.body)
-        if raw is None:
-            return f"{len(self.body)} characters, not a message of ours"
-        try:
-            message = codec.to_message(trust.body(raw))
-        except (codec.Malformed, ValueError, IndexError, KeyError, TypeError):
-            return f"{len(raw)} bytes"
-        names = [type(each.operation).__name__ for each in message.requests]
-        cxids = [each.cxid for each in message.requests]
-        span = f"cxid {min(cxids)} to {max(cxids)}" if cxids else "no request"
-        return f"session {message.session:x}, {span}: {', '.join(sorted(set(names)))}"
 
 
 class DeadLetters:
@@ -105,6 +80,7 @@ class DeadLetters:
                             name,
                             each["MessageId"],
                             each["ReceiptHandle"],
+                            decoded(each["Body"]),
                             each["Body"],
                             int(told.get("SentTimestamp", 0)),
                             int(told.get("ApproximateReceiveCount", 0)),
@@ -146,9 +122,7 @@ class DeadLetters:
             if target.endswith(".fifo"):
                 group = "writer" if letter.queue.startswith("worker") else "distributor"
                 fifo = {"MessageGroupId": group, "MessageDeduplicationId": uuid4().hex}
-            self._aws.call(
-                "redrive", self._sqs.send_message, QueueUrl=target, MessageBody=letter.body, **fifo
-            )
+            self._aws.call("redrive", self._sqs.send_message, QueueUrl=target, MessageBody=letter.raw, **fifo)
             self._delete(url, letter)
             sent += 1
         return sent, left

@@ -11,8 +11,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from faaskeeper.cli.aws.package import Package
+from faaskeeper.cli.aws.package import package
 from faaskeeper.cli.aws.stack import Change, Drift, Progress, Stack
+from faaskeeper.cli.package import Package
 from faaskeeper.config import Config, ConfigurationException, QueueType
 from faaskeeper.core.errors import DriverError
 from faaskeeper.exceptions import ProviderException
@@ -115,6 +116,41 @@ class AwsDeployment:
 
     # ---- deploying ---------------------------------------------------------------------
 
+    def changes(self) -> list[str]:
+        """See :class:`faaskeeper.cli.deploying.Deployment`."""
+        plan, changes, drifted = self.plan(package())
+        lines: list[str] = []
+        try:
+            for each in changes:
+                note = "  (made anew: what it holds is lost)" if each.replaced else ""
+                lines.append(f"{each.action:8} {each.kind} {each.resource}{note}")
+            for drift in drifted:
+                lines.append(f"drifted  {drift.resource} {drift.status}")
+                lines += [f"         {line}" for line in drift.differences]
+        finally:
+            self.stack.forget(plan)
+        return lines
+
+    def deploy(self, progress: Progress) -> dict[str, Any]:
+        """See :class:`faaskeeper.cli.deploying.Deployment`."""
+        code = package()
+        plan, changes, _ = self.plan(code)
+        lost = [
+            each.resource for each in changes if each.replaced and each.kind.endswith(("Table", "Bucket"))
+        ]
+        if lost:
+            self.stack.forget(plan)
+            raise ProviderException(
+                f"{', '.join(lost)} would be made anew, and empty: 'fk export' first, then --clean"
+            )
+        try:
+            self.upload(code)
+        except BaseException:
+            self.stack.forget(plan)
+            raise
+        self.apply(plan, progress)
+        return self.output()
+
     def plan(self, code: Package) -> tuple[str, list[Change], list[Drift]]:
         """What applying would change, and what somebody changed since it was applied last."""
         there = self.stack.parameters()
@@ -185,12 +221,16 @@ class AwsDeployment:
                 raise ProviderException(f"the stack is there, but its heartbeat does not run: {problem}")
             self._pause(_PAUSE_S)  # a new role takes some seconds until it is known everywhere
 
-    def update_code(self, code: Package, progress: Progress) -> list[str]:
-        """Give the functions new code, and nothing else; returns their names."""
+    def update_code(self, progress: Progress) -> None:
+        """See :class:`faaskeeper.cli.deploying.Deployment`."""
+        if self.stack.describe() is None:
+            raise ProviderException(
+                f"{self.config.deployment_name} is not deployed: 'fk deploy service' does"
+            )
+        code = package()
         self.upload(code)
         present = {name for kind, _, name in self.stack.resources() if kind == "AWS::Lambda::Function"}
         client = self.aws.client("lambda", read_timeout=60.0)
-        updated: list[str] = []
         for short in FUNCTIONS:
             name = self.place.names.function(short)
             if name not in present:
@@ -210,8 +250,6 @@ class AwsDeployment:
             if told.get("LastUpdateStatus") == "Failed":
                 raise ProviderException(f"{name}: {told.get('LastUpdateStatusReason', 'the update failed')}")
             progress(f"updated {name}")
-            updated.append(name)
-        return updated
 
     # ---- removing ----------------------------------------------------------------------
 

@@ -68,7 +68,9 @@ def core_error(what: str, error: Exception) -> DriverError:
         error = error.cause  # what each try met
     text = str(error)
     kind: type[DriverError] = next(made for known, made in _KINDS if isinstance(error, known))
-    code = getattr(error, "code", None)
+    code = getattr(error, "code", None) or 0
+    if isinstance(error, exceptions.GoogleAPICallError) and kind is Unavailable and 400 <= code < 500:
+        kind = Denied  # a status that has no class of its own
     if kind is Denied and code in (400, 413) and any(word in text.lower() for word in _TOO_LARGE):
         kind = TooLarge
     hint = next((f" ({said})" for known, said in _HINTS if isinstance(error, known)), "")

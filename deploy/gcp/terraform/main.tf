@@ -1,0 +1,238 @@
+data "google_project" "this" {
+  project_id = var.project
+}
+
+resource "google_project_service" "service" {
+  for_each           = toset(local.resources.services)
+  project            = var.project
+  service            = each.key
+  disable_on_destroy = false
+}
+
+# ---- stores ------------------------------------------------------------------------------------
+
+resource "google_firestore_database" "database" {
+  for_each                = local.resources.databases
+  project                 = var.project
+  name                    = "${var.deployment}${each.value.suffix}"
+  location_id             = var.region
+  type                    = "DATASTORE_MODE"
+  concurrency_mode        = "PESSIMISTIC"
+  delete_protection_state = var.protect ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"
+  deletion_policy         = "DELETE"
+  depends_on              = [google_project_service.service]
+}
+
+resource "google_firestore_field" "ttl" {
+  for_each   = local.resources.ttl
+  project    = var.project
+  database   = google_firestore_database.database[each.value.database].name
+  collection = each.value.kind
+  field      = each.value.property
+  ttl_config {}
+}
+
+resource "google_storage_bucket" "data" {
+  project                     = var.project
+  name                        = "${var.deployment}-data-${var.project}"
+  location                    = var.region
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+  force_destroy               = !var.protect
+  soft_delete_policy {
+    retention_duration_seconds = 0
+  }
+  lifecycle_rule {
+    condition {
+      age = local.resources.bucket.incomplete_upload_days
+    }
+    action {
+      type = "AbortIncompleteMultipartUpload"
+    }
+  }
+  depends_on = [google_project_service.service]
+}
+
+# ---- queues ------------------------------------------------------------------------------------
+
+resource "google_pubsub_topic" "topic" {
+  for_each   = toset(local.resources.topics)
+  project    = var.project
+  name       = "${var.deployment}-${each.key}"
+  depends_on = [google_project_service.service]
+}
+
+resource "google_pubsub_subscription" "push" {
+  for_each                   = local.resources.pushes
+  project                    = var.project
+  name                       = "${var.deployment}-${each.key}"
+  topic                      = google_pubsub_topic.topic[each.key].id
+  ack_deadline_seconds       = local.resources.push.ack_seconds
+  message_retention_duration = "${local.resources.push.retention_seconds}s"
+  enable_message_ordering    = local.ordered[each.key]
+  expiration_policy {
+    ttl = ""
+  }
+  retry_policy {
+    minimum_backoff = "${local.resources.push.least_backoff_seconds}s"
+    maximum_backoff = "${local.resources.push.most_backoff_seconds}s"
+  }
+  dead_letter_policy {
+    dead_letter_topic     = google_pubsub_topic.topic["dead"].id
+    max_delivery_attempts = local.resources.push.attempts
+  }
+  push_config {
+    push_endpoint = google_cloudfunctions2_function.function[each.value.function].service_config[0].uri
+    oidc_token {
+      service_account_email = google_service_account.account["push"].email
+      audience              = google_cloudfunctions2_function.function[each.value.function].service_config[0].uri
+    }
+  }
+}
+
+resource "google_pubsub_subscription" "dead" {
+  project                    = var.project
+  name                       = "${var.deployment}-dead"
+  topic                      = google_pubsub_topic.topic["dead"].id
+  message_retention_duration = "${local.resources.dead.retention_seconds}s"
+  expiration_policy {
+    ttl = ""
+  }
+}
+
+# Pub/Sub itself moves what was given up.
+resource "google_pubsub_topic_iam_member" "dead" {
+  project = var.project
+  topic   = google_pubsub_topic.topic["dead"].name
+  role    = "roles/pubsub.publisher"
+  member  = "serviceAccount:service-${data.google_project.this.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+}
+
+resource "google_pubsub_subscription_iam_member" "dead" {
+  for_each     = local.resources.pushes
+  project      = var.project
+  subscription = google_pubsub_subscription.push[each.key].name
+  role         = "roles/pubsub.subscriber"
+  member       = "serviceAccount:service-${data.google_project.this.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+}
+
+# ---- who may do what ---------------------------------------------------------------------------
+
+resource "google_service_account" "account" {
+  for_each     = local.resources.accounts
+  project      = var.project
+  account_id   = "${var.deployment}-${each.key}"
+  display_name = "FaaSKeeper ${var.deployment}: ${each.value}"
+  depends_on   = [google_project_service.service]
+}
+
+resource "google_project_iam_custom_role" "listener" {
+  project     = var.project
+  role_id     = "faaskeeper_${replace(var.deployment, "-", "_")}_listener"
+  title       = "FaaSKeeper ${var.deployment}: a client's subscription"
+  permissions = local.resources.listener_permissions
+}
+
+resource "google_project_iam_member" "database" {
+  for_each = { for key, each in local.grants : key => each if each.on == "database" }
+  project  = var.project
+  role     = each.value.role
+  member   = "serviceAccount:${google_service_account.account[each.value.account].email}"
+  condition {
+    title      = "${var.deployment} ${each.value.name}"
+    expression = "resource.name == \"projects/${var.project}/databases/${local.databases[each.value.name]}\""
+  }
+}
+
+resource "google_project_iam_member" "listener" {
+  for_each = { for key, each in local.grants : key => each if each.on == "project" && var.client_channel == "pubsub" }
+  project  = var.project
+  role     = google_project_iam_custom_role.listener.id
+  member   = "serviceAccount:${google_service_account.account[each.value.account].email}"
+}
+
+resource "google_pubsub_topic_iam_member" "publisher" {
+  for_each = { for key, each in local.grants : key => each if each.on == "topic" }
+  project  = var.project
+  topic    = google_pubsub_topic.topic[each.value.name].name
+  role     = each.value.role
+  member   = "serviceAccount:${google_service_account.account[each.value.account].email}"
+}
+
+resource "google_storage_bucket_iam_member" "data" {
+  for_each = { for key, each in local.grants : key => each if each.on == "bucket" }
+  bucket   = google_storage_bucket.data.name
+  role     = each.value.role
+  member   = "serviceAccount:${google_service_account.account[each.value.account].email}"
+}
+
+resource "google_cloud_run_v2_service_iam_member" "invoker" {
+  for_each = { for key, each in local.grants : key => each if each.on == "function" }
+  project  = var.project
+  location = var.region
+  name     = google_cloudfunctions2_function.function[each.value.name].name
+  role     = each.value.role
+  member   = "serviceAccount:${google_service_account.account[each.value.account].email}"
+}
+
+# ---- functions ---------------------------------------------------------------------------------
+
+resource "google_cloudfunctions2_function" "function" {
+  for_each    = local.resources.functions
+  project     = var.project
+  location    = var.region
+  name        = "${var.deployment}-${each.key}"
+  description = "FaaSKeeper: ${each.value.about}"
+  build_config {
+    runtime     = local.resources.runtime
+    entry_point = each.key
+    source {
+      storage_source {
+        bucket = var.code_bucket
+        object = var.code_object
+      }
+    }
+  }
+  service_config {
+    service_account_email            = google_service_account.account[each.key].email
+    available_memory                 = "${each.value.memory_mb}Mi"
+    available_cpu                    = "1"
+    timeout_seconds                  = each.value.timeout_seconds
+    max_instance_count               = each.value.instances
+    min_instance_count               = each.key == "writer" ? var.warm_writers : 0
+    max_instance_request_concurrency = each.value.concurrency
+    ingress_settings                 = "ALLOW_INTERNAL_ONLY"
+    vpc_connector                    = var.vpc_connector == "" ? null : var.vpc_connector
+    vpc_connector_egress_settings    = var.vpc_connector == "" ? null : "PRIVATE_RANGES_ONLY"
+    environment_variables = {
+      FAASKEEPER_CONFIG    = local.configuration
+      FAASKEEPER_LOG_LEVEL = var.log_level
+      FAASKEEPER_TIMEOUT_S = tostring(each.value.timeout_seconds)
+      THREADS              = tostring(each.value.concurrency)
+    }
+  }
+  depends_on = [
+    google_project_service.service,
+    google_project_iam_member.database,
+    google_firestore_database.database,
+  ]
+}
+
+resource "google_cloud_scheduler_job" "job" {
+  for_each         = local.resources.jobs
+  project          = var.project
+  region           = var.region
+  name             = "${var.deployment}-${each.key}"
+  schedule         = each.value.schedule == "" ? "*/${var.heartbeat_minutes} * * * *" : each.value.schedule
+  attempt_deadline = "${local.resources.functions[each.value.function].timeout_seconds}s"
+  http_target {
+    http_method = "POST"
+    uri         = google_cloudfunctions2_function.function[each.value.function].service_config[0].uri
+    body        = base64encode(each.value.body)
+    headers     = { "Content-Type" = "application/json" }
+    oidc_token {
+      service_account_email = google_service_account.account["push"].email
+      audience              = google_cloudfunctions2_function.function[each.value.function].service_config[0].uri
+    }
+  }
+}

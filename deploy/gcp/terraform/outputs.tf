@@ -1,0 +1,22 @@
+output "user_storage" {
+  description = "It cannot be changed: what is stored would be lost."
+  value       = var.user_storage
+}
+
+output "data_bucket" {
+  description = "For the clients' configuration, as gcp.data-bucket."
+  value       = google_storage_bucket.data.name
+}
+
+output "worker_topic" {
+  description = "For the clients' configuration, as gcp.worker-topic."
+  value       = google_pubsub_topic.topic["worker"].name
+}
+
+output "accounts" {
+  description = "Service accounts for clients, and for clients that are writers, too (direct)."
+  value = {
+    client = google_service_account.account["client"].email
+    direct = google_service_account.account["direct"].email
+  }
+}

@@ -1,0 +1,121 @@
+variable "project" {
+  description = "Id of the project."
+  type        = string
+}
+
+variable "deployment" {
+  description = "Name of the deployment; every resource's name begins with it."
+  type        = string
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{2,16}[a-z0-9]$", var.deployment))
+    error_message = "The name is 4 to 18 lower-case letters, digits and hyphens, and begins with a letter."
+  }
+}
+
+variable "region" {
+  description = "Region of everything, the databases included."
+  type        = string
+  default     = "us-central1"
+}
+
+variable "code_bucket" {
+  description = "Bucket that holds the functions' code."
+  type        = string
+}
+
+variable "code_object" {
+  description = "Object with the functions' code, a zip file with main.py; another name is other code."
+  type        = string
+}
+
+variable "user_storage" {
+  description = "Where records and data are: hybrid (data above 64 KB in the bucket), key-value (all in Datastore), persistent (all in the bucket)."
+  type        = string
+  default     = "hybrid"
+  validation {
+    condition     = contains(["hybrid", "key-value", "persistent"], var.user_storage)
+    error_message = "It is hybrid, key-value or persistent."
+  }
+}
+
+variable "worker_queue" {
+  description = "What rings the writer: pubsub, or pubsub-ordered, which takes 0.2 s longer."
+  type        = string
+  default     = "pubsub"
+  validation {
+    condition     = contains(["pubsub", "pubsub-ordered"], var.worker_queue)
+    error_message = "It is pubsub or pubsub-ordered."
+  }
+}
+
+variable "distributor_queue" {
+  description = "What rings the distributor: inline (the writer distributes, which is fastest), pubsub or pubsub-ordered."
+  type        = string
+  default     = "inline"
+  validation {
+    condition     = contains(["inline", "pubsub", "pubsub-ordered"], var.distributor_queue)
+    error_message = "It is inline, pubsub or pubsub-ordered."
+  }
+}
+
+variable "client_channel" {
+  description = "How clients are answered: tcp or pubsub."
+  type        = string
+  default     = "tcp"
+  validation {
+    condition     = contains(["tcp", "pubsub"], var.client_channel)
+    error_message = "It is tcp or pubsub."
+  }
+}
+
+variable "watch_function" {
+  description = "Who tells watchers: own (a function of its own), or inline (whoever distributes)."
+  type        = string
+  default     = "own"
+  validation {
+    condition     = contains(["own", "inline"], var.watch_function)
+    error_message = "It is own or inline."
+  }
+}
+
+variable "heartbeat_minutes" {
+  description = "Minutes between two looks for overdue sessions."
+  type        = number
+  default     = 1
+}
+
+variable "super_digest" {
+  description = "Digest id of the user whom no ACL refuses, as 'fk digest USER:PASSWORD' prints it; empty: nobody."
+  type        = string
+  default     = ""
+}
+
+variable "benchmarking" {
+  description = "Report metrics of every how many requests; 0: none."
+  type        = number
+  default     = 0
+}
+
+variable "log_level" {
+  description = "DEBUG, INFO, WARNING or ERROR."
+  type        = string
+  default     = "WARNING"
+}
+
+variable "warm_writers" {
+  description = "Instances of the writer that are kept, at their price, although nobody calls."
+  type        = number
+  default     = 0
+}
+
+variable "vpc_connector" {
+  description = "Connector through which the functions reach private addresses of clients (by TCP); empty: public ones only."
+  type        = string
+  default     = ""
+}
+
+variable "protect" {
+  description = "Whether databases and bucket refuse to be deleted while they hold something."
+  type        = bool
+  default     = true
+}

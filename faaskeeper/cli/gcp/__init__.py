@@ -1,0 +1,1 @@
+"""Deploying on Google Cloud, and looking after a deployment there."""

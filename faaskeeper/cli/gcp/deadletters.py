@@ -1,0 +1,116 @@
+"""What the functions gave up: seen, sent again, or dropped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from google.pubsub_v1 import types
+
+from faaskeeper.cli.letters import Letter
+from faaskeeper.providers.gcp.queues import publish, subscription_path, topic_path
+from faaskeeper.providers.gcp.service import Place
+
+_HIDDEN_S = 60
+_BATCH = 100
+_SOURCE = "CloudPubSubDeadLetterSourceSubscription"
+_TRIES = "CloudPubSubDeadLetterSourceDeliveryCount"
+_ORDERED = "pubsub-ordered"
+
+
+class DeadLetters:
+    """The dead letters of a deployment: one subscription has those of all its queues."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._gcp = place.gcp
+        self._path = subscription_path(place.project, place.names.topic("dead"))
+
+    def _call(self, operation: str, request: Any) -> Any:
+        return self._gcp.grpc("dead letters", self._gcp.subscriber, operation, request)
+
+    def _pull(self) -> Iterator[Letter]:
+        """Each letter, hidden from others for a minute."""
+        seen: set[str] = set()
+        while True:
+            asked = types.PullRequest(subscription=self._path, max_messages=_BATCH, return_immediately=True)
+            found = [
+                each
+                for each in self._call("pull", asked).received_messages
+                if each.message.message_id not in seen
+            ]
+            if not found:
+                return
+            receipts = [each.ack_id for each in found]
+            self._hide(receipts, _HIDDEN_S)
+            for each in found:
+                seen.add(each.message.message_id)
+                told = each.message.attributes
+                name = self._place.names.topic("")
+                yield Letter(
+                    told.get(_SOURCE, "").removeprefix(name) or "unknown",
+                    each.message.message_id,
+                    each.ack_id,
+                    each.message.data,
+                    each.message.data,
+                    int(each.message.publish_time.timestamp() * 1000),
+                    int(told.get(_TRIES, 0)),
+                )
+
+    def _hide(self, receipts: list[str], seconds: int) -> None:
+        asked = types.ModifyAckDeadlineRequest(
+            subscription=self._path, ack_ids=receipts, ack_deadline_seconds=seconds
+        )
+        self._call("modify_ack_deadline", asked)
+
+    def _delete(self, letter: Letter) -> None:
+        asked = types.AcknowledgeRequest(subscription=self._path, ack_ids=[letter.receipt])
+        self._call("acknowledge", asked)
+
+    def show(self) -> list[Letter]:
+        """See :class:`faaskeeper.cli.letters.Letters`."""
+        seen = list(self._pull())
+        if seen:
+            self._hide([each.receipt for each in seen], 0)
+        return seen
+
+    def counts(self) -> dict[str, int]:
+        """See :class:`faaskeeper.cli.letters.Letters`."""
+        return dict(Counter(each.queue for each in self.show()))
+
+    def drop(self) -> int:
+        """See :class:`faaskeeper.cli.letters.Letters`."""
+        number = 0
+        for letter in self._pull():
+            self._delete(letter)
+            number += 1
+        return number
+
+    def redrive(self) -> tuple[int, int]:
+        """See :class:`faaskeeper.cli.letters.Letters`. What came of no queue of the deployment is left."""
+        config = self._place.config
+        kinds = {
+            "worker": config.worker_queue.value,
+            "distributor": config.distributor_queue.value,
+            "watch": "",
+        }
+        sent = 0
+        left: list[str] = []
+        for letter in self._pull():
+            if letter.queue not in kinds:
+                left.append(letter.receipt)
+                continue
+            group = "writer" if letter.queue == "worker" else "distributor"
+            message = types.PubsubMessage(
+                data=letter.body,
+                attributes={"to": letter.queue},
+                ordering_key=group if kinds[letter.queue] == _ORDERED else "",
+            )
+            topic = topic_path(self._place.project, self._place.names.topic(letter.queue))
+            publish(self._gcp, "redrive", topic, message)
+            self._delete(letter)
+            sent += 1
+        if left:
+            self._hide(left, 0)
+        return sent, len(left)

@@ -1,0 +1,259 @@
+"""A deployment on Google Cloud: made, updated, given new code, removed."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from google.api_core.exceptions import NotFound
+
+from faaskeeper.cli.gcp.package import package
+from faaskeeper.cli.gcp.rest import Rest
+from faaskeeper.cli.gcp.tools import DeploymentManager, Progress, Terraform, Tool
+from faaskeeper.config import Config, ConfigurationException, QueueType
+from faaskeeper.core.errors import DriverError, StaleView
+from faaskeeper.exceptions import ProviderException
+from faaskeeper.providers.gcp.service import Place
+
+_NAME = re.compile(r"[a-z][a-z0-9-]{2,16}[a-z0-9]")
+_BEGIN_S = 180.0
+_PAUSE_S = 2.0
+_TOOLS = ("terraform", "deployment-manager")
+_MORE = ("watch_function", "log_level", "warm_writers", "vpc_connector", "protect")
+"""Variables of the templates that the section ``gcp.deploy`` may set."""
+_BESIDE = ("with", "endpoint")
+
+
+class GcpDeployment:
+    """The deployment that a configuration asks for. ``pause``: between two looks at something slow."""
+
+    def __init__(self, config: Config, pause: Callable[[float], None] = time.sleep) -> None:
+        if not _NAME.fullmatch(config.deployment_name):
+            raise ConfigurationException(
+                f"the key 'deployment-name' is {config.deployment_name!r}: on Google Cloud it is 4 to 18 "
+                "lower-case letters, digits and hyphens, and begins with a letter"
+            )
+        self.config = config
+        self.place = Place(config)
+        self._gcp = self.place.gcp
+        self._pause = pause
+        self._chosen = self._section()
+        self._rest = Rest(self._gcp, str(self._chosen.get("endpoint", "")))
+        self._tool: Tool | None = None
+
+    def _section(self) -> Mapping[str, Any]:
+        chosen = self.place.section.get("deploy", {})
+        if not isinstance(chosen, Mapping):
+            raise ConfigurationException("the key 'gcp.deploy' must be an object")
+        for key in chosen:
+            if key not in (*_MORE, *_BESIDE):
+                known = ", ".join((*_MORE, "with"))
+                raise ConfigurationException(f"the key 'gcp.deploy.{key}' is unknown; there are: {known}")
+        if chosen.get("with", _TOOLS[0]) not in _TOOLS:
+            words = " or ".join(repr(each) for each in _TOOLS)
+            raise ConfigurationException(
+                f"the key 'gcp.deploy.with' is {chosen['with']!r}: it must be {words}"
+            )
+        return chosen
+
+    def close(self) -> None:
+        """See :class:`faaskeeper.cli.deploying.Deployment`."""
+        if self._tool is not None:
+            self._tool.close()
+        self._rest.close()
+        self._gcp.close()
+
+    # ---- what it is made of ------------------------------------------------------------
+
+    @property
+    def bucket(self) -> str:
+        """The bucket of the functions' code and of Terraform's state, beside the deployment."""
+        return f"{self.config.deployment_name}-deploy-{self.place.project}"
+
+    def variables(self, code: str) -> dict[str, Any]:
+        """Of the templates, as the configuration has them."""
+        config = self.config
+        worker = "pubsub" if config.worker_queue is QueueType.DIRECT else config.worker_queue.value
+        return {
+            "project": self.place.project,
+            "deployment": config.deployment_name,
+            "region": config.deployment_region,
+            "code_bucket": self.bucket,
+            "code_object": code,
+            "user_storage": config.user_storage.value,
+            # a function's queue is there for heartbeat, and for writers that are too many
+            "worker_queue": worker,
+            "distributor_queue": config.distributor_queue.value,
+            "client_channel": config.client_channel.value,
+            "heartbeat_minutes": max(1, -(-config.heartbeat_frequency // 60)),
+            "super_digest": config.super_digest,
+            "benchmarking": config.benchmarking_frequency if config.benchmarking else 0,
+            **{key: self._chosen[key] for key in _MORE if key in self._chosen},
+        }
+
+    def tool(self) -> Tool:
+        """What makes the resources."""
+        if self._tool is None:
+            file = self.place.text("credentials")
+            name, project = self.config.deployment_name, self.place.project
+            if self._chosen.get("with") == "deployment-manager":
+                more = {"CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE": file} if file else {}
+                self._tool = DeploymentManager(name, project, more)
+            else:
+                more = {"GOOGLE_APPLICATION_CREDENTIALS": file} if file else {}
+                self._tool = Terraform(name, self.bucket if self._there() else "", more)
+        return self._tool
+
+    def _there(self) -> bool:
+        def look() -> bool:
+            try:
+                self._gcp.storage().get_bucket(self.bucket, retry=self._gcp.retry)
+            except NotFound:
+                return False
+            return True
+
+        return bool(self._gcp.call(f"bucket {self.bucket}", look))
+
+    def _output(self, told: Mapping[str, Any]) -> dict[str, object]:
+        config = self.config
+        section: dict[str, object] = {"project-id": self.place.project}
+        if self.place.text("credentials"):
+            section["credentials"] = self.place.text("credentials")
+        for key, name in (
+            ("data-bucket", "data_bucket"), ("worker-topic", "worker_topic"), ("accounts", "accounts"),
+        ):  # fmt: skip
+            if told.get(name):
+                section[key] = told[name]
+        return {
+            "cloud-provider": "gcp",
+            "deployment-name": config.deployment_name,
+            "deployment-region": config.deployment_region,
+            "user-storage": config.user_storage.value,
+            "worker-queue": config.worker_queue.value,
+            "distributor-queue": config.distributor_queue.value,
+            "client-channel": config.client_channel.value,
+            "heartbeat-frequency": config.heartbeat_frequency,
+            "session-timeout": config.session_timeout,
+            "port": config.port,
+            "verbose": config.verbose,
+            "super-digest": config.super_digest,
+            "gcp": section,
+        }
+
+    # ---- deploying ---------------------------------------------------------------------
+
+    def changes(self) -> list[str]:
+        """See :class:`faaskeeper.cli.deploying.Deployment`."""
+        code = package()
+        tool = self.tool()
+        self._same_storage(tool)
+        return tool.changes(self.variables(code.key))
+
+    def deploy(self, progress: Progress) -> dict[str, object]:
+        """See :class:`faaskeeper.cli.deploying.Deployment`."""
+        code = self._upload(progress)
+        tool = self.tool()
+        self._same_storage(tool)
+        tool.apply(self.variables(code), progress)
+        self._begin(progress)
+        return self._output(tool.outputs())
+
+    def _same_storage(self, tool: Tool) -> None:
+        wanted = self.config.user_storage.value
+        before = tool.outputs().get("user_storage", wanted)
+        if before != wanted:
+            raise ProviderException(
+                f"{self.config.deployment_name} was deployed with user-storage {before!r}, the configuration "
+                f"says {wanted!r}: its znodes would be lost. Choose the former, or another name and "
+                "'fk export', 'fk import'"
+            )
+
+    def _upload(self, progress: Progress) -> str:
+        """Have the functions' code in the bucket, which is made where there is none; returns its name."""
+        code = package()
+        storage = self._gcp.storage()
+        if not self._there():
+
+            def make() -> None:
+                made = storage.bucket(self.bucket)
+                made.versioning_enabled = True
+                made.iam_configuration.uniform_bucket_level_access_enabled = True
+                made.iam_configuration.public_access_prevention = "enforced"
+                storage.create_bucket(made, location=self.config.deployment_region, retry=self._gcp.retry)
+
+            self._gcp.call(f"bucket {self.bucket}", make)
+            progress(f"made the bucket {self.bucket}")
+
+        def upload() -> None:
+            blob = storage.bucket(self.bucket).blob(code.key)
+            blob.upload_from_string(code.body, content_type="application/zip", retry=self._gcp.retry)
+
+        self._gcp.call("upload of the code", upload)
+        return code.key
+
+    def _begin(self, progress: Progress) -> None:
+        """Have heartbeat run, which puts what a new deployment begins with, and wait for it."""
+        region, project = self.config.deployment_region, self.place.project
+        job = f"projects/{project}/locations/{region}/jobs/{self.config.deployment_name}-beat"
+        try:
+            self._rest.call("cloudscheduler", f"v1/{job}:run", body={})
+        except DriverError as error:
+            progress(f"{error}; its schedule runs it within a minute")
+        deadline = time.monotonic() + _BEGIN_S
+        while True:
+            try:
+                self.place.deployment(b"", worker_queue=None, distributor_queue=None).checkpoints.header()
+            except (DriverError, StaleView) as error:
+                problem = str(error)
+            else:
+                progress("heartbeat ran")
+                return
+            if time.monotonic() > deadline:
+                raise ProviderException(f"everything is there, but heartbeat does not run: {problem}")
+            self._pause(_PAUSE_S)
+
+    def update_code(self, progress: Progress) -> None:
+        """See :class:`faaskeeper.cli.deploying.Deployment`."""
+        if not self._there() or not self.tool().resources():
+            raise ProviderException(
+                f"{self.config.deployment_name} is not deployed: 'fk deploy service' does"
+            )
+        self.tool().apply(self.variables(self._upload(progress)), progress, code_only=True)
+
+    # ---- removing ----------------------------------------------------------------------
+
+    def holdings(self) -> list[str]:
+        """See :class:`faaskeeper.cli.deploying.Deployment`."""
+        lines = self.tool().resources()
+        if self._there():
+            lines.append(f"every object in the bucket {self.bucket}")
+        return lines
+
+    def clean(self, progress: Progress) -> None:
+        """See :class:`faaskeeper.cli.deploying.Deployment`."""
+        tool = self.tool()
+        if tool.resources():
+            if isinstance(tool, DeploymentManager):  # which removes no bucket that holds something
+                self._empty(str(tool.outputs().get("data_bucket", "")), progress)
+            tool.destroy(self.variables(package().key), progress)
+        if self._there():
+            self._empty(self.bucket, progress)
+            self._gcp.call("bucket", self._gcp.storage().bucket(self.bucket).delete, retry=self._gcp.retry)
+            progress(f"deleted the bucket {self.bucket}")
+
+    def _empty(self, bucket: str, progress: Progress) -> None:
+        if not bucket:
+            return
+        storage = self._gcp.storage()
+        number = 0
+
+        def empty() -> None:
+            nonlocal number
+            for blob in storage.list_blobs(bucket, versions=True, retry=self._gcp.retry):
+                blob.delete(retry=self._gcp.retry)
+                number += 1
+
+        self._gcp.call(f"objects of {bucket}", empty)
+        progress(f"deleted {number} objects in {bucket}")

@@ -1,0 +1,336 @@
+"""``fk deploy`` for Google Cloud: what it asks of Terraform and of gcloud, and what becomes of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from google.api_core.exceptions import NotFound
+
+from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.config import Config
+from faaskeeper.core.deployment import begin
+from faaskeeper.providers.gcp.clients import Gcp
+from faaskeeper.providers.gcp.service import Place
+from faaskeeper.testing.targets import Target
+from tests.backends import free_port
+from tests.gcp import backends, fakes
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Cloud:
+    """A project: the emulators, commands that keep what they were told, Google's administration by HTTP."""
+
+    def __init__(self, emulators: dict[str, str], directory: Path) -> None:
+        self.directory = directory
+        self.project = backends.project()
+        self.name = f"fk-{uuid4().hex[:6]}"
+        self.out = directory / "out.json"
+        self.config = directory / "config.json"
+        fakes.install(directory / "bin")
+        self.environment = {
+            **backends.in_environment(emulators),
+            "PATH": f"{directory / 'bin'}:{os.environ['PATH']}",
+            "FAKE_HOME": str(directory),
+            "FK_POLL_FACTOR": "0.02",
+            "TF_PLUGIN_CACHE_DIR": str(directory / "cache"),
+        }
+        self.asked: list[str] = []
+        self.answers: dict[str, tuple[int, Any]] = {}
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._api())
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self.write({})
+
+    def _api(self) -> type[BaseHTTPRequestHandler]:
+        cloud = self
+
+        class Api(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                cloud.asked.append(f"{self.command} {self.path}")
+                service = self.path.split("/")[1]
+                status, told = cloud.answers.get(service, (200, {}))
+                if service == "cloudscheduler" and status == 200:
+                    cloud.begin()
+                body = json.dumps(told).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        return Api
+
+    def begin(self) -> None:
+        """As heartbeat does."""
+        with backends.gcp(self.project) as gcp:
+            Place(Config.load(self.config), gcp).begun()
+
+    def write(self, options: dict[str, Any]) -> None:
+        deploy = options.pop("deploy", {})
+        data = {
+            "cloud-provider": "gcp",
+            "deployment-name": self.name,
+            "deployment-region": "europe-west1",
+            "user-storage": "key-value",
+            "worker-queue": "direct",
+            **options,
+            "gcp": {
+                "project-id": self.project,
+                "deploy": {"endpoint": f"http://127.0.0.1:{self._server.server_address[1]}", **deploy},
+            },
+        }
+        self.config.write_text(json.dumps(data))
+
+    def fk(self, *arguments: str, code: int = 0, stdin: str = "") -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "faaskeeper.cli", *arguments],
+            input=stdin, capture_output=True, text=True, env=self.environment, cwd=ROOT, timeout=120,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout + done.stderr
+
+    def service(self, *more: str, code: int = 0, stdin: str = "") -> str:
+        return self.fk(
+            "deploy", "service", str(self.out), "--provider", "gcp", "--config", str(self.config), *more,
+            code=code, stdin=stdin,
+        )  # fmt: skip
+
+    def told(self) -> list[dict[str, Any]]:
+        """What the commands were asked for since the last look."""
+        path = self.directory / "log"
+        found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        path.unlink(missing_ok=True)
+        return found
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def cloud(emulators: dict[str, str], tmp_path: Path) -> Iterator[Cloud]:
+    made = Cloud(emulators, tmp_path)
+    yield made
+    made.stop()
+
+
+def words(told: list[dict[str, Any]]) -> list[str]:
+    return [" ".join(each["command"][:3]) for each in told]
+
+
+def test_a_service_is_planned_made_used_changed_and_removed(cloud: Cloud, gcp: Gcp) -> None:
+    said = cloud.service("--dry-run")
+    assert 'create   google_pubsub_topic.topic["worker"]' in said
+    assert all(each["local"] for each in cloud.told())  # there is no bucket for a state, and none is made
+    bucket = f"{cloud.name}-deploy-{cloud.project}"
+    with pytest.raises(NotFound):
+        gcp.storage().get_bucket(bucket)
+
+    said = cloud.service()
+    assert "heartbeat ran" in said
+    told = cloud.told()
+    first = told[0]["command"]
+    assert first[:2] == ["terraform", "init"]
+    assert {f"-backend-config=bucket={bucket}", f"-backend-config=prefix={cloud.name}"} < set(first)
+    (applied,) = [each for each in told if each["command"][1] == "apply"]
+    assert applied["command"][-1] == "plan"  # what was looked at, and nothing else
+    assert applied["variables"] == {
+        "project": cloud.project, "deployment": cloud.name, "region": "europe-west1", "code_bucket": bucket,
+        "code_object": applied["variables"]["code_object"], "user_storage": "key-value",
+        "worker_queue": "pubsub", "distributor_queue": "inline", "client_channel": "tcp",
+        "heartbeat_minutes": 1, "super_digest": "", "benchmarking": 0,
+    }  # fmt: skip
+    assert cloud.asked == [
+        f"POST /cloudscheduler/v1/projects/{cloud.project}/locations/europe-west1/jobs/{cloud.name}-beat:run"
+    ]
+    out = json.loads(cloud.out.read_text())
+    assert out["gcp"] == {
+        "project-id": cloud.project,
+        "data-bucket": f"{cloud.name}-data-{cloud.project}",
+        "worker-topic": f"{cloud.name}-worker",
+        "accounts": {"client": f"{cloud.name}-client@{cloud.project}.iam.gserviceaccount.com"},
+    }
+    with FaaSKeeperClient(Config.load(cloud.out)) as client:
+        client.create("/a", b"1")
+        assert client.get_data("/a").data == b"1"
+
+    assert "Nothing would change." in cloud.service("--dry-run")
+    cloud.told()
+    assert "has the code of this version" in cloud.fk("deploy", "functions", str(cloud.out), "--config",
+                                                     str(cloud.config))  # fmt: skip
+    plan = next(each for each in cloud.told() if each["command"][1] == "plan")
+    assert "-target=google_cloudfunctions2_function.function" in plan["command"]
+
+    assert "To be removed:" in cloud.service("--clean", code=1, stdin="n\n")
+    assert cloud.out.exists()
+    cloud.told()
+    assert "is removed" in cloud.service("--clean", "--yes")
+    told = cloud.told()
+    unlocked, destroyed = [each for each in told if each["command"][1] in ("apply", "destroy")]
+    assert unlocked["variables"]["protect"] is False
+    assert "-target=google_firestore_database.database" in unlocked["command"]
+    assert destroyed["command"][1] == "destroy"
+    assert not cloud.out.exists()
+    with pytest.raises(NotFound):
+        gcp.storage().get_bucket(bucket)
+    assert "There is nothing of" in cloud.service("--clean", "--yes")
+
+
+def test_what_would_lose_znodes_is_refused_and_what_fails_says_why(cloud: Cloud) -> None:
+    cloud.service()
+    cloud.write({"user-storage": "persistent"})
+    assert "was deployed with user-storage 'key-value'" in cloud.service(code=1)
+    cloud.write({"deployment-region": "us-central1"})
+    assert "(made anew: what it holds is lost)" in cloud.service("--dry-run")
+    assert "would be made anew, and empty: 'fk export' first" in cloud.service(code=1)
+    cloud.write({})
+    (cloud.directory / "broken").touch()
+    assert "the caller does not have permission" in cloud.service(code=1)
+    (cloud.directory / "broken").unlink()
+    state = fakes.json.loads((cloud.directory / "terraform.tfstate").read_text())
+    (cloud.directory / "terraform.tfstate").write_text(json.dumps({**state, "drifted": True}))
+    assert "drifted  google_pubsub_topic.topic" in cloud.service("--dry-run")
+
+
+def test_bad_input_is_refused_by_name_and_with_what_would_be_right(cloud: Cloud) -> None:
+    for options, problem in (
+        ({"deployment-name": "Fk"}, "4 to 18 lower-case letters"),
+        ({"deploy": {"with": "pulumi"}}, "must be 'terraform' or 'deployment-manager'"),
+        ({"deploy": {"memory": 1}}, "the key 'gcp.deploy.memory' is unknown"),
+        ({"worker-queue": "sqs"}, "one of 'pubsub', 'pubsub-ordered', 'direct'"),
+    ):
+        cloud.write(options)
+        assert problem in cloud.service(code=2)
+    assert cloud.told() == []
+    cloud.write({})
+    cloud.environment["PATH"] = str(Path(sys.executable).parent)
+    assert "neither 'terraform' nor 'tofu' is there" in cloud.service(code=1)
+    assert "is for 'gcp', not for 'aws'" in cloud.fk(
+        "deploy", "service", str(cloud.out), "--provider", "aws", "--config", str(cloud.config), code=2
+    )
+
+
+def test_deployment_manager_is_asked_for_the_same(cloud: Cloud, gcp: Gcp) -> None:
+    cloud.write({"deploy": {"with": "deployment-manager", "warm_writers": 1}})
+    with backends.gcp(cloud.project) as mine:
+        bucket = f"{cloud.name}-data-{cloud.project}"
+        mine.storage().create_bucket(bucket)
+        mine.storage().bucket(bucket).blob("b/1").upload_from_string(b"x")
+    assert "create   gcp-types/pubsub-v1:projects.topics topic" in cloud.service("--dry-run")
+    assert words(cloud.told())[-2:] == ["gcloud deployments cancel-preview", "gcloud deployments delete"]
+    cloud.service()
+    created = next(each for each in cloud.told() if "create" in each["command"])
+    (resource,) = created["config"]["resources"]
+    assert resource["type"] == "faaskeeper.py"
+    assert resource["properties"]["codeBucket"] == f"{cloud.name}-deploy-{cloud.project}"
+    assert resource["properties"]["warmWriters"] == 1
+    assert json.loads(cloud.out.read_text())["gcp"]["worker-topic"] == f"{cloud.name}-worker"
+    cloud.fk("deploy", "functions", str(cloud.out), "--config", str(cloud.config))
+    assert "gcloud deployments update" in words(cloud.told())
+    assert "deleted 1 objects" in cloud.service("--clean", "--yes")
+    assert words(cloud.told())[-2:] == ["gcloud deployments update", "gcloud deployments delete"]
+
+
+def test_the_uploaded_code_is_all_that_the_functions_need(cloud: Cloud, emulators: dict[str, str]) -> None:
+    cloud.service()
+    with backends.gcp(cloud.project) as gcp:
+        stored = gcp.storage().bucket(f"{cloud.name}-deploy-{cloud.project}")
+        (blob,) = stored.list_blobs()
+        archive = zipfile.ZipFile(io.BytesIO(blob.download_as_bytes()))
+    source = cloud.directory / "code"
+    archive.extractall(source)
+    assert (source / "requirements.txt").read_bytes() == (
+        ROOT / "deploy/gcp/functions/requirements.txt"
+    ).read_bytes()
+    names = archive.namelist()
+    assert "faaskeeper/providers/gcp/functions.py" in names
+    assert not [each for each in names if "/cli/" in each or "/aws/" in each or "/client/" in each]
+    functions = {**json.loads(cloud.config.read_text()), "worker-queue": "pubsub"}
+    environment = {**emulators, "FAASKEEPER_CONFIG": json.dumps(functions), "PYTHONPATH": str(source)}
+    target = Target("writer", source / "main.py", environment, cloud.directory / "said", free_port())
+    target.start()
+    try:
+        target.wait()
+        assert json.loads(target.call(None))["applied"] == 0
+    finally:
+        target.kill()
+
+
+def well(cloud: Cloud) -> None:
+    """Answers of a project in which nothing is missing."""
+    listed = json.loads((ROOT / "deploy/gcp/resources.json").read_text())["services"]
+    services = [{"config": {"name": each}, "state": "ENABLED"} for each in listed]
+    cloud.answers = {
+        "cloudresourcemanager": (200, {"lifecycleState": "ACTIVE"}),
+        "cloudbilling": (200, {"billingEnabled": True}),
+        "serviceusage": (200, {"services": services}),
+        "monitoring": (200, {"timeSeries": [{"points": [{"value": {"int64Value": "3"}}]}]}),
+    }
+
+
+def test_the_doctor_says_which_of_a_person_s_own_steps_are_missing(cloud: Cloud, gcp: Gcp) -> None:
+    well(cloud)
+    with backends.gcp(cloud.project) as mine:
+        place = Place(Config.load(cloud.config), mine)
+        begin(place.deployment(b"", worker_queue=None))
+        place.begun()
+        backends.create_topic(mine, f"{cloud.name}-dead")
+        backends.pull(mine, f"{cloud.name}-dead")
+    said = cloud.fk("doctor", str(cloud.config), "--provider", "gcp")
+    assert "BAD" not in said
+    for what in ("project", "billing", "services", "clock", "tree", "heartbeat", "log", "dead letters",
+                 "requests that wait: the oldest for 3 s", "a session"):  # fmt: skip
+        assert f"ok   {what}" in said, said
+    disabled = {"config": {"name": "run.googleapis.com"}, "state": "DISABLED"}
+    for service, answer, problem in (
+        ("cloudresourcemanager", (403, {"error": {"message": "no"}}), "cloud.google.com/projectcreate"),
+        ("cloudresourcemanager", (200, {"lifecycleState": "DELETE_REQUESTED"}), "restore it"),
+        ("cloudbilling", (200, {}), "no billing account: link one"),
+        ("serviceusage", (200, {"services": [disabled]}), "gcloud services enable run.googleapis.com"),
+        ("serviceusage", (403, {}), "enable serviceusage.googleapis.com"),
+        ("monitoring", (200, {"timeSeries": [{"points": [{"value": {"int64Value": "99"}}]}]}), "for 99 s"),
+    ):  # fmt: skip
+        well(cloud)
+        cloud.answers[service] = answer
+        said = cloud.fk("doctor", str(cloud.config), code=1)
+        assert problem in said
+        assert said.count("BAD") == 1, said
+
+
+def test_dead_letters_are_shown_sent_again_and_dropped(cloud: Cloud) -> None:
+    with backends.gcp(cloud.project) as gcp:
+        for short in ("dead", "worker"):
+            backends.create_topic(gcp, f"{cloud.name}-{short}")
+            backends.pull(gcp, f"{cloud.name}-{short}")
+        assert "There are none" in cloud.fk("deadletters", str(cloud.config))
+        for source in (f"{cloud.name}-worker", "elsewhere"):
+            backends.dead_letter(gcp, f"{cloud.name}-dead", source, b"\0" * 40)
+        shown = cloud.fk("deadletters", str(cloud.config))
+        assert "worker" in shown
+        assert "tried 7 times" in shown
+        assert shown.count("40 bytes") == 2
+        assert "sent 1 again, left 1" in cloud.fk("deadletters", str(cloud.config), "--redrive")
+        assert backends.pulled(gcp, f"{cloud.name}-worker") == [b"\0" * 40]
+        assert "Aborted" in cloud.fk("deadletters", str(cloud.config), "--drop", code=1, stdin="n\n")
+        assert "dropped 1" in cloud.fk("deadletters", str(cloud.config), "--drop", "--yes")
+        assert "There are none" in cloud.fk("deadletters", str(cloud.config))
