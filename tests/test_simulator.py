@@ -34,6 +34,7 @@ from faaskeeper.core import (
 )
 from faaskeeper.core.errors import Conflict, Unavailable
 from faaskeeper.core.requests import Epoch
+from faaskeeper.testing import world
 from faaskeeper.testing.simulate import Plan, main, plan_of, run
 
 Patch = pytest.MonkeyPatch
@@ -610,6 +611,49 @@ def old_incarnation_is_heard(patch: Patch) -> None:
 
 BUSY: dict[str, Any] = {"clients": 4, "operations": 20, "crashes": 0, "faults": 0.08, "ordered": False}
 PAGED: dict[str, Any] = {"page_names": 2, "faults": 0.08, "clients": 4, "operations": 20, "ordered": False}
+
+
+def join_over_what_is_pending(patch: Patch) -> None:
+    """An entry is appended with its records although something below it is not in user storage."""
+    join = distributor.Distributor.join
+
+    def over(self: Any, view: Any, entry: Any) -> Any:
+        pending, view.pending = view.pending, []
+        try:
+            return join(self, view, entry)
+        finally:
+            view.pending = pending
+
+    patch.setattr(distributor.Distributor, "join", over)
+
+
+def join_and_remember(patch: Patch) -> None:
+    """What was to be written with an entry is remembered as written, although it was not."""
+    patch.setattr(distributor.Distributor, "forget", lambda self: None)
+
+
+def join_record_by_record(patch: Patch) -> None:
+    """The puts of one call are not all or none: those whose condition holds are made."""
+
+    def joint(self: Any, writes: Any) -> None:
+        def effect() -> None:
+            failed: Conflict | None = None
+            for write in writes:
+                try:
+                    self.tables[write.table].effect(
+                        write.partition, write.key, dict(write.item), write.condition
+                    )
+                except Conflict as error:
+                    failed = error
+            if failed is not None:
+                raise failed
+
+        self.call("joint.put", True, effect)
+
+    patch.setattr(world.World, "joint", joint)
+
+
+JOINT: dict[str, Any] = {"joint": True, "own_distributor": False, "object_records": False}
 RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     unlogged_errors: {},
     lose_outcomes: {},
@@ -655,6 +699,9 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     watch_that_stays_counts_from_its_row: BUSY,
     item_before_its_parts: {"max_item_bytes": 600, "faults": 0.05},
     old_incarnation_is_heard: {"losses": 0.3},
+    join_over_what_is_pending: {**JOINT, "writers": 3, "ordered": False},
+    join_and_remember: JOINT,
+    join_record_by_record: {**JOINT, "writers": 3, "ordered": False},
 }
 """Rules, and the plan (and where one is rare, the seed to start from) in which their loss shows soonest."""
 SEEDS = 1_500
@@ -675,6 +722,6 @@ def test_a_rule_left_out_is_caught(rule: Callable[[Patch], None], monkeypatch: P
 
 
 def _plan(seed: int, wanted: dict[str, Any]) -> Plan:
-    changes = {"long": False, "max_item_bytes": 1 << 30, **wanted}
+    changes = {"long": False, "max_item_bytes": 1 << 30, "joint": False, **wanted}
     changes.pop("start", None)
     return replace(plan_of(seed), **changes)

@@ -13,7 +13,7 @@ from faaskeeper.core.log import Log
 from faaskeeper.core.queue import Queue
 from faaskeeper.core.records import Records, TableRecords, bootstrap
 from faaskeeper.core.sessions import Leases, Transients
-from faaskeeper.core.storage import Gather, ObjectStore, Table, in_turn
+from faaskeeper.core.storage import Gather, Joint, ObjectStore, Table, in_turn
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.view import MAX_NODES, Clock
 from faaskeeper.core.watches import WatchTable
@@ -31,6 +31,7 @@ class Deployment:
     ``key``: the deployment's own (32 bytes), which functions and trusted writers share.
     ``distributor_queue`` None: the writer distributes inline. ``watch_queue`` None: who distributes tells the
     watchers, else the watch's own function does (:meth:`faaskeeper.core.watches.WatchFunction.handle`).
+    ``joint``: appends an entry and puts its records in one call (None: the stores cannot do that).
     ``expiring_log``: the log's store
     trims by itself, else heartbeat does it. ``recent_bytes``: longest ``recent`` that a record carries as
     JSON; above it clients read the log. ``save_every``: entries between two saves of mark and checkpoint.
@@ -51,6 +52,7 @@ class Deployment:
     key: bytes
     clock: Clock
     watch_queue: Queue | None = None
+    joint: Joint | None = None
     gather: Gather[Any] = in_turn
     random: Callable[[int], bytes] = os.urandom
     limits: Limits = field(default_factory=Limits)

@@ -35,6 +35,7 @@ from faaskeeper.core.log import Entry
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Epoch, Outcome, Reply
 from faaskeeper.core.sessions import Sessions
+from faaskeeper.core.storage import JOINT_WRITES, Write
 from faaskeeper.core.transactions import Closed, Opened, Transaction
 from faaskeeper.core.view import View, load, roll
 from faaskeeper.core.watches import Recipient, Secrets, WatchFunction
@@ -89,6 +90,13 @@ class _Image:
             return False
         listed = meta.children > 0 and not meta.pages
         return listed or (self.data is None and meta.length > 0 and not meta.blob)
+
+
+class Joined(NamedTuple):
+    """What an entry does to user storage, to be done together with its append."""
+
+    settled: Settled
+    writes: tuple[Write, ...]
 
 
 class Settled(NamedTuple):
@@ -155,15 +163,53 @@ class Distributor:
             groups.append(Settled(entries, epoch))
         return groups
 
-    def _write(self, entries: tuple[Entry, ...], doubtful: bool) -> Epoch:
+    def join(self, view: View, entry: Entry) -> Joined | None:
+        """What the entry after the view's head does to user storage, as far as it can go with its append.
+
+        None where it cannot: something below it is not in user storage yet, there is more to do than some
+        puts in any order, or somebody is ahead of the view. Who does not append then calls :meth:`forget`.
+        """
+        transactions = entry.transactions
+        if view.pending or any(isinstance(e, Opened) for each in transactions for e in each.effects):
+            return None
+        some = list(passes(transactions))
+        images, lists = _images(transactions), listings(transactions)
+        if len(some) != 1 or len(images) > JOINT_WRITES or any(each.gives() for each in lists.values()):
+            return None
+        if any(image.fresh and image.meta is not None and image.meta.ttl for image in images.values()):
+            return None
+        wanted = [path for path, image in images.items() if image.lacks_content()]
+        wanted += [path for listing in lists.values() for path in listing.needs()]
+        if any(each.txid > view.head for each in self._read(list(dict.fromkeys(wanted))).values()):
+            return None
+        epoch, text = self._epoch((entry,))
+        records, _ = self._records(images, lists, epoch, text)
+        writes = [self._deployment.records.write_of(path, record) for path, record in records.items()]
+        if len(writes) > JOINT_WRITES or not writes:
+            self.forget()
+            return None
+        made = tuple(write for write in writes if write is not None)
+        if len(made) < len(writes):
+            self.forget()
+            return None
+        return Joined(Settled((entry,), epoch), made)
+
+    def forget(self) -> None:
+        """Remember nothing of records: what was to be written was not, or maybe not."""
+        self._contents.clear()
+
+    def _epoch(self, entries: tuple[Entry, ...]) -> tuple[Epoch, str]:
+        """Of the records of some entries, and its ``recent`` as records carry it."""
         transactions = [each for entry in entries for each in entry.transactions]
         recent = tuple((each.txid, writes_of(each)) for each in transactions)
         encoded = codec.text(recent)
         short = len(encoded) <= self._deployment.recent_bytes
         epoch = Epoch(entries[0].first - 1, entries[-1].last, recent if short else None)
-        text = encoded if short else ""
+        return epoch, encoded if short else ""
 
-        for some in passes(transactions):
+    def _write(self, entries: tuple[Entry, ...], doubtful: bool) -> Epoch:
+        epoch, text = self._epoch(entries)
+        for some in passes([each for entry in entries for each in entry.transactions]):
             self._write_pass(some, epoch, text, doubtful)
         return epoch
 
@@ -172,23 +218,7 @@ class Distributor:
     ) -> None:
         """Write what some transactions changed, side by side; but lists that give names away come second."""
         images = _images(transactions)
-        lists = listings(transactions)
-        contents = self._run(lists, [path for path, image in images.items() if image.lacks_content()])
-        records: dict[str, Record] = {}
-        second: set[str] = set()
-        for path, image in images.items():
-            record = self._record(path, image, contents.get(path), lists.get(path), epoch, recent)
-            if record is not None:
-                records[path] = record
-        for path, listing in lists.items():
-            if listing.gives():
-                second.add(path)
-            for sources in (False, True):
-                for page in listing.pages(sources=sources):
-                    where = page_path(path, page.number)
-                    records[where] = self._page(where, page, epoch, recent)
-                    if sources:
-                        second.add(where)
+        records, second = self._records(images, listings(transactions), epoch, recent)
         if doubtful:
             records = self._lacking(records)
         put = self._deployment.records.put
@@ -208,6 +238,28 @@ class Distributor:
         self._put(puts)
         if second:
             self._put([partial(put, path, records[path]) for path in records if path in second])
+
+    def _records(
+        self, images: dict[str, _Image], lists: dict[str, Listing], epoch: Epoch, recent: str
+    ) -> tuple[dict[str, Record], set[str]]:
+        """The records of some images and lists, and the paths of those that must be written second."""
+        contents = self._run(lists, [path for path, image in images.items() if image.lacks_content()])
+        records: dict[str, Record] = {}
+        second: set[str] = set()
+        for path, image in images.items():
+            record = self._record(path, image, contents.get(path), lists.get(path), epoch, recent)
+            if record is not None:
+                records[path] = record
+        for path, listing in lists.items():
+            if listing.gives():
+                second.add(path)
+            for sources in (False, True):
+                for page in listing.pages(sources=sources):
+                    where = page_path(path, page.number)
+                    records[where] = self._page(where, page, epoch, recent)
+                    if sources:
+                        second.add(where)
+        return records, second
 
     def _lacking(self, records: dict[str, Record]) -> dict[str, Record]:
         """Those that user storage does not have, nor anything later."""

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from faaskeeper.core import codec
 from faaskeeper.core.errors import StaleView
 from faaskeeper.core.requests import Outcome
-from faaskeeper.core.storage import IfAbsent, Item, Table
+from faaskeeper.core.storage import IfAbsent, Item, Table, Write
 from faaskeeper.core.transactions import Transaction
 from faaskeeper.core.wide import WideTable
 
@@ -118,6 +118,11 @@ def decode(item: Item) -> Entry:
     )
 
 
+def _check_age(entry: Entry, now: int) -> None:
+    if now - entry.time > APPEND_WITHIN_MS:
+        raise StaleView("the batch was judged too long ago to append it")
+
+
 class Log:
     """The log in a table."""
 
@@ -130,9 +135,16 @@ class Log:
         Raises Conflict (another entry is there), Unavailable (unknown), or StaleView when the
         judgement is older than an append may be.
         """
-        if now - entry.time > APPEND_WITHIN_MS:
-            raise StaleView("the batch was judged too long ago to append it")
+        _check_age(entry, now)
         self._table.put(PARTITION, key(entry.first), encode(entry), IfAbsent())
+
+    def write_of(self, entry: Entry, now: int) -> Write | None:
+        """The append as a put to be made together with others; None where it takes more than one."""
+        _check_age(entry, now)
+        item = encode(entry)
+        if not self._table.single(PARTITION, key(entry.first), item):
+            return None
+        return Write("log", PARTITION, key(entry.first), item, IfAbsent())
 
     def after(self, txid: int, limit: int = 100) -> tuple[list[Entry], bool]:
         """Entries from ``txid + 1`` on, at most ``limit``, and whether there may be more.

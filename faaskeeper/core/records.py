@@ -26,6 +26,7 @@ from faaskeeper.core.storage import (
     Item,
     ObjectStore,
     Table,
+    Write,
 )
 from faaskeeper.core.wide import WideTable
 from faaskeeper.core.znode import Meta, genesis
@@ -95,6 +96,9 @@ class Records(Protocol):
     def put(self, path: str, record: Record) -> bool:
         """Write a record over an older one. False: an equal or newer one is there, which is as good."""
 
+    def write_of(self, path: str, record: Record) -> Write | None:
+        """:meth:`put` as a put to be made together with others; None where it cannot be that."""
+
     def lapse(self, path: str, txid: int) -> None:
         """Delete the tombstone that this txid wrote; leave anything else."""
 
@@ -128,6 +132,13 @@ class TableRecords:
         except Conflict:
             return False
         return True
+
+    def write_of(self, path: str, record: Record) -> Write | None:
+        """See :class:`Records`."""
+        item = encode(record)
+        if not self._table.single(path, _NODE, item):
+            return None
+        return Write("records", path, _NODE, item, IfOlder(record.txid))
 
     def lapse(self, path: str, txid: int) -> None:
         """See :class:`Records`."""
@@ -178,6 +189,10 @@ class ObjectRecords:
                 continue
             self._remember(path, record.txid, tag)
             return True
+
+    def write_of(self, path: str, record: Record) -> Write | None:
+        """See :class:`Records`: objects have no such puts."""
+        return None
 
     def lapse(self, path: str, txid: int) -> None:
         """See :class:`Records`.

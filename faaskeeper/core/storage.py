@@ -115,6 +115,22 @@ class ObjectStore(Protocol):
         """At most ``limit`` keys with the prefix, above ``after``, in order."""
 
 
+class Write(NamedTuple):
+    """A put that is to be made together with others. ``table``: by core's name for it."""
+
+    table: str
+    partition: str
+    key: str
+    item: Item
+    condition: Condition
+
+
+Joint = Callable[[Sequence[Write]], None]
+"""Makes some puts as one, all or none, where a store can do that in one call. Raises what a put raises:
+Conflict when one of the conditions does not hold, and then none was made; after Unavailable all or none were.
+Conditions are :class:`IfAbsent` and :class:`IfOlder`, at most :data:`JOINT_WRITES` puts come together."""
+JOINT_WRITES = 50
+
 _T = TypeVar("_T")
 Gather = Callable[[Sequence[Callable[[], _T]]], list[_T]]
 """Runs independent driver calls side by side and returns their results in order. When some fail it

@@ -87,6 +87,10 @@ class WideTable:
 
     # ---- writing -----------------------------------------------------------------------
 
+    def single(self, partition: str, key: str, item: Item) -> bool:
+        """Whether to put the item is one put of the table's: it has no parts, nor had it any."""
+        return self._fits(partition, key, item) and (partition, key) not in self._wide
+
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
         """See :class:`faaskeeper.core.storage.Table`."""
         wide = (partition, key) in self._wide

@@ -18,7 +18,7 @@ from faaskeeper.core import codec, paths, trust
 from faaskeeper.core.acl import Credential, Identity, identities
 from faaskeeper.core.codec import Malformed
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS, Deployment
-from faaskeeper.core.distributor import Answer, Distributor, bell
+from faaskeeper.core.distributor import Answer, Distributor, Settled, bell
 from faaskeeper.core.errors import Code, Conflict, StaleView, Unavailable
 from faaskeeper.core.log import ENTRY_BYTES, Answers, Entry, Log
 from faaskeeper.core.requests import (
@@ -210,6 +210,8 @@ class Writer:
         self._secrets = Secrets(deployment.key)
         self._distributor = Distributor(deployment, self._secrets)
         self._view: View | None = None
+        self._joined: Settled | None = None
+        """What was put into user storage together with the entry that was appended last."""
         self._anybody: tuple[Identity, ...] = (("ip", deployment.peer),) if deployment.peer else ()
         self._identities: dict[tuple[Credential, ...], tuple[Identity, ...]] = {}
 
@@ -222,6 +224,7 @@ class Writer:
         The queue should deliver the messages again; what was decided will be answered as it was.
         """
         view, self._view = self._view, None
+        self._joined = None
         clock = self._deployment.clock
         began = clock()
         if view is None or not view.valid(began):
@@ -311,7 +314,8 @@ class Writer:
         present = False
         try:
             view.check_age(began)
-            self._log.append(entry, began)
+            if not self._append_joined(view, entry, began):
+                self._log.append(entry, began)
         except Conflict:
             present = True
         except Unavailable as error:
@@ -319,6 +323,8 @@ class Writer:
         else:
             view.fold(entry)
             view.asof = max(view.asof, began)
+            if self._joined is not None:
+                view.settled(entry.last)
             if _logger.isEnabledFor(logging.INFO):
                 sessions = [each.session for each in entry.answers]
                 _logger.info("committed", extra={"txid": entry.last, "session": sessions})
@@ -326,6 +332,32 @@ class Writer:
         if not roll(view, self._log, clock) and present:
             raise StaleView(f"entry {entry.first} was there and is gone: the log was trimmed")
         return False
+
+    def _append_joined(self, view: View, entry: Entry, began: int) -> bool:
+        """Append the entry together with its records, where that can be done in one call.
+
+        Raises what an append raises. False: it was not done, and is to be appended by itself.
+        """
+        self._joined = None
+        joint = self._deployment.joint
+        if joint is None or self._deployment.distributor_queue is not None:
+            return False
+        append = self._log.write_of(entry, began)
+        joined = self._distributor.join(view, entry) if append is not None else None
+        if joined is None or append is None:
+            return False
+        try:
+            joint((append, *joined.writes))
+        except Conflict:
+            self._distributor.forget()
+            if self._log.at(entry.first) is not None:
+                raise
+            return False  # one of the records is not as it was thought to be: they are put one by one
+        except BaseException:
+            self._distributor.forget()
+            raise
+        self._joined = joined.settled
+        return True
 
     def _learn(self, view: View, wanted: set[str]) -> None:
         """Have the view know some paths, by reading those from user storage that it does not, in one call."""
@@ -520,6 +552,8 @@ class Writer:
         queue = self._deployment.distributor_queue
         if queue is None:
             groups = self._distributor.settle(view, began, doubtful=len(view.pending) > 1)
+            if self._joined is not None:
+                groups, self._joined = [self._joined, *groups], None
             epoch = groups[-1].epoch if groups else Epoch(view.applied, view.applied, ())
             self._distributor.answer(told, epoch)
             self._distributor.finish(groups, view)

@@ -585,6 +585,7 @@ def plan_of(seed: int) -> Plan:
         coalesce=random.random() < 0.3,
         page_names=random.choice((128, 2, 1)),
         max_item_bytes=random.choice((1 << 30, 1 << 30, 600)),
+        joint=random.random() < 0.3,
     )
 
 
@@ -788,6 +789,7 @@ def shrink(seed: int, violation: str) -> Plan:
         {"max_nodes": 1_000},
         {"page_names": 128},
         {"max_item_bytes": 1 << 30},
+        {"joint": False},
     ]
     for change in simpler:
         smaller = replace(plan, **change)

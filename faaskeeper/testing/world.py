@@ -24,7 +24,7 @@ from faaskeeper.core.log import RETENTION_MS, Log
 from faaskeeper.core.records import ObjectRecords, Records, TableRecords
 from faaskeeper.core.requests import Reply
 from faaskeeper.core.sessions import Leases, Transients
-from faaskeeper.core.storage import LATE_MS, Condition, IfStamp, Item, Object, Page
+from faaskeeper.core.storage import LATE_MS, Condition, IfOlder, IfStamp, Item, Object, Page, Write
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import WatchTable
 from faaskeeper.core.wide import WideTable
@@ -69,6 +69,8 @@ class Plan:
     coalesce: bool = False
     page_names: int = 128
     max_item_bytes: int = 1 << 30
+    joint: bool = False
+    """Entries and their records may be put in one call."""
 
 
 @dataclass
@@ -151,7 +153,27 @@ class World:
             recent_bytes=self.plan.recent_bytes,
             save_every=self.plan.save_every,
             max_nodes=self.plan.max_nodes,
+            joint=self.joint if self.plan.joint and not self.plan.object_records else None,
         )
+
+    def joint(self, writes: Sequence[Write]) -> None:
+        """See :data:`faaskeeper.core.storage.Joint`."""
+
+        def effect() -> None:
+            for write in writes:  # nobody comes in between
+                there = self.tables[write.table].inner.get(write.partition, write.key)
+                if there is None:
+                    continue
+                stamp = there["stamp"]
+                assert isinstance(stamp, int)
+                if not isinstance(write.condition, IfOlder) or stamp >= write.condition.stamp:
+                    raise Conflict(f"{write.table} {write.partition} {write.key}")
+            for write in writes:
+                self.tables[write.table].effect(write.partition, write.key, dict(write.item), write.condition)
+            self.reached["an entry together with its records"] += 1
+
+        label = ", ".join(f"{each.table} {each.partition} {each.key}" for each in writes)
+        self.call(f"joint.put {label}", True, effect)
 
     def gather(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
         """Calls side by side: in an order of the seed's, others running in between."""
@@ -336,21 +358,21 @@ class SimulatedTable:
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
         """See :class:`faaskeeper.core.storage.Table`."""
-        item = dict(item)
-
-        def effect() -> None:
-            self.inner.put(partition, key, item, condition)
-            if self._name == "log" and partition == log.PARTITION:
-                whole = WideTable(self.inner).get(partition, key)
-                if whole is None:
-                    raise Violation(f"the entry {key} cannot be read")
-                self._world.committed(log.decode(whole))
-                self._world.reached["an entry in parts"] += "parts" in item
-            elif self._name == "watch":
-                self._world.watch_put(partition, key, item)
-
+        effect = partial(self.effect, partition, key, dict(item), condition)
         label = f"{self._name}.put {partition} {key} {item.get('stamp')!r}"
         self._world.call(label, True, effect)
+
+    def effect(self, partition: str, key: str, item: Item, condition: Condition) -> None:
+        """The effect of :meth:`put`, at once."""
+        self.inner.put(partition, key, item, condition)
+        if self._name == "log" and partition == log.PARTITION:
+            whole = WideTable(self.inner).get(partition, key)
+            if whole is None:
+                raise Violation(f"the entry {key} cannot be read")
+            self._world.committed(log.decode(whole))
+            self._world.reached["an entry in parts"] += "parts" in item
+        elif self._name == "watch":
+            self._world.watch_put(partition, key, item)
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
         """See :class:`faaskeeper.core.storage.Table`."""

@@ -236,7 +236,8 @@ def test_both_ways_make_the_same_resources_with_the_same_names_and_rights(channe
 
     topics = {
         (who, last(each).removeprefix(f"{NAME}-"), role)
-        for each in of(made, "projects.topics") for who, role in bound(each) if not who.startswith("serviceAccount:service-42")
+        for each in of(made, "projects.topics") for who, role in bound(each)
+        if not who.startswith("serviceAccount:service-42")
     }  # fmt: skip
     assert topics == granted("topic")
     assert {(who, "data", role) for each in of(made, ":buckets") for who, role in bound(each)} == granted(
