@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.errors import Conflict, DriverError, StaleView, Throttled
 from faaskeeper.core.queue import Queue
-from faaskeeper.core.storage import Condition, Item, Table
+from faaskeeper.core.storage import Condition, Item, Joint, Table
 from faaskeeper.core.writer import Writer
 from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
 
@@ -66,8 +66,15 @@ class Contended:
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
         """See :class:`faaskeeper.core.storage.Table`. Raises Throttled after so many losses."""
+        self._race(lambda: self._table.put(partition, key, item, condition))
+
+    def joint(self, joint: Joint) -> Joint:
+        """Appends with their records, in the same race."""
+        return lambda writes: self._race(lambda: joint(writes))
+
+    def _race(self, append: Callable[[], None]) -> None:
         try:
-            self._table.put(partition, key, item, condition)
+            append()
         except Conflict:
             self.losses += 1
             self.lost_at = self._clock()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -12,7 +12,7 @@ import pytest
 from faaskeeper.core.channel import Channel, ClientChannel
 from faaskeeper.core.errors import Conflict, TooLarge
 from faaskeeper.core.queue import Queue
-from faaskeeper.core.storage import IfAbsent, IfOlder, IfStamp, Item, ObjectStore, Table
+from faaskeeper.core.storage import IfAbsent, IfOlder, IfStamp, Item, Joint, ObjectStore, Table, Write
 
 _ITEM: Item = {
     "stamp": 7,
@@ -169,6 +169,59 @@ class TableSuite:
 
         _race(32, step)
         assert table.get("/p", "key") == {"stamp": 32}
+
+
+class JointSuite:
+    """Tests of a :data:`~faaskeeper.core.storage.Joint`.
+
+    Give it fixtures ``joint``, of two empty tables "log" and "records", and ``tables``, these by their names.
+    """
+
+    def test_all_puts_are_made(self, joint: Joint, tables: Mapping[str, Table]) -> None:
+        joint([_append(1), _record("/a", 1), _record("/b", 1)])
+        joint([_append(2), _record("/a", 2)])
+        assert tables["log"].get("log", "2") == {"stamp": 2}
+        assert tables["records"].get("/a", "node") == {"stamp": 2}
+        assert tables["records"].get("/b", "node") == {"stamp": 1}
+
+    def test_none_is_made_where_one_condition_does_not_hold(
+        self, joint: Joint, tables: Mapping[str, Table]
+    ) -> None:
+        tables["log"].put("log", "1", {"stamp": 7})
+        tables["records"].put("/new", "node", {"stamp": 9})
+        with pytest.raises(Conflict):
+            joint([_append(1), _record("/a", 1)])
+        for _ in range(2):
+            with pytest.raises(Conflict):
+                joint([_append(2), _record("/b", 2), _record("/new", 2)])
+        assert tables["log"].get("log", "1") == {"stamp": 7}
+        assert tables["log"].get("log", "2") is None
+        assert tables["records"].get_many([("/a", "node"), ("/b", "node")]) == [None, None]
+        assert tables["records"].get("/new", "node") == {"stamp": 9}
+        joint([_append(2), _record("/b", 2)])
+
+    def test_of_many_that_append_at_once_one_wins_with_all_its_records(
+        self, joint: Joint, tables: Mapping[str, Table]
+    ) -> None:
+        for turn in range(1, 11):
+            won = _race(
+                8,
+                lambda number, turn=turn: joint(  # type: ignore[misc]
+                    [_append(turn), _record("/a", turn), _record(f"/{turn}/{number}", turn)]
+                ),
+            )
+            assert len(won) == 1
+            assert tables["records"].get("/a", "node") == {"stamp": turn}
+            found = tables["records"].get_many([(f"/{turn}/{number}", "node") for number in range(8)])
+            assert [number for number, item in enumerate(found) if item is not None] == won
+
+
+def _append(number: int) -> Write:
+    return Write("log", "log", f"{number}", {"stamp": number}, IfAbsent())
+
+
+def _record(path: str, txid: int) -> Write:
+    return Write("records", path, "node", {"stamp": txid}, IfOlder(txid))
 
 
 class ObjectStoreSuite:

@@ -10,16 +10,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from faaskeeper.core.channel import Channel, ClientChannel
-from faaskeeper.core.storage import ObjectStore, Table
+from faaskeeper.core.storage import Joint, ObjectStore, Table
 from faaskeeper.providers.cloud.channels import Services
 from faaskeeper.providers.gcp.channels import PREFIX, InOrder, PubsubChannel, PubsubClientChannel
 from faaskeeper.providers.gcp.clients import Gcp
 from faaskeeper.providers.gcp.events import message_of
 from faaskeeper.providers.gcp.objects import GcsStore
 from faaskeeper.providers.gcp.queues import PubsubQueue
-from faaskeeper.providers.gcp.tables import DatastoreTable
+from faaskeeper.providers.gcp.tables import DatastoreTable, joint_of
 from faaskeeper.providers.tcp import TcpChannel
-from faaskeeper.testing.drivers import ChannelSuite, ObjectStoreSuite, QueueSuite, TableSuite
+from faaskeeper.testing.drivers import ChannelSuite, JointSuite, ObjectStoreSuite, QueueSuite, TableSuite
 from tests.gcp import backends
 
 
@@ -27,6 +27,16 @@ class TestDatastoreTable(TableSuite):
     @pytest.fixture(params=[20_000, 1], ids=["remembering", "forgetful"])
     def table(self, request: pytest.FixtureRequest, gcp: Gcp) -> Table:
         return DatastoreTable(gcp, "fk", "log", lifetime_s=7 * 24 * 3600, memory=request.param)
+
+
+class TestJoint(JointSuite):
+    @pytest.fixture
+    def tables(self, gcp: Gcp) -> dict[str, DatastoreTable]:
+        return {short: DatastoreTable(gcp, "fk", short) for short in ("log", "records")}
+
+    @pytest.fixture
+    def joint(self, gcp: Gcp, tables: dict[str, DatastoreTable]) -> Joint:
+        return joint_of(gcp, "fk", tables.__getitem__)
 
 
 class TestGcsStore(ObjectStoreSuite):

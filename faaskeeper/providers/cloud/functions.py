@@ -8,12 +8,10 @@ from typing import Any
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import DistributorFunction
 from faaskeeper.core.heartbeat import Heartbeat
-from faaskeeper.core.log import Log
 from faaskeeper.core.watches import Secrets, WatchFunction
 from faaskeeper.core.writer import Writer
 from faaskeeper.providers.cloud.place import CloudPlace
 from faaskeeper.providers.cloud.serving import LOSSES
-from faaskeeper.providers.direct import Contended
 
 Handle = Callable[[Sequence[bytes]], None]
 
@@ -24,8 +22,8 @@ class Warm:
     def __init__(self, place: CloudPlace, begins: bool) -> None:
         self._place = place
         key = place.begun() if begins else place.key()
-        log = Log(Contended(place.table("log"), losses=LOSSES))
-        self.deployment: Deployment = place.deployment(key, log=log)
+        _, fields = place.contended(LOSSES)
+        self.deployment: Deployment = place.deployment(key, **fields)
         self._handles: dict[str, Handle] = {}
 
     def handle_of(self, which: str) -> Handle:

@@ -20,7 +20,7 @@ from faaskeeper.core.log import Log
 from faaskeeper.core.objects import TableObjects
 from faaskeeper.core.queue import Queue
 from faaskeeper.core.records import ObjectRecords, TableRecords
-from faaskeeper.core.storage import IfAbsent, ObjectStore, Table
+from faaskeeper.core.storage import IfAbsent, Joint, ObjectStore, Table
 from faaskeeper.core.transactions import Limits
 from faaskeeper.providers.cloud.calls import Calls
 from faaskeeper.providers.cloud.channels import Near, Services
@@ -72,6 +72,16 @@ class CloudPlace(ABC):
     def objects(self) -> ObjectStore:
         """The store of objects."""
 
+    def joint(self) -> Joint | None:
+        """How the log's table and that of records are written in one call; None: they cannot be."""
+        return None
+
+    def contended(self, losses: int) -> tuple[Contended, dict[str, Any]]:
+        """The log's table for a writer that is one of several, and the deployment's fields with it."""
+        table = Contended(self.table("log"), losses=losses)
+        joint = self.joint()
+        return table, {"log": Log(table), "joint": None if joint is None else table.joint(joint)}
+
     @abstractmethod
     def queue(self, which: str, kind: QueueType) -> Queue:
         """A queue; ``which``: worker or distributor."""
@@ -117,6 +127,7 @@ class CloudPlace(ABC):
             "super_digest": config.super_digest,
             "peer": self.text("peer"),
             "watch_queue": self.watch_queue(),
+            "joint": self.joint(),
         }
         if config.user_storage is StorageType.PERSISTENT:
             made["records"] = ObjectRecords(blobs, self.calls.gather)
@@ -199,9 +210,9 @@ class CloudPlace(ABC):
             for handler in list(handlers):
                 handler(error)
 
-        table = Contended(self.table("log"), losses=LOSSES if fallback is not None else 0)
+        table, fields = self.contended(LOSSES if fallback is not None else 0)
         made = self.deployment(
-            self.key(), worker_queue=fallback, channel=near, log=Log(table), distributor_queue=None
+            self.key(), worker_queue=fallback, channel=near, distributor_queue=None, **fields
         )
         direct = DirectQueue(made, table, fallback, broke)
 

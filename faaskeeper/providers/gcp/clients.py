@@ -62,6 +62,10 @@ _HINTS: tuple[tuple[type[Exception], str], ...] = (
 _TOO_LARGE = ("too big", "too large", "too long", "exceed", "bigger than", "larger than")
 
 
+retried: Callable[[Exception], bool] = retry.if_exception_type(*_RETRIED)
+"""Whether a call that met this is tried again."""
+
+
 def core_error(what: str, error: Exception) -> DriverError:
     """The error as core knows it. ``what``: the call, as a person would say it."""
     if isinstance(error, exceptions.RetryError) and isinstance(error.cause, Exception):
@@ -92,9 +96,7 @@ class Gcp(Calls):
         self._credentials: google.auth.credentials.Credentials | None = None
         self._clients: dict[str, Any] = {}
         self._channels: list[grpc.Channel] = []
-        self.retry = retry.Retry(
-            predicate=retry.if_exception_type(*_RETRIED), initial=0.05, maximum=1.0, timeout=CALL_S
-        )
+        self.retry = retry.Retry(predicate=retried, initial=0.05, maximum=1.0, timeout=CALL_S)
         self.timeout = timeout.ConstantTimeout(TRY_S)
 
     def core_error(self, what: str, error: Exception) -> DriverError:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import threading
 
-from faaskeeper.config import ClientChannel, Config, ConfigurationException, QueueType
+from faaskeeper.config import ClientChannel, Config, ConfigurationException, QueueType, StorageType
 from faaskeeper.core.channel import ClientChannel as Ears
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.log import RETENTION_MS
 from faaskeeper.core.queue import Queue
+from faaskeeper.core.storage import Joint
 from faaskeeper.providers.cloud.channels import Services
 from faaskeeper.providers.cloud.place import FUNCTIONS, CloudPlace
 from faaskeeper.providers.gcp.channels import PREFIX, PubsubChannel, PubsubClientChannel
 from faaskeeper.providers.gcp.clients import Gcp
 from faaskeeper.providers.gcp.objects import GcsStore
 from faaskeeper.providers.gcp.queues import PubsubQueue
-from faaskeeper.providers.gcp.tables import DatastoreTable
+from faaskeeper.providers.gcp.tables import DatastoreTable, joint_of
 from faaskeeper.providers.tcp import TcpChannel
 
 INLINE_BYTES = 64 * 1024
@@ -99,6 +100,12 @@ class Place(CloudPlace):
         return GcsStore(
             self.gcp, self.text("data-bucket", f"user-storage {self.config.user_storage.value!r}")
         )
+
+    def joint(self) -> Joint | None:
+        """See :class:`CloudPlace`."""
+        if self.config.user_storage is StorageType.PERSISTENT:
+            return None
+        return joint_of(self.gcp, self.names.database("log"), self.table)
 
     def queue(self, which: str, kind: QueueType) -> PubsubQueue:
         """See :class:`CloudPlace`."""

@@ -12,6 +12,9 @@ Lookups and ancestor queries are strongly consistent. A write is one commit with
   more: nothing is concluded from it but what to ask for.
 
 A version never comes back, also not when an entity is deleted and put again.
+
+Puts of several tables of one database go together as one commit with a transaction that begins and ends in it
+(:func:`joint_of`): there a condition that does not hold fails them all.
 """
 
 from __future__ import annotations
@@ -22,12 +25,12 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from google.api_core.exceptions import NotFound
+from google.api_core.exceptions import Aborted, FailedPrecondition, NotFound
 from google.cloud.datastore_v1 import types
 
 from faaskeeper.core.errors import Conflict, Throttled
-from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Page
-from faaskeeper.providers.gcp.clients import Gcp
+from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Joint, Page, Write
+from faaskeeper.providers.gcp.clients import Gcp, retried
 
 TTL = "ttl"
 """Name of the property with the moment from which the service may delete an entity, by its TTL policy."""
@@ -38,6 +41,7 @@ _MAX_LOOKUP = 500
 _TRIES = 12
 _NON_TRANSACTIONAL = types.CommitRequest.Mode.NON_TRANSACTIONAL
 _KEEP = types.Mutation.ConflictResolutionStrategy.SERVER_VALUE
+_FAIL = types.Mutation.ConflictResolutionStrategy.FAIL
 _MORE = types.QueryResultBatch.MoreResultsType
 
 
@@ -207,24 +211,40 @@ class DatastoreTable:
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
         """See :class:`faaskeeper.core.storage.Table`."""
+        entity = self._entity(partition, key, item)
+
+        def made(seen: _Seen | None) -> types.Mutation:
+            return _put(entity, seen, _KEEP)
+
+        self._write("put", (partition, key), condition, made, _stamp(item))
+
+    def _entity(self, partition: str, key: str, item: Item) -> types.Entity:
         properties = {name: to_value(value) for name, value in item.items()}
         if self._lifetime:
             moment = datetime.fromtimestamp(int(self._clock()) + self._lifetime, UTC)
             properties[TTL] = types.Value(timestamp_value=moment, exclude_from_indexes=True)
-        entity = types.Entity(key=self._key(partition, key), properties=properties)
-        stamp = item.get("stamp", 0)
-        assert isinstance(stamp, int)
+        return types.Entity(key=self._key(partition, key), properties=properties)
 
-        def made(seen: _Seen | None) -> types.Mutation:
-            if seen is None:
-                return types.Mutation(upsert=entity)
-            if not seen.version:
-                return types.Mutation(insert=entity)
-            return types.Mutation(
-                update=entity, base_version=seen.version, conflict_resolution_strategy=_KEEP
-            )
+    def mutation_of(self, write: Write) -> types.Mutation:
+        """A put as part of a transaction that fails where the condition does not hold."""
+        name = (write.partition, write.key)
+        seen = _NONE
+        if isinstance(write.condition, IfOlder):
+            seen = self._memory.get(name) or _NONE
+            if not _holds(write.condition, seen):
+                self._lookup("look", [name])
+                seen = self._memory.get(name) or _NONE
+                if not _holds(write.condition, seen):
+                    raise Conflict(f"{self._short}: {name[0]} {name[1]} has the stamp {seen.stamp}")
+        return _put(self._entity(*name, write.item), seen, _FAIL)
 
-        self._write("put", (partition, key), condition, made, stamp)
+    def forget(self, write: Write) -> None:
+        """Nothing is known of an item any more."""
+        self._memory.forget((write.partition, write.key))
+
+    def remember(self, write: Write, version: int) -> None:
+        """A put was done."""
+        self._memory.put((write.partition, write.key), _Seen(version, _stamp(write.item)))
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
         """See :class:`faaskeeper.core.storage.Table`."""
@@ -302,6 +322,52 @@ class DatastoreTable:
         if not self._shared:
             self._memory.put(name, _NONE if stamp is None else _Seen(result.version, stamp))
         return True
+
+
+def joint_of(gcp: Gcp, database: str, tables: Callable[[str], DatastoreTable]) -> Joint:
+    """Puts of a database's tables as one commit. ``tables``: by core's names."""
+
+    def joint(writes: Sequence[Write]) -> None:
+        request = types.CommitRequest(
+            project_id=gcp.project,
+            database_id=database,
+            mode=types.CommitRequest.Mode.TRANSACTIONAL,
+            single_use_transaction=types.TransactionOptions(read_write=types.TransactionOptions.ReadWrite()),
+            mutations=[tables(write.table).mutation_of(write) for write in writes],
+        )
+
+        def commit() -> Any:
+            try:
+                return gcp.datastore().commit(request=request, retry=_once_more(gcp), timeout=gcp.timeout)
+            except (Aborted, FailedPrecondition, NotFound) as error:
+                raise Conflict(f"somebody wrote meanwhile: {error}") from error
+
+        for write in writes:
+            tables(write.table).forget(write)
+        response = gcp.call("joint.put", commit)
+        for write, result in zip(writes, response.mutation_results, strict=True):
+            tables(write.table).remember(write, result.version)
+
+    return joint
+
+
+def _once_more(gcp: Gcp) -> Any:
+    """As other calls are repeated, but that an abort says who was faster."""
+    return gcp.retry.with_predicate(lambda error: retried(error) and not isinstance(error, Aborted))
+
+
+def _put(entity: types.Entity, seen: _Seen | None, conflict: Any) -> types.Mutation:
+    if seen is None:
+        return types.Mutation(upsert=entity)
+    if not seen.version:
+        return types.Mutation(insert=entity)
+    return types.Mutation(update=entity, base_version=seen.version, conflict_resolution_strategy=conflict)
+
+
+def _stamp(item: Item) -> int:
+    stamp = item.get("stamp", 0)
+    assert isinstance(stamp, int)
+    return stamp
 
 
 def _holds(condition: Condition, seen: _Seen) -> bool:
