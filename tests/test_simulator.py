@@ -59,6 +59,12 @@ def test_a_seed_is_one_history(seed: int) -> None:
     assert run(seed).steps == first.steps
 
 
+@pytest.mark.parametrize("seed", [11807])
+def test_a_writer_that_slept_while_a_tombstone_lapsed_does_not_join_its_append_with_records(seed: int) -> None:
+    """Its view has a znode of which user storage shows nothing any more."""
+    assert run(seed, replace(plan_of(seed), joint=True, own_distributor=False)).violation == ""
+
+
 def test_a_violation_is_told_with_the_command_that_replays_it(
     monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -178,10 +178,11 @@ class Distributor:
             return None
         if any(image.fresh and image.meta is not None and image.meta.ttl for image in images.values()):
             return None
-        wanted = [path for path, image in images.items() if image.lacks_content()]
-        wanted += [path for listing in lists.values() for path in listing.needs()]
-        if any(each.txid > view.head for each in self._read(list(dict.fromkeys(wanted))).values()):
-            return None
+        wanted = {path for path, image in images.items() if image.lacks_content()}
+        wanted.update(path for listing in lists.values() for path in listing.needs())
+        contents = self._read(sorted(wanted))
+        if len(contents) < len(wanted) or any(each.txid > view.head for each in contents.values()):
+            return None  # written meanwhile, or deleted, and so long ago that no tombstone is left
         epoch, text = self._epoch((entry,))
         records, _ = self._records(images, lists, epoch, text)
         writes = [self._deployment.records.write_of(path, record) for path, record in records.items()]
