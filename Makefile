@@ -10,7 +10,7 @@ DATA   ?=
 MINISTACK_VERSION      := 1.5.33
 DYNAMODB_LOCAL_PACKAGE := amplify-dynamodb-simulator@2.9.30
 
-.PHONY: setup run test test-all lint types wheel bench bench-aws simulate clean
+.PHONY: setup run test test-all lint types wheel bench bench-aws bench-gcp simulate clean
 
 setup: $(STAMP) $(VENV)/ministack/.set-up $(VENV)/dynamodb-local/.set-up
 
@@ -62,6 +62,10 @@ wheel: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' >&2
 	@$(BIN)/python -m benchmarks.embedded
+
+bench-gcp: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' >&2
+	@$(BIN)/python -m benchmarks.gcp $(if $(DRAW),--draw $(DRAW))
 
 bench-aws: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' >&2

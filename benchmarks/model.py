@@ -6,8 +6,8 @@ Nothing fails here, and no processor is waited for but by :data:`OWN_MS`.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -23,7 +23,7 @@ from faaskeeper.core.deployment import Deployment, begin, on_tables
 from faaskeeper.core.distributor import DistributorFunction
 from faaskeeper.core.objects import TableObjects
 from faaskeeper.core.records import ObjectRecords, TableRecords
-from faaskeeper.core.storage import Condition, Item, Object, Page
+from faaskeeper.core.storage import Condition, Item, Object, Page, Write
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import Secrets, WatchFunction
 from faaskeeper.core.wide import size_of
@@ -76,11 +76,38 @@ class FineScheduler(Scheduler):
 
 
 @dataclass(frozen=True)
+class Cloud:
+    """A cloud's name in the data, and the kinds of its table and its object store.
+
+    ``between_ms``: from a call's end until the function is handed what waits. ``bounds``: kinds that were not
+    measured, by the published stage that bounds them, less so many reads of a kind. ``also``: kinds taken of
+    another cloud.
+    """
+
+    name: str
+    table: str
+    objects: str
+    between_ms: float = BETWEEN_MS
+    bounds: Mapping[str, tuple[str, str, str, int]] = field(default_factory=dict)
+    also: Mapping[str, str] = field(default_factory=dict)
+
+    def latencies(self, random: Random) -> Latencies:
+        """What to draw from."""
+        made = Latencies(DATA, self.name, random)
+        for kind, cloud in self.also.items():
+            made.take(kind, Latencies(DATA, cloud, random))
+        for kind, (stages, stage, less, many) in self.bounds.items():
+            made.bound(kind, made.published[stages][stage], less, many)
+        return made
+
+
+@dataclass(frozen=True)
 class Setting:
     """One configuration.
 
     ``hop``, ``distributor_hop``: kinds of the way to the functions ("": none). ``answer``: of the way to a
-    client. ``tell``: of the way to the watch's function ("": who distributes tells watchers).
+    client. ``tell``: of the way to the watch's function ("": who distributes tells watchers). ``joint``:
+    entry and records go in one call.
     """
 
     name: str
@@ -91,18 +118,20 @@ class Setting:
     tell: str = "lambda_direct.send_to_function"
     batch: int = 10
     inline_bytes: int = 16 * 1024
+    joint: bool = False
 
 
 class Virtual:
     """A deployment of one setting and its scheduler."""
 
-    def __init__(self, setting: Setting, cloud: str, table: str, objects: str, seed: int = 1) -> None:
+    def __init__(self, setting: Setting, cloud: Cloud, seed: int = 1) -> None:
         self.setting = setting
+        self.cloud = cloud
         self.scheduler = FineScheduler(seed)
         self.random = Random(seed)
-        self.latencies = Latencies(DATA, cloud, self.random)
-        self._table_kind = table
-        self._objects_kind = objects
+        self.latencies = cloud.latencies(self.random)
+        self._table_kind = cloud.table
+        self._objects_kind = cloud.objects
         self._quiet = True
         self._tables = {
             name: _Table(self, name) for name in ("log", "checkpoint", "records", "lease", "watch")
@@ -169,12 +198,23 @@ class Virtual:
             "gather": self.gather,
             "random": self.random.randbytes,
             "limits": Limits(self.setting.inline_bytes),
+            "joint": self.joint if self.setting.joint else None,
         }
         if self.setting.user_storage == "persistent":
             made["records"] = ObjectRecords(objects, self.gather)
         if self.setting.user_storage == "key-value":
             made["blobs"] = TableObjects(self._tables["records"])
         return on_tables(self._tables.__getitem__, expiring_log=True, **{**made, **fields})
+
+    def joint(self, writes: Sequence[Write]) -> None:
+        """Puts of tables in one call: it takes as long as one of their size. Nobody races here."""
+        size = sum(size_of(each.partition, each.key, each.item) for each in writes)
+
+        def effect() -> None:
+            for each in writes:
+                self._tables[each.table].inner.put(each.partition, each.key, each.item, each.condition)
+
+        self.spend(f"{self._table_kind}.write", size, effect, "joint.put")
 
     def _functions(self) -> Deployment:
         return self._deployment(
@@ -244,7 +284,7 @@ class _Table:
 
     def __init__(self, world: Virtual, name: str) -> None:
         self._world = world
-        self._inner = MemoryTable(self.max_item_bytes)
+        self.inner = MemoryTable(self.max_item_bytes)
         self._name = name
 
     def _spend(self, method: str, size: int, effect: Callable[[], Any]) -> Any:
@@ -252,30 +292,30 @@ class _Table:
         return self._world.spend(kind, size, effect, f"{self._name}.{method}")
 
     def _sized(self, partition: str, key: str) -> int:
-        item = self._inner.get(partition, key)
+        item = self.inner.get(partition, key)
         return 0 if item is None else size_of(partition, key, item)
 
     def get(self, partition: str, key: str) -> Item | None:
         size = self._sized(partition, key)
-        found: Item | None = self._spend("get", size, lambda: self._inner.get(partition, key))
+        found: Item | None = self._spend("get", size, lambda: self.inner.get(partition, key))
         return found
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
         size = sum(self._sized(*each) for each in keys)
-        found: list[Item | None] = self._spend("get_many", size, lambda: self._inner.get_many(keys))
+        found: list[Item | None] = self._spend("get_many", size, lambda: self.inner.get_many(keys))
         return found
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
         size = size_of(partition, key, item)
-        self._spend("put", size, lambda: self._inner.put(partition, key, item, condition))
+        self._spend("put", size, lambda: self.inner.put(partition, key, item, condition))
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
-        self._spend("delete", 0, lambda: self._inner.delete(partition, key, condition))
+        self._spend("delete", 0, lambda: self.inner.delete(partition, key, condition))
 
     def query(self, partition: str, after: str, limit: int) -> Page:
-        page = self._inner.query(partition, after, limit)
+        page = self.inner.query(partition, after, limit)
         size = sum(size_of(partition, key, item) for key, item in page.items)
-        found: Page = self._spend("query", size, lambda: self._inner.query(partition, after, limit))
+        found: Page = self._spend("query", size, lambda: self.inner.query(partition, after, limit))
         return found
 
 
@@ -353,5 +393,5 @@ class _Queue:
             world.scheduler.sleep(OWN_MS)
             self._handle(batch)
             if self._hop:
-                world.scheduler.sleep(BETWEEN_MS)
+                world.scheduler.sleep(world.cloud.between_ms)
         self._running = False

@@ -60,7 +60,9 @@ def test_a_seed_is_one_history(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [11807])
-def test_a_writer_that_slept_while_a_tombstone_lapsed_does_not_join_its_append_with_records(seed: int) -> None:
+def test_a_writer_that_slept_while_a_tombstone_lapsed_does_not_join_its_append_with_records(
+    seed: int,
+) -> None:
     """Its view has a znode of which user storage shows nothing any more."""
     assert run(seed, replace(plan_of(seed), joint=True, own_distributor=False)).violation == ""
 

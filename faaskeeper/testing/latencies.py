@@ -26,6 +26,21 @@ class Latencies:
             self._kinds[kind] = (sizes, [by_size[str(size)] for size in sizes])
         self.published: dict[str, Any] = data["published"]
 
+    def take(self, kind: str, other: Latencies) -> None:
+        """Draw a kind as another does."""
+        self._kinds[kind] = other._kinds[kind]
+
+    def bound(self, kind: str, row: list[float], less: str = "", many: int = 0) -> None:
+        """Draw a kind, whatever the size, from the quantiles of something that it is a part of.
+
+        ``less``, ``many``: so many calls of another kind (with 1 KB) are in there, too, and left out.
+        """
+        made: list[float] = []
+        for quantile, value in zip(self._quantiles, row, strict=True):
+            rest = value - (many * self.at(less, 1024, quantile) if less else 0.0)
+            made.append(max(rest, made[-1] if made else 0.0))
+        self._kinds[kind] = ([0], [made])
+
     def draw(self, kind: str, size: int = 0) -> float:
         """A latency in ms."""
         return self.at(kind, size, self._random.random())
