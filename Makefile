@@ -10,6 +10,9 @@ DATA   ?=
 MINISTACK_VERSION      := 1.5.33
 DYNAMODB_LOCAL_PACKAGE := amplify-dynamodb-simulator@2.9.30
 
+# Tests run in two processes, which share nothing: see tests/conftest.py.
+TWO := -n 2 --dist loadgroup
+
 .PHONY: setup run test test-all lint types wheel bench bench-aws bench-gcp simulate clean
 
 setup: $(STAMP) $(VENV)/ministack/.set-up $(VENV)/dynamodb-local/.set-up
@@ -42,10 +45,10 @@ run: $(STAMP)
 	@$(BIN)/fk $(if $(DATA),--directory $(DATA)) shell
 
 test: setup
-	@$(BIN)/python -m pytest -m 'not slow'
+	@$(BIN)/python -m pytest $(TWO) -m 'not slow'
 
 test-all: setup
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(TWO)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

@@ -12,6 +12,17 @@ pytest.register_assert_rewrite("faaskeeper.testing")
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 
+_BESIDE = ("aws", "examples")
+"""Folders whose tests wait for emulators most of the time: they run beside all others."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Which of the two processes of ``make test`` a test is for; a whole folder shares its emulators."""
+    here = Path(__file__).parent
+    for item in items:
+        folder = item.path.relative_to(here).parts[0]
+        item.add_marker(pytest.mark.xdist_group("beside" if folder in _BESIDE else "all others"))
+
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:

@@ -67,3 +67,23 @@ class Load:
         assert int(node.data) == node.stat.version == self.counted
         for each in self._clients:
             each.stop()
+
+
+CLIENT = """
+import sys, threading
+from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.config import Config
+with FaaSKeeperClient(Config.load(sys.argv[1])) as client:
+    assert client.create("/a", b"1").path == "/a"
+    fired = threading.Event()
+    assert client.get_data("/a", lambda event: fired.set()).data == b"1"
+    client.set_data("/a", b"2" * 100_000)
+    assert fired.wait(60)
+    assert client.get_data("/a").data == b"2" * 100_000
+    client.create("/a/e", ephemeral=True)
+    assert [each.path for each in client.get_children("/a")] == ["/a/e"]
+    client.delete("/a/e")
+    client.delete("/a")
+print("as it should be")
+"""
+"""A program that uses a deployment: its argument is the configuration's file."""

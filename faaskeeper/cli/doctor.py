@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from faaskeeper.core.log import PARTITION, key
 from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.providers.cloud.place import CloudPlace, clock
 
-SKEW_MS = 5_000
+_SKEW_MS = 5_000
 _OLD_MS = 36 * 3600 * 1000
 _LAG_MS = 60_000
 
@@ -28,6 +29,16 @@ class Finding(NamedTuple):
 
 
 Check = Callable[[], Finding]
+
+
+def clock_finding(asked: float, date: str, whose: str) -> Finding:
+    """How this machine's clock stands to a service's. ``asked``: when it was, s; ``date``: as it answered."""
+    if not date:
+        return Finding("clock", None, "the service did not tell its time")
+    skew = asked - email.utils.parsedate_to_datetime(date).timestamp() - 0.5
+    if abs(skew) * 1000 > _SKEW_MS:
+        return Finding("clock", False, f"{skew:+.1f} s from {whose}: have NTP set this machine's clock")
+    return Finding("clock", True, f"agrees with {whose} within a second or two")
 
 
 class Doctor(ABC):

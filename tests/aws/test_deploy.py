@@ -17,6 +17,7 @@ from faaskeeper.config import Config
 from faaskeeper.providers.aws.clients import Aws
 from tests.aws import backends
 from tests.aws.system import TABLES
+from tests.load import CLIENT
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -118,23 +119,6 @@ class Account:
         return found
 
 
-CLIENT = """
-import sys, threading
-from faaskeeper.client import FaaSKeeperClient
-from faaskeeper.config import Config
-with FaaSKeeperClient(Config.load(sys.argv[1])) as client:
-    assert client.create("/a", b"1").path == "/a"
-    fired = threading.Event()
-    assert client.get_data("/a", lambda event: fired.set()).data == b"1"
-    client.set_data("/a", b"2" * 100_000)
-    assert fired.wait(60)
-    assert client.get_data("/a").data == b"2" * 100_000
-    client.create("/a/e", ephemeral=True)
-    assert [each.path for each in client.get_children("/a")] == ["/a/e"]
-    client.delete("/a/e")
-    client.delete("/a")
-print("as it should be")
-"""
 DENIED = """
 import json, sys, boto3
 from botocore.exceptions import ClientError

@@ -10,6 +10,7 @@ import cfnlint.api
 import cfnlint.decode.cfn_yaml
 import pytest
 
+from faaskeeper.cli import package as packages
 from faaskeeper.cli.aws import package, stack
 from faaskeeper.core.znode import genesis
 from faaskeeper.providers.aws import functions
@@ -272,7 +273,7 @@ def test_the_package_is_small_reproducible_and_has_no_more_than_the_functions_im
     made = package.package()
     assert package.package() == made
     assert len(made.body) < 200_000
-    found = set(package.sources())
+    found = set(packages.sources(package.ENTRY))
     assert "faaskeeper/providers/aws/functions.py" in found
     assert not any(
         each.startswith(("faaskeeper/client", "faaskeeper/cli", "faaskeeper/testing")) for each in found

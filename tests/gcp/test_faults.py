@@ -17,7 +17,7 @@ from faaskeeper.config import Config
 from faaskeeper.providers.gcp.service import connect
 from tests.gcp import backends, faulty
 from tests.gcp.system import ROOT, System
-from tests.load import Load
+from tests.load import CLIENT, Load
 
 
 @pytest.fixture
@@ -92,25 +92,6 @@ def test_stores_that_throttle_fail_abort_and_lose_answers_cost_time_and_nothing_
         faults.calm = True
         load.end()
     assert all(faults.happened.values()), faults.happened
-
-
-CLIENT = """
-import sys, threading
-from faaskeeper.client import FaaSKeeperClient
-from faaskeeper.config import Config
-with FaaSKeeperClient(Config.load(sys.argv[1])) as client:
-    assert client.create("/a", b"1").path == "/a"
-    fired = threading.Event()
-    assert client.get_data("/a", lambda event: fired.set()).data == b"1"
-    client.set_data("/a", b"2" * 100_000)
-    assert fired.wait(60)
-    assert client.get_data("/a").data == b"2" * 100_000
-    client.create("/a/e", ephemeral=True)
-    assert [each.path for each in client.get_children("/a")] == ["/a/e"]
-    client.delete("/a/e")
-    client.delete("/a")
-print("as it should be")
-"""
 
 
 @pytest.mark.parametrize("channel", ["tcp", "pubsub"])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import email.utils
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from faaskeeper.cli import doctor
 from faaskeeper.cli.aws.deadletters import DeadLetters
-from faaskeeper.cli.doctor import SKEW_MS, Check, Finding
+from faaskeeper.cli.doctor import Check, Finding, clock_finding
 from faaskeeper.config import Config
 from faaskeeper.core.errors import Denied
 from faaskeeper.providers.aws.service import Place
@@ -45,12 +44,7 @@ class Doctor(doctor.Doctor):
 
     def _clock(self) -> Finding:
         date = self._told["ResponseMetadata"]["HTTPHeaders"].get("date", "") if self._told else ""
-        if not date:
-            return Finding("clock", None, "the service did not tell its time")
-        skew = self._asked - email.utils.parsedate_to_datetime(date).timestamp() - 0.5
-        if abs(skew) * 1000 > SKEW_MS:
-            return Finding("clock", False, f"{skew:+.1f} s from AWS': have NTP set this machine's clock")
-        return Finding("clock", True, "agrees with AWS' within a second or two")
+        return clock_finding(self._asked, date, "AWS'")
 
     def _queue(self) -> Finding:
         url = self._place.section.get("worker-queue-url")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ from urllib.parse import quote
 from google.auth.exceptions import GoogleAuthError
 
 from faaskeeper.cli import doctor
-from faaskeeper.cli.doctor import SKEW_MS, Check, Finding
+from faaskeeper.cli.doctor import Check, Finding, clock_finding
 from faaskeeper.cli.gcp.deadletters import DeadLetters
 from faaskeeper.cli.gcp.rest import Rest
 from faaskeeper.config import Config
@@ -145,12 +144,7 @@ class Doctor(doctor.Doctor):
         return Finding("services", True, f"all {len(wanted)} are enabled")
 
     def _clock(self) -> Finding:
-        if not self._date:
-            return Finding("clock", None, "the service did not tell its time")
-        skew = self._asked - email.utils.parsedate_to_datetime(self._date).timestamp() - 0.5
-        if abs(skew) * 1000 > SKEW_MS:
-            return Finding("clock", False, f"{skew:+.1f} s from Google's: have NTP set this machine's clock")
-        return Finding("clock", True, "agrees with Google's within a second or two")
+        return clock_finding(self._asked, self._date, "Google's")
 
     # ---- queues --------------------------------------------------------------------------
 
