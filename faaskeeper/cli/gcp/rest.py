@@ -52,4 +52,4 @@ def _said(answer: requests.Response) -> str:
     try:
         return str(answer.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        return answer.reason
+        return str(answer.reason)
