@@ -1,7 +1,8 @@
 """Deployments of the other configurations: chosen so that each value of each key meets those of the others.
 
-Each passes the suites of watches and of functions that die, two of them although messages overtake each other
-and come twice; the other suites, which are more the core's matter, run on them by ``make test-all``.
+Each passes the suites of watches and of functions that die, although messages overtake each other and come
+twice on their way to the functions; the other suites, which are more the core's matter, run on them by
+``make test-all``.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from faaskeeper.testing.systems import CrashSuite, Harness, SemanticsSuite, Sess
 from tests.gcp.system import System
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
-    "unruly": {"user-storage": "key-value", "distributor-queue": "pubsub"},
+    "distributor": {"user-storage": "key-value", "distributor-queue": "pubsub"},
     "ordered": {
         "user-storage": "persistent",
         "worker-queue": "pubsub-ordered",
         "distributor-queue": "pubsub-ordered",
         "client-channel": "pubsub",
     },
-    "unruly, by one subscription a client": {"user-storage": "hybrid", "client-channel": "pubsub"},
+    "a subscription for each client": {"user-storage": "hybrid", "client-channel": "pubsub"},
     "direct": {"user-storage": "hybrid", "worker-queue": "direct"},
 }
 
@@ -33,7 +34,7 @@ def harness(request: pytest.FixtureRequest, emulators: dict[str, str]) -> Iterat
         emulators,
         CONFIGURATIONS[request.param],
         watch_inline=request.param == "direct",
-        unruly=request.param.startswith("unruly"),
+        unruly=True,
     )
     yield system
     system.stop()

@@ -30,13 +30,15 @@ from google.cloud.datastore_v1 import types
 
 from faaskeeper.core.errors import Conflict, Throttled
 from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Joint, Page, Write
+from faaskeeper.core.view import MAX_NODES
 from faaskeeper.providers.gcp.clients import Gcp, retried
 
 TTL = "ttl"
 """Name of the property with the moment from which the service may delete an entity, by its TTL policy."""
 MAX_ITEM_BYTES = 1024 * 1024 - 16 * 1024
 """An entity has at most 1 MiB less 4 bytes, its key and the names of its properties included."""
-MEMORY = 20_000
+MEMORY = 3 * MAX_NODES
+"""Items that a table remembers: more than a view has znodes, parents and pages of children included."""
 _MAX_LOOKUP = 500
 _TRIES = 12
 _NON_TRANSACTIONAL = types.CommitRequest.Mode.NON_TRANSACTIONAL
