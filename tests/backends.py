@@ -6,6 +6,7 @@ One that is missing is a reason to skip, but a failure where CI=true.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -39,7 +40,12 @@ def process(command: list[str], environment: dict[str, str], url: str, cwd: Path
     """A server, from when it answers at its URL."""
     with (cwd / "output").open("wb") as output:
         running = subprocess.Popen(
-            command, cwd=cwd, env={**os.environ, **environment}, stdout=output, stderr=output
+            command,
+            cwd=cwd,
+            env={**os.environ, **environment},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # some are scripts, whose server must end with them
         )
     try:
         deadline = time.monotonic() + _PATIENCE_S
@@ -57,9 +63,17 @@ def process(command: list[str], environment: dict[str, str], url: str, cwd: Path
                 break
         yield url
     finally:
-        running.terminate()
+        _signal(running, signal.SIGTERM)
         try:
             running.wait(10)
         except subprocess.TimeoutExpired:
-            running.kill()
-            running.wait()
+            pass
+        _signal(running, signal.SIGKILL)
+        running.wait()
+
+
+def _signal(running: subprocess.Popen[bytes], number: int) -> None:
+    try:
+        os.killpg(running.pid, number)
+    except ProcessLookupError:
+        pass  # all have ended

@@ -83,12 +83,14 @@ def test_an_export_is_of_one_transaction_while_others_write(
         client.create(path, b"0")
     for number in range(300):
         client.create(f"/many/{number:04d}")
-    stop = threading.Event()
+    stop, begun = threading.Event(), threading.Event()
 
     def write() -> None:
         number = 0
         while not stop.is_set():
             number += 1
+            if number > 1:
+                begun.set()
             with writer.transaction() as transaction:
                 transaction.set_data("/x", b"%d" % number)
                 transaction.create(f"/many/a{number:06d}")
@@ -101,6 +103,7 @@ def test_an_export_is_of_one_transaction_while_others_write(
 
     thread = threading.Thread(target=write)
     thread.start()
+    assert begun.wait(60)
     seen = []
     for _ in range(5):
         nodes = taken(client).nodes

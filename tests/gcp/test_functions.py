@@ -128,6 +128,36 @@ def test_what_there_is_no_time_for_is_not_begun() -> None:
     assert gathering.submit(message(b"a"), RESERVE_MS / 1000 + 0.1) is True
 
 
+def test_a_request_that_has_waited_long_makes_no_other_come_again() -> None:
+    now = 0.0
+    first, go_on = threading.Event(), threading.Event()
+
+    def handle(bodies: Sequence[bytes]) -> None:
+        if bodies == [b"0"]:
+            first.set()
+            assert go_on.wait(60)
+
+    gathering = Gathering(handle, clock=lambda: now)
+    done: dict[bytes, bool] = {}
+
+    def send(body: bytes, deadline: float) -> None:
+        done[body] = gathering.submit(message(body), deadline)
+
+    threads = [threading.Thread(target=send, args=(b"0", 60.0))]
+    threads[0].start()
+    assert first.wait(60)
+    threads += [threading.Thread(target=send, args=each) for each in ((b"old", 60.0), (b"new", 110.0))]
+    for thread in threads[1:]:
+        thread.start()
+    while len(gathering._waiting) < 2:
+        pass
+    now = 50.0
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert done == {b"0": True, b"old": True, b"new": True}
+
+
 def test_logs_are_what_cloud_logging_reads() -> None:
     root, ours = logging.getLogger(), logging.getLogger("faaskeeper")
     before = root.handlers[:], root.level, ours.level

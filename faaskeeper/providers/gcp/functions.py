@@ -57,10 +57,11 @@ class Batch(TypedDict):
 
 
 class _Waiting:
-    __slots__ = ("done", "message", "served")
+    __slots__ = ("deadline", "done", "message", "served")
 
-    def __init__(self, message: Message) -> None:
+    def __init__(self, message: Message, deadline: float) -> None:
         self.message = message
+        self.deadline = deadline
         self.served = False
         self.done = False
 
@@ -89,19 +90,21 @@ class Gathering:
 
         ``deadline``: of the request, by the clock, s.
         """
-        mine = _Waiting(message)
+        mine = _Waiting(message, deadline)
         with self._lock:
             self._waiting.append(mine)
         while not mine.served:
             with self._turn:
                 if not mine.served:
-                    self._run(deadline)
+                    self._run()
         return mine.done
 
-    def _run(self, deadline: float) -> None:
+    def _run(self) -> None:
         with self._lock:
             batch, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
         began = self._clock()
+        # one that has waited long must not make the others come again
+        deadline = max(each.deadline for each in batch)
         failed: set[int] = set(range(len(batch)))
         messages = [each.message for each in batch]
         try:
