@@ -323,6 +323,8 @@ def test_names_limits_and_times_are_those_that_the_code_goes_by() -> None:
     }
     assert {names.database(table) for table in ("lease", "watch")} == {databases["sessions"]}
     assert names.database("settings") == databases["private"]
+    (bucket,) = of(expand(), ":buckets")
+    assert names.bucket(PROJECT) == bucket["properties"]["name"]
     (ttl,) = DESCRIBED["ttl"].values()
     assert (ttl["kind"], ttl["property"], names.database(ttl["kind"])) == (
         "log",

@@ -54,6 +54,10 @@ class Names:
             return f"{self.deployment}-sessions"
         return f"{self.deployment}-private" if table == "settings" else self.deployment
 
+    def bucket(self, project: str) -> str:
+        """Name of the bucket for data."""
+        return f"{self.deployment}-data-{project}"
+
     def topic(self, short: str) -> str:
         """Name of a topic: worker, distributor, watch, clients or dead."""
         return f"{self.deployment}-{short}"
@@ -97,9 +101,7 @@ class Place(CloudPlace):
 
     def objects(self) -> GcsStore:
         """See :class:`CloudPlace`."""
-        return GcsStore(
-            self.gcp, self.text("data-bucket", f"user-storage {self.config.user_storage.value!r}")
-        )
+        return GcsStore(self.gcp, self.text("data-bucket") or self.names.bucket(self.project))
 
     def joint(self) -> Joint | None:
         """See :class:`CloudPlace`."""
