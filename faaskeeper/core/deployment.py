@@ -32,11 +32,11 @@ class Deployment:
     ``distributor_queue`` None: the writer distributes inline. ``watch_queue`` None: who distributes tells the
     watchers, else the watch's own function does (:meth:`faaskeeper.core.watches.WatchFunction.handle`).
     ``joint``: appends an entry and puts its records in one call (None: the stores cannot do that).
-    ``expiring_log``: the log's store
-    trims by itself, else heartbeat does it. ``recent_bytes``: longest ``recent`` that a record carries as
-    JSON; above it clients read the log. ``save_every``: entries between two saves of mark and checkpoint.
-    ``max_nodes``: most znodes that a view remembers. ``peer``: the address of a client who names none
-    (scheme ``ip``; "": none); ``super_digest``: the digest id of the user who may do everything ("": nobody).
+    ``expiring_log``: the log's store trims by itself, else heartbeat does it. ``recent_bytes``: longest
+    ``recent`` that a record carries as JSON; above it clients read the log. ``save_every``: entries between
+    two saves of mark and checkpoint. ``max_nodes``: most znodes that a view remembers. ``peer``: the
+    address of a client who names none (scheme ``ip``; "": none); ``super_digest``: the digest id of the
+    user who may do everything ("": nobody).
     """
 
     log: Log

@@ -178,19 +178,15 @@ class Distributor:
             return None
         if any(image.fresh and image.meta is not None and image.meta.ttl for image in images.values()):
             return None
-        wanted = {path for path, image in images.items() if image.lacks_content()}
-        wanted.update(path for listing in lists.values() for path in listing.needs())
-        contents = self._read(sorted(wanted))
+        wanted = _wanted(images, lists)
+        contents = self._read(wanted)
         if len(contents) < len(wanted) or any(each.txid > view.head for each in contents.values()):
             return None  # written meanwhile, or deleted, and so long ago that no tombstone is left
         epoch, text = self._epoch((entry,))
-        records, _ = self._records(images, lists, epoch, text)
+        records, _ = self._records(images, lists, contents, epoch, text)
         writes = [self._deployment.records.write_of(path, record) for path, record in records.items()]
-        if len(writes) > JOINT_WRITES or not writes:
-            self.forget()
-            return None
         made = tuple(write for write in writes if write is not None)
-        if len(made) < len(writes):
+        if not 0 < len(made) == len(writes) < JOINT_WRITES:  # one more is the append
             self.forget()
             return None
         return Joined(Settled((entry,), epoch), made)
@@ -219,7 +215,9 @@ class Distributor:
     ) -> None:
         """Write what some transactions changed, side by side; but lists that give names away come second."""
         images = _images(transactions)
-        records, second = self._records(images, listings(transactions), epoch, recent)
+        lists = listings(transactions)
+        contents = self._read(_wanted(images, lists))
+        records, second = self._records(images, lists, contents, epoch, recent)
         if doubtful:
             records = self._lacking(records)
         put = self._deployment.records.put
@@ -241,10 +239,18 @@ class Distributor:
             self._put([partial(put, path, records[path]) for path in records if path in second])
 
     def _records(
-        self, images: dict[str, _Image], lists: dict[str, Listing], epoch: Epoch, recent: str
+        self,
+        images: dict[str, _Image],
+        lists: dict[str, Listing],
+        contents: dict[str, _Content],
+        epoch: Epoch,
+        recent: str,
     ) -> tuple[dict[str, Record], set[str]]:
-        """The records of some images and lists, and the paths of those that must be written second."""
-        contents = self._run(lists, [path for path, image in images.items() if image.lacks_content()])
+        """The records of some images and lists, and the paths of those that must be written second.
+
+        ``contents``: of the paths that :func:`_wanted` names.
+        """
+        self._run(lists, contents)
         records: dict[str, Record] = {}
         second: set[str] = set()
         for path, image in images.items():
@@ -280,10 +286,9 @@ class Distributor:
             raise StaleView("this invocation was stalled for hours: what it would write may be long past")
         return put()
 
-    def _run(self, lists: dict[str, Listing], wanted: list[str]) -> dict[str, _Content]:
-        """Read what images lack and lists need, and bring the lists forward."""
+    def _run(self, lists: dict[str, Listing], contents: dict[str, _Content]) -> None:
+        """Bring the lists forward; where somebody is ahead, the contents are read again."""
         needed = [path for listing in lists.values() for path in listing.needs()]
-        contents = self._read([*wanted, *(path for path in needed if path not in wanted)])
         for _ in range(_AHEAD):
             try:
                 for listing in lists.values():
@@ -293,7 +298,7 @@ class Distributor:
                     self._contents.pop(path, None)
                 contents.update(self._read(needed))
             else:
-                return contents
+                return
         raise Unavailable("other distributors are ahead of this one, again and again")
 
     def _read(self, wanted: list[str]) -> dict[str, _Content]:
@@ -420,6 +425,13 @@ class Distributor:
             header = Header(view.head, view.asof)
             self._deployment.checkpoints.save(header, view.sessions, self._deployment.clock)
             self._unsaved = 0
+
+
+def _wanted(images: dict[str, _Image], lists: dict[str, Listing]) -> list[str]:
+    """Paths whose contents images lack and lists need."""
+    wanted = [path for path, image in images.items() if image.lacks_content()]
+    wanted += [path for listing in lists.values() for path in listing.needs()]
+    return list(dict.fromkeys(wanted))
 
 
 def _images(transactions: Sequence[Transaction]) -> dict[str, _Image]:

@@ -342,9 +342,12 @@ class Writer:
         joint = self._deployment.joint
         if joint is None or self._deployment.distributor_queue is not None:
             return False
+        joined = self._distributor.join(view, entry)
+        if joined is None:
+            return False
         append = self._log.write_of(entry, began)
-        joined = self._distributor.join(view, entry) if append is not None else None
-        if joined is None or append is None:
+        if append is None:
+            self._distributor.forget()
             return False
         try:
             joint((append, *joined.writes))

@@ -201,10 +201,11 @@ class GcpDeployment:
             self._rest.call("cloudscheduler", f"v1/{job}:run", body={})
         except DriverError as error:
             progress(f"{error}; its schedule runs it within a minute")
+        made = self.place.deployment(b"", worker_queue=None, distributor_queue=None)
         deadline = time.monotonic() + _BEGIN_S
         while True:
             try:
-                self.place.deployment(b"", worker_queue=None, distributor_queue=None).checkpoints.header()
+                made.checkpoints.header()
             except (DriverError, StaleView) as error:
                 problem = str(error)
             else:

@@ -39,7 +39,7 @@ class CloudPlace(ABC):
     """A deployment as its configuration names it: makes the drivers.
 
     ``inline_bytes``: data above it is written once, apart from log and record. ``keys``: of the provider's
-    section of the configuration. ``settings``: where the deployment's key is, for messages.
+    section of the configuration.
     """
 
     inline_bytes: int

@@ -230,15 +230,24 @@ class DatastoreTable:
     def mutation_of(self, write: Write) -> types.Mutation:
         """A put as part of a transaction that fails where the condition does not hold."""
         name = (write.partition, write.key)
-        seen = _NONE
-        if isinstance(write.condition, IfOlder):
-            seen = self._memory.get(name) or _NONE
-            if not _holds(write.condition, seen):
-                self._lookup("look", [name])
-                seen = self._memory.get(name) or _NONE
-                if not _holds(write.condition, seen):
-                    raise Conflict(f"{self._short}: {name[0]} {name[1]} has the stamp {seen.stamp}")
+        absent = isinstance(write.condition, IfAbsent)
+        seen = _NONE if absent else self._fitting(name, write.condition, look=False)
         return _put(self._entity(*name, write.item), seen, _FAIL)
+
+    def _fitting(self, name: tuple[str, str], condition: Condition, *, look: bool) -> _Seen:
+        """The entity as it was seen last, or as it is (``look``). Raises Conflict: the condition fails."""
+        seen = None if look else self._memory.get(name)
+        if seen is None and not look and isinstance(condition, IfOlder):
+            seen = _NONE
+        if seen is None or not _holds(condition, seen):
+            self._lookup("look", [name])
+            seen = self._memory.get(name) or _NONE
+            if not _holds(condition, seen):
+                raise Conflict(
+                    f"{self._short}: {condition} does not hold for {name[0]} {name[1]}, "
+                    f"whose stamp is {seen.stamp}"
+                )
+        return seen
 
     def forget(self, write: Write) -> None:
         """Nothing is known of an item any more."""
@@ -275,21 +284,9 @@ class DatastoreTable:
             if not self._commit(method, name, made(seen), stamp):
                 raise Conflict(f"{self._short}.{method}: there is an item {name[0]} {name[1]}")
             return
-        seen = self._memory.get(name)
-        if seen is None and isinstance(condition, IfOlder):
-            seen = _NONE
-        for _ in range(_TRIES):
-            if seen is None or not _holds(condition, seen):
-                self._lookup("look", [name])
-                seen = self._memory.get(name) or _NONE
-                if not _holds(condition, seen):
-                    raise Conflict(
-                        f"{self._short}.{method}: {condition} does not hold for {name[0]} {name[1]}, "
-                        f"whose stamp is {seen.stamp}"
-                    )
-            if self._commit(method, name, made(seen), stamp):
+        for turn in range(_TRIES):
+            if self._commit(method, name, made(self._fitting(name, condition, look=turn > 0)), stamp):
                 return
-            seen = None
         raise Throttled(f"{self._short}.{method}: {name[0]} {name[1]} is written too often")
 
     def _commit(
@@ -329,6 +326,9 @@ class DatastoreTable:
 def joint_of(gcp: Gcp, database: str, tables: Callable[[str], DatastoreTable]) -> Joint:
     """Puts of a database's tables as one commit. ``tables``: by core's names."""
 
+    # as other calls are repeated, but that an abort says who was faster
+    retry = gcp.retry.with_predicate(lambda error: retried(error) and not isinstance(error, Aborted))
+
     def joint(writes: Sequence[Write]) -> None:
         request = types.CommitRequest(
             project_id=gcp.project,
@@ -340,7 +340,7 @@ def joint_of(gcp: Gcp, database: str, tables: Callable[[str], DatastoreTable]) -
 
         def commit() -> Any:
             try:
-                return gcp.datastore().commit(request=request, retry=_once_more(gcp), timeout=gcp.timeout)
+                return gcp.datastore().commit(request=request, retry=retry, timeout=gcp.timeout)
             except (Aborted, FailedPrecondition, NotFound) as error:
                 raise Conflict(f"somebody wrote meanwhile: {error}") from error
 
@@ -351,11 +351,6 @@ def joint_of(gcp: Gcp, database: str, tables: Callable[[str], DatastoreTable]) -
             tables(write.table).remember(write, result.version)
 
     return joint
-
-
-def _once_more(gcp: Gcp) -> Any:
-    """As other calls are repeated, but that an abort says who was faster."""
-    return gcp.retry.with_predicate(lambda error: retried(error) and not isinstance(error, Aborted))
 
 
 def _put(entity: types.Entity, seen: _Seen | None, conflict: Any) -> types.Mutation:
