@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from copy import copy
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -194,6 +195,14 @@ class Config:
         if directory:
             data["directory"] = str(directory)
         return Config(data)
+
+    def written_directly(self) -> Config:
+        """The same deployment for a process that is trusted with its log: its writer runs there."""
+        if QueueType.DIRECT not in _OF_PROVIDER[self._provider]["worker-queue"]:
+            return self
+        direct = copy(self)
+        direct._worker_queue = QueueType.DIRECT
+        return direct
 
     @property
     def verbose(self) -> bool:

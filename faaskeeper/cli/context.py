@@ -59,7 +59,7 @@ class Context:
         self.status = 0
         self.one_shot = True
         self._port = port
-        self._verbose = verbose
+        self.verbose = verbose
         self._auth = auth
         self._client: FaaSKeeperClient | None = None
 
@@ -82,7 +82,7 @@ class Context:
     def connect(self) -> None:
         """Open a session, unless there is one."""
         if self._client is None:
-            self._client = FaaSKeeperClient(self.config, self._port, verbose=self._verbose)
+            self._client = FaaSKeeperClient(self.config, self._port, verbose=self.verbose)
             for credential in self._auth:
                 self._client.add_auth("digest", credential)
         if self._client.session_id is None:

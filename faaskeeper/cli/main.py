@@ -14,6 +14,7 @@ from faaskeeper.cli.commands import COMMANDS
 from faaskeeper.cli.context import Context, status_of
 from faaskeeper.cli.deploying import deploy
 from faaskeeper.cli.moving import cost, export, import_
+from faaskeeper.cli.serving import serve
 from faaskeeper.cli.tending import deadletters, doctor
 from faaskeeper.config import Config
 from faaskeeper.exceptions import FaaSKeeperException
@@ -103,7 +104,7 @@ def shell(context: Context, config: str | None) -> None:
         sys.exit(status)
 
 
-for _each in (deploy, doctor, deadletters, export, import_, cost):
+for _each in (deploy, serve, doctor, deadletters, export, import_, cost):
     fk.add_command(_each)
 for _name, _command in COMMANDS.items():
     fk.add_command(_command, _name)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from faaskeeper.core.acl import Credential
 from faaskeeper.core.channel import ClientChannel
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.log import Log
@@ -27,6 +28,10 @@ class Connection:
     ``prompt_queue``: the same queue for a sender who would only wait for the answer.
     ``coalesce``: the writer takes what waits anyway, so requests may wait here, in one message, while
     others are under way.
+    ``commit``: hands several messages to a writer in this process and has it serve them in this thread, where
+    that and reading take microseconds (None: the stores are far).
+    ``vouch``: makes a credential of a name that this process has verified by a certificate, where it holds
+    the deployment's key (None: it does not).
     ``ring`` asks the service to apply what is waiting (None: a client asks for it through the worker queue).
     ``on_failure`` registers what to call when the service cannot go on (a full disk, say); ``close``
     releases what ``connect`` took. ``peer`` and ``super_digest``: as in
@@ -46,6 +51,8 @@ class Connection:
     close: Callable[[], None]
     prompt_queue: Queue | None = None
     coalesce: bool = False
+    commit: Callable[[Sequence[bytes]], None] | None = None
+    vouch: Callable[[str], Credential] | None = None
     ring: Callable[[], None] | None = None
     on_failure: Callable[[FailureHandler], None] = lambda handler: None
     gather: Gather[Any] = in_turn

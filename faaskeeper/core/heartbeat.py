@@ -8,7 +8,7 @@ is finished by the next run.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -21,6 +21,7 @@ from faaskeeper.core.distributor import bell
 from faaskeeper.core.errors import Conflict, Unavailable
 from faaskeeper.core.log import RETENTION_MS, Entry, Trimmed
 from faaskeeper.core.records import Record
+from faaskeeper.core.sessions import Lease, served_ms
 from faaskeeper.core.storage import Table
 from faaskeeper.core.view import load
 from faaskeeper.core.writer import order
@@ -63,18 +64,48 @@ class Heartbeat:
         deployment = self._deployment
         now = deployment.clock()
         overdue: list[int] = []
+        attached: list[Lease] = []
         for lease in deployment.leases.all():
-            if lease.marked:
+            if lease.under:
+                attached.append(lease)
+            elif self._ended(lease, now):
                 overdue.append(lease.session)
-            elif lease.expires < now:
-                try:
-                    deployment.leases.mark(lease)
-                except Conflict:
-                    continue  # renewed meanwhile: alive
-                overdue.append(lease.session)
+        overdue.extend(lease.session for lease in self._orphans_of(attached, now) if self._ended(lease, now))
         for at in range(0, len(overdue), _ORDERS):
             self._order(order(deployment, overdue[at : at + _ORDERS]))
         return overdue
+
+    def _ended(self, lease: Lease, now: int) -> bool:
+        """Whether a lease is marked, by this call if it is overdue."""
+        if lease.marked:
+            return True
+        if lease.expires >= now:
+            return False
+        try:
+            self._deployment.leases.mark(lease)
+        except Conflict:
+            return False  # renewed meanwhile: alive
+        return True
+
+    def _orphans_of(self, attached: Sequence[Lease], now: int) -> Iterator[Lease]:
+        """Free the leases whose server's is marked or gone, so that it can never answer for them again.
+
+        Each gets its own time-out from when that server may last have served its session. Looked at after
+        all leases that stand for themselves: servers' that are overdue are marked by then.
+        """
+        leases = self._deployment.leases
+        servers: dict[int, Lease | None] = {}
+        for lease in attached:
+            if lease.under not in servers:
+                servers[lease.under] = leases.get(lease.under)
+            server = servers[lease.under]
+            if server is not None and not server.marked:
+                continue
+            served = now if server is None else server.expires - server.timeout + served_ms(server.timeout)
+            try:
+                yield leases.replace(lease._replace(under=0, expires=served + lease.timeout))
+            except Conflict:
+                continue  # another server answers for it by now, or it is closed
 
     def _order(self, body: bytes) -> None:
         identity = self._deployment.random(8).hex()

@@ -146,7 +146,10 @@ _LEASES = "lease"
 class Lease(NamedTuple):
     """A session's lease. ``expires``: ms, by the service's clock. ``marked``: overdue, being closed.
 
-    ``incarnation``: of the process that renewed it last.
+    ``incarnation``: of the process that renewed it last. ``under``: the session of a server that answers for
+    this one, whose lease counts instead (0: none). ``timeout``: ms, of a server's lease how long before
+    ``expires`` it was renewed, of an attached one its session's time-out. ``proof``: by which a server knows
+    who may come back to the session (hexadecimal; "": there is none).
     """
 
     session: int
@@ -154,11 +157,22 @@ class Lease(NamedTuple):
     expires: int
     marked: bool
     incarnation: int = 0
+    under: int = 0
+    timeout: int = 0
+    proof: str = ""
+
+
+def served_ms(timeout: int) -> int:
+    """How long after a renewal a server may go on to serve, of its lease's time-out (both ms)."""
+    return timeout * 2 // 3
 
 
 def _lease(session: int, item: Item) -> Lease:
     fields: dict[str, Any] = item
-    return Lease(session, fields["stamp"], fields["expires"], bool(fields["marked"]), fields["incarnation"])
+    lease = Lease(session, fields["stamp"], fields["expires"], bool(fields["marked"]), fields["incarnation"])
+    if "timeout" not in fields:
+        return lease
+    return lease._replace(under=fields["under"], timeout=fields["timeout"], proof=fields["proof"])
 
 
 def _lease_key(session: int) -> str:
@@ -184,12 +198,17 @@ class Leases:
 
     def renew(self, session: int, version: int, expires: int, incarnation: int = 0) -> int:
         """Renew the lease seen as ``version``; returns the new one. Raises Conflict when marked or gone."""
-        self._put(Lease(session, version + 1, expires, False, incarnation), IfStamp(version))
-        return version + 1
+        return self.replace(Lease(session, version, expires, False, incarnation)).version
+
+    def replace(self, lease: Lease) -> Lease:
+        """Write a lease over the version that it names; returns it with its new one. Raises Conflict."""
+        new = lease._replace(version=lease.version + 1)
+        self._put(new, IfStamp(lease.version))
+        return new
 
     def mark(self, lease: Lease) -> None:
         """Mark an overdue lease. Raises Conflict when it was renewed meanwhile."""
-        self._put(lease._replace(version=lease.version + 1, marked=True), IfStamp(lease.version))
+        self.replace(lease._replace(marked=True))
 
     def drop(self, session: int) -> None:
         """Delete the lease of a session that is closed."""
@@ -206,17 +225,15 @@ class Leases:
             yield _lease(int(name), item)
 
     def _put(self, lease: Lease, condition: IfAbsent | IfStamp) -> None:
-        self._table.put(
-            _LEASES,
-            _lease_key(lease.session),
-            {
-                "stamp": lease.version,
-                "expires": lease.expires,
-                "marked": int(lease.marked),
-                "incarnation": lease.incarnation,
-            },
-            condition,
-        )
+        item: dict[str, Any] = {
+            "stamp": lease.version,
+            "expires": lease.expires,
+            "marked": int(lease.marked),
+            "incarnation": lease.incarnation,
+        }
+        if lease.timeout:
+            item.update(under=lease.under, timeout=lease.timeout, proof=lease.proof)
+        self._table.put(_LEASES, _lease_key(lease.session), item, condition)
 
 
 # ---- znodes that end by themselves -----------------------------------------------------------

@@ -104,6 +104,11 @@ class WatchTable:
         except Conflict:
             pass  # registered anew, or removed already
 
+    def forget(self, session: int, path: str, kind: str) -> None:
+        """Delete a session's row and its note in the index, whether it fired or not."""
+        self._table.delete(path, f"{kind} {session}")
+        self._table.delete(_index(session), f"{kind} {path}")
+
     def clear(self, session: int) -> None:
         """Delete all rows of a session that is closed, then its index."""
         keys = [key for key, _ in every(self._table, _index(session))]

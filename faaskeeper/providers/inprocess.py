@@ -64,7 +64,12 @@ class LocalQueue:
 
     def send_prompt(self, body: bytes) -> None:
         """Send, and run the function in this thread if it is free: for a few batches, not for ever."""
-        self._put(body)
+        self.serve_promptly((body,))
+
+    def serve_promptly(self, bodies: Sequence[bytes]) -> None:
+        """The same for several messages, which are served together."""
+        for body in bodies:
+            self._put(body)
         if not self._serve(_PROMPT_BATCHES):
             return
         if self._waiting:  # others go on sending: they are the queue's own thread's

@@ -253,6 +253,7 @@ class EmbeddedService:
             TcpClientChannel(port=port) if tcp else self.local_channel,
             prompt_queue=self._prompt,
             coalesce=True,
+            commit=self._queues[0].serve_promptly,
             close=closed,
             ring=self.ring,
             on_failure=handlers.append,

@@ -1,0 +1,582 @@
+"""What all connections of a server share: the reading rules, the server's own session, the way to the writer.
+
+A server is one client of the deployment to the reading rules (:mod:`faaskeeper.client.rules`): what one of its
+connections was shown, none of them goes behind, as on a ZooKeeper server. It has a session of its own, under
+which its watches are registered, once however many connections wait for the same, and whose lease answers for
+those of its clients (``docs/architecture.md``, *The gateway*).
+
+Everything here belongs to the event loop's thread. Stores that answer within microseconds are called in it;
+calls to others run in a pool of threads, and come back to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from faaskeeper.client import rules as commands
+from faaskeeper.client.rules import Rules
+from faaskeeper.core import codec, trust
+from faaskeeper.core.children import writes_of
+from faaskeeper.core.connection import Connection
+from faaskeeper.core.errors import Conflict, DriverError, StaleView
+from faaskeeper.core.log import Trimmed
+from faaskeeper.core.requests import Close, Epoch, Message, Notification, Open, Operation, Reply, Request
+from faaskeeper.core.sessions import Lease, served_ms
+from faaskeeper.core.watches import Row
+from faaskeeper.watch import WatchCallbackType, WatchedEvent
+
+if TYPE_CHECKING:
+    from faaskeeper.gateway.sessions import GatewaySession
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+LEASE_MS = 60_000
+"""Longest time-out of a server's own lease; shorter as soon as one of its sessions' is."""
+_PAUSE_S = 0.01
+_PAUSE_MOST_S = 0.5
+_STEPS = 200
+"""Commands performed in the event loop's thread before others get their turn."""
+_THREADS = 32
+_STRIPS = 64
+_INDEXED = 20_000
+"""Registrations remembered before those that are not waited for any more are removed."""
+
+
+class ReadBlob(NamedTuple):
+    """Answer: an object of the store of blobs, or None."""
+
+    name: str
+
+
+Steps = Generator[commands.Command | ReadBlob, Any, Any]
+"""Steps of the rules, or of a read for a connection; see :mod:`faaskeeper.client.rules`."""
+
+
+class Failed(Exception):
+    """The deployment cannot be used, and why."""
+
+
+class _Asked(NamedTuple):
+    """A question to the service, and the secret that the answer is signed with."""
+
+    future: asyncio.Future[Reply]
+    secret: bytes
+
+
+class SharedRules(Rules):
+    """Reading rules of many sessions.
+
+    Others raise ``seen`` all the time, so a read is not repeated for that, but only where what was met
+    meanwhile wrote its path: it is a snapshot of one path.
+    """
+
+    def __init__(
+        self, seen: int, fire: Callable[[WatchCallbackType, WatchedEvent], None], near: bool
+    ) -> None:
+        super().__init__(seen, fire)
+        self._near = near
+
+    def read(self, path: str) -> commands.Steps:
+        """See :meth:`Rules.read`."""
+        if self._near:
+            return (yield from super().read(path))
+        found = yield from self.snapshot((path,))
+        return found[path]
+
+    def count(self) -> tuple[int, int]:
+        """How many watches there are, and of how many paths."""
+        lists = [*self._watches.values(), *self._recursive.values()]
+        return sum(map(len, lists)), len(self._watches.keys() | self._recursive.keys())
+
+    def watched(self) -> Iterable[tuple[str, list[commands.Watch]]]:
+        """Every watched path with its watches."""
+        for among in (self._watches, self._recursive):
+            yield from among.items()
+
+
+Done = Callable[[Any, BaseException | None], None]
+
+
+class Hub:
+    """One server's way to its deployment.
+
+    What connections say while ``saying`` is entered is sent when it is left. ``on_lost`` is called when clients may not be served any more, because the server's own lease is not good;
+    ``on_failure`` when the deployment cannot be used at all.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        saying: AbstractContextManager[object],
+        on_lost: Callable[[str], None],
+        on_failure: Callable[[Exception], None],
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.connection = connection
+        self.near = connection.commit is not None
+        self.random = random
+        self.session = 0
+        self.sessions: dict[int, GatewaySession] = {}
+        self.rules = SharedRules(0, self._fire, self.near)
+        self._loop = asyncio.get_running_loop()
+        self._saying = saying
+        self._on_lost = on_lost
+        self._pool = None if self.near else ThreadPoolExecutor(_THREADS, "faaskeeper-gateway")
+        self._inbox: deque[bytes | Reply | Notification] = deque()
+        self._meeting = False
+        self._committing = False
+        self._asked: dict[object, _Asked] = {}
+        self._due: dict[int, GatewaySession] = {}
+        self._flushing = False
+        self._indexed: dict[tuple[str, str], None] = {}
+        self._strips = [threading.Lock() for _ in range(_STRIPS)]
+        self._secret = b""
+        self._lease = Lease(0, 0, 0, False)
+        self._lease_ms = LEASE_MS
+        self._renewing = asyncio.Lock()
+        self._sooner = asyncio.Event()
+        self._good_until = 0.0
+        self.skew_ms = 0
+        self._ear = connection.channel.listen(self._hear)
+        connection.on_failure(lambda error: self._soon(on_failure, error))
+
+    def _soon(self, call: Callable[..., None], *args: Any) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody is served any more
+            self._loop.call_soon_threadsafe(call, *args)
+
+    # ---- the server's own session --------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the server's session. Raises Failed, with the reason."""
+        self._secret = self.random(trust.KEY_BYTES)
+        nonce = self.random(16).hex()
+        opening = Open(nonce, self._secret, LEASE_MS)
+        try:
+            reply = await self.ask(nonce, self.message(0, 0, opening), self._secret)
+            self.session = reply.session
+            self._met(reply)
+            self._lease = Lease(self.session, 1, 0, False)
+            self._indexed.clear()
+            await self.renew()
+        except TimeoutError:
+            raise Failed("the service did not answer: are its functions deployed?") from None
+        except (DriverError, StaleView) as error:
+            raise Failed(str(error)) from error
+        if not self.serving:
+            raise Failed("the server's own lease could not be renewed")
+
+    def message(self, session: int, incarnation: int, operation: Operation) -> Message:
+        """A message that opens a session, or goes on with one."""
+        return Message(session, incarnation, 0, self._ear.address, (Request(0, operation),))
+
+    def _met(self, reply: Reply) -> None:
+        """Of an Open, or a Resume: where the session begins."""
+        self.skew_ms = reply.time - self.connection.clock()
+        if not self.rules.seen:
+            self.rules.seen = self.rules.applied = reply.epoch.upto
+
+    @property
+    def serving(self) -> bool:
+        """Whether the server's lease is good: it may tell its clients that their sessions live."""
+        return time.monotonic() < self._good_until
+
+    async def answer_for(self, timeout: int) -> None:
+        """Make the lease as short as that of a session which it is to answer for (ms)."""
+        if timeout < self._lease_ms:
+            await self.renew(timeout)
+            self._sooner.set()
+
+    async def renew(self, timeout: int = LEASE_MS) -> None:
+        """Renew the server's lease, for at most ``timeout`` ms; meet what notifications failed to tell.
+
+        Raises Failed where the server's session has ended: :meth:`restart` it.
+        """
+        async with self._renewing:
+            began = time.monotonic()
+            timeout = min(timeout, *(each.timeout for each in self.sessions.values()), LEASE_MS)
+            self._lease_ms = timeout
+            expires = self.service_time() + timeout
+            wanted = self._lease._replace(expires=expires, timeout=timeout)
+            leases = self.connection.leases
+            try:
+                self._lease = await self.call(leases.replace, wanted)
+            except Conflict:
+                current = await self.call(leases.get, self.session)
+                if current is None or current.marked:
+                    self._good_until = 0.0
+                    raise Failed("the server's session has expired") from None
+                # An earlier renewal took effect although it seemed to fail.
+                self._lease = await self.call(leases.replace, wanted._replace(version=current.version))
+            self._good_until = began + served_ms(timeout) / 1000
+            mark = await self.call(self.connection.applied)
+        if self.rules.watching:
+            await self.perform(self.rules.meet(Epoch(mark, mark, ()), settled=True))
+
+    async def restart(self) -> None:
+        """Begin again with a new session of the server's, after all its clients were let go."""
+        seen = self.rules.seen
+        self.rules = SharedRules(seen, self._fire, self.near)
+        self.sessions.clear()
+        self._due.clear()
+        self.session = 0
+        await self.start()
+
+    async def keep(self) -> None:
+        """Renew the lease for ever; let all clients go when that fails for too long."""
+        pause = self._lease_ms / 3000
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._sooner.wait(), pause)
+            self._sooner.clear()
+            try:
+                await self.renew()
+                pause = self._lease_ms / 3000
+            except DriverError as error:
+                _log.warning("the server's lease was not renewed: %s", error)
+                pause = min(pause, 1.0)
+            except Failed as error:
+                self._on_lost(str(error))
+                await self._restarted()
+
+    async def _restarted(self) -> None:
+        while True:
+            try:
+                await self.restart()
+                return
+            except Failed as error:
+                _log.warning("the server cannot begin again yet: %s", error)
+                await asyncio.sleep(1.0)
+
+    def service_time(self) -> int:
+        """The service's clock, as far as its last answers tell (ms)."""
+        return self.connection.clock() + self.skew_ms
+
+    async def stop(self) -> None:
+        """Close the server's session, so that its watches go; release what it took."""
+        if self.session and self.serving:
+            with suppress(DriverError, TimeoutError):
+                closing = Message(self.session, 0, 0, self._ear.address, (Request(1, Close()),))
+                await self.ask((self.session, 1), closing, self._secret)
+        self._ear.close()
+        if self._pool is not None:
+            self._pool.shutdown()
+        self.connection.close()
+
+    # ---- calls ---------------------------------------------------------------------------
+
+    async def call(self, function: Callable[..., _T], *args: Any) -> _T:
+        """Call a driver."""
+        if self._pool is None:
+            return function(*args)
+        return await self._loop.run_in_executor(self._pool, function, *args)
+
+    async def perform(self, steps: Steps) -> Any:
+        """Perform the commands of some steps; returns what they return."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+
+        def done(result: Any, error: BaseException | None) -> None:
+            if future.cancelled():
+                return
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        self.drive(steps, done)
+        return await future
+
+    def do(self, function: Callable[[], Any], done: Done) -> None:
+        """Call a driver, then ``done(result, error)``."""
+        if self._pool is not None:
+            future = self._pool.submit(function)
+            future.add_done_callback(lambda each: self._soon(self._did, each, done))
+            return
+        try:
+            result = function()
+        except DriverError as error:
+            done(None, error)
+        else:
+            done(result, None)
+
+    @staticmethod
+    def _did(future: Future[Any], done: Done) -> None:
+        error = future.exception()
+        done(None if error is not None else future.result(), error)
+
+    def drive(self, steps: Steps, done: Done, answer: Any = None, pause: float = _PAUSE_S) -> None:
+        """Perform the commands of some steps, then call ``done(result, error)``: before this returns, if it can.
+
+        What they raise, and a driver's error at a command, is the error.
+        """
+        for _ in range(_STEPS):
+            try:
+                command = steps.send(answer)
+            except StopIteration as stopped:
+                done(stopped.value, None)
+                return
+            except Exception as error:
+                done(None, error)
+                return
+            if isinstance(command, commands.Await):
+                self._ring()
+                self._loop.call_later(pause, self.drive, steps, done, None, min(pause * 2, _PAUSE_MOST_S))
+                return
+            if self._pool is not None:
+                future = self._pool.submit(self._perform, command)
+                future.add_done_callback(lambda each: self._soon(self._performed, each, steps, done, pause))
+                return
+            try:
+                answer = self._perform(command)
+            except DriverError as error:
+                steps.close()
+                done(None, error)
+                return
+        self._loop.call_soon(self._go_on, steps, done, answer, pause)
+
+    def _go_on(self, steps: Steps, done: Done, answer: Any, pause: float) -> None:
+        self.drive(steps, done, answer, pause)
+
+    def _performed(self, future: Future[Any], steps: Steps, done: Done, pause: float) -> None:
+        error = future.exception()
+        if error is not None:
+            steps.close()
+            done(None, error)
+        else:
+            self.drive(steps, done, future.result(), pause)
+
+    def _perform(self, command: commands.Command | ReadBlob) -> Any:
+        connection = self.connection
+        if isinstance(command, commands.ReadRecord):
+            return connection.records.get(command.path)
+        if isinstance(command, commands.ReadRecords):
+            return connection.records.get_many(command.paths)
+        if isinstance(command, commands.ReadMark):
+            return connection.applied()
+        if isinstance(command, commands.ReadLog):
+            found = self._read_log(command.after, command.upto)
+            return None if found is None or found[1] < command.upto else found[0]
+        if isinstance(command, commands.ReadLogEnd):
+            return self._read_log(command.after, None)
+        if isinstance(command, commands.PutWatch):
+            return self._put_watch(command)
+        if isinstance(command, commands.RemoveWatch):
+            row = Row(command.path, command.kind, self.session, command.stamp, self._ear.address)
+            return connection.watches.remove(row)
+        if isinstance(command, ReadBlob) and connection.blobs is not None:
+            found_object = connection.blobs.get(command.name)
+            return None if found_object is None else found_object.body
+        raise AssertionError(f"not a command: {command!r}")
+
+    def _put_watch(self, command: commands.PutWatch) -> None:
+        watches = self.connection.watches
+        registered = (command.path, command.kind)
+        row = Row(command.path, command.kind, self.session, command.stamp, self._ear.address)
+        with self._strip(registered):
+            if registered not in self._indexed:
+                watches.index(self.session, command.path, command.kind)
+                self._indexed[registered] = None
+            watches.put(row)
+
+    def _strip(self, registered: tuple[str, str]) -> threading.Lock:
+        """The lock under which a registration is put, and removed where nobody waits for it any more."""
+        return self._strips[hash(registered) % _STRIPS]
+
+    def _forget(self, idle: Sequence[tuple[str, str]]) -> None:
+        for registered in idle:
+            path, kind = registered
+            with self._strip(registered):
+                if registered not in self._indexed:  # else it was registered anew meanwhile
+                    self.connection.watches.forget(self.session, path, kind)
+
+    def _read_log(self, after: int, upto: int | None) -> tuple[list[commands.Writes], int] | None:
+        """See :meth:`faaskeeper.client.session.Session._read_log`."""
+        writes: list[commands.Writes] = []
+        more = True
+        while more and (upto is None or after < upto):
+            try:
+                entries, more = self.connection.log.after(after)
+            except Trimmed:
+                return None
+            for entry in entries:
+                for transaction in entry.transactions:
+                    if upto is None or transaction.txid <= upto:
+                        writes.append((transaction.txid, writes_of(transaction)))
+                after = entry.last
+        return writes, after
+
+    def _ring(self) -> None:
+        """Ask the service to apply what is in the log."""
+        if self.connection.ring is not None:
+            self.connection.ring()
+        else:
+            self._send(self._signed(Message(self.session, 0, 0, self._ear.address, ()), self._secret))
+
+    # ---- the writer ----------------------------------------------------------------------
+
+    def post(self, session: GatewaySession) -> None:
+        """Send what the session has not sent, together with what others have by then."""
+        self._due[session.id] = session
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        due, self._due = self._due, {}
+        bodies: list[bytes] = []
+        for session in due.values():
+            bodies.extend(self._signed(each, session.secret) for each in session.take(self._ear.address))
+        if bodies:
+            self._send(*bodies)
+
+    def repeat(self, session: GatewaySession, cxid: int) -> None:
+        """Send a session's unanswered requests from a cxid on again."""
+        message = session.again(self._ear.address, cxid)
+        if message.requests:
+            self._loop.call_soon(self._send, self._signed(message, session.secret))
+
+    @staticmethod
+    def _signed(message: Message, secret: bytes) -> bytes:
+        return trust.sign(secret, codec.message(message))
+
+    def _send(self, *bodies: bytes) -> None:
+        """Hand messages to the writer; what gets lost is sent again."""
+        commit = self.connection.commit
+        try:
+            if commit is not None:
+                self._committing = True
+                try:
+                    commit(bodies)
+                finally:
+                    self._committing = False
+            elif self._pool is not None:
+                for body in bodies:
+                    self._pool.submit(self._enqueue, body)
+        except DriverError as error:
+            _log.warning("a request will be sent again: %s", error)
+        self._drain()
+
+    def _enqueue(self, body: bytes) -> None:
+        try:
+            self.connection.worker_queue.send("writer", "gateway", body)
+        except DriverError as error:
+            _log.warning("a request will be sent again: %s", error)
+
+    async def ask(self, key: object, message: Message, secret: bytes, timeout: float = 30.0) -> Reply:
+        """Send a message and wait for the answer, which ``key`` tells: a nonce, or session and cxid.
+
+        It is sent again, in growing intervals. Raises TimeoutError, DriverError.
+        """
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        self._asked[key] = _Asked(future, secret)
+        body = self._signed(message, secret)
+        pause = 1.0
+        deadline = time.monotonic() + timeout
+        try:
+            while True:
+                self._send(body)
+                left = deadline - time.monotonic()
+                done, _ = await asyncio.wait((future,), timeout=min(pause, left))
+                if done:
+                    return future.result()
+                if left <= pause:
+                    raise TimeoutError
+                pause *= 2
+        finally:
+            self._asked.pop(key, None)
+
+    # ---- being told ----------------------------------------------------------------------
+
+    def _hear(self, signed: bytes) -> None:
+        """A message from the channel, in any thread."""
+        self._inbox.append(signed)
+        if not self._committing:
+            self._soon(self._drain)
+
+    def _drain(self) -> None:
+        """Take in what was heard, one message after the other."""
+        with self._saying:
+            while self._inbox and not self._meeting:
+                told = self._verified(self._inbox.popleft())
+                if told is not None:
+                    self._meeting = True
+                    self.drive(self.rules.meet(told.epoch, settled=True), partial(self._taken, told))
+
+    def _taken(self, told: Reply | Notification, _: object, error: BaseException | None) -> None:
+        """An epoch was met: hand the answer on."""
+        self._meeting = False
+        if error is not None:
+            # Nothing is lost: requests are sent again, and reads meet it.
+            _log.warning("what the service told could not be taken in: %s", error)
+        elif isinstance(told, Reply):
+            self._replied(told)
+        if self._inbox and not self.near:
+            self._loop.call_soon(self._drain)
+
+    def _verified(self, signed: bytes | Reply | Notification) -> Reply | Notification | None:
+        """The message, if whoever made it knew the session's secret."""
+        if not isinstance(signed, bytes):
+            return signed
+        try:
+            told = codec.to_told(trust.body(signed))
+            secret = self._secret_of(told)
+            if secret is not None:
+                trust.verify(secret, signed)
+                return told
+        except (trust.Forged, codec.Malformed) as error:
+            _log.warning("dropped a message: %s", error)
+        return None
+
+    def _secret_of(self, told: Reply | Notification) -> bytes | None:
+        if isinstance(told, Notification) or told.session == self.session:
+            return self._secret
+        known = self.sessions.get(told.session)
+        if known is not None:
+            return known.secret
+        asked = self._question(told)
+        return None if asked is None else asked.secret
+
+    def _question(self, reply: Reply) -> _Asked | None:
+        """What a reply answers, where it is no session's that is served here."""
+        if reply.nonce:
+            return self._asked.get(reply.nonce)
+        keys = ((reply.session, cxid) for cxid, _ in reply.outcomes)
+        return next((self._asked[key] for key in keys if key in self._asked), None)
+
+    def _replied(self, reply: Reply) -> None:
+        session = self.sessions.get(reply.session)
+        if session is not None and session.incarnation == reply.incarnation and not reply.nonce:
+            self.skew_ms = reply.time - self.connection.clock()
+            session.replied(reply)
+            return
+        asked = self._question(reply)
+        if asked is not None and not asked.future.done():
+            asked.future.set_result(reply)
+
+    # ---- watches -------------------------------------------------------------------------
+
+    @staticmethod
+    def _fire(callback: WatchCallbackType, event: WatchedEvent) -> None:
+        callback(event)
+
+    async def tidy(self) -> None:
+        """Remove registrations of paths that nobody waits for any more, when there are many."""
+        if len(self._indexed) < _INDEXED:
+            return
+        waiting = {(path, watch.kind) for path, watches in self.rules.watched() for watch in watches}
+        idle = [each for each in self._indexed if each not in waiting][:1000]
+        for each in idle:
+            del self._indexed[each]  # before the row goes: who watches it again notes it again
+        await self.call(self._forget, idle)

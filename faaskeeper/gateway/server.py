@@ -1,0 +1,304 @@
+"""The server: listens, keeps the list of connections, stops in order.
+
+It holds nothing that would be missed. When it is killed its clients connect to another server of the same
+deployment, or to this one when it runs again, and go on with their sessions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import signal
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from faaskeeper.config import Config
+from faaskeeper.core.connection import Connection
+from faaskeeper.core.errors import DriverError
+from faaskeeper.gateway import admin
+from faaskeeper.gateway.hub import Failed, Hub
+from faaskeeper.gateway.metrics import Levels, Metrics, expose
+from faaskeeper.gateway.sessions import Bounds, Reception
+from faaskeeper.gateway.wire import Wire
+
+_log = logging.getLogger(__name__)
+
+MAX_BUFFER = 0xFFFFF
+"""Most bytes of a frame: ZooKeeper's default of ``jute.maxbuffer``, 1 MiB less one."""
+_FILES_KEPT = 64
+"""Files that the process needs beside its connections."""
+_LOOK_S = 0.5
+_STOP_S = 10.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a server serves. ``listen``: (host, port), port 0 for a free one; ``metrics`` likewise.
+
+    ``commands``: four-letter words that are answered. ``max_buffer``: bytes of a frame. ``max_connections``
+    0: as many as the process may have files. ``tls``: (certificate, key) files; ``tls_ca``: authorities whose
+    certificates clients may show, "" for none.
+    """
+
+    listen: tuple[str, int] = ("127.0.0.1", 2181)
+    metrics: tuple[str, int] | None = None
+    commands: frozenset[str] = frozenset(admin.DEFAULT)
+    max_buffer: int = MAX_BUFFER
+    max_connections: int = 0
+    bounds: Bounds = field(default_factory=Bounds)
+    tls: tuple[str, str] | None = None
+    tls_ca: str = ""
+
+
+class Saying:
+    """Sends what connections say: together, when the outermost ``with`` is left, or else soon."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._depth = 0
+        self._heard: list[Wire] = []
+
+    def heard(self, wire: Wire) -> None:
+        """A connection has something to send."""
+        if not self._depth and not self._heard:
+            self._loop.call_soon(self._send)
+        self._heard.append(wire)
+
+    def __enter__(self) -> None:
+        self._depth += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._depth -= 1
+        if not self._depth and self._heard:
+            self._send()
+
+    def _send(self) -> None:
+        heard, self._heard = self._heard, []
+        for wire in heard:
+            wire.flush()
+
+
+class Gateway:
+    """A server of a deployment. ``connection`` is released by it."""
+
+    def __init__(self, connection: Connection, config: Config, settings: Settings) -> None:
+        self._config = config
+        self._settings = settings
+        self.max_buffer = settings.max_buffer
+        self.metrics = Metrics()
+        self.wires: set[Wire] = set()
+        self.received = 0
+        self.sent = 0
+        self.began = time.monotonic()
+        self.most_files = _raise_files()
+        self.max_connections = settings.max_connections or max(self.most_files - _FILES_KEPT, 1)
+        self.saying = Saying()
+        self._stopping = asyncio.Event()
+        self._failure: Exception | None = None
+        self.hub = Hub(connection, saying=self.saying, on_lost=self._lost, on_failure=self._failed)
+        self.reception = Reception(self.hub, settings.bounds)
+        self._server: asyncio.Server | None = None
+        self._stop_metrics: Callable[[], None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._refused_at = 0.0
+        self.address = settings.listen
+        self.metrics_address: tuple[str, int] | None = None
+
+    # ---- running -------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin to serve. Raises Failed, with what is wrong."""
+        await self.hub.start()
+        host, port = self._settings.listen
+        try:
+            context = _tls(self._settings)
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: Wire(self), host, port, ssl=context, backlog=1024
+            )
+            if self._settings.metrics is not None:
+                self._stop_metrics = expose(self.metrics, self.levels, *self._settings.metrics)
+        except ModuleNotFoundError as error:
+            raise Failed(
+                f"metrics need prometheus_client ({error}): pip install 'faaskeeper[gateway]'"
+            ) from error
+        except OSError as error:
+            raise Failed(f"cannot listen: {error}") from error
+        name = self._server.sockets[0].getsockname()
+        self.address = (name[0], name[1])
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self.hub.keep()), loop.create_task(self._look())]
+
+    async def _look(self) -> None:
+        """What is looked at twice a second."""
+        served = True
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            if not self.hub.serving and served:
+                self._lost("the server's lease was not renewed")
+            served = self.hub.serving
+            with self.saying:
+                self.reception.look()
+            try:
+                await self.hub.tidy()
+            except DriverError as error:
+                _log.warning("registrations that nobody waits for stay: %s", error)
+
+    async def run(self) -> None:
+        """Serve until :meth:`stop` is called. Raises what ended the deployment, if anything did."""
+        await self._stopping.wait()
+        await self._end()
+        if self._failure is not None:
+            raise Failed(str(self._failure))
+
+    def stop(self) -> None:
+        """Have :meth:`run` end."""
+        self._stopping.set()
+
+    async def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._server is not None:
+            self._server.close()
+        if self._stop_metrics is not None:
+            self._stop_metrics()
+        with self.saying:
+            for wire in list(self.wires):
+                wire.close()
+        try:
+            async with asyncio.timeout(_STOP_S):
+                if self._failure is None:
+                    await self.reception.let_all_go()
+                await self.hub.stop()
+        except TimeoutError:
+            _log.warning("stopped without having let all sessions go: their time-outs do that")
+
+    def _lost(self, why: str) -> None:
+        """Clients may not be told any more that their sessions live."""
+        _log.error("%s: every connection is ended", why)
+        for wire in list(self.wires):
+            wire.end(why)
+
+    def _failed(self, error: Exception) -> None:
+        self._failure = error
+        self.stop()
+
+    # ---- connections ---------------------------------------------------------------------
+
+    def admit(self, wire: Wire) -> bool:
+        """Whether there is room for a connection."""
+        if len(self.wires) >= self.max_connections or self._stopping.is_set():
+            self.metrics.refused()
+            if time.monotonic() - self._refused_at > 1.0:
+                self._refused_at = time.monotonic()
+                _log.warning(
+                    "refused connection %s: there are %d; raise --max-connections or 'ulimit -n'",
+                    wire.peer,
+                    len(self.wires),
+                )
+            return False
+        self.wires.add(wire)
+        return True
+
+    def left(self, wire: Wire, watched: set[str]) -> None:
+        """A connection has ended; nobody waits for its watches any more."""
+        self.wires.discard(wire)
+        self.received += wire.received
+        self.sent += wire.sent
+        if watched:
+            self.hub.drive(wire.unwatch(watched), _unwatched)
+
+    # ---- what there is ---------------------------------------------------------------------
+
+    def command(self, word: str) -> str:
+        """The answer to a four-letter word."""
+        return admin.answer(self, word, self._settings.commands)
+
+    def levels(self) -> Levels:
+        """What there is now."""
+        watches, watched = self.hub.rules.count()
+        return Levels(
+            len(self.wires),
+            len(self.hub.sessions),
+            watches,
+            watched,
+            sum(each.waiting for each in self.wires),
+            max(self.hub.rules.seen - self.hub.rules.applied, 0),
+            self.hub.rules.seen,
+            self.hub.serving,
+        )
+
+    def settings(self) -> dict[str, object]:
+        """What the word ``conf`` shows: no secret is among it."""
+        settings = self._settings
+        return {
+            "clientPort": self.address[1],
+            "clientPortAddress": self.address[0],
+            "secureClientPort": self.address[1] if settings.tls else -1,
+            "maxClientCnxns": self.max_connections,
+            "minSessionTimeout": settings.bounds.least,
+            "maxSessionTimeout": settings.bounds.most,
+            "jute.maxbuffer": settings.max_buffer,
+            "4lw.commands.whitelist": ",".join(sorted(settings.commands)),
+            "serverId": 0,
+            "deployment": self._config.deployment_name,
+            "provider": self._config.provider_name,
+            "workerQueue": self._config.worker_queue.value,
+        }
+
+
+def _unwatched(_: object, error: BaseException | None) -> None:
+    if error is not None:
+        # The rows fire into the void, once.
+        _log.info("registrations of a connection that ended stay: %s", error)
+
+
+def _raise_files() -> int:
+    """Let the process have as many files as it may; returns how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 65_536 if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        return most
+    return soft if soft != resource.RLIM_INFINITY else most
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    """The context for TLS. Raises Failed with the file that is wrong."""
+    if settings.tls is None:
+        if settings.tls_ca:
+            raise Failed("client certificates need TLS: --tls-cert and --tls-key")
+        return None
+    certificate, key = settings.tls
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key)
+        if settings.tls_ca:
+            context.load_verify_locations(settings.tls_ca)
+            context.verify_mode = ssl.CERT_OPTIONAL
+    except (OSError, ssl.SSLError) as error:
+        raise Failed(
+            f"TLS with {certificate}, {key}, {settings.tls_ca or 'no authority'}: {error}"
+        ) from error
+    return context
+
+
+async def serve(
+    connection: Connection,
+    config: Config,
+    settings: Settings,
+    ready: Callable[[Gateway], None] = lambda gateway: None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; calls ``ready`` once clients may connect. Raises Failed."""
+    gateway = Gateway(connection, config, settings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, gateway.stop)
+    await gateway.start()
+    ready(gateway)
+    await gateway.run()

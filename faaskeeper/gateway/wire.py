@@ -1,0 +1,614 @@
+"""One client's connection: frames in and out, in order.
+
+A connection goes through the states of :class:`State`. Requests are answered in the order in which they were
+sent: writes that follow each other are sent on together; a read waits until the writes before it are answered,
+and what follows a read waits for it. Whatever is wrong with a frame ends the connection that it came by, with a
+line in the log that says what, and touches nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from enum import Enum, auto
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from faaskeeper.core import acl as acls
+from faaskeeper.core import paths
+from faaskeeper.core.acl import Credential, Identity
+from faaskeeper.core.blobs import blob_name
+from faaskeeper.core.errors import DriverError
+from faaskeeper.core.requests import Close, Create, Data, Multi, Operation, Outcome, SetData
+from faaskeeper.gateway import admin, protocol
+from faaskeeper.gateway.hub import Steps
+from faaskeeper.gateway.jute import Malformed
+from faaskeeper.gateway.protocol import (
+    About,
+    Auth,
+    Connect,
+    NotHere,
+    Ping,
+    Read,
+    ReadTogether,
+    Refused,
+    Request,
+    SetWatches,
+    Write,
+)
+from faaskeeper.gateway.reads import Reader
+from faaskeeper.gateway.sessions import PASSWORD_BYTES, Busy, GatewaySession, Gone
+from faaskeeper.watch import WatchedEvent
+
+if TYPE_CHECKING:
+    from faaskeeper.gateway.server import Gateway
+
+_log = logging.getLogger(__name__)
+
+FIRST_FRAME_BYTES = 4096
+"""Most bytes of a frame before there is a session."""
+CONNECT_S = 30.0
+"""How long a client may take to ask for a session."""
+OUT_BYTES = 16 * 1024 * 1024
+"""Most bytes that wait for a client that reads slowly; above it the connection is ended."""
+_PAUSE_BYTES = 256 * 1024
+"""Bytes to a client above which nothing more is taken from it."""
+_WAITING = 1_000
+_WAITING_BYTES = 4 * 1024 * 1024
+"""Requests, and bytes of them, that wait to be answered before nothing more is taken from a client."""
+_TOGETHER = 64
+"""Reads that are done in one call where stores are far."""
+
+
+class State(Enum):
+    """Of a connection."""
+
+    NEW = auto()
+    CONNECTING = auto()
+    OPEN = auto()
+    CLOSED = auto()
+
+
+class _Waiting(NamedTuple):
+    """A request that is not begun: when it came, under which credentials, and how long its frame was."""
+
+    xid: int
+    request: Request
+    auth: tuple[Credential, ...]
+    reader: Reader
+    size: int
+    came: float
+
+
+class Wire(asyncio.Protocol):
+    """See the module."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._hub = gateway.hub
+        self._metrics = gateway.metrics
+        self.state = State.NEW
+        self.peer = ""
+        self.session: GatewaySession | None = None
+        self.since = time.time()
+        self.received = 0
+        self.sent = 0
+        self.watched: set[str] = set()
+        self._in = bytearray()
+        self._out: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
+        self._paused = False
+        self._choked = False
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = 0
+        self._writing = 0
+        self._reading = False
+        self._advancing = False
+        self._auth: tuple[Credential, ...] = ()
+        self._who: tuple[Identity, ...] = ()
+        self._reader: Reader | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._watcher = self.fired
+
+    # ---- the socket ----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See :class:`asyncio.Protocol`."""
+        self._transport = cast(asyncio.Transport, transport)
+        address = transport.get_extra_info("peername")
+        self.peer = f"{address[0]}:{address[1]}" if address else "?"
+        if not self._gateway.admit(self):
+            self.state = State.CLOSED
+            self._transport.abort()
+            return
+        self._transport.set_write_buffer_limits(high=_PAUSE_BYTES)
+        self._deadline = asyncio.get_running_loop().call_later(
+            CONNECT_S, self.end, f"no session was asked for within {CONNECT_S:g} s"
+        )
+        self._identify(address[0] if address else "")
+
+    def _identify(self, host: str) -> None:
+        """Who is there before it shows anything: an address, and whose certificate it has."""
+        connection = self._hub.connection
+        if host and host != connection.peer:
+            self._auth = (("ip", host),)
+        self._who = (("ip", host),) if host else ()
+        name = _subject(self._transport)
+        if name and connection.vouch is not None:
+            self._auth = (*self._auth, connection.vouch(name))
+            self._who = (*self._who, ("x509", name))
+
+    def data_received(self, data: bytes) -> None:
+        """See :class:`asyncio.Protocol`."""
+        self._in += data
+        with self._gateway.saying:
+            self._take()
+
+    def _take(self) -> None:
+        """Take the frames that are complete, as long as they may wait."""
+        received = self._in
+        at = 0
+        most = self._gateway.max_buffer if self.state is State.OPEN else FIRST_FRAME_BYTES
+        while len(received) - at >= 4 and self.state is not State.CLOSED and not self._choked:
+            head = bytes(received[at : at + 4])
+            if self.state is State.NEW and head in admin.COMMANDS:
+                self._command(head)
+                return
+            length = int.from_bytes(head, "big", signed=True)
+            if not 0 <= length <= most:
+                self.end(f"a frame of {length} bytes; there may be {most}")
+                return
+            if len(received) - at - 4 < length:
+                break
+            body = bytes(received[at + 4 : at + 4 + length])
+            at += 4 + length
+            try:
+                self._frame(body)
+            except Malformed as error:
+                self.end(f"malformed frame: {error}")
+                return
+            if self.state is State.CONNECTING:
+                break  # what follows may be said in a session only
+        if at:
+            del received[:at]
+        self._flow()
+
+    def _flow(self) -> None:
+        """Take more from the client, or nothing for now."""
+        many = len(self._waiting) + self._writing >= _WAITING or self._waiting_bytes >= _WAITING_BYTES
+        self._choked = many or self._paused
+        transport = self._transport
+        if transport is None or self.state is State.CLOSED:
+            return
+        stop = self._choked or (self.state is State.CONNECTING and len(self._in) > FIRST_FRAME_BYTES)
+        if stop and transport.is_reading():
+            transport.pause_reading()
+        elif not stop and not transport.is_reading():
+            transport.resume_reading()
+
+    def _go_on(self) -> None:
+        """Something was answered: begin what waits, take what has come."""
+        was = self._choked
+        self._advance()
+        if was or self._choked:
+            self._flow()
+            if not self._choked and self._in:
+                self._take()
+
+    def pause_writing(self) -> None:
+        """See :class:`asyncio.Protocol`."""
+        self._paused = True
+        self._flow()
+
+    def resume_writing(self) -> None:
+        """See :class:`asyncio.Protocol`."""
+        self._paused = False
+        with self._gateway.saying:
+            self._flow()
+            self._go_on()
+
+    def eof_received(self) -> bool:
+        """See :class:`asyncio.Protocol`."""
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See :class:`asyncio.Protocol`."""
+        if self.state is State.OPEN:
+            _log.info("connection %s was lost", self._name(), exc_info=False)
+        self._released()
+
+    def _name(self) -> str:
+        session = self.session
+        return self.peer if session is None else f"{self.peer} of session 0x{session.id:x}"
+
+    def end(self, why: str) -> None:
+        """Close the connection, for a reason that is logged."""
+        if self.state is State.CLOSED:
+            return
+        _log.warning("ended connection %s: %s", self._name(), why)
+        self._metrics.ended()
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, after what was said."""
+        if self.state is State.CLOSED:
+            return
+        self.flush()
+        self._released()
+        transport = self._transport
+        if transport is not None:
+            if transport.get_write_buffer_size() > _PAUSE_BYTES:
+                transport.abort()
+            else:
+                transport.close()
+
+    def _released(self) -> None:
+        """Nothing is done for the connection any more."""
+        if self.state is State.CLOSED:
+            return
+        self.state = State.CLOSED
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+        self._waiting.clear()
+        session, self.session = self.session, None
+        if session is not None and session.line is self:
+            session.line = None
+        watched, self.watched = self.watched, set()
+        self._gateway.left(self, watched)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests have no answer yet."""
+        return len(self._waiting) + self._writing + int(self._reading)
+
+    def unwatch(self, watched: set[str]) -> Steps:
+        """Steps that forget the connection's watches of some paths."""
+        for path in watched:
+            yield from self._hub.rules.remove_watches(path, _ALL_KINDS, self._watcher)
+
+    # ---- saying ----------------------------------------------------------------------------
+
+    def say(self, frame: bytes) -> None:
+        """Send a frame, with others, soon."""
+        if not self._out:
+            self._gateway.saying.heard(self)
+        self._out.append(frame)
+
+    def flush(self) -> None:
+        """Send what was said."""
+        transport = self._transport
+        if not self._out or transport is None:
+            return
+        if self.state is State.CLOSED:
+            self._out.clear()
+            return
+        self.sent += len(self._out)
+        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        self._out.clear()
+        transport.write(data)
+        if transport.get_write_buffer_size() > OUT_BYTES:
+            waiting = transport.get_write_buffer_size()
+            self.end(f"it reads too slowly: {waiting} bytes wait for it")
+
+    def fired(self, event: WatchedEvent) -> None:
+        """A watch of the connection's fired."""
+        if self.state is not State.OPEN:
+            return
+        self.say(protocol.event(event.event_type, event.path))
+        if not self._hub.rules.found(event.path, _ALL_KINDS, self._watcher):
+            self.watched.discard(event.path)
+
+    # ---- four-letter words -----------------------------------------------------------------
+
+    def _command(self, word: bytes) -> None:
+        text = self._gateway.command(word.decode())
+        self.say(text.encode())
+        self.close()
+
+    # ---- a session -------------------------------------------------------------------------
+
+    def _frame(self, body: bytes) -> None:
+        if self.state is State.NEW:
+            request = protocol.to_connect(body)
+            self.state = State.CONNECTING
+            self._task = asyncio.get_running_loop().create_task(self._connect(request))
+            return
+        if self.session is None:
+            raise Malformed("a request without a session")
+        xid, request_ = protocol.to_request(body)
+        self.received += 1
+        self._hear(xid, request_, len(body))
+
+    async def _connect(self, request: Connect) -> None:
+        """Open a session, or find it again."""
+        hub, reception = self._hub, self._gateway.reception
+        try:
+            if not hub.serving:
+                self.end("the deployment cannot be reached now")
+                return
+            if request.session:
+                session = await reception.come_back(request.session, request.password, request.timeout)
+            else:
+                session = await reception.open(request.timeout)
+            if request.last_zxid > hub.rules.seen:
+                await hub.perform(hub.rules.sync())
+                if request.last_zxid > hub.rules.seen:
+                    self.end(
+                        f"its client has seen zxid 0x{request.last_zxid:x}, this deployment is at "
+                        f"0x{hub.rules.seen:x}: it was a client of another"
+                    )
+                    return
+        except Gone:
+            _log.info("session 0x%x is over: %s is told", request.session & (1 << 64) - 1, self.peer)
+            self.say(protocol.connected(0, 0, bytes(PASSWORD_BYTES), request.aware))
+            self.close()
+            return
+        except Busy as error:
+            self.end(str(error))
+            return
+        except (DriverError, TimeoutError) as error:
+            self.end(f"no session: {error or 'the service did not answer'}")
+            return
+        if self.state is not State.CONNECTING:
+            return  # the client has gone meanwhile
+        self._opened(session, request.aware)
+
+    def _opened(self, session: GatewaySession, aware: bool) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        before, session.line = session.line, self
+        if before is not None:
+            before.moved(f"session 0x{session.id:x} has connected again")
+        session.heard = time.monotonic()
+        self.session = session
+        self.state = State.OPEN
+        self._reader = Reader(self._hub.rules, self._watcher, self._who, session.id)
+        self.say(protocol.connected(session.timeout, session.id, session.password, aware))
+        _log.info("connection %s is open, time-out %d ms", self._name(), session.timeout)
+        with self._gateway.saying:
+            self._take()
+            self._flow()
+
+    def moved(self, why: str) -> None:
+        """See :class:`faaskeeper.gateway.sessions.Line`."""
+        self.end(why)
+
+    # ---- requests ----------------------------------------------------------------------------
+
+    def _hear(self, xid: int, request: Request, size: int) -> None:
+        session = self.session
+        if session is None or self._reader is None:
+            raise AssertionError("open")
+        if not self._hub.serving:
+            self.end("the deployment cannot be reached now")
+            return
+        now = session.heard = time.monotonic()
+        if isinstance(request, Ping):
+            self.say(protocol.reply(xid, self._hub.rules.seen, 0))
+            return
+        if isinstance(request, Auth):
+            self._show(xid, request, session)
+            return
+        self._waiting.append(_Waiting(xid, request, self._auth, self._reader, size, now))
+        self._waiting_bytes += size
+        if len(self._waiting) >= _WAITING or self._waiting_bytes >= _WAITING_BYTES:
+            self._choked = True
+        self._advance()
+
+    def _show(self, xid: int, request: Auth, session: GatewaySession) -> None:
+        """Take a credential in; it counts for the requests after it."""
+        try:
+            shown = request.shown.decode()
+        except UnicodeDecodeError:
+            shown = ""
+        if request.scheme == "digest" and ":" in shown:
+            if ("digest", shown) not in self._auth:
+                self._auth = (*self._auth, ("digest", shown))
+                super_digest = self._hub.connection.super_digest
+                self._who = (*self._who, *acls.identities([("digest", shown)], super_digest))
+            self._reader = Reader(self._hub.rules, self._watcher, self._who, session.id)
+            self.say(protocol.reply(xid, 0, 0))
+            return
+        if request.scheme in ("ip", "x509", "world"):  # known without being shown
+            self.say(protocol.reply(xid, 0, 0))
+            return
+        self.say(protocol.reply(xid, 0, protocol.AUTH_FAILED))
+        self.end(f"authentication by the scheme {request.scheme!r} failed")
+
+    def _advance(self) -> None:
+        """Begin what may begin."""
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while self._waiting and not self._reading and not self._paused and self.state is State.OPEN:
+                waiting = self._waiting[0]
+                if isinstance(waiting.request, Write):
+                    self._waiting.popleft()
+                    self._write(waiting, waiting.request)
+                elif self._writing:
+                    return
+                else:
+                    self._waiting.popleft()
+                    self._read(waiting)
+        finally:
+            self._advancing = False
+
+    def _write(self, waiting: _Waiting, request: Write) -> None:
+        limit = self._hub.connection.inline_bytes
+        if waiting.size > limit and (large := _large(request.operation, limit)):
+            self._store(waiting, request, large)
+            return
+        self._submit(waiting, request)
+
+    def _store(self, waiting: _Waiting, request: Write, large: int) -> None:
+        """Put large data into the store of blobs first."""
+        if self._hub.connection.blobs is None:
+            most = self._hub.connection.inline_bytes
+            self.end(f"data of {large} bytes: this deployment holds at most {most}")
+            return
+        self._reading = True
+        store = partial(_stored, self._hub, request.operation)
+
+        def done(operation: Any, error: BaseException | None) -> None:
+            self._reading = False
+            if error is not None:
+                self.end(f"data could not be stored: {error}")
+            elif self.state is State.OPEN:
+                self._submit(waiting, request._replace(operation=operation))
+                self._go_on()
+
+        self._hub.do(store, done)
+
+    def _submit(self, waiting: _Waiting, request: Write) -> None:
+        session = self.session
+        if session is None:
+            return
+        self._writing += 1
+        session.submit(request.operation, waiting.auth, lambda each: self._written(waiting, request, each))
+
+    def _written(self, waiting: _Waiting, request: Write, outcome: Outcome) -> None:
+        self._writing -= 1
+        if self.state is not State.OPEN:
+            return
+        error, record = protocol.written(request, outcome)
+        self._answer(waiting, error, record, outcome.txid)
+        if isinstance(request.operation, Close):
+            self.close()
+            return
+        if self._waiting or self._choked:
+            self._go_on()
+
+    def _read(self, waiting: _Waiting) -> None:
+        request, reader = waiting.request, waiting.reader
+        if isinstance(request, Read):
+            if not self._hub.near and not request.watch and self._read_on(waiting, request):
+                return
+            steps = reader.read(request)
+            if request.watch:
+                self.watched.add(request.path)
+        elif isinstance(request, About):
+            session = self.session
+            if request.kind == protocol.ADD_WATCH:
+                self.watched.add(request.path)
+            steps = reader.about(request, session.owned if session is not None else ())
+        elif isinstance(request, ReadTogether):
+            steps = reader.read_together(request)
+        elif isinstance(request, SetWatches):
+            self.watched.update(*request[2:])
+            steps = reader.set_watches(request)
+        elif isinstance(request, NotHere):
+            self._answer(waiting, request.error, b"")
+            return
+        else:
+            raise AssertionError(f"not a read: {request!r}")
+        self._reading = True
+        self._hub.drive(steps, lambda result, error: self._was_read(waiting, result, error))
+
+    def _read_on(self, first: _Waiting, request: Read) -> bool:
+        """Do a run of plain reads in one call; False where there is but one."""
+        run = [first]
+        reads = [request]
+        while self._waiting and len(run) < _TOGETHER:
+            following = self._waiting[0].request
+            if (
+                not isinstance(following, Read)
+                or following.watch
+                or self._waiting[0].reader is not first.reader
+            ):
+                break
+            reads.append(following)
+            run.append(self._waiting.popleft())
+        if len(run) == 1:
+            return False
+        self._reading = True
+
+        def done(results: Any, error: BaseException | None) -> None:
+            self._reading = False
+            if error is not None:
+                self._failed(error)
+                return
+            for waiting, (code, record) in zip(run, results, strict=True):
+                self._answer(waiting, code, record)
+            self._go_on()
+
+        self._hub.drive(first.reader.read_plainly(reads), done)
+        return True
+
+    def _was_read(self, waiting: _Waiting, record: Any, error: BaseException | None) -> None:
+        self._reading = False
+        if error is None:
+            self._answer(waiting, 0, record)
+        elif isinstance(error, Refused):
+            self._answer(waiting, error.error, b"")
+        else:
+            self._failed(error)
+            return
+        if self._waiting or self._choked:
+            self._go_on()
+
+    def _failed(self, error: BaseException) -> None:
+        if not isinstance(error, DriverError):
+            _log.error("a request of connection %s failed", self._name(), exc_info=error)
+        self.end(f"the deployment did not answer: {error}")
+
+    def _answer(self, waiting: _Waiting, error: int, record: bytes, txid: int = 0) -> None:
+        self._waiting_bytes -= waiting.size
+        if self.state is not State.OPEN:
+            return
+        if waiting.xid == protocol.SET_WATCHES_XID and error == 0:
+            record = b""
+        self.say(protocol.reply(waiting.xid, txid or self._hub.rules.seen, error, record))
+        self._metrics.answered(waiting.request.kind, error, waiting.came)
+
+
+_ALL_KINDS = ("data", "exists", "children", "persistent", "recursive")
+
+
+def _subject(transport: asyncio.Transport | None) -> str:
+    """The subject of the client's certificate, which was verified, as RFC 2253 writes it."""
+    certificate: Any = None if transport is None else transport.get_extra_info("peercert")
+    if not certificate:
+        return ""
+    parts = [f"{_SHORT.get(key, key)}={value}" for rdn in certificate["subject"] for key, value in rdn]
+    return ",".join(reversed(parts))
+
+
+_SHORT = {
+    "commonName": "CN",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "countryName": "C",
+    "localityName": "L",
+    "stateOrProvinceName": "ST",
+    "domainComponent": "DC",
+    "userId": "UID",
+    "streetAddress": "STREET",
+}
+
+
+def _large(operation: Operation, limit: int) -> int:
+    """The length of data above the inline limit, 0 where there is none."""
+    if isinstance(operation, Multi):
+        return max((_large(each, limit) for each in operation.operations), default=0)
+    data = operation.data if isinstance(operation, (Create, SetData)) else None
+    return data.length if data is not None and data.length > limit else 0
+
+
+def _stored(hub: Any, operation: Operation) -> Operation:
+    """The operation with large data in the store of blobs."""
+    if isinstance(operation, Multi):
+        return Multi(tuple(_stored(hub, each) for each in operation.operations))  # type: ignore[misc]
+    if not _large(operation, hub.connection.inline_bytes) or not isinstance(operation, (Create, SetData)):
+        return operation
+    sequential = isinstance(operation, Create) and operation.sequential
+    if paths.invalid(f"{operation.path}0" if sequential else operation.path):
+        return operation._replace(data=Data(b"", "", 0))  # the writer refuses the path
+    name = blob_name(hub.connection.clock(), hub.random(8).hex(), operation.path, sequential)
+    hub.connection.blobs.put(name, operation.data.inline, absent=True)
+    return operation._replace(data=Data(b"", name, operation.data.length))
