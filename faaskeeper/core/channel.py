@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from faaskeeper.core.requests import Reply
+
 
 class Listener(Protocol):
     """A client's ear. ``address`` is what a service's :class:`Channel` delivers to."""
@@ -39,3 +41,18 @@ class ClientChannel(Protocol):
 
     def listen(self, handler: Handler) -> Listener:
         """Begin to listen. Raises Unavailable or Denied."""
+
+
+class Teller(Protocol):
+    """Service side, to listeners in this very process: what they are told is neither encoded nor signed.
+
+    They are told *early*, as soon as a write is in the log, and promise that nobody can read user storage
+    before the writer has put it there: whoever runs the writer in the thread that it reads in keeps that by
+    itself, others wait for :meth:`settled`.
+    """
+
+    def tell(self, address: str, reply: Reply) -> bool:
+        """Hand a reply over; False where nobody listens so at the address."""
+
+    def settled(self) -> None:
+        """What was told is in user storage."""

@@ -4,20 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from faaskeeper.core.acl import Credential
-from faaskeeper.core.channel import ClientChannel
+from faaskeeper.core.channel import ClientChannel, Listener
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.log import Log
 from faaskeeper.core.queue import Queue
 from faaskeeper.core.records import Records
+from faaskeeper.core.requests import Message, Reply
 from faaskeeper.core.sessions import Leases
 from faaskeeper.core.storage import Gather, ObjectStore, in_turn
 from faaskeeper.core.view import Clock
 from faaskeeper.core.watches import WatchTable
 
 FailureHandler = Callable[[Exception], None]
+
+
+class Within(Protocol):
+    """A service in this process, for who is as trusted as it is: nothing is encoded, nothing signed.
+
+    Who listens is told early, as :class:`~faaskeeper.core.channel.Teller` says, and keeps its promise.
+    """
+
+    def commit(self, messages: Sequence[Message]) -> None:
+        """Hand the writer messages and have it serve them, in this thread if it is free. Raises DriverError."""
+
+    def listen(self, handler: Callable[[Reply | bytes], None], settled: Callable[[], None]) -> Listener:
+        """Begin to listen for replies, early; notifications come as signed bytes. ``settled`` is called when
+        replies are in user storage that ``handler`` was called with before, in the same thread: any.
+        """
 
 
 @dataclass
@@ -28,8 +44,8 @@ class Connection:
     ``prompt_queue``: the same queue for a sender who would only wait for the answer.
     ``coalesce``: the writer takes what waits anyway, so requests may wait here, in one message, while
     others are under way.
-    ``commit``: hands several messages to a writer in this process and has it serve them in this thread, where
-    that and reading take microseconds (None: the stores are far).
+    ``within``: the service itself, where it runs in this process and its stores answer within microseconds
+    (None: they are far).
     ``vouch``: makes a credential of a name that this process has verified by a certificate, where it holds
     the deployment's key (None: it does not).
     ``ring`` asks the service to apply what is waiting (None: a client asks for it through the worker queue).
@@ -51,7 +67,7 @@ class Connection:
     close: Callable[[], None]
     prompt_queue: Queue | None = None
     coalesce: bool = False
-    commit: Callable[[Sequence[bytes]], None] | None = None
+    within: Within | None = None
     vouch: Callable[[str], Credential] | None = None
     ring: Callable[[], None] | None = None
     on_failure: Callable[[FailureHandler], None] = lambda handler: None

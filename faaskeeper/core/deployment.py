@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from faaskeeper.core.channel import Channel
+from faaskeeper.core.channel import Channel, Teller
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.log import Log
 from faaskeeper.core.queue import Queue
@@ -31,6 +31,7 @@ class Deployment:
     ``key``: the deployment's own (32 bytes), which functions and trusted writers share.
     ``distributor_queue`` None: the writer distributes inline. ``watch_queue`` None: who distributes tells the
     watchers, else the watch's own function does (:meth:`faaskeeper.core.watches.WatchFunction.handle`).
+    ``teller``: tells clients in this process early (None: all are told by the channel).
     ``joint``: appends an entry and puts its records in one call (None: the stores cannot do that).
     ``expiring_log``: the log's store trims by itself, else heartbeat does it. ``recent_bytes``: longest
     ``recent`` that a record carries as JSON; above it clients read the log. ``save_every``: entries between
@@ -52,6 +53,7 @@ class Deployment:
     key: bytes
     clock: Clock
     watch_queue: Queue | None = None
+    teller: Teller | None = None
     joint: Joint | None = None
     gather: Gather[Any] = in_turn
     random: Callable[[int], bytes] = os.urandom

@@ -128,6 +128,8 @@ class Distributor:
         self._contents: OrderedDict[str, _Content] = OrderedDict()
         self._unsaved = 0
         self._since = 0
+        self._ahead: tuple[tuple[Entry, ...], tuple[Epoch, str]] | None = None
+        """The entries that are settled next, and their epoch."""
 
     # ---- records -----------------------------------------------------------------------
 
@@ -205,7 +207,8 @@ class Distributor:
         return epoch, encoded if short else ""
 
     def _write(self, entries: tuple[Entry, ...], doubtful: bool) -> Epoch:
-        epoch, text = self._epoch(entries)
+        ahead, self._ahead = self._ahead, None
+        epoch, text = ahead[1] if ahead is not None and ahead[0] == entries else self._epoch(entries)
         for some in passes([each for entry in entries for each in entry.transactions]):
             self._write_pass(some, epoch, text, doubtful)
         return epoch
@@ -387,19 +390,25 @@ class Distributor:
 
     # ---- answers and notifications -----------------------------------------------------
 
+    def tell(self, view: View, answers: Sequence[Answer]) -> list[Answer]:
+        """Tell the clients that may be told early, as what is pending will be settled next; returns the rest."""
+        teller = self._deployment.teller
+        if teller is None or len(view.pending) > GROUP_ENTRIES:
+            return list(answers)
+        entries = tuple(view.pending)
+        if entries:
+            self._ahead = (entries, self._epoch(entries))
+            epoch = self._ahead[1][0]
+        else:
+            epoch = Epoch(view.applied, view.applied, ())
+        now = self._deployment.clock()
+        return [each for each in answers if not teller.tell(each.address, _reply(each, epoch, now))]
+
     def answer(self, answers: Sequence[Answer], epoch: Epoch) -> None:
         """Tell sessions their outcomes, with the epoch of what they were judged on."""
         now = self._deployment.clock()
         for each in answers:
-            reply = Reply(
-                each.session,
-                each.incarnation,
-                each.outcomes,
-                epoch,
-                now,
-                each.resend,
-                each.nonce,
-            )
+            reply = _reply(each, epoch, now)
             signed = trust.sign(self._secrets.unseal(each.sealed), codec.reply(reply))
             self._deployment.channel.deliver(each.address, signed)
 
@@ -425,6 +434,10 @@ class Distributor:
             header = Header(view.head, view.asof)
             self._deployment.checkpoints.save(header, view.sessions, self._deployment.clock)
             self._unsaved = 0
+
+
+def _reply(answer: Answer, epoch: Epoch, now: int) -> Reply:
+    return Reply(answer.session, answer.incarnation, answer.outcomes, epoch, now, answer.resend, answer.nonce)
 
 
 def _wanted(images: dict[str, _Image], lists: dict[str, Listing]) -> list[str]:

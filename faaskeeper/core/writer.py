@@ -217,7 +217,7 @@ class Writer:
 
     # ---- one call ----------------------------------------------------------------------
 
-    def handle(self, bodies: Sequence[bytes]) -> None:
+    def handle(self, bodies: Sequence[bytes | Message]) -> None:
         """Decide, commit, apply and answer the requests of some messages.
 
         After any exception the view is gone: the next call begins with what is in the stores.
@@ -250,8 +250,13 @@ class Writer:
 
     # ---- who says what -----------------------------------------------------------------
 
-    def _admit(self, view: View, signed: bytes) -> list[Message | ServiceOrder]:
-        """The message, if it was made by who it claims to be from; else nothing, and a line in the log."""
+    def _admit(self, view: View, signed: bytes | Message) -> list[Message | ServiceOrder]:
+        """The message, if it was made by who it claims to be from; else nothing, and a line in the log.
+
+        One that is not in bytes is of this very process, which is trusted.
+        """
+        if isinstance(signed, Message):
+            return [signed] if self._known(view, signed) else []
         body = trust.body(signed)
         try:
             if body[4:5] == b"{":
@@ -261,8 +266,6 @@ class Writer:
             message = codec.to_message(body)
             key = self._key(view, message)
             if key is None:
-                told = {"session": message.session}
-                _logger.warning("dropped a message of the unknown session %d", message.session, extra=told)
                 return []
             trust.verify(key, signed)
         except (Malformed, trust.Forged, KeyError) as error:
@@ -276,11 +279,21 @@ class Writer:
             if not isinstance(opening, Open) or len(opening.secret) != trust.KEY_BYTES:
                 raise Malformed("a message without a session must hold one Open, with a secret")
             return opening.secret
+        if not self._known(view, message):
+            return None
         session = view.sessions.get(message.session)
-        if session is None:
-            roll(view, self._log, self._deployment.clock)
-            session = view.sessions.get(message.session)
         return None if session is None else self._secrets.unseal(session.sealed)
+
+    def _known(self, view: View, message: Message) -> bool:
+        """Whether a message is of a session that there is, or opens one."""
+        if message.session == 0 or view.sessions.get(message.session) is not None:
+            return True
+        roll(view, self._log, self._deployment.clock)
+        if view.sessions.get(message.session) is not None:
+            return True
+        told = {"session": message.session}
+        _logger.warning("dropped a message of the unknown session %d", message.session, extra=told)
+        return False
 
     # ---- judging and committing ---------------------------------------------------------
 
@@ -554,10 +567,14 @@ class Writer:
             self._deployment.leases.drop(session)
         queue = self._deployment.distributor_queue
         if queue is None:
+            if self._deployment.teller is not None and self._joined is None:
+                told = self._distributor.tell(view, told)
             groups = self._distributor.settle(view, began, doubtful=len(view.pending) > 1)
             if self._joined is not None:
                 groups, self._joined = [self._joined, *groups], None
             epoch = groups[-1].epoch if groups else Epoch(view.applied, view.applied, ())
+            if self._deployment.teller is not None:
+                self._deployment.teller.settled()
             self._distributor.answer(told, epoch)
             self._distributor.finish(groups, view)
             return

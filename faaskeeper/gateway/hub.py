@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -36,6 +36,7 @@ from faaskeeper.core.watches import Row
 from faaskeeper.watch import WatchCallbackType, WatchedEvent
 
 if TYPE_CHECKING:
+    from faaskeeper.gateway.server import Saying
     from faaskeeper.gateway.sessions import GatewaySession
 
 _T = TypeVar("_T")
@@ -49,6 +50,8 @@ _STEPS = 200
 """Commands performed in the event loop's thread before others get their turn."""
 _THREADS = 32
 _STRIPS = 64
+_ALONE = 4
+"""After how many times in a row that only one connection had something it counts as alone."""
 _INDEXED = 20_000
 """Registrations remembered before those that are not waited for any more are removed."""
 
@@ -119,13 +122,13 @@ class Hub:
         self,
         connection: Connection,
         *,
-        saying: AbstractContextManager[object],
+        saying: Saying,
         on_lost: Callable[[str], None],
         on_failure: Callable[[Exception], None],
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.connection = connection
-        self.near = connection.commit is not None
+        self.near = connection.within is not None
         self.random = random
         self.session = 0
         self.sessions: dict[int, GatewaySession] = {}
@@ -134,9 +137,16 @@ class Hub:
         self._saying = saying
         self._on_lost = on_lost
         self._pool = None if self.near else ThreadPoolExecutor(_THREADS, "faaskeeper-gateway")
-        self._inbox: deque[bytes | Reply | Notification] = deque()
+        self._inbox: deque[bytes | Reply] = deque()
+        self._early: list[Reply] = []
         self._meeting = False
-        self._committing = False
+        self.committing = False
+        """The writer runs: what it has told of may not be read yet."""
+        self._after: list[Callable[[], None]] = []
+        self._thread = threading.get_ident()
+        self._last: object = None
+        self._run = 0
+        self._receiving = False
         self._asked: dict[object, _Asked] = {}
         self._due: dict[int, GatewaySession] = {}
         self._flushing = False
@@ -149,7 +159,11 @@ class Hub:
         self._sooner = asyncio.Event()
         self._good_until = 0.0
         self.skew_ms = 0
-        self._ear = connection.channel.listen(self._hear)
+        within = connection.within
+        if within is None:
+            self._ear = connection.channel.listen(self._hear)
+        else:
+            self._ear = within.listen(self._hear, self._settled)
         connection.on_failure(lambda error: self._soon(on_failure, error))
 
     def _soon(self, call: Callable[..., None], *args: Any) -> None:
@@ -421,52 +435,82 @@ class Hub:
         if self.connection.ring is not None:
             self.connection.ring()
         else:
-            self._send(self._signed(Message(self.session, 0, 0, self._ear.address, ()), self._secret))
+            self._send([(Message(self.session, 0, 0, self._ear.address, ()), self._secret)])
 
     # ---- the writer ----------------------------------------------------------------------
 
     def post(self, session: GatewaySession) -> None:
         """Send what the session has not sent, together with what others have by then."""
         self._due[session.id] = session
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
+        if not self._flushing and not self._receiving:
+            self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        self._flushing = True
+        self._loop.call_soon(self._flush)
+
+    def receive(self, wire: object, take: Callable[[], None]) -> None:
+        """Have a connection take what has come. What it asks of the writer goes at once where no other
+        connection has lately had something, else with what others ask for in this turn of the loop.
+        """
+        if wire is self._last:
+            self._run += 1
+        else:
+            self._last, self._run = wire, 0
+        with self._saying:
+            self._receiving = True
+            try:
+                take()
+            finally:
+                self._receiving = False
+            if self._due and not self._flushing:
+                if self.near and self._run >= _ALONE:
+                    self._flush()
+                else:
+                    self._flush_soon()
 
     def _flush(self) -> None:
         self._flushing = False
         due, self._due = self._due, {}
-        bodies: list[bytes] = []
+        messages: list[tuple[Message, bytes]] = []
         for session in due.values():
-            bodies.extend(self._signed(each, session.secret) for each in session.take(self._ear.address))
-        if bodies:
-            self._send(*bodies)
+            messages.extend((each, session.secret) for each in session.take(self._ear.address))
+        if messages:
+            self._send(messages)
 
     def repeat(self, session: GatewaySession, cxid: int) -> None:
         """Send a session's unanswered requests from a cxid on again."""
         message = session.again(self._ear.address, cxid)
         if message.requests:
-            self._loop.call_soon(self._send, self._signed(message, session.secret))
+            self._loop.call_soon(self._send, [(message, session.secret)])
 
-    @staticmethod
-    def _signed(message: Message, secret: bytes) -> bytes:
-        return trust.sign(secret, codec.message(message))
-
-    def _send(self, *bodies: bytes) -> None:
-        """Hand messages to the writer; what gets lost is sent again."""
-        commit = self.connection.commit
+    def _send(self, messages: Sequence[tuple[Message, bytes]]) -> None:
+        """Hand messages to the writer, with the secrets to sign them with; what gets lost is sent again."""
+        within = self.connection.within
         try:
-            if commit is not None:
-                self._committing = True
+            if within is not None:
+                self.committing = True
                 try:
-                    commit(bodies)
+                    within.commit([message for message, _ in messages])
                 finally:
-                    self._committing = False
+                    self.committing = False
+                self._committed()
             elif self._pool is not None:
-                for body in bodies:
-                    self._pool.submit(self._enqueue, body)
+                for message, secret in messages:
+                    self._pool.submit(self._enqueue, trust.sign(secret, codec.message(message)))
         except DriverError as error:
             _log.warning("a request will be sent again: %s", error)
-        self._drain()
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Call something when the writer that runs is done."""
+        self._after.append(call)
+
+    def _committed(self) -> None:
+        with self._saying:
+            self._drain()
+            after, self._after = self._after, []
+            for call in after:
+                call()
 
     def _enqueue(self, body: bytes) -> None:
         try:
@@ -481,12 +525,11 @@ class Hub:
         """
         future: asyncio.Future[Reply] = self._loop.create_future()
         self._asked[key] = _Asked(future, secret)
-        body = self._signed(message, secret)
         pause = 1.0
         deadline = time.monotonic() + timeout
         try:
             while True:
-                self._send(body)
+                self._send([(message, secret)])
                 left = deadline - time.monotonic()
                 done, _ = await asyncio.wait((future,), timeout=min(pause, left))
                 if done:
@@ -499,10 +542,26 @@ class Hub:
 
     # ---- being told ----------------------------------------------------------------------
 
-    def _hear(self, signed: bytes) -> None:
-        """A message from the channel, in any thread."""
-        self._inbox.append(signed)
-        if not self._committing:
+    def _hear(self, told: bytes | Reply) -> None:
+        """A message from the channel, in any thread.
+
+        In the loop's it comes from the writer that :meth:`_send` runs: clients are answered before the writer
+        goes on to what they need not wait for, and nothing is read before that is done.
+        """
+        if threading.get_ident() == self._thread:
+            self._inbox.append(told)
+            self._drain()
+        elif isinstance(told, bytes):
+            self._inbox.append(told)
+            self._soon(self._drain)
+        else:
+            self._early.append(told)
+
+    def _settled(self) -> None:
+        """Replies that came in another thread are in user storage."""
+        if threading.get_ident() != self._thread:
+            self._inbox.extend(self._early)
+            self._early.clear()
             self._soon(self._drain)
 
     def _drain(self) -> None:
@@ -513,6 +572,8 @@ class Hub:
                 if told is not None:
                     self._meeting = True
                     self.drive(self.rules.meet(told.epoch, settled=True), partial(self._taken, told))
+        if self.committing:
+            self._saying.send()  # whoever waits need not wait for what is left to do
 
     def _taken(self, told: Reply | Notification, _: object, error: BaseException | None) -> None:
         """An epoch was met: hand the answer on."""
@@ -525,7 +586,7 @@ class Hub:
         if self._inbox and not self.near:
             self._loop.call_soon(self._drain)
 
-    def _verified(self, signed: bytes | Reply | Notification) -> Reply | Notification | None:
+    def _verified(self, signed: bytes | Reply) -> Reply | Notification | None:
         """The message, if whoever made it knew the session's secret."""
         if not isinstance(signed, bytes):
             return signed

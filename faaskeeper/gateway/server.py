@@ -31,6 +31,7 @@ MAX_BUFFER = 0xFFFFF
 """Most bytes of a frame: ZooKeeper's default of ``jute.maxbuffer``, 1 MiB less one."""
 _FILES_KEPT = 64
 """Files that the process needs beside its connections."""
+_BUFFER_BYTES = 64 * 1024
 _LOOK_S = 0.5
 _STOP_S = 10.0
 
@@ -65,7 +66,7 @@ class Saying:
     def heard(self, wire: Wire) -> None:
         """A connection has something to send."""
         if not self._depth and not self._heard:
-            self._loop.call_soon(self._send)
+            self._loop.call_soon(self.send)
         self._heard.append(wire)
 
     def __enter__(self) -> None:
@@ -76,9 +77,10 @@ class Saying:
     ) -> None:
         self._depth -= 1
         if not self._depth and self._heard:
-            self._send()
+            self.send()
 
-    def _send(self) -> None:
+    def send(self) -> None:
+        """Send what was said so far."""
         heard, self._heard = self._heard, []
         for wire in heard:
             wire.flush()
@@ -99,6 +101,7 @@ class Gateway:
         self.most_files = _raise_files()
         self.max_connections = settings.max_connections or max(self.most_files - _FILES_KEPT, 1)
         self.saying = Saying()
+        self.buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._stopping = asyncio.Event()
         self._failure: Exception | None = None
         self.hub = Hub(connection, saying=self.saying, on_lost=self._lost, on_failure=self._failed)

@@ -82,7 +82,7 @@ class _Waiting(NamedTuple):
     came: float
 
 
-class Wire(asyncio.Protocol):
+class Wire(asyncio.BufferedProtocol):
     """See the module."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -116,7 +116,7 @@ class Wire(asyncio.Protocol):
     # ---- the socket ----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See :class:`asyncio.Protocol`."""
+        """See :class:`asyncio.BufferedProtocol`."""
         self._transport = cast(asyncio.Transport, transport)
         address = transport.get_extra_info("peername")
         self.peer = f"{address[0]}:{address[1]}" if address else "?"
@@ -141,11 +141,14 @@ class Wire(asyncio.Protocol):
             self._auth = (*self._auth, connection.vouch(name))
             self._who = (*self._who, ("x509", name))
 
-    def data_received(self, data: bytes) -> None:
-        """See :class:`asyncio.Protocol`."""
-        self._in += data
-        with self._gateway.saying:
-            self._take()
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """See :class:`asyncio.BufferedProtocol`: all connections share one, which is emptied at once."""
+        return self._gateway.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See :class:`asyncio.BufferedProtocol`."""
+        self._in += self._gateway.buffer[:nbytes]
+        self._hub.receive(self, self._take)
 
     def _take(self) -> None:
         """Take the frames that are complete, as long as they may wait."""
@@ -199,23 +202,23 @@ class Wire(asyncio.Protocol):
                 self._take()
 
     def pause_writing(self) -> None:
-        """See :class:`asyncio.Protocol`."""
+        """See :class:`asyncio.BufferedProtocol`."""
         self._paused = True
         self._flow()
 
     def resume_writing(self) -> None:
-        """See :class:`asyncio.Protocol`."""
+        """See :class:`asyncio.BufferedProtocol`."""
         self._paused = False
         with self._gateway.saying:
             self._flow()
             self._go_on()
 
     def eof_received(self) -> bool:
-        """See :class:`asyncio.Protocol`."""
+        """See :class:`asyncio.BufferedProtocol`."""
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """See :class:`asyncio.Protocol`."""
+        """See :class:`asyncio.BufferedProtocol`."""
         if self.state is State.OPEN:
             _log.info("connection %s was lost", self._name(), exc_info=False)
         self._released()
@@ -432,6 +435,9 @@ class Wire(asyncio.Protocol):
                     self._waiting.popleft()
                     self._write(waiting, waiting.request)
                 elif self._writing:
+                    return
+                elif self._hub.committing:
+                    self._hub.after_commit(self._go_on)
                     return
                 else:
                     self._waiting.popleft()

@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from faaskeeper.core.errors import Denied, DriverError, Unavailable
 
@@ -37,7 +38,7 @@ class LocalQueue:
     def __init__(
         self,
         name: str,
-        handle: Callable[[Sequence[bytes]], None],
+        handle: Callable[[Sequence[Any]], None],
         idle: Callable[[], None],
         on_broken: Callable[[Exception], None],
         whose: str = "the embedded service",
@@ -46,7 +47,7 @@ class LocalQueue:
         self._idle = idle
         self._on_broken = on_broken
         self._whose = whose
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[object] = deque()
         self._running = threading.Lock()
         self._signal = threading.Semaphore(0)
         self._stopping = threading.Event()
@@ -66,7 +67,7 @@ class LocalQueue:
         """Send, and run the function in this thread if it is free: for a few batches, not for ever."""
         self.serve_promptly((body,))
 
-    def serve_promptly(self, bodies: Sequence[bytes]) -> None:
+    def serve_promptly(self, bodies: Sequence[object]) -> None:
         """The same for several messages, which are served together."""
         for body in bodies:
             self._put(body)
@@ -78,7 +79,7 @@ class LocalQueue:
             self._idle_due = True
             self._signal.release()
 
-    def _put(self, body: bytes) -> None:
+    def _put(self, body: object) -> None:
         if self._broken is not None:
             raise self._broken
         if self._stopping.is_set():
@@ -122,7 +123,7 @@ class LocalQueue:
             if not self._running.acquire(blocking=False):
                 return False
             try:
-                bodies: list[bytes] = []
+                bodies: list[object] = []
                 while self._waiting and len(bodies) < _BATCH:
                     bodies.append(self._waiting.popleft())
                 if bodies:
@@ -132,7 +133,7 @@ class LocalQueue:
                 self._running.release()
         return True
 
-    def _attempt(self, bodies: Sequence[bytes]) -> None:
+    def _attempt(self, bodies: Sequence[object]) -> None:
         """Call the function, or without messages its ``idle``; again when it fails."""
         pause = 0.05
         for left in reversed(range(_RETRIES)):

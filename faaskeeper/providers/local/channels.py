@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+from collections.abc import Callable
+from typing import Any
 
 from faaskeeper.core.channel import Handler
+from faaskeeper.core.requests import Reply
 
 _log = logging.getLogger(__name__)
 
@@ -14,14 +17,21 @@ _log = logging.getLogger(__name__)
 class LocalListener:
     """One client's ear."""
 
-    def __init__(self, channel: LocalChannel, address: str, handler: Handler) -> None:
+    def __init__(
+        self,
+        channel: LocalChannel,
+        address: str,
+        handler: Callable[[Any], None],
+        settled: Callable[[], None] | None = None,
+    ) -> None:
         self.address = address
+        self.settled = settled
         self._channel = channel
         self._handler = handler
         self._lock = threading.RLock()
         self._open = True
 
-    def hear(self, message: bytes) -> bool:
+    def hear(self, message: bytes | Reply) -> bool:
         """Hand a message over."""
         with self._lock:
             if not self._open:
@@ -40,11 +50,12 @@ class LocalListener:
 
 
 class LocalChannel:
-    """Both sides of the channel."""
+    """Both sides of the channel; told early by one writer at a time."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._listeners: dict[str, LocalListener] = {}
+        self._told: set[LocalListener] = set()
 
     def listen(self, handler: Handler) -> LocalListener:
         """See :class:`faaskeeper.core.channel.ClientChannel`."""
@@ -52,6 +63,29 @@ class LocalChannel:
         listener = LocalListener(self, address, handler)
         self._listeners[address] = listener
         return listener
+
+    def listen_early(
+        self, handler: Callable[[Reply | bytes], None], settled: Callable[[], None]
+    ) -> LocalListener:
+        """See :meth:`faaskeeper.core.connection.Within.listen`."""
+        listener = LocalListener(self, f"local:{next(self._numbers)}", handler, settled)
+        self._listeners[listener.address] = listener
+        return listener
+
+    def tell(self, address: str, reply: Reply) -> bool:
+        """See :class:`faaskeeper.core.channel.Teller`."""
+        listener = self._listeners.get(address)
+        if listener is None or listener.settled is None:
+            return False
+        self._told.add(listener)
+        return listener.hear(reply)
+
+    def settled(self) -> None:
+        """See :class:`faaskeeper.core.channel.Teller`."""
+        while self._told:
+            listener = self._told.pop()
+            if listener.settled is not None:
+                listener.settled()
 
     def forget(self, address: str) -> None:
         """No longer deliver to an address."""

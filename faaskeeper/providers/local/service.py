@@ -20,7 +20,7 @@ from urllib.parse import quote
 from faaskeeper.config import ClientChannel, Config, QueueType, StorageType
 from faaskeeper.core import records as user_storage
 from faaskeeper.core import trust
-from faaskeeper.core.channel import Channel
+from faaskeeper.core.channel import Channel, Listener
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.connection import Connection, FailureHandler, connection_to
 from faaskeeper.core.deployment import Deployment
@@ -29,6 +29,7 @@ from faaskeeper.core.errors import Conflict, DriverError
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.log import Log
 from faaskeeper.core.records import ObjectRecords, Records, TableRecords
+from faaskeeper.core.requests import Message, Reply
 from faaskeeper.core.sessions import Leases, Transients
 from faaskeeper.core.storage import IfAbsent, ObjectStore
 from faaskeeper.core.transactions import Limits
@@ -82,6 +83,20 @@ class _Channel:
         if address.startswith("tcp:"):
             return self._tcp.deliver(address, message)
         return self._local.deliver(address, message)
+
+
+class _Within:
+    """See :class:`faaskeeper.core.connection.Within`."""
+
+    def __init__(self, queue: LocalQueue, channel: LocalChannel) -> None:
+        self._queue = queue
+        self._channel = channel
+
+    def commit(self, messages: Sequence[Message]) -> None:
+        self._queue.serve_promptly(messages)
+
+    def listen(self, handler: Callable[[Reply | bytes], None], settled: Callable[[], None]) -> Listener:
+        return self._channel.listen_early(handler, settled)
 
 
 class EmbeddedService:
@@ -150,6 +165,7 @@ class EmbeddedService:
             worker_queue=_Later(),
             distributor_queue=None,
             channel=self._channel(),
+            teller=self.local_channel,
             key=key,
             clock=self.clock,
             gather=self.gather,
@@ -253,7 +269,7 @@ class EmbeddedService:
             TcpClientChannel(port=port) if tcp else self.local_channel,
             prompt_queue=self._prompt,
             coalesce=True,
-            commit=self._queues[0].serve_promptly,
+            within=_Within(self._queues[0], self.local_channel),
             close=closed,
             ring=self.ring,
             on_failure=handlers.append,

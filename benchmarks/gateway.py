@@ -1,0 +1,238 @@
+"""``fk serve`` on the embedded provider beside a standalone ZooKeeper server: same client, same disk, one run.
+
+Both sync every write and run in a process of their own; kazoo drives them from this one. The two take turns, so
+that what else the machine does meets both; a row's figures are medians over the turns, its ratio is the median
+of the turns' ratios.
+
+Run by ``make bench-gateway``; ``python -m benchmarks.gateway --turns 5 --directory /where/the/disk/is``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import platform
+import queue
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import zookeeper
+from benchmarks.embedded import DATA, rate, repeat
+
+PIPELINE = 3_000
+NODES = 100
+_IDLE_S = 20.0
+
+
+class GatewayServer:
+    """``fk serve`` with its data in a directory of its own."""
+
+    def __init__(self, parent: str, *options: str) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="gateway-", dir=parent))
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        command = [sys.executable, "-m", "faaskeeper.cli", "--directory", str(self.directory / "data"), "serve"]
+        began = time.perf_counter()
+        self.process = subprocess.Popen(
+            [*command, "--listen", f"127.0.0.1:{self.port}", *options], stderr=subprocess.DEVNULL
+        )
+        self._wait()
+        self.started_s = time.perf_counter() - began
+        """How long it took to the first answer."""
+
+    def _wait(self) -> None:
+        for _ in range(3000):
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=5) as asked:
+                    asked.sendall(b"ruok")
+                    if asked.recv(4) == b"imok":
+                        return
+            except OSError:
+                time.sleep(0.005)
+        raise RuntimeError("the server did not come up")
+
+    def stop(self) -> None:
+        """Stop the server and remove its data."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def used(self) -> tuple[float, float]:
+        """CPU seconds used so far, and resident memory in MB."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks = os.sysconf("SC_CLK_TCK")
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return (int(stat[11]) + int(stat[12])) / ticks, pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def pipelined(send: Callable[[int], Any]) -> float:
+    """The rate of an operation sent without waiting; all answers are awaited at the end."""
+
+    def run() -> None:
+        for future in [send(number) for number in range(PIPELINE)]:
+            future.get()
+
+    return rate(PIPELINE, run)
+
+
+def several(clients: list[Any], operations: int, once: Callable[[Any, int], object]) -> float:
+    """The rate of an operation of several clients, each one at a time."""
+
+    def work(client: Any, first: int) -> None:
+        for number in range(first, first + operations):
+            once(client, number)
+
+    threads = [
+        threading.Thread(target=work, args=(client, number * operations))
+        for number, client in enumerate(clients)
+    ]
+
+    def run() -> None:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    return rate(operations * len(clients), run)
+
+
+def watch_ms(watcher: Any, writer: Any, path: str, times: int = 200) -> float:
+    """Median time from before a set to the watcher's event, in ms."""
+    events: queue.Queue[float] = queue.Queue()
+    took: list[float] = []
+    for _ in range(times):
+        watcher.get(path, watch=lambda event: events.put(time.perf_counter()))
+        began = time.perf_counter()
+        writer.set(path, DATA)
+        took.append(events.get(timeout=10) - began)
+    return 1000 * statistics.median(took)
+
+
+def measure(clients: list[Any], turn: int) -> dict[str, float]:
+    """One turn of one server."""
+    client = clients[0]
+    root = f"/bench{turn}"
+    client.create(root)
+    for number in range(NODES):
+        client.create(f"{root}/n{number}", DATA)
+
+    def at(number: int) -> str:
+        return f"{root}/n{number % NODES}"
+
+    return {
+        "get": repeat(2_000, lambda number: client.get(at(number))),
+        "exists": repeat(2_000, lambda number: client.exists(at(number))),
+        "children": repeat(2_000, lambda number: client.get_children(at(number))),
+        "set": repeat(1_000, lambda number: client.set(at(number), DATA)),
+        "create": repeat(1_000, lambda number: client.create(f"{at(number)}/{number}", DATA)),
+        "get, pipelined": pipelined(lambda number: client.get_async(at(number))),
+        "set, pipelined": pipelined(lambda number: client.set_async(at(number), DATA)),
+        "get, 4 clients": several(clients, 500, lambda each, number: each.get(at(number))),
+        "set, 4 clients": several(clients, 500, lambda each, number: each.set(at(number), DATA)),
+        "watch, ms": watch_ms(clients[1], client, at(0)),
+    }
+
+
+@contextlib.contextmanager
+def clients_of(port: int, number: int = 4) -> Iterator[list[Any]]:
+    """Clients that are connected."""
+    from kazoo.client import KazooClient
+
+    clients = [KazooClient(f"127.0.0.1:{port}") for _ in range(number)]
+    try:
+        for client in clients:
+            client.start()
+        yield clients
+    finally:
+        for client in clients:
+            client.stop()
+            client.close()
+
+
+def compare(turns: int, parent: str, console: Console) -> None:
+    """Print rates of both, side by side."""
+    gateway = GatewayServer(parent)
+    server = zookeeper.ZooKeeperServer(parent)
+    ours: list[dict[str, float]] = []
+    theirs: list[dict[str, float]] = []
+    try:
+        with clients_of(gateway.port) as mine, clients_of(server.port) as others:
+            measure(mine, -1)  # both have run once before it counts
+            measure(others, -1)
+            for turn in range(turns):
+                ours.append(measure(mine, turn))
+                theirs.append(measure(others, turn))
+    finally:
+        gateway.stop()
+        server.stop()
+    table = Table(title=f"Operations per second through kazoo, 1 KB, synced; medians of {turns} turns")
+    for column in ("", "FaaSKeeper, fk serve", "ZooKeeper 3.8, standalone", "ratio"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name in ours[0]:
+        mine_, other = [each[name] for each in ours], [each[name] for each in theirs]
+        latency = name.endswith("ms")
+        ratio = statistics.median((b / a if latency else a / b) for a, b in zip(mine_, other, strict=True))
+        shown = [statistics.median(each) for each in (mine_, other)]
+        table.add_row(name, *(f"{each:,.2f}" if latency else f"{each:,.0f}" for each in shown), f"{ratio:.2f}")
+    console.print(table)
+    console.print("A ratio above 1: FaaSKeeper is faster.")
+
+
+def idle(parent: str, console: Console, sessions: int = 1_000) -> None:
+    """Print what idle sessions cost the server: they ping as kazoo's do, every third of 10 s."""
+    gateway = GatewayServer(parent)
+    console.print(f"fk serve answers {gateway.started_s:.2f} s after its start.")
+    try:
+        _, before = gateway.used()
+        command = [sys.executable, "-m", "benchmarks.idle", str(gateway.port), str(sessions)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as others:
+            if others.stdout is None or others.stdin is None:
+                raise AssertionError("pipes")
+            others.stdout.readline()
+            time.sleep(2)
+            began, (cpu, _) = time.perf_counter(), gateway.used()
+            time.sleep(_IDLE_S)
+            after, memory = gateway.used()
+            share = (after - cpu) / (time.perf_counter() - began)
+            others.stdin.close()
+        console.print(
+            f"{sessions:,} idle sessions: {memory:.0f} MB ({before:.0f} MB without), {100 * share:.1f} % of a core."
+        )
+    finally:
+        gateway.stop()
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--directory", default=tempfile.gettempdir())
+    parser.add_argument("--only", choices=("rates", "idle"))
+    arguments = parser.parse_args()
+    console = Console()
+    console.print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}")
+    if arguments.only != "idle":
+        if zookeeper.available():
+            compare(arguments.turns, arguments.directory, console)
+        else:
+            console.print("Debian's package zookeeper or kazoo is missing: no rates.")
+    if arguments.only != "rates":
+        idle(arguments.directory, console)
+
+
+if __name__ == "__main__":
+    main()
