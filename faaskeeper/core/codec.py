@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from faaskeeper.core.acl import Credential
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import (
+    NO_DATA,
     Check,
     Close,
     Create,
@@ -200,7 +201,7 @@ class _Cursor:
         if isinstance(value, list):
             blob, length = value
             return Data(b"", _path(blob), _int(length))
-        return Data(self.take(value), "", value)
+        return NO_DATA if value == -1 else Data(self.take(value), "", value)
 
 
 def _to_operation(value: list[Any], cursor: _Cursor) -> Operation:

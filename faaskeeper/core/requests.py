@@ -15,7 +15,10 @@ from faaskeeper.core.znode import OPEN_ACL, Acl, Meta
 
 
 class Data(NamedTuple):
-    """Data of a znode: ``inline``, or kept in the object ``blob``; ``length`` in bytes."""
+    """Data of a znode: ``inline``, or kept in the object ``blob``; ``length`` in bytes, -1 for none at all.
+
+    ZooKeeper's clients tell none from empty data; ours show both as empty.
+    """
 
     inline: bytes
     blob: str
@@ -25,6 +28,9 @@ class Data(NamedTuple):
 def inline(data: bytes) -> Data:
     """Data carried in the request itself."""
     return Data(data, "", len(data))
+
+
+NO_DATA = Data(b"", "", -1)
 
 
 class Create(NamedTuple):

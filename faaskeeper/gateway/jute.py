@@ -71,6 +71,11 @@ class Reader:
             raise Malformed(f"{length} bytes were announced, {self._end - at} are there")
         return self._body[at : self._at]
 
+    def data(self) -> bytes | None:
+        """Bytes, or none."""
+        at = self._at
+        return self.buffer() or (None if _int(self._body, at)[0] < 0 else b"")
+
     def text(self) -> str:
         """A text; none is an empty one. Surrogates, which Java may send, come through and fit no path."""
         try:

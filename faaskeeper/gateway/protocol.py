@@ -14,9 +14,11 @@ from typing import NamedTuple, Union
 from faaskeeper.core.acl import Identity
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import (
+    NO_DATA,
     Check,
     Close,
     Create,
+    Data,
     Delete,
     Multi,
     Operation,
@@ -102,6 +104,7 @@ _EVENT_TYPES = {
 }
 _CONNECTED = 3
 
+_NONE = INT.pack(-1)
 _STAT = struct.Struct(">qqqqiiiqiiq")
 _HEADER = struct.Struct(">iiqi")  # with the frame's length before it
 _EVENT = struct.Struct(">iiqiii")
@@ -271,13 +274,18 @@ def _acl(reader: Reader) -> tuple[Acl, ...]:
     return OPEN_ACL if acl == OPEN_ACL else acl
 
 
+def _data(reader: Reader) -> Data:
+    data = reader.data()
+    return NO_DATA if data is None else inline(data)
+
+
 _FLAGS = {0: (False, False), 1: (True, False), 2: (False, True), 3: (True, True)}
 _NO_TTL = CONTAINER - 1
 """A time to live that the writer refuses."""
 
 
 def _create(kind: int, reader: Reader) -> Create:
-    path, data, acl, flags = reader.text(), inline(reader.buffer()), _acl(reader), reader.number()
+    path, data, acl, flags = reader.text(), _data(reader), _acl(reader), reader.number()
     ttl = reader.long() if kind == CREATE_TTL else None
     ephemeral, sequential = _FLAGS.get(flags, (False, False))
     if flags == 4:
@@ -291,7 +299,7 @@ def _create(kind: int, reader: Reader) -> Create:
 
 def _operation(kind: int, reader: Reader) -> Create | SetData | Delete | Check | SetAcl:
     if kind == SET_DATA:
-        return SetData(reader.text(), inline(reader.buffer()), reader.number())
+        return SetData(reader.text(), _data(reader), reader.number())
     if kind == DELETE:
         return Delete(reader.text(), reader.number())
     if kind == CHECK:
@@ -358,6 +366,11 @@ def reply(xid: int, zxid: int, error: int, record: bytes = b"") -> bytes:
 def stat(meta: Meta) -> bytes:
     """A Stat."""
     return _STAT.pack(*meta.stat())
+
+
+def data(value: bytes, meta: Meta) -> bytes:
+    """A znode's data, or none, and its Stat."""
+    return (buffer(value) if meta.length >= 0 else _NONE) + stat(meta)
 
 
 def event(kind: WatchEventType, path: str) -> bytes:

@@ -20,7 +20,7 @@ from faaskeeper.core.watches import FIRED_BY
 from faaskeeper.core.znode import OPEN_ACL, Meta
 from faaskeeper.gateway import protocol
 from faaskeeper.gateway.hub import ReadBlob, SharedRules, Steps
-from faaskeeper.gateway.jute import INT, buffer, string, strings
+from faaskeeper.gateway.jute import INT, string, strings
 from faaskeeper.gateway.protocol import About, Read, ReadTogether, Refused, SetWatches, refusal
 from faaskeeper.watch import WatchCallbackType, WatchedEvent, WatchEventType
 
@@ -77,10 +77,10 @@ class Reader:
             found = self._readable(record)
             meta = _meta(found)
             if not meta.blob:
-                return buffer(found.data) + protocol.stat(meta)
+                return protocol.data(found.data, meta)
             data: bytes | None = yield ReadBlob(meta.blob)
             if data is not None:
-                return buffer(data) + protocol.stat(meta)
+                return protocol.data(data, meta)
             # Swept: the znode was changed long enough ago, so read it as it is by now.
             record = yield from self._rules.read(path)
 
@@ -152,7 +152,7 @@ class Reader:
             data: bytes | None = record.data
             if meta.blob:
                 data = yield ReadBlob(meta.blob)
-            return None if data is None else buffer(data) + protocol.stat(meta)
+            return None if data is None else protocol.data(data, meta)
         names = strings(names_of(read.path, found))
         return names if read.kind == protocol.GET_CHILDREN else names + protocol.stat(meta)
 

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.servers import Server
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that tests share which leave it as it is."""
+    server = Server(tmp_path_factory.mktemp("gateway"), "--commands", "*")
+    yield server
+    assert server.stop() == 0
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path
