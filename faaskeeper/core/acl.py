@@ -6,15 +6,17 @@ client's requests) sees them, and the log never does. Rules of ZooKeeper 3.8: ``
 ``PrepRequestProcessor.fixupACL`` and the providers in ``org.apache.zookeeper.server.auth``.
 
 Schemes: ``world`` (everybody), ``digest`` (``user:password``, kept as ``user:base64(sha1)``), ``ip`` (an
-address, or a network with its prefix length), ``auth`` (in a request only: whoever asks), and ``super`` (may
-do everything; who shows the digest credentials of the deployment's super user).
+address, or a network with its prefix length), ``x509`` (the subject of a certificate that a server has
+verified), ``auth`` (in a request only: whoever asks), and ``super`` (may do everything; who shows the digest
+credentials of the deployment's super user).
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable
-from hashlib import sha1
+from hashlib import blake2b, sha1
+from hmac import compare_digest
 
 from faaskeeper.core.znode import OPEN_ACL, Acl
 
@@ -27,7 +29,7 @@ Credential = tuple[str, str]
 
 ANYONE: Identity = ("world", "anyone")
 SUPER: Identity = ("super", "")
-SCHEMES = ("world", "auth", "digest", "ip")
+SCHEMES = ("world", "auth", "digest", "ip", "x509")
 
 READ_ACL: tuple[Acl, ...] = ((READ, *ANYONE),)
 CREATOR_ALL_ACL: tuple[Acl, ...] = ((ALL, "auth", ""),)
@@ -42,8 +44,23 @@ def digest(credential: str) -> str:
     return f"{user}:{b64encode(sha1(credential.encode()).digest()).decode()}"
 
 
-def identities(credentials: Iterable[Credential], super_digest: str = "") -> tuple[Identity, ...]:
+def vouch(key: bytes, name: str) -> Credential:
+    """The credential of a certificate's subject, by a server that has verified it and holds the deployment's key.
+
+    A name alone would be anybody's to claim: this one only holders of the key can make.
+    """
+    return "x509", f"{_voucher(key, name)}:{name}"
+
+
+def _voucher(key: bytes, name: str) -> str:
+    return blake2b(name.encode(), digest_size=16, key=key, person=b"fk x509").hexdigest()
+
+
+def identities(
+    credentials: Iterable[Credential], super_digest: str = "", key: bytes = b""
+) -> tuple[Identity, ...]:
     """Identities that credentials prove. ``super_digest``: the id of the deployment's super user, if any.
+    ``key``: the deployment's, by which certificates are vouched for.
 
     A scheme that is not known proves nothing.
     """
@@ -56,6 +73,10 @@ def identities(credentials: Iterable[Credential], super_digest: str = "") -> tup
             found.append((scheme, identity))
         elif scheme == "ip":
             found.append((scheme, shown))
+        elif scheme == "x509" and key:
+            voucher, _, name = shown.partition(":")
+            if compare_digest(voucher, _voucher(key, name)):
+                found.append((scheme, name))
     return tuple(found)
 
 
@@ -83,10 +104,10 @@ def fixed(acl: tuple[Acl, ...], who: tuple[Identity, ...]) -> tuple[Acl, ...] | 
     kept: list[Acl] = []
     for permissions, scheme, id in dict.fromkeys(acl):
         if scheme == "auth":
-            proven = [name for known, name in who if known == "digest"]
+            proven = [(known, name) for known, name in who if known in ("digest", "x509")]
             if not proven:
                 return None
-            kept.extend((permissions, "digest", name) for name in proven)
+            kept.extend((permissions, known, name) for known, name in proven)
         elif _valid(scheme, id):
             kept.append((permissions, scheme, id))
         else:
@@ -109,6 +130,8 @@ def _valid(scheme: str, id: str) -> bool:
         return id == "anyone"
     if scheme == "digest":
         return id.count(":") == 1
+    if scheme == "x509":
+        return bool(id)
     return scheme == "ip" and _network(id) is not None
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
+from faaskeeper.core import acl
 from faaskeeper.core.acl import Credential
 from faaskeeper.core.channel import ClientChannel, Listener
 from faaskeeper.core.deployment import Deployment
@@ -94,5 +96,6 @@ def connection_to(deployment: Deployment, channel: ClientChannel, **more: Any) -
         "gather": deployment.gather,
         "peer": deployment.peer,
         "super_digest": deployment.super_digest,
+        "vouch": partial(acl.vouch, deployment.key) if deployment.key else None,
     }
     return Connection(**{**usual, **more})

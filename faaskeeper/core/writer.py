@@ -553,7 +553,7 @@ class Writer:
         if known is None:
             if len(self._identities) >= _IDENTITIES:
                 self._identities.clear()
-            shown = identities(auth, self._deployment.super_digest)
+            shown = identities(auth, self._deployment.super_digest, self._deployment.key)
             known = shown if any(scheme == "ip" for scheme, _ in shown) else (*self._anybody, *shown)
             self._identities[auth] = known
         return known

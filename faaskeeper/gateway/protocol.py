@@ -35,7 +35,7 @@ from faaskeeper.watch import WatchEventType
 
 CREATE, DELETE, EXISTS, GET_DATA, SET_DATA, GET_ACL, SET_ACL, GET_CHILDREN, SYNC = range(1, 10)
 PING, GET_CHILDREN2, CHECK, MULTI, CREATE2, RECONFIG, CHECK_WATCHES, REMOVE_WATCHES = range(11, 19)
-CREATE_CONTAINER, CREATE_TTL, MULTI_READ = 19, 21, 22
+CREATE_CONTAINER, DELETE_CONTAINER, CREATE_TTL, MULTI_READ = 19, 20, 21, 22
 AUTH, SET_WATCHES, SASL, GET_EPHEMERALS, GET_ALL_CHILDREN_NUMBER = range(100, 105)
 SET_WATCHES2, ADD_WATCH, WHO_AM_I = 105, 106, 107
 CLOSE_SESSION = -11
@@ -59,6 +59,7 @@ NAMES = {
     CHECK_WATCHES: "checkWatches",
     REMOVE_WATCHES: "removeWatches",
     CREATE_CONTAINER: "createContainer",
+    DELETE_CONTAINER: "deleteContainer",
     CREATE_TTL: "createTTL",
     MULTI_READ: "multiRead",
     AUTH: "auth",
@@ -221,10 +222,11 @@ class Ping(NamedTuple):
 
 
 class NotHere(NamedTuple):
-    """A request that a standalone server without this feature refuses."""
+    """A request that is answered as a standalone server without this feature does."""
 
     kind: int
     error: int
+    record: bytes = b""
 
 
 Request = Union[Write, Read, About, ReadTogether, SetWatches, Auth, Ping, NotHere]
@@ -260,13 +262,14 @@ def to_request(body: bytes) -> tuple[int, Request]:
     elif kind == WHO_AM_I:
         request = About(kind, "/")
     elif kind == RECONFIG:
-        return xid, NotHere(kind, RECONFIG_DISABLED)
+        request = NotHere(kind, RECONFIG_DISABLED)
     elif kind == SASL:
-        return xid, NotHere(kind, AUTH_FAILED)
+        request = NotHere(kind, 0, _NONE)
+    elif kind == DELETE_CONTAINER:  # the server's own
+        request = NotHere(kind, ERRORS[Code.BAD_ARGUMENTS])
     else:
-        return xid, NotHere(kind, UNIMPLEMENTED)
-    reader.end()
-    return xid, request
+        request = NotHere(kind, UNIMPLEMENTED)
+    return xid, request  # what follows the record is of a later release: ZooKeeper's server ignores it too
 
 
 def _acl(reader: Reader) -> tuple[Acl, ...]:
@@ -293,7 +296,7 @@ def _create(kind: int, reader: Reader) -> Create:
     if flags in (5, 6):
         ttl = ttl if ttl and ttl != CONTAINER else _NO_TTL
         return Create(path, data, sequential=flags == 6, acl=acl, ttl=ttl)
-    wrong = flags not in _FLAGS
+    wrong = flags not in _FLAGS or ttl is not None
     return Create(path, data, ephemeral, sequential, acl, _NO_TTL if wrong else 0)
 
 

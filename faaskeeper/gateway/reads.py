@@ -191,7 +191,9 @@ class Reader:
         return b""
 
     def _add_watch(self, request: About, _: object) -> Steps:
-        if request.number not in (0, 1) or paths.invalid(request.path):
+        if request.number not in (0, 1):
+            raise Refused(protocol.MARSHALLING_ERROR)
+        if paths.invalid(request.path):
             raise refusal(Code.BAD_ARGUMENTS)
         kind = "recursive" if request.number else "persistent"
         yield from self._rules.add_watch(request.path, kind, self._watcher)
@@ -318,5 +320,5 @@ def _meta(record: Record | None) -> Meta:
 def _kinds_of(number: int) -> tuple[str, ...]:
     kinds: Any = _WATCHED.get(number)
     if kinds is None:
-        raise refusal(Code.BAD_ARGUMENTS)
+        raise Refused(protocol.MARSHALLING_ERROR)
     return tuple(kinds)

@@ -409,7 +409,7 @@ class Wire(asyncio.BufferedProtocol):
             shown = request.shown.decode()
         except UnicodeDecodeError:
             shown = ""
-        if request.scheme == "digest" and ":" in shown:
+        if request.scheme == "digest" and shown:
             if ("digest", shown) not in self._auth:
                 self._auth = (*self._auth, ("digest", shown))
                 super_digest = self._hub.connection.super_digest
@@ -417,7 +417,7 @@ class Wire(asyncio.BufferedProtocol):
             self._reader = Reader(self._hub.rules, self._watcher, self._who, session.id)
             self.say(protocol.reply(xid, 0, 0))
             return
-        if request.scheme in ("ip", "x509", "world"):  # known without being shown
+        if request.scheme == "ip":  # it is known without being shown
             self.say(protocol.reply(xid, 0, 0))
             return
         self.say(protocol.reply(xid, 0, protocol.AUTH_FAILED))
@@ -509,7 +509,7 @@ class Wire(asyncio.BufferedProtocol):
             self.watched.update(*request[2:])
             steps = reader.set_watches(request)
         elif isinstance(request, NotHere):
-            self._answer(waiting, request.error, b"")
+            self._answer(waiting, request.error, request.record)
             return
         else:
             raise AssertionError(f"not a read: {request!r}")

@@ -15,6 +15,7 @@ from faaskeeper.testing.golden import Refused, content
 from tests.gateway import raw
 from tests.gateway.raw import Body, Closed, Raw, acls, number, string
 from tests.gateway.servers import Server
+from tests.gateway.threads import InThread, far
 
 ERRORS = {
     0: "Ok",
@@ -184,19 +185,33 @@ class WireAdapter:
         return {"results": rows}
 
 
-@pytest.fixture
-def adapter(shared: Server) -> Iterator[WireAdapter]:
-    adapter = WireAdapter(shared.port)
-    yield adapter
-    for session in adapter.sessions.values():
-        session.close()
+def run(scenario: dict[str, Any], port: int) -> None:
+    adapter = WireAdapter(port)
+    root = f"/golden{next(_NUMBERS)}"
+    try:
+        adapter.session("root").create(root)
+        golden.run(scenario, adapter, root)
+    finally:
+        for session in adapter.sessions.values():
+            session.close()
+
+
+@pytest.fixture(scope="module")
+def distant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InThread]:
+    """A server whose stores are called in a pool of threads, as a cloud's are."""
+    server = InThread(tmp_path_factory.mktemp("far"), far)
+    yield server
+    server.stop()
 
 
 _NUMBERS = itertools.count()
 
 
 @pytest.mark.parametrize("scenario", golden.SCENARIOS, ids=golden.name_of)
-def test_the_wire_shows_what_the_server_showed(scenario: dict[str, Any], adapter: WireAdapter) -> None:
-    root = f"/golden{next(_NUMBERS)}"
-    adapter.session("root").create(root)
-    golden.run(scenario, adapter, root)
+def test_the_wire_shows_what_the_server_showed(scenario: dict[str, Any], shared: Server) -> None:
+    run(scenario, shared.port)
+
+
+@pytest.mark.parametrize("scenario", golden.SCENARIOS, ids=golden.name_of)
+def test_a_server_far_from_its_stores_shows_the_same(scenario: dict[str, Any], distant: InThread) -> None:
+    run(scenario, distant.port)

@@ -1,0 +1,73 @@
+"""A gateway in a thread of the test's process: to look into it, or to have its stores seem far."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from faaskeeper.config import Config
+from faaskeeper.core.connection import Connection
+from faaskeeper.gateway.server import Gateway, Settings
+from faaskeeper.providers.local import connect
+
+T = TypeVar("T")
+
+
+def far(connection: Connection) -> Connection:
+    """The same deployment as one whose stores are not in this process."""
+    return dataclasses.replace(connection, within=None)
+
+
+class InThread:
+    """Serves an embedded deployment, or a connection."""
+
+    def __init__(
+        self, directory: Path, change: Callable[[Connection], Connection] = lambda each: each, **settings: Any
+    ) -> None:
+        data = {"cloud-provider": "local", "deployment-name": "test", "heartbeat-frequency": 1}
+        self.config = Config.deserialize({**data, "directory": str(directory)})
+        self._settings = Settings(**{"listen": ("127.0.0.1", 0), **settings})
+        self._change = change
+        self._ready = threading.Event()
+        self.gateway: Any = None
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        assert self._ready.wait(30)
+        if self._failure is not None:
+            raise self._failure
+        self.port = self.gateway.address[1]
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.gateway = Gateway(self._change(connect(self.config, -1)), self.config, self._settings)
+        await self.gateway.start()
+        self._ready.set()
+        await self.gateway.run()
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Call something in the loop's thread."""
+
+        async def called() -> T:
+            return function()
+
+        return asyncio.run_coroutine_threadsafe(called(), self._loop).result(30)
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self.gateway.stop)
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+        if self._failure is not None:
+            raise self._failure
