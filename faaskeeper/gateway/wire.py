@@ -98,6 +98,7 @@ class Wire(asyncio.BufferedProtocol):
         self.watched: set[str] = set()
         self._in = bytearray()
         self._out: list[bytes] = []
+        self._out_bytes = 0
         self._transport: asyncio.Transport | None = None
         self._paused = False
         self._choked = False
@@ -281,12 +282,16 @@ class Wire(asyncio.BufferedProtocol):
         if not self._out:
             self._gateway.saying.heard(self)
         self._out.append(frame)
+        self._out_bytes += len(frame)
+        if self._out_bytes > _PAUSE_BYTES:
+            self.flush()
 
     def flush(self) -> None:
         """Send what was said."""
         transport = self._transport
         if not self._out or transport is None:
             return
+        self._out_bytes = 0
         if self.state is State.CLOSED:
             self._out.clear()
             return

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.gateway.raw import Raw
 from tests.gateway.servers import Server
 
 
@@ -19,3 +20,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """What a test leaves connected."""
+    yield
+    while Raw.made:
+        Raw.made.pop().close()

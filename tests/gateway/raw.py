@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections import deque
-from typing import Any
+from typing import Any, ClassVar
 
 CREATE2, DELETE, EXISTS, GET, SET, GET_ACL, SET_ACL, CHILDREN, SYNC, PING = 15, 2, 3, 4, 5, 6, 7, 8, 9, 11
 CHILDREN2, CHECK, MULTI, CHECK_WATCHES, REMOVE_WATCHES, CONTAINER, TTL, MULTI_READ = (
@@ -90,6 +90,9 @@ class Closed(Exception):
 class Raw:
     """A connection, and a session unless ``connect`` is False."""
 
+    made: ClassVar[list[Raw]] = []
+    """All of a test, which closes them at its end."""
+
     def __init__(
         self,
         port: int,
@@ -106,6 +109,7 @@ class Raw:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if wrap is not None:
             self.socket = wrap(self.socket)
+        Raw.made.append(self)
         self.events: deque[tuple[int, str]] = deque()
         self.xid = 0
         self.session = 0

@@ -1,0 +1,378 @@
+"""The server as its operators and clients meet it: sessions, order, words, bounds."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.gateway import raw
+from tests.gateway.raw import Closed, Raw, acls, number, string
+from tests.gateway.servers import Server
+from tests.gateway.threads import InThread
+
+
+@pytest.fixture
+def server(directory: Path) -> Iterator[Server]:
+    server = Server(directory)
+    yield server
+    assert server.stop() == 0
+
+
+def back(port: int, before: Raw, **more: object) -> Raw:
+    """The same session by another connection."""
+    return Raw(port, session=before.session, password=before.password, timeout=before.timeout, **more)  # type: ignore[arg-type]
+
+
+def gone(client: Raw) -> bool:
+    """Whether the server ended the connection, after what it had to say."""
+    try:
+        while True:
+            client.receive()
+    except Closed:
+        return True
+
+
+# ---- sessions --------------------------------------------------------------------------------
+
+
+def test_a_session_is_found_again_with_its_password(server: Server) -> None:
+    first = Raw(server.port)
+    first.create("/mine", flags=1)
+    second = back(server.port, first)
+    assert (second.session, second.password) == (first.session, first.password)
+    assert gone(first), "the connection before must not go on"
+    error, record = second.ask(raw.EXISTS, string("/mine") + b"\0")
+    assert error == 0
+    assert record.stat()[7] == second.session
+    assert second.ask(raw.EPHEMERALS, string("/"))[1].strings() == ["/mine"]
+    second.close()
+
+
+@pytest.mark.parametrize("password", [b"x" * 16, b"", b"x"])
+def test_a_session_is_not_found_with_another_password(server: Server, password: bytes) -> None:
+    first = Raw(server.port)
+    other = Raw(server.port, session=first.session, password=password)
+    assert (other.timeout, other.session, other.password) == (0, 0, bytes(16))
+    assert gone(other)
+    first.ping()
+    first.close()
+
+
+@pytest.mark.parametrize("session", [12345, -1, 1 << 62, -(1 << 63)])
+def test_a_session_that_never_was_is_told_to_be_over(server: Server, session: int) -> None:
+    other = Raw(server.port, session=session, password=b"p" * 16)
+    assert (other.timeout, other.session) == (0, 0)
+    assert gone(other)
+
+
+def test_a_session_that_was_closed_is_told_to_be_over(server: Server) -> None:
+    first = Raw(server.port)
+    first.create("/mine", flags=1)
+    assert first.ask(raw.CLOSE)[0] == 0
+    assert gone(first)
+    assert back(server.port, first).timeout == 0
+    other = Raw(server.port)
+    assert other.ask(raw.EXISTS, string("/mine") + b"\0")[0] == -101
+    other.close()
+
+
+def test_a_silent_client_s_session_ends_with_its_ephemerals_and_its_client_is_told(server: Server) -> None:
+    silent = Raw(server.port, timeout=4_000)
+    silent.create("/mine", flags=1)
+    watcher = Raw(server.port)
+    assert watcher.ask(raw.EXISTS, string("/mine") + b"\1")[0] == 0
+    watcher.socket.settimeout(1)
+    for _ in range(30):  # it pings, as clients do, until it is told
+        watcher.ping()
+        if watcher.events:
+            break
+        try:
+            watcher.socket.recv(1, socket.MSG_PEEK)
+        except TimeoutError:
+            continue
+    assert list(watcher.events) == [(2, "/mine")]
+    assert gone(silent)
+    assert back(server.port, silent).timeout == 0
+    watcher.close()
+
+
+def test_sessions_outlive_a_server_that_is_killed(server: Server) -> None:
+    client = Raw(server.port)
+    client.create("/mine", b"1", flags=1)
+    client.create("/watched", b"1")
+    zxid = client.next()[1] if client.send(raw.EXISTS, string("/mine") + b"\0") else 0
+    server.kill()
+    server.start()
+    other = Raw(server.port)
+    assert other.ask(raw.SET, string("/watched") + string(b"2") + number(-1))[0] == 0
+    again = back(server.port, client, last_zxid=zxid)
+    assert again.session == client.session
+    watches = (
+        struct.pack(">q", zxid)
+        + raw.strings(["/watched", "/mine"])
+        + raw.strings(["/new"])
+        + raw.strings(["/"])
+    )
+    assert again.ask(raw.SET_WATCHES, watches, xid=-8)[0] == 0
+    assert list(again.events) == [(3, "/watched")]
+    again.events.clear()
+    other.create("/new")
+    again.ping()
+    assert sorted(again.events) == [(1, "/new"), (4, "/")]
+    assert again.ask(raw.EPHEMERALS, string("/"))[1].strings() == ["/mine"]
+    again.close()
+    other.close()
+
+
+def test_a_server_that_stops_in_order_leaves_sessions_to_the_next(server: Server) -> None:
+    client = Raw(server.port)
+    client.create("/mine", flags=1)
+    assert server.stop() == 0
+    assert gone(client)
+    server.start()
+    again = back(server.port, client)
+    assert again.session == client.session
+    again.close()
+
+
+def test_time_outs_are_negotiated_between_bounds(directory: Path) -> None:
+    server = Server(directory, "--min-session-timeout", "6000", "--max-session-timeout", "20000")
+    for asked, given in ((1, 6_000), (-5, 6_000), (7_000, 7_000), (10**8, 20_000)):
+        client = Raw(server.port, timeout=asked)
+        assert client.timeout == given
+        client.close()
+    assert server.stop() == 0
+
+
+def test_a_client_of_before_release_3_4_is_answered_without_the_flag(shared: Server) -> None:
+    client = Raw(shared.port, aware=False)
+    client.ping()
+    client.close()
+
+
+def test_a_client_that_has_seen_more_than_there_is_belongs_elsewhere(shared: Server) -> None:
+    with pytest.raises(Closed):
+        Raw(shared.port, last_zxid=1 << 40)
+    assert "it was a client of another" in shared.text
+
+
+# ---- order -----------------------------------------------------------------------------------
+
+
+def test_pipelined_requests_are_answered_in_their_order_and_see_each_other(shared: Server) -> None:
+    client = Raw(shared.port)
+    root = f"/order{client.session}"
+    client.create(root)
+    sent = []
+    for turn in range(100):
+        sent.append(client.send(raw.SET, string(root) + string(b"%d" % turn) + number(turn)))
+        sent.append(client.send(raw.GET, string(root) + b"\0"))
+        sent.append(client.send(raw.SYNC, string(root)))
+        sent.append(
+            client.send(raw.CREATE2, string(f"{root}/{turn}") + string(b"") + acls(raw.OPEN) + number(0))
+        )
+        sent.append(client.send(raw.CHILDREN, string(root) + b"\0"))
+    last = 0
+    for position, xid in enumerate(sent):
+        got, zxid, error, record = client.next()
+        assert (got, error) == (xid, 0)
+        assert zxid >= last
+        last = zxid
+        if position % 5 == 1:
+            assert record.buffer() == b"%d" % (position // 5)
+        if position % 5 == 4:
+            assert len(record.strings()) == position // 5 + 1
+    client.close()
+
+
+def test_an_event_comes_before_any_reply_that_shows_its_cause(shared: Server) -> None:
+    watcher, writer = Raw(shared.port), Raw(shared.port)
+    path = f"/cause{watcher.session}"
+    writer.create(path, b"0")
+    done = threading.Event()
+
+    def write() -> None:
+        for turn in range(1, 200):
+            assert writer.ask(raw.SET, string(path) + string(b"%d" % turn) + number(-1))[0] == 0
+        done.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    watched = -1
+    while not done.is_set() or watched < 199:
+        error, record = watcher.ask(raw.GET, string(path) + b"\1")
+        assert error == 0
+        seen = int(record.buffer())
+        assert seen == watched or watcher.events or watched < 0, "a change was shown before its event"
+        watcher.events.clear()
+        watched = seen
+    thread.join()
+    watcher.close()
+    writer.close()
+
+
+def test_watches_end_with_their_connection_and_only_they(shared: Server) -> None:
+    one, two, writer = Raw(shared.port), Raw(shared.port), Raw(shared.port)
+    path = f"/both{one.session}"
+    writer.create(path)
+    for each in (one, two):
+        assert each.ask(raw.GET, string(path) + b"\1")[0] == 0
+    one = back(shared.port, one)
+    assert writer.ask(raw.SET, string(path) + string(b"x") + number(-1))[0] == 0
+    one.ping()
+    two.ping()
+    assert not one.events
+    assert list(two.events) == [(3, path)]
+    for each in (one, two, writer):
+        each.close()
+
+
+# ---- what operators see ------------------------------------------------------------------------
+
+
+def ask(port: int, word: str) -> str:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as asked:
+        asked.sendall(word.encode())
+        answer = b""
+        while more := asked.recv(65536):
+            answer += more
+    return answer.decode()
+
+
+def test_four_letter_words_tell_of_the_server(shared: Server) -> None:
+    client = Raw(shared.port)
+    path = f"/word{client.session}"
+    client.create(path, flags=1)
+    assert client.ask(raw.EXISTS, string(path) + b"\1")[0] == 0
+    assert ask(shared.port, "ruok") == "imok"
+    assert ask(shared.port, "isro") == "rw"
+    srvr = ask(shared.port, "srvr")
+    assert srvr.startswith("Zookeeper version: 3.8.0-faaskeeper-")
+    assert "\nMode: standalone\n" in srvr
+    assert f"\nZxid: 0x{client.next()[1] if client.send(raw.SYNC, string('/')) else 0:x}\n" in srvr
+    assert f"[1](queued=0,recved={client.xid}" in ask(shared.port, "stat")
+    mntr = dict(line.split("\t") for line in ask(shared.port, "mntr").splitlines())
+    assert int(mntr["zk_num_alive_connections"]) >= 2
+    assert int(mntr["zk_watch_count"]) >= 1
+    conf = dict(line.split("=", 1) for line in ask(shared.port, "conf").splitlines())
+    assert conf["clientPort"] == str(shared.port)
+    assert conf["jute.maxbuffer"] == "1048575"
+    assert f"sid=0x{client.session:x}," in ask(shared.port, "cons")
+    assert "Total watches:" in ask(shared.port, "wchs")
+    assert "zookeeper.version=3.8.0-faaskeeper-" in ask(shared.port, "envi")
+    assert f"0x{client.session:x}:\n\t{path}\n" in ask(shared.port, "dump")
+    client.close()
+
+
+def test_words_that_are_not_allowed_are_refused_by_name(server: Server) -> None:
+    assert ask(server.port, "ruok") == "imok"
+    for word in ("mntr", "dump", "conf"):
+        assert ask(server.port, word) == f"{word} is not executed because it is not in the whitelist.\n"
+
+
+def test_prometheus_reads_what_is_counted(directory: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = Server(directory, "--metrics", f"127.0.0.1:{port}")
+    client = Raw(server.port)
+    client.create("/a", b"x")
+    for _ in range(3):
+        assert client.ask(raw.GET, string("/a") + b"\1")[0] == 0
+    assert client.ask(raw.GET, string("/none") + b"\0")[0] == -101
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        text = answer.read().decode()
+    samples = {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    prefix = "faaskeeper_gateway_"
+    assert samples[(prefix + "requests_total", ("error", "0"), ("type", "getData"))] == 3
+    assert samples[(prefix + "requests_total", ("error", "-101"), ("type", "getData"))] == 1
+    assert samples[(prefix + "request_seconds_count", ("type", "getData"))] == 4
+    assert samples[(prefix + "request_seconds_bucket", ("le", "+Inf"), ("type", "create2"))] == 1
+    levels = (
+        "connections",
+        "sessions",
+        "watches",
+        "watched_paths",
+        "queue_depth",
+        "distributor_lag",
+        "serving",
+    )
+    assert [samples[(prefix + name,)] for name in levels] == [1, 1, 1, 1, 0, 0, 1]
+    assert samples[(prefix + "zxid",)] >= 2
+    client.close()
+    assert server.stop() == 0
+
+
+# ---- bounds ------------------------------------------------------------------------------------
+
+
+def test_more_connections_than_there_may_be_are_refused_and_others_go_on(directory: Path) -> None:
+    server = Server(directory, "--max-connections", "3")
+    clients = [Raw(server.port) for _ in range(3)]
+    with pytest.raises(Closed):
+        Raw(server.port)
+    for each in clients:
+        each.ping()
+    assert clients[0].ask(raw.CLOSE)[0] == 0
+    assert gone(clients.pop(0))
+    clients.append(Raw(server.port))
+    assert "there are 3; raise --max-connections or 'ulimit -n'" in server.text
+    for each in clients:
+        each.close()
+    assert server.stop() == 0
+
+
+def test_a_client_that_does_not_read_its_answers_is_waited_for_and_holds_nobody_up(server: Server) -> None:
+    slow, other = Raw(server.port), Raw(server.port)
+    slow.create("/large", b"x" * 1_000_000)
+    sent = [slow.send(raw.GET, string("/large") + b"\0") for _ in range(200)]
+    for _ in range(20):
+        assert other.ask(raw.EXISTS, string("/large") + b"\0")[0] == 0
+    memory = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]) * 4096  # type: ignore[union-attr]
+    assert memory < 200_000_000
+    for xid in sent:
+        got, _, error, record = slow.next()
+        assert (got, error, len(record.buffer())) == (xid, 0, 1_000_000)
+    slow.close()
+    other.close()
+
+
+def test_a_client_that_does_not_read_its_events_is_ended(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("faaskeeper.gateway.wire.OUT_BYTES", 1024 * 1024)
+    server = InThread(directory)
+    slow, writer = Raw(server.port), Raw(server.port)
+    path = "/" + "p" * 900
+    writer.create(path)
+    assert slow.ask(raw.ADD_WATCH, string(path) + number(0))[0] == 0
+    while "it reads too slowly" not in caplog.text:  # what the kernel holds, and then a megabyte
+        for _ in range(400):
+            writer.send(raw.SET, string(path) + string(b"") + number(-1))
+        for _ in range(400):
+            assert writer.next()[2] == 0
+    assert server.call(lambda: len(server.gateway.wires)) == 1
+    writer.ping()
+    server.stop()
+
+
+def test_more_than_jute_maxbuffer_ends_the_connection(directory: Path) -> None:
+    server = Server(directory, "--max-buffer", "2048")
+    client, other = Raw(server.port), Raw(server.port)
+    client.create("/a", b"x" * 1500)
+    with pytest.raises(Closed):
+        client.create("/b", b"x" * 2048)
+    assert "a frame of " in server.text
+    other.ping()
+    other.close()
+    assert server.stop() == 0
