@@ -24,7 +24,11 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def closed() -> Iterator[None]:
-    """What a test leaves connected."""
+    """What a test leaves connected, and running where it failed."""
+    running = list(Server.made)
     yield
     while Raw.made:
         Raw.made.pop().close()
+    for server in [each for each in Server.made if each not in running]:
+        Server.made.remove(server)
+        server.kill()

@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 
 class Server:
     """``fk serve`` on an embedded service in a directory, or on a configuration's deployment."""
+
+    made: ClassVar[list[Server]] = []
+    """All that may run still."""
 
     def __init__(
         self, directory: Path, *options: str, config: dict[str, Any] | None = None, port: int = 0
@@ -33,6 +36,7 @@ class Server:
         self.log = directory / "log"
         self.port = port
         self.process: subprocess.Popen[bytes] | None = None
+        self.made.append(self)
         self.start()
 
     def start(self) -> None:
@@ -76,4 +80,6 @@ class Server:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
+        if self in self.made:
+            self.made.remove(self)
         return self.process.wait(30)

@@ -1,0 +1,181 @@
+"""ZooKeeper's clients as they are: kazoo by its own tests, zkCli.sh and node-zookeeper-client by a session each."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.backends import missing
+from tests.gateway.servers import Server
+
+ROOT = Path(__file__).parents[2]
+ZKCLI = Path("/usr/share/zookeeper/bin/zkCli.sh")
+NODE = Path(sys.prefix) / "node" / "node_modules"
+
+LEFT_OUT = {
+    "TestReconfig": "needs reconfigEnabled, and members to add",
+    "TestReadOnlyMode": "needs three servers, of which two stop",
+    "TestSSLClient": "needs the harness' own cluster with TLS",
+    "test_update_host_list": "needs three servers",
+}
+"""Of kazoo's tests, those that a standalone ZooKeeper server which is left alone does not pass either."""
+
+MODULES = {
+    "client": 92,
+    "connection watchers": 44,
+    "lock election barrier counter queue party lease": 67,
+    "partitioner cache": 28,
+}
+"""kazoo's modules, and how many of their tests there are at least."""
+
+
+@pytest.mark.parametrize("modules", MODULES)
+def test_kazoo_s_own_tests_pass(modules: str, tmp_path: Path) -> None:
+    names = [f"kazoo.tests.test_{each}" for each in modules.split()]
+    environment = {
+        **os.environ,
+        "GATEWAY_DIRECTORY": str(tmp_path / "server"),
+        "ZOOKEEPER_VERSION": "3.8.0",
+        "PYTHONPATH": str(ROOT),
+    }
+    environment.pop("PYTEST_XDIST_WORKER", None)
+    options = [
+        "-q",
+        "-rs",
+        "-c",
+        os.devnull,
+        "--rootdir",
+        str(tmp_path),
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+    ]
+    left_out = " and ".join(f"not {each}" for each in LEFT_OUT)
+    command = [sys.executable, "-m", "pytest", *options, "--timeout", "120", "-k", left_out]
+    done = subprocess.run(
+        [*command, "-p", "tests.gateway.kazoo_plugin", "--pyargs", *names],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-10_000:]
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed is not None
+    assert int(passed[1]) >= MODULES[modules], done.stdout[-3_000:]
+
+
+COMMANDS = """\
+version
+create /a hello
+create -e /e eph
+create -s /s- x
+create -e -s /es- x
+create -c /c x
+create -t 60000 /t x
+get /a
+get -s -w /a
+set /a world
+set -v 1 /a again
+stat -w /a
+ls -s -w /
+ls -R /
+create /a/b x
+addauth digest user:pw
+create /locked x auth::cdrwa
+getAcl -s /locked
+setAcl /a world:anyone:cdrwa
+whoami
+getEphemerals
+getAllChildrenNumber /
+sync /
+addWatch -m PERSISTENT /a
+set /a watched
+removewatches /a
+setquota -n 10 /a
+listquota /a
+delquota /a
+config
+reconfig -add x
+create /a hello
+delete /a/b
+deleteall /a
+get /none
+delete -v 7 /t
+history
+redo 1
+connect {address}
+ls /
+close
+quit
+"""
+
+SAID = (
+    "Created /a",
+    "Created /s-0000000002",
+    "Created /es-0000000003",
+    "Created /t",
+    "hello",
+    "WatchedEvent state:SyncConnected type:NodeDataChanged path:/a",
+    "dataVersion = 2",
+    "/zookeeper/quota",
+    "WatchedEvent state:SyncConnected type:NodeChildrenChanged path:/",
+    "'digest,'user:2Om+GBbT2q/tS6pdvACZbbm7/1A=",
+    "digest: user",
+    "[/e, /es-0000000003]",
+    "11",
+    "Sync is OK",
+    "WatchedEvent state:SyncConnected type:PersistentWatchRemoved path:/a",
+    "Output quota for /a count=10,bytes=-1=;byteHardLimit=-1;countHardLimit=-1",
+    "KeeperErrorCode = Reconfig is disabled",
+    "Node already exists: /a",
+    "Node does not exist: /none",
+    "version No is not valid : /t",
+    "[a, c, locked, s-0000000002, t, zookeeper]",
+)
+"""Lines that zkCli.sh prints."""
+
+
+def test_zkcli_runs_a_session_with_every_command(directory: Path) -> None:
+    if not ZKCLI.exists():
+        missing("zkCli.sh", "'apt-get install zookeeper' installs it")
+    server = Server(directory)
+    address = f"127.0.0.1:{server.port}"
+    done = subprocess.run(
+        ["bash", str(ZKCLI), "-server", address],
+        input=COMMANDS.format(address=address),
+        capture_output=True,
+        text=True,
+        cwd=directory,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3_000:]
+    lines = (done.stdout + done.stderr).splitlines()
+    assert [said for said in SAID if said not in lines] == [], done.stdout + done.stderr
+    assert server.stop() == 0
+
+
+def test_node_zookeeper_client_runs_a_session_with_every_operation(directory: Path) -> None:
+    if shutil.which("node") is None or not (NODE / "node-zookeeper-client").exists():
+        missing("node-zookeeper-client")
+    server = Server(directory)
+    done = subprocess.run(
+        ["node", str(Path(__file__).parent / "session.js"), f"127.0.0.1:{server.port}"],
+        env={**os.environ, "NODE_PATH": str(NODE)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1:] == ["done"], done.stdout + done.stderr
+    assert server.stop() == 0
