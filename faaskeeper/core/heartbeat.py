@@ -75,6 +75,21 @@ class Heartbeat:
             self._order(order(deployment, overdue[at : at + _ORDERS]))
         return overdue
 
+    def readmit(self) -> None:
+        """Give sessions that servers answered for their whole time-out again.
+
+        For a service that was down itself, with all its servers: nobody could come back to it meanwhile.
+        """
+        leases = self._deployment.leases
+        for lease in list(leases.all()):
+            if not lease.proof or lease.marked:
+                continue
+            expires = max(lease.expires, self._deployment.clock() + lease.timeout)
+            try:
+                leases.replace(lease._replace(under=0, expires=expires))
+            except Conflict:
+                continue  # it has changed, so somebody lives
+
     def _ended(self, lease: Lease, now: int) -> bool:
         """Whether a lease is marked, by this call if it is overdue."""
         if lease.marked:

@@ -176,6 +176,7 @@ class EmbeddedService:
         )
         heartbeat_state = SqliteTable(self._state_file, "heartbeat")
         self.heartbeat = Heartbeat(self.deployment, heartbeat_state)
+        self.heartbeat.readmit()
         self._start_functions()
 
     def _channel(self) -> Channel:
