@@ -19,18 +19,23 @@ class Server:
     """All that may run still."""
 
     def __init__(
-        self, directory: Path, *options: str, config: dict[str, Any] | None = None, port: int = 0
+        self,
+        directory: Path,
+        *options: str,
+        config: dict[str, Any] | None = None,
+        port: int = 0,
+        usual: bool = True,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         file = directory / "config.json"
-        usual = {
+        embedded = {
             "cloud-provider": "local",
             "deployment-name": "gateway",
             "directory": str(directory / "data"),
             "heartbeat-frequency": 1,
             "super-digest": "super:D/InIHSb7yEEbrWz8b9l71RjZJU=",
         }
-        file.write_text(json.dumps({**usual, **(config or {})}))
+        file.write_text(json.dumps({**(embedded if usual else {}), **(config or {})}))
         self._command = [sys.executable, "-m", "faaskeeper.cli", "serve", str(file)]
         self._options = options
         self.log = directory / "log"
