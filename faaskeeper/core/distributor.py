@@ -128,8 +128,6 @@ class Distributor:
         self._contents: OrderedDict[str, _Content] = OrderedDict()
         self._unsaved = 0
         self._since = 0
-        self._ahead: tuple[tuple[Entry, ...], tuple[Epoch, str]] | None = None
-        """The entries that are settled next, and their epoch."""
 
     # ---- records -----------------------------------------------------------------------
 
@@ -207,8 +205,7 @@ class Distributor:
         return epoch, encoded if short else ""
 
     def _write(self, entries: tuple[Entry, ...], doubtful: bool) -> Epoch:
-        ahead, self._ahead = self._ahead, None
-        epoch, text = ahead[1] if ahead is not None and ahead[0] == entries else self._epoch(entries)
+        epoch, text = self._epoch(entries)
         for some in passes([each for entry in entries for each in entry.transactions]):
             self._write_pass(some, epoch, text, doubtful)
         return epoch
@@ -390,17 +387,15 @@ class Distributor:
 
     # ---- answers and notifications -----------------------------------------------------
 
-    def tell(self, view: View, answers: Sequence[Answer]) -> list[Answer]:
-        """Tell the clients that may be told early, as what is pending will be settled next; returns the rest."""
+    def tell(self, entry: Entry, answers: Sequence[Answer]) -> list[Answer]:
+        """Tell the clients that may be told early of an entry, which is in the log and settled next, alone;
+        returns the answers of the others.
+        """
         teller = self._deployment.teller
-        if teller is None or len(view.pending) > GROUP_ENTRIES:
+        if teller is None:
             return list(answers)
-        entries = tuple(view.pending)
-        if entries:
-            self._ahead = (entries, self._epoch(entries))
-            epoch = self._ahead[1][0]
-        else:
-            epoch = Epoch(view.applied, view.applied, ())
+        recent = tuple((each.txid, writes_of(each)) for each in entry.transactions)
+        epoch = Epoch(entry.first - 1, entry.last, recent)
         now = self._deployment.clock()
         return [each for each in answers if not teller.tell(each.address, _reply(each, epoch, now))]
 

@@ -120,6 +120,8 @@ class _Batch:
         self.transactions: list[Transaction] = []
         self.answers: list[Answers] = []
         self.told: list[Answer] = []
+        self.untold: list[Answer] | None = None
+        """What is left to tell, once those were told who may be told early."""
         self.uncertain = False
         """Something is answered that is only right at the log's end."""
         self.dead: list[int] = []
@@ -317,10 +319,10 @@ class Writer:
                     if roll(view, self._log, self._deployment.clock):
                         continue
                 return batch, left
-            if self._append(view, entry):  # which proves that the view was at the log's end
+            if self._append(view, entry, batch):  # which proves that the view was at the log's end
                 return batch, left
 
-    def _append(self, view: View, entry: Entry) -> bool:
+    def _append(self, view: View, entry: Entry, batch: _Batch) -> bool:
         """Whether the entry is in the log, by this call. If not, the view was rolled forward."""
         clock = self._deployment.clock
         began = clock()
@@ -334,6 +336,8 @@ class Writer:
         except Unavailable as error:
             _logger.info("the fate of entry %d is unknown: %s", entry.first, error)
         else:
+            if not view.pending and self._joined is None and self._deployment.distributor_queue is None:
+                batch.untold = self._distributor.tell(entry, batch.decided())
             view.fold(entry)
             view.asof = max(view.asof, began)
             if self._joined is not None:
@@ -562,13 +566,11 @@ class Writer:
 
     def _publish(self, view: View, batch: _Batch, began: int) -> None:
         """Apply and answer, or ring the distributor's function to do it."""
-        told = batch.decided()
+        told = batch.decided() if batch.untold is None else batch.untold
         for session in batch.dead:
             self._deployment.leases.drop(session)
         queue = self._deployment.distributor_queue
         if queue is None:
-            if self._deployment.teller is not None and self._joined is None:
-                told = self._distributor.tell(view, told)
             groups = self._distributor.settle(view, began, doubtful=len(view.pending) > 1)
             if self._joined is not None:
                 groups, self._joined = [self._joined, *groups], None

@@ -201,10 +201,16 @@ class Hub:
         if not self.rules.seen:
             self.rules.seen = self.rules.applied = reply.epoch.upto
 
+    def serves(self, now: float) -> bool:
+        """Whether the server's lease is good at a time (monotonic, s): it may tell its clients that their
+        sessions live.
+        """
+        return now < self._good_until
+
     @property
     def serving(self) -> bool:
-        """Whether the server's lease is good: it may tell its clients that their sessions live."""
-        return time.monotonic() < self._good_until
+        """The same, now."""
+        return self.serves(time.monotonic())
 
     async def answer_for(self, timeout: int) -> None:
         """Make the lease as short as that of a session which it is to answer for (ms)."""

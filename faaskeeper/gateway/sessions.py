@@ -88,14 +88,11 @@ class GatewaySession:
         self.heard = time.monotonic()
         self.owned: set[str] = set()
         """Ephemerals that the session is known to have created and not deleted itself."""
+        self.waits = False
+        """Whether it has unanswered requests, at a look at it or since."""
         self._outbox = Outbox()
         self._sent = 0.0
         self._resend_after = _RESEND_S
-
-    @property
-    def unanswered(self) -> int:
-        """How many requests wait for their outcomes."""
-        return len(self._outbox)
 
     def submit(
         self, operation: Operation, auth: tuple[Credential, ...], answered: Callable[[Outcome], None]
@@ -107,6 +104,7 @@ class GatewaySession:
             answered(outcome)
 
         self._outbox.add(operation, _NOBODY, finish, auth)
+        self.waits = True
         self._hub.post(self)
 
     def take(self, address: str) -> list[Message]:
@@ -120,7 +118,8 @@ class GatewaySession:
 
     def resend(self, now: float) -> None:
         """Have unanswered requests sent again, when they were sent long ago."""
-        if len(self._outbox) and now - self._sent > self._resend_after:
+        self.waits = len(self._outbox) > 0
+        if self.waits and now - self._sent > self._resend_after:
             self._resend_after = min(self._resend_after * 2, _RESEND_MOST_S)
             self._hub.repeat(self, self._outbox.acked + 1)
 
@@ -265,12 +264,11 @@ class Reception:
     def look(self) -> None:
         """Let go of the sessions whose clients were silent for too long, and send again what got no answer."""
         now = time.monotonic()
-        for session in list(self._hub.sessions.values()):
-            silent = now - session.heard
-            if silent * 1000 > session.timeout:
-                self.let_go(session, silent)
-            else:
-                session.resend(now)
+        sessions = self._hub.sessions.values()
+        for session in [each for each in sessions if now > each.heard + each.timeout / 1000]:
+            self.let_go(session, now - session.heard)
+        for session in [each for each in sessions if each.waits]:
+            session.resend(now)
 
     def let_go(self, session: GatewaySession, silent: float) -> None:
         """Leave a session to heartbeat: its client was last heard so many seconds ago."""

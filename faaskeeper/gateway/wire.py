@@ -62,6 +62,9 @@ _TOGETHER = 64
 """Reads that are done in one call where stores are far."""
 
 
+_PING = b"\xff\xff\xff\xfe\x00\x00\x00\x0b"
+
+
 class State(Enum):
     """Of a connection."""
 
@@ -167,6 +170,11 @@ class Wire(asyncio.BufferedProtocol):
                 return
             if len(received) - at - 4 < length:
                 break
+            if length == 8 and received[at + 4 : at + 12] == _PING and self._live():
+                at += 12  # most of what idle clients say
+                self.received += 1
+                self.say(protocol.reply(protocol.PING_XID, self._hub.rules.seen, 0))
+                continue
             body = bytes(received[at + 4 : at + 4 + length])
             at += 4 + length
             try:
@@ -178,7 +186,8 @@ class Wire(asyncio.BufferedProtocol):
                 break  # what follows may be said in a session only
         if at:
             del received[:at]
-        self._flow()
+        if self._choked or self.state is State.CONNECTING:
+            self._flow()
 
     def _flow(self) -> None:
         """Take more from the client, or nothing for now."""
@@ -392,21 +401,31 @@ class Wire(asyncio.BufferedProtocol):
         session = self.session
         if session is None or self._reader is None:
             raise AssertionError("open")
-        if not self._hub.serving:
-            self.end("the deployment cannot be reached now")
+        if not self._live():
             return
-        now = session.heard = time.monotonic()
         if isinstance(request, Ping):
             self.say(protocol.reply(xid, self._hub.rules.seen, 0))
             return
         if isinstance(request, Auth):
             self._show(xid, request, session)
             return
-        self._waiting.append(_Waiting(xid, request, self._auth, self._reader, size, now))
+        self._waiting.append(_Waiting(xid, request, self._auth, self._reader, size, session.heard))
         self._waiting_bytes += size
         if len(self._waiting) >= _WAITING or self._waiting_bytes >= _WAITING_BYTES:
             self._choked = True
         self._advance()
+
+    def _live(self) -> bool:
+        """Note that the client lives, if it has a session; ends the connection if the server may not serve it."""
+        session = self.session
+        if session is None:
+            return False
+        now = time.monotonic()
+        if not self._hub.serves(now):
+            self.end("the deployment cannot be reached now")
+            return False
+        session.heard = now
+        return True
 
     def _show(self, xid: int, request: Auth, session: GatewaySession) -> None:
         """Take a credential in; it counts for the requests after it."""
