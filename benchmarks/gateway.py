@@ -45,7 +45,14 @@ class GatewayServer:
         self.directory = Path(tempfile.mkdtemp(prefix="gateway-", dir=parent))
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        command = [sys.executable, "-m", "faaskeeper.cli", "--directory", str(self.directory / "data"), "serve"]
+        command = [
+            sys.executable,
+            "-m",
+            "faaskeeper.cli",
+            "--directory",
+            str(self.directory / "data"),
+            "serve",
+        ]
         began = time.perf_counter()
         self.process = subprocess.Popen(
             [*command, "--listen", f"127.0.0.1:{self.port}", *options], stderr=subprocess.DEVNULL
@@ -187,7 +194,9 @@ def compare(turns: int, parent: str, console: Console) -> None:
         latency = name.endswith("ms")
         ratio = statistics.median((b / a if latency else a / b) for a, b in zip(mine_, other, strict=True))
         shown = [statistics.median(each) for each in (mine_, other)]
-        table.add_row(name, *(f"{each:,.2f}" if latency else f"{each:,.0f}" for each in shown), f"{ratio:.2f}")
+        table.add_row(
+            name, *(f"{each:,.2f}" if latency else f"{each:,.0f}" for each in shown), f"{ratio:.2f}"
+        )
     console.print(table)
     console.print("A ratio above 1: FaaSKeeper is faster.")
 
@@ -218,7 +227,9 @@ def idle(parent: str, console: Console, sessions: int = 1_000) -> None:
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--directory", default=tempfile.gettempdir())
     parser.add_argument("--only", choices=("rates", "idle"))

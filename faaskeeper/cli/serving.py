@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import Coroutine
 from typing import Any
 
 import click
@@ -44,6 +45,17 @@ class _Words(click.ParamType[Any]):
         for word in sorted(words - set(NAMES_OF_COMMANDS)):
             self.fail(f"{word!r} is unknown; there are {', '.join(NAMES_OF_COMMANDS)}, and *", param, ctx)
         return words
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    """Run in uvloop's event loop where that is installed (the extra ``gateway``): it takes half the time."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        asyncio.run(main)
+    else:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(main)
 
 
 @click.command("serve")
@@ -153,7 +165,7 @@ def serve(
         await run(connect(chosen), chosen, settings, ready)
 
     try:
-        asyncio.run(main())
+        _run(main())
     except Failed as error:
         click.echo(f"fk: {error}", err=True)
         sys.exit(1)

@@ -62,7 +62,7 @@ _TOGETHER = 64
 """Reads that are done in one call where stores are far."""
 
 
-_PING = b"\xff\xff\xff\xfe\x00\x00\x00\x0b"
+_PING = b"\x00\x00\x00\x08\xff\xff\xff\xfe\x00\x00\x00\x0b"
 
 
 class State(Enum):
@@ -151,7 +151,12 @@ class Wire(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """See :class:`asyncio.BufferedProtocol`."""
-        self._in += self._gateway.buffer[:nbytes]
+        received = self._gateway.buffer[:nbytes]
+        if nbytes == 12 and received == _PING and not self._in and not self._out and self._live():
+            self.received += 1  # all that idle clients say
+            self._write_now(protocol.reply(protocol.PING_XID, self._hub.rules.seen, 0))
+            return
+        self._in += received
         self._hub.receive(self, self._take)
 
     def _take(self) -> None:
@@ -170,11 +175,6 @@ class Wire(asyncio.BufferedProtocol):
                 return
             if len(received) - at - 4 < length:
                 break
-            if length == 8 and received[at + 4 : at + 12] == _PING and self._live():
-                at += 12  # most of what idle clients say
-                self.received += 1
-                self.say(protocol.reply(protocol.PING_XID, self._hub.rules.seen, 0))
-                continue
             body = bytes(received[at + 4 : at + 4 + length])
             at += 4 + length
             try:
@@ -311,6 +311,11 @@ class Wire(asyncio.BufferedProtocol):
         if transport.get_write_buffer_size() > OUT_BYTES:
             waiting = transport.get_write_buffer_size()
             self.end(f"it reads too slowly: {waiting} bytes wait for it")
+
+    def _write_now(self, frame: bytes) -> None:
+        if self._transport is not None:
+            self.sent += 1
+            self._transport.write(frame)
 
     def fired(self, event: WatchedEvent) -> None:
         """A watch of the connection's fired."""
