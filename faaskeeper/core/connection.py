@@ -30,7 +30,7 @@ class Within(Protocol):
     """
 
     def commit(self, messages: Sequence[Message]) -> None:
-        """Hand the writer messages and have it serve them, in this thread if it is free. Raises DriverError."""
+        """Hand messages to the writer, which serves them in this thread if it is free. Raises DriverError."""
 
     def listen(self, handler: Callable[[Reply | bytes], None], settled: Callable[[], None]) -> Listener:
         """Begin to listen for replies, early; notifications come as signed bytes. ``settled`` is called when

@@ -42,10 +42,11 @@ class Meta(NamedTuple):
     """Everything about a znode but its data and the names of its children.
 
     ``creations`` counts the children ever created: the sequence counter, and what ZooKeeper
-    keeps as the node's child version. ``length`` is -1 where there is no data at all. ``blob`` names the object that holds the data when it is
-    not inline. ``ttl``: how long the znode may go unmodified and without children, in ms; 0: for ever;
-    :data:`CONTAINER`: until its last child is gone. ``pages``: in how many pages the names of the children
-    are kept (:mod:`faaskeeper.core.children`), 0: in the znode's own record.
+    keeps as the node's child version. ``length`` is -1 where there is no data at all. ``blob``
+    names the object that holds the data when it is not inline. ``ttl``: how long the znode may go
+    unmodified and without children, in ms; 0: for ever; :data:`CONTAINER`: until its last child is gone.
+    ``pages``: in how many pages the names of the children are kept (:mod:`faaskeeper.core.children`), 0: in
+    the znode's own record.
     """
 
     czxid: int

@@ -1,9 +1,9 @@
 """What all connections of a server share: the reading rules, the server's own session, the way to the writer.
 
-A server is one client of the deployment to the reading rules (:mod:`faaskeeper.client.rules`): what one of its
-connections was shown, none of them goes behind, as on a ZooKeeper server. It has a session of its own, under
-which its watches are registered, once however many connections wait for the same, and whose lease answers for
-those of its clients (``docs/architecture.md``, *The gateway*).
+A server is one client of the deployment to the reading rules (:mod:`faaskeeper.client.rules`): what one of
+its connections was shown, none of them goes behind, as on a ZooKeeper server. It has a session of its own,
+under which its watches are registered, once however many connections wait for the same, and whose lease answers
+for those of its clients (``docs/architecture.md``, *The gateway*).
 
 Everything here belongs to the event loop's thread. Stores that answer within microseconds are called in it;
 calls to others run in a pool of threads, and come back to it.
@@ -114,7 +114,8 @@ Done = Callable[[Any, BaseException | None], None]
 class Hub:
     """One server's way to its deployment.
 
-    What connections say while ``saying`` is entered is sent when it is left. ``on_lost`` is called when clients may not be served any more, because the server's own lease is not good;
+    What connections say while ``saying`` is entered is sent when it is left. ``on_lost`` is called when
+    clients may not be served any more, because the server's own lease is not good;
     ``on_failure`` when the deployment cannot be used at all.
     """
 
@@ -336,7 +337,7 @@ class Hub:
         done(None if error is not None else future.result(), error)
 
     def drive(self, steps: Steps, done: Done, answer: Any = None, pause: float = _PAUSE_S) -> None:
-        """Perform the commands of some steps, then call ``done(result, error)``: before this returns, if it can.
+        """Perform the commands of some steps, then call ``done(result, error)``, at once if it can.
 
         What they raise, and a driver's error at a command, is the error.
         """

@@ -130,7 +130,7 @@ def refusal(code: Code) -> Refused:
 
 
 class Connect(NamedTuple):
-    """A client's first record. ``timeout`` in ms; ``aware``: it knows of read-only servers (3.4 and later)."""
+    """A client's first record. ``timeout`` in ms; ``aware``: it knows of read-only servers (since 3.4)."""
 
     last_zxid: int
     timeout: int

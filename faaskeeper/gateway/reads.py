@@ -41,7 +41,7 @@ _WATCHED: dict[int, tuple[str, ...]] = {
 
 
 class Reader:
-    """Reads for one connection, whose watches call ``watcher``. ``who``: the identities that it has proven."""
+    """Reads for one connection, whose watches call ``watcher``. ``who``: the identities it has proven."""
 
     def __init__(
         self, rules: SharedRules, watcher: WatchCallbackType, who: tuple[Identity, ...], session: int
@@ -111,7 +111,7 @@ class Reader:
     # ---- several -------------------------------------------------------------------------
 
     def read_plainly(self, requests: Sequence[Read]) -> Steps:
-        """Several reads without watches, in their order, as of one transaction; returns (error, record) of each."""
+        """Several reads without watches, as of one transaction; returns (error, record) of each."""
         return (yield from self._together(requests, self._one_of))
 
     def read_together(self, request: ReadTogether) -> Steps:

@@ -1,4 +1,4 @@
-"""Sessions of ZooKeeper's clients: theirs in the service, and as much of them as a server keeps while it serves them.
+"""Sessions of ZooKeeper's clients, and as much of them as a server keeps while it serves them.
 
 A session lives in the service. A server holds what its requests are signed with (made from the password that
 ZooKeeper's client keeps), which of them are unanswered, and who is connected: nothing that would be missed.
@@ -38,7 +38,7 @@ from faaskeeper.gateway.hub import Hub
 
 PASSWORD_BYTES = 16
 _GAP = 1 << 20
-"""Incarnations are drawn at random from so many, so that two servers that take a session over at once differ."""
+"""Incarnations are drawn at random from so many: two servers that take a session over at once differ."""
 _TRIES = 5
 _RESEND_S = 2.0
 _RESEND_MOST_S = 30.0
@@ -262,7 +262,7 @@ class Reception:
             raise Busy(f"another server takes session 0x{session.id:x} over") from None
 
     def look(self) -> None:
-        """Let go of the sessions whose clients were silent for too long, and send again what got no answer."""
+        """Let go of sessions whose clients were silent for too long, and send again what got no answer."""
         now = time.monotonic()
         sessions = self._hub.sessions.values()
         for session in [each for each in sessions if now > each.heard + each.timeout / 1000]:

@@ -1,9 +1,9 @@
 """One client's connection: frames in and out, in order.
 
 A connection goes through the states of :class:`State`. Requests are answered in the order in which they were
-sent: writes that follow each other are sent on together; a read waits until the writes before it are answered,
-and what follows a read waits for it. Whatever is wrong with a frame ends the connection that it came by, with a
-line in the log that says what, and touches nobody else.
+sent: writes that follow each other are sent on together; a read waits until the writes before it are
+answered, and what follows a read waits for it. Whatever is wrong with a frame ends the connection that it
+came by, with a line in the log that says what, and touches nobody else.
 """
 
 from __future__ import annotations
@@ -421,7 +421,7 @@ class Wire(asyncio.BufferedProtocol):
         self._advance()
 
     def _live(self) -> bool:
-        """Note that the client lives, if it has a session; ends the connection if the server may not serve it."""
+        """Note that the client lives, if it has a session; end the connection if it may not be served."""
         session = self.session
         if session is None:
             return False

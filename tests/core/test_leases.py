@@ -1,4 +1,4 @@
-"""Leases that a server's answers for: no session ends within its time-out from when its client was last served."""
+"""Leases that a server's answers for: no session ends within its time-out from when it was last served."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Clients that write down what they did and were shown, and the check of it against the log.
 
-A client talks to any of several servers, and to another when its connection breaks. What it was shown is played
-through the simulator's view of a client, over the simulator's model of the log that the servers wrote.
+A client talks to any of several servers, and to another when its connection breaks. What it was shown is
+played through the simulator's view of a client, over the simulator's model of the log that the servers wrote.
 """
 
 from __future__ import annotations

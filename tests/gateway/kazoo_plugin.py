@@ -1,6 +1,6 @@
 """A pytest plugin by which kazoo's own tests meet ``fk serve``, in ``$GATEWAY_DIRECTORY``.
 
-They are written for a cluster of ZooKeeper servers that their harness starts and stops; here it has one member.
+They are written for a cluster of servers that their harness starts and stops; here it has one member.
 """
 
 from __future__ import annotations

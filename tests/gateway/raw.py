@@ -1,4 +1,4 @@
-"""A ZooKeeper client that is nothing but bytes: it checks nothing, repeats nothing, and knows no code of ours."""
+"""A ZooKeeper client that is nothing but bytes: it checks nothing and repeats nothing."""
 
 from __future__ import annotations
 

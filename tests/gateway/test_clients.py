@@ -1,4 +1,4 @@
-"""ZooKeeper's clients as they are: kazoo by its own tests, zkCli.sh and node-zookeeper-client by a session each."""
+"""ZooKeeper's clients as they are: kazoo by its own tests, zkCli.sh and Node's client by a session each."""
 
 from __future__ import annotations
 
