@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.gateway.servers import Server
+
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 
@@ -16,9 +18,9 @@ DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").
 PROGRAMS: list[str] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
-def ran(program: str, directory: Path) -> str:
-    """What a program of the README prints, with its files in a directory of the test's own."""
-    script = program.replace("/tmp/first-program", str(directory))
+def ran(program: str, directory: Path, address: str = "") -> str:
+    """What a program of the README prints, with files in a directory, or a server, of the test's own."""
+    script = program.replace("/tmp/first-program", str(directory)).replace("127.0.0.1:2181", address)
     assert script != program
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
@@ -32,6 +34,13 @@ def test_the_first_program_of_the_readme_runs_twice(tmp_path: Path) -> None:
         said = ran(PROGRAMS[0], tmp_path)
         assert "changed: /greeting" in said
         assert f"/member-{turn + 1:010d}" in said or turn == 1
+
+
+def test_the_program_of_the_readme_that_speaks_zookeeper_runs(tmp_path: Path) -> None:
+    (program,) = (each for each in PROGRAMS if "KazooClient" in each)
+    server = Server(tmp_path)
+    assert ran(program, tmp_path, f"127.0.0.1:{server.port}") == "holding it\n"
+    assert server.stop() == 0
 
 
 def test_every_other_program_of_the_readme_runs(tmp_path: Path) -> None:
