@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from collections.abc import Coroutine
@@ -49,6 +48,8 @@ class _Words(click.ParamType[Any]):
 
 def _run(main: Coroutine[Any, Any, None]) -> None:
     """Run in uvloop's event loop where that is installed (the extra ``gateway``): it takes half the time."""
+    import asyncio
+
     try:
         from uvloop import new_event_loop
     except ImportError:
