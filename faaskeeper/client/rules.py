@@ -111,6 +111,27 @@ Allowed = Callable[[Meta], None]
 """Raises where a znode may not be read."""
 
 
+class _Called:
+    """Callbacks that an event is for, each once, in order. Some cannot be hashed: those are compared."""
+
+    __slots__ = ("_known", "callbacks")
+
+    def __init__(self) -> None:
+        self.callbacks: list[WatchCallbackType] = []
+        self._known: set[WatchCallbackType] = set()
+
+    def add(self, callback: WatchCallbackType) -> None:
+        """Take a callback, unless it is there."""
+        try:
+            if callback in self._known:
+                return
+            self._known.add(callback)
+        except TypeError:
+            if callback in self.callbacks:
+                return
+        self.callbacks.append(callback)
+
+
 class _Track:
     """What is known of the last writes of some paths, from before they are read on.
 
@@ -296,25 +317,24 @@ class Rules:
     def _trigger(self, txid: int, writes: Iterable[tuple[str, str]]) -> None:
         for path, letters in writes:
             for letter in letters:
-                called: list[WatchCallbackType] = []
+                called = _Called()
                 if path in self._watches:
                     self._fire_at(path, letter, txid, called)
                 if self._recursive and letter in FIRED_BY["recursive"]:
                     for above in paths.upwards(path):
                         for watch in self._recursive.get(above, ()):
-                            if txid > watch.stamp and watch.callback not in called:
-                                called.append(watch.callback)
-                for callback in called:
+                            if txid > watch.stamp:
+                                called.add(watch.callback)
+                for callback in called.callbacks:
                     self._fire(callback, WatchedEvent(_EVENTS[letter], path, txid))
 
-    def _fire_at(self, path: str, letter: str, txid: int, called: list[WatchCallbackType]) -> None:
+    def _fire_at(self, path: str, letter: str, txid: int, called: _Called) -> None:
         left: list[Watch] = []
         for watch in self._watches.pop(path):
             if txid <= watch.stamp or letter not in FIRED_BY[watch.kind]:
                 left.append(watch)
                 continue
-            if watch.callback not in called:
-                called.append(watch.callback)
+            called.add(watch.callback)
             if watch.kind in STAYING:
                 left.append(watch._replace(present=letter != "D"))
         if left:

@@ -260,7 +260,9 @@ class Hub:
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._sooner.wait(), pause)
-            self._sooner.clear()
+                self._sooner.clear()
+                pause = self._lease_ms / 3000
+                continue  # it was just renewed, for a shorter time
             try:
                 await self.renew()
                 pause = self._lease_ms / 3000
@@ -284,12 +286,15 @@ class Hub:
         """The service's clock, as far as its last answers tell (ms)."""
         return self.connection.clock() + self.skew_ms
 
-    async def stop(self) -> None:
-        """Close the server's session, so that its watches go; release what it took."""
+    async def close(self) -> None:
+        """Close the server's session, so that its watches go."""
         if self.session and self.serving:
             with suppress(DriverError, TimeoutError):
                 closing = Message(self.session, 0, 0, self._ear.address, (Request(1, Close()),))
                 await self.ask((self.session, 1), closing, self._secret)
+
+    def release(self) -> None:
+        """Give back what was taken."""
         self._ear.close()
         if self._pool is not None:
             self._pool.shutdown()

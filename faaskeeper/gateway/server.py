@@ -136,6 +136,15 @@ class Gateway:
         self.address = (name[0], name[1])
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self.hub.keep()), loop.create_task(self._look())]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """What is to run for ever has ended: the server cannot go on without it."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.error("the server cannot go on", exc_info=error)
+            self._failed(Failed(f"the server failed: {error!r}"))
 
     async def _look(self) -> None:
         """What is looked at twice a second."""
@@ -177,9 +186,10 @@ class Gateway:
             async with asyncio.timeout(_STOP_S):
                 if self._failure is None:
                     await self.reception.let_all_go()
-                await self.hub.stop()
+                    await self.hub.close()
         except TimeoutError:
             _log.warning("stopped without having let all sessions go: their time-outs do that")
+        self.hub.release()
 
     def _lost(self, why: str) -> None:
         """Clients may not be told any more that their sessions live."""
@@ -188,7 +198,7 @@ class Gateway:
             wire.end(why)
 
     def _failed(self, error: Exception) -> None:
-        self._failure = error
+        self._failure = self._failure or error
         self.stop()
 
     # ---- connections ---------------------------------------------------------------------

@@ -195,6 +195,7 @@ class Reception:
         session = GatewaySession(hub, reply.session, password, timeout, 0)
         await self._attach(session, Lease(session.id, 1, 0, False))
         hub.sessions[session.id] = session
+        await hub.answer_for(timeout)  # it may have been renewed for longer meanwhile
         return session
 
     async def come_back(self, id: int, password: bytes, timeout: int) -> GatewaySession:
@@ -237,6 +238,7 @@ class Reception:
                 if session.id in hub.sessions:
                     raise Busy(f"session 0x{session.id:x} is being taken over by another connection")
                 hub.sessions[session.id] = session
+                await hub.answer_for(timeout)
                 return session
             if outcome.code is Code.SESSION_EXPIRED:
                 raise Gone

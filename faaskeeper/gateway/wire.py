@@ -376,6 +376,10 @@ class Wire(asyncio.BufferedProtocol):
         except (DriverError, TimeoutError) as error:
             self.end(f"no session: {error or 'the service did not answer'}")
             return
+        except Exception as error:
+            _log.exception("connection %s failed", self.peer)
+            self.end(f"no session: {error!r}")
+            return
         if self.state is not State.CONNECTING:
             return  # the client has gone meanwhile
         self._opened(session, request.aware)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import struct
 import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from faaskeeper.core.connection import Connection
+from faaskeeper.core.errors import Unavailable
+from faaskeeper.core.sessions import Lease
 from tests.gateway import raw
 from tests.gateway.raw import Closed, Raw, acls, number, string
 from tests.gateway.servers import Server
-from tests.gateway.threads import InThread
+from tests.gateway.threads import InThread, far
 
 
 @pytest.fixture
@@ -376,3 +381,91 @@ def test_more_than_jute_maxbuffer_ends_the_connection(directory: Path) -> None:
     other.ping()
     other.close()
     assert server.stop() == 0
+
+
+# ---- the server's own lease --------------------------------------------------------------------
+
+
+class Leases:
+    """Leases that can be out of reach, and count what is written."""
+
+    def __init__(self, leases: Any) -> None:
+        self._leases = leases
+        self.written = 0
+        self.reached = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._leases, name)
+
+    def replace(self, lease: Lease) -> Lease:
+        if not self.reached:
+            raise Unavailable("out of reach")
+        self.written += 1
+        replaced: Lease = self._leases.replace(lease)
+        return replaced
+
+
+@pytest.fixture
+def threaded(directory: Path) -> Iterator[tuple[InThread, Leases]]:
+    made: list[Leases] = []
+
+    def counted(connection: Connection) -> Connection:
+        made.append(Leases(connection.leases))
+        return dataclasses.replace(far(connection), leases=made[0])  # type: ignore[arg-type]
+
+    server = InThread(directory, counted)
+    yield server, made[0]
+    server.stop()
+
+
+def pinged_out(client: Raw) -> bool:
+    """Ping until the server answers no more."""
+    try:
+        while True:
+            client.ping()
+    except (Closed, ConnectionError):
+        return True
+
+
+def test_all_sessions_leases_are_renewed_in_one_write(threaded: tuple[InThread, Leases]) -> None:
+    server, leases = threaded
+    clients = [Raw(server.port, timeout=30_000) for _ in range(50)]
+    before = leases.written
+    assert before >= 50, "each was attached"
+    server.wait(server.gateway.hub.renew())
+    assert leases.written == before + 1
+    for each in clients:
+        each.ping()
+
+
+def test_clients_are_let_go_when_the_lease_cannot_be_renewed_and_served_when_it_can(
+    threaded: tuple[InThread, Leases], caplog: pytest.LogCaptureFixture
+) -> None:
+    server, leases = threaded
+    client = Raw(server.port, timeout=4_000)
+    client.create("/mine", flags=1)
+    leases.reached = False
+    assert pinged_out(client)
+    assert "cannot be reached now" in caplog.text or "every connection is ended" in caplog.text
+    with pytest.raises(Closed):
+        back(server.port, client)
+    leases.reached = True
+    server.wait(server.gateway.hub.renew())
+    again = back(server.port, client)
+    assert again.session == client.session
+    assert again.ask(raw.EPHEMERALS, string("/"))[1].strings() == ["/mine"]
+
+
+def test_a_server_whose_own_session_has_ended_begins_again(threaded: tuple[InThread, Leases]) -> None:
+    server, leases = threaded
+    client = Raw(server.port, timeout=4_000)
+    client.create("/mine", flags=1)
+    own = server.gateway.hub.session
+    lease = leases.get(own)
+    leases.mark(lease)
+    assert pinged_out(client)
+    while server.call(lambda: server.gateway.hub.session) in (0, own) or not server.gateway.hub.serving:
+        threading.Event().wait(0.01)
+    again = back(server.port, client)
+    assert again.session == client.session
+    assert again.ask(raw.SET, string("/mine") + string(b"x") + number(0))[0] == 0

@@ -65,6 +65,10 @@ class InThread:
 
         return asyncio.run_coroutine_threadsafe(called(), self._loop).result(30)
 
+    def wait(self, coroutine: Any) -> Any:
+        """Run a coroutine in the loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
+
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self.gateway.stop)
         self._thread.join(30)
