@@ -110,6 +110,8 @@ class Wire(asyncio.BufferedProtocol):
         self._writing = 0
         self._reading = False
         self._advancing = False
+        self._looking = False
+        self._taking = False
         self._auth: tuple[Credential, ...] = ()
         self._who: tuple[Identity, ...] = ()
         self._reader: Reader | None = None
@@ -161,6 +163,22 @@ class Wire(asyncio.BufferedProtocol):
 
     def _take(self) -> None:
         """Take the frames that are complete, as long as they may wait."""
+        if self._taking:
+            return  # what a frame caused came back here: the frames after it are taken where it was
+        self._taking = True
+        try:
+            self._take_frames()
+            while self._choked:
+                self._flow()
+                if self._choked:
+                    break  # an answer, or room for one, goes on
+                self._take_frames()
+        finally:
+            self._taking = False
+        if self.state is State.CONNECTING:
+            self._flow()
+
+    def _take_frames(self) -> None:
         received = self._in
         at = 0
         most = self._gateway.max_buffer if self.state is State.OPEN else FIRST_FRAME_BYTES
@@ -186,8 +204,6 @@ class Wire(asyncio.BufferedProtocol):
                 break  # what follows may be said in a session only
         if at:
             del received[:at]
-        if self._choked or self.state is State.CONNECTING:
-            self._flow()
 
     def _flow(self) -> None:
         """Take more from the client, or nothing for now."""
@@ -204,12 +220,10 @@ class Wire(asyncio.BufferedProtocol):
 
     def _go_on(self) -> None:
         """Something was answered: begin what waits, take what has come."""
-        was = self._choked
         self._advance()
-        if was or self._choked:
-            self._flow()
-            if not self._choked and self._in:
-                self._take()
+        self._flow()
+        if self._in and not self._choked:
+            self._take()
 
     def pause_writing(self) -> None:
         """See :class:`asyncio.BufferedProtocol`."""
@@ -220,7 +234,6 @@ class Wire(asyncio.BufferedProtocol):
         """See :class:`asyncio.BufferedProtocol`."""
         self._paused = False
         with self._gateway.saying:
-            self._flow()
             self._go_on()
 
     def eof_received(self) -> bool:
@@ -463,6 +476,8 @@ class Wire(asyncio.BufferedProtocol):
         self._advancing = True
         try:
             while self._waiting and not self._reading and not self._paused and self.state is State.OPEN:
+                if self._full():
+                    return
                 waiting = self._waiting[0]
                 if isinstance(waiting.request, Write):
                     self._waiting.popleft()
@@ -477,6 +492,25 @@ class Wire(asyncio.BufferedProtocol):
                     self._read(waiting)
         finally:
             self._advancing = False
+
+    def _full(self) -> bool:
+        """Whether so much waits to be sent that nothing more should be begun now.
+
+        Event loops may say so (``pause_writing``) only after this turn: it is looked at again in the next.
+        """
+        transport = self._transport
+        if transport is None or transport.get_write_buffer_size() <= _PAUSE_BYTES:
+            return False
+        if not self._looking:
+            self._looking = True
+            asyncio.get_running_loop().call_soon(self._look_again)
+        return True
+
+    def _look_again(self) -> None:
+        self._looking = False
+        if self.state is State.OPEN:
+            with self._gateway.saying:
+                self._go_on()
 
     def _write(self, waiting: _Waiting, request: Write) -> None:
         limit = self._hub.connection.inline_bytes

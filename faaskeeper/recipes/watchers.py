@@ -112,6 +112,7 @@ class ChildrenWatch(_Watching):
         self._path = path
         self._function = function
         self._shown = -1
+        self._czxid = 0
         super().__init__(client)
 
     def _show(self) -> Any:
@@ -121,6 +122,9 @@ class ChildrenWatch(_Watching):
             if self._shown < 0:
                 raise
             return False
+        if self._shown >= 0 and stat.czxid != self._czxid:
+            return False  # the node is gone, and another is there
+        self._czxid = stat.czxid
         if stat.pzxid != self._shown:
             self._shown = stat.pzxid
             return self._function(names)

@@ -197,6 +197,30 @@ def test_pipelined_requests_are_answered_in_their_order_and_see_each_other(share
     client.close()
 
 
+@pytest.mark.parametrize("size", [10, 5_000])
+@pytest.mark.parametrize("stores", ["near", "far"])
+def test_more_requests_than_may_wait_are_all_answered(stores: str, size: int, directory: Path) -> None:
+    server = InThread(directory, far if stores == "far" else lambda each: each)
+    client = Raw(server.port)
+    client.create("/a")
+    data = b"x" * size
+    sent: list[int] = []
+
+    def send() -> None:
+        for turn in range(3_000):
+            body = string("/a") + (b"\0" if turn % 3 == 2 else string(data) + number(-1))
+            sent.append(client.send(raw.GET if turn % 3 == 2 else raw.SET, body))
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    for turn in range(3_000):
+        got, _, error, record = client.next()
+        assert (got, error) == (turn + 2, 0)
+        assert turn % 3 != 2 or record.buffer() == data
+    sending.join()
+    server.stop()
+
+
 def test_an_event_comes_before_any_reply_that_shows_its_cause(shared: Server) -> None:
     watcher, writer = Raw(shared.port), Raw(shared.port)
     path = f"/cause{watcher.session}"
