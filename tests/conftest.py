@@ -12,8 +12,8 @@ pytest.register_assert_rewrite("faaskeeper.testing")
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 
-_BESIDE = ("aws", "examples")
-"""Folders whose tests wait for emulators most of the time: they run beside all others."""
+_BESIDE = ("aws", "examples", "gateway")
+"""Folders whose tests wait for other processes most of the time: they run beside all others."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
