@@ -27,7 +27,7 @@ from faaskeeper.core.acl import Credential
 from faaskeeper.core.children import writes_of
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Code, Conflict, DriverError
-from faaskeeper.core.log import Trimmed
+from faaskeeper.core.log import Log, Trimmed
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import (
     Close,
@@ -588,10 +588,10 @@ class Session:
         if isinstance(command, commands.ReadRecord):
             return connection.records.get(command.path)
         if isinstance(command, commands.ReadLog):
-            found = self._read_log(command.after, command.upto)
+            found = read_writes(connection.log, command.after, command.upto)
             return None if found is None or found[1] < command.upto else found[0]
         if isinstance(command, commands.ReadLogEnd):
-            return self._read_log(command.after, None)
+            return read_writes(connection.log, command.after, None)
         if isinstance(command, commands.ReadMark):
             return connection.applied()
         if isinstance(command, commands.ReadRecords):
@@ -607,25 +607,6 @@ class Session:
             connection.watches.remove(row)
             return None
         raise AssertionError(f"not a command: {command!r}")
-
-    def _read_log(self, after: int, upto: int | None) -> tuple[list[commands.Writes], int] | None:
-        """The writes of transactions in (after, upto], None: to the end, and the last txid read.
-
-        ``after`` is the end of some entry. None where the log was trimmed.
-        """
-        writes: list[commands.Writes] = []
-        more = True
-        while more and (upto is None or after < upto):
-            try:
-                entries, more = self._connection.log.after(after)
-            except Trimmed:
-                return None
-            for entry in entries:
-                for transaction in entry.transactions:
-                    if upto is None or transaction.txid <= upto:
-                        writes.append((transaction.txid, writes_of(transaction)))
-                after = entry.last
-        return writes, after
 
     def sync(self) -> None:
         """Make every read from now on show at least what is committed now."""
@@ -698,6 +679,26 @@ class Session:
             self._become(SessionState.SUSPENDED)
         else:
             self._become(SessionState.CONNECTED)
+
+
+def read_writes(log: Log, after: int, upto: int | None) -> tuple[list[commands.Writes], int] | None:
+    """The writes of transactions in (after, upto], None: to the end, and the last txid read.
+
+    ``after`` is the end of some entry. None where the log was trimmed.
+    """
+    writes: list[commands.Writes] = []
+    more = True
+    while more and (upto is None or after < upto):
+        try:
+            entries, more = log.after(after)
+        except Trimmed:
+            return None
+        for entry in entries:
+            for transaction in entry.transactions:
+                if upto is None or transaction.txid <= upto:
+                    writes.append((transaction.txid, writes_of(transaction)))
+            after = entry.last
+    return writes, after
 
 
 def _complete(waiting: Unanswered, outcome: Outcome) -> None:

@@ -25,11 +25,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from faaskeeper.client import rules as commands
 from faaskeeper.client.rules import Rules
+from faaskeeper.client.session import read_writes
 from faaskeeper.core import codec, trust
-from faaskeeper.core.children import writes_of
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Conflict, DriverError, StaleView
-from faaskeeper.core.log import Trimmed
 from faaskeeper.core.requests import Close, Epoch, Message, Notification, Open, Operation, Reply, Request
 from faaskeeper.core.sessions import Lease, served_ms
 from faaskeeper.core.watches import Row
@@ -391,10 +390,10 @@ class Hub:
         if isinstance(command, commands.ReadMark):
             return connection.applied()
         if isinstance(command, commands.ReadLog):
-            found = self._read_log(command.after, command.upto)
+            found = read_writes(connection.log, command.after, command.upto)
             return None if found is None or found[1] < command.upto else found[0]
         if isinstance(command, commands.ReadLogEnd):
-            return self._read_log(command.after, None)
+            return read_writes(connection.log, command.after, None)
         if isinstance(command, commands.PutWatch):
             return self._put_watch(command)
         if isinstance(command, commands.RemoveWatch):
@@ -425,22 +424,6 @@ class Hub:
             with self._strip(registered):
                 if registered not in self._indexed:  # else it was registered anew meanwhile
                     self.connection.watches.forget(self.session, path, kind)
-
-    def _read_log(self, after: int, upto: int | None) -> tuple[list[commands.Writes], int] | None:
-        """See :meth:`faaskeeper.client.session.Session._read_log`."""
-        writes: list[commands.Writes] = []
-        more = True
-        while more and (upto is None or after < upto):
-            try:
-                entries, more = self.connection.log.after(after)
-            except Trimmed:
-                return None
-            for entry in entries:
-                for transaction in entry.transactions:
-                    if upto is None or transaction.txid <= upto:
-                        writes.append((transaction.txid, writes_of(transaction)))
-                after = entry.last
-        return writes, after
 
     def _ring(self) -> None:
         """Ask the service to apply what is in the log."""

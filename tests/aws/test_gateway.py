@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 
+from faaskeeper.cli import costs
 from faaskeeper.config import Config
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.providers.aws.service import Place
@@ -20,6 +22,7 @@ from tests.counting import Counted
 from tests.gateway import histories, raw
 from tests.gateway.raw import Raw, number, string
 from tests.gateway.servers import Server
+from tests.gateway.threads import InThread
 
 KILLS = 6
 OPERATIONS = 120
@@ -91,6 +94,32 @@ def test_what_one_server_was_told_the_other_shows_and_watches(servers: list[Serv
     assert moved.ask(raw.CLOSE)[0] == 0
     assert two.ask(raw.EXISTS, string("/mine") + b"\0")[0] == -101
     two.close()
+
+
+def test_operations_cost_what_a_direct_writer_s_cost_and_no_queue(deployed: Deployed, tmp_path: Path) -> None:
+    place = Place(Config.deserialize(deployed.data).written_directly())
+    calls: Counter[str] = Counter()
+    place.calls.observe(lambda name, took, failed: calls.update([name]))
+    server = InThread(tmp_path, connection=place.connect(-1, place.aws.close))
+    client = Raw(server.port, timeout=3_600_000)
+    client.create("/a", b"x")
+    writer = server.gateway.hub.connection.worker_queue._local
+
+    def cost(op: int, body: bytes) -> dict[str, int]:
+        with writer._running:  # what was answered need not be the last thing done
+            calls.clear()
+        assert client.ask(op, body)[0] == 0
+        with writer._running:
+            return dict(calls)
+
+    change = string("/a") + string(b"y") + number(-1)
+    cost(raw.SET, change)
+    assert cost(raw.SET, change) == costs.CALLS["key-value"]["set"]["function"]
+    puts = {name: many for name, many in cost(raw.SET, change).items() if name.endswith(".put")}
+    assert puts == {"log.put": 1, "records.put": 1}
+    assert sum(cost(raw.GET, string("/a") + b"\0").values()) == 1
+    assert cost(raw.PING, b"") == {}
+    server.stop()
 
 
 def test_histories_hold_while_servers_are_killed_at_random(deployed: Deployed, servers: list[Server]) -> None:

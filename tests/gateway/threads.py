@@ -26,12 +26,17 @@ class InThread:
     """Serves an embedded deployment, or a connection."""
 
     def __init__(
-        self, directory: Path, change: Callable[[Connection], Connection] = lambda each: each, **settings: Any
+        self,
+        directory: Path,
+        change: Callable[[Connection], Connection] = lambda each: each,
+        connection: Connection | None = None,
+        **settings: Any,
     ) -> None:
         data = {"cloud-provider": "local", "deployment-name": "test", "heartbeat-frequency": 1}
         self.config = Config.deserialize({**data, "directory": str(directory)})
         self._settings = Settings(**{"listen": ("127.0.0.1", 0), **settings})
         self._change = change
+        self._connection = connection
         self._ready = threading.Event()
         self.gateway: Any = None
         self._failure: BaseException | None = None
@@ -52,7 +57,8 @@ class InThread:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self.gateway = Gateway(self._change(connect(self.config, -1)), self.config, self._settings)
+        connection = self._connection or self._change(connect(self.config, -1))
+        self.gateway = Gateway(connection, self.config, self._settings)
         await self.gateway.start()
         self._ready.set()
         await self.gateway.run()
