@@ -114,6 +114,8 @@ class LocalQueue:
                 self._attempt([])
             finally:
                 self._running.release()
+            if self._waiting:  # whoever came meanwhile found the function busy, and left
+                self._signal.release()
 
     def _serve(self, most: int = 0) -> bool:
         """Call the function until nothing waits, or ``most`` times; False where another thread is at it."""
