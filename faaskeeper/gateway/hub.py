@@ -140,6 +140,7 @@ class Hub:
         self._inbox: deque[bytes | Reply] = deque()
         self._early: list[Reply] = []
         self._meeting = False
+        self._draining = False
         self.committing = False
         """The writer runs: what it has told of may not be read yet."""
         self._after: list[Callable[[], None]] = []
@@ -469,9 +470,22 @@ class Hub:
         due, self._due = self._due, {}
         messages: list[tuple[Message, bytes]] = []
         for session in due.values():
-            messages.extend((each, session.secret) for each in session.take(self._ear.address))
+            if session.sending:
+                continue  # it is posted again when what it sends is sent: so its messages keep their order
+            taken = [(each, session.secret) for each in session.take(self._ear.address)]
+            if self._pool is None:
+                messages.extend(taken)
+            elif taken:
+                session.sending = True
+                future = self._pool.submit(self._enqueue, taken)
+                future.add_done_callback(partial(self._soon, self._sent, session))
         if messages:
             self._send(messages)
+
+    def _sent(self, session: GatewaySession, _: object) -> None:
+        session.sending = False
+        if session.unsent:
+            self.post(session)
 
     def repeat(self, session: GatewaySession, cxid: int) -> None:
         """Send a session's unanswered requests from a cxid on again."""
@@ -491,8 +505,7 @@ class Hub:
                     self.committing = False
                 self._committed()
             elif self._pool is not None:
-                for message, secret in messages:
-                    self._pool.submit(self._enqueue, trust.sign(secret, codec.message(message)))
+                self._pool.submit(self._enqueue, messages)
         except DriverError as error:
             _log.warning("a request will be sent again: %s", error)
 
@@ -507,11 +520,16 @@ class Hub:
             for call in after:
                 call()
 
-    def _enqueue(self, body: bytes) -> None:
-        try:
-            self.connection.worker_queue.send("writer", "gateway", body)
-        except DriverError as error:
-            _log.warning("a request will be sent again: %s", error)
+    def _enqueue(self, messages: Sequence[tuple[Message, bytes]]) -> None:
+        """Send messages in their order, in a thread of the pool."""
+        for message, secret in messages:
+            signed = trust.sign(secret, codec.message(message))
+            try:
+                self.connection.worker_queue.send(
+                    "writer", f"{message.session} {message.incarnation}", signed
+                )
+            except DriverError as error:
+                _log.warning("a request will be sent again: %s", error)
 
     async def ask(self, key: object, message: Message, secret: bytes, timeout: float = 30.0) -> Reply:
         """Send a message and wait for the answer, which ``key`` tells: a nonce, or session and cxid.
@@ -561,12 +579,16 @@ class Hub:
 
     def _drain(self) -> None:
         """Take in what was heard, one message after the other."""
-        with self._saying:
-            while self._inbox and not self._meeting:
-                told = self._verified(self._inbox.popleft())
-                if told is not None:
-                    self._meeting = True
-                    self.drive(self.rules.meet(told.epoch, settled=True), partial(self._taken, told))
+        draining, self._draining = self._draining, True
+        try:
+            with self._saying:
+                while self._inbox and not self._meeting:
+                    told = self._verified(self._inbox.popleft())
+                    if told is not None:
+                        self._meeting = True
+                        self.drive(self.rules.meet(told.epoch, settled=True), partial(self._taken, told))
+        finally:
+            self._draining = draining
         if self.committing:
             self._saying.send()  # whoever waits need not wait for what is left to do
 
@@ -578,7 +600,7 @@ class Hub:
             _log.warning("what the service told could not be taken in: %s", error)
         elif isinstance(told, Reply):
             self._replied(told)
-        if self._inbox and not self.near:
+        if self._inbox and not self._draining:
             self._loop.call_soon(self._drain)
 
     def _verified(self, signed: bytes | Reply) -> Reply | Notification | None:
@@ -632,7 +654,7 @@ class Hub:
         if len(self._indexed) < _INDEXED:
             return
         waiting = {(path, watch.kind) for path, watches in self.rules.watched() for watch in watches}
-        idle = [each for each in self._indexed if each not in waiting][:1000]
+        idle = [each for each in self._indexed if each not in waiting][:100]
         for each in idle:
             del self._indexed[each]  # before the row goes: who watches it again notes it again
         await self.call(self._forget, idle)

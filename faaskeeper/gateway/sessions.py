@@ -88,6 +88,8 @@ class GatewaySession:
         self.heard = time.monotonic()
         self.owned: set[str] = set()
         """Ephemerals that the session is known to have created and not deleted itself."""
+        self.sending = False
+        """Some of its messages are on their way to the queue."""
         self.waits = False
         """Whether it has unanswered requests, at a look at it or since."""
         self._outbox = Outbox()
@@ -115,6 +117,11 @@ class GatewaySession:
             messages.append(Message(self.id, self.incarnation, self._outbox.acked, address, requests))
         self._sent = time.monotonic()
         return messages
+
+    @property
+    def unsent(self) -> bool:
+        """Whether :meth:`take` has something."""
+        return self._outbox.unsent
 
     def resend(self, now: float) -> None:
         """Have unanswered requests sent again, when they were sent long ago."""

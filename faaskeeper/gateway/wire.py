@@ -23,7 +23,7 @@ from faaskeeper.core.blobs import blob_name
 from faaskeeper.core.errors import DriverError
 from faaskeeper.core.requests import Close, Create, Data, Multi, Operation, Outcome, SetData
 from faaskeeper.gateway import admin, protocol
-from faaskeeper.gateway.hub import Steps
+from faaskeeper.gateway.hub import Failed, Steps
 from faaskeeper.gateway.jute import Malformed
 from faaskeeper.gateway.protocol import (
     About,
@@ -335,8 +335,12 @@ class Wire(asyncio.BufferedProtocol):
         if self.state is not State.OPEN:
             return
         self.say(protocol.event(event.event_type, event.path))
-        if not self._hub.rules.found(event.path, _ALL_KINDS, self._watcher):
-            self.watched.discard(event.path)
+        self._unwatched(event.path)
+
+    def _unwatched(self, path: str) -> None:
+        """Forget that a path was watched, unless it is still."""
+        if path in self.watched and not self._hub.rules.found(path, _ALL_KINDS, self._watcher):
+            self.watched.discard(path)
 
     # ---- four-letter words -----------------------------------------------------------------
 
@@ -386,7 +390,7 @@ class Wire(asyncio.BufferedProtocol):
         except Busy as error:
             self.end(str(error))
             return
-        except (DriverError, TimeoutError) as error:
+        except (DriverError, Failed, TimeoutError) as error:
             self.end(f"no session: {error or 'the service did not answer'}")
             return
         except Exception as error:
@@ -618,6 +622,7 @@ class Wire(asyncio.BufferedProtocol):
         if error is None:
             self._answer(waiting, 0, record)
         elif isinstance(error, Refused):
+            self._unwatched(getattr(waiting.request, "path", ""))
             self._answer(waiting, error.error, b"")
         else:
             self._failed(error)
