@@ -50,7 +50,7 @@ _log = logging.getLogger(__name__)
 FIRST_FRAME_BYTES = 4096
 """Most bytes of a frame before there is a session."""
 CONNECT_S = 30.0
-"""How long a client may take to ask for a session."""
+"""How long a client may take to ask for a session, and to read the last that it is told."""
 OUT_BYTES = 16 * 1024 * 1024
 """Most bytes that wait for a client that reads slowly; above it the connection is ended."""
 _PAUSE_BYTES = 256 * 1024
@@ -257,6 +257,8 @@ class Wire(asyncio.BufferedProtocol):
         _log.warning("ended connection %s: %s", self._name(), why)
         self._metrics.ended()
         self.close()
+        if self._transport is not None and self._transport.get_write_buffer_size() > _PAUSE_BYTES:
+            self._transport.abort()  # it does not read
 
     def close(self) -> None:
         """Close the connection, after what was said."""
@@ -266,10 +268,9 @@ class Wire(asyncio.BufferedProtocol):
         self._released()
         transport = self._transport
         if transport is not None:
-            if transport.get_write_buffer_size() > _PAUSE_BYTES:
-                transport.abort()
-            else:
-                transport.close()
+            transport.close()
+            if transport.get_write_buffer_size():
+                asyncio.get_running_loop().call_later(CONNECT_S, transport.abort)
 
     def _released(self) -> None:
         """Nothing is done for the connection any more."""

@@ -376,6 +376,18 @@ def test_a_client_that_does_not_read_its_answers_is_waited_for_and_holds_nobody_
     other.close()
 
 
+def test_what_was_answered_before_a_session_is_closed_is_sent(server: Server) -> None:
+    client = Raw(server.port)
+    client.create("/large", b"x" * 1_000_000)
+    sent = [client.send(raw.GET, string("/large") + b"\0") for _ in range(10)]
+    closing = client.send(raw.CLOSE)
+    for xid in sent:
+        got, _, error, record = client.next()
+        assert (got, error, len(record.buffer())) == (xid, 0, 1_000_000)
+    assert client.next()[0] == closing
+    assert gone(client)
+
+
 def test_a_client_that_does_not_read_its_events_is_ended(
     directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
