@@ -220,6 +220,8 @@ class Wire(asyncio.BufferedProtocol):
 
     def _go_on(self) -> None:
         """Something was answered: begin what waits, take what has come."""
+        if (self._choked or self._paused) and not self._live():
+            return
         self._advance()
         self._flow()
         if self._in and not self._choked:
@@ -232,8 +234,9 @@ class Wire(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         """See :class:`asyncio.BufferedProtocol`."""
-        self._paused = False
         with self._gateway.saying:
+            self._live()  # it was not listened to: that it reads is what shows that it lives
+            self._paused = False
             self._go_on()
 
     def eof_received(self) -> bool:
