@@ -31,9 +31,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import zookeeper
-from benchmarks.embedded import DATA, rate, repeat
+from benchmarks.embedded import DATA, pipelined, rate, repeat
 
-PIPELINE = 3_000
 NODES = 100
 _IDLE_S = 20.0
 
@@ -84,16 +83,6 @@ class GatewayServer:
         ticks = os.sysconf("SC_CLK_TCK")
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return (int(stat[11]) + int(stat[12])) / ticks, pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def pipelined(send: Callable[[int], Any]) -> float:
-    """The rate of an operation sent without waiting; all answers are awaited at the end."""
-
-    def run() -> None:
-        for future in [send(number) for number in range(PIPELINE)]:
-            future.get()
-
-    return rate(PIPELINE, run)
 
 
 def several(clients: list[Any], operations: int, once: Callable[[Any, int], object]) -> float:

@@ -369,10 +369,7 @@ class Hub:
                 steps.close()
                 done(None, error)
                 return
-        self._loop.call_soon(self._go_on, steps, done, answer, pause)
-
-    def _go_on(self, steps: Steps, done: Done, answer: Any, pause: float) -> None:
-        self.drive(steps, done, answer, pause)
+        self._loop.call_soon(self.drive, steps, done, answer, pause)
 
     def _performed(self, future: Future[Any], steps: Steps, done: Done, pause: float) -> None:
         error = future.exception()

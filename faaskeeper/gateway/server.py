@@ -218,13 +218,17 @@ class Gateway:
         self.wires.add(wire)
         return True
 
-    def left(self, wire: Wire, watched: set[str]) -> None:
+    def left(self, wire: Wire) -> None:
         """A connection has ended; nobody waits for its watches any more."""
         self.wires.discard(wire)
         self.received += wire.received
         self.sent += wire.sent
-        if watched:
-            self.hub.drive(wire.unwatch(watched), _unwatched)
+        self.unwatch(wire)
+
+    def unwatch(self, wire: Wire) -> None:
+        """Forget the watches of a connection that has ended."""
+        if wire.watched:
+            self.hub.drive(wire.unwatch(), _unwatched)
 
     # ---- what there is ---------------------------------------------------------------------
 

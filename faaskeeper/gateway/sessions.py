@@ -90,8 +90,6 @@ class GatewaySession:
         """Ephemerals that the session is known to have created and not deleted itself."""
         self.sending = False
         """Some of its messages are on their way to the queue."""
-        self.waits = False
-        """Whether it has unanswered requests, at a look at it or since."""
         self._outbox = Outbox()
         self._sent = 0.0
         self._resend_after = _RESEND_S
@@ -106,7 +104,6 @@ class GatewaySession:
             answered(outcome)
 
         self._outbox.add(operation, _NOBODY, finish, auth)
-        self.waits = True
         self._hub.post(self)
 
     def take(self, address: str) -> list[Message]:
@@ -123,10 +120,14 @@ class GatewaySession:
         """Whether :meth:`take` has something."""
         return self._outbox.unsent
 
+    @property
+    def waits(self) -> bool:
+        """Whether it has unanswered requests."""
+        return len(self._outbox) > 0
+
     def resend(self, now: float) -> None:
         """Have unanswered requests sent again, when they were sent long ago."""
-        self.waits = len(self._outbox) > 0
-        if self.waits and now - self._sent > self._resend_after:
+        if now - self._sent > self._resend_after:
             self._resend_after = min(self._resend_after * 2, _RESEND_MOST_S)
             self._hub.repeat(self, self._outbox.acked + 1)
 

@@ -246,7 +246,7 @@ class Wire(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         """See :class:`asyncio.BufferedProtocol`."""
         if self.state is State.OPEN:
-            _log.info("connection %s was lost", self._name(), exc_info=False)
+            _log.info("connection %s was lost", self._name())
         self._released()
 
     def _name(self) -> str:
@@ -288,17 +288,16 @@ class Wire(asyncio.BufferedProtocol):
         session, self.session = self.session, None
         if session is not None and session.line is self:
             session.line = None
-        watched, self.watched = self.watched, set()
-        self._gateway.left(self, watched)
+        self._gateway.left(self)
 
     @property
     def waiting(self) -> int:
         """How many requests have no answer yet."""
         return len(self._waiting) + self._writing + int(self._reading)
 
-    def unwatch(self, watched: set[str]) -> Steps:
-        """Steps that forget the connection's watches of some paths."""
-        for path in watched:
+    def unwatch(self) -> Steps:
+        """Steps that forget the connection's watches."""
+        for path in list(self.watched):
             yield from self._hub.rules.remove_watches(path, _ALL_KINDS, self._watcher)
 
     # ---- saying ----------------------------------------------------------------------------
@@ -623,7 +622,9 @@ class Wire(asyncio.BufferedProtocol):
 
     def _was_read(self, waiting: _Waiting, record: Any, error: BaseException | None) -> None:
         self._reading = False
-        if error is None:
+        if self.state is State.CLOSED:
+            self._gateway.unwatch(self)  # what was left by a read that was under way when it ended
+        elif error is None:
             self._answer(waiting, 0, record)
         elif isinstance(error, Refused):
             self._unwatched(getattr(waiting.request, "path", ""))
@@ -643,8 +644,6 @@ class Wire(asyncio.BufferedProtocol):
         self._waiting_bytes -= waiting.size
         if self.state is not State.OPEN:
             return
-        if waiting.xid == protocol.SET_WATCHES_XID and error == 0:
-            record = b""
         self.say(protocol.reply(waiting.xid, txid or self._hub.rules.seen, error, record))
         self._metrics.answered(waiting.request.kind, error, waiting.came)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import socket
 import struct
@@ -261,6 +262,47 @@ def test_watches_end_with_their_connection_and_only_they(shared: Server) -> None
     assert list(two.events) == [(3, path)]
     for each in (one, two, writer):
         each.close()
+
+
+def test_a_watch_that_is_being_set_when_its_connection_ends_is_not_left(
+    directory: Path,
+) -> None:
+    go_on, putting = threading.Event(), threading.Event()
+
+    class Slow:
+        def __init__(self, watches: Any) -> None:
+            self._watches = watches
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._watches, name)
+
+        def put(self, row: Any) -> None:
+            putting.set()
+            assert go_on.wait(30)
+            self._watches.put(row)
+
+    def slowly(connection: Connection) -> Connection:
+        return dataclasses.replace(far(connection), watches=Slow(connection.watches))  # type: ignore[arg-type]
+
+    server = InThread(directory, slowly)
+    client = Raw(server.port)
+    client.create("/a")
+    client.send(raw.GET, string("/a") + b"\1")
+    assert putting.wait(30)
+    client.close()
+    while server.call(lambda: server.gateway.wires):
+        threading.Event().wait(0.01)
+    go_on.set()
+    server.wait(settled(server))
+    assert server.call(lambda: server.gateway.hub.rules.count()) == (0, 0)
+    server.stop()
+
+
+async def settled(server: InThread) -> None:
+    """Until nothing is under way in the server's pool, nor what that caused."""
+    hub = server.gateway.hub
+    while hub.rules.watching:
+        await asyncio.sleep(0.01)
 
 
 # ---- what operators see ------------------------------------------------------------------------
