@@ -1,9 +1,10 @@
 """A session in threads: performs what the rules ask for, sends, listens, renews the lease.
 
 Threads and what they may block on: the caller's threads read storage and send; the channel's thread
-hands answers over (:meth:`Session._heard`), and may read the log; one *keeper* renews the lease and
-sends again what is not answered; callbacks run in a thread of their own, made when first needed,
-so that they never hold the session up. Asynchronous reads run in another, in their turn.
+hands answers over (:meth:`Session._heard`), and may read the log; one *keeper* renews the lease,
+sends again what is not answered, and sends what others left to it; callbacks run in a thread of their
+own, made when first needed, so that they never hold the session up. Asynchronous reads run in another,
+in their turn.
 
 Lock order: ``_sending`` before ``_lock``. ``_lock`` guards rules and outbox and is never held during I/O.
 """
@@ -58,6 +59,8 @@ _log = logging.getLogger(__name__)
 
 _RESEND_S = 2.0
 _RESEND_MOST_S = 30.0
+_MESSAGES_AT_ONCE = 4
+"""Messages that a thread sends, its own among them, before it leaves what others ask for to the keeper."""
 _JOIN_S = 5.0
 _OVERHEAD = 1024
 """What a message has beside its requests, at most."""
@@ -141,6 +144,8 @@ class Session:
         self._error: FaaSKeeperException | None = None
         self._ending = False
         self._dozing = False
+        self._handed_over = False
+        """Whoever sent leaves what is unsent to the keeper."""
         self.auth: tuple[Credential, ...] = ()
         """The credentials under which requests are asked for."""
         self.owned: set[str] = set()
@@ -341,21 +346,32 @@ class Session:
             self._wake.notify_all()
 
     def _flush(self, prompt: bool = False) -> None:
-        """Send what is not sent yet. Whoever comes while another sends leaves its request to that one."""
+        """Send what is not sent yet. Whoever comes while another sends leaves its request to that one.
+
+        Others may go on asking for ever, and the thread that sends wants to go: after a few messages it
+        leaves the rest to the keeper.
+        """
         repeat = not self._connection.worker_queue.ordered
+        left = _MESSAGES_AT_ONCE
         while self._sending.acquire(blocking=False):
             try:
-                while True:
+                while left:
                     with self._lock:
                         requests = self._outbox.take(repeat)
                         acked = self._outbox.acked
                     if not requests:
                         break
+                    left -= 1
                     self._send(requests, acked, prompt)
+                    prompt = False  # what others ask for, this thread does not wait for
             finally:
                 self._sending.release()
             with self._lock:
                 if not self._outbox.unsent:
+                    return
+                if not left:
+                    self._handed_over = True
+                    self._wake.notify_all()
                     return
 
     def _send(self, requests: tuple[Request, ...], acked: int, prompt: bool = False) -> None:
@@ -615,7 +631,7 @@ class Session:
     # ---- the keeper --------------------------------------------------------------------
 
     def _keep(self) -> None:
-        """Renew the lease, send unanswered requests again.
+        """Renew the lease, send unanswered requests again, and those that were left to it.
 
         While nothing is asked it sleeps until the lease is due, and the next request wakes it.
         """
@@ -632,7 +648,8 @@ class Session:
                 quiet = not len(self._outbox) and self._outbox.acked == acked
                 self._dozing = quiet
                 due = renew_at if quiet else min(renew_at, resend_at)
-                if due > clock():
+                unsent, self._handed_over = self._handed_over, False
+                if due > clock() and not unsent:
                     self._wake.wait(None if due == float("inf") else due - clock())
                     if self._dozing != quiet:  # woken by a request
                         resend_at = clock() + resend_after
@@ -648,6 +665,8 @@ class Session:
                     resend_at = clock() + resend_after
             if again:
                 self._send(again, acked)
+            if unsent:
+                self._flush()
             if clock() >= renew_at:
                 renew_at = clock() + renew_every
                 self.renew()

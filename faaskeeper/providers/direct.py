@@ -32,6 +32,8 @@ AWAY_S = 10.0
 PAUSE_S = 0.002
 """Most that a loser waits."""
 _LEAST_REST_S = 0.025
+_MOST_REST_S = 2.0
+"""A batch may take long for other reasons (stores that fail): nobody is served by leaving as long again."""
 _ACTIVE_S = 1.0
 """How long after a lost append others count as active, and how long one writes without leaving them time."""
 
@@ -146,7 +148,7 @@ class DirectQueue:
             if now - self._rested < _ACTIVE_S and now < due:
                 return
         if now < due:
-            self._pause(due - now)
+            self._pause(min(due - now, _MOST_REST_S))
         self._rested = self._clock()
 
     def _handle(self, bodies: Sequence[bytes]) -> None:

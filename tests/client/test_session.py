@@ -11,9 +11,10 @@ import pytest
 
 from faaskeeper.client import FaaSKeeperClient, SessionState
 from faaskeeper.client.futures import Future
-from faaskeeper.client.session import Session
+from faaskeeper.client.session import _MESSAGES_AT_ONCE, Session
 from faaskeeper.config import Config
 from faaskeeper.core.errors import Unavailable
+from faaskeeper.core.queue import Queue
 from faaskeeper.exceptions import (
     FaaSKeeperException,
     MalformedInputException,
@@ -25,6 +26,7 @@ from faaskeeper.exceptions import (
     TooLargeException,
     WatchSetFailureException,
 )
+from faaskeeper.node import Node
 from faaskeeper.providers.local import EmbeddedService
 from tests.bare import Clock
 
@@ -153,6 +155,40 @@ def test_one_client_may_be_used_by_many_threads(client: FaaSKeeperClient) -> Non
         list(pool.map(work, range(8)))
     assert len(client.get_children("/p")) == 320
     assert client.get_data("/counter").data == b"320"
+
+
+def test_a_thread_that_waits_for_its_own_write_does_not_send_for_others_for_ever(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = service.client()
+    connection = session_of(client)._connection
+    sent_here: list[bytes] = []
+    others: list[Future[Node]] = []
+    here = threading.current_thread()
+
+    def ask() -> None:
+        others.append(client.create_async("/other-", sequential=True))
+
+    def asked_for_meanwhile(queue: Queue) -> Callable[[str, str, bytes], None]:
+        send = queue.send
+
+        def sending(group: str, identity: str, body: bytes) -> None:
+            if threading.current_thread() is here:
+                sent_here.append(body)
+                if len(sent_here) < 100:  # others never leave the thread that sends without work
+                    other = threading.Thread(target=ask)
+                    other.start()
+                    other.join()
+            send(group, identity, body)
+
+        return sending
+
+    for queue in (connection.worker_queue, connection.prompt_queue):
+        assert queue is not None
+        monkeypatch.setattr(queue, "send", asked_for_meanwhile(queue))
+    client.create("/own")
+    assert len(sent_here) == _MESSAGES_AT_ONCE
+    assert len({future.get(timeout=30).path for future in others}) == _MESSAGES_AT_ONCE
 
 
 def test_many_clients_at_once_lose_no_update(connect: Start) -> None:

@@ -103,6 +103,15 @@ def test_a_writer_that_lost_lately_leaves_the_others_the_time_of_a_batch(make: C
     assert bench.pauses == [0.01, 0.01]
 
 
+def test_a_batch_that_took_long_is_not_followed_by_a_pause_as_long(make: Callable[..., Bench]) -> None:
+    bench = make()
+    bench.takes = 60.0  # stores that time out, and are asked again
+    bench.send(b"1")
+    bench.log.lost_at = bench.now
+    bench.send(b"2")
+    assert bench.pauses == [2.0]
+
+
 def test_losing_on_and_on_ends(make: Callable[..., Bench]) -> None:
     bench = make()
     bench.log.put("log", "1", {"stamp": 1}, IfAbsent())
