@@ -1,8 +1,8 @@
 """``fk serve``, embedded, beside a standalone ZooKeeper server: same client, same disk, one run.
 
-Both sync every write and run in a process of their own; kazoo drives them from this one. The two take turns,
-so that what else the machine does meets both; a row's figures are medians over the turns, its ratio is the
-median of the turns' ratios.
+Both sync every write and run in a process of their own; kazoo drives them from this one. The two take turns
+at each row, now one and now the other first, so that what else the machine does meets both; a row's figures
+are medians over the turns, its ratio is the median of the turns' ratios.
 
 Run by ``make bench-gateway``; ``python -m benchmarks.gateway --turns 5 --directory /where/the/disk/is``.
 """
@@ -118,8 +118,8 @@ def watch_ms(watcher: Any, writer: Any, path: str, times: int = 200) -> float:
     return 1000 * statistics.median(took)
 
 
-def measure(clients: list[Any], turn: int) -> dict[str, float]:
-    """One turn of one server."""
+def measures(clients: list[Any], turn: int) -> dict[str, Callable[[], float]]:
+    """What a turn measures of one server, by the name of its row."""
     client = clients[0]
     root = f"/bench{turn}"
     client.create(root)
@@ -130,16 +130,16 @@ def measure(clients: list[Any], turn: int) -> dict[str, float]:
         return f"{root}/n{number % NODES}"
 
     return {
-        "get": repeat(2_000, lambda number: client.get(at(number))),
-        "exists": repeat(2_000, lambda number: client.exists(at(number))),
-        "children": repeat(2_000, lambda number: client.get_children(at(number))),
-        "set": repeat(1_000, lambda number: client.set(at(number), DATA)),
-        "create": repeat(1_000, lambda number: client.create(f"{at(number)}/{number}", DATA)),
-        "get, pipelined": pipelined(lambda number: client.get_async(at(number))),
-        "set, pipelined": pipelined(lambda number: client.set_async(at(number), DATA)),
-        "get, 4 clients": several(clients, 500, lambda each, number: each.get(at(number))),
-        "set, 4 clients": several(clients, 500, lambda each, number: each.set(at(number), DATA)),
-        "watch, ms": watch_ms(clients[1], client, at(0)),
+        "get": lambda: repeat(2_000, lambda number: client.get(at(number))),
+        "exists": lambda: repeat(2_000, lambda number: client.exists(at(number))),
+        "children": lambda: repeat(2_000, lambda number: client.get_children(at(number))),
+        "set": lambda: repeat(1_000, lambda number: client.set(at(number), DATA)),
+        "create": lambda: repeat(1_000, lambda number: client.create(f"{at(number)}/{number}", DATA)),
+        "get, pipelined": lambda: pipelined(lambda number: client.get_async(at(number))),
+        "set, pipelined": lambda: pipelined(lambda number: client.set_async(at(number), DATA)),
+        "get, 4 clients": lambda: several(clients, 500, lambda each, number: each.get(at(number))),
+        "set, 4 clients": lambda: several(clients, 500, lambda each, number: each.set(at(number), DATA)),
+        "watch, ms": lambda: watch_ms(clients[1], client, at(0)),
     }
 
 
@@ -167,11 +167,14 @@ def compare(turns: int, parent: str, console: Console) -> None:
     theirs: list[dict[str, float]] = []
     try:
         with clients_of(gateway.port) as mine, clients_of(server.port) as others:
-            measure(mine, -1)  # both have run once before it counts
-            measure(others, -1)
-            for turn in range(turns):
-                ours.append(measure(mine, turn))
-                theirs.append(measure(others, turn))
+            for turn in range(turns + 1):
+                sides = [(measures(mine, turn), ours), (measures(others, turn), theirs)]
+                for _, results in sides:
+                    results.append({})
+                for name in sides[0][0]:
+                    for measured, results in sides if turn % 2 else reversed(sides):
+                        results[-1][name] = measured[name]()
+            del ours[0], theirs[0]  # both have run once before it counts
     finally:
         gateway.stop()
         server.stop()
