@@ -23,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -163,26 +164,23 @@ def compare(turns: int, parent: str, console: Console) -> None:
     """Print rates of both, side by side."""
     gateway = GatewayServer(parent)
     server = zookeeper.ZooKeeperServer(parent)
-    ours: list[dict[str, float]] = []
-    theirs: list[dict[str, float]] = []
+    ours: dict[str, list[float]] = defaultdict(list)
+    theirs: dict[str, list[float]] = defaultdict(list)
     try:
         with clients_of(gateway.port) as mine, clients_of(server.port) as others:
             for turn in range(turns + 1):
                 sides = [(measures(mine, turn), ours), (measures(others, turn), theirs)]
-                for _, results in sides:
-                    results.append({})
                 for name in sides[0][0]:
                     for measured, results in sides if turn % 2 else reversed(sides):
-                        results[-1][name] = measured[name]()
-            del ours[0], theirs[0]  # both have run once before it counts
+                        results[name].append(measured[name]())
     finally:
         gateway.stop()
         server.stop()
     table = Table(title=f"Operations per second through kazoo, 1 KB, synced; medians of {turns} turns")
     for column in ("", "FaaSKeeper, fk serve", "ZooKeeper 3.8, standalone", "ratio"):
         table.add_column(column, justify="left" if not column else "right")
-    for name in ours[0]:
-        mine_, other = [each[name] for each in ours], [each[name] for each in theirs]
+    for name in ours:
+        mine_, other = ours[name][1:], theirs[name][1:]  # both have run once before it counts
         latency = name.endswith("ms")
         ratio = statistics.median((b / a if latency else a / b) for a, b in zip(mine_, other, strict=True))
         shown = [statistics.median(each) for each in (mine_, other)]

@@ -352,27 +352,24 @@ class Session:
         leaves the rest to the keeper.
         """
         repeat = not self._connection.worker_queue.ordered
-        left = _MESSAGES_AT_ONCE
-        while self._sending.acquire(blocking=False):
+        for _ in range(_MESSAGES_AT_ONCE):
+            if not self._sending.acquire(blocking=False):
+                return  # who has it looks again when it gave it back
             try:
-                while left:
-                    with self._lock:
-                        requests = self._outbox.take(repeat)
-                        acked = self._outbox.acked
-                    if not requests:
-                        break
-                    left -= 1
+                with self._lock:
+                    requests = self._outbox.take(repeat)
+                    acked = self._outbox.acked
+                if requests:
                     self._send(requests, acked, prompt)
-                    prompt = False  # what others ask for, this thread does not wait for
             finally:
                 self._sending.release()
             with self._lock:
                 if not self._outbox.unsent:
                     return
-                if not left:
-                    self._handed_over = True
-                    self._wake.notify_all()
-                    return
+            prompt = False  # what others ask for, this thread does not wait for
+        with self._lock:
+            self._handed_over = True
+            self._wake.notify_all()
 
     def _send(self, requests: tuple[Request, ...], acked: int, prompt: bool = False) -> None:
         message = Message(self.id, self.incarnation, acked, self._ear.address, requests)
