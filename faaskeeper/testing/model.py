@@ -275,6 +275,11 @@ class Model:
             raise Violation(f"Z5: {path} is removed from user storage, it is there since {txid}")
         self._lapsed[path] = max(txid, self._lapsed.get(path, 0))
 
+    def stored(self, path: str, txid: int) -> None:
+        """A record is put into user storage. A lapsed tombstone cannot refuse it any more."""
+        if self.lapsed(path, txid):
+            raise Violation(f"Z5: {path} of {txid} is brought back, its tombstone has lapsed")
+
     def lapsed(self, path: str, txid: int) -> bool:
         """Whether the tombstone that a transaction left was removed."""
         return self._lapsed.get(path, -1) >= txid
@@ -314,7 +319,7 @@ class Model:
             there = stored(path)
             if images[0].txid > upto or (there is not None and there >= last.txid):
                 continue
-            if there is not None or last.meta is not None or not self.lapsed(path, last.txid):
+            if there is not None or not self.lapsed(path, last.txid):  # of a tombstone, or a later one
                 raise Violation(f"Z5: answered as of {upto} before {path} of {last} is in user storage")
 
 
