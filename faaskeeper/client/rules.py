@@ -88,6 +88,8 @@ _EVENTS = {
     "?": WatchEventType.NODE_CHILDREN_CHANGED,
 }
 _ORDER = "DCSK?"
+_FOUND = "dcsk?"
+"""Letters of what was found by comparing: nothing else follows from it."""
 
 
 class Watch(NamedTuple):
@@ -302,7 +304,7 @@ class Rules:
             for each in self.found(path, FIRED_BY, None):
                 happened.update(self._missed(each, record))
             if happened:
-                letters = "".join(letter for letter in _ORDER if letter in happened)
+                letters = "".join(letter for letter in _ORDER if letter in happened).lower()
                 events.append((end, ((path, letters),)))
         return events
 
@@ -315,18 +317,30 @@ class Rules:
         return _difference(watch, record)
 
     def _trigger(self, txid: int, writes: Iterable[tuple[str, str]]) -> None:
+        """Fire what a transaction of the log fires: in the order in which it happened, and for the list of
+        children that a child was added to or taken from right after that, once for each
+        (``DataTree.createNode``, ``deleteNode``), wherever a ``K`` stands.
+        """
         for path, letters in writes:
             for letter in letters:
-                called = _Called()
-                if path in self._watches:
-                    self._fire_at(path, letter, txid, called)
-                if self._recursive and letter in FIRED_BY["recursive"]:
-                    for above in paths.upwards(path):
-                        for watch in self._recursive.get(above, ()):
-                            if txid > watch.stamp:
-                                called.add(watch.callback)
-                for callback in called.callbacks:
-                    self._fire(callback, WatchedEvent(_EVENTS[letter], path, txid))
+                if letter in _FOUND:
+                    self._happened(path, letter.upper(), txid)
+                elif letter != "K":
+                    self._happened(path, letter, txid)
+                    if letter != "S":
+                        self._happened(paths.parent(path), "K", txid)
+
+    def _happened(self, path: str, letter: str, txid: int) -> None:
+        called = _Called()
+        if path in self._watches:
+            self._fire_at(path, letter, txid, called)
+        if self._recursive and letter in FIRED_BY["recursive"]:
+            for above in paths.upwards(path):
+                for watch in self._recursive.get(above, ()):
+                    if txid > watch.stamp:
+                        called.add(watch.callback)
+        for callback in called.callbacks:
+            self._fire(callback, WatchedEvent(_EVENTS[letter], path, txid))
 
     def _fire_at(self, path: str, letter: str, txid: int, called: _Called) -> None:
         left: list[Watch] = []

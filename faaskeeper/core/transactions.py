@@ -5,7 +5,9 @@ in which rules are checked is observed behaviour of ZooKeeper 3.8 (``PrepRequest
 ``faaskeeper/testing/golden.json`` holds it.
 
 What happened to a path is written in letters: ``C`` created, ``S`` data set, ``D`` deleted, ``K``
-a child created or deleted; no letter: written for another reason.
+a child created or deleted; no letter: written for another reason. The first three are in the order in which
+they happened, through all of a transaction's changes; a ``K`` happened with each ``C`` and ``D`` of a child,
+so neither its place nor how often it stands there tells anything.
 """
 
 from __future__ import annotations
@@ -80,6 +82,8 @@ class Transaction(NamedTuple):
     """What one request changes; replaying it changes nothing more. ``garbage``: blobs let go.
 
     ``resized``: paths whose lists of children have another number of pages now, and the number before.
+    ``order``: what happened, in order, where the changes do not tell it, since one of several paths was
+    changed more than once: (index of the change, its letters without ``K``).
     """
 
     txid: int
@@ -87,6 +91,7 @@ class Transaction(NamedTuple):
     effects: tuple[Effect, ...] = ()
     garbage: tuple[str, ...] = ()
     resized: tuple[tuple[str, int], ...] = ()
+    order: tuple[tuple[int, str], ...] = ()
 
 
 class State(Protocol):
@@ -393,13 +398,20 @@ def _multi(
 def _merged(txid: int, parts: Sequence[Transaction]) -> Transaction:
     """One transaction of several: per path the last image, and the letters of all that happened."""
     changes: dict[str, Change] = {}
+    happened: list[tuple[str, str]] = []
     for part in parts:
         for change in part.changes:
-            before = changes.pop(change.path, None)
+            path, letters, meta, data = change
+            told = letters.replace("K", "")
+            if told:
+                happened.append((path, told))
+            before = changes.get(path)
             if before is not None:
-                data = before.data if change.data is None and change.meta is not None else change.data
-                change = Change(change.path, before.letters + change.letters, change.meta, data)
-            changes[change.path] = change
+                if told and not before.letters.strip("K"):
+                    del changes[path]  # its place is that of what happened to it first
+                data = before.data if data is None and meta is not None else data
+                change = Change(path, before.letters + letters, meta, data)
+            changes[path] = change
     effects = tuple(effect for part in parts for effect in part.effects)
     garbage = tuple(blob for part in parts for blob in part.garbage)
     sizes: dict[str, int] = {}
@@ -411,7 +423,16 @@ def _merged(txid: int, parts: Sequence[Transaction]) -> Transaction:
         for path, pages in sizes.items()
         if (meta := changes[path].meta) is None or meta.pages != pages
     )
-    return Transaction(txid, tuple(changes.values()), effects, garbage, resized)
+    return Transaction(txid, tuple(changes.values()), effects, garbage, resized, _order(changes, happened))
+
+
+def _order(changes: dict[str, Change], happened: Sequence[tuple[str, str]]) -> tuple[tuple[int, str], ...]:
+    """What happened in order; nothing where the changes tell it."""
+    shown = [(path, letter) for path, change in changes.items() for letter in change.letters if letter != "K"]
+    if shown == [(path, letter) for path, letters in happened for letter in letters]:
+        return ()
+    places = {path: place for place, path in enumerate(changes)}
+    return tuple((places[path], letters) for path, letters in happened)
 
 
 def _close(state: State, session: int, txid: int, limits: Limits) -> Judgement:

@@ -234,17 +234,23 @@ class Model:
                 above = self._now.get(paths.parent(path))
                 if above is not None:
                     (above[2].discard if meta is None else above[2].add)(paths.name(path))
-        for path, letters, meta, _ in transaction.changes:
+        for path, _, meta, _ in transaction.changes:
             found = self._now.get(path)
             image = Image(txid, meta, found[1] if found else b"", tuple(sorted(found[2])) if found else ())
             self.history.setdefault(path, []).append(image)
-            if letters:
-                self.events.setdefault(path, []).append((txid, letters))
-                self.happened.extend((txid, path, letter) for letter in letters)
+        for path, letters in writes_of(transaction):
+            for letter in letters.replace("K", ""):
+                self._happened(txid, path, letter)
+                if letter in "CD":
+                    self._happened(txid, paths.parent(path), "K")
         self._take_pages(transaction)
         for path, (meta, _, _) in self._now.items():
             if meta.owner and self.sessions[meta.owner].closed:
                 raise Violation(f"{path} outlives its session {meta.owner}")
+
+    def _happened(self, txid: int, path: str, letter: str) -> None:
+        self.events.setdefault(path, []).append((txid, letter))
+        self.happened.append((txid, path, letter))
 
     def _take_pages(self, transaction: Transaction) -> None:
         """Pages are written too: each of those that a transaction lists has the names that belong to it."""

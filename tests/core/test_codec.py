@@ -87,6 +87,8 @@ transactions = st.builds(
     st.lists(changes, max_size=3).map(tuple),
     st.lists(effects, max_size=3).map(tuple),
     st.lists(path, max_size=2).map(tuple),
+    st.lists(st.tuples(path, numbers), max_size=2).map(tuple),
+    st.lists(st.tuples(numbers, st.text("CSD", min_size=1, max_size=3)), max_size=3).map(tuple),
 )
 entries = st.builds(
     Entry,
