@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from faaskeeper.core.acl import Credential
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import (
+    MAX_INCARNATION,
     NO_DATA,
     Check,
     Close,
@@ -148,7 +149,7 @@ def _operation(operation: Operation, data: list[bytes]) -> list[Any]:
         data.append(operation.secret)
         return ["open", operation.nonce, len(operation.secret), operation.timeout]
     if isinstance(operation, Resume):
-        return ["resume"]
+        return ["resume", operation.after]
     raise Malformed(f"clients do not ask for {operation!r}")
 
 
@@ -226,7 +227,7 @@ def _to_operation(value: list[Any], cursor: _Cursor) -> Operation:
     if kind == "open":
         return Open(_path(value[1]), cursor.take(value[2]), _int(value[3]))
     if kind == "resume":
-        return Resume()
+        return Resume(_int(value[1])) if len(value) > 1 else Resume()
     raise Malformed(f"not an operation: {kind!r}")
 
 
@@ -251,7 +252,9 @@ def to_message(body: bytes) -> Message:
     decoded = tuple(
         Request(_int(row[0]), _to_operation(row[1], cursor), _to_auth(row[2:])) for row in requests
     )
-    return Message(_int(session), _int(incarnation), _int(acked), _path(address), decoded)
+    if not 0 <= _int(incarnation) < MAX_INCARNATION:
+        raise Malformed(f"not an incarnation: {incarnation}")
+    return Message(_int(session), incarnation, _int(acked), _path(address), decoded)
 
 
 # ---- what travels inside several things ------------------------------------------------------
@@ -330,6 +333,8 @@ def reply(reply: Reply) -> bytes:
         reply.resend,
         reply.nonce,
     ]
+    if reply.current:
+        head.append(reply.current)
     return frame(head)
 
 
@@ -344,9 +349,9 @@ def to_told(body: bytes) -> Reply | Notification:
     value, _ = unframe(body)
     if value[0] == "event":
         return Notification(_int(value[1]), to_epoch(value[2]))
-    _, session, incarnation, outcomes, epoch, time, resend, nonce = value
+    _, session, incarnation, outcomes, epoch, time, resend, nonce, *current = value
     decoded = tuple((each[0], to_outcome(each[1:])) for each in outcomes)
-    return Reply(session, incarnation, decoded, to_epoch(epoch), time, resend, nonce)
+    return Reply(session, incarnation, decoded, to_epoch(epoch), time, resend, nonce, *current)
 
 
 # ---- transactions ----------------------------------------------------------------------------

@@ -61,6 +61,7 @@ class Answer(NamedTuple):
     sealed: bytes
     resend: int = 0
     nonce: str = ""
+    current: int = 0
 
 
 class _Content(NamedTuple):
@@ -432,7 +433,16 @@ class Distributor:
 
 
 def _reply(answer: Answer, epoch: Epoch, now: int) -> Reply:
-    return Reply(answer.session, answer.incarnation, answer.outcomes, epoch, now, answer.resend, answer.nonce)
+    return Reply(
+        answer.session,
+        answer.incarnation,
+        answer.outcomes,
+        epoch,
+        now,
+        answer.resend,
+        answer.nonce,
+        answer.current,
+    )
 
 
 def _wanted(images: dict[str, _Image], lists: dict[str, Listing]) -> list[str]:
@@ -481,6 +491,7 @@ def bell(entry: Entry | None, upto: int, answers: Sequence[Answer]) -> bytes:
             each.sealed.hex(),
             each.resend,
             each.nonce,
+            each.current,
         ]
         for each in answers
     ]
@@ -508,8 +519,7 @@ def _to_bell(body: bytes) -> _Bell:
             tuple((each[0], codec.to_outcome(each[1:])) for each in row[2]),
             row[3],
             bytes.fromhex(row[4]),
-            row[5],
-            row[6],
+            *row[5:],
         )
         for row in rows
     )

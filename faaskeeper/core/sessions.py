@@ -8,7 +8,7 @@ entries that follow it (see ``docs/architecture.md``, *Checkpoint*).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from faaskeeper.core.errors import Conflict
@@ -22,6 +22,7 @@ OUTCOMES_KEPT_MS = 3600 * 1000
 CLOSED_KEPT_MS = 24 * OUTCOMES_KEPT_MS
 """How long a closed session is remembered at all. No invocation lives as long, so none can write
 an older state of it back."""
+_DRAWN_BYTES = 5
 
 
 class Session:
@@ -136,6 +137,15 @@ class Sessions:
             session.ephemerals.add(effect.path)
         else:
             session.ephemerals.discard(effect.path)
+
+
+def next_incarnation(above: int, random: Callable[[int], bytes]) -> int:
+    """An incarnation for a process that goes on with a session: greater than those before, and nobody else's.
+
+    It is drawn from 2^40, so two processes that begin at the same number differ; after a million
+    reattachments it is still below :data:`~faaskeeper.core.requests.MAX_INCARNATION`.
+    """
+    return above + 1 + int.from_bytes(random(_DRAWN_BYTES), "big")
 
 
 # ---- leases ----------------------------------------------------------------------------------

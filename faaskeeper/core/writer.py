@@ -96,6 +96,17 @@ class _Tentative:
         self.acked = session.acked
         self.address = session.address
 
+    def known(self, cxid: int, txid: int) -> Outcome | None:
+        """The outcome of a request that is decided; None where this batch did it, and tells it.
+
+        One that is not kept is answered too: a client that has the answer ignores this one, and one that
+        waits for it would wait for ever.
+        """
+        session = self.session
+        if self.incarnation != session.incarnation or cxid > session.last:
+            return None
+        return session.outcomes.get(cxid) or Outcome(Code.FORGOTTEN, txid)
+
     def answers(self) -> Answers:
         """For the entry."""
         outcomes = tuple(self.outcomes)
@@ -481,16 +492,14 @@ class Writer:
         for number, request in enumerate(requests):
             cxid, operation, _ = request
             if isinstance(operation, Resume):
-                self._resume(batch, session, message)
+                self._resume(batch, session, message, operation.after)
             elif message.incarnation != session.incarnation:
-                # Of the past: another process goes on with the session. Of the future: our view is behind.
+                # Another process goes on with the session; or our view is behind.
                 batch.uncertain = True
-                if message.incarnation < session.incarnation:
-                    repeated.append((cxid, Outcome(Code.SESSION_MOVED, batch.txid)))
+                repeated.append((cxid, Outcome(Code.SESSION_MOVED, batch.txid)))
             elif cxid <= session.last:
-                # Decided. In this very batch: told with it. Not known any more: acknowledged.
-                known = session.session.outcomes.get(cxid)
-                if known is not None and session.incarnation == session.session.incarnation:
+                known = session.known(cxid, batch.txid)
+                if known is not None:
                     repeated.append((cxid, known))
             elif session.closed:
                 batch.uncertain = True
@@ -523,29 +532,30 @@ class Writer:
             )
         return rest
 
-    def _resume(self, batch: _Batch, session: _Tentative, message: Message) -> None:
-        """Go on with a session as ``message.incarnation``, which replaces the one before it."""
-        id = message.session
-        if session.closed or session.incarnation > message.incarnation:
+    def _resume(self, batch: _Batch, session: _Tentative, message: Message, after: int) -> None:
+        """Go on with a session as ``message.incarnation``, in the place of the one that it names.
+
+        An incarnation is one process: the same again is a repetition. Where another is in its place the
+        Resume is refused, and told which: who sent it may draw again, above that, and a copy that comes when
+        its sender is gone takes the session from nobody.
+        """
+        id, asked, current = message.session, message.incarnation, session.incarnation
+        owned: tuple[str, ...] = ()
+        if session.closed:
             batch.uncertain = True
-            code = Code.SESSION_EXPIRED if session.closed else Code.SESSION_MOVED
-            outcome = Outcome(code, batch.txid)
+            code = Code.SESSION_EXPIRED
+        elif asked != current and (asked < current or after not in (-1, current)):
+            batch.uncertain = True
+            code = Code.SESSION_MOVED
         else:
-            if session.incarnation < message.incarnation:
-                resumed = Resumed(id, message.incarnation)
-                batch.take(Transaction(batch.txid + 1, (), (resumed,)))
-                batch.answers.append(Answers(id, message.incarnation, 0, message.address, ()))
+            code = Code.OK
+            if asked != current:
+                batch.take(Transaction(batch.txid + 1, (), (Resumed(id, asked),)))
+                batch.answers.append(Answers(id, asked, 0, message.address, ()))
             owned = tuple(sorted(batch.ephemerals(id)))[:_RESUMED_PATHS]
-            outcome = Outcome(Code.OK, batch.txid, paths=owned)
-        batch.told.append(
-            Answer(
-                id,
-                message.incarnation,
-                ((0, outcome),),
-                message.address,
-                session.session.sealed,
-            )
-        )
+        outcomes = ((0, Outcome(code, batch.txid, paths=owned)),)
+        moved = current if code is Code.SESSION_MOVED else 0
+        batch.told.append(Answer(id, asked, outcomes, message.address, session.session.sealed, current=moved))
 
     def _decide(self, batch: _Batch, request: Request, session: int) -> tuple[Outcome, Transaction | None]:
         limits = self._deployment.limits

@@ -291,7 +291,7 @@ class Hub:
         if self.session and self.serving:
             with suppress(DriverError, TimeoutError):
                 closing = Message(self.session, 0, 0, self._ear.address, (Request(1, Close()),))
-                await self.ask((self.session, 1), closing, self._secret)
+                await self.ask((self.session, 0, 1), closing, self._secret)
 
     def release(self) -> None:
         """Give back what was taken."""
@@ -529,9 +529,10 @@ class Hub:
                 _log.warning("a request will be sent again: %s", error)
 
     async def ask(self, key: object, message: Message, secret: bytes, timeout: float = 30.0) -> Reply:
-        """Send a message and wait for the answer, which ``key`` tells: a nonce, or session and cxid.
+        """Send a message and wait for the answer.
 
-        It is sent again, in growing intervals. Raises TimeoutError, DriverError.
+        ``key`` tells which that is: a nonce, or (session, incarnation, cxid). The message is sent again, in
+        growing intervals. Raises TimeoutError, DriverError.
         """
         future: asyncio.Future[Reply] = self._loop.create_future()
         self._asked[key] = _Asked(future, secret)
@@ -627,7 +628,7 @@ class Hub:
         """What a reply answers, where it is no session's that is served here."""
         if reply.nonce:
             return self._asked.get(reply.nonce)
-        keys = ((reply.session, cxid) for cxid, _ in reply.outcomes)
+        keys = ((reply.session, reply.incarnation, cxid) for cxid, _ in reply.outcomes)
         return next((self._asked[key] for key in keys if key in self._asked), None)
 
     def _replied(self, reply: Reply) -> None:

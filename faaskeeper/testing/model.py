@@ -307,6 +307,9 @@ class Model:
             if outcome.code is Code.SESSION_MOVED:
                 if self.sessions[reply.session].incarnation <= reply.incarnation:
                     raise Violation(f"Z1: {key} was told that another process goes on, none does")
+            elif outcome.code is Code.FORGOTTEN:
+                if known is None:
+                    raise Violation(f"Z1: {key} was told that it was decided, it was not")
             elif outcome.code is Code.SESSION_EXPIRED:
                 if not self.sessions[reply.session].closed:
                     raise Violation(f"Z1: {key} was told that its session is over, it is not")
