@@ -304,9 +304,9 @@ class Heartbeat:
             if now - entry.time < RETENTION_MS:
                 break
             old.append(entry)
-            position = entry.last
-        self._deployment.log.trim(old)
-        self._advance("trim", position)
+        self._deployment.log.trim(old[:-1])  # one stays, so that the log's end is known for ever
+        if len(old) > 1:
+            self._advance("trim", old[-2].last)
 
     def _position(self, name: str) -> int:
         item = self._state.get("heartbeat", name)

@@ -25,18 +25,19 @@ from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.connection import Connection, FailureHandler, connection_to
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import DistributorFunction, bell
-from faaskeeper.core.errors import Conflict, DriverError
+from faaskeeper.core.errors import Conflict, Denied, DriverError
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.log import Log
-from faaskeeper.core.records import ObjectRecords, Records, TableRecords
+from faaskeeper.core.records import ObjectRecords, Record, Records, TableRecords
 from faaskeeper.core.requests import Message, Reply
 from faaskeeper.core.sessions import Leases, Transients
-from faaskeeper.core.storage import IfAbsent, ObjectStore
+from faaskeeper.core.storage import Gather, IfAbsent, ObjectStore, in_turn
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import WatchTable
 from faaskeeper.core.writer import Writer, order
 from faaskeeper.core.znode import MAX_DATA_BYTES
 from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
+from faaskeeper.providers.local.belonging import HIGH_WATER, OWN, Belonging, check
 from faaskeeper.providers.local.channels import LocalChannel
 from faaskeeper.providers.local.database import Database, Owner
 from faaskeeper.providers.local.objects import DirectoryStore
@@ -47,7 +48,7 @@ from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
 INLINE_BYTES = 64 * 1024
 """Hybrid storage: data above it is kept in a file of its own."""
 SWEEP_EVERY_S = 3600.0
-_STATE_TABLES = ("records", "checkpoint", "lease", "heartbeat")
+_STATE_TABLES = ("records", "checkpoint", "lease", "heartbeat", OWN)
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +84,19 @@ class _Channel:
         if address.startswith("tcp:"):
             return self._tcp.deliver(address, message)
         return self._local.deliver(address, message)
+
+
+class _CoveredRecords(ObjectRecords):
+    """Records in objects, whose high water is in ``state.db`` before they are there."""
+
+    def __init__(self, store: ObjectStore, gather: Gather[Any], belonging: Belonging) -> None:
+        super().__init__(store, gather)
+        self._belonging = belonging
+
+    def put(self, path: str, record: Record) -> bool:
+        """See :class:`faaskeeper.core.records.Records`."""
+        self._belonging.rise(record.txid)
+        return super().put(path, record)
 
 
 class _Within:
@@ -138,21 +152,25 @@ class EmbeddedService:
 
     def _open(self) -> None:
         config = self._config
-        self._log_file.open({"log": NumberedTable.SCHEMA, "deployment": SqliteTable.SCHEMA})
-        self._state_file.open(dict.fromkeys(_STATE_TABLES, SqliteTable.SCHEMA))
+        check(self.directory, self._log_file, self._state_file)
+        self._log_file.open({"log": NumberedTable.SCHEMA, OWN: SqliteTable.SCHEMA})
+        key = self._settled_once(config)
+        self._state_file.open(dict.fromkeys(_STATE_TABLES, SqliteTable.SCHEMA), HIGH_WATER)
+        self._belonging = Belonging(self._log_file, self._state_file, key)
         self.local_channel = LocalChannel()
         self._tcp = TcpChannel()
         self.blobs: ObjectStore | None = None
         records: Records = TableRecords(SqliteTable(self._state_file, "records"))
         if config.user_storage is not StorageType.KEY_VALUE:
             self.blobs = DirectoryStore(self.directory / "objects")
+            self._belonging.join_objects(self.directory, self.blobs)
         if config.user_storage is StorageType.PERSISTENT and self.blobs is not None:
-            records = ObjectRecords(self.blobs, self.gather)
+            records = _CoveredRecords(self.blobs, in_turn, self._belonging)
         self.inline_bytes = MAX_DATA_BYTES if self.blobs is None else INLINE_BYTES
         checkpoints = Checkpoints(
             SqliteTable(self._state_file, "checkpoint"), expiring=False, gather=self.gather
         )
-        key = self._settled_once(config)
+        self._belonging.join(checkpoints)
         self._start_tree(checkpoints, records)
         self.deployment = Deployment(
             log=Log(NumberedTable(self._log_file, "log")),
@@ -203,7 +221,7 @@ class EmbeddedService:
 
     @staticmethod
     def _start_tree(checkpoints: Checkpoints, records: Records) -> None:
-        if records.get("/") is None:
+        if not checkpoints.applied():  # the first opening, or one that was cut short is gone on with
             user_storage.bootstrap(records)
         checkpoints.begin(clock())
 
@@ -216,7 +234,12 @@ class EmbeddedService:
             distributor = LocalQueue("distributor", function.handle, function.idle, self._broke)
             deployment.distributor_queue = distributor
             self._queues.append(distributor)
-        worker = LocalQueue("writer", writer.handle, writer.idle, self._broke)
+
+        def idle() -> None:
+            writer.idle()
+            self._belonging.see()
+
+        worker = LocalQueue("writer", writer.handle, idle, self._broke)
         deployment.worker_queue = worker
         self._prompt = PromptQueue(worker)
         self._queues.insert(0, worker)
@@ -224,7 +247,12 @@ class EmbeddedService:
         deployment.worker_queue.send("writer", "start", order(deployment))
 
     def gather(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Driver calls side by side: on one SQLite file that is best done as one transaction."""
+        """Driver calls side by side: on one SQLite file that is best done as one transaction.
+
+        Not where some are puts of objects: what notes them in the file must be there before they are.
+        """
+        if self._config.user_storage is StorageType.PERSISTENT:
+            return in_turn(calls)
         return self._state_file.together(calls)
 
     def _broke(self, error: Exception) -> None:
@@ -336,7 +364,10 @@ class Services:
 
 def directory_of(config: Config) -> Path:
     """Where a configuration's files are: as it says, or by name in the user's data folder (XDG)."""
-    if config.directory:
-        return Path(config.directory).expanduser()
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser() / "faaskeeper" / quote(config.deployment_name, safe=" ")
+    try:
+        if config.directory:
+            return Path(config.directory).expanduser()
+        return Path(data).expanduser() / "faaskeeper" / quote(config.deployment_name, safe=" ")
+    except RuntimeError as error:
+        raise Denied(f"where is {config.directory or data}? {error}: name a directory without ~") from error
