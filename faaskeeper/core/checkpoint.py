@@ -142,10 +142,12 @@ class Checkpoints:
         self._put_header(header)
         sessions.changed.clear()
         now = clock()
-        for session in [each for each in sessions if each.closed]:
-            if now - session.closed > CLOSED_KEPT_MS:
-                self._table.delete(_ROWS, _key(session.id))
-                sessions.forget(session.id)
+        closed = {each.id: each.closed for each in sessions if each.closed and not each.closing}
+        for id, time in {**sessions.forgotten, **closed}.items():
+            if now - time > CLOSED_KEPT_MS:
+                self._table.delete(_ROWS, _key(id))
+                sessions.forget(id)
+                sessions.forgotten.pop(id, None)
 
     def _put_row(self, session: Session, header: Header, clock: Callable[[], int]) -> None:
         now = clock()

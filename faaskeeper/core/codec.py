@@ -364,7 +364,7 @@ def _effect(effect: Effect) -> list[Any]:
         return ["open", effect.nonce, effect.sealed.hex(), effect.timeout]
     if isinstance(effect, Resumed):
         return ["resume", effect.session, effect.incarnation]
-    return ["close", effect.session]
+    return ["close", effect.session, 1] if effect.more else ["close", effect.session]
 
 
 def _to_effect(value: list[Any]) -> Effect:
@@ -376,7 +376,7 @@ def _to_effect(value: list[Any]) -> Effect:
     if kind == "resume":
         return Resumed(value[1], value[2])
     if kind == "close":
-        return Closed(value[1])
+        return Closed(value[1], len(value) > 2)
     raise Malformed(f"not an effect: {kind!r}")
 
 

@@ -43,6 +43,10 @@ from faaskeeper.core.znode import Meta
 
 GROUP_ENTRIES = 16
 """Most entries that are applied side by side."""
+GROUP_CHANGES = 4_000
+"""How many changes a group of entries has at most, unless a single entry has more."""
+SAVE_WITHIN_MS = 5_000
+"""How long an invocation applies entries before it saves how far it has come."""
 SETTLE_WITHIN_MS = 6 * 3600 * 1000
 """How long after it began an invocation may write records: well below the age at which tombstones lapse."""
 _AHEAD = 5
@@ -107,6 +111,17 @@ class Settled(NamedTuple):
     epoch: Epoch
 
 
+def _group(pending: Sequence[Entry]) -> tuple[Entry, ...]:
+    """The next entries that are applied side by side."""
+    number = changes = 0
+    for entry in pending[:GROUP_ENTRIES]:
+        changes += sum(len(transaction.changes) for transaction in entry.transactions)
+        if number and changes > GROUP_CHANGES:
+            break
+        number += 1
+    return tuple(pending[:number])
+
+
 def _recipient(sessions: Sessions, id: int) -> Recipient | None:
     session = sessions.get(id)
     if session is None or session.closed:
@@ -128,7 +143,9 @@ class Distributor:
         )
         self._contents: OrderedDict[str, _Content] = OrderedDict()
         self._unsaved = 0
+        self._unmarked = 0
         self._since = 0
+        self._marked = 0
 
     # ---- records -----------------------------------------------------------------------
 
@@ -145,22 +162,28 @@ class Distributor:
     def settle(self, view: View, since: int, doubtful: bool = False) -> list[Settled]:
         """Write the records of all pending entries; what is returned must go to :meth:`finish`.
 
+        Of a long backlog each group but the last is finished in here before the next is begun, so that who is
+        cut short leaves to others only what it had not done; its epoch is returned without its entries.
+
         ``doubtful``: some of the entries are others', who are likely to have written them: looks first. A
         record that is there as of an entry or later is one to which a put would lose: it is left out.
 
         ``since``: when the view was loaded, or the invocation began (ms). Raises StaleView when that is
         :data:`SETTLE_WITHIN_MS` ago: a tombstone may have lapsed that what is still to be written lies below.
         """
-        self._since = since
+        self._since = self._marked = since
         groups: list[Settled] = []
         while view.pending:
-            entries = tuple(view.pending[:GROUP_ENTRIES])
+            entries = _group(view.pending)
             try:
                 epoch = self._write(entries, doubtful)
             except BaseException:
                 self._contents.clear()
                 raise
             view.settled(entries[-1].last)
+            if view.pending:
+                self.finish((Settled(entries, epoch),), view)
+                entries = ()
             groups.append(Settled(entries, epoch))
         return groups
 
@@ -418,15 +441,25 @@ class Distributor:
                     for effect in transaction.effects:
                         if isinstance(effect, Closed):
                             self._deployment.watches.clear(effect.session)
-                            self._deployment.leases.drop(effect.session)
+                            if (
+                                not effect.more
+                            ):  # by it heartbeat finds a session of whose ephemerals some are left
+                                self._deployment.leases.drop(effect.session)
             self._unsaved += len(group.entries)
-        if self._unsaved >= self._deployment.save_every:
+            self._unmarked += len(group.entries)
+        now = self._deployment.clock()
+        if self._unmarked >= self._deployment.save_every or now - self._marked > SAVE_WITHIN_MS:
+            self._marked = now
             self.save(view)
 
     def save(self, view: View) -> None:
-        """Save mark and checkpoint of a view whose pending entries are all finished."""
-        if self._unsaved and not view.pending:
+        """Save mark and checkpoint of a view; the mark alone while entries are pending. What it calls applied
+        must be finished.
+        """
+        if self._unmarked:
             self._deployment.checkpoints.mark(view.applied)
+            self._unmarked = 0
+        if self._unsaved and not view.pending:
             header = Header(view.head, view.asof)
             self._deployment.checkpoints.save(header, view.sessions, self._deployment.clock)
             self._unsaved = 0

@@ -13,6 +13,7 @@ so neither its place nor how often it stands there tells anything.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from heapq import nsmallest
 from typing import NamedTuple, Protocol, Union
 
 from faaskeeper.core import acl, paths
@@ -35,6 +36,9 @@ from faaskeeper.core.znode import CONTAINER, MAX_DATA_BYTES, MAX_TTL_MS, OPEN_AC
 
 MAX_CREATIONS = 2**31 - 1
 """ZooKeeper's child version and sequence numbers are 32-bit; past this a create is refused."""
+MAX_TRANSACTION_BYTES = 24 * 1024 * 1024
+"""Most that a multi may take in the log, by :func:`weight`. Whatever fits a message of 1 MiB stays below it,
+unless long ACLs are repeated in many images."""
 
 
 class Change(NamedTuple):
@@ -62,9 +66,12 @@ class Resumed(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """A session ended."""
+    """A session ended: none of its requests is accepted any more. The ephemerals that the transaction deletes
+    are not the session's any more; ``more``: it owns others, and transactions like this one follow.
+    """
 
     session: int
+    more: bool = False
 
 
 class Owned(NamedTuple):
@@ -94,6 +101,20 @@ class Transaction(NamedTuple):
     order: tuple[tuple[int, str], ...] = ()
 
 
+def acl_weight(meta: Meta | None) -> int:
+    """About how many bytes a znode's ACL takes, 0 for the usual one."""
+    if meta is None or meta.acl is OPEN_ACL:
+        return 0
+    return sum(20 + len(scheme) + len(name) for _, scheme, name in meta.acl)
+
+
+def weight(changes: Iterable[Change]) -> int:
+    """About how many bytes changes take in the log; not less."""
+    return sum(
+        200 + len(path) + (len(data) if data else 0) + acl_weight(meta) for path, _, meta, data in changes
+    )
+
+
 class State(Protocol):
     """What the judge may ask."""
 
@@ -109,10 +130,13 @@ class Limits(NamedTuple):
 
     ``page_names``: the most children in a znode's own record; beyond that, how many a page holds on average.
     With names of at most 960 bytes a page of twice as many fits the smallest item of a store (400 KB).
+    ``close_changes``: the most ephemerals that one transaction deletes when a session is closed; a session
+    that owns more is closed by several.
     """
 
     inline_bytes: int = MAX_DATA_BYTES
     page_names: int = 128
+    close_changes: int = 1_000
 
 
 Judgement = tuple[Outcome, Union[Transaction, None]]
@@ -382,8 +406,12 @@ def _multi(
     within = _Within(state)
     done: list[Transaction] = []
     results: list[Outcome] = []
+    size = 0
     for number, each in enumerate(operation.operations):
         outcome, transaction = apply(within, each, session, now, txid, limits, who)
+        size += 100 + acl_weight(outcome.meta) + (weight(transaction.changes) if transaction else 0)
+        if size > MAX_TRANSACTION_BYTES:
+            outcome = Outcome(Code.TOO_LARGE, txid - 1)
         if outcome.code is not Code.OK:
             before = [Outcome(Code.OK, txid - 1)] * number
             after = [Outcome(Code.RUNTIME_INCONSISTENCY, txid - 1)] * (len(operation.operations) - number - 1)
@@ -436,7 +464,8 @@ def _order(changes: dict[str, Change], happened: Sequence[tuple[str, str]]) -> t
 
 
 def _close(state: State, session: int, txid: int, limits: Limits) -> Judgement:
-    """All ephemerals go in one transaction, as ZooKeeper's ``closeSession`` does it.
+    """All ephemerals go in one transaction, as ZooKeeper's ``closeSession`` does it; or in several, each of
+    which deletes ``limits.close_changes`` of them. The first ends the session.
 
     Ephemerals have no children, so the order does not matter.
     """
@@ -444,7 +473,8 @@ def _close(state: State, session: int, txid: int, limits: Limits) -> Judgement:
     garbage: list[str] = []
     parents: dict[str, Meta] = {}
     first: dict[str, Meta] = {}
-    for path in sorted(state.ephemerals(session)):
+    owned = nsmallest(limits.close_changes + 1, state.ephemerals(session))
+    for path in owned[: limits.close_changes]:
         meta = state.node(path)
         if meta is None or meta.owner != session:
             continue
@@ -457,7 +487,8 @@ def _close(state: State, session: int, txid: int, limits: Limits) -> Judgement:
         gone.append(Change(path, "D", None, None))
         if meta.blob:
             garbage.append(meta.blob)
+    more = len(owned) > limits.close_changes and bool(gone)
     touched = [Change(path, "K", meta, None) for path, meta in parents.items()]
     resized = tuple(pair for path, meta in parents.items() for pair in _resized(path, first[path], meta))
-    transaction = Transaction(txid, (*gone, *touched), (Closed(session),), tuple(garbage), resized)
+    transaction = Transaction(txid, (*gone, *touched), (Closed(session, more),), tuple(garbage), resized)
     return Outcome(Code.OK, txid), transaction

@@ -183,10 +183,10 @@ class Model:
         effect = transaction.effects[-1]
         if isinstance(effect, Closed):
             session = self.sessions.get(effect.session)
-            if session is None or session.closed:
+            if session is None or (session.closed and not session.ephemerals):
                 raise Violation(f"session {effect.session} was closed twice")
             _, expected = apply(self, Close(), effect.session, now, transaction.txid, self._limits)
-            if not self._marked(effect.session):
+            if not session.closed and not self._marked(effect.session):
                 raise Violation(f"session {effect.session} was closed, its lease is good")
             if expected != transaction:
                 raise Violation(f"closing {effect.session} did {transaction}, must do {expected}")
@@ -214,8 +214,13 @@ class Model:
                 self._nonces[effect.nonce] = txid
                 self.sessions[txid] = Session()
             elif isinstance(effect, Closed):
-                self.sessions[effect.session].closed = True
-                self.sessions[effect.session].ephemerals.clear()
+                closed = self.sessions[effect.session]
+                closed.closed = True
+                closed.ephemerals.difference_update(
+                    path for path, _, meta, _ in transaction.changes if not meta
+                )
+                if bool(closed.ephemerals) is not effect.more:
+                    raise Violation(f"{transaction} leaves {closed.ephemerals}")
             elif isinstance(effect, Resumed):
                 session = self.sessions[effect.session]
                 session.incarnation, session.last = effect.incarnation, 0
@@ -245,7 +250,8 @@ class Model:
                     self._happened(txid, paths.parent(path), "K")
         self._take_pages(transaction)
         for path, (meta, _, _) in self._now.items():
-            if meta.owner and self.sessions[meta.owner].closed:
+            owner = self.sessions.get(meta.owner)
+            if owner is not None and owner.closed and path not in owner.ephemerals:
                 raise Violation(f"{path} outlives its session {meta.owner}")
 
     def _happened(self, txid: int, path: str, letter: str) -> None:
