@@ -98,7 +98,8 @@ class World:
         """A watch's row was put after its session's end: it may stay."""
         self.reached: Counter[str] = Counter()
         """How often each fault and rare branch was really reached."""
-        self.model = Model(Limits(plan.inline_bytes, plan.page_names), self._lease_marked)
+        limits = Limits(plan.inline_bytes, plan.page_names, plan.inline_bytes < 1 << 20)
+        self.model = Model(limits, self._lease_marked)
         self._numbers = itertools.count(1)
         self.tables = {
             name: SimulatedTable(self, name)
@@ -121,7 +122,7 @@ class World:
 
     def bytes(self, length: int) -> bytes:
         """Random bytes, never the same twice."""
-        return next(self._numbers).to_bytes(8, "big").rjust(length, b"\x01")
+        return next(self._numbers).to_bytes(8, "big").rjust(length, b"\x01")[-length:]
 
     def process(self, name: str, function: bool) -> Process:
         """A new process, with a clock of its own."""
