@@ -61,7 +61,7 @@ def _checked(decode: Callable[..., _T]) -> Callable[..., _T]:
             return decode(*args)
         except Malformed:
             raise
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             raise Malformed(f"{decode.__name__}: {error!r}") from error
 
     return checked
@@ -125,6 +125,13 @@ def _to_acl(value: Any) -> tuple[Acl, ...]:
     return OPEN_ACL if acl == OPEN_ACL else acl
 
 
+def _asked_acl(value: Any) -> tuple[Acl, ...]:
+    """The ACL of a request: nothing in it that could not be logged."""
+    if value is None:
+        return OPEN_ACL
+    return tuple((_int32(perms), _path(scheme), _path(name)) for perms, scheme, name in value)
+
+
 def _operation(operation: Operation, data: list[bytes]) -> list[Any]:
     if isinstance(operation, SetData):
         content = operation.data
@@ -183,6 +190,12 @@ def _int(value: Any) -> int:
     return value
 
 
+def _int32(value: Any) -> int:
+    if not -(2**31) <= _int(value) < 2**31:
+        raise Malformed(f"not an integer of 32 bits: {value!r}")
+    return int(value)
+
+
 class _Cursor:
     """Takes data out of a frame, piece by piece."""
 
@@ -208,18 +221,20 @@ class _Cursor:
 def _to_operation(value: list[Any], cursor: _Cursor) -> Operation:
     kind = value[0]
     if kind == "set":
-        return SetData(_path(value[1]), cursor.data(value[3]), _int(value[2]))
+        return SetData(_path(value[1]), cursor.data(value[3]), _int32(value[2]))
     if kind == "create":
         flags = _int(value[2])
         data = cursor.data(value[3])
         ttl = _int(value[5]) if len(value) > 5 else 0
-        return Create(_path(value[1]), data, bool(flags & 1), bool(flags & 2), _to_acl(value[4]), ttl)
+        if not 0 <= flags <= 3:
+            raise Malformed(f"not the flags of a create: {flags}")
+        return Create(_path(value[1]), data, bool(flags & 1), bool(flags & 2), _asked_acl(value[4]), ttl)
     if kind == "delete":
-        return Delete(_path(value[1]), _int(value[2]))
+        return Delete(_path(value[1]), _int32(value[2]))
     if kind == "check":
-        return Check(_path(value[1]), _int(value[2]))
+        return Check(_path(value[1]), _int32(value[2]))
     if kind == "acl":
-        return SetAcl(_path(value[1]), _to_acl(value[3]), _int(value[2]))
+        return SetAcl(_path(value[1]), _asked_acl(value[3]), _int32(value[2]))
     if kind == "multi":
         return Multi(tuple(_in_multi(each, cursor) for each in value[1]))
     if kind == "close":
@@ -232,7 +247,7 @@ def _to_operation(value: list[Any], cursor: _Cursor) -> Operation:
 
 
 def _in_multi(value: list[Any], cursor: _Cursor) -> Create | SetData | Delete | Check:
-    operation = _to_operation(value, cursor)
+    operation = None if value[0] == "multi" else _to_operation(value, cursor)
     if isinstance(operation, (Create, SetData, Delete, Check)):
         return operation
     raise Malformed(f"not an operation of a multi: {value[0]!r}")

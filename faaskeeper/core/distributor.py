@@ -16,6 +16,7 @@ from functools import partial
 from typing import NamedTuple
 
 from faaskeeper.core import codec, log, paths, trust
+from faaskeeper.core.channel import tell
 from faaskeeper.core.checkpoint import Header
 from faaskeeper.core.children import (
     PAGE_META,
@@ -429,7 +430,7 @@ class Distributor:
         for each in answers:
             reply = _reply(each, epoch, now)
             signed = trust.sign(self._secrets.unseal(each.sealed), codec.reply(reply))
-            self._deployment.channel.deliver(each.address, signed)
+            tell(self._deployment.channel, each.address, signed)
 
     def finish(self, groups: Sequence[Settled], view: View) -> None:
         """Notify watchers, clean up after closed sessions, and now and then save mark and checkpoint."""

@@ -241,7 +241,8 @@ class Heartbeat:
                 self._deployment.records.lapse(path, transaction.txid)
             if self._deployment.blobs is not None:
                 for blob in transaction.garbage:
-                    self._deployment.blobs.delete(blob)
+                    if parse_blob_name(blob) is not None:  # else of a log from before names were judged
+                        self._deployment.blobs.delete(blob)
 
     def _orphans(self, now: int) -> None:
         """Delete blobs whose request was refused or never came. Each blob is looked at once, when old."""
@@ -252,11 +253,12 @@ class Heartbeat:
         while True:
             names = blobs.list(PREFIX, after, 100)
             for name in names:
-                made, path, sequential = parse_blob_name(name)
-                if now - made < BLOB_MS:
-                    return
-                if not self._refers(name, path, sequential):
-                    blobs.delete(name)
+                said = parse_blob_name(name)
+                if said is not None:  # else it is not ours: somebody else may want it
+                    if now - said.made < BLOB_MS:
+                        return
+                    if not self._refers(name, said.path, said.sequential):
+                        blobs.delete(name)
                 after = name
                 self._state.put("heartbeat", "blobs", {"stamp": 0, "after": after})
             if not names:

@@ -18,8 +18,10 @@ from typing import NamedTuple, Protocol, Union
 
 from faaskeeper.core import acl, paths
 from faaskeeper.core.acl import Identity
+from faaskeeper.core.blobs import parse_blob_name
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import (
+    NO_DATA,
     Check,
     Close,
     Create,
@@ -132,11 +134,13 @@ class Limits(NamedTuple):
     With names of at most 960 bytes a page of twice as many fits the smallest item of a store (400 KB).
     ``close_changes``: the most ephemerals that one transaction deletes when a session is closed; a session
     that owns more is closed by several.
+    ``blobs``: whether there is a store of blobs, which a request's data may be in.
     """
 
     inline_bytes: int = MAX_DATA_BYTES
     page_names: int = 128
     close_changes: int = 1_000
+    blobs: bool = False
 
 
 Judgement = tuple[Outcome, Union[Transaction, None]]
@@ -156,7 +160,7 @@ def apply(
     ``now`` in ms; ``who``: the identities of who asks. Raises nothing but what ``state`` raises.
     """
     if isinstance(operation, SetData):
-        return _set_data(state, operation, now, txid, limits, who)
+        return _set_data(state, operation, session, now, txid, limits, who)
     if isinstance(operation, Create):
         return _create(state, operation, session, now, txid, limits, who)
     if isinstance(operation, Delete):
@@ -186,6 +190,18 @@ def _oversized(data: Data, limits: Limits) -> bool:
     return data.length > MAX_DATA_BYTES or len(data.inline) > limits.inline_bytes
 
 
+def _believed(data: Data, path: str, session: int, limits: Limits, sequential: bool = False) -> bool:
+    """Whether data is what it claims to be: of its own length, or in a blob that this very session stored for
+    this very path. So nobody has an object read, or deleted, that is another's.
+    """
+    if not data.blob:
+        return data.length == len(data.inline) or data == NO_DATA
+    if not limits.blobs or data.inline or not 0 <= data.length <= MAX_DATA_BYTES:
+        return False
+    said = parse_blob_name(data.blob)
+    return said is not None and (said.path, said.sequential, said.session) == (path, sequential, session)
+
+
 def _create(
     state: State,
     operation: Create,
@@ -203,6 +219,8 @@ def _create(
     ):
         return _refuse(Code.BAD_ARGUMENTS, txid)
     if "/" not in path or "\0" in path:
+        return _refuse(Code.BAD_ARGUMENTS, txid)
+    if not _believed(operation.data, path, session, limits, operation.sequential):
         return _refuse(Code.BAD_ARGUMENTS, txid)
     kept = acl.fixed(operation.acl, who)
     if kept is None:
@@ -270,9 +288,16 @@ def _resized(path: str, before: Meta, after: Meta | None) -> tuple[tuple[str, in
 
 
 def _set_data(
-    state: State, operation: SetData, now: int, txid: int, limits: Limits, who: tuple[Identity, ...]
+    state: State,
+    operation: SetData,
+    session: int,
+    now: int,
+    txid: int,
+    limits: Limits,
+    who: tuple[Identity, ...],
 ) -> Judgement:
-    if paths.invalid(operation.path):
+    path, data = operation.path, operation.data
+    if paths.invalid(path) or not _believed(data, path, session, limits):
         return _refuse(Code.BAD_ARGUMENTS, txid)
     meta = state.node(operation.path)
     if meta is None:
@@ -301,7 +326,7 @@ def _set_data(
         meta.pages,
     )
     change = Change(operation.path, "S", after, operation.data.inline)
-    garbage = (meta.blob,) if meta.blob else ()
+    garbage = (meta.blob,) if meta.blob not in ("", after.blob) else ()
     return Outcome(Code.OK, txid, "", after), Transaction(txid, (change,), (), garbage)
 
 
@@ -441,7 +466,8 @@ def _merged(txid: int, parts: Sequence[Transaction]) -> Transaction:
                 change = Change(path, before.letters + letters, meta, data)
             changes[path] = change
     effects = tuple(effect for part in parts for effect in part.effects)
-    garbage = tuple(blob for part in parts for blob in part.garbage)
+    named = {change.meta.blob for change in changes.values() if change.meta is not None}
+    garbage = tuple(blob for part in parts for blob in part.garbage if blob not in named)
     sizes: dict[str, int] = {}
     for part in parts:
         for path, pages in part.resized:

@@ -62,12 +62,13 @@ class View:
     def node(self, path: str) -> Meta | None:
         """Metadata of a znode. Raises Missing.
 
-        Below a znode that is known to have no children, nothing needs to be looked up.
+        Below a znode that is known to have no children, nothing needs to be looked up. Nor does a path that
+        is too long for a znode; it is not kept either, since it may be of any length.
         """
         found = self._nodes.get(path)
         if found is not None:
             return found.meta
-        if self.childless(paths.parent(path)) and path != "/":
+        if len(path) > paths.MAX_PATH_BYTES or (path != "/" and self.childless(paths.parent(path))):
             return None
         raise Missing(path)
 

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from heapq import nsmallest
 from typing import NamedTuple
 
-from faaskeeper.core import codec, paths, trust
+from faaskeeper.core import admission, codec, paths, trust
 from faaskeeper.core.acl import Credential, Identity, identities
 from faaskeeper.core.codec import Malformed
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS, Deployment
@@ -244,6 +244,7 @@ class Writer:
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self._log: Log = deployment.log
+        self._limits = deployment.limits._replace(blobs=deployment.blobs is not None)
         self._secrets = Secrets(deployment.key)
         self._distributor = Distributor(deployment, self._secrets)
         self._view: View | None = None
@@ -310,6 +311,7 @@ class Writer:
                 head, _ = codec.unframe(body)
                 return [ServiceOrder(tuple(head["close"]), tuple(head["reap"]))]
             message = codec.to_message(body)
+            admission.check(message)
             key = self._key(view, message)
             if key is None:
                 return []
@@ -429,6 +431,8 @@ class Writer:
         """Have the view know some paths, by reading those from user storage that it does not, in one call."""
         asked: list[str] = []
         for each in sorted(wanted):
+            if len(each) > paths.MAX_PATH_BYTES:
+                continue
             if view.known(each) is None and not view.childless(paths.parent(each)):
                 if paths.invalid(each) or self._distributor.lacks(view, each):
                     view.learn(each, Node(0, None))
@@ -614,9 +618,15 @@ class Writer:
         batch.told.append(Answer(id, asked, outcomes, message.address, session.session.sealed, current=moved))
 
     def _decide(self, batch: _Batch, request: Request, session: int) -> tuple[Outcome, Transaction | None]:
-        limits = self._deployment.limits
-        who = self._who(request.auth) if request.auth else self._anybody
-        return apply(batch, request.operation, session, batch.now, batch.txid + 1, limits, who)
+        try:
+            who = self._who(request.auth) if request.auth else self._anybody
+            return apply(batch, request.operation, session, batch.now, batch.txid + 1, self._limits, who)
+        except Missing:
+            raise
+        except Exception:
+            # A fault of ours: it must be this request's alone, not that of all who wait beside it.
+            _logger.exception("request %d of session %d could not be judged: refused", request.cxid, session)
+            return Outcome(Code.BAD_ARGUMENTS, batch.txid), None
 
     def _who(self, auth: tuple[Credential, ...]) -> tuple[Identity, ...]:
         known = self._identities.get(auth)

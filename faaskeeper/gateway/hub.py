@@ -27,6 +27,7 @@ from faaskeeper.client import rules as commands
 from faaskeeper.client.rules import Rules
 from faaskeeper.client.session import read_writes
 from faaskeeper.core import codec, trust
+from faaskeeper.core.blobs import read_blob
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Conflict, DriverError, StaleView
 from faaskeeper.core.requests import Close, Epoch, Message, Notification, Open, Operation, Reply, Request
@@ -56,9 +57,10 @@ _INDEXED = 20_000
 
 
 class ReadBlob(NamedTuple):
-    """Answer: an object of the store of blobs, or None."""
+    """Answer: the data, ``length`` bytes, in a blob; None where it is not there, or not what was written."""
 
     name: str
+    length: int
 
 
 Steps = Generator[commands.Command | ReadBlob, Any, Any]
@@ -397,9 +399,8 @@ class Hub:
         if isinstance(command, commands.RemoveWatch):
             row = Row(command.path, command.kind, self.session, command.stamp, self._ear.address)
             return connection.watches.remove(row)
-        if isinstance(command, ReadBlob) and connection.blobs is not None:
-            found_object = connection.blobs.get(command.name)
-            return None if found_object is None else found_object.body
+        if isinstance(command, ReadBlob):
+            return read_blob(connection.blobs, command.name, command.length)
         raise AssertionError(f"not a command: {command!r}")
 
     def _put_watch(self, command: commands.PutWatch) -> None:

@@ -99,7 +99,8 @@ class World:
         """A watch's row was put after its session's end: it may stay."""
         self.reached: Counter[str] = Counter()
         """How often each fault and rare branch was really reached."""
-        self.limits = Limits(plan.inline_bytes, plan.page_names, plan.close_changes)
+        blobs = plan.inline_bytes < 1 << 20
+        self.limits = Limits(plan.inline_bytes, plan.page_names, plan.close_changes, blobs)
         self.model = Model(self.limits, self._lease_marked)
         self._numbers = itertools.count(1)
         self.tables = {
@@ -123,7 +124,7 @@ class World:
 
     def bytes(self, length: int) -> bytes:
         """Random bytes, never the same twice."""
-        return next(self._numbers).to_bytes(8, "big").rjust(length, b"\x01")
+        return next(self._numbers).to_bytes(8, "big").rjust(length, b"\x01")[-length:]
 
     def process(self, name: str, function: bool) -> Process:
         """A new process, with a clock of its own."""

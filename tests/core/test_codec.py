@@ -38,7 +38,9 @@ raw = st.binary(max_size=50)
 data = st.one_of(
     raw.map(lambda value: Data(value, "", len(value))), st.builds(Data, st.just(b""), path, numbers)
 )
-acls = st.one_of(st.just(OPEN_ACL), st.lists(st.tuples(numbers, path, path), max_size=3).map(tuple))
+acls = st.one_of(
+    st.just(OPEN_ACL), st.lists(st.tuples(st.integers(0, 31), path, path), max_size=3).map(tuple)
+)
 creates = st.builds(Create, path, data, st.booleans(), st.booleans(), acls)
 sets = st.builds(SetData, path, data, st.integers(-1, 100))
 deletes = st.builds(Delete, path, st.integers(-1, 100))

@@ -161,7 +161,7 @@ def test_blobs_go_when_nothing_refers_to_them_and_stay_while_something_does(tmp_
     session = bare.session(timeout=3_600_000)
 
     def blob(path: str, sequential: bool = False) -> Data:
-        name = blob_name(bare.clock(), bare.random(4).hex(), path, sequential)
+        name = blob_name(bare.clock(), bare.random(3), session.id, b"large", path, sequential)
         store.put(name, b"large", absent=True)
         return Data(b"", name, 5)
 
