@@ -462,7 +462,7 @@ class FaaSKeeperClient:
             raise TooLargeException(
                 f"data of {len(data)} bytes: this deployment holds at most {connection.inline_bytes}"
             )
-        name = blob_name(connection.clock(), self._random(8).hex(), path, sequential)
+        name = blob_name(connection.service(), self._random(8).hex(), path, sequential)
         try:
             connection.blobs.put(name, data, absent=True)
         except DriverError as error:

@@ -16,7 +16,6 @@ from functools import partial
 from typing import NamedTuple
 
 from faaskeeper.core import codec, log, paths, trust
-from faaskeeper.core.checkpoint import Header
 from faaskeeper.core.children import (
     PAGE_META,
     Ahead,
@@ -43,6 +42,8 @@ from faaskeeper.core.znode import Meta
 
 GROUP_ENTRIES = 16
 """Most entries that are applied side by side."""
+_CONFIRM_MS = 3600 * 1000
+"""How long a distributor of its own goes by what bells bring before it looks for the log's end itself."""
 SETTLE_WITHIN_MS = 6 * 3600 * 1000
 """How long after it began an invocation may write records: well below the age at which tombstones lapse."""
 _AHEAD = 5
@@ -119,8 +120,11 @@ class Distributor:
     _MAX_CONTENTS = 1_000
     _MAX_CONTENT_BYTES = 64 * 1024
 
-    def __init__(self, deployment: Deployment, secrets: Secrets | None = None) -> None:
+    def __init__(
+        self, deployment: Deployment, secrets: Secrets | None = None, tells_time: bool = True
+    ) -> None:
         self._deployment = deployment
+        self._tells_time = tells_time
         self._secrets = secrets or Secrets(deployment.key)
         self._watch = WatchFunction(
             deployment.watches, deployment.channel, self._secrets, deployment.gather, deployment.key
@@ -228,7 +232,8 @@ class Distributor:
             for effect in transaction.effects:
                 if isinstance(effect, Opened):
                     expires = self._deployment.clock() + effect.timeout
-                    puts.append(partial(self._deployment.leases.grant, transaction.txid, expires))
+                    grant = self._deployment.leases.grant
+                    puts.append(partial(grant, transaction.txid, expires, effect.timeout))
         puts.extend(
             partial(self._deployment.transients.put, path, image.meta.czxid)
             for path, image in images.items()
@@ -282,7 +287,7 @@ class Distributor:
 
     def _in_time(self, put: Callable[[], object]) -> object:
         """Put, unless this process stood still: also between one put and the next."""
-        if self._deployment.clock() - self._since > SETTLE_WITHIN_MS:
+        if abs(self._deployment.clock() - self._since) > SETTLE_WITHIN_MS:
             raise StaleView("this invocation was stalled for hours: what it would write may be long past")
         return put()
 
@@ -396,16 +401,19 @@ class Distributor:
             return list(answers)
         recent = tuple((each.txid, writes_of(each)) for each in entry.transactions)
         epoch = Epoch(entry.first - 1, entry.last, recent)
-        now = self._deployment.clock()
+        now = self._told_time()
         return [each for each in answers if not teller.tell(each.address, _reply(each, epoch, now))]
 
     def answer(self, answers: Sequence[Answer], epoch: Epoch) -> None:
         """Tell sessions their outcomes, with the epoch of what they were judged on."""
-        now = self._deployment.clock()
+        now = self._told_time()
         for each in answers:
             reply = _reply(each, epoch, now)
             signed = trust.sign(self._secrets.unseal(each.sealed), codec.reply(reply))
             self._deployment.channel.deliver(each.address, signed)
+
+    def _told_time(self) -> int:
+        return self._deployment.clock() if self._tells_time else 0
 
     def finish(self, groups: Sequence[Settled], view: View) -> None:
         """Notify watchers, clean up after closed sessions, and now and then save mark and checkpoint."""
@@ -426,8 +434,7 @@ class Distributor:
         """Save mark and checkpoint of a view whose pending entries are all finished."""
         if self._unsaved and not view.pending:
             self._deployment.checkpoints.mark(view.applied)
-            header = Header(view.head, view.asof)
-            self._deployment.checkpoints.save(header, view.sessions, self._deployment.clock)
+            self._deployment.checkpoints.save(view.header(), view.sessions, self._deployment.clock)
             self._unsaved = 0
 
 
@@ -537,7 +544,8 @@ class DistributorFunction:
         for each in bells:
             if each.entry is not None and each.entry.first == view.head + 1:
                 view.fold(each.entry)
-        if bells[-1].upto > view.head or any(each.upto == 0 for each in bells):
+        unsure = clock() - view.asof > _CONFIRM_MS  # what bells bring says nothing of the log's end
+        if bells[-1].upto > view.head or unsure or any(each.upto == 0 for each in bells):
             roll(view, self._deployment.log, clock)
         groups = self._distributor.settle(view, began)
         for each in bells:

@@ -410,7 +410,7 @@ class Wire(asyncio.BufferedProtocol):
         before, session.line = session.line, self
         if before is not None:
             before.moved(f"session 0x{session.id:x} has connected again")
-        session.heard = time.monotonic()
+        session.heard = self._hub.now()
         self.session = session
         self.state = State.OPEN
         self._reader = Reader(self._hub.rules, self._watcher, self._who, session.id)
@@ -449,7 +449,7 @@ class Wire(asyncio.BufferedProtocol):
         session = self.session
         if session is None:
             return False
-        now = time.monotonic()
+        now = self._hub.now()
         if not self._hub.serves(now):
             self.end("the deployment cannot be reached now")
             return False
@@ -690,6 +690,6 @@ def _stored(hub: Any, operation: Operation) -> Operation:
     sequential = isinstance(operation, Create) and operation.sequential
     if paths.invalid(f"{operation.path}0" if sequential else operation.path):
         return operation._replace(data=Data(b"", "", 0))  # the writer refuses the path
-    name = blob_name(hub.connection.clock(), hub.random(8).hex(), operation.path, sequential)
+    name = blob_name(hub.connection.service(), hub.random(8).hex(), operation.path, sequential)
     hub.connection.blobs.put(name, operation.data.inline, absent=True)
     return operation._replace(data=Data(b"", name, operation.data.length))
