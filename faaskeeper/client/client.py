@@ -466,7 +466,7 @@ class FaaSKeeperClient:
                 f"data of {len(data)} bytes: this deployment holds at most {connection.inline_bytes}"
             )
         token = self._random(TOKEN_BYTES)
-        name = blob_name(connection.clock(), token, self._open().id, data, path, sequential)
+        name = blob_name(connection.service(), token, self._open().id, data, path, sequential)
         try:
             connection.blobs.put(name, data, absent=True)
         except DriverError as error:

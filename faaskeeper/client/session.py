@@ -140,9 +140,9 @@ class Session:
         self._turning: Callable[[], None] | None = None
         self._indexed: set[tuple[str, str]] = set()
         self._listeners: list[Listener] = []
-        self._skew_ms = 0
         self._lease_version = 1
         self._expires_ms = 0
+        """When the lease runs out, by the service's clock."""
         self._error: FaaSKeeperException | None = None
         self._ending = False
         self._dozing = False
@@ -253,7 +253,7 @@ class Session:
     @property
     def state(self) -> SessionState:
         """What is known of the session now; SUSPENDED also when its lease ran out without our renewing it."""
-        if self._state is SessionState.CONNECTED and self._connection.clock() > self._expires_ms:
+        if self._state is SessionState.CONNECTED and self._connection.service() > self._expires_ms:
             return SessionState.SUSPENDED
         return self._state
 
@@ -432,6 +432,7 @@ class Session:
             _log.warning("session %x could not take in what it was told: %s", self.id, error)
 
     def _replied(self, reply: Reply) -> None:
+        self._connection.heard(reply)
         if reply.nonce:
             self._on_open(reply)
             return
@@ -440,7 +441,6 @@ class Session:
         if not self._opened.done():
             self._on_resume(reply)
             return
-        self._skew_ms = reply.time - self._connection.clock()
         self._drive(self.rules.meet(reply.epoch, settled=True))
         with self._lock:
             ready = self._outbox.answered(reply.outcomes)
@@ -482,8 +482,7 @@ class Session:
                 self._lose(SessionExpiredException(), SessionState.LOST)
 
     def _begin(self, reply: Reply) -> None:
-        self._skew_ms = reply.time - self._connection.clock()
-        self._expires_ms = self._connection.clock() + self._timeout_ms
+        self._expires_ms = self._connection.service() + self._timeout_ms
         with self._lock:
             self.rules.seen = self.rules.applied = max(self.rules.seen, reply.epoch.upto)
             self._state = SessionState.CONNECTED
@@ -689,10 +688,11 @@ class Session:
     def renew(self) -> None:
         """Renew the lease; find out if the session is over. Meets what notifications failed to tell."""
         leases = self._connection.leases
-        expires = self._connection.clock() + self._skew_ms + self._timeout_ms
+        expires = self._connection.service() + self._timeout_ms
+        renew = partial(leases.renew, self.id)
         try:
             try:
-                self._lease_version = leases.renew(self.id, self._lease_version, expires, self.incarnation)
+                self._lease_version = renew(self._lease_version, expires, self.incarnation, self._timeout_ms)
             except Conflict:
                 lease = leases.get(self.id)
                 if lease is None or lease.marked:
@@ -703,8 +703,8 @@ class Session:
                     self._lose(SessionExpiredException(_OVER[Code.SESSION_MOVED]), SessionState.LOST)
                     return
                 # An earlier renewal took effect although it seemed to fail, or it was the process before us.
-                self._lease_version = leases.renew(self.id, lease.version, expires, self.incarnation)
-            self._expires_ms = expires - self._skew_ms
+                self._lease_version = renew(lease.version, expires, self.incarnation, self._timeout_ms)
+            self._expires_ms = expires
             if self.rules.watching:
                 mark = self._connection.applied()
                 self._drive(self.rules.meet(Epoch(mark, mark, ()), settled=True))

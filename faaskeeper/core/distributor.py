@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 from faaskeeper.core import codec, log, paths, trust
 from faaskeeper.core.channel import tell
-from faaskeeper.core.checkpoint import Header
 from faaskeeper.core.children import (
     PAGE_META,
     Ahead,
@@ -48,6 +47,8 @@ GROUP_CHANGES = 4_000
 """How many changes a group of entries has at most, unless a single entry has more."""
 SAVE_WITHIN_MS = 5_000
 """How long an invocation applies entries before it saves how far it has come."""
+_CONFIRM_MS = 3600 * 1000
+"""How long a distributor of its own goes by what bells bring before it looks for the log's end itself."""
 SETTLE_WITHIN_MS = 6 * 3600 * 1000
 """How long after it began an invocation may write records: well below the age at which tombstones lapse."""
 _AHEAD = 5
@@ -136,8 +137,11 @@ class Distributor:
     _MAX_CONTENTS = 1_000
     _MAX_CONTENT_BYTES = 64 * 1024
 
-    def __init__(self, deployment: Deployment, secrets: Secrets | None = None) -> None:
+    def __init__(
+        self, deployment: Deployment, secrets: Secrets | None = None, tells_time: bool = True
+    ) -> None:
         self._deployment = deployment
+        self._tells_time = tells_time
         self._secrets = secrets or Secrets(deployment.key)
         self._watch = WatchFunction(
             deployment.watches, deployment.channel, self._secrets, deployment.gather, deployment.key
@@ -253,7 +257,8 @@ class Distributor:
             for effect in transaction.effects:
                 if isinstance(effect, Opened):
                     expires = self._deployment.clock() + effect.timeout
-                    puts.append(partial(self._deployment.leases.grant, transaction.txid, expires))
+                    grant = self._deployment.leases.grant
+                    puts.append(partial(grant, transaction.txid, expires, effect.timeout))
         puts.extend(
             partial(self._deployment.transients.put, path, image.meta.czxid)
             for path, image in images.items()
@@ -307,7 +312,7 @@ class Distributor:
 
     def _in_time(self, put: Callable[[], object]) -> object:
         """Put, unless this process stood still: also between one put and the next."""
-        if self._deployment.clock() - self._since > SETTLE_WITHIN_MS:
+        if abs(self._deployment.clock() - self._since) > SETTLE_WITHIN_MS:
             raise StaleView("this invocation was stalled for hours: what it would write may be long past")
         return put()
 
@@ -421,16 +426,19 @@ class Distributor:
             return list(answers)
         recent = tuple((each.txid, writes_of(each)) for each in entry.transactions)
         epoch = Epoch(entry.first - 1, entry.last, recent)
-        now = self._deployment.clock()
+        now = self._told_time()
         return [each for each in answers if not teller.tell(each.address, _reply(each, epoch, now))]
 
     def answer(self, answers: Sequence[Answer], epoch: Epoch) -> None:
         """Tell sessions their outcomes, with the epoch of what they were judged on."""
-        now = self._deployment.clock()
+        now = self._told_time()
         for each in answers:
             reply = _reply(each, epoch, now)
             signed = trust.sign(self._secrets.unseal(each.sealed), codec.reply(reply))
             tell(self._deployment.channel, each.address, signed)
+
+    def _told_time(self) -> int:
+        return self._deployment.clock() if self._tells_time else 0
 
     def finish(self, groups: Sequence[Settled], view: View) -> None:
         """Notify watchers, clean up after closed sessions, and now and then save mark and checkpoint."""
@@ -461,8 +469,7 @@ class Distributor:
             self._deployment.checkpoints.mark(view.applied)
             self._unmarked = 0
         if self._unsaved and not view.pending:
-            header = Header(view.head, view.asof)
-            self._deployment.checkpoints.save(header, view.sessions, self._deployment.clock)
+            self._deployment.checkpoints.save(view.header(), view.sessions, self._deployment.clock)
             self._unsaved = 0
 
 
@@ -581,7 +588,8 @@ class DistributorFunction:
         for each in bells:
             if each.entry is not None and each.entry.first == view.head + 1:
                 view.fold(each.entry)
-        if bells[-1].upto > view.head or any(each.upto == 0 for each in bells):
+        unsure = clock() - view.asof > _CONFIRM_MS  # what bells bring says nothing of the log's end
+        if bells[-1].upto > view.head or unsure or any(each.upto == 0 for each in bells):
             roll(view, self._deployment.log, clock)
         groups = self._distributor.settle(view, began)
         for each in bells:

@@ -176,8 +176,8 @@ class Reply(NamedTuple):
     """What a client is told about its requests.
 
     ``outcomes``: (cxid, outcome) in order. ``resend``: 0, or the cxid from which the service lacks
-    requests. ``nonce``: of the Open that this answers. ``time``: the service's clock, ms. ``current``: to a
-    Resume that is refused, the session's incarnation.
+    requests. ``nonce``: of the Open that this answers. ``time``: the service's clock, ms (0: from a writer
+    that goes by its client's). ``current``: to a Resume that is refused, the session's incarnation.
     """
 
     session: int

@@ -203,10 +203,10 @@ _LEASES = "lease"
 class Lease(NamedTuple):
     """A session's lease. ``expires``: ms, by the service's clock. ``marked``: overdue, being closed.
 
-    ``incarnation``: of the process that renewed it last. ``under``: the session of a server that answers for
-    this one, whose lease counts instead (0: none). ``timeout``: ms, of a server's lease how long before
-    ``expires`` it was renewed, of an attached one its session's time-out. ``proof``: by which a server knows
-    who may come back to the session (hexadecimal; "": there is none).
+    ``incarnation``: of the process that renewed it last. ``under``: the session of a server that answers
+    for this one, whose lease counts instead (0: none). ``timeout``: ms, of a server's lease how long before
+    ``expires`` it was renewed, of others the session's time-out (0: not known). ``proof``: by which a
+    server knows who may come back to the session (hexadecimal; "": there is none).
     """
 
     session: int
@@ -246,16 +246,16 @@ class Leases:
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    def grant(self, session: int, expires: int) -> None:
+    def grant(self, session: int, expires: int, timeout: int = 0) -> None:
         """The first lease of a session; one that is there already stays."""
         try:
-            self._put(Lease(session, 1, expires, False), IfAbsent())
+            self._put(Lease(session, 1, expires, False, timeout=timeout), IfAbsent())
         except Conflict:
             pass  # granted before: this is a repetition
 
-    def renew(self, session: int, version: int, expires: int, incarnation: int = 0) -> int:
+    def renew(self, session: int, version: int, expires: int, incarnation: int = 0, timeout: int = 0) -> int:
         """Renew the lease seen as ``version``; returns the new one. Raises Conflict when marked or gone."""
-        return self.replace(Lease(session, version, expires, False, incarnation)).version
+        return self.replace(Lease(session, version, expires, False, incarnation, 0, timeout)).version
 
     def replace(self, lease: Lease) -> Lease:
         """Write a lease over the version that it names; returns it with its new one. Raises Conflict."""

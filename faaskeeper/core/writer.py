@@ -135,9 +135,12 @@ class _Batch:
     Implements :class:`faaskeeper.core.transactions.State` as the view with the batch's earlier effects.
     """
 
-    def __init__(self, view: View, now: int) -> None:
+    def __init__(self, view: View, now: int, judged: int) -> None:
         self.view = view
         self.now = now
+        """The log's time."""
+        self.judged = judged
+        """When it was judged, by the service's clock."""
         self.txid = view.head
         self.transactions: list[Transaction] = []
         self.answers: list[Answers] = []
@@ -239,14 +242,17 @@ class _Batch:
 
 
 class Writer:
-    """The writer's function. One call at a time; any number of instances may run."""
+    """The writer's function. One call at a time; any number of instances may run.
 
-    def __init__(self, deployment: Deployment) -> None:
+    ``tells_time``: whether the clock that it has is the service's, so that clients may follow it.
+    """
+
+    def __init__(self, deployment: Deployment, tells_time: bool = True) -> None:
         self._deployment = deployment
         self._log: Log = deployment.log
         self._limits = deployment.limits._replace(blobs=deployment.blobs is not None)
         self._secrets = Secrets(deployment.key)
-        self._distributor = Distributor(deployment, self._secrets)
+        self._distributor = Distributor(deployment, self._secrets, tells_time)
         self._view: View | None = None
         self._joined: Settled | None = None
         """What was put into user storage together with the entry that was appended last."""
@@ -376,18 +382,19 @@ class Writer:
         present = False
         try:
             view.check_age(began)
-            if not self._append_joined(view, entry, began):
-                self._log.append(entry, began)
+            age = began - batch.judged
+            if not self._append_joined(view, entry, age):
+                self._log.append(entry, age)
         except Conflict:
             present = True
         except Unavailable as error:
             _logger.info("the fate of entry %d is unknown: %s", entry.first, error)
         else:
             early = not view.pending and self._joined is None and self._deployment.distributor_queue is None
+            view.confirm(began)
             view.fold(entry)
             if early:
                 batch.untold = self._distributor.tell(entry, self._due(view, batch.decided()))
-            view.asof = max(view.asof, began)
             if self._joined is not None:
                 view.settled(entry.last)
             if _logger.isEnabledFor(logging.INFO):
@@ -398,7 +405,7 @@ class Writer:
             raise StaleView(f"entry {entry.first} was there and is gone: the log was trimmed")
         return False
 
-    def _append_joined(self, view: View, entry: Entry, began: int) -> bool:
+    def _append_joined(self, view: View, entry: Entry, age: int) -> bool:
         """Append the entry together with its records, where that can be done in one call.
 
         Raises what an append raises. False: it was not done, and is to be appended by itself.
@@ -410,7 +417,7 @@ class Writer:
         joined = self._distributor.join(view, entry)
         if joined is None:
             return False
-        append = self._log.write_of(entry, began)
+        append = self._log.write_of(entry, age)
         if append is None:
             self._distributor.forget()
             return False
@@ -452,7 +459,8 @@ class Writer:
     def _judge(
         self, view: View, waiting: list[Message | ServiceOrder]
     ) -> tuple[_Batch, list[Message | ServiceOrder]]:
-        batch = _Batch(view, max(self._deployment.clock(), view.time))
+        deployment = self._deployment
+        batch = _Batch(view, deployment.log_clock.now(view.time), deployment.clock())
         left: list[Message | ServiceOrder] = []
         for number, message in enumerate(waiting):
             if batch.full:

@@ -33,6 +33,7 @@ from faaskeeper.core.errors import Conflict, DriverError, StaleView
 from faaskeeper.core.requests import Close, Epoch, Message, Notification, Open, Operation, Reply, Request
 from faaskeeper.core.sessions import Lease, served_ms
 from faaskeeper.core.watches import Row
+from faaskeeper.providers.clocks import elapsed_s
 from faaskeeper.watch import WatchCallbackType, WatchedEvent
 
 if TYPE_CHECKING:
@@ -128,8 +129,11 @@ class Hub:
         on_lost: Callable[[str], None],
         on_failure: Callable[[Exception], None],
         random: Callable[[int], bytes] = os.urandom,
+        now: Callable[[], float] = elapsed_s,
     ) -> None:
         self.connection = connection
+        self.now = now
+        """Seconds, by a clock that nobody sets."""
         self.near = connection.within is not None
         self.random = random
         self.session = 0
@@ -161,7 +165,6 @@ class Hub:
         self._renewing = asyncio.Lock()
         self._sooner = asyncio.Event()
         self._good_until = 0.0
-        self.skew_ms = 0
         within = connection.within
         if within is None:
             self._ear = connection.channel.listen(self._hear)
@@ -200,12 +203,12 @@ class Hub:
 
     def _met(self, reply: Reply) -> None:
         """Of an Open, or a Resume: where the session begins."""
-        self.skew_ms = reply.time - self.connection.clock()
+        self.connection.heard(reply)
         if not self.rules.seen:
             self.rules.seen = self.rules.applied = reply.epoch.upto
 
     def serves(self, now: float) -> bool:
-        """Whether the server's lease is good at a time (monotonic, s): it may tell its clients that their
+        """Whether the server's lease is good at a time (of :attr:`now`): it may tell its clients that their
         sessions live.
         """
         return now < self._good_until
@@ -213,7 +216,7 @@ class Hub:
     @property
     def serving(self) -> bool:
         """The same, now."""
-        return self.serves(time.monotonic())
+        return self.serves(self.now())
 
     async def answer_for(self, timeout: int) -> None:
         """Make the lease as short as that of a session which it is to answer for (ms)."""
@@ -227,7 +230,7 @@ class Hub:
         Raises Failed where the server's session has ended: :meth:`restart` it.
         """
         async with self._renewing:
-            began = time.monotonic()
+            began = self.now()
             timeout = min(timeout, *(each.timeout for each in self.sessions.values()), LEASE_MS)
             self._lease_ms = timeout
             expires = self.service_time() + timeout
@@ -286,7 +289,7 @@ class Hub:
 
     def service_time(self) -> int:
         """The service's clock, as far as its last answers tell (ms)."""
-        return self.connection.clock() + self.skew_ms
+        return self.connection.service()
 
     async def close(self) -> None:
         """Close the server's session, so that its watches go."""
@@ -635,7 +638,7 @@ class Hub:
     def _replied(self, reply: Reply) -> None:
         session = self.sessions.get(reply.session)
         if session is not None and session.incarnation == reply.incarnation and not reply.nonce:
-            self.skew_ms = reply.time - self.connection.clock()
+            self.connection.heard(reply)
             session.replied(reply)
             return
         asked = self._question(reply)

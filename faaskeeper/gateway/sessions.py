@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from hashlib import blake2b
 from hmac import compare_digest
@@ -83,7 +82,7 @@ class GatewaySession:
         self.incarnation = incarnation
         self.lease = Lease(id, 1, 0, False)
         self.line: Line | None = None
-        self.heard = time.monotonic()
+        self.heard = hub.now()
         self.owned: set[str] = set()
         """Ephemerals that the session is known to have created and not deleted itself."""
         self.sending = False
@@ -110,7 +109,7 @@ class GatewaySession:
         repeat = not self._hub.connection.worker_queue.ordered
         while requests := self._outbox.take(repeat):
             messages.append(Message(self.id, self.incarnation, self._outbox.acked, address, requests))
-        self._sent = time.monotonic()
+        self._sent = self._hub.now()
         return messages
 
     @property
@@ -131,7 +130,7 @@ class GatewaySession:
 
     def again(self, address: str, cxid: int) -> Message:
         """The message with unanswered requests from a cxid on."""
-        self._sent = time.monotonic()
+        self._sent = self._hub.now()
         requests = self._outbox.resend(cxid)
         return Message(self.id, self.incarnation, self._outbox.acked, address, requests)
 
@@ -208,7 +207,7 @@ class Reception:
         """The session of a client that was connected before. Raises Gone, Busy, DriverError, TimeoutError."""
         hub = self._hub
         lease = await hub.call(hub.connection.leases.get, id) if 0 < id < 1 << 62 else None
-        if lease is None or lease.marked or (not lease.timeout and not lease.proof):
+        if lease is None or lease.marked or not lease.proof:
             known = hub.sessions.pop(id, None)
             if known is not None:
                 known.leave(f"session 0x{id:x} has expired")
@@ -217,7 +216,7 @@ class Reception:
             raise Gone
         known = hub.sessions.get(id)
         if known is not None and lease.version == known.lease.version:
-            known.heard = time.monotonic()
+            known.heard = hub.now()
             return known
         if known is not None:
             hub.sessions.pop(id, None)
@@ -272,7 +271,7 @@ class Reception:
 
     def look(self) -> None:
         """Let go of sessions whose clients were silent for too long, and send again what got no answer."""
-        now = time.monotonic()
+        now = self._hub.now()
         sessions = self._hub.sessions.values()
         for session in [each for each in sessions if now > each.heard + each.timeout / 1000]:
             self.let_go(session, now - session.heard)
@@ -306,7 +305,7 @@ class Reception:
 
     async def let_all_go(self) -> None:
         """The server stops: leave every session to whichever its client finds next."""
-        now = time.monotonic()
+        now = self._hub.now()
         for session in list(self._hub.sessions.values()):
             self.let_go(session, now - session.heard)
         await asyncio.gather(*self._leaving)

@@ -410,7 +410,7 @@ class Wire(asyncio.BufferedProtocol):
         before, session.line = session.line, self
         if before is not None:
             before.moved(f"session 0x{session.id:x} has connected again")
-        session.heard = time.monotonic()
+        session.heard = self._hub.now()
         self.session = session
         self.state = State.OPEN
         self._reader = Reader(self._hub.rules, self._watcher, self._who, session.id)
@@ -449,7 +449,7 @@ class Wire(asyncio.BufferedProtocol):
         session = self.session
         if session is None:
             return False
-        now = time.monotonic()
+        now = self._hub.now()
         if not self._hub.serves(now):
             self.end("the deployment cannot be reached now")
             return False
@@ -698,7 +698,7 @@ def _stored(hub: Any, session: int, operation: Operation) -> Operation:
     if paths.invalid(f"{operation.path}0" if sequential else operation.path):
         return operation._replace(data=Data(b"", "", 0))  # the writer refuses the path
     data = operation.data.inline
-    now = hub.connection.clock()
+    now = hub.connection.service()
     name = blob_name(now, hub.random(TOKEN_BYTES), session, data, operation.path, sequential)
     hub.connection.blobs.put(name, data, absent=True)
     return operation._replace(data=Data(b"", name, operation.data.length))
