@@ -21,6 +21,7 @@ from faaskeeper.core import (
     acl,
     checkpoint,
     children,
+    codec,
     distributor,
     heartbeat,
     log,
@@ -634,6 +635,7 @@ def parts_stay(patch: Patch) -> None:
 def rows_of_closed_sessions_stay(patch: Patch) -> None:
     """The checkpoint keeps the rows of sessions that ended long ago."""
     patch.setattr(checkpoint, "CLOSED_KEPT_MS", 1 << 50)
+    patch.setattr(sessions, "CLOSED_KEPT_MS", 1 << 50)
 
 
 def leases_stay(patch: Patch) -> None:
@@ -739,6 +741,34 @@ def row_before_its_index(patch: Patch) -> None:
 
     patch.setattr(watches.WatchTable, "index", lambda self, *row: late.append(row))
     patch.setattr(watches.WatchTable, "put", first)
+
+
+# ---- what a client may ask for -------------------------------------------------------------------
+
+
+def any_reference_is_believed(patch: Patch) -> None:
+    """A request may name any object as its data."""
+    patch.setattr(transactions, "_believed", lambda data, path, session, limits: True)
+
+
+def anybody_speaks_for_anybody(patch: Patch) -> None:
+    """A message is taken to be of the session that it names, whoever signed it."""
+    patch.setattr(writer.trust, "verify", lambda key, signed: None)
+
+
+def nothing_is_forbidden(patch: Patch) -> None:
+    """ACLs are kept and not looked at."""
+    patch.setattr(transactions, "_denied", lambda meta, permission, who: False)
+
+
+def messages_of_any_form(patch: Patch) -> None:
+    """What the codec can read is judged, however long or odd it is."""
+    patch.setattr(writer.admission, "check", lambda message: None)
+
+
+def text_that_cannot_be_logged(patch: Patch) -> None:
+    """Text of a request may be any that JSON can name."""
+    patch.setattr(codec, "_path", str)
 
 
 BUSY: dict[str, Any] = {"clients": 4, "operations": 20, "crashes": 0, "faults": 0.08, "ordered": False}
@@ -856,6 +886,11 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     set_up_by_halves: {"cut": True},
     set_up_anew: {"cut": True, "object_records": False},
     row_before_its_index: {"cut": True, "start": 85},
+    any_reference_is_believed: {"hostile": 30, "inline_bytes": 20},
+    anybody_speaks_for_anybody: {"hostile": 30},
+    nothing_is_forbidden: {"hostile": 30},
+    messages_of_any_form: {"hostile": 60},
+    text_that_cannot_be_logged: {"hostile": 60},
 }
 """Rules, and the plan (and where one is rare, the seed to start from) in which their loss shows soonest."""
 SEEDS = 1_500
@@ -868,6 +903,8 @@ PLAIN: dict[str, Any] = {
     "cut": False,
     "max_contents": 1_000,
     "mass": 0,
+    "hostile": 0,
+    "close_changes": 1_000,
 }
 """What histories are without, unless a rule wants it."""
 BUGS = ("TypeError", "AttributeError", "NameError", "KeyError", "IndexError")

@@ -1,8 +1,8 @@
 """A client that asks for what no client of ours asks for, and what it must not be able to change.
 
 It holds the secret of a session of its own, and may put any bytes into the worker queue. The *vault* is a
-subtree whose ACLs give it no right: nothing there changes, no object of it goes, whatever is sent. What happens
-to others is checked as in any history.
+subtree whose ACLs give it no right: nothing there changes, no object of it goes, whatever is sent. What
+happens to others is checked as in any history.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from faaskeeper.core import codec, trust
+from faaskeeper.core.blobs import TOKEN_BYTES, blob_name
 from faaskeeper.core.codec import Malformed
 from faaskeeper.core.errors import DriverError
 from faaskeeper.core.log import Entry
@@ -43,7 +44,21 @@ if TYPE_CHECKING:
 VAULT = "/vault"
 _OWNER = "owner:secret"
 _ODD_NUMBERS = (0, -1, -2, 1, 2, 7, 1 << 31, (1 << 63) - 1, 1 << 63, 1 << 70, -(1 << 70), 10**400)
-_ODD_TEXTS = ("", "/", "//", "/a/", "/a//b", "a", "/\0", "\ud800", "/é", "é" * 700, "/" + "x" * 5_000, "r/a", "b/")
+_ODD_TEXTS = (
+    "",
+    "/",
+    "//",
+    "/a/",
+    "/a//b",
+    "a",
+    "/\0",
+    "\ud800",
+    "/é",
+    "é" * 700,
+    "/" + "x" * 5_000,
+    "r/a",
+    "b/",
+)
 _ODD_JSON = (
     "NaN",
     "Infinity",
@@ -60,7 +75,13 @@ _ODD_JSON = (
     "-1",
     '""',
 )
-_FOREIGN = ("digest", "owner:wrong"), ("super", "x"), ("world", "anyone"), ("ip", "127.0.0.1"), ("x509", "é:CN=x")
+_FOREIGN = (
+    ("digest", "owner:wrong"),
+    ("super", "x"),
+    ("world", "anyone"),
+    ("ip", "127.0.0.1"),
+    ("x509", "é:CN=x"),
+)
 
 
 class Vault:
@@ -114,13 +135,12 @@ class Vault:
 
 
 class Hostile:
-    """The client. ``references``: it names others' objects as its data, too."""
+    """The client. It sends something so many times."""
 
-    def __init__(self, world: World, times: int, references: bool) -> None:
+    def __init__(self, world: World, times: int) -> None:
         self._world = world
         self._random = world.random
         self._times = times
-        self._references = references
         self._secret = world.bytes(trust.KEY_BYTES)
         self._session = 0
         self._incarnation = 0
@@ -204,6 +224,8 @@ class Hostile:
         """Numbers that are repeated, left out, or none."""
         random = self._random
         cxids = [random.choice((*_ODD_NUMBERS, self._last, self._last + 2)) for _ in range(3)]
+        if random.random() < 0.5:
+            cxids = sorted({cxid for cxid in cxids if cxid > 0})
         requests = [Request(cxid, self._operation(), self._auth()) for cxid in cxids]
         return self._message(
             address,
@@ -213,13 +235,15 @@ class Hostile:
         )
 
     def _resumed(self, address: str) -> bytes:
-        """Another incarnation."""
-        self._incarnation += self._random.choice((0, 1, 1, 5, 1 << 40))
-        if self._random.random() < 0.3:
-            odd = self._random.choice(_ODD_NUMBERS)
-            return self._message(address, Request(self._last, Resume()), incarnation=odd)
+        """Another incarnation, in the place of the one that it is, or of any other."""
+        random = self._random
+        after, self._incarnation = self._incarnation, self._incarnation + random.choice((0, 1, 1, 5, 1 << 40))
+        resume = Resume(random.choice((after, after, -1, *_ODD_NUMBERS)))
+        if random.random() < 0.3:
+            odd = random.choice(_ODD_NUMBERS)
+            return self._message(address, Request(random.choice((0, self._last)), resume), incarnation=odd)
         self._last = 0
-        return self._message(address, Request(0, Resume()), incarnation=self._incarnation)
+        return self._message(address, Request(0, resume), incarnation=self._incarnation)
 
     def _of_another(self, address: str) -> bytes:
         """In the name of another's session."""
@@ -261,36 +285,45 @@ class Hostile:
         paths = ("/h", "/h/1", "/a", "/b/x", VAULT, f"{VAULT}/x", f"{VAULT}/x", f"{VAULT}/z")
         return self._random.choice(paths if self._random.random() < 0.8 else _ENCODABLE)
 
-    def _data(self) -> Data:
+    def _data(self, path: str) -> Data:
         random = self._random
-        if not self._references or random.random() < 0.5:
+        if random.random() < 0.5:
             return inline(b"h" * random.choice((0, 1, 10)))
-        others = [image.meta.blob for image in self._world.model.tree().values() if image.meta]
-        name = random.choice([*others, f"r{VAULT}/x", "b/", "b/x", f"b/1700000000000/00/n{VAULT}/x"])
+        images = self._world.model.tree().values()
+        names = [image.meta.blob for image in images if image.meta and image.meta.blob]
+        token = self._world.bytes(TOKEN_BYTES)
+        for session in (self._session, 1):
+            names.append(blob_name(self._world.scheduler.now, token, session, b"x", path))
+        name = random.choice([*names, f"r{VAULT}/x", "b/", "b/x", f"b/1700000000000/00/n{VAULT}/x"])
         return Data(b"", name, random.choice((0, 1, 60, 1 << 20, -1, 1 << 70)))
 
     def _operation(self, inside: bool = False) -> Operation:
         random = self._random
         version = random.choice((-1, -1, 0, *_ODD_NUMBERS))
         kind = random.randrange(8 if inside else 11)
+        path = self._path()
         if kind < 3:
-            return SetData(self._path(), self._data(), random.choice((-1, version)))
+            return SetData(path, self._data(path), random.choice((-1, version)))
         if kind < 6:
             acl = random.choice((OPEN_ACL, OPEN_ACL, ((version, "digest", "a:b"), (1, "ip", "::/0")), ()))
             ttl = random.choice((0, 0, 0, 1, -1, *_ODD_NUMBERS))
             flags = random.random() < 0.3, random.random() < 0.3
-            return Create(self._path(), self._data(), *flags, acl, ttl)
+            return Create(path, self._data(path), *flags, acl, ttl)
         if kind == 6:
-            return Delete(self._path(), random.choice((-1, version)))
+            return Delete(path, random.choice((-1, version)))
         if kind == 7:
-            return Check(self._path(), version)
+            return Check(path, version)
         if kind == 8:
-            acl = random.choice((OPEN_ACL, ((31, "auth", ""),), ((31, "nobody", "x"),), ((0, "world", "anyone"),)))
-            return SetAcl(self._path(), acl, version)
+            acl = random.choice(
+                (OPEN_ACL, ((31, "auth", ""),), ((31, "nobody", "x"),), ((0, "world", "anyone"),))
+            )
+            return SetAcl(path, acl, version)
         if kind == 9:
             some = [self._operation(inside=True) for _ in range(random.choice((0, 1, 3, 40)))]
             return Multi(tuple(some))  # type: ignore[arg-type]
-        return random.choice((Open("x", b"y", 1), Resume(), Multi(()), Check("", 0)))
+        return random.choice((Open("x", b"y", 1), Resume(0), Multi(()), Check("", 0)))
 
 
-_ENCODABLE = tuple(text for text in _ODD_TEXTS if text.encode("utf-8", "replace") == text.encode("utf-8", "ignore"))
+_ENCODABLE = tuple(
+    text for text in _ODD_TEXTS if text.encode("utf-8", "replace") == text.encode("utf-8", "ignore")
+)

@@ -27,6 +27,7 @@ from faaskeeper.client.futures import Future
 from faaskeeper.client.rules import ReadLog, ReadMark, names_of
 from faaskeeper.core import paths
 from faaskeeper.core.acl import CREATOR_ALL_ACL, READ_ACL
+from faaskeeper.core.blobs import parse_blob_name
 from faaskeeper.core.errors import Code
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Outcome
@@ -41,6 +42,7 @@ from faaskeeper.exceptions import (
     WatchSetFailureException,
     ZooKeeperException,
 )
+from faaskeeper.testing.hostile import Hostile
 from faaskeeper.testing.model import ClientView, WatchSeen
 from faaskeeper.testing.scheduler import Scheduler, Stuck, Violation
 from faaskeeper.testing.world import Plan, World, trim
@@ -55,6 +57,7 @@ LONG_RUN = 20_000
 EXPECTED = frozenset(
     {
         "an epoch that names the log",
+        "a session closed by several transactions",
         "a watch that stays",
         "a znode that was due is gone",
         "an ACL refused",
@@ -602,10 +605,12 @@ def plan_of(seed: int) -> Plan:
         page_names=random.choice((128, 2, 1)),
         max_item_bytes=random.choice((1 << 30, 1 << 30, 600)),
         joint=random.random() < 0.3,
+        close_changes=random.choice((1_000, 1)),
         watch_function=more.random() < 0.25,
         expiring=more.random() < 0.8,
         cut=more.random() < 0.2,
         mass=more.choice((40, 150)) if more.random() < 0.015 else 0,
+        hostile=more.choice((8, 30)) if more.random() < 0.12 else 0,
         max_contents=more.choice((1_000, 1_000, 2)),
     )
 
@@ -625,6 +630,7 @@ class Director:
             if plan.cut:
                 app.process.fuse = world.random.randint(1, 120)
                 app.process.dies = app.died
+        self.hostile = Hostile(world, plan.hostile) if plan.hostile else None
         if plan.mass:
             self.apps[-1].mass = plan.mass
 
@@ -633,9 +639,12 @@ class Director:
         world, scheduler = self.world, self.world.scheduler
         if world.plan.cut:
             world.set_up()
+        if self.hostile is not None:
+            world.vault.fill()
+            scheduler.spawn("hostile", self.hostile.run, self.hostile.process)
         for app in self.apps:
             scheduler.spawn(app.name, app.run, app.process)
-        while not all(app.worked for app in self.apps):
+        while not all(app.worked for app in self.apps) or not (self.hostile is None or self.hostile.done):
             scheduler.sleep(self.every)
             world.beat()
             world.bounds.middle()
@@ -678,10 +687,12 @@ class Director:
             if world.model.head == head:
                 break  # nothing was due any more
         if world.plan.inline_bytes < 1 << 20:
-            for _ in range(20):  # until what nobody refers to is old enough to be swept
+            for day in range(22):  # until what nobody refers to is old enough to be swept
                 scheduler.sleep(86_400_000)
                 world.beat()
                 scheduler.sleep(60_000)
+                if day in (1, 3):
+                    self.awake()
             world.bounds.old()
         world.bounds.parts.look(world, 0)
         self.leftovers()
@@ -709,6 +720,17 @@ class Director:
             app.view.settle()
             self.world.bounds.client(session)
 
+    def awake(self) -> None:
+        """After days of rest somebody comes, writes and goes."""
+        app = App(self.world, 90, self.timeout)
+        app.left = 3
+        task = self.world.scheduler.spawn(app.name, app.run, app.process)
+        patience = 1_000
+        while not task.done:
+            self.world.scheduler.sleep(patience)
+            patience *= 2
+        self.stop(app)
+
     def stop(self, app: App) -> None:
         """Close a session."""
         try:
@@ -725,6 +747,10 @@ class Director:
         """Every blob that a znode names is there, and no other."""
         world, model = self.world, self.world.model
         named = {image.meta.blob for image in model.tree().values() if image.meta and image.meta.blob}
+        for name in list(named):
+            said = parse_blob_name(name)
+            if said is not None and said.session in model.hostile:
+                named.discard(name)  # of its own znode it may say that there is data
         there = {key for key in world.objects.objects if key.startswith("b/")}
         if named - there:
             raise Violation(f"Z5: the data of {named - there} is gone")
@@ -823,9 +849,11 @@ def shrink(seed: int, violation: str) -> Plan:
         {"page_names": 128},
         {"max_item_bytes": 1 << 30},
         {"joint": False},
+        {"close_changes": 1_000},
         {"watch_function": False},
         {"expiring": True},
         {"cut": False},
+        {"hostile": 0},
         {"mass": 0},
         {"max_contents": 1_000},
     ]

@@ -24,13 +24,14 @@ from faaskeeper.core.records import ObjectRecords, Records, TableRecords
 from faaskeeper.core.requests import Reply
 from faaskeeper.core.sessions import Leases, Transients
 from faaskeeper.core.storage import LATE_MS, Condition, IfOlder, IfStamp, Item, Object, Page, Write
-from faaskeeper.core.transactions import Limits
+from faaskeeper.core.transactions import Closed, Limits
 from faaskeeper.core.watches import Secrets, WatchFunction, WatchTable
 from faaskeeper.core.wide import WideTable
 from faaskeeper.core.writer import Writer, order
 from faaskeeper.core.znode import genesis
 from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.testing.bounds import Bounds
+from faaskeeper.testing.hostile import Vault
 from faaskeeper.testing.model import Model
 from faaskeeper.testing.scheduler import (
     Crashed,
@@ -70,6 +71,7 @@ class Plan:
     inline_bytes: int = 1 << 20
     coalesce: bool = False
     page_names: int = 128
+    close_changes: int = 1_000
     max_item_bytes: int = 1 << 30
     joint: bool = False
     """Entries and their records may be put in one call."""
@@ -81,6 +83,8 @@ class Plan:
     """Set-up is cut short at any step, and clients die at any step, not only between two operations."""
     max_contents: int = 1_000
     """Most records that a distributor remembers."""
+    hostile: int = 0
+    """How often a client that keeps to nothing sends something."""
     mass: int = 0
     """Ephemerals that one of the clients makes beside what it does else."""
 
@@ -115,7 +119,12 @@ class World:
         self.reached: Counter[str] = Counter()
         """How often each fault and rare branch was really reached."""
         self.bounds = Bounds(self)
-        self.model = Model(Limits(plan.inline_bytes, plan.page_names), self._lease_marked)
+        self.vault = Vault(self)
+        self.foul: set[bytes] = set()
+        """Messages of a client that keeps to nothing."""
+        blobs = plan.inline_bytes < 1 << 20
+        self.limits = Limits(plan.inline_bytes, plan.page_names, plan.close_changes, blobs)
+        self.model = Model(self.limits, self._lease_marked)
         self._numbers = itertools.count(1)
         self.tables = {
             name: SimulatedTable(self, name)
@@ -138,7 +147,7 @@ class World:
 
     def bytes(self, length: int) -> bytes:
         """Random bytes, never the same twice."""
-        return next(self._numbers).to_bytes(8, "big").rjust(length, b"\x01")
+        return next(self._numbers).to_bytes(8, "big").rjust(length, b"\x01")[-length:]
 
     def process(self, name: str, function: bool) -> Process:
         """A new process, with a clock of its own."""
@@ -168,7 +177,7 @@ class World:
             clock=lambda: self.scheduler.now + process.skew,
             gather=self.gather,
             random=self.bytes,
-            limits=Limits(self.plan.inline_bytes, self.plan.page_names),
+            limits=self.limits,
             recent_bytes=self.plan.recent_bytes,
             save_every=self.plan.save_every,
             max_nodes=self.plan.max_nodes,
@@ -351,16 +360,19 @@ class World:
     def committed(self, entry: log.Entry) -> None:
         """An entry is in the log."""
         self.model.append(entry)
+        self.vault.committed(entry)
+        self.bounds.committed(entry)
         for answers in entry.answers:
             for _, outcome in answers.outcomes:
                 if outcome.code is Code.NO_AUTH:
                     self.reached["an ACL refused"] += 1
         for transaction in entry.transactions:
-            self.bounds.committed(transaction)
             if transaction.resized:
                 self.reached["a list changed its number of pages"] += 1
             if transaction.changes and transaction.txid not in self.model.asked:
                 self.reached["a znode that was due is gone"] += not transaction.effects
+            if any(isinstance(effect, Closed) and effect.more for effect in transaction.effects):
+                self.reached["a session closed by several transactions"] += 1
 
     def trimmed(self, key: str) -> None:
         """Heartbeat deletes an entry of the log: one that is old, and that nobody needs any more."""
@@ -470,6 +482,8 @@ class SimulatedTable:
     def effect(self, partition: str, key: str, item: Item, condition: Condition) -> None:
         """The effect of :meth:`put`, at once."""
         before = self.inner.get(partition, key) if self._parts is not None else None
+        if self._world.foul:
+            _storable(partition, key, item)
         self.inner.put(partition, key, item, condition)
         if self._parts is not None:
             self._parts.replaced(self._process(), (self._name, partition, key), before, item, self.inner)
@@ -596,7 +610,7 @@ class SimulatedQueue:
 
     def _accept(self, body: bytes) -> None:
         world = self._world
-        if self._name == "worker":
+        if self._name == "worker" and body not in world.foul:
             self._sniff(body)
         chance = 0.0 if world.calm else world.plan.losses
         if world.random.random() < chance:
@@ -800,6 +814,19 @@ class SimulatedChannel:
             if ear.box:
                 ear.handler(ear.box.pop(0))
         ear.busy = False
+
+
+def _storable(partition: str, key: str, item: Item) -> None:
+    """Raise what a store would not take: numbers of more than 64 bits, text that is not UTF-8."""
+    for value in (partition, key, *item.values()):
+        if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+            raise Violation(f"the number {value} is to be stored: {partition} {key}")
+        for text in value if isinstance(value, list) else (value,):
+            if isinstance(text, str):
+                try:
+                    text.encode()
+                except UnicodeEncodeError:
+                    raise Violation(f"{text!r} is to be stored: {partition} {key}") from None
 
 
 def trim(world: World) -> int:

@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import quote
@@ -27,6 +27,9 @@ from faaskeeper.core.errors import Denied, DriverError, Unavailable
 APPLICATION_ID = 0x464B5A31  # "FKZ1"
 SCHEMA = 1
 _CHECKED_BYTES = 8 * 1024 * 1024
+_ELSEWHERE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_PERM")
+"""Errors of opening a file that tell nothing of what is in it."""
+_SIDES = ("-wal", "-shm", "-journal")
 _T = TypeVar("_T")
 
 
@@ -48,6 +51,8 @@ class Owner:
                 f"cannot use the directory {self._directory}: {error.strerror}; "
                 "choose one that you may write to"
             ) from error
+        except ValueError as error:  # a NUL, or half a surrogate
+            raise Denied(f"{str(self._directory)!r} is no name of a directory: {error}") from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -58,11 +63,16 @@ class Owner:
                 f"the database in {self._directory} is in use by {holder}: end that process, "
                 "use its session, or choose another deployment name or directory"
             ) from error
-        file.truncate(0)
-        started = time.strftime("%Y-%m-%d %H:%M:%S")
-        command = " ".join([os.path.basename(sys.argv[0] or "python"), *sys.argv[1:3]])
-        json.dump({"pid": os.getpid(), "command": command, "since": started}, file)
-        file.flush()
+        try:
+            file.truncate(0)
+            started = time.strftime("%Y-%m-%d %H:%M:%S")
+            command = " ".join([os.path.basename(sys.argv[0] or "python"), *sys.argv[1:3]])
+            json.dump({"pid": os.getpid(), "command": command, "since": started}, file)
+            file.flush()
+        except OSError as error:
+            with suppress(OSError):
+                file.close()
+            raise Denied(f"cannot write to {path}: {error.strerror}; free some space") from error
         self._file = file
 
     def release(self) -> None:
@@ -80,16 +90,22 @@ def _holder(text: str) -> str:
         return "another process"
 
 
-def check_file(path: Path) -> None:
-    """Raise Denied unless the file is absent, or a whole database of ours; reads only."""
+def check_file(path: Path) -> bool:
+    """Whether the file is there; raises Denied unless it is a whole database of ours. Reads only.
+
+    A file in which nothing was ever set up counts as absent: earlier versions left such where their first
+    opening was cut short.
+    """
     try:
         with open(path, "rb") as file:
             head = file.read(100)
             size = os.fstat(file.fileno()).st_size
     except FileNotFoundError:
-        return
+        return False
     except OSError as error:
         raise Denied(f"cannot read {path}: {error.strerror}") from error
+    if not size:
+        return False
     if len(head) < 100 or head[:16] != b"SQLite format 3\0":
         raise Denied(
             f"{path} is not a database, or damaged at its beginning; it was left as it is: "
@@ -101,6 +117,8 @@ def check_file(path: Path) -> None:
             f"{path} is a database of another program; it was left as it is: choose another directory"
         )
     schema = int.from_bytes(head[60:64], "big")
+    if not schema:
+        return False
     if schema != SCHEMA:
         raise Denied(
             f"{path} was written by another version of FaaSKeeper (layout {schema}, this one knows "
@@ -110,6 +128,7 @@ def check_file(path: Path) -> None:
     page = 65536 if page == 1 else page
     if size < page or size % page:
         raise Denied(_damaged(path))
+    return True
 
 
 def _damaged(path: Path) -> str:
@@ -117,6 +136,26 @@ def _damaged(path: Path) -> str:
         f"{path} is damaged; it was left as it is: restore the directory from a backup "
         "(both databases and the blobs, from the same moment)"
     )
+
+
+class Look:
+    """Reads a file's tables, and nothing else; as :class:`Database` for those who read."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def read(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
+        """Run one reading statement; without rows where there is no such table."""
+        try:
+            return self._connection.execute(statement, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return []
+            raise
+
+    def write(self, statement: str, parameters: Sequence[Any]) -> int:
+        """Refuse."""
+        raise AssertionError("who only looks does not write")
 
 
 class Database:
@@ -129,46 +168,98 @@ class Database:
         self._readers: deque[sqlite3.Connection] = deque()
         self.lock = threading.RLock()
 
-    def open(self, tables: Mapping[str, str]) -> None:
-        """Open or create, with tables by name and their SQL schema.
+    @contextmanager
+    def look(self) -> Iterator[Look | None]:
+        """The file's contents before anybody writes to it; None where there is no file yet.
 
-        Raises Denied with what is wrong; an existing file is then untouched.
+        Raises Denied with what is wrong. Neither the file nor its write-ahead log changes: a usual
+        connection would cut the latter at the first damage, and fold it into the file when it closes.
         """
-        check_file(self._path)
-        fresh = not self._path.exists()
-        if not fresh and self._path.stat().st_size <= _CHECKED_BYTES:
-            self._check_pages()
+        if not check_file(self._path):
+            yield None
+            return
+        sides = [self._side(ending) for ending in _SIDES]
+        before = [side.exists() for side in sides]
+        logged = self._side("-wal")
+        # Without a write-ahead log the file is all there is, and no other files are made for it.
+        mode = "mode=ro" if logged.exists() and logged.stat().st_size else "mode=ro&immutable=1"
+        connection = None
+        try:
+            address = f"file:{quote(str(self._path.absolute()))}?{mode}"
+            connection = sqlite3.connect(address, uri=True)
+            if self._path.stat().st_size <= _CHECKED_BYTES:
+                rows = connection.execute("PRAGMA quick_check(1)").fetchall()
+                if rows != [("ok",)]:
+                    raise Denied(_damaged(self._path))
+            yield Look(connection)
+        except sqlite3.Error as error:
+            mapped = self.mapped(error)
+            elsewhere = getattr(error, "sqlite_errorname", "").startswith(_ELSEWHERE)
+            raise mapped if elsewhere else Denied(_damaged(self._path)) from error
+        finally:
+            if connection is not None:
+                connection.close()
+            for side, there in zip(sides, before, strict=True):
+                if not there:
+                    side.unlink(missing_ok=True)
+
+    def leftover(self) -> Path | None:
+        """A write-ahead log without the file that it belongs to."""
+        logged = self._side("-wal")
+        lost = not check_file(self._path) and logged.exists() and logged.stat().st_size
+        return logged if lost else None
+
+    def open(self, tables: Mapping[str, str], also: Sequence[str] = ()) -> None:
+        """Open or create, with tables by name and their SQL schema, and statements that may be repeated.
+
+        A new file appears under its name only when all of it is there. Raises Denied with what is wrong; an
+        existing file is then untouched.
+        """
+        statements = [f'CREATE TABLE IF NOT EXISTS "{table}" {schema}' for table, schema in tables.items()]
+        statements.extend(also)
+        with self.look() as there:
+            fresh = there is None
+        if fresh:
+            self._create(statements)
         with self.errors():
-            writer = self._connect()
-            if fresh:
-                writer.execute(f"PRAGMA application_id={APPLICATION_ID}")
-                writer.execute(f"PRAGMA user_version={SCHEMA}")
+            writer = self._connect(self._path)
             writer.execute("PRAGMA journal_mode=WAL")
             writer.execute(f"PRAGMA synchronous={'FULL' if self._synced else 'NORMAL'}")
-            for table, schema in tables.items():
-                writer.execute(f'CREATE TABLE IF NOT EXISTS "{table}" {schema}')
-            if fresh:
-                writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                self._sync_directory()
+            for statement in statements:
+                writer.execute(statement)
             self._writer = writer
 
-    def _check_pages(self) -> None:
-        """Look at every page of a small file, without writing to it."""
+    def _create(self, statements: Sequence[str]) -> None:
+        """Make the file under another name, whole and synced, then give it its name in one step."""
+        made = self._side(".new")
+        for path in (made, *(made.with_name(made.name + ending) for ending in _SIDES)):
+            path.unlink(missing_ok=True)
+        with self.errors():
+            connection = self._connect(made)
+            try:
+                connection.execute("PRAGMA synchronous=FULL")
+                connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version={SCHEMA}")
+                for statement in statements:
+                    connection.execute(statement)
+                if connection.execute("PRAGMA journal_mode=WAL").fetchone() != ("wal",):
+                    raise Denied(f"the file system of {self._path.parent} does not carry SQLite's WAL files")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                connection.close()
         try:
-            with self.errors():
-                address = f"file:{quote(str(self._path.absolute()))}?mode=ro"
-                connection = sqlite3.connect(address, uri=True)
-                try:
-                    rows = connection.execute("PRAGMA quick_check(1)").fetchall()
-                finally:
-                    connection.close()
-        except DriverError as error:
-            raise Denied(_damaged(self._path)) from error
-        if rows != [("ok",)]:
-            raise Denied(_damaged(self._path))
+            for ending in _SIDES:  # of a file that is gone: nothing may read them into the new one
+                self._side(ending).unlink(missing_ok=True)
+            os.replace(made, self._path)
+            self._sync_directory()
+        except OSError as error:
+            raise Unavailable(f"cannot create {self._path}: {error.strerror}") from error
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
+    def _side(self, ending: str) -> Path:
+        return self._path.with_name(self._path.name + ending)
+
+    def _connect(self, path: Path) -> sqlite3.Connection:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
         connection.execute("PRAGMA cache_size=-4000")
         return connection
 
@@ -230,7 +321,7 @@ class Database:
             if self._writer is None:
                 raise Unavailable(f"{self._path} is closed") from None
             with self.errors():
-                reader = self._connect()
+                reader = self._connect(self._path)
                 reader.execute("PRAGMA query_only=1")
         try:
             rows = reader.execute(statement, parameters).fetchall()

@@ -22,21 +22,24 @@ from faaskeeper.core import records as user_storage
 from faaskeeper.core import trust
 from faaskeeper.core.channel import Channel, Listener
 from faaskeeper.core.checkpoint import Checkpoints
+from faaskeeper.core.clocks import Clock, Steady
 from faaskeeper.core.connection import Connection, FailureHandler, connection_to
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import DistributorFunction, bell
-from faaskeeper.core.errors import Conflict, DriverError
+from faaskeeper.core.errors import Conflict, Denied, DriverError
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.log import Log
-from faaskeeper.core.records import ObjectRecords, Records, TableRecords
+from faaskeeper.core.records import ObjectRecords, Record, Records, TableRecords
 from faaskeeper.core.requests import Message, Reply
 from faaskeeper.core.sessions import Leases, Transients
-from faaskeeper.core.storage import IfAbsent, ObjectStore
+from faaskeeper.core.storage import Gather, IfAbsent, ObjectStore, Table, in_turn
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import WatchTable
 from faaskeeper.core.writer import Writer, order
 from faaskeeper.core.znode import MAX_DATA_BYTES
+from faaskeeper.providers.clocks import boot, clock, elapsed
 from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
+from faaskeeper.providers.local.belonging import HIGH_WATER, OWN, Belonging, check
 from faaskeeper.providers.local.channels import LocalChannel
 from faaskeeper.providers.local.database import Database, Owner
 from faaskeeper.providers.local.objects import DirectoryStore
@@ -47,14 +50,9 @@ from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
 INLINE_BYTES = 64 * 1024
 """Hybrid storage: data above it is kept in a file of its own."""
 SWEEP_EVERY_S = 3600.0
-_STATE_TABLES = ("records", "checkpoint", "lease", "heartbeat")
+_STATE_TABLES = ("records", "checkpoint", "lease", "heartbeat", OWN)
 
 _log = logging.getLogger(__name__)
-
-
-def clock() -> int:
-    """Milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
 
 
 class _Lately(logging.Handler):
@@ -85,6 +83,19 @@ class _Channel:
         return self._local.deliver(address, message)
 
 
+class _CoveredRecords(ObjectRecords):
+    """Records in objects, whose high water is in ``state.db`` before they are there."""
+
+    def __init__(self, store: ObjectStore, gather: Gather[Any], belonging: Belonging) -> None:
+        super().__init__(store, gather)
+        self._belonging = belonging
+
+    def put(self, path: str, record: Record) -> bool:
+        """See :class:`faaskeeper.core.records.Records`."""
+        self._belonging.rise(record.txid)
+        return super().put(path, record)
+
+
 class _Within:
     """See :class:`faaskeeper.core.connection.Within`."""
 
@@ -102,7 +113,10 @@ class _Within:
 class EmbeddedService:
     """A deployment in a directory, with its functions' threads.
 
-    ``clock`` in ms; ``beat``: run heartbeat in a thread, every ``config.heartbeat_frequency`` seconds.
+    ``clock``: what time it is, in ms since 1970, for the times that users see. ``steady``: in ms, by which
+    leases and ages are counted: never set, it counts sleep of the machine, and goes on from one service to
+    the next of a directory (None: the time at the first opening since the system's start, and what has
+    passed since). ``beat``: run heartbeat in a thread, every ``config.heartbeat_frequency`` seconds.
     """
 
     def __init__(
@@ -110,12 +124,14 @@ class EmbeddedService:
         config: Config,
         directory: Path,
         *,
-        clock: Callable[[], int] = clock,
+        clock: Clock = clock,
+        steady: Clock | None = None,
         beat: bool = True,
     ) -> None:
         self._config = config
         self.directory = directory
         self.clock = clock
+        self._given = steady
         self._owner = Owner(directory)
         self._log_file = Database(directory / "log.db", synced=True)
         self._state_file = Database(directory / "state.db", synced=False)
@@ -138,22 +154,27 @@ class EmbeddedService:
 
     def _open(self) -> None:
         config = self._config
-        self._log_file.open({"log": NumberedTable.SCHEMA, "deployment": SqliteTable.SCHEMA})
-        self._state_file.open(dict.fromkeys(_STATE_TABLES, SqliteTable.SCHEMA))
+        check(self.directory, self._log_file, self._state_file)
+        self._log_file.open({"log": NumberedTable.SCHEMA, OWN: SqliteTable.SCHEMA})
+        key = self._settled_once(config)
+        self._state_file.open(dict.fromkeys(_STATE_TABLES, SqliteTable.SCHEMA), HIGH_WATER)
+        self._belonging = Belonging(self._log_file, self._state_file, key)
         self.local_channel = LocalChannel()
         self._tcp = TcpChannel()
         self.blobs: ObjectStore | None = None
         records: Records = TableRecords(SqliteTable(self._state_file, "records"))
         if config.user_storage is not StorageType.KEY_VALUE:
             self.blobs = DirectoryStore(self.directory / "objects")
+            self._belonging.join_objects(self.directory, self.blobs)
         if config.user_storage is StorageType.PERSISTENT and self.blobs is not None:
-            records = ObjectRecords(self.blobs, self.gather)
+            records = _CoveredRecords(self.blobs, in_turn, self._belonging)
         self.inline_bytes = MAX_DATA_BYTES if self.blobs is None else INLINE_BYTES
         checkpoints = Checkpoints(
             SqliteTable(self._state_file, "checkpoint"), expiring=False, gather=self.gather
         )
-        key = self._settled_once(config)
+        self._belonging.join(checkpoints)
         self._start_tree(checkpoints, records)
+        heartbeat_state = SqliteTable(self._state_file, "heartbeat")
         self.deployment = Deployment(
             log=Log(NumberedTable(self._log_file, "log")),
             checkpoints=checkpoints,
@@ -167,14 +188,14 @@ class EmbeddedService:
             channel=self._channel(),
             teller=self.local_channel,
             key=key,
-            clock=self.clock,
+            clock=self._given or self._steady(heartbeat_state),
+            wall=self.clock,
             gather=self.gather,
             limits=Limits(inline_bytes=self.inline_bytes),
             expiring_log=False,
             peer="127.0.0.1",
             super_digest=config.super_digest,
         )
-        heartbeat_state = SqliteTable(self._state_file, "heartbeat")
         self.heartbeat = Heartbeat(self.deployment, heartbeat_state)
         self.heartbeat.readmit()
         self._start_functions()
@@ -201,9 +222,19 @@ class EmbeddedService:
             )
         return settings["key"]
 
+    def _steady(self, state: Table) -> Clock:
+        """The steady clock, as the first service of this directory began it since the system's start."""
+        this, now = boot(), elapsed()
+        known = state.get("clock", "steady")
+        if known is not None and this and known["boot"] == this:
+            return Steady(int(known["origin"]) + now, elapsed)  # type: ignore[arg-type]
+        began = self.clock()
+        state.put("clock", "steady", {"stamp": 1, "boot": this, "origin": began - now})
+        return Steady(began, elapsed)
+
     @staticmethod
     def _start_tree(checkpoints: Checkpoints, records: Records) -> None:
-        if records.get("/") is None:
+        if not checkpoints.applied():  # the first opening, or one that was cut short is gone on with
             user_storage.bootstrap(records)
         checkpoints.begin(clock())
 
@@ -216,7 +247,12 @@ class EmbeddedService:
             distributor = LocalQueue("distributor", function.handle, function.idle, self._broke)
             deployment.distributor_queue = distributor
             self._queues.append(distributor)
-        worker = LocalQueue("writer", writer.handle, writer.idle, self._broke)
+
+        def idle() -> None:
+            writer.idle()
+            self._belonging.see()
+
+        worker = LocalQueue("writer", writer.handle, idle, self._broke)
         deployment.worker_queue = worker
         self._prompt = PromptQueue(worker)
         self._queues.insert(0, worker)
@@ -224,7 +260,12 @@ class EmbeddedService:
         deployment.worker_queue.send("writer", "start", order(deployment))
 
     def gather(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Driver calls side by side: on one SQLite file that is best done as one transaction."""
+        """Driver calls side by side: on one SQLite file that is best done as one transaction.
+
+        Not where some are puts of objects: what notes them in the file must be there before they are.
+        """
+        if self._config.user_storage is StorageType.PERSISTENT:
+            return in_turn(calls)
         return self._state_file.together(calls)
 
     def _broke(self, error: Exception) -> None:
@@ -336,7 +377,10 @@ class Services:
 
 def directory_of(config: Config) -> Path:
     """Where a configuration's files are: as it says, or by name in the user's data folder (XDG)."""
-    if config.directory:
-        return Path(config.directory).expanduser()
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser() / "faaskeeper" / quote(config.deployment_name, safe=" ")
+    try:
+        if config.directory:
+            return Path(config.directory).expanduser()
+        return Path(data).expanduser() / "faaskeeper" / quote(config.deployment_name, safe=" ")
+    except RuntimeError as error:
+        raise Denied(f"where is {config.directory or data}? {error}: name a directory without ~") from error
