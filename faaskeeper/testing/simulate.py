@@ -246,6 +246,8 @@ class App:
                 self.sync,
             )
         )
+        if self.world.plan.preempt and self.world.random.random() < 0.3:
+            operation = self.together
         try:
             operation()
         except ZooKeeperException:
