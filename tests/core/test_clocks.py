@@ -396,12 +396,33 @@ def test_a_lease_that_was_counted_by_a_clock_far_ahead_is_held_to_the_session_s_
     assert lease is not None
     assert lease.version == 2, "clocks that are right may differ"
     leases.replace(lease._replace(expires=bare.clock() + YEARS))
+    for _ in range(5):  # whoever renews lives
+        assert bare.heartbeat.expire() == []
+        bare.clock.now += 9 * SECOND
+        assert bare.heartbeat.expire() == []
+        lease = leases.get(session.id)
+        assert lease is not None
+        leases.replace(lease)
     assert bare.heartbeat.expire() == []
-    held = leases.get(session.id)
-    assert held is not None
-    assert held.expires == bare.clock() + 10 * SECOND
     bare.clock.now += 10 * SECOND + 1
     assert bare.heartbeat.expire() == [session.id]
+
+
+def test_a_heartbeat_whose_clock_was_set_back_for_a_beat_ends_nobody() -> None:
+    bare = Bare()
+    elapsed = Standing(5)
+    bare.deployment = replace(bare.deployment, elapsed=elapsed)
+    heartbeat = Heartbeat(bare.deployment, bare.tables["heartbeat"])
+    session = bare.session(timeout=5 * MINUTE)
+    for step in (-YEARS, YEARS):
+        assert heartbeat.expire() == []
+        bare.clock.now += step
+        elapsed.now += MINUTE
+    bare.clock.now += MINUTE
+    assert heartbeat.expire() == []
+    lease = bare.deployment.leases.get(session.id)
+    assert lease is not None
+    assert lease.version == 1
 
 
 def test_an_order_to_settle_keeps_the_log_s_time() -> None:
