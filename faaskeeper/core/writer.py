@@ -345,8 +345,8 @@ class Writer:
         else:
             if not view.pending and self._joined is None and self._deployment.distributor_queue is None:
                 batch.untold = self._distributor.tell(entry, batch.decided())
-            view.confirm(began)
             view.fold(entry)
+            view.asof = began
             if self._joined is not None:
                 view.settled(entry.last)
             if _logger.isEnabledFor(logging.INFO):
