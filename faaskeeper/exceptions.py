@@ -22,6 +22,10 @@ class SessionClosingException(FaaSKeeperException):
         super().__init__(message)
 
 
+class ForkedException(SessionClosingException):
+    """This process is a fork of the one that started the client: it has to start a client of its own."""
+
+
 class SessionExpiredException(FaaSKeeperException):
     """The service ended the session: its ephemerals are gone. What was not answered is unknown."""
 

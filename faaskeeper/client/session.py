@@ -23,7 +23,7 @@ from faaskeeper.client.futures import Future
 from faaskeeper.client.outbox import Finish, Outbox, Unanswered, size_of
 from faaskeeper.client.rules import Allowed, Rules, Steps
 from faaskeeper.client.runtime import THREADS, Runtime, Thread
-from faaskeeper.core import codec, trust
+from faaskeeper.core import codec, forks, trust
 from faaskeeper.core.acl import Credential
 from faaskeeper.core.children import writes_of
 from faaskeeper.core.connection import Connection
@@ -46,6 +46,7 @@ from faaskeeper.core.sessions import Lease, next_incarnation
 from faaskeeper.core.watches import Row
 from faaskeeper.exceptions import (
     FaaSKeeperException,
+    ForkedException,
     ProviderException,
     SessionClosingException,
     SessionExpiredException,
@@ -102,7 +103,14 @@ class Ticket(NamedTuple):
     timeout: int
 
 
-class Session:
+class _Absent:
+    """Stands for a thread that there is not, in a forked child."""
+
+    def join(self, timeout: float | None = None) -> None:
+        """See :class:`Thread`."""
+
+
+class Session(forks.Inherited):
     """One session with a deployment, from :meth:`open` to :meth:`close` or the loss of it.
 
     ``ticket``: the session to go on with, instead of opening one.
@@ -157,6 +165,7 @@ class Session:
         self._state = SessionState.LOST
         self._ear = connection.channel.listen(self._heard)
         connection.on_failure(self._failed)
+        forks.register(self)
 
     # ---- opening and closing -----------------------------------------------------------
 
@@ -238,6 +247,19 @@ class Session:
             self._later.put(None)
             if dispatcher != self._runtime.current():
                 dispatcher.join(_JOIN_S)
+
+    def forked(self, why: str) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`: whoever waits for something in the child is told."""
+        forks.keep(self)
+        runtime = self._runtime
+        self._lock, self._sending, self._starting = runtime.lock(), runtime.lock(), runtime.lock()
+        self._wake = runtime.condition(self._lock)
+        self._listeners = []
+        self._turning = None
+        self._dispatcher = _Absent()
+        self._later = runtime.line()
+        self._later.put(None)  # where a callback forked, its thread is the child's
+        self._lose(ForkedException(why), SessionState.LOST)
 
     # ---- states ------------------------------------------------------------------------
 
@@ -746,8 +768,6 @@ def _complete(waiting: Unanswered, outcome: Outcome) -> None:
 
 def _unknown(error: FaaSKeeperException, what: str) -> FaaSKeeperException:
     message = f"{what}: {error}; whether it happened is not known"
-    if isinstance(error, SessionExpiredException):
-        return SessionExpiredException(message)
-    if isinstance(error, SessionClosingException):
-        return SessionClosingException(message)
+    if isinstance(error, (SessionExpiredException, SessionClosingException)):
+        return type(error)(message)
     return ProviderException(message)

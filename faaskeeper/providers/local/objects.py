@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from faaskeeper.core.errors import Conflict, Denied, DriverError, Unavailable
+from faaskeeper.core.forks import Inherited, register
 from faaskeeper.core.storage import Object
 
 _PIECE = 200
@@ -26,12 +27,23 @@ def _tag(body: bytes) -> str:
     return hashlib.blake2b(body, digest_size=16).hexdigest()
 
 
-class DirectoryStore:
+class DirectoryStore(Inherited):
     """Objects as files below a directory."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._lock = threading.Lock()
+        self._inherited = ""
+        register(self)
+
+    def forked(self, why: str) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`."""
+        self._lock = threading.Lock()
+        self._inherited = why
+
+    def _must_own(self) -> None:
+        if self._inherited:
+            raise Denied(f"{self._root}: {self._inherited}")
 
     def _file(self, key: str) -> Path:
         name = quote(key, safe="")
@@ -50,6 +62,7 @@ class DirectoryStore:
 
     def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
         """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        self._must_own()
         with self._lock:
             if absent or match is not None:
                 found = self.get(key)
@@ -81,6 +94,7 @@ class DirectoryStore:
 
     def delete(self, key: str) -> None:
         """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        self._must_own()
         with self._lock:
             path = self._file(key)
             try:

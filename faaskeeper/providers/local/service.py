@@ -27,6 +27,7 @@ from faaskeeper.core.connection import Connection, FailureHandler, connection_to
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import DistributorFunction, bell
 from faaskeeper.core.errors import Conflict, Denied, DriverError
+from faaskeeper.core.forks import Inherited, register
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.log import Log
 from faaskeeper.core.records import ObjectRecords, Record, Records, TableRecords
@@ -110,7 +111,7 @@ class _Within:
         return self._channel.listen_early(handler, settled)
 
 
-class EmbeddedService:
+class EmbeddedService(Inherited):
     """A deployment in a directory, with its functions' threads.
 
     ``clock``: what time it is, in ms since 1970, for the times that users see. ``steady``: in ms, by which
@@ -147,6 +148,8 @@ class EmbeddedService:
             self._owner.release()
             raise
         logging.getLogger("faaskeeper").addHandler(self._lately)
+        self._inherited = ""
+        register(self)
         self._beating: threading.Thread | None = None
         if beat:
             self._beating = threading.Thread(target=self._beat, name="faaskeeper-heartbeat", daemon=True)
@@ -297,6 +300,8 @@ class EmbeddedService:
 
     def connection(self, port: int, close: Callable[[], None]) -> Connection:
         """A client's way to this service."""
+        if self._inherited:
+            raise Denied(f"the service: {self._inherited}")
         deployment = self.deployment
         tcp = self._config.client_channel is ClientChannel.TCP
         handlers: list[FailureHandler] = []
@@ -320,6 +325,8 @@ class EmbeddedService:
 
     def stop(self) -> None:
         """Finish what waits, save mark and checkpoint, close the files, give the directory back."""
+        if self._inherited:
+            return  # all of that is the other process'
         self._stop.set()
         if self._beating is not None:
             self._beating.join()
@@ -330,6 +337,11 @@ class EmbeddedService:
         self._log_file.close()
         self._state_file.close()
         self._owner.release()
+
+    def forked(self, why: str) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`; files and queues see to themselves."""
+        self._inherited = why
+        logging.getLogger("faaskeeper").removeHandler(self._lately)
 
 
 class _Later:
@@ -342,12 +354,18 @@ class _Later:
         raise AssertionError("the worker queue is not there yet")
 
 
-class Services:
+class Services(Inherited):
     """The embedded services that run in this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: dict[Path, tuple[EmbeddedService, int]] = {}
+        register(self)
+
+    def forked(self, why: str) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`: none of them runs in this process."""
+        self._lock = threading.Lock()
+        self._running = {}
 
     def connect(self, config: Config, port: int) -> Connection:
         """A way to the service in the configuration's directory, which is started if need be."""
@@ -362,13 +380,16 @@ class Services:
         def close() -> None:
             if not closed.is_set():
                 closed.set()
-                self._release(directory)
+                self._release(directory, service)
 
         return service.connection(port, close)
 
-    def _release(self, directory: Path) -> None:
+    def _release(self, directory: Path, used: EmbeddedService) -> None:
         with self._lock:
-            service, users = self._running.pop(directory)
+            service, users = self._running.get(directory, (None, 0))
+            if service is None or service is not used:
+                return  # the one used is another process'
+            del self._running[directory]
             if users > 1:
                 self._running[directory] = (service, users - 1)
             else:
