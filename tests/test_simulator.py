@@ -22,10 +22,10 @@ from faaskeeper.core import (
     checkpoint,
     children,
     distributor,
-    heartbeat,
     log,
     records,
     sessions,
+    sweeping,
     transactions,
     view,
     watches,
@@ -537,7 +537,7 @@ def snapshot_with_gaps(patch: Patch) -> None:
 
 def lapse_at_once(patch: Patch) -> None:
     """A tombstone lapses as soon as the mark has passed it."""
-    patch.setattr(heartbeat.Heartbeat, "_passed", lambda self, applied, now: applied)
+    patch.setattr(sweeping.Progress, "passed", lambda self, age: self.applied)
 
 
 def reaped_without_looking(patch: Patch) -> None:

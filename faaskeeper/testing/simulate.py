@@ -642,7 +642,7 @@ class Director:
             if world.model.head == head:
                 break  # nothing was due any more
         if world.plan.inline_bytes < 1 << 20:
-            for _ in range(20):  # until what nobody refers to is old enough to be swept
+            for _ in range(24):  # until what nobody refers to is old enough to be swept
                 scheduler.sleep(86_400_000)
                 world.beat()
                 scheduler.sleep(60_000)

@@ -50,7 +50,12 @@ from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
 
 INLINE_BYTES = 64 * 1024
 """Hybrid storage: data above it is kept in a file of its own."""
-SWEEP_EVERY_S = 3600.0
+_LOOK_S = 10.0
+"""How often a service looks whether sweeping is due."""
+_SLICE_MS = 200
+"""How long it sweeps at a time; then it rests four times as long."""
+_LAST_MS = 5
+"""How long it sweeps when it stops, beside a twentieth of the time that it ran."""
 _STATE_TABLES = ("records", "checkpoint", "lease", "heartbeat", OWN)
 
 _log = logging.getLogger(__name__)
@@ -150,10 +155,13 @@ class EmbeddedService(Inherited):
         logging.getLogger("faaskeeper").addHandler(self._lately)
         self._inherited = ""
         register(self)
-        self._beating: threading.Thread | None = None
+        self._started = time.monotonic()
+        self._beating: list[threading.Thread] = []
         if beat:
-            self._beating = threading.Thread(target=self._beat, name="faaskeeper-heartbeat", daemon=True)
-            self._beating.start()
+            for name, act in (("heartbeat", self._beat), ("sweeping", self._tend)):
+                thread = threading.Thread(target=act, name=f"faaskeeper-{name}", daemon=True)
+                self._beating.append(thread)
+                thread.start()
 
     def _open(self) -> None:
         config = self._config
@@ -167,8 +175,8 @@ class EmbeddedService(Inherited):
         self.blobs: ObjectStore | None = None
         records: Records = TableRecords(SqliteTable(self._state_file, "records"))
         if config.user_storage is not StorageType.KEY_VALUE:
-            self.blobs = DirectoryStore(self.directory / "objects")
-            self._belonging.join_objects(self.directory, self.blobs)
+            objects = self.blobs = DirectoryStore(self.directory / "objects")
+            self._belonging.join_objects(self.directory, objects)
         if config.user_storage is StorageType.PERSISTENT and self.blobs is not None:
             records = _CoveredRecords(self.blobs, in_turn, self._belonging)
         self.inline_bytes = MAX_DATA_BYTES if self.blobs is None else INLINE_BYTES
@@ -179,7 +187,7 @@ class EmbeddedService(Inherited):
         self._start_tree(checkpoints, records)
         heartbeat_state = SqliteTable(self._state_file, "heartbeat")
         self.deployment = Deployment(
-            log=Log(NumberedTable(self._log_file, "log")),
+            log=Log(NumberedTable(self._log_file, "log"), self._log_file.together),
             checkpoints=checkpoints,
             records=records,
             leases=Leases(SqliteTable(self._state_file, "lease")),
@@ -277,18 +285,30 @@ class EmbeddedService(Inherited):
                 handler(error)
 
     def _beat(self) -> None:
-        swept = time.monotonic()
         while not self._stop.wait(self._config.heartbeat_frequency):
             try:
-                self.heartbeat.expire()
-                self.heartbeat.reap()
-                self.heartbeat.ring()
-                if time.monotonic() - swept > SWEEP_EVERY_S:
-                    swept = time.monotonic()
-                    self.heartbeat.refresh()
-                    self.heartbeat.sweep()
-            except DriverError:
+                self.heartbeat.beat()
+            except Exception:
                 _log.exception("heartbeat failed; it tries again")
+
+    def _tend(self) -> None:
+        """Sweep when it is due: in short slices, and beside the beats, which it must not delay."""
+        more = False
+        while not self._stop.wait(_SLICE_MS / 1000 * 4 if more else _LOOK_S):
+            try:
+                more = self.heartbeat.due() and not self.heartbeat.tend(_SLICE_MS)
+            except Exception:
+                more = False
+                _log.exception("sweeping failed; it tries again")
+
+    def _tend_at_last(self) -> None:
+        """Sweep a little, if it is due: a service may never run for long, yet its caller waits for it."""
+        ran = (time.monotonic() - self._started) * 1000
+        try:
+            if self.heartbeat.due():
+                self.heartbeat.sweep(_LAST_MS + int(ran) // 20)
+        except Exception as error:
+            _log.warning("sweeping failed; the next service tries again: %s", error)
 
     def ring(self) -> None:
         """Ask for what waits to be applied."""
@@ -328,10 +348,12 @@ class EmbeddedService(Inherited):
         if self._inherited:
             return  # all of that is the other process'
         self._stop.set()
-        if self._beating is not None:
-            self._beating.join()
+        for thread in self._beating:
+            thread.join()
         for queue in self._queues:
             queue.stop()
+        if self._beating:
+            self._tend_at_last()
         logging.getLogger("faaskeeper").removeHandler(self._lately)
         self._tcp.close()
         self._log_file.close()
