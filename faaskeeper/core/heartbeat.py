@@ -40,6 +40,9 @@ class Heartbeat:
         self._deployment = deployment
         self._state = state
         self._sweeper = Sweeper(deployment, state)
+        self._watched: dict[int, tuple[int, int]] = {}
+        """Of leases that tell nothing, their version and since when it has been that."""
+        self._noted = self._watched
 
     def run(self) -> None:
         """One beat with all that there is to do."""
@@ -90,13 +93,12 @@ class Heartbeat:
         """
         deployment = self._deployment
         now = deployment.clock()
+        self._watched, self._noted = {}, self._watched
         overdue: list[int] = []
         attached: list[Lease] = []
         for lease in deployment.leases.all():
             if lease.under:
                 attached.append(lease)
-            elif self._overlong(lease, now):
-                self._shorten(lease, now)
             elif self._ended(lease, now):
                 overdue.append(lease.session)
         overdue.extend(lease.session for lease in self._orphans_of(attached, now) if self._ended(lease, now))
@@ -105,42 +107,45 @@ class Heartbeat:
         return overdue
 
     def readmit(self) -> None:
-        """Give sessions that servers answered for their whole time-out again.
+        """Give sessions that servers answered for their whole time-out again, and cut to it what reaches
+        further.
 
         For a service that was down itself, with all its servers: nobody could come back to it meanwhile.
+        Its clock begins anew with each start of the system, so what was counted by the one before may lie
+        years ahead.
         """
         leases = self._deployment.leases
         for lease in list(leases.all()):
-            if not lease.proof or lease.marked:
+            now = self._deployment.clock()
+            if lease.marked or not (lease.proof or _overlong(lease, now)):
                 continue
-            expires = max(lease.expires, self._deployment.clock() + lease.timeout)
+            expires = now + (lease.timeout or MAX_TIMEOUT_MS)
             try:
                 leases.replace(lease._replace(under=0, expires=expires))
             except Conflict:
                 continue  # it has changed, so somebody lives
 
-    def _overlong(self, lease: Lease, now: int) -> bool:
-        """Whether a lease reaches further than any renewal does: the clock that it was counted by is wrong,
-        or was."""
-        return not lease.marked and lease.expires > now + (lease.timeout or MAX_TIMEOUT_MS) + CLOCKS_DIFFER_MS
-
-    def _shorten(self, lease: Lease, now: int) -> None:
-        try:
-            self._deployment.leases.replace(lease._replace(expires=now + (lease.timeout or MAX_TIMEOUT_MS)))
-        except Conflict:
-            return  # renewed meanwhile
-
     def _ended(self, lease: Lease, now: int) -> bool:
         """Whether a lease is marked, by this call if it is overdue."""
         if lease.marked:
             return True
-        if lease.expires >= now:
+        if lease.expires >= now and not (_overlong(lease, now) and self._stands(lease)):
             return False
         try:
             self._deployment.leases.mark(lease)
         except Conflict:
             return False  # renewed meanwhile: alive
         return True
+
+    def _stands(self, lease: Lease) -> bool:
+        """Whether a lease that tells nothing was not renewed for its time-out, while this process looked
+        on."""
+        elapsed = self._deployment.elapsed or self._deployment.clock
+        version, since = noted = self._noted.get(lease.session, (lease.version, elapsed()))
+        if version != lease.version:
+            noted = lease.version, elapsed()
+        self._watched[lease.session] = noted
+        return version == lease.version and elapsed() - since > (lease.timeout or MAX_TIMEOUT_MS)
 
     def _orphans_of(self, attached: Sequence[Lease], now: int) -> Iterator[Lease]:
         """Free the leases whose server's is marked or gone, so that it can never answer for them again.
@@ -227,3 +232,8 @@ class Heartbeat:
         view = load(deployment.log, deployment.checkpoints, deployment.clock, max_nodes=0)
         deployment.checkpoints.save(view.header(), view.sessions, deployment.clock)
         return True
+
+
+def _overlong(lease: Lease, now: int) -> bool:
+    """Whether a lease reaches further than any renewal does: one of the clocks is wrong, or was."""
+    return lease.expires > now + (lease.timeout or MAX_TIMEOUT_MS) + CLOCKS_DIFFER_MS
