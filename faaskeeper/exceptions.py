@@ -118,5 +118,16 @@ class MalformedInputException(ZooKeeperException):
     """A path, a version or data that cannot be; nothing was sent."""
 
 
+class SequenceUsedUpException(ZooKeeperException):
+    """There were 2**31 children below the parent: no sequence number is left."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"no sequence number is left for {path}: 2,147,483,648 children were created below its parent; "
+            "use another"
+        )
+        self.path = path
+
+
 class TooLargeException(ZooKeeperException):
     """Data over the limit, or a limit of the deployment's stores."""

@@ -21,6 +21,7 @@ from faaskeeper.exceptions import (
     NodeDoesntExistException,
     NodeExistsException,
     NotEmptyException,
+    SequenceUsedUpException,
     TimeoutException,
     TooLargeException,
 )
@@ -37,6 +38,7 @@ STATUSES: tuple[tuple[type[FaaSKeeperException], int], ...] = (
     (InvalidACLException, 2),
     (NoAuthException, 9),
     (TooLargeException, 7),
+    (SequenceUsedUpException, 7),
     (NoChildrenForEphemeralsException, 7),
     (TimeoutException, 8),
     (FaaSKeeperException, 1),

@@ -620,11 +620,12 @@ class FaaSKeeperClient(forks.Inherited):
 
         Raises NodeDoesntExistException or NoAuthException (neither READ nor ADMIN is permitted).
         """
-        record = self._open().get(self._there(path))
+        there = self._there(path)
+        record = self._open().get(there)
         if record is None or record.meta is None:
             raise NodeDoesntExistException(path)
         self._may(path, acls.READ | acls.ADMIN)(record.meta)
-        return list(acls.masked(record.meta.acl, self._who)), record.meta.stat()
+        return list(acls.masked(acls.held(there, record.meta.acl), self._who)), record.meta.stat()
 
     def multi_read(self) -> ReadRequest:
         """Reads to be done as of one transaction: ``with client.multi_read() as r: ...``, ``r.results``."""

@@ -34,10 +34,11 @@ from faaskeeper.core.requests import (
     SetAcl,
     SetData,
 )
-from faaskeeper.core.znode import CONTAINER, MAX_DATA_BYTES, MAX_TTL_MS, OPEN_ACL, Meta
+from faaskeeper.core.znode import CONTAINER, MAX_DATA_BYTES, MAX_TTL_MS, OPEN_ACL, Meta, wrapped
 
-MAX_CREATIONS = 2**31 - 1
-"""ZooKeeper's child version and sequence numbers are 32-bit; past this a create is refused."""
+MAX_SEQUENCE = 2**31 - 1
+"""The greatest sequence number. ZooKeeper, whose counter has 32 bits, goes on with negative ones, which sort
+before all others, and then uses numbers again: recipes break in silence. Here there are no more."""
 MAX_TRANSACTION_BYTES = 24 * 1024 * 1024
 """Most that a multi may take in the log, by :func:`weight`. Whatever fits a message of 1 MiB stays below it,
 unless long ACLs are repeated in many images."""
@@ -182,8 +183,14 @@ def _refuse(code: Code, txid: int) -> Judgement:
     return Outcome(code, txid - 1), None
 
 
-def _denied(meta: Meta, permission: int, who: tuple[Identity, ...]) -> bool:
-    return meta.acl is not OPEN_ACL and not acl.permits(meta.acl, permission, who)
+def _denied(path: str, meta: Meta, permission: int, who: tuple[Identity, ...]) -> bool:
+    held = acl.held(path, meta.acl)
+    return held is not OPEN_ACL and not acl.permits(held, permission, who)
+
+
+def _impossible(path: str) -> Code:
+    """Why nothing can be done to an invalid path: one that is only too long to be here is just not here."""
+    return Code.NO_NODE if paths.overlong(path) else Code.BAD_ARGUMENTS
 
 
 def _oversized(data: Data, limits: Limits) -> bool:
@@ -229,9 +236,11 @@ def _create(
     parent = state.node(above)
     if parent is None:
         return _refuse(Code.NO_NODE, txid)
-    if _denied(parent, acl.CREATE, who):
+    if _denied(above, parent, acl.CREATE, who):
         return _refuse(Code.NO_AUTH, txid)
     if operation.sequential:
+        if parent.creations > MAX_SEQUENCE:
+            return _refuse(Code.SEQUENCE_USED_UP, txid)
         path = f"{path}{parent.creations:010d}"
     if paths.invalid(path):
         return _refuse(Code.BAD_ARGUMENTS, txid)
@@ -239,7 +248,7 @@ def _create(
         return _refuse(Code.NODE_EXISTS, txid)
     if parent.owner:
         return _refuse(Code.NO_CHILDREN_FOR_EPHEMERALS, txid)
-    if _oversized(operation.data, limits) or parent.creations >= MAX_CREATIONS:
+    if _oversized(operation.data, limits):
         return _refuse(Code.TOO_LARGE, txid)
     meta = Meta(
         czxid=txid,
@@ -297,12 +306,14 @@ def _set_data(
     who: tuple[Identity, ...],
 ) -> Judgement:
     path, data = operation.path, operation.data
-    if paths.invalid(path) or not _believed(data, path, session, limits):
+    if paths.invalid(path):
+        return _refuse(_impossible(path), txid)
+    if not _believed(data, path, session, limits):
         return _refuse(Code.BAD_ARGUMENTS, txid)
     meta = state.node(operation.path)
     if meta is None:
         return _refuse(Code.NO_NODE, txid)
-    if _denied(meta, acl.WRITE, who):
+    if _denied(operation.path, meta, acl.WRITE, who):
         return _refuse(Code.NO_AUTH, txid)
     if operation.version not in (-1, meta.version):
         return _refuse(Code.BAD_VERSION, txid)
@@ -314,7 +325,7 @@ def _set_data(
         meta.pzxid,
         meta.ctime,
         now,
-        meta.version + 1,
+        wrapped(meta.version + 1),
         meta.creations,
         meta.aversion,
         meta.owner,
@@ -340,11 +351,11 @@ def _delete(
     parent = state.node(above)
     if parent is None:
         return _refuse(Code.NO_NODE, txid)
+    if _denied(above, parent, acl.DELETE, who):
+        return _refuse(Code.NO_AUTH, txid)
     meta = state.node(path)
     if meta is None:
         return _refuse(Code.NO_NODE, txid)
-    if _denied(parent, acl.DELETE, who):
-        return _refuse(Code.NO_AUTH, txid)
     if operation.version not in (-1, meta.version):
         return _refuse(Code.BAD_VERSION, txid)
     if meta.children:
@@ -372,29 +383,29 @@ def _reap(state: State, operation: Reap, now: int, txid: int, limits: Limits) ->
 
 def _set_acl(state: State, operation: SetAcl, txid: int, who: tuple[Identity, ...]) -> Judgement:
     if paths.invalid(operation.path):
-        return _refuse(Code.BAD_ARGUMENTS, txid)
+        return _refuse(_impossible(operation.path), txid)
     kept = acl.fixed(operation.acl, who)
     if kept is None:
         return _refuse(Code.INVALID_ACL, txid)
     meta = state.node(operation.path)
     if meta is None:
         return _refuse(Code.NO_NODE, txid)
-    if _denied(meta, acl.ADMIN, who):
+    if _denied(operation.path, meta, acl.ADMIN, who):
         return _refuse(Code.NO_AUTH, txid)
     if operation.version not in (-1, meta.aversion):
         return _refuse(Code.BAD_VERSION, txid)
-    after = meta._replace(acl=kept, aversion=meta.aversion + 1)
+    after = meta._replace(acl=kept, aversion=wrapped(meta.aversion + 1))
     transaction = Transaction(txid, (Change(operation.path, "", after, None),))
     return Outcome(Code.OK, txid, "", after), transaction
 
 
 def _check(state: State, operation: Check, txid: int, who: tuple[Identity, ...]) -> Judgement:
     if paths.invalid(operation.path):
-        return _refuse(Code.BAD_ARGUMENTS, txid)
+        return _refuse(_impossible(operation.path), txid)
     meta = state.node(operation.path)
     if meta is None:
         return _refuse(Code.NO_NODE, txid)
-    if _denied(meta, acl.READ, who):
+    if _denied(operation.path, meta, acl.READ, who):
         return _refuse(Code.NO_AUTH, txid)
     if operation.version not in (-1, meta.version):
         return _refuse(Code.BAD_VERSION, txid)
