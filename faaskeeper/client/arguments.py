@@ -120,12 +120,19 @@ def check_version(version: int) -> None:
         raise MalformedInputException(f"a version is a number of 32 bits, or -1 for any, not {version!r}")
 
 
+def _not_allowed(path: str) -> MalformedInputException:
+    """The error of what the service never allows, with the rule where it is one of paths."""
+    if path in paths.RESERVED:
+        return MalformedInputException(f"{path} is part of every tree: it is neither created nor deleted")
+    return MalformedInputException(paths.invalid(path) or f"the service does not allow this for {path}")
+
+
 _ERRORS: dict[Code, Callable[[str], FaaSKeeperException]] = {
     Code.NO_NODE: NodeDoesntExistException,
     Code.NODE_EXISTS: NodeExistsException,
     Code.NOT_EMPTY: NotEmptyException,
     Code.NO_CHILDREN_FOR_EPHEMERALS: NoChildrenForEphemeralsException,
-    Code.BAD_ARGUMENTS: lambda path: MalformedInputException(f"the service does not allow this for {path}"),
+    Code.BAD_ARGUMENTS: _not_allowed,
     Code.NO_AUTH: NoAuthException,
     Code.SEQUENCE_USED_UP: SequenceUsedUpException,
     Code.INVALID_ACL: lambda path: InvalidACLException(

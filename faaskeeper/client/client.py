@@ -729,7 +729,8 @@ class FaaSKeeperClient(forks.Inherited):
     def _whole(self, path: str, data: bytes, record: Record) -> Node:
         """A node with its data; its children are there unless they are kept in pages."""
         meta = meta_of(record)
-        return Node(path, data, meta.stat(), None if meta.pages else record.children)
+        children = None if meta.pages else record.children
+        return Node(path, data, meta.stat(), children, dataless=meta.length < 0)
 
     def _read_async(
         self,
