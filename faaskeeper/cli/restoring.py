@@ -19,7 +19,7 @@ from faaskeeper.client.batches import Part
 from faaskeeper.config import strict_json
 from faaskeeper.core import paths
 from faaskeeper.core.requests import NO_DATA, Create, SetData
-from faaskeeper.core.transactions import MAX_CREATIONS
+from faaskeeper.core.transactions import MAX_SEQUENCE
 from faaskeeper.core.znode import MAX_DATA_BYTES, Acl
 from faaskeeper.exceptions import FaaSKeeperException, ProviderException, RolledBackException
 
@@ -124,7 +124,7 @@ def _row(line: Any) -> Row:
         if not isinstance(line.get(key, False), bool):
             raise ValueError(f"its {key} is {line[key]!r}")
     sequence = line.get("sequence", 0)
-    if type(sequence) is not int or not 0 <= sequence <= MAX_CREATIONS:
+    if type(sequence) is not int or not 0 <= sequence <= MAX_SEQUENCE:
         raise ValueError(f"its sequence is {sequence!r}")
     ephemeral = bool(line.get("ephemeral"))
     container = bool(line.get("container"))

@@ -130,7 +130,8 @@ class Sessions:
             for cxid, outcome in answers.outcomes:
                 if cxid:
                     session.last = max(session.last, cxid)
-                    session.outcomes[cxid] = outcome
+                    if cxid > session.acked:  # else it is folded again, over a row that has gone on
+                        session.outcomes[cxid] = outcome
             session.acked = max(session.acked, answers.acked)
             session.forget_acked()
         while self._closed and entry.time - self._closed[0][0] > CLOSED_KEPT_MS:

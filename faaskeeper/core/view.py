@@ -20,6 +20,9 @@ from faaskeeper.core.sessions import Sessions
 from faaskeeper.core.znode import Meta
 
 MAX_NODES = 20_000
+BEGIN_WITHIN_MS = 6 * 3600 * 1000
+"""How long ago a view may have been confirmed that a call begins with. What it lacks was appended later, so
+nothing that it has yet to apply was deleted so long ago that its tombstone has lapsed."""
 
 
 class Missing(Exception):
@@ -132,8 +135,8 @@ class View:
             del self._nodes[path]
 
     def valid(self, now: int) -> bool:
-        """Whether the view may be begun with: it was confirmed within :data:`VIEW_VALID_MS`."""
-        return -AHEAD_MS <= now - self.asof <= VIEW_VALID_MS
+        """Whether the view may be begun with: it was confirmed within :data:`BEGIN_WITHIN_MS`."""
+        return -AHEAD_MS <= now - self.asof <= BEGIN_WITHIN_MS
 
     def check_age(self, now: int, valid: int = VIEW_VALID_MS) -> None:
         """Raise StaleView when "absent" in the log no longer means that nobody wrote."""

@@ -76,6 +76,9 @@ class Model:
         self.sessions: dict[int, Session] = {}
         self.outcomes: dict[Key, Outcome] = {}
         self.requests: dict[Key, Request] = {}
+        self.hostile: set[int] = set()
+        """Sessions of clients that keep to nothing: a cxid of theirs may have several bodies."""
+        self._candidates: dict[Key, list[Request]] = {}
         self.history: dict[str, list[Image]] = {}
         self.events: dict[str, list[tuple[int, str]]] = {}
         self.happened: list[tuple[int, str, str]] = []
@@ -113,6 +116,12 @@ class Model:
                 key = (message.session, message.incarnation, request.cxid)
                 if self.requests.setdefault(key, request) != request:
                     raise Violation(f"{key} was {self.requests[key]} and is {request}")
+
+    def may_be_asked(self, message: Message) -> None:
+        """A hostile client sends requests of its own session, signed as they should be."""
+        for request in message.requests:
+            key = (message.session, message.incarnation, request.cxid)
+            self._candidates.setdefault(key, []).append(request)
 
     # ---- the log ---------------------------------------------------------------------------
 
@@ -161,13 +170,17 @@ class Model:
             raise Violation(f"Z2: {key} was decided after cxid {session.last}")
         session.last = key[2]
         self.outcomes[key] = outcome
-        request = self.requests.get(key)
-        if request is None:
+        asked = self._candidates.get(key, []) if key[0] in self.hostile else [self.requests.get(key)]
+        if not asked or asked[0] is None:
             raise Violation(f"Z1: {key} was decided and never asked")
-        operation, who = request.operation, identities(request.auth)
-        expected, changes = apply(self, operation, key[0], now, txid, self._limits, who)
         self.asked.add(txid)
-        if expected != outcome or changes != transaction:
+        for request in asked:
+            assert request is not None
+            operation, who = request.operation, identities(request.auth)
+            expected, changes = apply(self, operation, key[0], now, txid, self._limits, who)
+            if expected == outcome and changes == transaction:
+                break
+        else:
             raise Violation(
                 f"Z2: {key} {operation} was decided {outcome} {transaction}, one at a time it is "
                 f"{expected} {changes}"
@@ -287,6 +300,11 @@ class Model:
             raise Violation(f"Z5: {path} is removed from user storage, it is there since {txid}")
         self._lapsed[path] = max(txid, self._lapsed.get(path, 0))
 
+    def stored(self, path: str, txid: int) -> None:
+        """A record is put into user storage. A lapsed tombstone cannot refuse it any more."""
+        if self.lapsed(path, txid):
+            raise Violation(f"Z5: {path} of {txid} is brought back, its tombstone has lapsed")
+
     def lapsed(self, path: str, txid: int) -> bool:
         """Whether the tombstone that a transaction left was removed."""
         return self._lapsed.get(path, -1) >= txid
@@ -311,7 +329,10 @@ class Model:
             key = (reply.session, reply.incarnation, cxid)
             known = self.outcomes.get(key)
             if outcome.code is Code.SESSION_MOVED:
-                if self.sessions[reply.session].incarnation <= reply.incarnation:
+                current = self.sessions[reply.session].incarnation
+                if current == reply.incarnation or (
+                    current < reply.incarnation and reply.session not in self.hostile
+                ):
                     raise Violation(f"Z1: {key} was told that another process goes on, none does")
             elif outcome.code is Code.FORGOTTEN:
                 if known is None:
@@ -329,7 +350,7 @@ class Model:
             there = stored(path)
             if images[0].txid > upto or (there is not None and there >= last.txid):
                 continue
-            if there is not None or last.meta is not None or not self.lapsed(path, last.txid):
+            if there is not None or not self.lapsed(path, last.txid):  # of a tombstone, or a later one
                 raise Violation(f"Z5: answered as of {upto} before {path} of {last} is in user storage")
 
 
