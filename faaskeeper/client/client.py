@@ -31,9 +31,9 @@ from faaskeeper.client.runtime import THREADS, Runtime
 from faaskeeper.client.session import Listener, Session, SessionState, Ticket
 from faaskeeper.config import Config
 from faaskeeper.core import acl as acls
-from faaskeeper.core import paths
+from faaskeeper.core import forks, paths
 from faaskeeper.core.acl import Credential, Identity
-from faaskeeper.core.blobs import blob_name
+from faaskeeper.core.blobs import TOKEN_BYTES, TRIES, blob_name, lost, read_blob
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Code, DriverError
 from faaskeeper.core.records import Record
@@ -48,6 +48,8 @@ from faaskeeper.core.requests import (
 )
 from faaskeeper.core.znode import MAX_DATA_BYTES, OPEN_ACL, Acl, Meta, Stat
 from faaskeeper.exceptions import (
+    FaaSKeeperException,
+    ForkedException,
     MalformedInputException,
     NoAuthException,
     NodeDoesntExistException,
@@ -65,7 +67,7 @@ _START_S = 30.0
 _STOP_S = 10.0
 
 
-class FaaSKeeperClient:
+class FaaSKeeperClient(forks.Inherited):
     """A connection to a deployment, and one session with it between :meth:`start` and :meth:`stop`.
 
     :param cfg: the deployment
@@ -78,7 +80,8 @@ class FaaSKeeperClient:
     :param runtime, random, connect: threads and time, random bytes, and the way to the deployment; for tests
 
     Thread-safe. Callbacks (watches, listeners, futures) run one after the other in a thread of
-    their own and may call the client, but not wait there for another callback.
+    their own and may call the client, but not wait there for another callback. A process that is forked from
+    this one does not inherit the session: it has to :meth:`start` the client again.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class FaaSKeeperClient:
         self._session: Session | None = None
         self._listeners: list[Listener] = []
         self._closing = False
+        self._inherited = ""
         check(chroot)
         self._chroot = "" if chroot == "/" else chroot
         self._auth: list[Credential] = []
@@ -149,6 +153,8 @@ class FaaSKeeperClient:
             raise
         self._connection = connection
         self._session = session
+        self._inherited = ""
+        forks.register(self)
         self._prove()
         self._log.info("session %s is open", self.session_id)
         if self._listeners:
@@ -234,8 +240,19 @@ class FaaSKeeperClient:
     def _open(self) -> Session:
         session = self._session
         if session is None or self._closing:
-            raise SessionClosingException()
+            raise self._closed()
         return session
+
+    def _closed(self) -> FaaSKeeperException:
+        return ForkedException(self._inherited) if self._inherited else SessionClosingException()
+
+    def forked(self, why: str) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`."""
+        if self._session is not None:
+            self._inherited = why
+        self._session = None
+        self._connection = None
+        self._closing = False
 
     # ---- who this is -------------------------------------------------------------------
 
@@ -249,6 +266,9 @@ class FaaSKeeperClient:
         if not isinstance(credential, str) or ":" not in credential:
             raise MalformedInputException("the credential of the scheme 'digest' is 'user:password'")
         if (scheme, credential) not in self._auth:
+            if acls.size_of([*self._auth, (scheme, credential)]) > acls.MAX_CREDENTIALS_BYTES:
+                most = acls.MAX_CREDENTIALS_BYTES
+                raise MalformedInputException(f"a client's credentials may have {most} bytes in all")
             self._auth.append((scheme, credential))
         self._prove()
         if self._session is not None:
@@ -455,14 +475,15 @@ class FaaSKeeperClient:
             raise TooLargeException(f"data of {len(data)} bytes: a node holds at most {MAX_DATA_BYTES}")
         connection = self._connection
         if connection is None:
-            raise SessionClosingException()
+            raise self._closed()
         if len(data) <= connection.inline_bytes:
             return Data(data, "", len(data))
         if connection.blobs is None:
             raise TooLargeException(
                 f"data of {len(data)} bytes: this deployment holds at most {connection.inline_bytes}"
             )
-        name = blob_name(connection.service(), self._random(8).hex(), path, sequential)
+        token = self._random(TOKEN_BYTES)
+        name = blob_name(connection.service(), token, self._open().id, data, path, sequential)
         try:
             connection.blobs.put(name, data, absent=True)
         except DriverError as error:
@@ -599,11 +620,12 @@ class FaaSKeeperClient:
 
         Raises NodeDoesntExistException or NoAuthException (neither READ nor ADMIN is permitted).
         """
-        record = self._open().get(self._there(path))
+        there = self._there(path)
+        record = self._open().get(there)
         if record is None or record.meta is None:
             raise NodeDoesntExistException(path)
         self._may(path, acls.READ | acls.ADMIN)(record.meta)
-        return list(acls.masked(record.meta.acl, self._who)), record.meta.stat()
+        return list(acls.masked(acls.held(there, record.meta.acl), self._who)), record.meta.stat()
 
     def multi_read(self) -> ReadRequest:
         """Reads to be done as of one transaction: ``with client.multi_read() as r: ...``, ``r.results``."""
@@ -614,7 +636,7 @@ class FaaSKeeperClient:
         session = self._open()
         reals = [self._there(path) for _, path in reads]
         listed = [real for (kind, _), real in zip(reads, reals, strict=True) if kind == "children"]
-        while True:
+        for _ in range(TRIES):
             found = session.snapshot(reals, listed)
             results: list[ReadResult] = []
             for (kind, path), real in zip(reads, reals, strict=True):
@@ -624,16 +646,18 @@ class FaaSKeeperClient:
                 results.append(self._read_result(kind, path, record))
             if None not in results:
                 return results
+        missing = results.index(None)
+        raise ProviderException(lost(reads[missing][1], _blob_of(found[reals[missing]])))
 
     def _read_result(self, kind: str, path: str, record: Record | None) -> ReadResult:
-        """None where the data's blob was swept since: what was read is long outdated."""
+        """None where the data's blob is not there: it was swept, if what was read is long outdated."""
         try:
             meta = meta_of(self._readable(path, record))
         except ZooKeeperException as error:
             return error
         if record is None or kind == "children":
             return self._children(path, record, False)
-        data = self._blob(meta.blob) if meta.blob else record.data
+        data = self._blob(meta) if meta.blob else record.data
         return None if data is None else self._whole(path, data, record)
 
     # ---- watches -----------------------------------------------------------------------
@@ -705,7 +729,8 @@ class FaaSKeeperClient:
     def _whole(self, path: str, data: bytes, record: Record) -> Node:
         """A node with its data; its children are there unless they are kept in pages."""
         meta = meta_of(record)
-        return Node(path, data, meta.stat(), None if meta.pages else record.children)
+        children = None if meta.pages else record.children
+        return Node(path, data, meta.stat(), children, dataless=meta.length < 0)
 
     def _read_async(
         self,
@@ -726,26 +751,27 @@ class FaaSKeeperClient:
         )
 
     def _node(self, path: str, record: Record | None) -> Node:
-        while True:
+        for _ in range(TRIES):
             found = self._readable(path, record)
             meta = meta_of(found)
             if not meta.blob:
                 return self._whole(path, found.data, found)
-            data = self._blob(meta.blob)
+            data = self._blob(meta)
             if data is not None:
                 return self._whole(path, data, found)
-            # Swept: the node was changed long enough ago, so read it as it is by now.
+            # Swept, if the node was changed long enough ago: then it has other data by now.
             record = self._open().get(self._real(path))
+        raise ProviderException(lost(path, meta.blob))
 
-    def _blob(self, name: str) -> bytes | None:
+    def _blob(self, meta: Meta) -> bytes | None:
+        """The data of a node that is kept apart, None where it is not there, or not what was written."""
         connection = self._connection
-        if connection is None or connection.blobs is None:
-            raise SessionClosingException()
+        if connection is None:
+            raise self._closed()
         try:
-            found = connection.blobs.get(name)
+            return read_blob(connection.blobs, meta.blob, meta.length)
         except DriverError as error:
             raise ProviderException(str(error)) from error
-        return None if found is None else found.body
 
     def _children(self, path: str, record: Record | None, include_data: bool) -> list[Node]:
         nodes: list[Node] = []
@@ -772,6 +798,10 @@ def meta_of(record: Record) -> Meta:
     if record.meta is None:
         raise AssertionError("a node that is there has metadata")
     return record.meta
+
+
+def _blob_of(record: Record | None) -> str:
+    return "" if record is None else meta_of(record).blob
 
 
 def _exists(path: str, record: Record | None) -> Node | None:

@@ -163,10 +163,12 @@ class Checkpoints:
         self._gather([partial(self._put_row, session, header, clock) for session in changed])
         self._put_header(header)
         sessions.changed.clear()
-        for session in [each for each in sessions if each.closed]:
-            if header.time - session.closed > CLOSED_KEPT_MS:
-                self._table.delete(_ROWS, _key(session.id))
-                sessions.forget(session.id)
+        closed = {each.id: each.closed for each in sessions if each.closed and not each.closing}
+        for id, time in {**sessions.forgotten, **closed}.items():
+            if header.time - time > CLOSED_KEPT_MS:
+                self._table.delete(_ROWS, _key(id))
+                sessions.forget(id)
+                sessions.forgotten.pop(id, None)
 
     def _put_row(self, session: Session, header: Header, clock: Callable[[], int]) -> None:
         if abs(clock() - header.asof) > CLOSED_KEPT_MS // 2:

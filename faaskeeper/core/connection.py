@@ -49,8 +49,8 @@ class Connection:
     others are under way.
     ``within``: the service itself, where it runs in this process and its stores answer within microseconds
     (None: they are far).
-    ``vouch``: makes a credential of a name that this process has verified by a certificate, where it holds
-    the deployment's key (None: it does not).
+    ``vouch``: makes a credential of what this process has seen of a client, the name in its certificate or
+    (with the scheme ``ip``) its address, where it holds the deployment's key (None: it does not).
     ``ring`` asks the service to apply what is waiting (None: a client asks for it through the worker queue).
     ``on_failure`` registers what to call when the service cannot go on (a full disk, say); ``close``
     releases what ``connect`` took. ``peer`` and ``super_digest``: as in
@@ -71,7 +71,7 @@ class Connection:
     prompt_queue: Queue | None = None
     coalesce: bool = False
     within: Within | None = None
-    vouch: Callable[[str], Credential] | None = None
+    vouch: Callable[..., Credential] | None = None
     ring: Callable[[], None] | None = None
     on_failure: Callable[[FailureHandler], None] = lambda handler: None
     gather: Gather[Any] = in_turn

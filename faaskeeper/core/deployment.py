@@ -100,5 +100,6 @@ def on_tables(table: Callable[[str], Table], *, expiring_log: bool, **fields: An
 
 def begin(deployment: Deployment) -> None:
     """Put the tree and the checkpoint of a deployment that has none; leaves another's alone."""
-    bootstrap(deployment.records)
+    if not deployment.checkpoints.applied():  # else what was deleted of it, long ago, would come back
+        bootstrap(deployment.records)
     deployment.checkpoints.begin(deployment.clock())

@@ -20,6 +20,9 @@ from faaskeeper.core.sessions import Sessions
 from faaskeeper.core.znode import Meta
 
 MAX_NODES = 20_000
+BEGIN_WITHIN_MS = 6 * 3600 * 1000
+"""How long ago a view may have been confirmed that a call begins with. What it lacks was appended later, so
+nothing that it has yet to apply was deleted so long ago that its tombstone has lapsed."""
 
 
 class Missing(Exception):
@@ -60,12 +63,13 @@ class View:
     def node(self, path: str) -> Meta | None:
         """Metadata of a znode. Raises Missing.
 
-        Below a znode that is known to have no children, nothing needs to be looked up.
+        Below a znode that is known to have no children, nothing needs to be looked up. Nor does a path that
+        is too long for a znode; it is not kept either, since it may be of any length.
         """
         found = self._nodes.get(path)
         if found is not None:
             return found.meta
-        if self.childless(paths.parent(path)) and path != "/":
+        if len(path) > paths.MAX_PATH_BYTES or (path != "/" and self.childless(paths.parent(path))):
             return None
         raise Missing(path)
 
@@ -125,8 +129,8 @@ class View:
             del self._nodes[path]
 
     def valid(self, now: int) -> bool:
-        """Whether the view may be begun with: it was confirmed within :data:`VIEW_VALID_MS`."""
-        return -AHEAD_MS <= now - self.asof <= VIEW_VALID_MS
+        """Whether the view may be begun with: it was confirmed within :data:`BEGIN_WITHIN_MS`."""
+        return -AHEAD_MS <= now - self.asof <= BEGIN_WITHIN_MS
 
     def check_age(self, now: int, valid: int = VIEW_VALID_MS) -> None:
         """Raise StaleView when "absent" in the log no longer means that nobody wrote."""

@@ -27,6 +27,7 @@ from faaskeeper.client import rules as commands
 from faaskeeper.client.rules import Rules
 from faaskeeper.client.session import read_writes
 from faaskeeper.core import codec, trust
+from faaskeeper.core.blobs import read_blob
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Conflict, DriverError, StaleView
 from faaskeeper.core.requests import Close, Epoch, Message, Notification, Open, Operation, Reply, Request
@@ -57,9 +58,10 @@ _INDEXED = 20_000
 
 
 class ReadBlob(NamedTuple):
-    """Answer: an object of the store of blobs, or None."""
+    """Answer: the data, ``length`` bytes, in a blob; None where it is not there, or not what was written."""
 
     name: str
+    length: int
 
 
 Steps = Generator[commands.Command | ReadBlob, Any, Any]
@@ -294,7 +296,7 @@ class Hub:
         if self.session and self.serving:
             with suppress(DriverError, TimeoutError):
                 closing = Message(self.session, 0, 0, self._ear.address, (Request(1, Close()),))
-                await self.ask((self.session, 1), closing, self._secret)
+                await self.ask((self.session, 0, 1), closing, self._secret)
 
     def release(self) -> None:
         """Give back what was taken."""
@@ -400,9 +402,8 @@ class Hub:
         if isinstance(command, commands.RemoveWatch):
             row = Row(command.path, command.kind, self.session, command.stamp, self._ear.address)
             return connection.watches.remove(row)
-        if isinstance(command, ReadBlob) and connection.blobs is not None:
-            found_object = connection.blobs.get(command.name)
-            return None if found_object is None else found_object.body
+        if isinstance(command, ReadBlob):
+            return read_blob(connection.blobs, command.name, command.length)
         raise AssertionError(f"not a command: {command!r}")
 
     def _put_watch(self, command: commands.PutWatch) -> None:
@@ -532,9 +533,10 @@ class Hub:
                 _log.warning("a request will be sent again: %s", error)
 
     async def ask(self, key: object, message: Message, secret: bytes, timeout: float = 30.0) -> Reply:
-        """Send a message and wait for the answer, which ``key`` tells: a nonce, or session and cxid.
+        """Send a message and wait for the answer.
 
-        It is sent again, in growing intervals. Raises TimeoutError, DriverError.
+        ``key`` tells which that is: a nonce, or (session, incarnation, cxid). The message is sent again, in
+        growing intervals. Raises TimeoutError, DriverError.
         """
         future: asyncio.Future[Reply] = self._loop.create_future()
         self._asked[key] = _Asked(future, secret)
@@ -630,7 +632,7 @@ class Hub:
         """What a reply answers, where it is no session's that is served here."""
         if reply.nonce:
             return self._asked.get(reply.nonce)
-        keys = ((reply.session, cxid) for cxid, _ in reply.outcomes)
+        keys = ((reply.session, reply.incarnation, cxid) for cxid, _ in reply.outcomes)
         return next((self._asked[key] for key in keys if key in self._asked), None)
 
     def _replied(self, reply: Reply) -> None:

@@ -6,6 +6,7 @@ record of its reply, or raises :class:`~faaskeeper.gateway.protocol.Refused`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from faaskeeper.client.rules import names_of
 from faaskeeper.core import acl as acls
 from faaskeeper.core import paths
 from faaskeeper.core.acl import Identity
+from faaskeeper.core.blobs import TRIES, lost
 from faaskeeper.core.errors import Code
 from faaskeeper.core.records import Record
 from faaskeeper.core.watches import FIRED_BY
@@ -23,6 +25,8 @@ from faaskeeper.gateway.hub import ReadBlob, SharedRules, Steps
 from faaskeeper.gateway.jute import INT, string, strings
 from faaskeeper.gateway.protocol import About, Read, ReadTogether, Refused, SetWatches, refusal
 from faaskeeper.watch import WatchCallbackType, WatchedEvent, WatchEventType
+
+_log = logging.getLogger(__name__)
 
 _MANY = 100
 """Znodes that are read in one call."""
@@ -57,6 +61,8 @@ class Reader:
         """getData, exists, getChildren, getChildren2."""
         path = request.path
         kind = _KINDS.get(request.kind, "children")
+        if request.kind == protocol.EXISTS and "\0" in path:
+            raise refusal(Code.BAD_ARGUMENTS)
         if paths.invalid(path):
             raise _no_node()
         if request.watch:
@@ -73,16 +79,17 @@ class Reader:
         return names if request.kind == protocol.GET_CHILDREN else names + protocol.stat(_meta(record))
 
     def _data(self, path: str, record: Record | None) -> Steps:
-        while True:
+        for _ in range(TRIES):
             found = self._readable(record)
             meta = _meta(found)
             if not meta.blob:
                 return protocol.data(found.data, meta)
-            data: bytes | None = yield ReadBlob(meta.blob)
+            data: bytes | None = yield ReadBlob(meta.blob, meta.length)
             if data is not None:
                 return protocol.data(data, meta)
-            # Swept: the znode was changed long enough ago, so read it as it is by now.
+            # Swept, if the znode was changed long enough ago: then it has other data by now.
             record = yield from self._rules.read(path)
+        raise _lost(path, meta)
 
     def _with_names(self, path: str, record: Record | None) -> Steps:
         """The record with the names of all children, also where they are kept in pages."""
@@ -126,7 +133,7 @@ class Reader:
         valid = [each for each in reads if not paths.invalid(each.path)]
         listed = [each.path for each in valid if each.kind in (protocol.GET_CHILDREN, protocol.GET_CHILDREN2)]
         wanted = list(dict.fromkeys(each.path for each in valid))
-        while True:
+        for last in range(TRIES):
             found = yield from self._rules.snapshot(wanted, listed)
             results: list[tuple[int, bytes]] = []
             for each in reads:
@@ -135,14 +142,18 @@ class Reader:
                 except Refused as refused:
                     results.append((refused.error, b""))
                     continue
-                if record is None:
-                    break  # a blob was swept: what was read is long outdated
-                results.append((0, record))
+                if record is not None:
+                    results.append((0, record))
+                elif last < TRIES - 1:
+                    break  # its blob was swept, if what was read is long outdated
+                else:
+                    results.append((_lost(each.path, _meta(found[each.path])).error, b""))
             else:
                 return results
+        raise AssertionError("the last try has a result for each")
 
     def _one_of(self, read: Read, found: dict[str, Record | None]) -> Steps:
-        """One read of a snapshot; None where its blob is gone."""
+        """One read of a snapshot; None where its blob is not there."""
         record = found.get(read.path)
         if read.kind == protocol.EXISTS:
             return protocol.stat(_meta(record))
@@ -151,7 +162,7 @@ class Reader:
         if read.kind == protocol.GET_DATA:
             data: bytes | None = record.data
             if meta.blob:
-                data = yield ReadBlob(meta.blob)
+                data = yield ReadBlob(meta.blob, meta.length)
             return None if data is None else protocol.data(data, meta)
         names = strings(names_of(read.path, found))
         return names if read.kind == protocol.GET_CHILDREN else names + protocol.stat(meta)
@@ -171,7 +182,7 @@ class Reader:
         record: Record | None = yield from self._rules.read(request.path)
         meta = _meta(record)
         self._allowed(acls.READ | acls.ADMIN)(meta)
-        return protocol.acl(acls.masked(meta.acl, self._who)) + protocol.stat(meta)
+        return protocol.acl(acls.masked(acls.held(request.path, meta.acl), self._who)) + protocol.stat(meta)
 
     def _sync(self, request: About, _: object) -> Steps:
         yield from self._rules.sync()
@@ -179,6 +190,8 @@ class Reader:
 
     def _check_watches(self, request: About, _: object) -> Steps:
         yield from ()
+        if request.path and "/" not in request.path:
+            raise Refused(protocol.MARSHALLING_ERROR)
         if not self._rules.found(request.path, _kinds_of(request.number), self._watcher):
             raise Refused(protocol.NO_WATCHER)
         return b""
@@ -194,7 +207,7 @@ class Reader:
         if request.number not in (0, 1):
             raise Refused(protocol.MARSHALLING_ERROR)
         if paths.invalid(request.path):
-            raise refusal(Code.BAD_ARGUMENTS)
+            return INT.pack(0)  # nothing ever happens there
         kind = "recursive" if request.number else "persistent"
         yield from self._rules.add_watch(request.path, kind, self._watcher)
         return INT.pack(0)
@@ -263,6 +276,8 @@ class Reader:
             for path in getattr(request, kind):
                 if not paths.invalid(path):
                     yield from self._watch_again(path, kind, missed)
+                elif (event := missed(None)) is not None:
+                    self._watcher(WatchedEvent(event, path, self._rules.seen))
         for kind in ("persistent", "recursive"):
             for path in getattr(request, kind):
                 if not paths.invalid(path):
@@ -304,6 +319,11 @@ _MISSED: dict[str, Callable[[int, Meta | None], WatchEventType | None]] = {
     "exists": _missed_exists,
     "children": _missed_children,
 }
+
+
+def _lost(path: str, meta: Meta) -> Refused:
+    _log.error("%s", lost(path, meta.blob))
+    return Refused(protocol.DATA_INCONSISTENCY)
 
 
 def _no_node() -> Refused:

@@ -32,12 +32,10 @@ from faaskeeper.core.requests import (
     Reply,
     Resume,
 )
-from faaskeeper.core.sessions import Lease
+from faaskeeper.core.sessions import Lease, next_incarnation
 from faaskeeper.gateway.hub import Hub
 
 PASSWORD_BYTES = 16
-_GAP = 1 << 20
-"""Incarnations are drawn at random from so many: two servers that take a session over at once differ."""
 _TRIES = 5
 _RESEND_S = 2.0
 _RESEND_MOST_S = 30.0
@@ -233,12 +231,13 @@ class Reception:
         In this order: a session whose lease is ours does not expire in between.
         """
         hub = self._hub
-        for attempt in range(_TRIES):
-            incarnation = lease.incarnation + attempt * _GAP + 1 + int.from_bytes(hub.random(4), "big") % _GAP
+        current = lease.incarnation  # as far as is known: a server that took it over may not have got further
+        for _ in range(_TRIES):
+            incarnation = next_incarnation(max(lease.incarnation, current), hub.random)
             session = GatewaySession(hub, lease.session, password, timeout, incarnation)
             await self._attach(session, lease)
-            resuming = hub.message(session.id, incarnation, Resume())
-            reply = await hub.ask((session.id, 0), resuming, session.secret, 10.0)
+            resuming = hub.message(session.id, incarnation, Resume(current))
+            reply = await hub.ask((session.id, incarnation, 0), resuming, session.secret, 10.0)
             outcome = reply.outcomes[0][1]
             if outcome.code is Code.OK:
                 session.owned.update(outcome.paths)
@@ -249,7 +248,7 @@ class Reception:
                 return session
             if outcome.code is Code.SESSION_EXPIRED:
                 raise Gone
-            lease = session.lease
+            lease, current = session.lease, reply.current
         raise Busy(f"other servers take session 0x{lease.session:x} over at the same time")
 
     async def _attach(self, session: GatewaySession, lease: Lease) -> None:

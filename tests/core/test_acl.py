@@ -17,13 +17,16 @@ from faaskeeper.core.acl import (
     WRITE,
     digest,
     fixed,
+    held,
     identities,
     masked,
     permits,
+    vouch,
 )
 from faaskeeper.core.errors import Code
+from faaskeeper.core.records import encode
 from faaskeeper.core.requests import Check, Create, Delete, Multi, SetAcl, SetData, inline
-from faaskeeper.core.znode import OPEN_ACL
+from faaskeeper.core.znode import CONFIG, OPEN_ACL
 from tests.bare import Bare
 
 ALICE = ("digest", "alice:in wonderland")
@@ -89,7 +92,7 @@ def test_hashes_are_shown_to_administrators_alone() -> None:
 def test_no_credential_is_kept_in_any_table(own_distributor: bool) -> None:
     bare = Bare(own_distributor=own_distributor)
     session = bare.session()
-    session.auth = (ALICE, ("ip", "10.9.8.7"))
+    session.auth = (ALICE, vouch(bare.deployment.key, "10.9.8.7", "ip"))
     assert session.do(Create("/n", inline(b""), acl=((ALL, "auth", ""),))).code is Code.OK
     assert session.do(SetData("/n", inline(b"1"), 7)).code is Code.BAD_VERSION
     bare.heartbeat.run()
@@ -157,7 +160,15 @@ def test_a_client_that_names_its_address_is_not_where_the_deployment_is() -> Non
     here = Create("/here", inline(b""), acl=((ALL, "ip", "127.0.0.1"),))
     assert session.do(here).code is Code.OK
     assert session.do(SetData("/here", inline(b""))).code is Code.OK
-    session.auth = (("ip", "10.0.0.7"),)  # a server in front of the deployment says whom it speaks for
+    there = Create("/there", inline(b""), acl=((ALL, "ip", "10.0.0.7"),))
+    assert session.do(there).code is Code.OK
+    session.auth = (("ip", "10.0.0.7"),)  # anybody can say that
+    assert session.do(SetData("/there", inline(b""))).code is Code.NO_AUTH
+    session.auth = (vouch(b"another key", "10.0.0.7", "ip"), ("ip", "\u00e9:10.0.0.7"))
+    assert session.do(SetData("/there", inline(b""))).code is Code.NO_AUTH
+    # A server in front of the deployment, which holds its key, says whom it speaks for.
+    session.auth = (vouch(bare.deployment.key, "10.0.0.7", "ip"),)
+    assert session.do(SetData("/there", inline(b""))).code is Code.OK
     assert session.do(SetData("/here", inline(b""))).code is Code.NO_AUTH
 
 
@@ -172,3 +183,42 @@ def test_a_request_keeps_the_credentials_it_was_asked_under_when_it_is_sent_agai
     bare.pump()
     session.receive()
     assert future.get(0).code is Code.NO_AUTH
+
+
+def test_what_is_in_config_nobody_changes_but_the_super_user() -> None:
+    bare = Bare()
+    bare.deployment.super_digest = digest("root:pw")
+    session = bare.session()
+    attempts = (
+        SetData(CONFIG, inline(b"server.1=elsewhere")),
+        SetAcl(CONFIG, OPEN_ACL),
+        Create(f"{CONFIG}/n", inline(b"")),
+        Delete(f"{CONFIG}/n"),
+        Multi((SetData(CONFIG, inline(b"")),)),
+    )
+    assert [session.do(each).code for each in attempts] == [Code.NO_AUTH] * len(attempts)
+    session.auth = (("digest", "root:pw"),)
+    assert session.do(SetData(CONFIG, inline(b"super"))).code is Code.OK
+    assert (
+        session.do(SetAcl(CONFIG, ((READ, "world", "anyone"), (WRITE, "digest", ALICE_ID)))).code is Code.OK
+    )
+    session.auth = (ALICE,)
+    assert session.do(SetData(CONFIG, inline(b"alice"))).code is Code.OK
+    assert session.do(SetAcl(CONFIG, OPEN_ACL)).code is Code.NO_AUTH
+
+
+def test_config_of_a_deployment_made_before_is_not_open_either() -> None:
+    bare = Bare()
+    record = bare.deployment.records.get(CONFIG)
+    assert record is not None
+    assert record.meta is not None
+    bare.tables["records"].put(
+        CONFIG, "node", encode(record._replace(meta=record.meta._replace(acl=OPEN_ACL)))
+    )
+    session = bare.session()
+    assert session.do(SetData(CONFIG, inline(b""))).code is Code.NO_AUTH
+    assert session.do(SetAcl(CONFIG, OPEN_ACL)).code is Code.NO_AUTH
+    assert session.do(Multi((Check(CONFIG),))).code is Code.OK
+    assert held(CONFIG, OPEN_ACL) == READ_ACL
+    assert held(CONFIG, ()) == READ_ACL
+    assert held("/zookeeper", OPEN_ACL) is OPEN_ACL

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.heartbeat import Heartbeat
@@ -170,6 +171,9 @@ def test_sessions_of_servers_get_their_time_again_when_the_whole_service_was_dow
     now = [1_000_000]
     config = Config.local(tmp_path)
     service = EmbeddedService(config, tmp_path, clock=lambda: now[0], steady=lambda: now[0], beat=False)
+    with FaaSKeeperClient(config, connect=lambda _, port: service.connection(port, lambda: None)) as client:
+        for number in range(9):  # an opening refuses leases of sessions that the log does not have
+            client.create(f"/n{number}")
     leases = service.deployment.leases
     for session, under in ((7, 100), (8, 0)):
         leases.grant(session, now[0])
