@@ -40,9 +40,6 @@ class Heartbeat:
         self._deployment = deployment
         self._state = state
         self._sweeper = Sweeper(deployment, state)
-        self._watched: dict[int, tuple[int, int]] = {}
-        """Of leases that tell nothing, their version and since when it has been that."""
-        self._noted = self._watched
 
     def run(self) -> None:
         """One beat with all that there is to do."""
@@ -93,15 +90,17 @@ class Heartbeat:
         """
         deployment = self._deployment
         now = deployment.clock()
-        self._watched, self._noted = {}, self._watched
+        noted: dict[int, tuple[int, int]] = {}
         overdue: list[int] = []
         attached: list[Lease] = []
         for lease in deployment.leases.all():
             if lease.under:
                 attached.append(lease)
-            elif self._ended(lease, now):
+            elif self._ended(lease, now, noted):
                 overdue.append(lease.session)
-        overdue.extend(lease.session for lease in self._orphans_of(attached, now) if self._ended(lease, now))
+        orphans = self._orphans_of(attached, now)
+        overdue.extend(lease.session for lease in orphans if self._ended(lease, now, noted))
+        deployment.leases.noted = noted
         for at in range(0, len(overdue), _ORDERS):
             self._order(order(deployment, overdue[at : at + _ORDERS]))
         return overdue
@@ -125,11 +124,11 @@ class Heartbeat:
             except Conflict:
                 continue  # it has changed, so somebody lives
 
-    def _ended(self, lease: Lease, now: int) -> bool:
-        """Whether a lease is marked, by this call if it is overdue."""
+    def _ended(self, lease: Lease, now: int, noted: dict[int, tuple[int, int]]) -> bool:
+        """Whether a lease is marked, by this call if it is overdue. ``noted``: see :attr:`Leases.noted`."""
         if lease.marked:
             return True
-        if lease.expires >= now and not (_overlong(lease, now) and self._stands(lease)):
+        if lease.expires >= now and not (_overlong(lease, now) and self._stands(lease, noted)):
             return False
         try:
             self._deployment.leases.mark(lease)
@@ -137,15 +136,16 @@ class Heartbeat:
             return False  # renewed meanwhile: alive
         return True
 
-    def _stands(self, lease: Lease) -> bool:
+    def _stands(self, lease: Lease, noted: dict[int, tuple[int, int]]) -> bool:
         """Whether a lease that tells nothing was not renewed for its time-out, while this process looked
         on."""
-        elapsed = self._deployment.elapsed or self._deployment.clock
-        version, since = noted = self._noted.get(lease.session, (lease.version, elapsed()))
+        deployment = self._deployment
+        now = (deployment.elapsed or deployment.clock)()
+        version, since = deployment.leases.noted.get(lease.session, (0, now))
         if version != lease.version:
-            noted = lease.version, elapsed()
-        self._watched[lease.session] = noted
-        return version == lease.version and elapsed() - since > (lease.timeout or MAX_TIMEOUT_MS)
+            since = now
+        noted[lease.session] = lease.version, since
+        return now - since > (lease.timeout or MAX_TIMEOUT_MS)
 
     def _orphans_of(self, attached: Sequence[Lease], now: int) -> Iterator[Lease]:
         """Free the leases whose server's is marked or gone, so that it can never answer for them again.

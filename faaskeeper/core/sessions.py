@@ -246,6 +246,9 @@ class Leases:
 
     def __init__(self, table: Table) -> None:
         self._table = table
+        self.noted: dict[int, tuple[int, int]] = {}
+        """Heartbeat's, of leases that tell nothing: by session, the version and since when it has been
+        that."""
 
     def grant(self, session: int, expires: int, timeout: int = 0) -> None:
         """The first lease of a session; one that is there already stays."""

@@ -368,6 +368,7 @@ def test_closed_sessions_are_forgotten_in_a_log_that_lies_ahead() -> None:
 def test_a_forgotten_doorbell_is_rung_in_a_log_that_lies_ahead() -> None:
     bare = Bare(own_distributor=True)
     session = bare.session()
+    bare.distributor.idle()  # saves the mark
     ahead(bare, YEARS)
     session.ask(Create("/n", inline(b"")))
     bare.writer.handle(bare.worker_queue.take())

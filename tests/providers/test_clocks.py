@@ -247,10 +247,13 @@ def test_a_lease_of_before_the_system_s_start_does_not_live_for_ever_when_the_cl
     embedded.crash()
     monkeypatch.setattr(service_module, "boot", lambda: "another run")
     wall[0] -= YEARS
-    again = make(clock=lambda: wall[0]).service
-    assert again.heartbeat.expire() == []
-    passed[0] += int(TIMEOUT_S * SECOND) + 1
-    assert again.heartbeat.expire() == [number]
+    for _ in range(4):  # none of them lasts as long as a time-out
+        again = make(clock=lambda: wall[0])
+        assert again.service.heartbeat.expire() == []
+        passed[0] += int(TIMEOUT_S * SECOND) // 4
+        again.crash()
+    passed[0] += 1
+    assert make(clock=lambda: wall[0]).service.heartbeat.expire() == [number]
 
 
 # ---- writers in clients' processes --------------------------------------------------------------
