@@ -13,7 +13,6 @@ from faaskeeper.core import admission, codec, trust, writer
 from faaskeeper.core.acl import ALL, MAX_ACL_BYTES, MAX_CREDENTIALS_BYTES, digest, fixed
 from faaskeeper.core.blobs import blob_name, parse_blob_name, read_blob
 from faaskeeper.core.errors import Code
-from faaskeeper.core.heartbeat import BLOB_MS, TOMBSTONE_MS
 from faaskeeper.core.records import ObjectRecords, Records, TableRecords
 from faaskeeper.core.requests import (
     Create,
@@ -30,6 +29,7 @@ from faaskeeper.core.requests import (
     inline,
 )
 from faaskeeper.core.storage import Table, in_turn
+from faaskeeper.core.sweeping import BLOB_MS, TOMBSTONE_MS
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import Row
 from faaskeeper.core.znode import MAX_DATA_BYTES
@@ -67,7 +67,7 @@ class Attacked:
 
     def sweep(self) -> None:
         """Let the days pass after which whatever is garbage is deleted."""
-        for _ in range(2 + (BLOB_MS + TOMBSTONE_MS) // _DAY_MS):
+        for _ in range(4 + (BLOB_MS + TOMBSTONE_MS) // _DAY_MS):
             self.bare.clock.now += _DAY_MS
             self.bare.writer.handle([writer.order(self.bare.deployment)])
             self.bare.heartbeat.refresh()
@@ -174,10 +174,10 @@ def test_where_there_is_no_store_of_blobs_no_data_is_in_one() -> None:
 def test_garbage_of_a_log_from_before_names_were_judged_deletes_no_record(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path)
     attacked = Attacked(store, lambda table: ObjectRecords(store, in_turn))
-    heartbeat = attacked.bare.heartbeat
+    sweeper = attacked.bare.heartbeat._sweeper
     entry = attacked.bare.deployment.log.after(0)[0][-1]
     transaction = entry.transactions[-1]._replace(garbage=("r/alice",))
-    heartbeat._collect(entry._replace(transactions=(transaction,)))
+    sweeper._each(list(sweeper._garbage(entry._replace(transactions=(transaction,)))))
     attacked.intact()
 
 

@@ -22,7 +22,6 @@ from faaskeeper.providers import clocks
 from faaskeeper.providers.direct import MEASURE_EVERY_S, Contended, DirectQueue
 from faaskeeper.providers.inprocess import LocalQueue
 from faaskeeper.providers.local import EmbeddedService
-from faaskeeper.providers.local import service as service_module
 from faaskeeper.providers.local.channels import LocalChannel
 from faaskeeper.providers.memory import MemoryTable
 
@@ -221,16 +220,16 @@ def test_a_clock_that_is_put_right_is_shown_by_the_next_write(
 def test_a_lease_lasts_as_long_whatever_is_done_to_the_wall_clock_between_two_services(
     make: Callable[..., Embedded], step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_module, "boot", lambda: "this run of the system")
-    passed = [1000 * SECOND]
-    monkeypatch.setattr(service_module, "elapsed", lambda: passed[0])
-    wall = [clocks.clock()]
-    embedded = make(clock=lambda: wall[0])
+    passed, wall = [1000 * SECOND], [clocks.clock()]
+    monkeypatch.setattr(clocks, "boot", lambda: "this run of the system")
+    monkeypatch.setattr(clocks, "elapsed", lambda: passed[0])
+    monkeypatch.setattr(clocks, "clock", lambda: wall[0])
+    embedded = make()
     number = session_of(embedded.client()).id
     embedded.crash()
     wall[0] += step
     passed[0] += int(TIMEOUT_S * SECOND)
-    again = make(clock=lambda: wall[0]).service
+    again = make().service
     assert again.heartbeat.expire() == []
     passed[0] += 1
     assert again.heartbeat.expire() == [number]
@@ -239,21 +238,21 @@ def test_a_lease_lasts_as_long_whatever_is_done_to_the_wall_clock_between_two_se
 def test_a_lease_of_before_the_system_s_start_does_not_live_for_ever_when_the_clock_is_set_back(
     make: Callable[..., Embedded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wall = [clocks.clock()]
-    passed = [0]
-    monkeypatch.setattr(service_module, "elapsed", lambda: passed[0])
-    embedded = make(clock=lambda: wall[0])
+    passed, wall = [0], [clocks.clock()]
+    monkeypatch.setattr(clocks, "elapsed", lambda: passed[0])
+    monkeypatch.setattr(clocks, "clock", lambda: wall[0])
+    embedded = make()
     number = session_of(embedded.client()).id
     embedded.crash()
-    monkeypatch.setattr(service_module, "boot", lambda: "another run")
+    monkeypatch.setattr(clocks, "boot", lambda: "another run")
     wall[0] -= YEARS
     for _ in range(4):  # none of them lasts as long as a time-out
-        again = make(clock=lambda: wall[0])
+        again = make()
         assert again.service.heartbeat.expire() == []
         passed[0] += int(TIMEOUT_S * SECOND) // 4
         again.crash()
     passed[0] += 1
-    assert make(clock=lambda: wall[0]).service.heartbeat.expire() == [number]
+    assert make().service.heartbeat.expire() == [number]
 
 
 # ---- writers in clients' processes --------------------------------------------------------------

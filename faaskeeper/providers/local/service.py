@@ -38,7 +38,8 @@ from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import WatchTable
 from faaskeeper.core.writer import Writer, order
 from faaskeeper.core.znode import MAX_DATA_BYTES
-from faaskeeper.providers.clocks import boot, clock, elapsed
+from faaskeeper.providers import clocks
+from faaskeeper.providers.clocks import clock as clock
 from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
 from faaskeeper.providers.local.belonging import HIGH_WATER, OWN, Belonging, check
 from faaskeeper.providers.local.channels import LocalChannel
@@ -119,10 +120,12 @@ class _Within:
 class EmbeddedService(Inherited):
     """A deployment in a directory, with its functions' threads.
 
-    ``clock``: what time it is, in ms since 1970, for the times that users see. ``steady``: in ms, by which
-    leases and ages are counted: never set, it counts sleep of the machine, and goes on from one service to
-    the next of a directory (None: the time at the first opening since the system's start, and what has
-    passed since). ``beat``: run heartbeat in a thread, every ``config.heartbeat_frequency`` seconds.
+    ``clock``: what time it is, in ms since 1970, for the times that users see (None: the system's).
+    ``steady``: in ms, by which leases and ages are counted: never set, it counts sleep of the machine. None:
+    with the system's clock it goes on from one service to the next of a directory (the time at the first
+    opening since the system's start, and what has passed since); with another it begins with the time that
+    this shows at the opening. ``beat``: run heartbeat in a thread, every
+    ``config.heartbeat_frequency`` seconds.
     """
 
     def __init__(
@@ -130,14 +133,14 @@ class EmbeddedService(Inherited):
         config: Config,
         directory: Path,
         *,
-        clock: Clock = clock,
+        clock: Clock | None = None,
         steady: Clock | None = None,
         beat: bool = True,
     ) -> None:
         self._config = config
         self.directory = directory
-        self.clock = clock
-        self._given = steady
+        self.clock = clock or clocks.clock
+        self._given = steady or (clock and Steady(clock(), clocks.elapsed))
         self._owner = Owner(directory)
         self._log_file = Database(directory / "log.db", synced=True)
         self._state_file = Database(directory / "state.db", synced=False)
@@ -235,19 +238,19 @@ class EmbeddedService(Inherited):
 
     def _steady(self, state: Table) -> Clock:
         """The steady clock, as the first service of this directory began it since the system's start."""
-        this, now = boot(), elapsed()
+        this, now = clocks.boot(), clocks.elapsed()
         known = state.get("clock", "steady")
         if known is not None and this and known["boot"] == this:
-            return Steady(int(known["origin"]) + now, elapsed)  # type: ignore[arg-type]
+            return Steady(int(known["origin"]) + now, clocks.elapsed)  # type: ignore[arg-type]
         began = self.clock()
         state.put("clock", "steady", {"stamp": 1, "boot": this, "origin": began - now})
-        return Steady(began, elapsed)
+        return Steady(began, clocks.elapsed)
 
     @staticmethod
     def _start_tree(checkpoints: Checkpoints, records: Records) -> None:
         if not checkpoints.applied():  # the first opening, or one that was cut short is gone on with
             user_storage.bootstrap(records)
-        checkpoints.begin(clock())
+        checkpoints.begin(clocks.clock())
 
     def _start_functions(self) -> None:
         deployment = self.deployment
