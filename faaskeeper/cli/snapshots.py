@@ -15,6 +15,7 @@ from typing import IO, Any, NamedTuple
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.client.client import meta_of
 from faaskeeper.core import paths
+from faaskeeper.core.blobs import lost, read_blob
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.log import Log, Trimmed
 from faaskeeper.core.transactions import Change
@@ -67,20 +68,20 @@ def _walk(
     except NodeDoesntExistException:
         return  # deleted meanwhile: the log says so
     meta = meta_of(record)
-    yield path, (record.txid, meta, _data(connection, meta, record.data))
+    yield path, (record.txid, meta, _data(connection, path, meta, record.data))
     for name in record.children:
         below = paths.child(path, name)
         if below != _RESERVED:
             yield from _walk(client, connection, below)
 
 
-def _data(connection: Connection, meta: Meta, data: bytes) -> bytes:
+def _data(connection: Connection, path: str, meta: Meta, data: bytes) -> bytes:
     if not meta.blob:
         return data
-    found = connection.blobs.get(meta.blob) if connection.blobs is not None else None
+    found = read_blob(connection.blobs, meta.blob, meta.length)
     if found is None:
-        raise ProviderException(f"the data {meta.blob} is gone: it was replaced long ago; try again")
-    return found.body
+        raise ProviderException(f"{lost(path, meta.blob)}; or it was replaced long ago: then try again")
+    return found
 
 
 def _fold(connection: Connection, seen: dict[str, tuple[int, Meta, bytes]], began: int) -> Snapshot | None:
@@ -135,7 +136,7 @@ def _change(
         missed.add(change.path)
         return
     if change.data is not None or before is None:
-        data = _data(connection, change.meta, change.data or b"")
+        data = _data(connection, change.path, change.meta, change.data or b"")
     else:
         data = before[2]
     seen[change.path] = (txid, change.meta, data)

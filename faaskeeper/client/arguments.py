@@ -130,6 +130,10 @@ _ERRORS: dict[Code, Callable[[str], FaaSKeeperException]] = {
         f"the ACL for {path} has an id that does not fit its scheme ('auth' needs add_auth() before)"
     ),
     Code.TOO_LARGE: lambda path: TooLargeException(f"the data of {path} is over a limit"),
+    Code.FORGOTTEN: lambda path: ZooKeeperException(
+        f"{path}: the service decided this request before and does not keep the outcome any more: "
+        "whether it happened is not known; read, and start() a new session"
+    ),
 }
 
 

@@ -33,7 +33,7 @@ from faaskeeper.config import Config
 from faaskeeper.core import acl as acls
 from faaskeeper.core import paths
 from faaskeeper.core.acl import Credential, Identity
-from faaskeeper.core.blobs import blob_name
+from faaskeeper.core.blobs import TOKEN_BYTES, TRIES, blob_name, lost, read_blob
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Code, DriverError
 from faaskeeper.core.records import Record
@@ -249,6 +249,9 @@ class FaaSKeeperClient:
         if not isinstance(credential, str) or ":" not in credential:
             raise MalformedInputException("the credential of the scheme 'digest' is 'user:password'")
         if (scheme, credential) not in self._auth:
+            if acls.size_of([*self._auth, (scheme, credential)]) > acls.MAX_CREDENTIALS_BYTES:
+                most = acls.MAX_CREDENTIALS_BYTES
+                raise MalformedInputException(f"a client's credentials may have {most} bytes in all")
             self._auth.append((scheme, credential))
         self._prove()
         if self._session is not None:
@@ -462,7 +465,8 @@ class FaaSKeeperClient:
             raise TooLargeException(
                 f"data of {len(data)} bytes: this deployment holds at most {connection.inline_bytes}"
             )
-        name = blob_name(connection.clock(), self._random(8).hex(), path, sequential)
+        token = self._random(TOKEN_BYTES)
+        name = blob_name(connection.service(), token, self._open().id, data, path, sequential)
         try:
             connection.blobs.put(name, data, absent=True)
         except DriverError as error:
@@ -614,7 +618,7 @@ class FaaSKeeperClient:
         session = self._open()
         reals = [self._there(path) for _, path in reads]
         listed = [real for (kind, _), real in zip(reads, reals, strict=True) if kind == "children"]
-        while True:
+        for _ in range(TRIES):
             found = session.snapshot(reals, listed)
             results: list[ReadResult] = []
             for (kind, path), real in zip(reads, reals, strict=True):
@@ -624,16 +628,18 @@ class FaaSKeeperClient:
                 results.append(self._read_result(kind, path, record))
             if None not in results:
                 return results
+        missing = results.index(None)
+        raise ProviderException(lost(reads[missing][1], _blob_of(found[reals[missing]])))
 
     def _read_result(self, kind: str, path: str, record: Record | None) -> ReadResult:
-        """None where the data's blob was swept since: what was read is long outdated."""
+        """None where the data's blob is not there: it was swept, if what was read is long outdated."""
         try:
             meta = meta_of(self._readable(path, record))
         except ZooKeeperException as error:
             return error
         if record is None or kind == "children":
             return self._children(path, record, False)
-        data = self._blob(meta.blob) if meta.blob else record.data
+        data = self._blob(meta) if meta.blob else record.data
         return None if data is None else self._whole(path, data, record)
 
     # ---- watches -----------------------------------------------------------------------
@@ -726,26 +732,27 @@ class FaaSKeeperClient:
         )
 
     def _node(self, path: str, record: Record | None) -> Node:
-        while True:
+        for _ in range(TRIES):
             found = self._readable(path, record)
             meta = meta_of(found)
             if not meta.blob:
                 return self._whole(path, found.data, found)
-            data = self._blob(meta.blob)
+            data = self._blob(meta)
             if data is not None:
                 return self._whole(path, data, found)
-            # Swept: the node was changed long enough ago, so read it as it is by now.
+            # Swept, if the node was changed long enough ago: then it has other data by now.
             record = self._open().get(self._real(path))
+        raise ProviderException(lost(path, meta.blob))
 
-    def _blob(self, name: str) -> bytes | None:
+    def _blob(self, meta: Meta) -> bytes | None:
+        """The data of a node that is kept apart, None where it is not there, or not what was written."""
         connection = self._connection
-        if connection is None or connection.blobs is None:
+        if connection is None:
             raise SessionClosingException()
         try:
-            found = connection.blobs.get(name)
+            return read_blob(connection.blobs, meta.blob, meta.length)
         except DriverError as error:
             raise ProviderException(str(error)) from error
-        return None if found is None else found.body
 
     def _children(self, path: str, record: Record | None, include_data: bool) -> list[Node]:
         nodes: list[Node] = []
@@ -772,6 +779,10 @@ def meta_of(record: Record) -> Meta:
     if record.meta is None:
         raise AssertionError("a node that is there has metadata")
     return record.meta
+
+
+def _blob_of(record: Record | None) -> str:
+    return "" if record is None else meta_of(record).blob
 
 
 def _exists(path: str, record: Record | None) -> Node | None:

@@ -27,6 +27,11 @@ Identity = tuple[str, str]
 Credential = tuple[str, str]
 """Scheme, and the password or address that proves it."""
 
+MAX_CREDENTIALS_BYTES = 16 * 1024
+"""Most bytes of the credentials under which a request is asked for."""
+MAX_ACL_BYTES = 64 * 1024
+"""Most bytes of schemes and ids in an ACL: it stands in everything that is logged of its znode."""
+
 ANYONE: Identity = ("world", "anyone")
 SUPER: Identity = ("super", "")
 SCHEMES = ("world", "auth", "digest", "ip", "x509")
@@ -44,23 +49,30 @@ def digest(credential: str) -> str:
     return f"{user}:{b64encode(sha1(credential.encode()).digest()).decode()}"
 
 
-def vouch(key: bytes, name: str) -> Credential:
-    """The credential of a certificate's subject, by who has verified it and holds the deployment's key.
+def vouch(key: bytes, name: str, scheme: str = "x509") -> Credential:
+    """The credential of a certificate's subject or (scheme ``ip``) a client's address, by a server that has
+    seen it and holds the deployment's key.
 
     A name alone would be anybody's to claim: this one only holders of the key can make.
     """
-    return "x509", f"{_voucher(key, name)}:{name}"
+    return scheme, f"{_voucher(key, name, scheme)}:{name}"
 
 
-def _voucher(key: bytes, name: str) -> str:
-    return blake2b(name.encode(), digest_size=16, key=key, person=b"fk x509").hexdigest()
+def _voucher(key: bytes, name: str, scheme: str) -> str:
+    person = f"fk {scheme}".encode()
+    return blake2b(name.encode(), digest_size=16, key=key, person=person).hexdigest()
+
+
+def size_of(credentials: Iterable[Credential]) -> int:
+    """How many bytes credentials take; a request is asked for under :data:`MAX_CREDENTIALS_BYTES` at most."""
+    return sum(len(scheme.encode()) + len(shown.encode()) for scheme, shown in credentials)
 
 
 def identities(
     credentials: Iterable[Credential], super_digest: str = "", key: bytes = b""
 ) -> tuple[Identity, ...]:
     """Identities that credentials prove. ``super_digest``: the id of the deployment's super user, if any.
-    ``key``: the deployment's, by which certificates are vouched for.
+    ``key``: the deployment's, by which certificates and addresses are vouched for.
 
     A scheme that is not known proves nothing.
     """
@@ -71,11 +83,9 @@ def identities(
             if super_digest and identity == super_digest:
                 found.append(SUPER)
             found.append((scheme, identity))
-        elif scheme == "ip":
-            found.append((scheme, shown))
-        elif scheme == "x509" and key:
+        elif scheme in ("ip", "x509") and key:
             voucher, _, name = shown.partition(":")
-            if compare_digest(voucher, _voucher(key, name)):
+            if compare_digest(voucher.encode(), _voucher(key, name, scheme).encode()):
                 found.append((scheme, name))
     return tuple(found)
 
@@ -101,18 +111,19 @@ def fixed(acl: tuple[Acl, ...], who: tuple[Identity, ...]) -> tuple[Acl, ...] | 
     """The ACL as it is kept, with ``auth`` replaced by who asks; None where it is not a valid one."""
     if acl is OPEN_ACL:
         return acl
-    kept: list[Acl] = []
+    kept: dict[Acl, None] = {}
+    proven = [(known, name) for known, name in who if known in ("digest", "x509")]
     for permissions, scheme, id in dict.fromkeys(acl):
         if scheme == "auth":
-            proven = [(known, name) for known, name in who if known in ("digest", "x509")]
             if not proven:
                 return None
-            kept.extend((permissions, known, name) for known, name in proven)
+            kept.update(((permissions, known, name), None) for known, name in proven)
         elif _valid(scheme, id):
-            kept.append((permissions, scheme, id))
+            kept[permissions, scheme, id] = None
         else:
             return None
-    return tuple(kept) or None
+    fits = sum(len(scheme) + len(id.encode()) for _, scheme, id in kept) <= MAX_ACL_BYTES
+    return tuple(kept) if kept and fits else None
 
 
 def masked(acl: tuple[Acl, ...], who: tuple[Identity, ...]) -> tuple[Acl, ...]:

@@ -6,10 +6,13 @@ client asks again for what it was not told, and watch events reach it with its n
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from faaskeeper.core.requests import Reply
+
+_log = logging.getLogger(__name__)
 
 
 class Listener(Protocol):
@@ -34,6 +37,15 @@ class Channel(Protocol):
         Returns whether it was handed over: False when nobody listens there (any more). Raises
         nothing: a client that cannot be reached must not keep others from their answers.
         """
+
+
+def tell(channel: Channel, address: str, message: bytes) -> bool:
+    """Deliver a message. What a channel raises after all is logged: an address is its client's to choose."""
+    try:
+        return channel.deliver(address, message)
+    except Exception:
+        _log.exception("the client at %s could not be told", address)
+        return False
 
 
 class ClientChannel(Protocol):

@@ -59,3 +59,5 @@ class Code(StrEnum):
     INVALID_ACL = "InvalidACL"
     RUNTIME_INCONSISTENCY = "RuntimeInconsistency"
     """In a multi that failed: an operation after the one that failed."""
+    FORGOTTEN = "Forgotten"
+    """The request was decided, and its outcome is not kept any more. Never logged; not one of ZooKeeper's."""

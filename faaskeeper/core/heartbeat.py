@@ -13,8 +13,8 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from faaskeeper.core.checkpoint import Header
-from faaskeeper.core.deployment import Deployment
+from faaskeeper.core.clocks import carried
+from faaskeeper.core.deployment import MAX_TIMEOUT_MS, Deployment
 from faaskeeper.core.distributor import bell
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.sessions import Lease, served_ms
@@ -23,6 +23,8 @@ from faaskeeper.core.sweeping import WITHIN_MS, Sweeper
 from faaskeeper.core.view import load
 from faaskeeper.core.writer import order
 
+CLOCKS_DIFFER_MS = 10_000
+"""How far clocks that are right may be apart."""
 FORGOTTEN_MS = 5_000
 """How old an entry above the mark must be before its doorbell counts as forgotten."""
 CHECKPOINT_EVERY_MS = 24 * 3600 * 1000
@@ -93,6 +95,8 @@ class Heartbeat:
         for lease in deployment.leases.all():
             if lease.under:
                 attached.append(lease)
+            elif self._overlong(lease, now):
+                self._shorten(lease, now)
             elif self._ended(lease, now):
                 overdue.append(lease.session)
         overdue.extend(lease.session for lease in self._orphans_of(attached, now) if self._ended(lease, now))
@@ -114,6 +118,17 @@ class Heartbeat:
                 leases.replace(lease._replace(under=0, expires=expires))
             except Conflict:
                 continue  # it has changed, so somebody lives
+
+    def _overlong(self, lease: Lease, now: int) -> bool:
+        """Whether a lease reaches further than any renewal does: the clock that it was counted by is wrong,
+        or was."""
+        return not lease.marked and lease.expires > now + (lease.timeout or MAX_TIMEOUT_MS) + CLOCKS_DIFFER_MS
+
+    def _shorten(self, lease: Lease, now: int) -> None:
+        try:
+            self._deployment.leases.replace(lease._replace(expires=now + (lease.timeout or MAX_TIMEOUT_MS)))
+        except Conflict:
+            return  # renewed meanwhile
 
     def _ended(self, lease: Lease, now: int) -> bool:
         """Whether a lease is marked, by this call if it is overdue."""
@@ -160,7 +175,7 @@ class Heartbeat:
         deleted where the mark has reached its creation: before that, user storage may not show it yet.
         """
         deployment = self._deployment
-        now = deployment.clock()
+        now = self._log_now()
         applied = -1
         due: list[str] = []
         rows = deployment.transients.all()
@@ -180,6 +195,12 @@ class Heartbeat:
             self._order(order(deployment, (), due[at : at + _ORDERS]))
         return due
 
+    def _log_now(self) -> int:
+        """The log's own time now, which times to live are counted by; the writer has the last word."""
+        deployment = self._deployment
+        known = deployment.checkpoints.latest()
+        return deployment.log_clock.now(carried(known.time, known.asof, deployment.clock()))
+
     # ---- the log -----------------------------------------------------------------------
 
     def ring(self) -> bool:
@@ -187,8 +208,8 @@ class Heartbeat:
         deployment = self._deployment
         applied = deployment.checkpoints.applied()
         entry = deployment.log.at(applied + 1)
-        if entry is None or deployment.clock() - entry.time < FORGOTTEN_MS:
-            return False
+        if entry is None or abs(self._log_now() - entry.time) < FORGOTTEN_MS:
+            return False  # one from ahead of our time is rung for: in vain costs little
         if deployment.distributor_queue is None:
             self._order(order(deployment))
         else:
@@ -204,5 +225,5 @@ class Heartbeat:
         if now - header.asof < CHECKPOINT_EVERY_MS:
             return False
         view = load(deployment.log, deployment.checkpoints, deployment.clock, max_nodes=0)
-        deployment.checkpoints.save(Header(view.head, view.asof), view.sessions, deployment.clock)
+        deployment.checkpoints.save(view.header(), view.sessions, deployment.clock)
         return True

@@ -258,7 +258,8 @@ class Sweeper:
                 yield partial(records.lapse, path, transaction.txid)
             if blobs is not None:
                 for blob in transaction.garbage:
-                    yield partial(blobs.delete, blob)
+                    if parse_blob_name(blob) is not None:  # else of a log from before names were judged
+                        yield partial(blobs.delete, blob)
 
     # ---- blobs without a record ----------------------------------------------------------
 
@@ -279,15 +280,14 @@ class Sweeper:
             names = blobs.list(PREFIX, progress.blobs, _NAMES)
             old: list[Callable[[], object]] = []
             for name in names:
-                try:
-                    made, path, sequential = parse_blob_name(name)
-                except Exception as error:
-                    self._pass_over(ValueError(f"the object {name!r} has no name of ours: {error}"))
+                said = parse_blob_name(name)
+                if said is None:  # somebody else may want it
+                    self._pass_over(ValueError(f"the object {name!r} has no name of ours"))
                     continue
-                if made >= limit:
-                    progress.young = made
+                if said.made >= limit:
+                    progress.young = said.made
                     break
-                old.append(partial(self._delete_orphan, name, path, sequential))
+                old.append(partial(self._delete_orphan, name, said.path, said.sequential))
             else:
                 if not names:
                     progress.young = limit + 1  # what is put from now on is younger, or looked at next time

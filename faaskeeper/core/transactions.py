@@ -5,18 +5,23 @@ in which rules are checked is observed behaviour of ZooKeeper 3.8 (``PrepRequest
 ``faaskeeper/testing/golden.json`` holds it.
 
 What happened to a path is written in letters: ``C`` created, ``S`` data set, ``D`` deleted, ``K``
-a child created or deleted; no letter: written for another reason.
+a child created or deleted; no letter: written for another reason. The first three are in the order in which
+they happened, through all of a transaction's changes; a ``K`` happened with each ``C`` and ``D`` of a child,
+so neither its place nor how often it stands there tells anything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from heapq import nsmallest
 from typing import NamedTuple, Protocol, Union
 
 from faaskeeper.core import acl, paths
 from faaskeeper.core.acl import Identity
+from faaskeeper.core.blobs import parse_blob_name
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import (
+    NO_DATA,
     Check,
     Close,
     Create,
@@ -33,6 +38,9 @@ from faaskeeper.core.znode import CONTAINER, MAX_DATA_BYTES, MAX_TTL_MS, OPEN_AC
 
 MAX_CREATIONS = 2**31 - 1
 """ZooKeeper's child version and sequence numbers are 32-bit; past this a create is refused."""
+MAX_TRANSACTION_BYTES = 24 * 1024 * 1024
+"""Most that a multi may take in the log, by :func:`weight`. Whatever fits a message of 1 MiB stays below it,
+unless long ACLs are repeated in many images."""
 
 
 class Change(NamedTuple):
@@ -60,9 +68,12 @@ class Resumed(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """A session ended."""
+    """A session ended: none of its requests is accepted any more. The ephemerals that the transaction deletes
+    are not the session's any more; ``more``: it owns others, and transactions like this one follow.
+    """
 
     session: int
+    more: bool = False
 
 
 class Owned(NamedTuple):
@@ -80,6 +91,8 @@ class Transaction(NamedTuple):
     """What one request changes; replaying it changes nothing more. ``garbage``: blobs let go.
 
     ``resized``: paths whose lists of children have another number of pages now, and the number before.
+    ``order``: what happened, in order, where the changes do not tell it, since one of several paths was
+    changed more than once: (index of the change, its letters without ``K``).
     """
 
     txid: int
@@ -87,6 +100,21 @@ class Transaction(NamedTuple):
     effects: tuple[Effect, ...] = ()
     garbage: tuple[str, ...] = ()
     resized: tuple[tuple[str, int], ...] = ()
+    order: tuple[tuple[int, str], ...] = ()
+
+
+def acl_weight(meta: Meta | None) -> int:
+    """About how many bytes a znode's ACL takes, 0 for the usual one."""
+    if meta is None or meta.acl is OPEN_ACL:
+        return 0
+    return sum(20 + len(scheme) + len(name) for _, scheme, name in meta.acl)
+
+
+def weight(changes: Iterable[Change]) -> int:
+    """About how many bytes changes take in the log; not less."""
+    return sum(
+        200 + len(path) + (len(data) if data else 0) + acl_weight(meta) for path, _, meta, data in changes
+    )
 
 
 class State(Protocol):
@@ -104,10 +132,15 @@ class Limits(NamedTuple):
 
     ``page_names``: the most children in a znode's own record; beyond that, how many a page holds on average.
     With names of at most 960 bytes a page of twice as many fits the smallest item of a store (400 KB).
+    ``close_changes``: the most ephemerals that one transaction deletes when a session is closed; a session
+    that owns more is closed by several.
+    ``blobs``: whether there is a store of blobs, which a request's data may be in.
     """
 
     inline_bytes: int = MAX_DATA_BYTES
     page_names: int = 128
+    close_changes: int = 1_000
+    blobs: bool = False
 
 
 Judgement = tuple[Outcome, Union[Transaction, None]]
@@ -127,7 +160,7 @@ def apply(
     ``now`` in ms; ``who``: the identities of who asks. Raises nothing but what ``state`` raises.
     """
     if isinstance(operation, SetData):
-        return _set_data(state, operation, now, txid, limits, who)
+        return _set_data(state, operation, session, now, txid, limits, who)
     if isinstance(operation, Create):
         return _create(state, operation, session, now, txid, limits, who)
     if isinstance(operation, Delete):
@@ -157,6 +190,18 @@ def _oversized(data: Data, limits: Limits) -> bool:
     return data.length > MAX_DATA_BYTES or len(data.inline) > limits.inline_bytes
 
 
+def _believed(data: Data, path: str, session: int, limits: Limits, sequential: bool = False) -> bool:
+    """Whether data is what it claims to be: of its own length, or in a blob that this very session stored for
+    this very path. So nobody has an object read, or deleted, that is another's.
+    """
+    if not data.blob:
+        return data.length == len(data.inline) or data == NO_DATA
+    if not limits.blobs or data.inline or not 0 <= data.length <= MAX_DATA_BYTES:
+        return False
+    said = parse_blob_name(data.blob)
+    return said is not None and (said.path, said.sequential, said.session) == (path, sequential, session)
+
+
 def _create(
     state: State,
     operation: Create,
@@ -174,6 +219,8 @@ def _create(
     ):
         return _refuse(Code.BAD_ARGUMENTS, txid)
     if "/" not in path or "\0" in path:
+        return _refuse(Code.BAD_ARGUMENTS, txid)
+    if not _believed(operation.data, path, session, limits, operation.sequential):
         return _refuse(Code.BAD_ARGUMENTS, txid)
     kept = acl.fixed(operation.acl, who)
     if kept is None:
@@ -241,9 +288,16 @@ def _resized(path: str, before: Meta, after: Meta | None) -> tuple[tuple[str, in
 
 
 def _set_data(
-    state: State, operation: SetData, now: int, txid: int, limits: Limits, who: tuple[Identity, ...]
+    state: State,
+    operation: SetData,
+    session: int,
+    now: int,
+    txid: int,
+    limits: Limits,
+    who: tuple[Identity, ...],
 ) -> Judgement:
-    if paths.invalid(operation.path):
+    path, data = operation.path, operation.data
+    if paths.invalid(path) or not _believed(data, path, session, limits):
         return _refuse(Code.BAD_ARGUMENTS, txid)
     meta = state.node(operation.path)
     if meta is None:
@@ -272,7 +326,7 @@ def _set_data(
         meta.pages,
     )
     change = Change(operation.path, "S", after, operation.data.inline)
-    garbage = (meta.blob,) if meta.blob else ()
+    garbage = (meta.blob,) if meta.blob not in ("", after.blob) else ()
     return Outcome(Code.OK, txid, "", after), Transaction(txid, (change,), (), garbage)
 
 
@@ -377,8 +431,12 @@ def _multi(
     within = _Within(state)
     done: list[Transaction] = []
     results: list[Outcome] = []
+    size = 0
     for number, each in enumerate(operation.operations):
         outcome, transaction = apply(within, each, session, now, txid, limits, who)
+        size += 100 + acl_weight(outcome.meta) + (weight(transaction.changes) if transaction else 0)
+        if size > MAX_TRANSACTION_BYTES:
+            outcome = Outcome(Code.TOO_LARGE, txid - 1)
         if outcome.code is not Code.OK:
             before = [Outcome(Code.OK, txid - 1)] * number
             after = [Outcome(Code.RUNTIME_INCONSISTENCY, txid - 1)] * (len(operation.operations) - number - 1)
@@ -393,15 +451,23 @@ def _multi(
 def _merged(txid: int, parts: Sequence[Transaction]) -> Transaction:
     """One transaction of several: per path the last image, and the letters of all that happened."""
     changes: dict[str, Change] = {}
+    happened: list[tuple[str, str]] = []
     for part in parts:
         for change in part.changes:
-            before = changes.pop(change.path, None)
+            path, letters, meta, data = change
+            told = letters.replace("K", "")
+            if told:
+                happened.append((path, told))
+            before = changes.get(path)
             if before is not None:
-                data = before.data if change.data is None and change.meta is not None else change.data
-                change = Change(change.path, before.letters + change.letters, change.meta, data)
-            changes[change.path] = change
+                if told and not before.letters.strip("K"):
+                    del changes[path]  # its place is that of what happened to it first
+                data = before.data if data is None and meta is not None else data
+                change = Change(path, before.letters + letters, meta, data)
+            changes[path] = change
     effects = tuple(effect for part in parts for effect in part.effects)
-    garbage = tuple(blob for part in parts for blob in part.garbage)
+    named = {change.meta.blob for change in changes.values() if change.meta is not None}
+    garbage = tuple(blob for part in parts for blob in part.garbage if blob not in named)
     sizes: dict[str, int] = {}
     for part in parts:
         for path, pages in part.resized:
@@ -411,11 +477,21 @@ def _merged(txid: int, parts: Sequence[Transaction]) -> Transaction:
         for path, pages in sizes.items()
         if (meta := changes[path].meta) is None or meta.pages != pages
     )
-    return Transaction(txid, tuple(changes.values()), effects, garbage, resized)
+    return Transaction(txid, tuple(changes.values()), effects, garbage, resized, _order(changes, happened))
+
+
+def _order(changes: dict[str, Change], happened: Sequence[tuple[str, str]]) -> tuple[tuple[int, str], ...]:
+    """What happened in order; nothing where the changes tell it."""
+    shown = [(path, letter) for path, change in changes.items() for letter in change.letters if letter != "K"]
+    if shown == [(path, letter) for path, letters in happened for letter in letters]:
+        return ()
+    places = {path: place for place, path in enumerate(changes)}
+    return tuple((places[path], letters) for path, letters in happened)
 
 
 def _close(state: State, session: int, txid: int, limits: Limits) -> Judgement:
-    """All ephemerals go in one transaction, as ZooKeeper's ``closeSession`` does it.
+    """All ephemerals go in one transaction, as ZooKeeper's ``closeSession`` does it; or in several, each of
+    which deletes ``limits.close_changes`` of them. The first ends the session.
 
     Ephemerals have no children, so the order does not matter.
     """
@@ -423,7 +499,8 @@ def _close(state: State, session: int, txid: int, limits: Limits) -> Judgement:
     garbage: list[str] = []
     parents: dict[str, Meta] = {}
     first: dict[str, Meta] = {}
-    for path in sorted(state.ephemerals(session)):
+    owned = nsmallest(limits.close_changes + 1, state.ephemerals(session))
+    for path in owned[: limits.close_changes]:
         meta = state.node(path)
         if meta is None or meta.owner != session:
             continue
@@ -436,7 +513,8 @@ def _close(state: State, session: int, txid: int, limits: Limits) -> Judgement:
         gone.append(Change(path, "D", None, None))
         if meta.blob:
             garbage.append(meta.blob)
+    more = len(owned) > limits.close_changes and bool(gone)
     touched = [Change(path, "K", meta, None) for path, meta in parents.items()]
     resized = tuple(pair for path, meta in parents.items() for pair in _resized(path, first[path], meta))
-    transaction = Transaction(txid, (*gone, *touched), (Closed(session),), tuple(garbage), resized)
+    transaction = Transaction(txid, (*gone, *touched), (Closed(session, more),), tuple(garbage), resized)
     return Outcome(Code.OK, txid), transaction

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from faaskeeper.core import codec, paths, trust
-from faaskeeper.core.channel import Channel
+from faaskeeper.core.channel import Channel, tell
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.log import Entry
 from faaskeeper.core.queue import Queue
@@ -44,9 +44,16 @@ class Row(NamedTuple):
     address: str
 
 
-def _row(path: str, item: Item) -> Row:
-    fields: dict[str, Any] = item
-    return Row(path, fields["kind"], fields["session"], fields["stamp"], fields["address"])
+def _rows(path: str, items: Iterable[tuple[str, Item]]) -> list[Row]:
+    """The rows of a path. Clients write them: one that is none is nobody's, and holds no writer up."""
+    found: list[Row] = []
+    for _, item in items:
+        kind, session, stamp, address = map(item.get, ("kind", "session", "stamp", "address"))
+        if not isinstance(kind, str) or kind not in FIRED_BY or not isinstance(session, int):
+            continue
+        if isinstance(stamp, int) and isinstance(address, str):
+            found.append(Row(path, kind, session, stamp, address))
+    return found
 
 
 _RECURSIVE = "recursive"
@@ -87,7 +94,7 @@ class WatchTable:
 
     def rows(self, path: str) -> list[Row]:
         """Every row of a path."""
-        return [_row(path, item) for _, item in every(self._table, path)]
+        return _rows(path, every(self._table, path))
 
     def recursive(self) -> bool:
         """Whether any session has, or had, a recursive watch: then the paths above a change are looked at."""
@@ -95,7 +102,7 @@ class WatchTable:
 
     def recursive_rows(self, path: str) -> list[Row]:
         """The rows of a path's recursive watches: their keys come last."""
-        return [_row(path, item) for _, item in every(self._table, path, "recursive")]
+        return _rows(path, every(self._table, path, "recursive"))
 
     def remove(self, row: Row) -> None:
         """Delete a row that fired or is not wanted any more, unless it was registered anew meanwhile."""
@@ -216,7 +223,7 @@ class WatchFunction:
                 told.add(row.session)
                 body = codec.notification(Notification(row.session, epoch))
                 signed = trust.sign(self._secrets.unseal(recipient.sealed), body)
-                self._channel.deliver(recipient.address or row.address, signed)
+                tell(self._channel, recipient.address or row.address, signed)
         gone = [row for row, _ in due if row.kind not in STAYING]
         self._gather([partial(self._table.remove, row) for row in gone])
 

@@ -6,6 +6,7 @@ record of its reply, or raises :class:`~faaskeeper.gateway.protocol.Refused`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from faaskeeper.client.rules import names_of
 from faaskeeper.core import acl as acls
 from faaskeeper.core import paths
 from faaskeeper.core.acl import Identity
+from faaskeeper.core.blobs import TRIES, lost
 from faaskeeper.core.errors import Code
 from faaskeeper.core.records import Record
 from faaskeeper.core.watches import FIRED_BY
@@ -23,6 +25,8 @@ from faaskeeper.gateway.hub import ReadBlob, SharedRules, Steps
 from faaskeeper.gateway.jute import INT, string, strings
 from faaskeeper.gateway.protocol import About, Read, ReadTogether, Refused, SetWatches, refusal
 from faaskeeper.watch import WatchCallbackType, WatchedEvent, WatchEventType
+
+_log = logging.getLogger(__name__)
 
 _MANY = 100
 """Znodes that are read in one call."""
@@ -73,16 +77,17 @@ class Reader:
         return names if request.kind == protocol.GET_CHILDREN else names + protocol.stat(_meta(record))
 
     def _data(self, path: str, record: Record | None) -> Steps:
-        while True:
+        for _ in range(TRIES):
             found = self._readable(record)
             meta = _meta(found)
             if not meta.blob:
                 return protocol.data(found.data, meta)
-            data: bytes | None = yield ReadBlob(meta.blob)
+            data: bytes | None = yield ReadBlob(meta.blob, meta.length)
             if data is not None:
                 return protocol.data(data, meta)
-            # Swept: the znode was changed long enough ago, so read it as it is by now.
+            # Swept, if the znode was changed long enough ago: then it has other data by now.
             record = yield from self._rules.read(path)
+        raise _lost(path, meta)
 
     def _with_names(self, path: str, record: Record | None) -> Steps:
         """The record with the names of all children, also where they are kept in pages."""
@@ -126,7 +131,7 @@ class Reader:
         valid = [each for each in reads if not paths.invalid(each.path)]
         listed = [each.path for each in valid if each.kind in (protocol.GET_CHILDREN, protocol.GET_CHILDREN2)]
         wanted = list(dict.fromkeys(each.path for each in valid))
-        while True:
+        for last in range(TRIES):
             found = yield from self._rules.snapshot(wanted, listed)
             results: list[tuple[int, bytes]] = []
             for each in reads:
@@ -135,14 +140,18 @@ class Reader:
                 except Refused as refused:
                     results.append((refused.error, b""))
                     continue
-                if record is None:
-                    break  # a blob was swept: what was read is long outdated
-                results.append((0, record))
+                if record is not None:
+                    results.append((0, record))
+                elif last < TRIES - 1:
+                    break  # its blob was swept, if what was read is long outdated
+                else:
+                    results.append((_lost(each.path, _meta(found[each.path])).error, b""))
             else:
                 return results
+        raise AssertionError("the last try has a result for each")
 
     def _one_of(self, read: Read, found: dict[str, Record | None]) -> Steps:
-        """One read of a snapshot; None where its blob is gone."""
+        """One read of a snapshot; None where its blob is not there."""
         record = found.get(read.path)
         if read.kind == protocol.EXISTS:
             return protocol.stat(_meta(record))
@@ -151,7 +160,7 @@ class Reader:
         if read.kind == protocol.GET_DATA:
             data: bytes | None = record.data
             if meta.blob:
-                data = yield ReadBlob(meta.blob)
+                data = yield ReadBlob(meta.blob, meta.length)
             return None if data is None else protocol.data(data, meta)
         names = strings(names_of(read.path, found))
         return names if read.kind == protocol.GET_CHILDREN else names + protocol.stat(meta)
@@ -304,6 +313,11 @@ _MISSED: dict[str, Callable[[int, Meta | None], WatchEventType | None]] = {
     "exists": _missed_exists,
     "children": _missed_children,
 }
+
+
+def _lost(path: str, meta: Meta) -> Refused:
+    _log.error("%s", lost(path, meta.blob))
+    return Refused(protocol.DATA_INCONSISTENCY)
 
 
 def _no_node() -> Refused:

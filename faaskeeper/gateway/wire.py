@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from faaskeeper.core import acl as acls
 from faaskeeper.core import paths
 from faaskeeper.core.acl import Credential, Identity
-from faaskeeper.core.blobs import blob_name
+from faaskeeper.core.blobs import TOKEN_BYTES, blob_name
 from faaskeeper.core.errors import DriverError
 from faaskeeper.core.requests import Close, Create, Data, Multi, Operation, Outcome, SetData
 from faaskeeper.gateway import admin, protocol
@@ -139,8 +139,8 @@ class Wire(asyncio.BufferedProtocol):
     def _identify(self, host: str) -> None:
         """Who is there before it shows anything: an address, and whose certificate it has."""
         connection = self._hub.connection
-        if host and host != connection.peer:
-            self._auth = (("ip", host),)
+        if host and host != connection.peer and connection.vouch is not None:
+            self._auth = (connection.vouch(host, "ip"),)
         self._who = (("ip", host),) if host else ()
         name = _subject(self._transport)
         if name and connection.vouch is not None:
@@ -410,7 +410,7 @@ class Wire(asyncio.BufferedProtocol):
         before, session.line = session.line, self
         if before is not None:
             before.moved(f"session 0x{session.id:x} has connected again")
-        session.heard = time.monotonic()
+        session.heard = self._hub.now()
         self.session = session
         self.state = State.OPEN
         self._reader = Reader(self._hub.rules, self._watcher, self._who, session.id)
@@ -449,7 +449,7 @@ class Wire(asyncio.BufferedProtocol):
         session = self.session
         if session is None:
             return False
-        now = time.monotonic()
+        now = self._hub.now()
         if not self._hub.serves(now):
             self.end("the deployment cannot be reached now")
             return False
@@ -464,6 +464,10 @@ class Wire(asyncio.BufferedProtocol):
             shown = ""
         if request.scheme == "digest" and shown:
             if ("digest", shown) not in self._auth:
+                if acls.size_of((*self._auth, ("digest", shown))) > acls.MAX_CREDENTIALS_BYTES:
+                    self.say(protocol.reply(xid, 0, protocol.AUTH_FAILED))
+                    self.end(f"its credentials have more than {acls.MAX_CREDENTIALS_BYTES} bytes")
+                    return
                 self._auth = (*self._auth, ("digest", shown))
                 super_digest = self._hub.connection.super_digest
                 self._who = (*self._who, *acls.identities([("digest", shown)], super_digest))
@@ -532,8 +536,11 @@ class Wire(asyncio.BufferedProtocol):
             most = self._hub.connection.inline_bytes
             self.end(f"data of {large} bytes: this deployment holds at most {most}")
             return
+        session = self.session
+        if session is None:
+            return
         self._reading = True
-        store = partial(_stored, self._hub, request.operation)
+        store = partial(_stored, self._hub, session.id, request.operation)
 
         def done(operation: Any, error: BaseException | None) -> None:
             self._reading = False
@@ -681,15 +688,17 @@ def _large(operation: Operation, limit: int) -> int:
     return data.length if data is not None and data.length > limit else 0
 
 
-def _stored(hub: Any, operation: Operation) -> Operation:
-    """The operation with large data in the store of blobs."""
+def _stored(hub: Any, session: int, operation: Operation) -> Operation:
+    """The session's operation with large data in the store of blobs."""
     if isinstance(operation, Multi):
-        return Multi(tuple(_stored(hub, each) for each in operation.operations))  # type: ignore[misc]
+        return Multi(tuple(_stored(hub, session, each) for each in operation.operations))  # type: ignore[misc]
     if not _large(operation, hub.connection.inline_bytes) or not isinstance(operation, (Create, SetData)):
         return operation
     sequential = isinstance(operation, Create) and operation.sequential
     if paths.invalid(f"{operation.path}0" if sequential else operation.path):
         return operation._replace(data=Data(b"", "", 0))  # the writer refuses the path
-    name = blob_name(hub.connection.clock(), hub.random(8).hex(), operation.path, sequential)
-    hub.connection.blobs.put(name, operation.data.inline, absent=True)
+    data = operation.data.inline
+    now = hub.connection.service()
+    name = blob_name(now, hub.random(TOKEN_BYTES), session, data, operation.path, sequential)
+    hub.connection.blobs.put(name, data, absent=True)
     return operation._replace(data=Data(b"", name, operation.data.length))

@@ -21,6 +21,8 @@ MAX_CONNECTIONS = 64
 _CONNECT_S = 1.0
 _SEND_S = 2.0
 _AVOID_S = 5.0
+_MOST_AVOIDED = 1_000
+"""Addresses that are left alone at a time."""
 
 _log = logging.getLogger(__name__)
 
@@ -49,8 +51,16 @@ class TcpChannel:
             connection = self._connect(address)
             if connection is not None and self._send(address, connection, frame):
                 return True
-            self._avoid[address] = time.monotonic() + _AVOID_S
+            self._shun(address)
             return False
+
+    def _shun(self, address: str) -> None:
+        """Leave an address alone for a while. Anybody may name any number of them."""
+        now = time.monotonic()
+        if len(self._avoid) >= _MOST_AVOIDED:
+            self._avoid = {each: until for each, until in self._avoid.items() if until > now}
+        if len(self._avoid) < _MOST_AVOIDED:
+            self._avoid[address] = now + _AVOID_S
 
     def _connect(self, address: str) -> socket.socket | None:
         try:
@@ -58,7 +68,7 @@ class TcpChannel:
             connection = socket.create_connection((host, int(port)), timeout=_CONNECT_S)
             connection.settimeout(_SEND_S)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError) as error:  # the last: of a port that is no C integer
             _log.info("the client at %s was not reached: %s", address, error)
             return None
         return connection

@@ -183,10 +183,10 @@ class Model:
         effect = transaction.effects[-1]
         if isinstance(effect, Closed):
             session = self.sessions.get(effect.session)
-            if session is None or session.closed:
+            if session is None or (session.closed and not session.ephemerals):
                 raise Violation(f"session {effect.session} was closed twice")
             _, expected = apply(self, Close(), effect.session, now, transaction.txid, self._limits)
-            if not self._marked(effect.session):
+            if not session.closed and not self._marked(effect.session):
                 raise Violation(f"session {effect.session} was closed, its lease is good")
             if expected != transaction:
                 raise Violation(f"closing {effect.session} did {transaction}, must do {expected}")
@@ -214,8 +214,13 @@ class Model:
                 self._nonces[effect.nonce] = txid
                 self.sessions[txid] = Session()
             elif isinstance(effect, Closed):
-                self.sessions[effect.session].closed = True
-                self.sessions[effect.session].ephemerals.clear()
+                closed = self.sessions[effect.session]
+                closed.closed = True
+                closed.ephemerals.difference_update(
+                    path for path, _, meta, _ in transaction.changes if not meta
+                )
+                if bool(closed.ephemerals) is not effect.more:
+                    raise Violation(f"{transaction} leaves {closed.ephemerals}")
             elif isinstance(effect, Resumed):
                 session = self.sessions[effect.session]
                 session.incarnation, session.last = effect.incarnation, 0
@@ -234,17 +239,24 @@ class Model:
                 above = self._now.get(paths.parent(path))
                 if above is not None:
                     (above[2].discard if meta is None else above[2].add)(paths.name(path))
-        for path, letters, meta, _ in transaction.changes:
+        for path, _, meta, _ in transaction.changes:
             found = self._now.get(path)
             image = Image(txid, meta, found[1] if found else b"", tuple(sorted(found[2])) if found else ())
             self.history.setdefault(path, []).append(image)
-            if letters:
-                self.events.setdefault(path, []).append((txid, letters))
-                self.happened.extend((txid, path, letter) for letter in letters)
+        for path, letters in writes_of(transaction):
+            for letter in letters.replace("K", ""):
+                self._happened(txid, path, letter)
+                if letter in "CD":
+                    self._happened(txid, paths.parent(path), "K")
         self._take_pages(transaction)
         for path, (meta, _, _) in self._now.items():
-            if meta.owner and self.sessions[meta.owner].closed:
+            owner = self.sessions.get(meta.owner)
+            if owner is not None and owner.closed and path not in owner.ephemerals:
                 raise Violation(f"{path} outlives its session {meta.owner}")
+
+    def _happened(self, txid: int, path: str, letter: str) -> None:
+        self.events.setdefault(path, []).append((txid, letter))
+        self.happened.append((txid, path, letter))
 
     def _take_pages(self, transaction: Transaction) -> None:
         """Pages are written too: each of those that a transaction lists has the names that belong to it."""
@@ -301,6 +313,9 @@ class Model:
             if outcome.code is Code.SESSION_MOVED:
                 if self.sessions[reply.session].incarnation <= reply.incarnation:
                     raise Violation(f"Z1: {key} was told that another process goes on, none does")
+            elif outcome.code is Code.FORGOTTEN:
+                if known is None:
+                    raise Violation(f"Z1: {key} was told that it was decided, it was not")
             elif outcome.code is Code.SESSION_EXPIRED:
                 if not self.sessions[reply.session].closed:
                     raise Violation(f"Z1: {key} was told that its session is over, it is not")

@@ -55,6 +55,7 @@ LONG_RUN = 20_000
 EXPECTED = frozenset(
     {
         "an epoch that names the log",
+        "a session closed by several transactions",
         "a watch that stays",
         "a znode that was due is gone",
         "an ACL refused",
@@ -586,6 +587,7 @@ def plan_of(seed: int) -> Plan:
         page_names=random.choice((128, 2, 1)),
         max_item_bytes=random.choice((1 << 30, 1 << 30, 600)),
         joint=random.random() < 0.3,
+        close_changes=random.choice((1_000, 1)),
     )
 
 
@@ -790,6 +792,7 @@ def shrink(seed: int, violation: str) -> Plan:
         {"page_names": 128},
         {"max_item_bytes": 1 << 30},
         {"joint": False},
+        {"close_changes": 1_000},
     ]
     for change in simpler:
         smaller = replace(plan, **change)

@@ -25,7 +25,7 @@ from faaskeeper.core.records import ObjectRecords, Records, TableRecords, from_o
 from faaskeeper.core.requests import Reply
 from faaskeeper.core.sessions import Leases, Transients
 from faaskeeper.core.storage import LATE_MS, Condition, IfOlder, IfStamp, Item, Object, Page, Write
-from faaskeeper.core.transactions import Limits
+from faaskeeper.core.transactions import Closed, Limits
 from faaskeeper.core.watches import WatchTable
 from faaskeeper.core.wide import WideTable
 from faaskeeper.core.writer import Writer, order
@@ -68,6 +68,7 @@ class Plan:
     inline_bytes: int = 1 << 20
     coalesce: bool = False
     page_names: int = 128
+    close_changes: int = 1_000
     max_item_bytes: int = 1 << 30
     joint: bool = False
     """Entries and their records may be put in one call."""
@@ -98,7 +99,9 @@ class World:
         """A watch's row was put after its session's end: it may stay."""
         self.reached: Counter[str] = Counter()
         """How often each fault and rare branch was really reached."""
-        self.model = Model(Limits(plan.inline_bytes, plan.page_names), self._lease_marked)
+        blobs = plan.inline_bytes < 1 << 20
+        self.limits = Limits(plan.inline_bytes, plan.page_names, plan.close_changes, blobs)
+        self.model = Model(self.limits, self._lease_marked)
         self._numbers = itertools.count(1)
         self.tables = {
             name: SimulatedTable(self, name)
@@ -121,7 +124,7 @@ class World:
 
     def bytes(self, length: int) -> bytes:
         """Random bytes, never the same twice."""
-        return next(self._numbers).to_bytes(8, "big").rjust(length, b"\x01")
+        return next(self._numbers).to_bytes(8, "big").rjust(length, b"\x01")[-length:]
 
     def process(self, name: str, function: bool) -> Process:
         """A new process, with a clock of its own."""
@@ -149,7 +152,7 @@ class World:
             clock=lambda: self.scheduler.now + process.skew,
             gather=self.gather,
             random=self.bytes,
-            limits=Limits(self.plan.inline_bytes, self.plan.page_names),
+            limits=self.limits,
             recent_bytes=self.plan.recent_bytes,
             save_every=self.plan.save_every,
             max_nodes=self.plan.max_nodes,
@@ -293,6 +296,8 @@ class World:
                 self.reached["a list changed its number of pages"] += 1
             if transaction.changes and transaction.txid not in self.model.asked:
                 self.reached["a znode that was due is gone"] += not transaction.effects
+            if any(isinstance(effect, Closed) and effect.more for effect in transaction.effects):
+                self.reached["a session closed by several transactions"] += 1
 
     def watch_put(self, partition: str, key: str, item: Item) -> None:
         """A watch's row or index was put; for a session that is over, nobody may be left to remove it."""
@@ -341,7 +346,8 @@ class SimulatedTable:
     """A table in memory, behind :meth:`World.call`."""
 
     def __init__(self, world: World, name: str) -> None:
-        self.max_item_bytes = world.plan.max_item_bytes
+        # what heartbeat keeps in one item is of a bounded size, and need not be in parts
+        self.max_item_bytes = max(world.plan.max_item_bytes, 4_000 if name == "heartbeat" else 0)
         self.inner = MemoryTable(self.max_item_bytes)
         self._world = world
         self._name = name

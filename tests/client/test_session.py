@@ -44,7 +44,7 @@ class Service:
     def __init__(self, config: Config, directory: Path) -> None:
         self.clock = Clock()
         self.config = config
-        self.embedded = EmbeddedService(config, directory, clock=self.clock, beat=False)
+        self.embedded = EmbeddedService(config, directory, clock=self.clock, steady=self.clock, beat=False)
         self.clients: list[FaaSKeeperClient] = []
 
     def client(self) -> FaaSKeeperClient:

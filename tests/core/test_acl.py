@@ -20,6 +20,7 @@ from faaskeeper.core.acl import (
     identities,
     masked,
     permits,
+    vouch,
 )
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import Check, Create, Delete, Multi, SetAcl, SetData, inline
@@ -89,7 +90,7 @@ def test_hashes_are_shown_to_administrators_alone() -> None:
 def test_no_credential_is_kept_in_any_table(own_distributor: bool) -> None:
     bare = Bare(own_distributor=own_distributor)
     session = bare.session()
-    session.auth = (ALICE, ("ip", "10.9.8.7"))
+    session.auth = (ALICE, vouch(bare.deployment.key, "10.9.8.7", "ip"))
     assert session.do(Create("/n", inline(b""), acl=((ALL, "auth", ""),))).code is Code.OK
     assert session.do(SetData("/n", inline(b"1"), 7)).code is Code.BAD_VERSION
     bare.heartbeat.run()
@@ -157,7 +158,15 @@ def test_a_client_that_names_its_address_is_not_where_the_deployment_is() -> Non
     here = Create("/here", inline(b""), acl=((ALL, "ip", "127.0.0.1"),))
     assert session.do(here).code is Code.OK
     assert session.do(SetData("/here", inline(b""))).code is Code.OK
-    session.auth = (("ip", "10.0.0.7"),)  # a server in front of the deployment says whom it speaks for
+    there = Create("/there", inline(b""), acl=((ALL, "ip", "10.0.0.7"),))
+    assert session.do(there).code is Code.OK
+    session.auth = (("ip", "10.0.0.7"),)  # anybody can say that
+    assert session.do(SetData("/there", inline(b""))).code is Code.NO_AUTH
+    session.auth = (vouch(b"another key", "10.0.0.7", "ip"), ("ip", "\u00e9:10.0.0.7"))
+    assert session.do(SetData("/there", inline(b""))).code is Code.NO_AUTH
+    # A server in front of the deployment, which holds its key, says whom it speaks for.
+    session.auth = (vouch(bare.deployment.key, "10.0.0.7", "ip"),)
+    assert session.do(SetData("/there", inline(b""))).code is Code.OK
     assert session.do(SetData("/here", inline(b""))).code is Code.NO_AUTH
 
 

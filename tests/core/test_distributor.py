@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from faaskeeper.core import paths
-from faaskeeper.core.checkpoint import Header
 from faaskeeper.core.distributor import Distributor, DistributorFunction, bell
 from faaskeeper.core.errors import StaleView
 from faaskeeper.core.records import ObjectRecords, Record, TableRecords
@@ -250,7 +249,7 @@ def test_who_was_stalled_for_hours_saves_no_session_that_may_be_forgotten() -> N
     bare.writer.idle()
     stalled = load(bare.deployment.log, bare.deployment.checkpoints, bare.clock)
     stalled.sessions.changed.add(session.id)
-    header = Header(stalled.head, stalled.asof)
+    header = stalled.header()
     session.do(Close())
     bare.writer.idle()
     bare.clock.now += CLOSED_KEPT_MS + 1

@@ -84,7 +84,7 @@ class BareAdapter:
         for name, session in self.sessions.items():
             session.receive()
             if session.fired:
-                seen[name] = sorted([EVENTS[str(e.event_type)], e.path] for e in session.fired)
+                seen[name] = [[EVENTS[str(e.event_type)], e.path] for e in session.fired]
                 session.fired.clear()
         return seen
 

@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from faaskeeper.core.blobs import parse_blob_name
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Unavailable
 from faaskeeper.core.sessions import Lease
+from faaskeeper.providers.local.objects import DirectoryStore
 from tests.gateway import raw
 from tests.gateway.raw import Closed, Raw, acls, number, string
 from tests.gateway.servers import Server
@@ -547,3 +549,28 @@ def test_a_server_whose_own_session_has_ended_begins_again(threaded: tuple[InThr
     again = back(server.port, client)
     assert again.session == client.session
     assert again.ask(raw.SET, string("/mine") + string(b"x") + number(0))[0] == 0
+
+
+def test_data_that_is_lost_is_an_error_of_its_request_alone(directory: Path) -> None:
+    server = Server(directory, config={"user-storage": "hybrid"})
+    client = Raw(server.port)
+    client.create("/n", b"x" * 200_000)
+    client.create("/n/s-", b"y" * 200_000, 2)
+    store = DirectoryStore(directory / "data" / "objects")
+    names = store.list("b/", "", 10)
+    said = [each for each in map(parse_blob_name, names) if each is not None]
+    assert [(each.path, each.sequential) for each in said] == [("/n", False), ("/n/s-", True)]
+    assert {each.session for each in said} == {client.session}
+    store.put(names[0], b"z" * 200_000)
+    assert client.ask(raw.GET, string("/n") + b"\0")[0] == -3
+    part = number(raw.GET) + b"\0" + number(-1)
+    together = b"".join(part + string(path) + b"\0" for path in ("/n", "/n/s-0000000000"))
+    error, record = client.ask(raw.MULTI_READ, together + number(-1) + b"\1" + number(-1))
+    assert error == 0
+    assert b"y" * 200_000 in record.data
+    assert number(-3) in record.data
+    assert b"z" * 100 not in record.data
+    assert client.ask(raw.GET, string("/n/s-0000000000") + b"\0")[0] == 0
+    assert "the data of /n is lost" in server.text
+    client.close()
+    assert server.stop() == 0

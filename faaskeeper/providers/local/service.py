@@ -22,6 +22,7 @@ from faaskeeper.core import records as user_storage
 from faaskeeper.core import trust
 from faaskeeper.core.channel import Channel, Listener
 from faaskeeper.core.checkpoint import Checkpoints
+from faaskeeper.core.clocks import Clock, Steady
 from faaskeeper.core.connection import Connection, FailureHandler, connection_to
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import DistributorFunction, bell
@@ -31,11 +32,12 @@ from faaskeeper.core.log import Log
 from faaskeeper.core.records import ObjectRecords, Record, Records, TableRecords
 from faaskeeper.core.requests import Message, Reply
 from faaskeeper.core.sessions import Leases, Transients
-from faaskeeper.core.storage import Gather, IfAbsent, ObjectStore, in_turn
+from faaskeeper.core.storage import Gather, IfAbsent, ObjectStore, Table, in_turn
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import WatchTable
 from faaskeeper.core.writer import Writer, order
 from faaskeeper.core.znode import MAX_DATA_BYTES
+from faaskeeper.providers.clocks import boot, clock, elapsed
 from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
 from faaskeeper.providers.local.belonging import HIGH_WATER, OWN, Belonging, check
 from faaskeeper.providers.local.channels import LocalChannel
@@ -56,11 +58,6 @@ _LAST_MS = 5
 _STATE_TABLES = ("records", "checkpoint", "lease", "heartbeat", OWN)
 
 _log = logging.getLogger(__name__)
-
-
-def clock() -> int:
-    """Milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
 
 
 class _Lately(logging.Handler):
@@ -121,7 +118,10 @@ class _Within:
 class EmbeddedService:
     """A deployment in a directory, with its functions' threads.
 
-    ``clock`` in ms; ``beat``: run heartbeat in a thread, every ``config.heartbeat_frequency`` seconds.
+    ``clock``: what time it is, in ms since 1970, for the times that users see. ``steady``: in ms, by which
+    leases and ages are counted: never set, it counts sleep of the machine, and goes on from one service to
+    the next of a directory (None: the time at the first opening since the system's start, and what has
+    passed since). ``beat``: run heartbeat in a thread, every ``config.heartbeat_frequency`` seconds.
     """
 
     def __init__(
@@ -129,12 +129,14 @@ class EmbeddedService:
         config: Config,
         directory: Path,
         *,
-        clock: Callable[[], int] = clock,
+        clock: Clock = clock,
+        steady: Clock | None = None,
         beat: bool = True,
     ) -> None:
         self._config = config
         self.directory = directory
         self.clock = clock
+        self._given = steady
         self._owner = Owner(directory)
         self._log_file = Database(directory / "log.db", synced=True)
         self._state_file = Database(directory / "state.db", synced=False)
@@ -180,6 +182,7 @@ class EmbeddedService:
         )
         self._belonging.join(checkpoints)
         self._start_tree(checkpoints, records)
+        heartbeat_state = SqliteTable(self._state_file, "heartbeat")
         self.deployment = Deployment(
             log=Log(NumberedTable(self._log_file, "log"), self._log_file.together),
             checkpoints=checkpoints,
@@ -193,14 +196,14 @@ class EmbeddedService:
             channel=self._channel(),
             teller=self.local_channel,
             key=key,
-            clock=self.clock,
+            clock=self._given or self._steady(heartbeat_state),
+            wall=self.clock,
             gather=self.gather,
             limits=Limits(inline_bytes=self.inline_bytes),
             expiring_log=False,
             peer="127.0.0.1",
             super_digest=config.super_digest,
         )
-        heartbeat_state = SqliteTable(self._state_file, "heartbeat")
         self.heartbeat = Heartbeat(self.deployment, heartbeat_state)
         self.heartbeat.readmit()
         self._start_functions()
@@ -226,6 +229,16 @@ class EmbeddedService:
                 f"configuration says {layout!r}: choose the former, or another directory"
             )
         return settings["key"]
+
+    def _steady(self, state: Table) -> Clock:
+        """The steady clock, as the first service of this directory began it since the system's start."""
+        this, now = boot(), elapsed()
+        known = state.get("clock", "steady")
+        if known is not None and this and known["boot"] == this:
+            return Steady(int(known["origin"]) + now, elapsed)  # type: ignore[arg-type]
+        began = self.clock()
+        state.put("clock", "steady", {"stamp": 1, "boot": this, "origin": began - now})
+        return Steady(began, elapsed)
 
     @staticmethod
     def _start_tree(checkpoints: Checkpoints, records: Records) -> None:
