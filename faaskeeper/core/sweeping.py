@@ -281,7 +281,7 @@ class Sweeper:
             old: list[Callable[[], object]] = []
             for name in names:
                 said = parse_blob_name(name)
-                if said is None:
+                if said is None:  # somebody else may want it
                     self._pass_over(ValueError(f"the object {name!r} has no name of ours"))
                     continue
                 if said.made >= limit:

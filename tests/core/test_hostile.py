@@ -67,7 +67,7 @@ class Attacked:
 
     def sweep(self) -> None:
         """Let the days pass after which whatever is garbage is deleted."""
-        for _ in range(4 + (BLOB_MS + TOMBSTONE_MS) // _DAY_MS):
+        for _ in range(2 + (BLOB_MS * 7 // 5 + TOMBSTONE_MS) // _DAY_MS):
             self.bare.clock.now += _DAY_MS
             self.bare.writer.handle([writer.order(self.bare.deployment)])
             self.bare.heartbeat.refresh()

@@ -405,7 +405,7 @@ def test_a_service_that_runs_for_a_moment_each_day_keeps_its_directory_small(tmp
     now = clock()
     for day in range(25):
         now += DAY_MS
-        service = EmbeddedService(config, tmp_path, clock=lambda now=now: now)  # type: ignore[misc]
+        service = EmbeddedService(config, tmp_path, clock=lambda now=now: now, steady=lambda now=now: now)  # type: ignore[misc]
         client = FaaSKeeperClient(
             config, connect=lambda config, port, service=service: service.connection(port, lambda: None)
         )
