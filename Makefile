@@ -17,7 +17,7 @@ NODE_CLIENT := node-zookeeper-client@1.1.3
 # Tests run in two processes, which share nothing: see tests/conftest.py.
 TWO := -n 2 --dist loadgroup
 
-.PHONY: setup run serve test test-all lint types wheel bench bench-aws bench-gateway bench-gcp simulate clean
+.PHONY: setup run serve test test-all lint types wheel bench bench-aws bench-change bench-gateway bench-gcp simulate clean
 
 setup: $(STAMP) $(VENV)/ministack/.set-up $(VENV)/dynamodb-local/.set-up $(VENV)/node/.set-up
 
@@ -85,6 +85,13 @@ bench: $(STAMP)
 bench-gateway: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench,gateway]' >&2
 	@$(BIN)/python -m benchmarks.gateway
+
+# make bench-change BASE=main~1: this commit and an earlier one take turns.
+BASE ?= HEAD~1
+
+bench-change: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench,gateway]' >&2
+	@$(BIN)/python -m benchmarks.change $(BASE)
 
 bench-gcp: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' >&2

@@ -39,9 +39,9 @@ _IDLE_S = 20.0
 
 
 class GatewayServer:
-    """``fk serve`` with its data in a directory of its own."""
+    """``fk serve`` with its data in a directory of its own. ``tree``: whose code runs, if not this one's."""
 
-    def __init__(self, parent: str, *options: str) -> None:
+    def __init__(self, parent: str, *options: str, tree: Path | None = None) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="gateway-", dir=parent))
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
@@ -55,7 +55,10 @@ class GatewayServer:
         ]
         began = time.perf_counter()
         self.process = subprocess.Popen(
-            [*command, "--listen", f"127.0.0.1:{self.port}", *options], stderr=subprocess.DEVNULL
+            [*command, "--listen", f"127.0.0.1:{self.port}", *options],
+            cwd=tree,
+            env=None if tree is None else {**os.environ, "PYTHONPATH": str(tree)},
+            stderr=subprocess.DEVNULL,
         )
         self._wait()
         self.started_s = time.perf_counter() - began

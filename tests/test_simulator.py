@@ -21,16 +21,18 @@ from faaskeeper.core import (
     acl,
     checkpoint,
     children,
+    codec,
     distributor,
-    heartbeat,
     log,
     records,
     sessions,
+    sweeping,
     transactions,
     view,
     watches,
     wide,
     writer,
+    znode,
 )
 from faaskeeper.core.errors import Conflict, Unavailable
 from faaskeeper.core.requests import Epoch
@@ -537,7 +539,7 @@ def snapshot_with_gaps(patch: Patch) -> None:
 
 def lapse_at_once(patch: Patch) -> None:
     """A tombstone lapses as soon as the mark has passed it."""
-    patch.setattr(heartbeat.Heartbeat, "_passed", lambda self, applied, now: applied)
+    patch.setattr(sweeping.Progress, "passed", lambda self, age: self.applied)
 
 
 def reaped_without_looking(patch: Patch) -> None:
@@ -615,6 +617,158 @@ def old_incarnation_is_heard(patch: Patch) -> None:
         return judge(self, batch, message)
 
     patch.setattr(writer.Writer, "_requests", heard)
+
+
+# ---- what may not grow ---------------------------------------------------------------------------
+
+
+def parts_stay(patch: Patch) -> None:
+    """Parts of versions that were replaced are not deleted."""
+
+    def clean(self: Any, partition: str, key: str, item: Any) -> None:
+        if item is None or self._fits(partition, key, item):
+            self._wide.discard((partition, key))
+
+    patch.setattr(wide.WideTable, "_clean", clean)
+
+
+def rows_of_closed_sessions_stay(patch: Patch) -> None:
+    """The checkpoint keeps the rows of sessions that ended long ago."""
+    patch.setattr(checkpoint, "CLOSED_KEPT_MS", 1 << 50)
+    patch.setattr(sessions, "CLOSED_KEPT_MS", 1 << 50)
+
+
+def leases_stay(patch: Patch) -> None:
+    """The lease of a session that ended is not deleted."""
+    patch.setattr(sessions.Leases, "drop", lambda self, session: None)
+
+
+def watch_rows_stay(patch: Patch) -> None:
+    """The watch rows of a session that ended are not deleted."""
+    patch.setattr(watches.WatchTable, "clear", lambda self, session: None)
+
+
+def tombstones_stay(patch: Patch) -> None:
+    """A tombstone never lapses."""
+    patch.setattr(records.TableRecords, "lapse", lambda self, path, txid: None)
+
+
+def log_is_kept(patch: Patch) -> None:
+    """Heartbeat does not trim the log where its store does not."""
+    patch.setattr(log.Log, "trim", lambda self, entries: None)
+
+
+def outcomes_stay(patch: Patch) -> None:
+    """Outcomes are kept that the client is known to have."""
+    patch.setattr(sessions.Session, "forget_acked", lambda self: None)
+
+
+def views_forget_nothing(patch: Patch) -> None:
+    """A view remembers every znode that it ever needed."""
+    patch.setattr(view.View, "_evict", lambda self: None)
+
+
+def distributors_forget_nothing(patch: Patch) -> None:
+    """A distributor remembers every record that it ever made."""
+
+    def keep(self: Any, path: str, content: Any) -> None:
+        self._contents[path] = content
+
+    patch.setattr(distributor.Distributor, "_keep", keep)
+
+
+def clients_forget_nothing(patch: Patch) -> None:
+    """A client remembers what it must not show older, although nobody can show it older any more."""
+
+    def note(self: Any, applied: int) -> None:
+        if applied > self.applied:
+            self.applied = applied
+
+    patch.setattr(Rules, "note_applied", note)
+
+
+# ---- what is removed too early, or done twice ----------------------------------------------------
+
+
+def trimmed_above_the_checkpoint(patch: Patch) -> None:
+    """Heartbeat trims what the checkpoint needs."""
+    trim = heartbeat.Heartbeat._trim
+    patch.setattr(heartbeat.Heartbeat, "_trim", lambda self, now, upto: trim(self, now, 1 << 60))
+
+
+def trimmed_at_once(patch: Patch) -> None:
+    """Heartbeat trims the log whatever its age."""
+    patch.setattr(heartbeat, "RETENTION_MS", 0)
+
+
+def begun_with_an_old_view(patch: Patch) -> None:
+    """An instance that was idle for days begins with the view that it has."""
+    patch.setattr(view, "BEGIN_WITHIN_MS", log.VIEW_VALID_MS)
+
+
+def set_up_by_halves(patch: Patch) -> None:
+    """Set-up leaves a deployment alone of which something is there."""
+    begin = world.begin
+
+    def once(deployment: Any) -> None:
+        if deployment.records.get("/") is None:
+            begin(deployment)
+
+    patch.setattr(world, "begin", once)
+
+
+def set_up_anew(patch: Patch) -> None:
+    """Set-up puts the tree over the one that is there."""
+
+    def anew(deployment: Any) -> None:
+        for path, (meta, names) in znode.genesis().items():
+            record = records.Record(0, meta, b"", list(names), 0, 0, "[]")
+            deployment.records._table.put(path, "node", records.encode(record))
+        deployment.checkpoints.begin(deployment.clock())
+
+    patch.setattr(world, "begin", anew)
+
+
+def row_before_its_index(patch: Patch) -> None:
+    """A watch's row is put before the index by which it is found when its session ends."""
+    index, put = watches.WatchTable.index, watches.WatchTable.put
+    late: list[Any] = []
+
+    def first(self: Any, row: Any) -> None:
+        put(self, row)
+        while late:
+            index(self, *late.pop())
+
+    patch.setattr(watches.WatchTable, "index", lambda self, *row: late.append(row))
+    patch.setattr(watches.WatchTable, "put", first)
+
+
+# ---- what a client may ask for -------------------------------------------------------------------
+
+
+def any_reference_is_believed(patch: Patch) -> None:
+    """A request may name any object as its data."""
+    patch.setattr(transactions, "_believed", lambda data, path, session, limits: True)
+
+
+def anybody_speaks_for_anybody(patch: Patch) -> None:
+    """A message is taken to be of the session that it names, whoever signed it."""
+    patch.setattr(writer.trust, "verify", lambda key, signed: None)
+
+
+def nothing_is_forbidden(patch: Patch) -> None:
+    """ACLs are kept and not looked at."""
+    patch.setattr(transactions, "_denied", lambda meta, permission, who: False)
+
+
+def messages_of_any_form(patch: Patch) -> None:
+    """What the codec can read is judged, however long or odd it is."""
+    patch.setattr(writer.admission, "check", lambda message: None)
+
+
+def text_that_cannot_be_logged(patch: Patch) -> None:
+    """Text of a request may be any that JSON can name."""
+    patch.setattr(codec, "_path", str)
 
 
 BUSY: dict[str, Any] = {"clients": 4, "operations": 20, "crashes": 0, "faults": 0.08, "ordered": False}
@@ -710,9 +864,49 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     join_over_what_is_pending: {**JOINT, "writers": 3, "ordered": False},
     join_and_remember: JOINT,
     join_record_by_record: {**JOINT, "writers": 3, "ordered": False},
+    parts_stay: {"max_item_bytes": 600},
+    rows_of_closed_sessions_stay: {"inline_bytes": 20},
+    leases_stay: {},
+    watch_rows_stay: {},
+    tombstones_stay: {"inline_bytes": 20, "object_records": False},
+    log_is_kept: {"inline_bytes": 20, "expiring": False},
+    outcomes_stay: {},
+    views_forget_nothing: {"max_nodes": 3},
+    distributors_forget_nothing: {"max_contents": 2},
+    clients_forget_nothing: {"recent_bytes": 1024, "start": 160},
+    trimmed_above_the_checkpoint: {"long": True, "expiring": False, "start": 575},
+    trimmed_at_once: {"long": True, "expiring": False},
+    begun_with_an_old_view: {
+        "long": True,
+        "watch_function": True,
+        "joint": True,
+        "own_distributor": True,
+        "start": 232,
+    },
+    set_up_by_halves: {"cut": True},
+    set_up_anew: {"cut": True, "object_records": False},
+    row_before_its_index: {"cut": True, "start": 85},
+    any_reference_is_believed: {"hostile": 30, "inline_bytes": 20},
+    anybody_speaks_for_anybody: {"hostile": 30},
+    nothing_is_forbidden: {"hostile": 30},
+    messages_of_any_form: {"hostile": 60},
+    text_that_cannot_be_logged: {"hostile": 60},
 }
 """Rules, and the plan (and where one is rare, the seed to start from) in which their loss shows soonest."""
 SEEDS = 1_500
+PLAIN: dict[str, Any] = {
+    "long": False,
+    "max_item_bytes": 1 << 30,
+    "joint": False,
+    "watch_function": False,
+    "expiring": True,
+    "cut": False,
+    "max_contents": 1_000,
+    "mass": 0,
+    "hostile": 0,
+    "close_changes": 1_000,
+}
+"""What histories are without, unless a rule wants it."""
 BUGS = ("TypeError", "AttributeError", "NameError", "KeyError", "IndexError")
 """What a mutation that does not fit the code any more leads to."""
 
@@ -730,6 +924,6 @@ def test_a_rule_left_out_is_caught(rule: Callable[[Patch], None], monkeypatch: P
 
 
 def _plan(seed: int, wanted: dict[str, Any]) -> Plan:
-    changes = {"long": False, "max_item_bytes": 1 << 30, "joint": False, **wanted}
+    changes = {**PLAIN, **wanted}
     changes.pop("start", None)
     return replace(plan_of(seed), **changes)

@@ -13,7 +13,8 @@ from faaskeeper.config import Config
 from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.core.log import PARTITION, key
 from faaskeeper.exceptions import FaaSKeeperException
-from faaskeeper.providers.cloud.place import CloudPlace, clock
+from faaskeeper.providers.clocks import clock
+from faaskeeper.providers.cloud.place import CloudPlace
 
 _SKEW_MS = 5_000
 _OLD_MS = 36 * 3600 * 1000

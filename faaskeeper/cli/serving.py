@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from faaskeeper.cli.arguments import Whole
 from faaskeeper.cli.context import Context
 from faaskeeper.config import Config
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS
@@ -25,7 +26,7 @@ class _Address(click.ParamType[Any]):
         if isinstance(value, tuple):
             return value
         host, _, port = str(value).rpartition(":")
-        if not port.isdecimal() or int(port) > 65_535:
+        if not (port.isascii() and port.isdecimal() and len(port) <= 5) or int(port) > 65_535:
             self.fail(f"{value!r} is no address: HOST:PORT, as 127.0.0.1:2181", param, ctx)
         return host.strip("[]") or "127.0.0.1", int(port)
 
@@ -79,24 +80,24 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
     type=click.Path(dir_okay=False),
     help="Authorities (PEM) of clients' certificates, which count as the scheme x509.",
 )
-@click.option("--max-connections", type=click.IntRange(1), help="Default: what 'ulimit -n' leaves.")
+@click.option("--max-connections", type=Whole(1, 10**9), help="Default: what 'ulimit -n' leaves.")
 @click.option(
     "--max-buffer",
-    type=click.IntRange(1024, 64 * 1024 * 1024),
+    type=Whole(1024, 64 * 1024 * 1024),
     default=0xFFFFF,
     show_default=True,
     help="Most bytes of a request (jute.maxbuffer).",
 )
 @click.option(
     "--min-session-timeout",
-    type=click.IntRange(MIN_TIMEOUT_MS, MAX_TIMEOUT_MS),
+    type=Whole(MIN_TIMEOUT_MS, MAX_TIMEOUT_MS),
     default=MIN_TIMEOUT_MS,
     show_default=True,
     help="In ms.",
 )
 @click.option(
     "--max-session-timeout",
-    type=click.IntRange(MIN_TIMEOUT_MS, MAX_TIMEOUT_MS),
+    type=Whole(MIN_TIMEOUT_MS, MAX_TIMEOUT_MS),
     default=MAX_TIMEOUT_MS,
     show_default=True,
     help="In ms.",

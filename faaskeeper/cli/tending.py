@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import click
 
+from faaskeeper.cli import output
 from faaskeeper.cli.deploying import failures, load, provider_option
 from faaskeeper.exceptions import ProviderException
 
@@ -29,7 +30,7 @@ def doctor(config: str, provider: str | None) -> None:
     with failures(), closing(_doctor(loaded)) as made:
         for finding in made.findings():
             mark = {True: "ok  ", False: "BAD ", None: "?   "}[finding.good]
-            click.echo(f"{mark} {finding.what}: {finding.said}")
+            output.say(f"{mark} {finding.what}: {finding.said}")
             bad += finding.good is False
     if bad:
         raise ProviderException(f"{bad} of these are wrong")
@@ -70,21 +71,22 @@ def deadletters(config: str, provider: str | None, what: str | None, yes: bool) 
     loaded = load(config, provider)
     from datetime import datetime
 
-    letters, calls = _letters(loaded)
-    with failures(), closing(calls):
+    with failures(), ExitStack() as stack:
+        letters, calls = _letters(loaded)
+        stack.enter_context(closing(calls))
         if what == "redrive":
             sent, left = letters.redrive()
-            click.echo(
+            output.say(
                 f"sent {sent} again" + (f", left {left}: the log has what they rang for" if left else "")
             )
         elif what == "drop":
             if not yes:
                 click.confirm("Requests that are in none of the queues are lost. Drop them?", abort=True)
-            click.echo(f"dropped {letters.drop()}")
+            output.say(f"dropped {letters.drop()}")
         else:
             seen = letters.show()
             for each in seen:
                 sent_at = datetime.fromtimestamp(each.sent / 1000).astimezone().isoformat(timespec="seconds")
-                click.echo(f"{each.queue}  {sent_at}  tried {each.received} times  {each.about()}")
+                output.say(f"{each.queue}  {sent_at}  tried {each.received} times  {each.about()}")
             if not seen:
-                click.echo("There are none.")
+                output.say("There are none.")

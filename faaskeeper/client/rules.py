@@ -88,6 +88,8 @@ _EVENTS = {
     "?": WatchEventType.NODE_CHILDREN_CHANGED,
 }
 _ORDER = "DCSK?"
+_FOUND = "dcsk?"
+"""Letters of what was found by comparing: nothing else follows from it."""
 
 
 class Watch(NamedTuple):
@@ -179,11 +181,14 @@ class Rules:
     # ---- reading -----------------------------------------------------------------------
 
     def accepts(self, path: str, record: Record | None, ticket: int) -> bool:
-        """Whether a record may be shown as it is: the common case, in which nothing new is met."""
+        """Whether a record may be shown as it is: the common case, in which nothing new is met.
+
+        It needs no lock, whatever another thread is at: the ticket, which is raised first, is compared last.
+        """
         return (
-            ticket == self.ticket
-            and (record is None or record.upto <= self.seen)
+            (record is None or record.upto <= self.seen)
             and (not self._least or (record.txid if record else 0) >= self._least.get(path, 0))
+            and ticket == self.ticket
         )
 
     def read(self, path: str) -> Steps:
@@ -217,8 +222,8 @@ class Rules:
             self.applied = applied
             kept = {path: txid for path, txid in self._least.items() if txid > applied}
             if len(kept) != len(self._least):
-                self._least = kept
                 self.ticket += 1
+                self._least = kept
 
     # ---- meeting epochs ----------------------------------------------------------------
 
@@ -248,24 +253,27 @@ class Rules:
             return 0
         told.extend(recent or ())
         seen = self.seen
-        news = [each for each in told if seen < each[0] <= upto]
-        applied = upto if settled else floor
-        if applied > self.applied:
-            self.applied = applied
-            if self._least:
-                self._least = {p: txid for p, txid in self._least.items() if txid > applied}
-        for txid, writes in news:
-            if txid > self.applied:
-                for path, _ in writes:
-                    self._least[path] = txid
+        self._take_in([each for each in told if seen < each[0] <= upto], upto if settled else floor)
+        self.seen = upto
+        return 1
+
+    def _take_in(self, news: Sequence[Writes], applied: int) -> None:
+        """Have every read know of some transactions, and fire what they trigger, before ``seen`` is raised.
+
+        The order is for reads that take no lock: the ticket, then the leasts, then the events, then ``seen``.
+        """
+        self.ticket += 1
+        self.applied = max(applied, self.applied)
+        if self._least:
+            self._least = {path: txid for path, txid in self._least.items() if txid > self.applied}
+        written = {path: txid for txid, writes in news if txid > self.applied for path, _ in writes}
+        if written:
+            self._least = {**self._least, **written}
         for track in self._tracks:
             track.note(news)
-        self.seen = upto
-        self.ticket += 1
         if self._watches or self._recursive:
             for txid, writes in news:
                 self._trigger(txid, writes)
-        return 1
 
     def sync(self) -> Steps:
         """Have every read from now on show at least what is committed: meet the log up to its end."""
@@ -302,7 +310,7 @@ class Rules:
             for each in self.found(path, FIRED_BY, None):
                 happened.update(self._missed(each, record))
             if happened:
-                letters = "".join(letter for letter in _ORDER if letter in happened)
+                letters = "".join(letter for letter in _ORDER if letter in happened).lower()
                 events.append((end, ((path, letters),)))
         return events
 
@@ -315,18 +323,30 @@ class Rules:
         return _difference(watch, record)
 
     def _trigger(self, txid: int, writes: Iterable[tuple[str, str]]) -> None:
+        """Fire what a transaction of the log fires: in the order in which it happened, and for the list of
+        children that a child was added to or taken from right after that, once for each
+        (``DataTree.createNode``, ``deleteNode``), wherever a ``K`` stands.
+        """
         for path, letters in writes:
             for letter in letters:
-                called = _Called()
-                if path in self._watches:
-                    self._fire_at(path, letter, txid, called)
-                if self._recursive and letter in FIRED_BY["recursive"]:
-                    for above in paths.upwards(path):
-                        for watch in self._recursive.get(above, ()):
-                            if txid > watch.stamp:
-                                called.add(watch.callback)
-                for callback in called.callbacks:
-                    self._fire(callback, WatchedEvent(_EVENTS[letter], path, txid))
+                if letter in _FOUND:
+                    self._happened(path, letter.upper(), txid)
+                elif letter != "K":
+                    self._happened(path, letter, txid)
+                    if letter != "S":
+                        self._happened(paths.parent(path), "K", txid)
+
+    def _happened(self, path: str, letter: str, txid: int) -> None:
+        called = _Called()
+        if path in self._watches:
+            self._fire_at(path, letter, txid, called)
+        if self._recursive and letter in FIRED_BY["recursive"]:
+            for above in paths.upwards(path):
+                for watch in self._recursive.get(above, ()):
+                    if txid > watch.stamp:
+                        called.add(watch.callback)
+        for callback in called.callbacks:
+            self._fire(callback, WatchedEvent(_EVENTS[letter], path, txid))
 
     def _fire_at(self, path: str, letter: str, txid: int, called: _Called) -> None:
         left: list[Watch] = []

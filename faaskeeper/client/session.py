@@ -23,7 +23,7 @@ from faaskeeper.client.futures import Future
 from faaskeeper.client.outbox import Finish, Outbox, Unanswered, size_of
 from faaskeeper.client.rules import Allowed, Rules, Steps
 from faaskeeper.client.runtime import THREADS, Runtime, Thread
-from faaskeeper.core import codec, trust
+from faaskeeper.core import codec, forks, trust
 from faaskeeper.core.acl import Credential
 from faaskeeper.core.children import writes_of
 from faaskeeper.core.connection import Connection
@@ -42,9 +42,11 @@ from faaskeeper.core.requests import (
     Request,
     Resume,
 )
+from faaskeeper.core.sessions import Lease, next_incarnation
 from faaskeeper.core.watches import Row
 from faaskeeper.exceptions import (
     FaaSKeeperException,
+    ForkedException,
     ProviderException,
     SessionClosingException,
     SessionExpiredException,
@@ -101,7 +103,14 @@ class Ticket(NamedTuple):
     timeout: int
 
 
-class Session:
+class _Absent:
+    """Stands for a thread that there is not, in a forked child."""
+
+    def join(self, timeout: float | None = None) -> None:
+        """See :class:`Thread`."""
+
+
+class Session(forks.Inherited):
     """One session with a deployment, from :meth:`open` to :meth:`close` or the loss of it.
 
     ``ticket``: the session to go on with, instead of opening one.
@@ -122,6 +131,7 @@ class Session:
         self._renewing = renew
         self._secret = ticket.secret if ticket else random(trust.KEY_BYTES)
         self._nonce = random(16).hex()
+        self._random = random
         self._runtime = runtime
         self._lock = runtime.lock()
         self._sending = runtime.lock()
@@ -138,9 +148,9 @@ class Session:
         self._turning: Callable[[], None] | None = None
         self._indexed: set[tuple[str, str]] = set()
         self._listeners: list[Listener] = []
-        self._skew_ms = 0
         self._lease_version = 1
         self._expires_ms = 0
+        """When the lease runs out, by the service's clock."""
         self._error: FaaSKeeperException | None = None
         self._ending = False
         self._dozing = False
@@ -151,10 +161,11 @@ class Session:
         self.owned: set[str] = set()
         """Paths of the ephemerals that this session is known to have created and not deleted itself."""
         self.id = ticket.session if ticket else 0
-        self.incarnation = ticket.incarnation + 1 if ticket else 0
+        self.incarnation = ticket.incarnation if ticket else 0
         self._state = SessionState.LOST
         self._ear = connection.channel.listen(self._heard)
         connection.on_failure(self._failed)
+        forks.register(self)
 
     # ---- opening and closing -----------------------------------------------------------
 
@@ -164,14 +175,14 @@ class Session:
         Raises TimeoutException, ProviderException with the reason, or SessionExpiredException.
         """
         resuming = self.id > 0
-        operation = Resume() if resuming else Open(self._nonce, self._secret, self._timeout_ms)
-        message = Message(self.id, self.incarnation, 0, self._ear.address, (Request(0, operation),))
         if resuming:
-            self._must_live()
+            self._go_on_from(max(self.incarnation, self._must_live().incarnation))
+        else:
+            self._asks_with(Open(self._nonce, self._secret, self._timeout_ms))
         deadline = self._runtime.monotonic() + timeout
         pause = 1.0
         while True:
-            self._put(message)
+            self._put(self._opening)
             if self._opened.wait(min(pause, max(deadline - self._runtime.monotonic(), 0))):
                 break
             if self._runtime.monotonic() >= deadline:
@@ -183,9 +194,18 @@ class Session:
             self.check()
         self._keeper = self._thread(self._keep, "keeper")
 
-    def _must_live(self) -> None:
-        """Raise SessionExpiredException where the session has no good lease: one that is long over has nobody
-        to say so.
+    def _asks_with(self, operation: Open | Resume) -> None:
+        """Begin the session with a request, which is sent until it is answered."""
+        self._opening = Message(self.id, self.incarnation, 0, self._ear.address, (Request(0, operation),))
+
+    def _go_on_from(self, current: int) -> None:
+        """Take the place of an incarnation, as one of our own, whose number is drawn anew each time."""
+        self.incarnation = next_incarnation(max(self.incarnation, current), self._random)
+        self._asks_with(Resume(current))
+
+    def _must_live(self) -> Lease:
+        """The session's lease. Raises SessionExpiredException where there is no good one: a session that is
+        long over has nobody to say so.
         """
         try:
             lease = self._connection.leases.get(self.id)
@@ -193,6 +213,7 @@ class Session:
             raise ProviderException(str(error)) from error
         if lease is None or lease.marked:
             raise SessionExpiredException()
+        return lease
 
     @property
     def ticket(self) -> Ticket:
@@ -227,6 +248,19 @@ class Session:
             if dispatcher != self._runtime.current():
                 dispatcher.join(_JOIN_S)
 
+    def forked(self, why: str) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`: whoever waits for something in the child is told."""
+        forks.keep(self)
+        runtime = self._runtime
+        self._lock, self._sending, self._starting = runtime.lock(), runtime.lock(), runtime.lock()
+        self._wake = runtime.condition(self._lock)
+        self._listeners = []
+        self._turning = None
+        self._dispatcher = _Absent()
+        self._later = runtime.line()
+        self._later.put(None)  # where a callback forked, its thread is the child's
+        self._lose(ForkedException(why), SessionState.LOST)
+
     # ---- states ------------------------------------------------------------------------
 
     def listen(self, listener: Listener) -> None:
@@ -241,7 +275,7 @@ class Session:
     @property
     def state(self) -> SessionState:
         """What is known of the session now; SUSPENDED also when its lease ran out without our renewing it."""
-        if self._state is SessionState.CONNECTED and self._connection.clock() > self._expires_ms:
+        if self._state is SessionState.CONNECTED and self._connection.service() > self._expires_ms:
             return SessionState.SUSPENDED
         return self._state
 
@@ -426,6 +460,7 @@ class Session:
             _log.warning("session %x could not take in what it was told: %s", self.id, error)
 
     def _replied(self, reply: Reply) -> None:
+        self._connection.heard(reply)
         if reply.nonce:
             self._on_open(reply)
             return
@@ -434,7 +469,6 @@ class Session:
         if not self._opened.done():
             self._on_resume(reply)
             return
-        self._skew_ms = reply.time - self._connection.clock()
         self._drive(self.rules.meet(reply.epoch, settled=True))
         with self._lock:
             ready = self._outbox.answered(reply.outcomes)
@@ -445,7 +479,8 @@ class Session:
         for waiting, outcome in ready:
             if outcome.code in _OVER:
                 over = SessionExpiredException(_OVER[outcome.code])
-                waiting.future.set_exception(over)
+                moved = outcome.code is Code.SESSION_MOVED  # an earlier copy may have been decided
+                waiting.future.set_exception(_unknown(over, waiting.future.what) if moved else over)
             else:
                 _complete(waiting, outcome)
         if over is not None:
@@ -463,15 +498,19 @@ class Session:
 
     def _on_resume(self, reply: Reply) -> None:
         for cxid, outcome in reply.outcomes:
-            if cxid == 0 and outcome.code in _OVER:
-                self._lose(SessionExpiredException(_OVER[outcome.code]), SessionState.LOST)
-            elif cxid == 0:
+            if cxid:
+                continue
+            if outcome.code is Code.SESSION_MOVED:
+                self._go_on_from(reply.current)
+                self._put(self._opening)
+            elif outcome.code is Code.OK:
                 self.owned.update(outcome.paths)
                 self._begin(reply)
+            else:
+                self._lose(SessionExpiredException(), SessionState.LOST)
 
     def _begin(self, reply: Reply) -> None:
-        self._skew_ms = reply.time - self._connection.clock()
-        self._expires_ms = self._connection.clock() + self._timeout_ms
+        self._expires_ms = self._connection.service() + self._timeout_ms
         with self._lock:
             self.rules.seen = self.rules.applied = max(self.rules.seen, reply.epoch.upto)
             self._state = SessionState.CONNECTED
@@ -677,10 +716,11 @@ class Session:
     def renew(self) -> None:
         """Renew the lease; find out if the session is over. Meets what notifications failed to tell."""
         leases = self._connection.leases
-        expires = self._connection.clock() + self._skew_ms + self._timeout_ms
+        expires = self._connection.service() + self._timeout_ms
+        renew = partial(leases.renew, self.id)
         try:
             try:
-                self._lease_version = leases.renew(self.id, self._lease_version, expires, self.incarnation)
+                self._lease_version = renew(self._lease_version, expires, self.incarnation, self._timeout_ms)
             except Conflict:
                 lease = leases.get(self.id)
                 if lease is None or lease.marked:
@@ -691,8 +731,8 @@ class Session:
                     self._lose(SessionExpiredException(_OVER[Code.SESSION_MOVED]), SessionState.LOST)
                     return
                 # An earlier renewal took effect although it seemed to fail, or it was the process before us.
-                self._lease_version = leases.renew(self.id, lease.version, expires, self.incarnation)
-            self._expires_ms = expires - self._skew_ms
+                self._lease_version = renew(lease.version, expires, self.incarnation, self._timeout_ms)
+            self._expires_ms = expires
             if self.rules.watching:
                 mark = self._connection.applied()
                 self._drive(self.rules.meet(Epoch(mark, mark, ()), settled=True))
@@ -734,8 +774,6 @@ def _complete(waiting: Unanswered, outcome: Outcome) -> None:
 
 def _unknown(error: FaaSKeeperException, what: str) -> FaaSKeeperException:
     message = f"{what}: {error}; whether it happened is not known"
-    if isinstance(error, SessionExpiredException):
-        return SessionExpiredException(message)
-    if isinstance(error, SessionClosingException):
-        return SessionClosingException(message)
+    if isinstance(error, (SessionExpiredException, SessionClosingException)):
+        return type(error)(message)
     return ProviderException(message)

@@ -16,8 +16,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from faaskeeper.core import codec
+from faaskeeper.core.clocks import carried
 from faaskeeper.core.errors import Conflict, StaleView
-from faaskeeper.core.log import CHECKPOINT_VALID_MS
+from faaskeeper.core.log import AHEAD_MS, CHECKPOINT_VALID_MS
 from faaskeeper.core.sessions import CLOSED_KEPT_MS, OUTCOMES_KEPT_MS, Session, Sessions
 from faaskeeper.core.storage import Gather, IfOlder, IfStamp, Item, Table, every, in_turn
 from faaskeeper.core.wide import WideTable
@@ -28,21 +29,24 @@ _ROWS = "session"
 
 
 class Header(NamedTuple):
-    """``txid``: the rows hold at least the state as of it. ``asof``: ms, when it was the log's end."""
+    """``txid``: the rows hold at least the state as of it. ``asof``: ms, when it was the log's end, by the
+    service's clock. ``time``: ms, what the log's own time was then, at least (0: not known).
+    """
 
     txid: int
     asof: int
+    time: int
 
 
 def _key(session: int) -> str:
     return f"{session:016d}"
 
 
-def _row(session: Session, txid: int, now: int) -> Item:
-    kept = not session.closed or now - session.closed < OUTCOMES_KEPT_MS
+def _row(session: Session, header: Header) -> Item:
+    kept = not session.closed or header.time - session.closed < OUTCOMES_KEPT_MS
     outcomes = session.outcomes if kept else {}
     return {
-        "stamp": txid,
+        "stamp": header.txid,
         "nonce": session.nonce,
         "sealed": session.sealed,
         "timeout": session.timeout,
@@ -82,12 +86,13 @@ class Checkpoints:
         self._table = WideTable(table)
         self._expiring = expiring
         self._gather = gather
+        self._latest: Header | None = None
 
     def begin(self, now: int) -> None:
         """Put the checkpoint and mark of an empty log, unless there are some."""
         for (partition, key), item in (
             (_MARK, {"stamp": 0}),
-            (_HEADER, {"stamp": 0, "asof": now}),
+            (_HEADER, {"stamp": 0, "asof": now, "time": 0}),
         ):
             try:
                 self._table.put(partition, key, dict(item), IfOlder(0))
@@ -111,7 +116,13 @@ class Checkpoints:
         item = self._table.get(*_HEADER)
         if item is None:
             raise StaleView("this deployment has no checkpoint: it was never set up, or not whole")
-        return Header(int(item["stamp"]), int(item["asof"]))  # type: ignore[arg-type]
+        fields: dict[str, Any] = item
+        self._latest = Header(fields["stamp"], fields["asof"], fields.get("time", 0))
+        return self._latest
+
+    def latest(self) -> Header:
+        """The header that was read or written last by this process; the stored one may be newer."""
+        return self._latest or self.header()
 
     def load(self, now: int) -> tuple[Header, Sessions]:
         """Header and sessions to fold the log after the header into.
@@ -120,19 +131,30 @@ class Checkpoints:
         """
         header = self.header()
         if not self._expiring:
-            header = header._replace(asof=now)
-        elif now - header.asof > CHECKPOINT_VALID_MS:
+            time = carried(header.time, header.asof, now)
+            return Header(header.txid, now, time), self._sessions()
+        if now - header.asof < -AHEAD_MS:
+            hours = (header.asof - now) // 3_600_000
+            raise StaleView(
+                f"the checkpoint was saved {hours} hours later than this machine's clock shows: set the "
+                "clock that is wrong, this one or that of a process that wrote before"
+            )
+        if now - header.asof > CHECKPOINT_VALID_MS:
             raise StaleView(
                 "the checkpoint is older than the log is kept: heartbeat has not run for days; "
                 "restore the log's table from a backup before writing again"
             )
+        return header, self._sessions()
+
+    def _sessions(self) -> Sessions:
         sessions = Sessions()
         for key, item in every(self._table, _ROWS):
             sessions.add(_session(key, item))
-        return header, sessions
+        return sessions
 
     def save(self, header: Header, sessions: Sessions, clock: Callable[[], int]) -> None:
-        """Save the sessions that changed, then the header. Sessions closed for a day are dropped.
+        """Save the sessions that changed, then the header. Sessions closed for a day, by the log's own time,
+        are dropped.
 
         Raises StaleView when that takes so long that a session may have been dropped meanwhile: its row must
         not come back.
@@ -141,30 +163,32 @@ class Checkpoints:
         self._gather([partial(self._put_row, session, header, clock) for session in changed])
         self._put_header(header)
         sessions.changed.clear()
-        now = clock()
-        for session in [each for each in sessions if each.closed]:
-            if now - session.closed > CLOSED_KEPT_MS:
-                self._table.delete(_ROWS, _key(session.id))
-                sessions.forget(session.id)
+        closed = {each.id: each.closed for each in sessions if each.closed and not each.closing}
+        for id, time in {**sessions.forgotten, **closed}.items():
+            if header.time - time > CLOSED_KEPT_MS:
+                self._table.delete(_ROWS, _key(id))
+                sessions.forget(id)
+                sessions.forgotten.pop(id, None)
 
     def _put_row(self, session: Session, header: Header, clock: Callable[[], int]) -> None:
-        now = clock()
-        if now - header.asof > CLOSED_KEPT_MS // 2:
+        if abs(clock() - header.asof) > CLOSED_KEPT_MS // 2:
             raise StaleView("what is to be saved is half a day old")
         try:
-            row = _row(session, header.txid, now)
+            row = _row(session, header)
             self._table.put(_ROWS, _key(session.id), row, IfOlder(header.txid))
         except Conflict:
             pass  # another saved this or a newer state
 
     def _put_header(self, header: Header) -> None:
-        item: Item = {"stamp": header.txid, "asof": header.asof}
+        item: Item = {"stamp": header.txid, "asof": header.asof, "time": header.time}
         try:
             self._table.put(*_HEADER, item, IfOlder(header.txid))
+            self._latest = header
         except Conflict:
             there = self.header()
             if there.txid == header.txid and there.asof < header.asof:
                 try:
                     self._table.put(*_HEADER, item, IfStamp(header.txid))
+                    self._latest = header
                 except Conflict:
                     pass  # another saved a newer one meanwhile

@@ -95,8 +95,16 @@ def names_in(transaction: Transaction) -> dict[str, dict[str, bool]]:
 
 
 def writes_of(transaction: Transaction) -> tuple[tuple[str, str], ...]:
-    """Every path that a transaction writes, pages too, with the letters of what happened to it."""
+    """Every path that a transaction writes, pages too, with the letters of what happened to it, in order.
+
+    A path is listed more than once where that tells the order.
+    """
     listed = [(change.path, change.letters) for change in transaction.changes]
+    if transaction.order:
+        happened = [(listed[place][0], letters) for place, letters in transaction.order]
+        told = {path for path, _ in happened}
+        rest = [(path, "".join(letter for letter in letters if letter == "K")) for path, letters in listed]
+        listed = happened + [(path, letters) for path, letters in rest if letters or path not in told]
     paged = paged_in(transaction)
     if paged:
         names = names_in(transaction)

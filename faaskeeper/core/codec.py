@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from faaskeeper.core.acl import Credential
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import (
+    MAX_INCARNATION,
     NO_DATA,
     Check,
     Close,
@@ -155,7 +156,7 @@ def _operation(operation: Operation, data: list[bytes]) -> list[Any]:
         data.append(operation.secret)
         return ["open", operation.nonce, len(operation.secret), operation.timeout]
     if isinstance(operation, Resume):
-        return ["resume"]
+        return ["resume", operation.after]
     raise Malformed(f"clients do not ask for {operation!r}")
 
 
@@ -241,7 +242,7 @@ def _to_operation(value: list[Any], cursor: _Cursor) -> Operation:
     if kind == "open":
         return Open(_path(value[1]), cursor.take(value[2]), _int(value[3]))
     if kind == "resume":
-        return Resume()
+        return Resume(_int(value[1])) if len(value) > 1 else Resume()
     raise Malformed(f"not an operation: {kind!r}")
 
 
@@ -266,7 +267,9 @@ def to_message(body: bytes) -> Message:
     decoded = tuple(
         Request(_int(row[0]), _to_operation(row[1], cursor), _to_auth(row[2:])) for row in requests
     )
-    return Message(_int(session), _int(incarnation), _int(acked), _path(address), decoded)
+    if not 0 <= _int(incarnation) < MAX_INCARNATION:
+        raise Malformed(f"not an incarnation: {incarnation}")
+    return Message(_int(session), incarnation, _int(acked), _path(address), decoded)
 
 
 # ---- what travels inside several things ------------------------------------------------------
@@ -345,6 +348,8 @@ def reply(reply: Reply) -> bytes:
         reply.resend,
         reply.nonce,
     ]
+    if reply.current:
+        head.append(reply.current)
     return frame(head)
 
 
@@ -359,9 +364,9 @@ def to_told(body: bytes) -> Reply | Notification:
     value, _ = unframe(body)
     if value[0] == "event":
         return Notification(_int(value[1]), to_epoch(value[2]))
-    _, session, incarnation, outcomes, epoch, time, resend, nonce = value
+    _, session, incarnation, outcomes, epoch, time, resend, nonce, *current = value
     decoded = tuple((each[0], to_outcome(each[1:])) for each in outcomes)
-    return Reply(session, incarnation, decoded, to_epoch(epoch), time, resend, nonce)
+    return Reply(session, incarnation, decoded, to_epoch(epoch), time, resend, nonce, *current)
 
 
 # ---- transactions ----------------------------------------------------------------------------
@@ -374,7 +379,7 @@ def _effect(effect: Effect) -> list[Any]:
         return ["open", effect.nonce, effect.sealed.hex(), effect.timeout]
     if isinstance(effect, Resumed):
         return ["resume", effect.session, effect.incarnation]
-    return ["close", effect.session]
+    return ["close", effect.session, 1] if effect.more else ["close", effect.session]
 
 
 def _to_effect(value: list[Any]) -> Effect:
@@ -386,7 +391,7 @@ def _to_effect(value: list[Any]) -> Effect:
     if kind == "resume":
         return Resumed(value[1], value[2])
     if kind == "close":
-        return Closed(value[1])
+        return Closed(value[1], len(value) > 2)
     raise Malformed(f"not an effect: {kind!r}")
 
 
@@ -403,9 +408,11 @@ def transaction(transaction: Transaction, data: list[bytes]) -> str:
     if transaction.effects or transaction.garbage:
         row.append([_effect(effect) for effect in transaction.effects])
         row.append(list(transaction.garbage))
-    if transaction.resized:
+    if transaction.resized or transaction.order:
         row.extend([[], []] if len(row) == 2 else [])
         row.append(list(transaction.resized))
+        if transaction.order:
+            row.append(list(transaction.order))
     return _dumps(row)
 
 
@@ -425,7 +432,8 @@ def to_transaction(value: str, cursor: _Cursor) -> Transaction:
         return Transaction(row[0], changes)
     effects = tuple(_to_effect(effect) for effect in row[2])
     resized = tuple((path, pages) for path, pages in row[4]) if len(row) > 4 else ()
-    return Transaction(row[0], changes, effects, tuple(row[3]), resized)
+    order = tuple((place, letters) for place, letters in row[5]) if len(row) > 5 else ()
+    return Transaction(row[0], changes, effects, tuple(row[3]), resized, order)
 
 
 def cursor(data: bytes) -> _Cursor:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from faaskeeper.core import acl
 from faaskeeper.core.acl import Credential
 from faaskeeper.core.channel import ClientChannel, Listener
+from faaskeeper.core.clocks import Clock, ServiceClock
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.log import Log
 from faaskeeper.core.queue import Queue
@@ -17,7 +18,6 @@ from faaskeeper.core.records import Records
 from faaskeeper.core.requests import Message, Reply
 from faaskeeper.core.sessions import Leases
 from faaskeeper.core.storage import Gather, ObjectStore, in_turn
-from faaskeeper.core.view import Clock
 from faaskeeper.core.watches import WatchTable
 
 FailureHandler = Callable[[Exception], None]
@@ -42,6 +42,7 @@ class Within(Protocol):
 class Connection:
     """A client's way to a deployment.
 
+    ``clock``: this process', which nobody sets while it runs; ``service``: the service's, as replies tell it.
     ``applied`` reads the mark. ``inline_bytes``: data above it goes to ``blobs`` first.
     ``prompt_queue``: the same queue for a sender who would only wait for the answer.
     ``coalesce``: the writer takes what waits anyway, so requests may wait here, in one message, while
@@ -77,6 +78,14 @@ class Connection:
     peer: str = ""
     super_digest: str = ""
     logs: Callable[[], str] = field(default=lambda: "")
+
+    def __post_init__(self) -> None:
+        self.service = self.clock if isinstance(self.clock, ServiceClock) else ServiceClock(self.clock)
+
+    def heard(self, reply: Reply) -> None:
+        """Take in what time it is for the service. One within this process has this process' clock."""
+        if self.within is None:
+            self.service.heard(reply.time)
 
 
 def connection_to(deployment: Deployment, channel: ClientChannel, **more: Any) -> Connection:

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 from faaskeeper.core import codec, log, paths, trust
 from faaskeeper.core.channel import tell
-from faaskeeper.core.checkpoint import Header
 from faaskeeper.core.children import (
     PAGE_META,
     Ahead,
@@ -44,6 +43,12 @@ from faaskeeper.core.znode import Meta
 
 GROUP_ENTRIES = 16
 """Most entries that are applied side by side."""
+GROUP_CHANGES = 4_000
+"""How many changes a group of entries has at most, unless a single entry has more."""
+SAVE_WITHIN_MS = 5_000
+"""How long an invocation applies entries before it saves how far it has come."""
+_CONFIRM_MS = 3600 * 1000
+"""How long a distributor of its own goes by what bells bring before it looks for the log's end itself."""
 SETTLE_WITHIN_MS = 6 * 3600 * 1000
 """How long after it began an invocation may write records: well below the age at which tombstones lapse."""
 _AHEAD = 5
@@ -62,6 +67,7 @@ class Answer(NamedTuple):
     sealed: bytes
     resend: int = 0
     nonce: str = ""
+    current: int = 0
 
 
 class _Content(NamedTuple):
@@ -107,6 +113,17 @@ class Settled(NamedTuple):
     epoch: Epoch
 
 
+def _group(pending: Sequence[Entry]) -> tuple[Entry, ...]:
+    """The next entries that are applied side by side."""
+    number = changes = 0
+    for entry in pending[:GROUP_ENTRIES]:
+        changes += sum(len(transaction.changes) for transaction in entry.transactions)
+        if number and changes > GROUP_CHANGES:
+            break
+        number += 1
+    return tuple(pending[:number])
+
+
 def _recipient(sessions: Sessions, id: int) -> Recipient | None:
     session = sessions.get(id)
     if session is None or session.closed:
@@ -120,15 +137,20 @@ class Distributor:
     _MAX_CONTENTS = 1_000
     _MAX_CONTENT_BYTES = 64 * 1024
 
-    def __init__(self, deployment: Deployment, secrets: Secrets | None = None) -> None:
+    def __init__(
+        self, deployment: Deployment, secrets: Secrets | None = None, tells_time: bool = True
+    ) -> None:
         self._deployment = deployment
+        self._tells_time = tells_time
         self._secrets = secrets or Secrets(deployment.key)
         self._watch = WatchFunction(
             deployment.watches, deployment.channel, self._secrets, deployment.gather, deployment.key
         )
         self._contents: OrderedDict[str, _Content] = OrderedDict()
         self._unsaved = 0
+        self._unmarked = 0
         self._since = 0
+        self._marked = 0
 
     # ---- records -----------------------------------------------------------------------
 
@@ -145,22 +167,28 @@ class Distributor:
     def settle(self, view: View, since: int, doubtful: bool = False) -> list[Settled]:
         """Write the records of all pending entries; what is returned must go to :meth:`finish`.
 
+        Of a long backlog each group but the last is finished in here before the next is begun, so that who is
+        cut short leaves to others only what it had not done; its epoch is returned without its entries.
+
         ``doubtful``: some of the entries are others', who are likely to have written them: looks first. A
         record that is there as of an entry or later is one to which a put would lose: it is left out.
 
         ``since``: when the view was loaded, or the invocation began (ms). Raises StaleView when that is
         :data:`SETTLE_WITHIN_MS` ago: a tombstone may have lapsed that what is still to be written lies below.
         """
-        self._since = since
+        self._since = self._marked = since
         groups: list[Settled] = []
         while view.pending:
-            entries = tuple(view.pending[:GROUP_ENTRIES])
+            entries = _group(view.pending)
             try:
                 epoch = self._write(entries, doubtful)
             except BaseException:
                 self._contents.clear()
                 raise
             view.settled(entries[-1].last)
+            if view.pending:
+                self.finish((Settled(entries, epoch),), view)
+                entries = ()
             groups.append(Settled(entries, epoch))
         return groups
 
@@ -229,7 +257,8 @@ class Distributor:
             for effect in transaction.effects:
                 if isinstance(effect, Opened):
                     expires = self._deployment.clock() + effect.timeout
-                    puts.append(partial(self._deployment.leases.grant, transaction.txid, expires))
+                    grant = self._deployment.leases.grant
+                    puts.append(partial(grant, transaction.txid, expires, effect.timeout))
         puts.extend(
             partial(self._deployment.transients.put, path, image.meta.czxid)
             for path, image in images.items()
@@ -283,7 +312,7 @@ class Distributor:
 
     def _in_time(self, put: Callable[[], object]) -> object:
         """Put, unless this process stood still: also between one put and the next."""
-        if self._deployment.clock() - self._since > SETTLE_WITHIN_MS:
+        if abs(self._deployment.clock() - self._since) > SETTLE_WITHIN_MS:
             raise StaleView("this invocation was stalled for hours: what it would write may be long past")
         return put()
 
@@ -397,16 +426,19 @@ class Distributor:
             return list(answers)
         recent = tuple((each.txid, writes_of(each)) for each in entry.transactions)
         epoch = Epoch(entry.first - 1, entry.last, recent)
-        now = self._deployment.clock()
+        now = self._told_time()
         return [each for each in answers if not teller.tell(each.address, _reply(each, epoch, now))]
 
     def answer(self, answers: Sequence[Answer], epoch: Epoch) -> None:
         """Tell sessions their outcomes, with the epoch of what they were judged on."""
-        now = self._deployment.clock()
+        now = self._told_time()
         for each in answers:
             reply = _reply(each, epoch, now)
             signed = trust.sign(self._secrets.unseal(each.sealed), codec.reply(reply))
             tell(self._deployment.channel, each.address, signed)
+
+    def _told_time(self) -> int:
+        return self._deployment.clock() if self._tells_time else 0
 
     def finish(self, groups: Sequence[Settled], view: View) -> None:
         """Notify watchers, clean up after closed sessions, and now and then save mark and checkpoint."""
@@ -418,22 +450,40 @@ class Distributor:
                     for effect in transaction.effects:
                         if isinstance(effect, Closed):
                             self._deployment.watches.clear(effect.session)
-                            self._deployment.leases.drop(effect.session)
+                            if (
+                                not effect.more
+                            ):  # by it heartbeat finds a session of whose ephemerals some are left
+                                self._deployment.leases.drop(effect.session)
             self._unsaved += len(group.entries)
-        if self._unsaved >= self._deployment.save_every:
+            self._unmarked += len(group.entries)
+        now = self._deployment.clock()
+        if self._unmarked >= self._deployment.save_every or now - self._marked > SAVE_WITHIN_MS:
+            self._marked = now
             self.save(view)
 
     def save(self, view: View) -> None:
-        """Save mark and checkpoint of a view whose pending entries are all finished."""
-        if self._unsaved and not view.pending:
+        """Save mark and checkpoint of a view; the mark alone while entries are pending. What it calls applied
+        must be finished.
+        """
+        if self._unmarked:
             self._deployment.checkpoints.mark(view.applied)
-            header = Header(view.head, view.asof)
-            self._deployment.checkpoints.save(header, view.sessions, self._deployment.clock)
+            self._unmarked = 0
+        if self._unsaved and not view.pending:
+            self._deployment.checkpoints.save(view.header(), view.sessions, self._deployment.clock)
             self._unsaved = 0
 
 
 def _reply(answer: Answer, epoch: Epoch, now: int) -> Reply:
-    return Reply(answer.session, answer.incarnation, answer.outcomes, epoch, now, answer.resend, answer.nonce)
+    return Reply(
+        answer.session,
+        answer.incarnation,
+        answer.outcomes,
+        epoch,
+        now,
+        answer.resend,
+        answer.nonce,
+        answer.current,
+    )
 
 
 def _wanted(images: dict[str, _Image], lists: dict[str, Listing]) -> list[str]:
@@ -482,6 +532,7 @@ def bell(entry: Entry | None, upto: int, answers: Sequence[Answer]) -> bytes:
             each.sealed.hex(),
             each.resend,
             each.nonce,
+            each.current,
         ]
         for each in answers
     ]
@@ -509,8 +560,7 @@ def _to_bell(body: bytes) -> _Bell:
             tuple((each[0], codec.to_outcome(each[1:])) for each in row[2]),
             row[3],
             bytes.fromhex(row[4]),
-            row[5],
-            row[6],
+            *row[5:],
         )
         for row in rows
     )
@@ -538,7 +588,8 @@ class DistributorFunction:
         for each in bells:
             if each.entry is not None and each.entry.first == view.head + 1:
                 view.fold(each.entry)
-        if bells[-1].upto > view.head or any(each.upto == 0 for each in bells):
+        unsure = clock() - view.asof > _CONFIRM_MS  # what bells bring says nothing of the log's end
+        if bells[-1].upto > view.head or unsure or any(each.upto == 0 for each in bells):
             roll(view, self._deployment.log, clock)
         groups = self._distributor.settle(view, began)
         for each in bells:

@@ -13,12 +13,13 @@ a writer that knew the end of the log recently. :class:`~faaskeeper.core.view.Vi
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 from faaskeeper.core import codec
 from faaskeeper.core.errors import StaleView
 from faaskeeper.core.requests import Outcome
-from faaskeeper.core.storage import IfAbsent, Item, Table, Write
+from faaskeeper.core.storage import Gather, IfAbsent, Item, Table, Write, in_turn
 from faaskeeper.core.transactions import Transaction
 from faaskeeper.core.wide import WideTable
 
@@ -31,6 +32,10 @@ CHECKPOINT_VALID_MS = 5 * _DAY_MS
 """How old a checkpoint may be to start from."""
 APPEND_WITHIN_MS = 15 * 60 * 1000
 """How long after judging a batch its entry may still be put."""
+AHEAD_MS = _DAY_MS // 2
+"""How far another's note of when the log's end was known may lie ahead of our clock: then it counts as just
+made. One further ahead tells nothing, since one of the clocks is wrong. This much longer, at most, a note
+counts as valid."""
 
 PARTITION = "log"
 ENTRY_BYTES = 256 * 1024
@@ -51,7 +56,8 @@ class Answers(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One batch. ``time``: of judging, ms, never below an earlier entry's."""
+    """One batch. ``time``: of judging, ms, by the log's own time, which never goes back: no age of anything
+    but what the log holds may be taken from it (:class:`~faaskeeper.core.clocks.LogClock`)."""
 
     first: int
     last: int
@@ -118,29 +124,30 @@ def decode(item: Item) -> Entry:
     )
 
 
-def _check_age(entry: Entry, now: int) -> None:
-    if now - entry.time > APPEND_WITHIN_MS:
+def _check_age(age: int) -> None:
+    if abs(age) > APPEND_WITHIN_MS:  # below zero: the clock was set back meanwhile, and tells nothing
         raise StaleView("the batch was judged too long ago to append it")
 
 
 class Log:
-    """The log in a table."""
+    """The log in a table. ``gather``: how entries are deleted side by side."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, gather: Gather[Any] = in_turn) -> None:
         self._table = WideTable(table)
+        self._gather = gather
 
-    def append(self, entry: Entry, now: int) -> None:
-        """Put the entry if its key is absent. ``now``: the clock just before the call, ms.
+    def append(self, entry: Entry, age: int) -> None:
+        """Put the entry if its key is absent. ``age``: how long ago it was judged, just before the call, ms.
 
         Raises Conflict (another entry is there), Unavailable (unknown), or StaleView when the
         judgement is older than an append may be.
         """
-        _check_age(entry, now)
+        _check_age(age)
         self._table.put(PARTITION, key(entry.first), encode(entry), IfAbsent())
 
-    def write_of(self, entry: Entry, now: int) -> Write | None:
+    def write_of(self, entry: Entry, age: int) -> Write | None:
         """The append as a put to be made together with others; None where it takes more than one."""
-        _check_age(entry, now)
+        _check_age(age)
         item = encode(entry)
         if not self._table.single(PARTITION, key(entry.first), item):
             return None
@@ -166,6 +173,5 @@ class Log:
         return None if item is None else decode(item)
 
     def trim(self, entries: Iterable[Entry]) -> None:
-        """Delete entries, for stores without a time to live of their own."""
-        for entry in entries:
-            self._table.delete(PARTITION, key(entry.first))
+        """Delete entries, side by side, for stores without a time to live of their own."""
+        self._gather([partial(self._table.delete, PARTITION, key(entry.first)) for entry in entries])

@@ -106,7 +106,13 @@ class Open(NamedTuple):
 
 
 class Resume(NamedTuple):
-    """Go on with a session from another process, as the incarnation after the one known."""
+    """Go on with a session, as the message's incarnation, which stands for one process from now on.
+
+    ``after``: the incarnation that it replaces: with another in its place it is refused, and told which (-1:
+    any smaller one). Outcome: ``paths``.
+    """
+
+    after: int = -1
 
 
 Operation = Union[Create, SetData, Delete, Check, SetAcl, Multi, Reap, Close, Open, Resume]
@@ -118,6 +124,10 @@ class Request(NamedTuple):
     cxid: int
     operation: Operation
     auth: tuple[Credential, ...] = ()
+
+
+MAX_INCARNATION = 2**62
+"""Stores keep incarnations as integers of 64 bits."""
 
 
 class Message(NamedTuple):
@@ -166,7 +176,8 @@ class Reply(NamedTuple):
     """What a client is told about its requests.
 
     ``outcomes``: (cxid, outcome) in order. ``resend``: 0, or the cxid from which the service lacks
-    requests. ``nonce``: of the Open that this answers. ``time``: the service's clock, ms.
+    requests. ``nonce``: of the Open that this answers. ``time``: the service's clock, ms (0: from a writer
+    that goes by its client's). ``current``: to a Resume that is refused, the session's incarnation.
     """
 
     session: int
@@ -176,6 +187,7 @@ class Reply(NamedTuple):
     time: int
     resend: int = 0
     nonce: str = ""
+    current: int = 0
 
 
 class Notification(NamedTuple):

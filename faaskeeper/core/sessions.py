@@ -8,20 +8,22 @@ entries that follow it (see ``docs/architecture.md``, *Checkpoint*).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.log import Entry
 from faaskeeper.core.requests import Outcome
 from faaskeeper.core.storage import IfAbsent, IfOlder, IfStamp, Item, Table, every
-from faaskeeper.core.transactions import Closed, Effect, Opened, Resumed
+from faaskeeper.core.transactions import Closed, Effect, Opened, Resumed, Transaction
 
 OUTCOMES_KEPT_MS = 3600 * 1000
 """How long a closed session's outcomes are kept; after that SessionExpired means "unknown"."""
 CLOSED_KEPT_MS = 24 * OUTCOMES_KEPT_MS
 """How long a closed session is remembered at all. No invocation lives as long, so none can write
 an older state of it back."""
+_DRAWN_BYTES = 5
 
 
 class Session:
@@ -55,6 +57,11 @@ class Session:
         self.closed = 0
         """Time of the entry that closed it (ms), 0 while it is open."""
 
+    @property
+    def closing(self) -> bool:
+        """Whether it is closed and still owns ephemerals: the transactions that delete them are to follow."""
+        return bool(self.closed and self.ephemerals)
+
     def forget_acked(self) -> None:
         """Drop the outcomes that the client has; they stand in the order of their cxids."""
         while self.outcomes and (cxid := next(iter(self.outcomes))) <= self.acked:
@@ -69,6 +76,12 @@ class Sessions:
         self._by_nonce: dict[str, int] = {}
         self.changed: set[int] = set()
         """Sessions changed since the checkpoint that this began from or was last saved as."""
+        self.forgotten: dict[int, int] = {}
+        """By session that was forgotten and has a row in the checkpoint yet: when it was closed (ms)."""
+        self.closing: set[int] = set()
+        """Sessions that are closed and still own ephemerals."""
+        self._closed: list[tuple[int, int]] = []
+        """A heap of when a session was closed, and its id."""
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -88,19 +101,26 @@ class Sessions:
         """Take a session from a checkpoint."""
         self._by_id[session.id] = session
         self._by_nonce[session.nonce] = session.id
+        if session.closed:
+            self._note_closed(session)
 
     def forget(self, id: int) -> None:
         """Drop a session that was closed long ago."""
         session = self._by_id.pop(id, None)
-        if session is not None:
-            self._by_nonce.pop(session.nonce, None)
+        if session is not None and self._by_nonce.get(session.nonce) == id:
+            del self._by_nonce[session.nonce]
         self.changed.discard(id)
 
+    def left_to_others(self) -> None:
+        """Another view's holder saves the checkpoint: this one need not remember what has changed."""
+        self.changed.clear()
+        self.forgotten.clear()
+
     def fold(self, entry: Entry) -> None:
-        """Bring the sessions forward by one entry."""
+        """Bring the sessions forward by one entry, and forget those that were closed a day before it."""
         for transaction in entry.transactions:
             for effect in transaction.effects:
-                self._effect(effect, transaction.txid, entry.time)
+                self._effect(effect, transaction, entry.time)
         for answers in entry.answers:
             session = self._by_id.get(answers.session)
             if session is None or session.incarnation != answers.incarnation:
@@ -110,11 +130,29 @@ class Sessions:
             for cxid, outcome in answers.outcomes:
                 if cxid:
                     session.last = max(session.last, cxid)
-                    session.outcomes[cxid] = outcome
+                    if cxid > session.acked:  # else it is folded again, over a row that has gone on
+                        session.outcomes[cxid] = outcome
             session.acked = max(session.acked, answers.acked)
             session.forget_acked()
+        while self._closed and entry.time - self._closed[0][0] > CLOSED_KEPT_MS:
+            self._forget_closed(heappop(self._closed)[1], entry.time)
 
-    def _effect(self, effect: Effect, txid: int, time: int) -> None:
+    def _note_closed(self, session: Session) -> None:
+        heappush(self._closed, (session.closed, session.id))
+        self._note_closing(session)
+
+    def _note_closing(self, session: Session) -> None:
+        (self.closing.add if session.ephemerals else self.closing.discard)(session.id)
+
+    def _forget_closed(self, id: int, now: int) -> None:
+        if id in self.closing:
+            heappush(self._closed, (now, id))  # what it owns is found by it: looked at again a day later
+        elif (session := self._by_id.get(id)) is not None:
+            self.forgotten[id] = session.closed
+            self.forget(id)
+
+    def _effect(self, effect: Effect, transaction: Transaction, time: int) -> None:
+        txid = transaction.txid
         if isinstance(effect, Opened):
             if txid not in self._by_id:
                 self.add(Session(txid, effect.nonce, effect.sealed, effect.timeout))
@@ -125,8 +163,17 @@ class Sessions:
             return
         self.changed.add(session.id)
         if isinstance(effect, Closed):
-            session.closed = session.closed or time
-            session.ephemerals.clear()
+            if effect.more:
+                session.ephemerals.difference_update(
+                    change.path for change in transaction.changes if change.meta is None
+                )
+            else:
+                session.ephemerals.clear()
+            if session.closed:
+                self._note_closing(session)
+            else:
+                session.closed = time
+                self._note_closed(session)
         elif isinstance(effect, Resumed):
             if effect.incarnation > session.incarnation:
                 session.incarnation = effect.incarnation
@@ -136,6 +183,17 @@ class Sessions:
             session.ephemerals.add(effect.path)
         else:
             session.ephemerals.discard(effect.path)
+        if session.closed:
+            self._note_closing(session)
+
+
+def next_incarnation(above: int, random: Callable[[int], bytes]) -> int:
+    """An incarnation for a process that goes on with a session: greater than those before, and nobody else's.
+
+    It is drawn from 2^40, so two processes that begin at the same number differ; after a million
+    reattachments it is still below :data:`~faaskeeper.core.requests.MAX_INCARNATION`.
+    """
+    return above + 1 + int.from_bytes(random(_DRAWN_BYTES), "big")
 
 
 # ---- leases ----------------------------------------------------------------------------------
@@ -146,10 +204,10 @@ _LEASES = "lease"
 class Lease(NamedTuple):
     """A session's lease. ``expires``: ms, by the service's clock. ``marked``: overdue, being closed.
 
-    ``incarnation``: of the process that renewed it last. ``under``: the session of a server that answers for
-    this one, whose lease counts instead (0: none). ``timeout``: ms, of a server's lease how long before
-    ``expires`` it was renewed, of an attached one its session's time-out. ``proof``: by which a server knows
-    who may come back to the session (hexadecimal; "": there is none).
+    ``incarnation``: of the process that renewed it last. ``under``: the session of a server that answers
+    for this one, whose lease counts instead (0: none). ``timeout``: ms, of a server's lease how long before
+    ``expires`` it was renewed, of others the session's time-out (0: not known). ``proof``: by which a
+    server knows who may come back to the session (hexadecimal; "": there is none).
     """
 
     session: int
@@ -189,16 +247,16 @@ class Leases:
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    def grant(self, session: int, expires: int) -> None:
+    def grant(self, session: int, expires: int, timeout: int = 0) -> None:
         """The first lease of a session; one that is there already stays."""
         try:
-            self._put(Lease(session, 1, expires, False), IfAbsent())
+            self._put(Lease(session, 1, expires, False, timeout=timeout), IfAbsent())
         except Conflict:
             pass  # granted before: this is a repetition
 
-    def renew(self, session: int, version: int, expires: int, incarnation: int = 0) -> int:
+    def renew(self, session: int, version: int, expires: int, incarnation: int = 0, timeout: int = 0) -> int:
         """Renew the lease seen as ``version``; returns the new one. Raises Conflict when marked or gone."""
-        return self.replace(Lease(session, version, expires, False, incarnation)).version
+        return self.replace(Lease(session, version, expires, False, incarnation, 0, timeout)).version
 
     def replace(self, lease: Lease) -> Lease:
         """Write a lease over the version that it names; returns it with its new one. Raises Conflict."""

@@ -5,12 +5,15 @@ in which rules are checked is observed behaviour of ZooKeeper 3.8 (``PrepRequest
 ``faaskeeper/testing/golden.json`` holds it.
 
 What happened to a path is written in letters: ``C`` created, ``S`` data set, ``D`` deleted, ``K``
-a child created or deleted; no letter: written for another reason.
+a child created or deleted; no letter: written for another reason. The first three are in the order in which
+they happened, through all of a transaction's changes; a ``K`` happened with each ``C`` and ``D`` of a child,
+so neither its place nor how often it stands there tells anything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from heapq import nsmallest
 from typing import NamedTuple, Protocol, Union
 
 from faaskeeper.core import acl, paths
@@ -31,10 +34,14 @@ from faaskeeper.core.requests import (
     SetAcl,
     SetData,
 )
-from faaskeeper.core.znode import CONTAINER, MAX_DATA_BYTES, MAX_TTL_MS, OPEN_ACL, Meta
+from faaskeeper.core.znode import CONTAINER, MAX_DATA_BYTES, MAX_TTL_MS, OPEN_ACL, Meta, wrapped
 
-MAX_CREATIONS = 2**31 - 1
-"""ZooKeeper's child version and sequence numbers are 32-bit; past this a create is refused."""
+MAX_SEQUENCE = 2**31 - 1
+"""The greatest sequence number. ZooKeeper, whose counter has 32 bits, goes on with negative ones, which sort
+before all others, and then uses numbers again: recipes break in silence. Here there are no more."""
+MAX_TRANSACTION_BYTES = 24 * 1024 * 1024
+"""Most that a multi may take in the log, by :func:`weight`. Whatever fits a message of 1 MiB stays below it,
+unless long ACLs are repeated in many images."""
 
 
 class Change(NamedTuple):
@@ -62,9 +69,12 @@ class Resumed(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """A session ended."""
+    """A session ended: none of its requests is accepted any more. The ephemerals that the transaction deletes
+    are not the session's any more; ``more``: it owns others, and transactions like this one follow.
+    """
 
     session: int
+    more: bool = False
 
 
 class Owned(NamedTuple):
@@ -82,6 +92,8 @@ class Transaction(NamedTuple):
     """What one request changes; replaying it changes nothing more. ``garbage``: blobs let go.
 
     ``resized``: paths whose lists of children have another number of pages now, and the number before.
+    ``order``: what happened, in order, where the changes do not tell it, since one of several paths was
+    changed more than once: (index of the change, its letters without ``K``).
     """
 
     txid: int
@@ -89,6 +101,21 @@ class Transaction(NamedTuple):
     effects: tuple[Effect, ...] = ()
     garbage: tuple[str, ...] = ()
     resized: tuple[tuple[str, int], ...] = ()
+    order: tuple[tuple[int, str], ...] = ()
+
+
+def acl_weight(meta: Meta | None) -> int:
+    """About how many bytes a znode's ACL takes, 0 for the usual one."""
+    if meta is None or meta.acl is OPEN_ACL:
+        return 0
+    return sum(20 + len(scheme) + len(name) for _, scheme, name in meta.acl)
+
+
+def weight(changes: Iterable[Change]) -> int:
+    """About how many bytes changes take in the log; not less."""
+    return sum(
+        200 + len(path) + (len(data) if data else 0) + acl_weight(meta) for path, _, meta, data in changes
+    )
 
 
 class State(Protocol):
@@ -106,11 +133,14 @@ class Limits(NamedTuple):
 
     ``page_names``: the most children in a znode's own record; beyond that, how many a page holds on average.
     With names of at most 960 bytes a page of twice as many fits the smallest item of a store (400 KB).
+    ``close_changes``: the most ephemerals that one transaction deletes when a session is closed; a session
+    that owns more is closed by several.
     ``blobs``: whether there is a store of blobs, which a request's data may be in.
     """
 
     inline_bytes: int = MAX_DATA_BYTES
     page_names: int = 128
+    close_changes: int = 1_000
     blobs: bool = False
 
 
@@ -153,8 +183,14 @@ def _refuse(code: Code, txid: int) -> Judgement:
     return Outcome(code, txid - 1), None
 
 
-def _denied(meta: Meta, permission: int, who: tuple[Identity, ...]) -> bool:
-    return meta.acl is not OPEN_ACL and not acl.permits(meta.acl, permission, who)
+def _denied(path: str, meta: Meta, permission: int, who: tuple[Identity, ...]) -> bool:
+    held = acl.held(path, meta.acl)
+    return held is not OPEN_ACL and not acl.permits(held, permission, who)
+
+
+def _impossible(path: str) -> Code:
+    """Why nothing can be done to an invalid path: one that is only too long to be here is just not here."""
+    return Code.NO_NODE if paths.overlong(path) else Code.BAD_ARGUMENTS
 
 
 def _oversized(data: Data, limits: Limits) -> bool:
@@ -200,9 +236,11 @@ def _create(
     parent = state.node(above)
     if parent is None:
         return _refuse(Code.NO_NODE, txid)
-    if _denied(parent, acl.CREATE, who):
+    if _denied(above, parent, acl.CREATE, who):
         return _refuse(Code.NO_AUTH, txid)
     if operation.sequential:
+        if parent.creations > MAX_SEQUENCE:
+            return _refuse(Code.SEQUENCE_USED_UP, txid)
         path = f"{path}{parent.creations:010d}"
     if paths.invalid(path):
         return _refuse(Code.BAD_ARGUMENTS, txid)
@@ -210,7 +248,7 @@ def _create(
         return _refuse(Code.NODE_EXISTS, txid)
     if parent.owner:
         return _refuse(Code.NO_CHILDREN_FOR_EPHEMERALS, txid)
-    if _oversized(operation.data, limits) or parent.creations >= MAX_CREATIONS:
+    if _oversized(operation.data, limits):
         return _refuse(Code.TOO_LARGE, txid)
     meta = Meta(
         czxid=txid,
@@ -268,12 +306,14 @@ def _set_data(
     who: tuple[Identity, ...],
 ) -> Judgement:
     path, data = operation.path, operation.data
-    if paths.invalid(path) or not _believed(data, path, session, limits):
+    if paths.invalid(path):
+        return _refuse(_impossible(path), txid)
+    if not _believed(data, path, session, limits):
         return _refuse(Code.BAD_ARGUMENTS, txid)
     meta = state.node(operation.path)
     if meta is None:
         return _refuse(Code.NO_NODE, txid)
-    if _denied(meta, acl.WRITE, who):
+    if _denied(operation.path, meta, acl.WRITE, who):
         return _refuse(Code.NO_AUTH, txid)
     if operation.version not in (-1, meta.version):
         return _refuse(Code.BAD_VERSION, txid)
@@ -285,7 +325,7 @@ def _set_data(
         meta.pzxid,
         meta.ctime,
         now,
-        meta.version + 1,
+        wrapped(meta.version + 1),
         meta.creations,
         meta.aversion,
         meta.owner,
@@ -311,11 +351,11 @@ def _delete(
     parent = state.node(above)
     if parent is None:
         return _refuse(Code.NO_NODE, txid)
+    if _denied(above, parent, acl.DELETE, who):
+        return _refuse(Code.NO_AUTH, txid)
     meta = state.node(path)
     if meta is None:
         return _refuse(Code.NO_NODE, txid)
-    if _denied(parent, acl.DELETE, who):
-        return _refuse(Code.NO_AUTH, txid)
     if operation.version not in (-1, meta.version):
         return _refuse(Code.BAD_VERSION, txid)
     if meta.children:
@@ -343,29 +383,29 @@ def _reap(state: State, operation: Reap, now: int, txid: int, limits: Limits) ->
 
 def _set_acl(state: State, operation: SetAcl, txid: int, who: tuple[Identity, ...]) -> Judgement:
     if paths.invalid(operation.path):
-        return _refuse(Code.BAD_ARGUMENTS, txid)
+        return _refuse(_impossible(operation.path), txid)
     kept = acl.fixed(operation.acl, who)
     if kept is None:
         return _refuse(Code.INVALID_ACL, txid)
     meta = state.node(operation.path)
     if meta is None:
         return _refuse(Code.NO_NODE, txid)
-    if _denied(meta, acl.ADMIN, who):
+    if _denied(operation.path, meta, acl.ADMIN, who):
         return _refuse(Code.NO_AUTH, txid)
     if operation.version not in (-1, meta.aversion):
         return _refuse(Code.BAD_VERSION, txid)
-    after = meta._replace(acl=kept, aversion=meta.aversion + 1)
+    after = meta._replace(acl=kept, aversion=wrapped(meta.aversion + 1))
     transaction = Transaction(txid, (Change(operation.path, "", after, None),))
     return Outcome(Code.OK, txid, "", after), transaction
 
 
 def _check(state: State, operation: Check, txid: int, who: tuple[Identity, ...]) -> Judgement:
     if paths.invalid(operation.path):
-        return _refuse(Code.BAD_ARGUMENTS, txid)
+        return _refuse(_impossible(operation.path), txid)
     meta = state.node(operation.path)
     if meta is None:
         return _refuse(Code.NO_NODE, txid)
-    if _denied(meta, acl.READ, who):
+    if _denied(operation.path, meta, acl.READ, who):
         return _refuse(Code.NO_AUTH, txid)
     if operation.version not in (-1, meta.version):
         return _refuse(Code.BAD_VERSION, txid)
@@ -402,8 +442,12 @@ def _multi(
     within = _Within(state)
     done: list[Transaction] = []
     results: list[Outcome] = []
+    size = 0
     for number, each in enumerate(operation.operations):
         outcome, transaction = apply(within, each, session, now, txid, limits, who)
+        size += 100 + acl_weight(outcome.meta) + (weight(transaction.changes) if transaction else 0)
+        if size > MAX_TRANSACTION_BYTES:
+            outcome = Outcome(Code.TOO_LARGE, txid - 1)
         if outcome.code is not Code.OK:
             before = [Outcome(Code.OK, txid - 1)] * number
             after = [Outcome(Code.RUNTIME_INCONSISTENCY, txid - 1)] * (len(operation.operations) - number - 1)
@@ -418,13 +462,20 @@ def _multi(
 def _merged(txid: int, parts: Sequence[Transaction]) -> Transaction:
     """One transaction of several: per path the last image, and the letters of all that happened."""
     changes: dict[str, Change] = {}
+    happened: list[tuple[str, str]] = []
     for part in parts:
         for change in part.changes:
-            before = changes.pop(change.path, None)
+            path, letters, meta, data = change
+            told = letters.replace("K", "")
+            if told:
+                happened.append((path, told))
+            before = changes.get(path)
             if before is not None:
-                data = before.data if change.data is None and change.meta is not None else change.data
-                change = Change(change.path, before.letters + change.letters, change.meta, data)
-            changes[change.path] = change
+                if told and not before.letters.strip("K"):
+                    del changes[path]  # its place is that of what happened to it first
+                data = before.data if data is None and meta is not None else data
+                change = Change(path, before.letters + letters, meta, data)
+            changes[path] = change
     effects = tuple(effect for part in parts for effect in part.effects)
     named = {change.meta.blob for change in changes.values() if change.meta is not None}
     garbage = tuple(blob for part in parts for blob in part.garbage if blob not in named)
@@ -437,11 +488,21 @@ def _merged(txid: int, parts: Sequence[Transaction]) -> Transaction:
         for path, pages in sizes.items()
         if (meta := changes[path].meta) is None or meta.pages != pages
     )
-    return Transaction(txid, tuple(changes.values()), effects, garbage, resized)
+    return Transaction(txid, tuple(changes.values()), effects, garbage, resized, _order(changes, happened))
+
+
+def _order(changes: dict[str, Change], happened: Sequence[tuple[str, str]]) -> tuple[tuple[int, str], ...]:
+    """What happened in order; nothing where the changes tell it."""
+    shown = [(path, letter) for path, change in changes.items() for letter in change.letters if letter != "K"]
+    if shown == [(path, letter) for path, letters in happened for letter in letters]:
+        return ()
+    places = {path: place for place, path in enumerate(changes)}
+    return tuple((places[path], letters) for path, letters in happened)
 
 
 def _close(state: State, session: int, txid: int, limits: Limits) -> Judgement:
-    """All ephemerals go in one transaction, as ZooKeeper's ``closeSession`` does it.
+    """All ephemerals go in one transaction, as ZooKeeper's ``closeSession`` does it; or in several, each of
+    which deletes ``limits.close_changes`` of them. The first ends the session.
 
     Ephemerals have no children, so the order does not matter.
     """
@@ -449,7 +510,8 @@ def _close(state: State, session: int, txid: int, limits: Limits) -> Judgement:
     garbage: list[str] = []
     parents: dict[str, Meta] = {}
     first: dict[str, Meta] = {}
-    for path in sorted(state.ephemerals(session)):
+    owned = nsmallest(limits.close_changes + 1, state.ephemerals(session))
+    for path in owned[: limits.close_changes]:
         meta = state.node(path)
         if meta is None or meta.owner != session:
             continue
@@ -462,7 +524,8 @@ def _close(state: State, session: int, txid: int, limits: Limits) -> Judgement:
         gone.append(Change(path, "D", None, None))
         if meta.blob:
             garbage.append(meta.blob)
+    more = len(owned) > limits.close_changes and bool(gone)
     touched = [Change(path, "K", meta, None) for path, meta in parents.items()]
     resized = tuple(pair for path, meta in parents.items() for pair in _resized(path, first[path], meta))
-    transaction = Transaction(txid, (*gone, *touched), (Closed(session),), tuple(garbage), resized)
+    transaction = Transaction(txid, (*gone, *touched), (Closed(session, more),), tuple(garbage), resized)
     return Outcome(Code.OK, txid), transaction

@@ -9,20 +9,20 @@ that the view is behind: it must be rolled forward and everything judged again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from faaskeeper.core import paths
-from faaskeeper.core.checkpoint import Checkpoints
+from faaskeeper.core.checkpoint import Checkpoints, Header
+from faaskeeper.core.clocks import Clock, carried
 from faaskeeper.core.errors import StaleView
-from faaskeeper.core.log import CHECKPOINT_VALID_MS, VIEW_VALID_MS, Entry, Log
+from faaskeeper.core.log import AHEAD_MS, CHECKPOINT_VALID_MS, VIEW_VALID_MS, Entry, Log
 from faaskeeper.core.sessions import Sessions
 from faaskeeper.core.znode import Meta
 
 MAX_NODES = 20_000
-
-Clock = Callable[[], int]
-"""Milliseconds since 1970."""
+BEGIN_WITHIN_MS = 6 * 3600 * 1000
+"""How long ago a view may have been confirmed that a call begins with. What it lacks was appended later, so
+nothing that it has yet to apply was deleted so long ago that its tombstone has lapsed."""
 
 
 class Missing(Exception):
@@ -43,8 +43,9 @@ class Node(NamedTuple):
 class View:
     """State as of ``head``. ``applied``: all up to it is known to be in user storage.
 
-    ``asof``: ms, when ``head`` was last known to be the end of the log. ``pending``: the entries above
-    ``applied``, which pin what they wrote.
+    ``asof``: ms, when ``head`` was last known to be the end of the log, by the service's clock. ``time``:
+    the log's own time then, at least. ``pending``: the entries above ``applied``, which pin what they
+    wrote.
     """
 
     def __init__(
@@ -100,10 +101,18 @@ class View:
         self.sessions.fold(entry)
         self.head = entry.last
         self.time = max(self.time, entry.time)
-        # The entry was judged when its predecessor was the log's end: what follows it came later.
-        self.asof = max(self.asof, entry.time)
         if entry.last > self.applied:  # a checkpoint may stand below the mark
             self.pending.append(entry)
+
+    def confirm(self, now: int) -> None:
+        """The head is the log's end, as of ``now``; called before an entry is folded that was appended
+        then."""
+        self.time = carried(self.time, self.asof, now)
+        self.asof = now
+
+    def header(self) -> Header:
+        """Of a checkpoint of this view."""
+        return Header(self.head, self.asof, self.time)
 
     def settled(self, applied: int) -> None:
         """All up to ``applied`` is in user storage: unpin it, and evict what is too much."""
@@ -126,13 +135,15 @@ class View:
             del self._nodes[path]
 
     def valid(self, now: int) -> bool:
-        """Whether the view may be begun with: it was confirmed within :data:`VIEW_VALID_MS`."""
-        return now - self.asof <= VIEW_VALID_MS
+        """Whether the view may be begun with: it was confirmed within :data:`BEGIN_WITHIN_MS`."""
+        return -AHEAD_MS <= now - self.asof <= BEGIN_WITHIN_MS
 
     def check_age(self, now: int, valid: int = VIEW_VALID_MS) -> None:
         """Raise StaleView when "absent" in the log no longer means that nobody wrote."""
         if now - self.asof > valid:
             raise StaleView("the view has not been confirmed for days; it is dropped")
+        if now - self.asof < -AHEAD_MS:
+            raise StaleView("the view was confirmed later than this machine's clock shows; it is dropped")
 
 
 def load(log: Log, checkpoints: Checkpoints, clock: Clock, max_nodes: int = MAX_NODES) -> View:
@@ -144,6 +155,7 @@ def load(log: Log, checkpoints: Checkpoints, clock: Clock, max_nodes: int = MAX_
     applied = checkpoints.applied()
     header, sessions = checkpoints.load(clock())
     view = View(min(header.txid, applied), applied, header.asof, sessions, max_nodes)
+    view.time = header.time
     roll(view, log, clock, CHECKPOINT_VALID_MS)
     if view.head < max(header.txid, applied):
         raise StaleView(
@@ -160,6 +172,7 @@ def roll(view: View, log: Log, clock: Clock, valid: int = VIEW_VALID_MS) -> int:
     since ``asof`` cannot have been trimmed yet (checked after the read).
     """
     folded = 0
+    time, asof = view.time, view.asof
     more = True
     while more:
         began = clock()
@@ -169,5 +182,6 @@ def roll(view: View, log: Log, clock: Clock, valid: int = VIEW_VALID_MS) -> int:
             view.fold(entry)
         folded += len(entries)
         if not more:
-            view.asof = max(view.asof, began)
+            view.time = max(view.time, carried(time, asof, began))
+            view.asof = began
     return folded

@@ -11,7 +11,8 @@ answered with "resend".
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from heapq import nsmallest
 from typing import NamedTuple
 
 from faaskeeper.core import admission, codec, paths, trust
@@ -42,7 +43,9 @@ from faaskeeper.core.transactions import (
     Owned,
     Resumed,
     Transaction,
+    acl_weight,
     apply,
+    weight,
 )
 from faaskeeper.core.view import Missing, Node, View, roll
 from faaskeeper.core.watches import Secrets
@@ -55,6 +58,14 @@ _RESUMED_PATHS = 1_000
 
 _IDENTITIES = 1_000
 """Credentials whose identities a writer remembers."""
+_IDENTITY_BYTES = 4_096
+"""Longer credentials are looked at anew for each request."""
+_ENTRY_CHANGES = 2_000
+"""A batch is closed when it has made about as many changes."""
+_AHEAD = 2 * _ENTRY_CHANGES
+"""About how many paths are read at once for an order to close sessions: a batch does not come to more."""
+_UNACKED = 100_000
+"""Outcomes of a session that are kept for it without being acknowledged, at most."""
 
 _CLOSE = Close()
 _logger = logging.getLogger(__name__)
@@ -96,6 +107,17 @@ class _Tentative:
         self.acked = session.acked
         self.address = session.address
 
+    def known(self, cxid: int, txid: int) -> Outcome | None:
+        """The outcome of a request that is decided; None where this batch did it, and tells it.
+
+        One that is not kept is answered too: a client that has the answer ignores this one, and one that
+        waits for it would wait for ever.
+        """
+        session = self.session
+        if self.incarnation != session.incarnation or cxid > session.last:
+            return None
+        return session.outcomes.get(cxid) or Outcome(Code.FORGOTTEN, txid)
+
     def answers(self) -> Answers:
         """For the entry."""
         outcomes = tuple(self.outcomes)
@@ -113,9 +135,12 @@ class _Batch:
     Implements :class:`faaskeeper.core.transactions.State` as the view with the batch's earlier effects.
     """
 
-    def __init__(self, view: View, now: int) -> None:
+    def __init__(self, view: View, now: int, judged: int) -> None:
         self.view = view
         self.now = now
+        """The log's time."""
+        self.judged = judged
+        """When it was judged, by the service's clock."""
         self.txid = view.head
         self.transactions: list[Transaction] = []
         self.answers: list[Answers] = []
@@ -126,7 +151,10 @@ class _Batch:
         """Something is answered that is only right at the log's end."""
         self.dead: list[int] = []
         """Sessions that heartbeat wants closed and that are closed: their leases are leftovers."""
+        self.unfinished: set[int] = set()
+        """Sessions that are closed and of whose ephemerals some are left: more transactions are needed."""
         self.bytes = 0
+        self.changes = 0
         self._nodes: dict[str, Meta | None] = {}
         self._sessions: dict[int, _Tentative] = {}
         self._nonces: dict[str, int] = {}
@@ -152,6 +180,11 @@ class _Batch:
                 tentative = self._sessions[id] = _Tentative(session)
         return tentative
 
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should go into the entry."""
+        return self.bytes > ENTRY_BYTES or self.changes > _ENTRY_CHANGES
+
     def opened_by(self, nonce: str) -> int | None:
         return self._nonces.get(nonce) or self.view.sessions.opened_by(nonce)
 
@@ -159,12 +192,14 @@ class _Batch:
         """Let the next requests see what this one did."""
         self.txid = transaction.txid
         self.transactions.append(transaction)
-        for path, _, meta, data in transaction.changes:
+        self.bytes += weight(transaction.changes)
+        self.changes += len(transaction.changes)
+        for path, _, meta, _ in transaction.changes:
             self._nodes[path] = meta
-            self.bytes += 200 + len(path) + (len(data) if data else 0)
         for effect in transaction.effects:
             if isinstance(effect, Opened):
                 self._nonces[effect.nonce] = transaction.txid
+                self.bytes += 400 + len(effect.nonce)
                 continue
             tentative = self.session(effect.session)
             if tentative is None:
@@ -173,6 +208,9 @@ class _Batch:
                 tentative.owned[effect.path] = effect.kept
             elif isinstance(effect, Closed):
                 tentative.closed = True
+                (self.unfinished.add if effect.more else self.unfinished.discard)(effect.session)
+                gone = (change.path for change in transaction.changes if change.meta is None)
+                tentative.owned.update((path, False) for path in gone)
             elif isinstance(effect, Resumed):
                 self._supersede(tentative, effect)
 
@@ -204,17 +242,22 @@ class _Batch:
 
 
 class Writer:
-    """The writer's function. One call at a time; any number of instances may run."""
+    """The writer's function. One call at a time; any number of instances may run.
 
-    def __init__(self, deployment: Deployment) -> None:
+    ``tells_time``: whether the clock that it has is the service's, so that clients may follow it.
+    """
+
+    def __init__(self, deployment: Deployment, tells_time: bool = True) -> None:
         self._deployment = deployment
         self._log: Log = deployment.log
         self._limits = deployment.limits._replace(blobs=deployment.blobs is not None)
         self._secrets = Secrets(deployment.key)
-        self._distributor = Distributor(deployment, self._secrets)
+        self._distributor = Distributor(deployment, self._secrets, tells_time)
         self._view: View | None = None
         self._joined: Settled | None = None
         """What was put into user storage together with the entry that was appended last."""
+        self._held: list[Answer] = []
+        """Answers to sessions of whose ephemerals some are left: they wait until all are gone."""
         self._anybody: tuple[Identity, ...] = (("ip", deployment.peer),) if deployment.peer else ()
         self._identities: dict[tuple[Credential, ...], tuple[Identity, ...]] = {}
 
@@ -228,13 +271,18 @@ class Writer:
         """
         view, self._view = self._view, None
         self._joined = None
+        self._held = []
         clock = self._deployment.clock
         began = clock()
+        begun: set[int] = set()
         if view is None or not view.valid(began):
             view = self._distributor.load(self._deployment.max_nodes)
+            begun = view.sessions.closing
         waiting = [message for body in bodies for message in self._admit(view, body)]
         waiting.sort(key=_first)
         rung = any(isinstance(each, ServiceOrder) and each.rings for each in waiting)
+        if begun:
+            waiting.append(ServiceOrder(tuple(sorted(begun))))
         while waiting:
             batch, waiting = self._commit(view, waiting)
             self._publish(view, batch, began)
@@ -250,6 +298,8 @@ class Writer:
     def _save(self, view: View) -> None:
         if self._deployment.distributor_queue is None:
             self._distributor.save(view)
+        else:
+            view.sessions.left_to_others()
 
     # ---- who says what -----------------------------------------------------------------
 
@@ -306,7 +356,8 @@ class Writer:
     ) -> tuple[_Batch, list[Message | ServiceOrder]]:
         """Judge as much as fits one entry and append it; returns the batch and what is left."""
         caught_up = False
-        self._learn(view, set().union(*(_needs_of(message, view) for message in waiting)))
+        most = self._deployment.limits.close_changes
+        self._learn(view, set().union(*(_needs_of(message, view, most) for message in waiting)))
         self._learn(view, _numbered(waiting, view))
         while True:
             try:
@@ -331,17 +382,19 @@ class Writer:
         present = False
         try:
             view.check_age(began)
-            if not self._append_joined(view, entry, began):
-                self._log.append(entry, began)
+            age = began - batch.judged
+            if not self._append_joined(view, entry, age):
+                self._log.append(entry, age)
         except Conflict:
             present = True
         except Unavailable as error:
             _logger.info("the fate of entry %d is unknown: %s", entry.first, error)
         else:
-            if not view.pending and self._joined is None and self._deployment.distributor_queue is None:
-                batch.untold = self._distributor.tell(entry, batch.decided())
+            early = not view.pending and self._joined is None and self._deployment.distributor_queue is None
+            view.confirm(began)
             view.fold(entry)
-            view.asof = max(view.asof, began)
+            if early:
+                batch.untold = self._distributor.tell(entry, self._due(view, batch.decided()))
             if self._joined is not None:
                 view.settled(entry.last)
             if _logger.isEnabledFor(logging.INFO):
@@ -352,7 +405,7 @@ class Writer:
             raise StaleView(f"entry {entry.first} was there and is gone: the log was trimmed")
         return False
 
-    def _append_joined(self, view: View, entry: Entry, began: int) -> bool:
+    def _append_joined(self, view: View, entry: Entry, age: int) -> bool:
         """Append the entry together with its records, where that can be done in one call.
 
         Raises what an append raises. False: it was not done, and is to be appended by itself.
@@ -364,7 +417,7 @@ class Writer:
         joined = self._distributor.join(view, entry)
         if joined is None:
             return False
-        append = self._log.write_of(entry, began)
+        append = self._log.write_of(entry, age)
         if append is None:
             self._distributor.forget()
             return False
@@ -406,23 +459,43 @@ class Writer:
     def _judge(
         self, view: View, waiting: list[Message | ServiceOrder]
     ) -> tuple[_Batch, list[Message | ServiceOrder]]:
-        batch = _Batch(view, max(self._deployment.clock(), view.time))
+        deployment = self._deployment
+        batch = _Batch(view, deployment.log_clock.now(view.time), deployment.clock())
+        left: list[Message | ServiceOrder] = []
         for number, message in enumerate(waiting):
-            if batch.bytes > ENTRY_BYTES:
-                return batch, waiting[number:]
-            if isinstance(message, ServiceOrder):
-                batch.uncertain = batch.uncertain or message.rings
-                for session in message.close:
-                    self._close(batch, session)
-                for path in message.reap:
-                    self._unasked(batch, Reap(path), 0)
-            elif message.session == 0:
-                self._open(batch, message)
-            else:
-                rest = self._requests(batch, message)
-                if rest:
-                    return batch, [message._replace(requests=rest), *waiting[number + 1 :]]
-        return batch, []
+            if batch.full:
+                left = waiting[number:]
+                break
+            rest = self._one(batch, message)
+            if rest is not None:
+                left = [rest, *waiting[number + 1 :]]
+                break
+        if batch.unfinished:  # others have their turn first
+            left = [*left, ServiceOrder(tuple(sorted(batch.unfinished)))]
+        return batch, left
+
+    def _one(self, batch: _Batch, message: Message | ServiceOrder) -> Message | ServiceOrder | None:
+        """Judge one message; returns what no longer fits the entry of it."""
+        if isinstance(message, ServiceOrder):
+            return self._ordered(batch, message)
+        batch.bytes += len(message.address)
+        if message.session == 0:
+            self._open(batch, message)
+            return None
+        rest = self._requests(batch, message)
+        return message._replace(requests=rest) if rest else None
+
+    def _ordered(self, batch: _Batch, wanted: ServiceOrder) -> ServiceOrder | None:
+        batch.uncertain = batch.uncertain or wanted.rings
+        for number, session in enumerate(wanted.close):
+            if batch.full:
+                return wanted._replace(close=wanted.close[number:])
+            self._close(batch, session)
+        for number, path in enumerate(wanted.reap):
+            if batch.full:
+                return ServiceOrder((), wanted.reap[number:])
+            self._unasked(batch, Reap(path), 0)
+        return None
 
     def _open(self, batch: _Batch, message: Message) -> None:
         operation = message.requests[0].operation
@@ -456,9 +529,9 @@ class Writer:
         batch.told.append(Answer(txid, 0, outcomes, message.address, sealed, 0, operation.nonce))
 
     def _close(self, batch: _Batch, id: int) -> None:
-        """Heartbeat's close: not numbered, and nobody waits for an answer."""
+        """Heartbeat's close, or going on with one: not numbered, and nobody waits for an answer."""
         session = batch.session(id)
-        if session is None or session.closed:
+        if session is None or (session.closed and not any(batch.ephemerals(id))):
             batch.uncertain = True
             batch.dead.append(id)
             return
@@ -482,27 +555,27 @@ class Writer:
         requests = sorted(message.requests, key=_cxid)
         if not requests:  # it rings: apply what is in the log
             batch.uncertain = True
+        if session.session.closing:
+            batch.unfinished.add(message.session)
         for number, request in enumerate(requests):
             cxid, operation, _ = request
             if isinstance(operation, Resume):
-                self._resume(batch, session, message)
+                self._resume(batch, session, message, operation.after)
             elif message.incarnation != session.incarnation:
-                # Of the past: another process goes on with the session. Of the future: our view is behind.
+                # Another process goes on with the session; or our view is behind.
                 batch.uncertain = True
-                if message.incarnation < session.incarnation:
-                    repeated.append((cxid, Outcome(Code.SESSION_MOVED, batch.txid)))
+                repeated.append((cxid, Outcome(Code.SESSION_MOVED, batch.txid)))
             elif cxid <= session.last:
-                # Decided. In this very batch: told with it. Not known any more: acknowledged.
-                known = session.session.outcomes.get(cxid)
-                if known is not None and session.incarnation == session.session.incarnation:
+                known = session.known(cxid, batch.txid)
+                if known is not None:
                     repeated.append((cxid, known))
             elif session.closed:
                 batch.uncertain = True
                 repeated.append((cxid, Outcome(Code.SESSION_EXPIRED, batch.txid)))
-            elif cxid > session.last + 1:
+            elif cxid > session.last + 1 or session.last - message.acked > _UNACKED:
                 batch.uncertain = True
                 resend = session.last + 1
-            elif batch.bytes > ENTRY_BYTES:
+            elif batch.full:
                 rest = tuple(requests[number:])
                 break
             else:
@@ -513,7 +586,7 @@ class Writer:
                 session.acked = max(session.acked, min(message.acked, cxid - 1))
                 session.address = message.address
                 session.outcomes.append((cxid, outcome))
-                batch.bytes += 200
+                batch.bytes += 200 * (1 + len(outcome.results)) + acl_weight(outcome.meta)
         if repeated or resend:
             batch.told.append(
                 Answer(
@@ -527,29 +600,30 @@ class Writer:
             )
         return rest
 
-    def _resume(self, batch: _Batch, session: _Tentative, message: Message) -> None:
-        """Go on with a session as ``message.incarnation``, which replaces the one before it."""
-        id = message.session
-        if session.closed or session.incarnation > message.incarnation:
+    def _resume(self, batch: _Batch, session: _Tentative, message: Message, after: int) -> None:
+        """Go on with a session as ``message.incarnation``, in the place of the one that it names.
+
+        An incarnation is one process: the same again is a repetition. Where another is in its place the
+        Resume is refused, and told which: who sent it may draw again, above that, and a copy that comes when
+        its sender is gone takes the session from nobody.
+        """
+        id, asked, current = message.session, message.incarnation, session.incarnation
+        owned: tuple[str, ...] = ()
+        if session.closed:
             batch.uncertain = True
-            code = Code.SESSION_EXPIRED if session.closed else Code.SESSION_MOVED
-            outcome = Outcome(code, batch.txid)
+            code = Code.SESSION_EXPIRED
+        elif asked != current and (asked < current or after not in (-1, current)):
+            batch.uncertain = True
+            code = Code.SESSION_MOVED
         else:
-            if session.incarnation < message.incarnation:
-                resumed = Resumed(id, message.incarnation)
-                batch.take(Transaction(batch.txid + 1, (), (resumed,)))
-                batch.answers.append(Answers(id, message.incarnation, 0, message.address, ()))
+            code = Code.OK
+            if asked != current:
+                batch.take(Transaction(batch.txid + 1, (), (Resumed(id, asked),)))
+                batch.answers.append(Answers(id, asked, 0, message.address, ()))
             owned = tuple(sorted(batch.ephemerals(id)))[:_RESUMED_PATHS]
-            outcome = Outcome(Code.OK, batch.txid, paths=owned)
-        batch.told.append(
-            Answer(
-                id,
-                message.incarnation,
-                ((0, outcome),),
-                message.address,
-                session.session.sealed,
-            )
-        )
+        outcomes = ((0, Outcome(code, batch.txid, paths=owned)),)
+        moved = current if code is Code.SESSION_MOVED else 0
+        batch.told.append(Answer(id, asked, outcomes, message.address, session.session.sealed, current=moved))
 
     def _decide(self, batch: _Batch, request: Request, session: int) -> tuple[Outcome, Transaction | None]:
         try:
@@ -569,14 +643,24 @@ class Writer:
                 self._identities.clear()
             shown = identities(auth, self._deployment.super_digest, self._deployment.key)
             known = shown if any(scheme == "ip" for scheme, _ in shown) else (*self._anybody, *shown)
-            self._identities[auth] = known
+            if sum(len(scheme) + len(each) for scheme, each in auth) <= _IDENTITY_BYTES:
+                self._identities[auth] = known
         return known
 
     # ---- after the commit ---------------------------------------------------------------
 
+    def _due(self, view: View, answers: list[Answer]) -> list[Answer]:
+        """The answers that may be given now, with those that waited for a session's last ephemeral to go."""
+        closing = view.sessions.closing
+        if not closing and not self._held:
+            return answers
+        answers = [*self._held, *answers]
+        self._held = [each for each in answers if each.session in closing]
+        return [each for each in answers if each.session not in closing]
+
     def _publish(self, view: View, batch: _Batch, began: int) -> None:
         """Apply and answer, or ring the distributor's function to do it."""
-        told = batch.decided() if batch.untold is None else batch.untold
+        told = self._due(view, batch.decided()) if batch.untold is None else batch.untold
         for session in batch.dead:
             self._deployment.leases.drop(session)
         queue = self._deployment.distributor_queue
@@ -607,22 +691,33 @@ def _cxid(request: Request) -> int:
     return request.cxid
 
 
-def _needs_of(message: Message | ServiceOrder, view: View) -> set[str]:
-    """Paths that judging a message will ask for, as far as the message and the view's sessions tell."""
+def _needs_of(message: Message | ServiceOrder, view: View, most: int) -> set[str]:
+    """Paths that judging a message will ask for, as far as the message and the view's sessions tell.
+
+    ``most``: how many ephemerals go at once when a session is closed.
+    """
     if isinstance(message, ServiceOrder):
-        needed = {path for each in message.reap for path in (paths.parent(each), each)}
-        return needed.union(*(_owned(view, session) for session in message.close))
+        needed = {path for each in message.reap[:_AHEAD] for path in (paths.parent(each), each)}
+        for session in message.close:
+            if len(needed) > _AHEAD:
+                break
+            needed |= _owned(view, session, most)
+        return needed
     needed = {path for request in message.requests for path in _needs(request.operation)}
     if any(isinstance(request.operation, Close) for request in message.requests):
-        needed |= _owned(view, message.session)
+        needed |= _owned(view, message.session, most)
     return needed
 
 
-def _owned(view: View, session: int) -> set[str]:
-    """A session's ephemerals, and their parents."""
+def _owned(view: View, session: int, most: int) -> set[str]:
+    """The ephemerals of a session that go in one transaction when it is closed, and their parents."""
     known = view.sessions.get(session)
-    owned = known.ephemerals if known is not None else set()
-    return owned | {paths.parent(path) for path in owned}
+    if known is None:
+        return set()
+    owned: Collection[str] = known.ephemerals
+    if len(owned) > most:
+        owned = nsmallest(most, owned)
+    return {*owned, *(paths.parent(path) for path in owned)}
 
 
 def _numbered(waiting: Sequence[Message | ServiceOrder], view: View) -> set[str]:

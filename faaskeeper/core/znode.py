@@ -8,6 +8,7 @@ Acl = tuple[int, str, str]
 """Permissions (READ 1, WRITE 2, CREATE 4, DELETE 8, ADMIN 16), scheme, id."""
 
 OPEN_ACL: tuple[Acl, ...] = ((31, "world", "anyone"),)
+READ_ACL: tuple[Acl, ...] = ((1, "world", "anyone"),)
 
 CONTAINER = -1
 """In place of a time to live: the znode goes when its last child has gone."""
@@ -16,6 +17,13 @@ MAX_TTL_MS = 2**40 - 1
 
 MAX_DATA_BYTES = 1024 * 1024
 """Most data of one znode: ZooKeeper's default ``jute.maxbuffer`` (1 MiB)."""
+
+
+def wrapped(number: int) -> int:
+    """A number as 32 bits with a sign hold it: versions go on with -2**31 after 2**31 - 1, as on ZooKeeper's
+    server (``PrepRequestProcessor.checkAndIncVersion``), and protocols have no room for more.
+    """
+    return (number + 2**31) % 2**32 - 2**31
 
 
 class Stat(NamedTuple):
@@ -42,7 +50,7 @@ class Meta(NamedTuple):
     """Everything about a znode but its data and the names of its children.
 
     ``creations`` counts the children ever created: the sequence counter, and what ZooKeeper
-    keeps as the node's child version. ``length`` is -1 where there is no data at all. ``blob``
+    keeps (in 32 bits) as the node's child version. ``length`` is -1 where there is no data at all. ``blob``
     names the object that holds the data when it is not inline. ``ttl``: how long the znode may go
     unmodified and without children, in ms; 0: for ever; :data:`CONTAINER`: until its last child is gone.
     ``pages``: in how many pages the names of the children are kept (:mod:`faaskeeper.core.children`), 0: in
@@ -85,7 +93,7 @@ class Meta(NamedTuple):
             self.ctime,
             self.mtime,
             self.version,
-            2 * self.creations - self.children,
+            wrapped(2 * self.creations - self.children),
             self.aversion,
             self.owner,
             max(self.length, 0),
@@ -94,12 +102,16 @@ class Meta(NamedTuple):
         )
 
 
+CONFIG = "/zookeeper/config"
+"""Where clients look for a server's address: Curator's connect to what it says."""
+
+
 def genesis() -> dict[str, tuple[Meta, tuple[str, ...]]]:
-    """The tree as of txid 0: metadata and children of the nodes that always exist."""
+    """The tree as of txid 0: metadata and children of the nodes that always exist, as in ZooKeeper."""
     leaf = Meta(0, 0, 0, 0, 0)
     return {
         "/": (leaf._replace(children=1), ("zookeeper",)),
         "/zookeeper": (leaf._replace(children=2), ("config", "quota")),
-        "/zookeeper/config": (leaf, ()),
+        CONFIG: (leaf._replace(acl=READ_ACL, aversion=-1), ()),
         "/zookeeper/quota": (leaf, ()),
     }

@@ -33,6 +33,7 @@ from faaskeeper.core.errors import Conflict, DriverError, StaleView
 from faaskeeper.core.requests import Close, Epoch, Message, Notification, Open, Operation, Reply, Request
 from faaskeeper.core.sessions import Lease, served_ms
 from faaskeeper.core.watches import Row
+from faaskeeper.providers.clocks import elapsed_s
 from faaskeeper.watch import WatchCallbackType, WatchedEvent
 
 if TYPE_CHECKING:
@@ -128,8 +129,11 @@ class Hub:
         on_lost: Callable[[str], None],
         on_failure: Callable[[Exception], None],
         random: Callable[[int], bytes] = os.urandom,
+        now: Callable[[], float] = elapsed_s,
     ) -> None:
         self.connection = connection
+        self.now = now
+        """Seconds, by a clock that nobody sets."""
         self.near = connection.within is not None
         self.random = random
         self.session = 0
@@ -161,7 +165,6 @@ class Hub:
         self._renewing = asyncio.Lock()
         self._sooner = asyncio.Event()
         self._good_until = 0.0
-        self.skew_ms = 0
         within = connection.within
         if within is None:
             self._ear = connection.channel.listen(self._hear)
@@ -200,12 +203,12 @@ class Hub:
 
     def _met(self, reply: Reply) -> None:
         """Of an Open, or a Resume: where the session begins."""
-        self.skew_ms = reply.time - self.connection.clock()
+        self.connection.heard(reply)
         if not self.rules.seen:
             self.rules.seen = self.rules.applied = reply.epoch.upto
 
     def serves(self, now: float) -> bool:
-        """Whether the server's lease is good at a time (monotonic, s): it may tell its clients that their
+        """Whether the server's lease is good at a time (of :attr:`now`): it may tell its clients that their
         sessions live.
         """
         return now < self._good_until
@@ -213,7 +216,7 @@ class Hub:
     @property
     def serving(self) -> bool:
         """The same, now."""
-        return self.serves(time.monotonic())
+        return self.serves(self.now())
 
     async def answer_for(self, timeout: int) -> None:
         """Make the lease as short as that of a session which it is to answer for (ms)."""
@@ -227,7 +230,7 @@ class Hub:
         Raises Failed where the server's session has ended: :meth:`restart` it.
         """
         async with self._renewing:
-            began = time.monotonic()
+            began = self.now()
             timeout = min(timeout, *(each.timeout for each in self.sessions.values()), LEASE_MS)
             self._lease_ms = timeout
             expires = self.service_time() + timeout
@@ -286,14 +289,14 @@ class Hub:
 
     def service_time(self) -> int:
         """The service's clock, as far as its last answers tell (ms)."""
-        return self.connection.clock() + self.skew_ms
+        return self.connection.service()
 
     async def close(self) -> None:
         """Close the server's session, so that its watches go."""
         if self.session and self.serving:
             with suppress(DriverError, TimeoutError):
                 closing = Message(self.session, 0, 0, self._ear.address, (Request(1, Close()),))
-                await self.ask((self.session, 1), closing, self._secret)
+                await self.ask((self.session, 0, 1), closing, self._secret)
 
     def release(self) -> None:
         """Give back what was taken."""
@@ -530,9 +533,10 @@ class Hub:
                 _log.warning("a request will be sent again: %s", error)
 
     async def ask(self, key: object, message: Message, secret: bytes, timeout: float = 30.0) -> Reply:
-        """Send a message and wait for the answer, which ``key`` tells: a nonce, or session and cxid.
+        """Send a message and wait for the answer.
 
-        It is sent again, in growing intervals. Raises TimeoutError, DriverError.
+        ``key`` tells which that is: a nonce, or (session, incarnation, cxid). The message is sent again, in
+        growing intervals. Raises TimeoutError, DriverError.
         """
         future: asyncio.Future[Reply] = self._loop.create_future()
         self._asked[key] = _Asked(future, secret)
@@ -628,13 +632,13 @@ class Hub:
         """What a reply answers, where it is no session's that is served here."""
         if reply.nonce:
             return self._asked.get(reply.nonce)
-        keys = ((reply.session, cxid) for cxid, _ in reply.outcomes)
+        keys = ((reply.session, reply.incarnation, cxid) for cxid, _ in reply.outcomes)
         return next((self._asked[key] for key in keys if key in self._asked), None)
 
     def _replied(self, reply: Reply) -> None:
         session = self.sessions.get(reply.session)
         if session is not None and session.incarnation == reply.incarnation and not reply.nonce:
-            self.skew_ms = reply.time - self.connection.clock()
+            self.connection.heard(reply)
             session.replied(reply)
             return
         asked = self._question(reply)

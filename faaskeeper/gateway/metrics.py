@@ -7,12 +7,12 @@ Counting costs a fraction of a microsecond a request and needs nothing; ``promet
 from __future__ import annotations
 
 import asyncio
-import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from faaskeeper.gateway.protocol import NAMES
+from faaskeeper.providers.clocks import elapsed_s
 
 BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """Upper bounds of the latency histograms, in seconds."""
@@ -40,11 +40,11 @@ class Metrics:
         self.refused_connections = 0
 
     def answered(self, kind: int, error: int, came: float) -> None:
-        """A request that came at ``came`` (monotonic, s) was answered."""
+        """A request that came at ``came`` (by :func:`elapsed_s`) was answered."""
         counts = self.kinds.get(kind)
         if counts is None:
             counts = self.kinds[kind] = Kind()
-        took = time.monotonic() - came
+        took = elapsed_s() - came
         counts.number += 1
         counts.total += took
         if took > counts.most:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from hashlib import blake2b
 from hmac import compare_digest
@@ -33,12 +32,10 @@ from faaskeeper.core.requests import (
     Reply,
     Resume,
 )
-from faaskeeper.core.sessions import Lease
+from faaskeeper.core.sessions import Lease, next_incarnation
 from faaskeeper.gateway.hub import Hub
 
 PASSWORD_BYTES = 16
-_GAP = 1 << 20
-"""Incarnations are drawn at random from so many: two servers that take a session over at once differ."""
 _TRIES = 5
 _RESEND_S = 2.0
 _RESEND_MOST_S = 30.0
@@ -85,7 +82,7 @@ class GatewaySession:
         self.incarnation = incarnation
         self.lease = Lease(id, 1, 0, False)
         self.line: Line | None = None
-        self.heard = time.monotonic()
+        self.heard = hub.now()
         self.owned: set[str] = set()
         """Ephemerals that the session is known to have created and not deleted itself."""
         self.sending = False
@@ -112,7 +109,7 @@ class GatewaySession:
         repeat = not self._hub.connection.worker_queue.ordered
         while requests := self._outbox.take(repeat):
             messages.append(Message(self.id, self.incarnation, self._outbox.acked, address, requests))
-        self._sent = time.monotonic()
+        self._sent = self._hub.now()
         return messages
 
     @property
@@ -133,7 +130,7 @@ class GatewaySession:
 
     def again(self, address: str, cxid: int) -> Message:
         """The message with unanswered requests from a cxid on."""
-        self._sent = time.monotonic()
+        self._sent = self._hub.now()
         requests = self._outbox.resend(cxid)
         return Message(self.id, self.incarnation, self._outbox.acked, address, requests)
 
@@ -210,7 +207,7 @@ class Reception:
         """The session of a client that was connected before. Raises Gone, Busy, DriverError, TimeoutError."""
         hub = self._hub
         lease = await hub.call(hub.connection.leases.get, id) if 0 < id < 1 << 62 else None
-        if lease is None or lease.marked or (not lease.timeout and not lease.proof):
+        if lease is None or lease.marked or not lease.proof:
             known = hub.sessions.pop(id, None)
             if known is not None:
                 known.leave(f"session 0x{id:x} has expired")
@@ -219,7 +216,7 @@ class Reception:
             raise Gone
         known = hub.sessions.get(id)
         if known is not None and lease.version == known.lease.version:
-            known.heard = time.monotonic()
+            known.heard = hub.now()
             return known
         if known is not None:
             hub.sessions.pop(id, None)
@@ -234,12 +231,13 @@ class Reception:
         In this order: a session whose lease is ours does not expire in between.
         """
         hub = self._hub
-        for attempt in range(_TRIES):
-            incarnation = lease.incarnation + attempt * _GAP + 1 + int.from_bytes(hub.random(4), "big") % _GAP
+        current = lease.incarnation  # as far as is known: a server that took it over may not have got further
+        for _ in range(_TRIES):
+            incarnation = next_incarnation(max(lease.incarnation, current), hub.random)
             session = GatewaySession(hub, lease.session, password, timeout, incarnation)
             await self._attach(session, lease)
-            resuming = hub.message(session.id, incarnation, Resume())
-            reply = await hub.ask((session.id, 0), resuming, session.secret, 10.0)
+            resuming = hub.message(session.id, incarnation, Resume(current))
+            reply = await hub.ask((session.id, incarnation, 0), resuming, session.secret, 10.0)
             outcome = reply.outcomes[0][1]
             if outcome.code is Code.OK:
                 session.owned.update(outcome.paths)
@@ -250,7 +248,7 @@ class Reception:
                 return session
             if outcome.code is Code.SESSION_EXPIRED:
                 raise Gone
-            lease = session.lease
+            lease, current = session.lease, reply.current
         raise Busy(f"other servers take session 0x{lease.session:x} over at the same time")
 
     async def _attach(self, session: GatewaySession, lease: Lease) -> None:
@@ -273,7 +271,7 @@ class Reception:
 
     def look(self) -> None:
         """Let go of sessions whose clients were silent for too long, and send again what got no answer."""
-        now = time.monotonic()
+        now = self._hub.now()
         sessions = self._hub.sessions.values()
         for session in [each for each in sessions if now > each.heard + each.timeout / 1000]:
             self.let_go(session, now - session.heard)
@@ -307,7 +305,7 @@ class Reception:
 
     async def let_all_go(self) -> None:
         """The server stops: leave every session to whichever its client finds next."""
-        now = time.monotonic()
+        now = self._hub.now()
         for session in list(self._hub.sessions.values()):
             self.let_go(session, now - session.heard)
         await asyncio.gather(*self._leaving)

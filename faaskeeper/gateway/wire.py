@@ -2,8 +2,9 @@
 
 A connection goes through the states of :class:`State`. Requests are answered in the order in which they were
 sent: writes that follow each other are sent on together; a read waits until the writes before it are
-answered, and what follows a read waits for it. Whatever is wrong with a frame ends the connection that it
-came by, with a line in the log that says what, and touches nobody else.
+answered, and what follows a read waits for it. A request whose record is wrong is answered with an error.
+Whatever else is wrong with a frame ends the connection that it came by, with a line in the log that says
+what, and touches nobody else.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from faaskeeper.core.errors import DriverError
 from faaskeeper.core.requests import Close, Create, Data, Multi, Operation, Outcome, SetData
 from faaskeeper.gateway import admin, protocol
 from faaskeeper.gateway.hub import Failed, Steps
-from faaskeeper.gateway.jute import Malformed
+from faaskeeper.gateway.jute import Malformed, text
 from faaskeeper.gateway.protocol import (
     About,
     Auth,
@@ -410,7 +411,7 @@ class Wire(asyncio.BufferedProtocol):
         before, session.line = session.line, self
         if before is not None:
             before.moved(f"session 0x{session.id:x} has connected again")
-        session.heard = time.monotonic()
+        session.heard = self._hub.now()
         self.session = session
         self.state = State.OPEN
         self._reader = Reader(self._hub.rules, self._watcher, self._who, session.id)
@@ -449,7 +450,7 @@ class Wire(asyncio.BufferedProtocol):
         session = self.session
         if session is None:
             return False
-        now = time.monotonic()
+        now = self._hub.now()
         if not self._hub.serves(now):
             self.end("the deployment cannot be reached now")
             return False
@@ -458,11 +459,8 @@ class Wire(asyncio.BufferedProtocol):
 
     def _show(self, xid: int, request: Auth, session: GatewaySession) -> None:
         """Take a credential in; it counts for the requests after it."""
-        try:
-            shown = request.shown.decode()
-        except UnicodeDecodeError:
-            shown = ""
-        if request.scheme == "digest" and shown:
+        shown = text(request.shown)
+        if request.scheme == "digest":
             if ("digest", shown) not in self._auth:
                 if acls.size_of((*self._auth, ("digest", shown))) > acls.MAX_CREDENTIALS_BYTES:
                     self.say(protocol.reply(xid, 0, protocol.AUTH_FAILED))
@@ -698,7 +696,7 @@ def _stored(hub: Any, session: int, operation: Operation) -> Operation:
     if paths.invalid(f"{operation.path}0" if sequential else operation.path):
         return operation._replace(data=Data(b"", "", 0))  # the writer refuses the path
     data = operation.data.inline
-    now = hub.connection.clock()
+    now = hub.connection.service()
     name = blob_name(now, hub.random(TOKEN_BYTES), session, data, operation.path, sequential)
     hub.connection.blobs.put(name, data, absent=True)
     return operation._replace(data=Data(b"", name, operation.data.length))

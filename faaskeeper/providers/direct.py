@@ -9,6 +9,10 @@ so it could lose for ever, and the winner would not know. Losers do not wait lon
 starves them the more. Who loses several appends in a row hands its messages to the functions' queue,
 where there is one, and goes on through it for a while: many who write all the time are served better
 together.
+
+Sessions end by the functions' clock, which is not this machine's. So where there is a functions' queue, the
+first message goes through it, which opens the session, and another now and then: their replies carry that
+clock, and the replies of the writer here carry none (``docs/architecture.md``, *Clocks*).
 """
 
 from __future__ import annotations
@@ -29,6 +33,8 @@ LOSSES = 6
 """Appends lost in a row after which the queue is the better way."""
 AWAY_S = 10.0
 """How long the queue is used then."""
+MEASURE_EVERY_S = 1800.0
+"""How often a message goes through the queue for the functions' clock."""
 PAUSE_S = 0.002
 """Most that a loser waits."""
 _LEAST_REST_S = 0.025
@@ -113,10 +119,11 @@ class DirectQueue:
         self._took = 0.0
         self._ended = float("-inf")
         self._rested = clock()
-        self._writer = Writer(deployment)
+        self._writer = Writer(deployment, tells_time=False)
         self._fallback = fallback
         self._clock = clock
         self._away_until = 0.0
+        self._measure_at = float("-inf")
         self._local = LocalQueue(
             "direct", self._handle, self._writer.idle, on_broken, "the writer in this process"
         )
@@ -126,11 +133,28 @@ class DirectQueue:
 
     def send(self, group: str, identity: str, body: bytes) -> None:
         """See :class:`faaskeeper.core.queue.Queue`."""
-        self._way(self._local).send(group, identity, body)
+        if not self._measured(group, identity, body):
+            self._way(self._local).send(group, identity, body)
 
     def send_prompt(self, group: str, identity: str, body: bytes) -> None:
         """The same, for a sender who would only wait."""
-        self._way(self._prompt).send(group, identity, body)
+        if not self._measured(group, identity, body):
+            self._way(self._prompt).send(group, identity, body)
+
+    def _measured(self, group: str, identity: str, body: bytes) -> bool:
+        """Whether a message went to the functions so that their answer tells what time it is for heartbeat,
+        which ends sessions: the first one, which opens the session, and again now and then.
+        """
+        now = self._clock()
+        if self._fallback is None or now < self._measure_at:
+            return False
+        self._measure_at = now + MEASURE_EVERY_S
+        try:
+            self._fallback.send(group, identity, body)
+        except DriverError as error:
+            _log.warning("the functions' queue was not reached, so their clock is not known: %s", error)
+            return False
+        return True
 
     def _way(self, here: Queue) -> Queue:
         """This process' own queue, or for a while the functions'."""

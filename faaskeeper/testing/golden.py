@@ -41,7 +41,7 @@ class Adapter(Protocol):
         """Perform an operation; Stat values come as :class:`Stat`. Raises Refused."""
 
     def events(self) -> dict[str, list[list[str]]]:
-        """What each session's watches reported since the last call: [type, path]."""
+        """What each session's watches reported since the last call, in order: [type, path]."""
 
     def owner(self, session: str) -> int:
         """Id of a session."""
@@ -134,4 +134,6 @@ def run(scenario: dict[str, Any], adapter: Adapter, root: str) -> None:
             shown = shown if raw else _relative(root, shown)
             checker.check(step["ok"], shown, ordered=not raw)
         events = _relative(root, adapter.events())
-        assert events == step.get("events", {}), label
+        assert {name: sorted(told) for name, told in events.items()} == step.get("events", {}), label
+        if "order" in step:
+            assert events == step["order"], label

@@ -76,6 +76,9 @@ class Model:
         self.sessions: dict[int, Session] = {}
         self.outcomes: dict[Key, Outcome] = {}
         self.requests: dict[Key, Request] = {}
+        self.hostile: set[int] = set()
+        """Sessions of clients that keep to nothing: a cxid of theirs may have several bodies."""
+        self._candidates: dict[Key, list[Request]] = {}
         self.history: dict[str, list[Image]] = {}
         self.events: dict[str, list[tuple[int, str]]] = {}
         self.happened: list[tuple[int, str, str]] = []
@@ -113,6 +116,12 @@ class Model:
                 key = (message.session, message.incarnation, request.cxid)
                 if self.requests.setdefault(key, request) != request:
                     raise Violation(f"{key} was {self.requests[key]} and is {request}")
+
+    def may_be_asked(self, message: Message) -> None:
+        """A hostile client sends requests of its own session, signed as they should be."""
+        for request in message.requests:
+            key = (message.session, message.incarnation, request.cxid)
+            self._candidates.setdefault(key, []).append(request)
 
     # ---- the log ---------------------------------------------------------------------------
 
@@ -161,13 +170,17 @@ class Model:
             raise Violation(f"Z2: {key} was decided after cxid {session.last}")
         session.last = key[2]
         self.outcomes[key] = outcome
-        request = self.requests.get(key)
-        if request is None:
+        asked = self._candidates.get(key, []) if key[0] in self.hostile else [self.requests.get(key)]
+        if not asked or asked[0] is None:
             raise Violation(f"Z1: {key} was decided and never asked")
-        operation, who = request.operation, identities(request.auth)
-        expected, changes = apply(self, operation, key[0], now, txid, self._limits, who)
         self.asked.add(txid)
-        if expected != outcome or changes != transaction:
+        for request in asked:
+            assert request is not None
+            operation, who = request.operation, identities(request.auth)
+            expected, changes = apply(self, operation, key[0], now, txid, self._limits, who)
+            if expected == outcome and changes == transaction:
+                break
+        else:
             raise Violation(
                 f"Z2: {key} {operation} was decided {outcome} {transaction}, one at a time it is "
                 f"{expected} {changes}"
@@ -183,10 +196,10 @@ class Model:
         effect = transaction.effects[-1]
         if isinstance(effect, Closed):
             session = self.sessions.get(effect.session)
-            if session is None or session.closed:
+            if session is None or (session.closed and not session.ephemerals):
                 raise Violation(f"session {effect.session} was closed twice")
             _, expected = apply(self, Close(), effect.session, now, transaction.txid, self._limits)
-            if not self._marked(effect.session):
+            if not session.closed and not self._marked(effect.session):
                 raise Violation(f"session {effect.session} was closed, its lease is good")
             if expected != transaction:
                 raise Violation(f"closing {effect.session} did {transaction}, must do {expected}")
@@ -214,8 +227,13 @@ class Model:
                 self._nonces[effect.nonce] = txid
                 self.sessions[txid] = Session()
             elif isinstance(effect, Closed):
-                self.sessions[effect.session].closed = True
-                self.sessions[effect.session].ephemerals.clear()
+                closed = self.sessions[effect.session]
+                closed.closed = True
+                closed.ephemerals.difference_update(
+                    path for path, _, meta, _ in transaction.changes if not meta
+                )
+                if bool(closed.ephemerals) is not effect.more:
+                    raise Violation(f"{transaction} leaves {closed.ephemerals}")
             elif isinstance(effect, Resumed):
                 session = self.sessions[effect.session]
                 session.incarnation, session.last = effect.incarnation, 0
@@ -234,17 +252,24 @@ class Model:
                 above = self._now.get(paths.parent(path))
                 if above is not None:
                     (above[2].discard if meta is None else above[2].add)(paths.name(path))
-        for path, letters, meta, _ in transaction.changes:
+        for path, _, meta, _ in transaction.changes:
             found = self._now.get(path)
             image = Image(txid, meta, found[1] if found else b"", tuple(sorted(found[2])) if found else ())
             self.history.setdefault(path, []).append(image)
-            if letters:
-                self.events.setdefault(path, []).append((txid, letters))
-                self.happened.extend((txid, path, letter) for letter in letters)
+        for path, letters in writes_of(transaction):
+            for letter in letters.replace("K", ""):
+                self._happened(txid, path, letter)
+                if letter in "CD":
+                    self._happened(txid, paths.parent(path), "K")
         self._take_pages(transaction)
         for path, (meta, _, _) in self._now.items():
-            if meta.owner and self.sessions[meta.owner].closed:
+            owner = self.sessions.get(meta.owner)
+            if owner is not None and owner.closed and path not in owner.ephemerals:
                 raise Violation(f"{path} outlives its session {meta.owner}")
+
+    def _happened(self, txid: int, path: str, letter: str) -> None:
+        self.events.setdefault(path, []).append((txid, letter))
+        self.happened.append((txid, path, letter))
 
     def _take_pages(self, transaction: Transaction) -> None:
         """Pages are written too: each of those that a transaction lists has the names that belong to it."""
@@ -275,6 +300,11 @@ class Model:
             raise Violation(f"Z5: {path} is removed from user storage, it is there since {txid}")
         self._lapsed[path] = max(txid, self._lapsed.get(path, 0))
 
+    def stored(self, path: str, txid: int) -> None:
+        """A record is put into user storage. A lapsed tombstone cannot refuse it any more."""
+        if self.lapsed(path, txid):
+            raise Violation(f"Z5: {path} of {txid} is brought back, its tombstone has lapsed")
+
     def lapsed(self, path: str, txid: int) -> bool:
         """Whether the tombstone that a transaction left was removed."""
         return self._lapsed.get(path, -1) >= txid
@@ -299,8 +329,14 @@ class Model:
             key = (reply.session, reply.incarnation, cxid)
             known = self.outcomes.get(key)
             if outcome.code is Code.SESSION_MOVED:
-                if self.sessions[reply.session].incarnation <= reply.incarnation:
+                current = self.sessions[reply.session].incarnation
+                if current == reply.incarnation or (
+                    current < reply.incarnation and reply.session not in self.hostile
+                ):
                     raise Violation(f"Z1: {key} was told that another process goes on, none does")
+            elif outcome.code is Code.FORGOTTEN:
+                if known is None:
+                    raise Violation(f"Z1: {key} was told that it was decided, it was not")
             elif outcome.code is Code.SESSION_EXPIRED:
                 if not self.sessions[reply.session].closed:
                     raise Violation(f"Z1: {key} was told that its session is over, it is not")
@@ -314,7 +350,7 @@ class Model:
             there = stored(path)
             if images[0].txid > upto or (there is not None and there >= last.txid):
                 continue
-            if there is not None or last.meta is not None or not self.lapsed(path, last.txid):
+            if there is not None or not self.lapsed(path, last.txid):  # of a tombstone, or a later one
                 raise Violation(f"Z5: answered as of {upto} before {path} of {last} is in user storage")
 
 

@@ -27,6 +27,7 @@ from faaskeeper.client.futures import Future
 from faaskeeper.client.rules import ReadLog, ReadMark, names_of
 from faaskeeper.core import paths
 from faaskeeper.core.acl import CREATOR_ALL_ACL, READ_ACL
+from faaskeeper.core.blobs import parse_blob_name
 from faaskeeper.core.errors import Code
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Outcome
@@ -41,6 +42,7 @@ from faaskeeper.exceptions import (
     WatchSetFailureException,
     ZooKeeperException,
 )
+from faaskeeper.testing.hostile import Hostile
 from faaskeeper.testing.model import ClientView, WatchSeen
 from faaskeeper.testing.scheduler import Scheduler, Stuck, Violation
 from faaskeeper.testing.world import Plan, World, trim
@@ -55,6 +57,7 @@ LONG_RUN = 20_000
 EXPECTED = frozenset(
     {
         "an epoch that names the log",
+        "a session closed by several transactions",
         "a watch that stays",
         "a znode that was due is gone",
         "an ACL refused",
@@ -120,6 +123,7 @@ class App:
         self.watching: Callback | None = None
         self.crashing = False
         self.left = world.plan.operations
+        self.mass = 0
         self.ticket: Ticket | None = None
         self.patience = 12 * 86_400_000 if world.plan.long else 600_000
         """How long after the last fault (ms) an answer may take; a stall that began before may take days."""
@@ -131,6 +135,8 @@ class App:
         random = self.world.random
         try:
             self.start()
+            if self.mass:
+                self.swarm()
             for _ in range(self.left):
                 self.left -= 1
                 self.pause()
@@ -171,11 +177,15 @@ class App:
 
     def die(self) -> None:
         """The process is gone, from one moment to the next."""
-        self.world.reached["client died"] += 1
         self.world.scheduler.note("dies")
         self.process.alive = False
-        self.over = self.worked = True
+        self.died()
         self.world.scheduler.kill(self.process)
+
+    def died(self) -> None:
+        """The process is gone."""
+        self.world.reached["client died"] += 1
+        self.over = self.worked = True
 
     def hand_over(self) -> None:
         """The process dies, and another goes on with its session."""
@@ -340,6 +350,15 @@ class App:
         coming = random.random() < 0.6
         for path in some:
             self.futures.append(client.create_async(path) if coming else client.delete_async(path))
+
+    def swarm(self) -> None:
+        """Many ephemerals, which all go when the session ends."""
+        client = self._client()
+        above = self.world.random.choice(("/m", "/b"))
+        self.futures.append(client.create_async(above))
+        for number in range(self.mass):
+            self.futures.append(client.create_async(f"{above}/{number}", ephemeral=True))
+        self.mass = 0
 
     def guard(self) -> None:
         """Show a credential, or restrict a node, or make one that goes by itself."""
@@ -564,7 +583,7 @@ class History:
 
 def plan_of(seed: int) -> Plan:
     """The kind of history that a seed is; most are with everything, some are calm or special."""
-    random = Random(seed * 7 + 1)
+    random, more = Random(seed * 7 + 1), Random(seed * 11 + 5)
     own = random.random() < 0.4
     return Plan(
         clients=random.choice((1, 2, 3, 4)),
@@ -586,6 +605,13 @@ def plan_of(seed: int) -> Plan:
         page_names=random.choice((128, 2, 1)),
         max_item_bytes=random.choice((1 << 30, 1 << 30, 600)),
         joint=random.random() < 0.3,
+        close_changes=random.choice((1_000, 1)),
+        watch_function=more.random() < 0.25,
+        expiring=more.random() < 0.8,
+        cut=more.random() < 0.2,
+        mass=more.choice((40, 150)) if more.random() < 0.015 else 0,
+        hostile=more.choice((8, 30)) if more.random() < 0.12 else 0,
+        max_contents=more.choice((1_000, 1_000, 2)),
     )
 
 
@@ -601,16 +627,30 @@ class Director:
         self.apps = [App(world, number, self.timeout) for number in range(plan.clients)]
         for app in self.apps[: plan.crashes]:
             app.crashing = world.random.random() < 0.5
+            if plan.cut:
+                app.process.fuse = world.random.randint(1, 120)
+                app.process.dies = app.died
+        self.hostile = Hostile(world, plan.hostile) if plan.hostile else None
+        if plan.mass:
+            self.apps[-1].mass = plan.mass
 
     def run(self) -> None:
         """The whole history."""
         world, scheduler = self.world, self.world.scheduler
+        if world.plan.cut:
+            world.set_up()
+        if self.hostile is not None:
+            world.vault.fill()
+            scheduler.spawn("hostile", self.hostile.run, self.hostile.process)
         for app in self.apps:
             scheduler.spawn(app.name, app.run, app.process)
-        while not all(app.worked for app in self.apps):
+        while not all(app.worked for app in self.apps) or not (self.hostile is None or self.hostile.done):
             scheduler.sleep(self.every)
             world.beat()
-            if world.plan.long:
+            world.bounds.middle()
+            if world.plan.cut and world.random.random() < 0.2:
+                world.begin([])  # somebody sets it up although it is there
+            if world.plan.long and world.plan.expiring:
                 trim(world)
             if scheduler.now - 1_700_000_000_000 > (60 if world.plan.long else 1) * 86_400_000:
                 raise Stuck("the clients do not come to an end")
@@ -620,6 +660,13 @@ class Director:
         self.rest(3)
         for app in self.apps:
             self.check(app)
+        for _ in range(10):
+            if not (left := world.bounds.rows()):
+                break
+            scheduler.sleep(self.timeout * 1_000 + 10_000)
+            self.rest(1)
+        if left:
+            raise Violation(f"left of sessions that have ended: {left}")
         for app in self.apps:
             if not app.over:
                 stopping = scheduler.spawn(f"{app.name} stops", partial(self.stop, app), app.process)
@@ -640,10 +687,14 @@ class Director:
             if world.model.head == head:
                 break  # nothing was due any more
         if world.plan.inline_bytes < 1 << 20:
-            for _ in range(20):  # until what nobody refers to is old enough to be swept
+            for day in range(24):  # until what nobody refers to is old enough to be swept
                 scheduler.sleep(86_400_000)
                 world.beat()
                 scheduler.sleep(60_000)
+                if day in (1, 3):
+                    self.awake()
+            world.bounds.old()
+        world.bounds.parts.look(world, 0)
         self.leftovers()
         self.blobs()
         self.ended = True
@@ -667,6 +718,18 @@ class Director:
         if session is not None and not over and not self.world.model.sessions[session.id].closed:
             self.world.scheduler.sleep(self.timeout * 1_000)
             app.view.settle()
+            self.world.bounds.client(session)
+
+    def awake(self) -> None:
+        """After days of rest somebody comes, writes and goes."""
+        app = App(self.world, 90, self.timeout)
+        app.left = 3
+        task = self.world.scheduler.spawn(app.name, app.run, app.process)
+        patience = 1_000
+        while not task.done:
+            self.world.scheduler.sleep(patience)
+            patience *= 2
+        self.stop(app)
 
     def stop(self, app: App) -> None:
         """Close a session."""
@@ -684,6 +747,10 @@ class Director:
         """Every blob that a znode names is there, and no other."""
         world, model = self.world, self.world.model
         named = {image.meta.blob for image in model.tree().values() if image.meta and image.meta.blob}
+        for name in list(named):
+            said = parse_blob_name(name)
+            if said is not None and said.session in model.hostile:
+                named.discard(name)  # of its own znode it may say that there is data
         there = {key for key in world.objects.objects if key.startswith("b/")}
         if named - there:
             raise Violation(f"Z5: the data of {named - there} is gone")
@@ -712,14 +779,6 @@ class Director:
             meta = images[-1].meta
             if meta is not None and meta.ttl and listed.get(path) != meta.czxid:
                 raise Violation(f"the index of znodes that go by themselves lacks {path}: {meta}")
-        for name in ("records", "checkpoint"):
-            items = world.tables[name].inner._items
-            for partition in [each for each in items if each.startswith("parts ")]:
-                for part in items[partition]:
-                    key, stamp, token, _ = part.rsplit(" ", 3)
-                    named = items.get(partition.removeprefix("parts "), {}).get(key, {}).get("named")
-                    if named != f"{stamp} {token}":
-                        world.reached["a part is left over"] += 1
         for path, images in model.history.items():
             last = images[-1]
             record = deployment.records.get(path)
@@ -790,6 +849,13 @@ def shrink(seed: int, violation: str) -> Plan:
         {"page_names": 128},
         {"max_item_bytes": 1 << 30},
         {"joint": False},
+        {"close_changes": 1_000},
+        {"watch_function": False},
+        {"expiring": True},
+        {"cut": False},
+        {"hostile": 0},
+        {"mass": 0},
+        {"max_contents": 1_000},
     ]
     for change in simpler:
         smaller = replace(plan, **change)

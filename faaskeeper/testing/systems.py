@@ -194,7 +194,7 @@ class _Adapter:
             fired = list(self._fired[name])
             self._fired[name].clear()
             if fired:
-                seen[name] = sorted([EVENTS[str(event.event_type)], event.path] for event in fired)
+                seen[name] = [[EVENTS[str(event.event_type)], event.path] for event in fired]
         return seen
 
     def call(self, session: str, op: str, args: list[Any]) -> dict[str, Any]:

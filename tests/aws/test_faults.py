@@ -16,7 +16,7 @@ from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.service import Place, connect
-from faaskeeper.providers.cloud.place import clock
+from faaskeeper.providers.clocks import clock
 from faaskeeper.testing.faults import Faults, Rates
 from tests.aws import backends
 from tests.aws.system import System

@@ -44,7 +44,7 @@ class Service:
     def __init__(self, config: Config, directory: Path) -> None:
         self.clock = Clock()
         self.config = config
-        self.embedded = EmbeddedService(config, directory, clock=self.clock, beat=False)
+        self.embedded = EmbeddedService(config, directory, clock=self.clock, steady=self.clock, beat=False)
         self.clients: list[FaaSKeeperClient] = []
 
     def client(self) -> FaaSKeeperClient:
@@ -421,7 +421,7 @@ def test_what_cannot_be_is_refused_before_it_is_sent(client: FaaSKeeperClient) -
     with pytest.raises(MalformedInputException, match="data must be bytes, not str"):
         client.create("/n", "text")  # type: ignore[arg-type]
     with pytest.raises(MalformedInputException, match="a version is a number"):
-        client.set_data("/n", b"", -2)
+        client.set_data("/n", b"", 2**31)
     with pytest.raises(MalformedInputException, match="a path must be a text"):
         client.get_data(b"/n")  # type: ignore[arg-type]
     with pytest.raises(MalformedInputException, match=r"U\+D800"):

@@ -11,6 +11,7 @@ from faaskeeper.core.errors import Code
 from faaskeeper.core.log import Answers, Entry
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import (
+    MAX_INCARNATION,
     Check,
     Close,
     Create,
@@ -53,13 +54,13 @@ operations = st.one_of(
     multis,
     st.builds(SetAcl, path, acls, st.integers(-1, 100)),
     st.just(Close()),
-    st.just(Resume()),
+    st.builds(Resume, st.integers(-1, 2**62)),
     st.builds(Open, path, raw, numbers),
 )
 messages = st.builds(
     Message,
     numbers,
-    numbers,
+    st.integers(0, MAX_INCARNATION - 1),
     numbers,
     path,
     st.lists(st.builds(Request, numbers, operations), max_size=4).map(tuple),
@@ -89,6 +90,8 @@ transactions = st.builds(
     st.lists(changes, max_size=3).map(tuple),
     st.lists(effects, max_size=3).map(tuple),
     st.lists(path, max_size=2).map(tuple),
+    st.lists(st.tuples(path, numbers), max_size=2).map(tuple),
+    st.lists(st.tuples(numbers, st.text("CSD", min_size=1, max_size=3)), max_size=3).map(tuple),
 )
 entries = st.builds(
     Entry,
@@ -105,7 +108,18 @@ def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
     assert codec.to_message(codec.message(message)) == message
 
 
-@given(st.builds(Reply, numbers, numbers, answered, epochs, numbers, numbers, path))
+def test_a_resume_of_a_client_of_before_is_understood() -> None:
+    body = codec.frame([7, 1, 0, "a", [[0, ["resume"]]]])
+    assert codec.to_message(body).requests == (Request(0, Resume(-1)),)
+
+
+@pytest.mark.parametrize("incarnation", [-1, MAX_INCARNATION])
+def test_an_incarnation_that_stores_could_not_keep_is_malformed(incarnation: int) -> None:
+    with pytest.raises(codec.Malformed):
+        codec.to_message(codec.message(Message(7, incarnation, 0, "a", (Request(0, Resume()),))))
+
+
+@given(st.builds(Reply, numbers, numbers, answered, epochs, numbers, numbers, path, numbers))
 def test_a_reply_arrives_as_it_was_sent(reply: Reply) -> None:
     assert codec.to_told(codec.reply(reply)) == reply
 

@@ -8,16 +8,14 @@ from typing import Any
 import pytest
 
 from faaskeeper.core import paths
-from faaskeeper.core.checkpoint import Header
 from faaskeeper.core.distributor import Distributor, DistributorFunction, bell
 from faaskeeper.core.errors import StaleView
-from faaskeeper.core.heartbeat import TOMBSTONE_MS
 from faaskeeper.core.records import ObjectRecords, Record, TableRecords
 from faaskeeper.core.requests import Close, Create, Delete, Multi, SetData, inline
 from faaskeeper.core.sessions import CLOSED_KEPT_MS
 from faaskeeper.core.storage import in_turn
 from faaskeeper.core.view import load
-from faaskeeper.core.writer import Writer
+from faaskeeper.core.writer import Writer, order
 from faaskeeper.providers.local.objects import DirectoryStore
 from tests.bare import Bare, BareSession
 
@@ -237,9 +235,8 @@ def test_who_was_stalled_for_hours_writes_nothing_more() -> None:
     began = bare.clock()
     session.do(Delete("/n"))
     bare.writer.idle()
-    for _ in range(3):
-        bare.heartbeat.sweep()
-        bare.clock.now += TOMBSTONE_MS
+    bare.heartbeat.sweep()
+    bare.days(2)
     assert bare.deployment.records.get("/n") is None
     with pytest.raises(StaleView, match="stalled"):
         Distributor(bare.deployment).settle(stalled, began)
@@ -252,7 +249,7 @@ def test_who_was_stalled_for_hours_saves_no_session_that_may_be_forgotten() -> N
     bare.writer.idle()
     stalled = load(bare.deployment.log, bare.deployment.checkpoints, bare.clock)
     stalled.sessions.changed.add(session.id)
-    header = Header(stalled.head, stalled.asof)
+    header = stalled.header()
     session.do(Close())
     bare.writer.idle()
     bare.clock.now += CLOSED_KEPT_MS + 1
@@ -262,3 +259,41 @@ def test_who_was_stalled_for_hours_saves_no_session_that_may_be_forgotten() -> N
     with pytest.raises(StaleView, match="half a day"):
         bare.deployment.checkpoints.save(header, stalled.sessions, bare.clock)
     assert len(bare.tables["checkpoint"].query("session", "", 10).items) == 1
+
+
+class Noting(TableRecords):
+    """Records that note which znodes were put."""
+
+    def __init__(self, table: Any) -> None:
+        super().__init__(table)
+        self.put_there: list[str] = []
+
+    def put(self, path: str, record: Record) -> bool:
+        done = super().put(path, record)
+        if done and record.meta is not None:
+            self.put_there.append(path)
+        return done
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_who_was_idle_for_days_does_not_bring_back_what_others_applied_and_deleted(own: bool) -> None:
+    """Not for a moment: the tombstone that would have refused the record has lapsed."""
+    bare = Bare(own_distributor=own, records=Noting)
+    session = bare.session()
+    session.do(create("/a"))
+    idle: Any = bare.distributor if own else bare.writer
+    bare.recycle()
+    session.do(create("/gone"))
+    for number in range(20):  # so that creation and deletion are not in one group
+        session.do(SetData("/a", inline(b"%d" % number)))
+    session.do(Delete("/gone"))
+    (bare.distributor if own else bare.writer).idle()
+    for _ in range(2):
+        bare.heartbeat.sweep()
+        bare.clock.now += TOMBSTONE_MS + 1
+    bare.heartbeat.sweep()
+    assert bare.deployment.records.get("/gone") is None, "its tombstone has lapsed"
+    records: Any = bare.deployment.records
+    records.put_there.clear()
+    idle.handle([bell(None, 0, ())] if own else [order(bare.deployment)])
+    assert "/gone" not in records.put_there

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.heartbeat import Heartbeat
@@ -169,7 +170,10 @@ def test_the_lease_of_a_session_whose_server_is_forgotten_gets_its_whole_time_ag
 def test_sessions_of_servers_get_their_time_again_when_the_whole_service_was_down(tmp_path: Path) -> None:
     now = [1_000_000]
     config = Config.local(tmp_path)
-    service = EmbeddedService(config, tmp_path, clock=lambda: now[0], beat=False)
+    service = EmbeddedService(config, tmp_path, clock=lambda: now[0], steady=lambda: now[0], beat=False)
+    with FaaSKeeperClient(config, connect=lambda _, port: service.connection(port, lambda: None)) as client:
+        for number in range(9):  # an opening refuses leases of sessions that the log does not have
+            client.create(f"/n{number}")
     leases = service.deployment.leases
     for session, under in ((7, 100), (8, 0)):
         leases.grant(session, now[0])
@@ -178,7 +182,7 @@ def test_sessions_of_servers_get_their_time_again_when_the_whole_service_was_dow
     leases.grant(9, now[0] + SESSION_MS)  # of a client of this process, which is gone with it
     service.stop()
     now[0] += 100 * SESSION_MS
-    service = EmbeddedService(config, tmp_path, clock=lambda: now[0], beat=False)
+    service = EmbeddedService(config, tmp_path, clock=lambda: now[0], steady=lambda: now[0], beat=False)
     found = {
         lease.session: (lease.expires - now[0], lease.under) for lease in service.deployment.leases.all()
     }

@@ -65,7 +65,7 @@ class WireAdapter:
         for name, session in self.sessions.items():
             session.ping()
             if session.events:
-                seen[name] = sorted([EVENTS[kind], path] for kind, path in session.events)
+                seen[name] = [[EVENTS[kind], path] for kind, path in session.events]
                 session.events.clear()
         return seen
 

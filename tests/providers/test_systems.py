@@ -37,7 +37,9 @@ class EmbeddedSystem(Harness):
         self.config = Config.deserialize({"cloud-provider": "local", "deployment-name": "suite", **options})
         self._ahead = 0
         self._dying = threading.Event()
-        self.service = EmbeddedService(self.config, directory, clock=self._clock, beat=False)
+        self.service = EmbeddedService(
+            self.config, directory, clock=self._clock, steady=self._clock, beat=False
+        )
         for queue in self.service._queues:
             self._mortal(queue)
 

@@ -23,9 +23,9 @@ from faaskeeper.providers.aws.clients import CONNECT_S, READ_S, TRIES
 from faaskeeper.providers.aws.events import failures, messages_of
 from faaskeeper.providers.aws.reports import Metrics
 from faaskeeper.providers.aws.service import Place
+from faaskeeper.providers.clocks import clock
 from faaskeeper.providers.cloud.functions import Warm
 from faaskeeper.providers.cloud.logs import JsonFormatter, log_as_json
-from faaskeeper.providers.cloud.place import clock
 from faaskeeper.providers.cloud.serving import serve
 
 RESERVE_MS = int((CONNECT_S + READ_S) * TRIES * 1000) + 3_000

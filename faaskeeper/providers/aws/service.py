@@ -70,7 +70,8 @@ class Place(CloudPlace):
     def table(self, short: str) -> DynamoTable:
         """See :class:`CloudPlace`."""
         lifetime = RETENTION_MS // 1000 if short == "log" else 0
-        return DynamoTable(self.aws, self.names.table(short), short, lifetime_s=lifetime)
+        name = self.names.table(short)
+        return DynamoTable(self.aws, name, short, lifetime_s=lifetime, clock=self.seconds)
 
     def objects(self) -> S3Store:
         """See :class:`CloudPlace`."""
@@ -104,7 +105,7 @@ class Place(CloudPlace):
         """See :class:`CloudPlace`."""
         if self.config.client_channel is not ClientChannel.SQS:
             return None
-        return SqsClientChannel(self.aws, self.names.client_queues, self.table("lease"))
+        return SqsClientChannel(self.aws, self.names.client_queues, self.table("lease"), self.seconds)
 
     def logs(self) -> str:
         """See :class:`CloudPlace`."""

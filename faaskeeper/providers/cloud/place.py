@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 from faaskeeper.config import Config, ConfigurationException, QueueType, StorageType
 from faaskeeper.core import trust
 from faaskeeper.core.channel import ClientChannel as Ears
+from faaskeeper.core.clocks import Clock, ServiceClock, Steady
 from faaskeeper.core.connection import Connection, FailureHandler, connection_to
 from faaskeeper.core.deployment import Deployment, begin, on_tables
 from faaskeeper.core.errors import Conflict, Denied
@@ -22,17 +22,13 @@ from faaskeeper.core.queue import Queue
 from faaskeeper.core.records import ObjectRecords, TableRecords
 from faaskeeper.core.storage import IfAbsent, Joint, ObjectStore, Table
 from faaskeeper.core.transactions import Limits
+from faaskeeper.providers.clocks import clock, elapsed
 from faaskeeper.providers.cloud.calls import Calls
 from faaskeeper.providers.cloud.channels import Near, Services
 from faaskeeper.providers.direct import LOSSES, Contended, DirectQueue, Prompt
 from faaskeeper.providers.tcp import TcpClientChannel
 
 FUNCTIONS = ("writer", "distributor", "watch", "heartbeat")
-
-
-def clock() -> int:
-    """Milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
 
 
 class CloudPlace(ABC):
@@ -46,6 +42,9 @@ class CloudPlace(ABC):
     keys: tuple[str, ...]
 
     def __init__(self, config: Config, calls: Calls) -> None:
+        self.clock: Clock = clock
+        """By which what is stored gets its age: a function's own, which the platform keeps; of a client's
+        process the one that it had at first, and what has passed since."""
         self.config = config
         self.calls = calls
         self.section = config.provider_config
@@ -63,6 +62,10 @@ class CloudPlace(ABC):
             need = f"{why} needs it; 'fk deploy service' writes it" if why else "it must be a text"
             raise ConfigurationException(f"the key '{self.config.provider_name}.{key}' is {value!r}: {need}")
         return value
+
+    def seconds(self) -> float:
+        """:attr:`clock` in seconds."""
+        return self.clock() / 1000
 
     @abstractmethod
     def table(self, short: str) -> Table:
@@ -120,7 +123,9 @@ class CloudPlace(ABC):
             "records": TableRecords(self.table("records")),
             "blobs": blobs,
             "key": key,
-            "clock": clock,
+            "clock": self.clock,
+            "wall": clock,
+            "elapsed": elapsed,
             "gather": self.calls.gather,
             "limits": Limits(self.inline_bytes),
             "channel": self.channel(),
@@ -189,6 +194,7 @@ class CloudPlace(ABC):
 
     def connect(self, port: int, release: Callable[[], None]) -> Connection:
         """A client's way to the deployment; ``release`` is called when it is closed, or cannot be made."""
+        self.clock = Steady(clock(), elapsed)
         try:
             if self.config.worker_queue is QueueType.DIRECT:
                 return self._direct(port, release)
@@ -200,8 +206,10 @@ class CloudPlace(ABC):
             raise
 
     def _direct(self, port: int, release: Callable[[], None]) -> Connection:
-        """A way whose writer is in this process."""
+        """A way whose writer is in this process: it goes by the functions' clock, as their replies tell
+        it."""
         fallback = self.fallback()
+        self.clock = service = ServiceClock(self.clock)
         channel = self.channel()
         near = Near(channel, self.ears(port))
         handlers: list[FailureHandler] = []
@@ -211,6 +219,8 @@ class CloudPlace(ABC):
                 handler(error)
 
         table, fields = self.contended(LOSSES if fallback is not None else 0)
+        if fallback is not None:
+            fields["wall"] = service
         made = self.deployment(
             self.key(), worker_queue=fallback, channel=near, distributor_queue=None, **fields
         )

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from faaskeeper import __version__
 from faaskeeper.config import Config
 from faaskeeper.core.errors import DriverError, StaleView
+from faaskeeper.providers.clocks import clock
 from faaskeeper.providers.cloud.functions import Handle, Warm
 from faaskeeper.providers.cloud.logs import log_as_json
-from faaskeeper.providers.cloud.place import clock
 from faaskeeper.providers.cloud.serving import Message, serve
 from faaskeeper.providers.gcp.clients import CALL_S, TRY_S
 from faaskeeper.providers.gcp.events import message_of

@@ -95,7 +95,9 @@ class Place(CloudPlace):
                 lifetime = RETENTION_MS // 1000 if short == "log" else 0
                 shared = short == "watch"  # clients put its rows, functions delete them
                 database = self.names.database(short)
-                table = DatastoreTable(self.gcp, database, short, lifetime_s=lifetime, shared=shared)
+                table = DatastoreTable(
+                    self.gcp, database, short, lifetime_s=lifetime, shared=shared, clock=self.seconds
+                )
                 self._tables[short] = table
             return table
 

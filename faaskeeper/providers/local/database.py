@@ -17,20 +17,26 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import quote
 
 from faaskeeper.core.errors import Denied, DriverError, Unavailable
+from faaskeeper.core.forks import Inherited, keep, register
 
 APPLICATION_ID = 0x464B5A31  # "FKZ1"
 SCHEMA = 1
 _CHECKED_BYTES = 8 * 1024 * 1024
+_ELSEWHERE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_PERM")
+"""Errors of opening a file that tell nothing of what is in it."""
+_SIDES = ("-wal", "-shm", "-journal")
+_QUIET_S = 1.0
+"""Most that a fork waits for threads that are within SQLite."""
 _T = TypeVar("_T")
 
 
-class Owner:
+class Owner(Inherited):
     """The right to use a directory, held by one process at a time through a lock on a file in it."""
 
     def __init__(self, directory: Path) -> None:
@@ -48,6 +54,8 @@ class Owner:
                 f"cannot use the directory {self._directory}: {error.strerror}; "
                 "choose one that you may write to"
             ) from error
+        except ValueError as error:  # a NUL, or half a surrogate
+            raise Denied(f"{str(self._directory)!r} is no name of a directory: {error}") from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -58,12 +66,26 @@ class Owner:
                 f"the database in {self._directory} is in use by {holder}: end that process, "
                 "use its session, or choose another deployment name or directory"
             ) from error
-        file.truncate(0)
-        started = time.strftime("%Y-%m-%d %H:%M:%S")
-        command = " ".join([os.path.basename(sys.argv[0] or "python"), *sys.argv[1:3]])
-        json.dump({"pid": os.getpid(), "command": command, "since": started}, file)
-        file.flush()
+        try:
+            file.truncate(0)
+            started = time.strftime("%Y-%m-%d %H:%M:%S")
+            command = " ".join([os.path.basename(sys.argv[0] or "python"), *sys.argv[1:3]])
+            json.dump({"pid": os.getpid(), "command": command, "since": started}, file)
+            file.flush()
+        except OSError as error:
+            with suppress(OSError):
+                file.close()
+            raise Denied(f"cannot write to {path}: {error.strerror}; free some space") from error
         self._file = file
+        register(self)
+
+    def forked(self, why: str) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`.
+
+        The lock is of the open file, which parent and child share: it stays when one of them closes it, and
+        would outlive the parent if the child did not.
+        """
+        self.release()
 
     def release(self) -> None:
         """Give the right back; the file stays, an unlinked lock would be no lock."""
@@ -80,16 +102,22 @@ def _holder(text: str) -> str:
         return "another process"
 
 
-def check_file(path: Path) -> None:
-    """Raise Denied unless the file is absent, or a whole database of ours; reads only."""
+def check_file(path: Path) -> bool:
+    """Whether the file is there; raises Denied unless it is a whole database of ours. Reads only.
+
+    A file in which nothing was ever set up counts as absent: earlier versions left such where their first
+    opening was cut short.
+    """
     try:
         with open(path, "rb") as file:
             head = file.read(100)
             size = os.fstat(file.fileno()).st_size
     except FileNotFoundError:
-        return
+        return False
     except OSError as error:
         raise Denied(f"cannot read {path}: {error.strerror}") from error
+    if not size:
+        return False
     if len(head) < 100 or head[:16] != b"SQLite format 3\0":
         raise Denied(
             f"{path} is not a database, or damaged at its beginning; it was left as it is: "
@@ -101,6 +129,8 @@ def check_file(path: Path) -> None:
             f"{path} is a database of another program; it was left as it is: choose another directory"
         )
     schema = int.from_bytes(head[60:64], "big")
+    if not schema:
+        return False
     if schema != SCHEMA:
         raise Denied(
             f"{path} was written by another version of FaaSKeeper (layout {schema}, this one knows "
@@ -110,6 +140,16 @@ def check_file(path: Path) -> None:
     page = 65536 if page == 1 else page
     if size < page or size % page:
         raise Denied(_damaged(path))
+    return True
+
+
+_INHERITED: set[tuple[int, int]] = set()
+"""Files that were open when this process was forked; they stay open, so no other gets their number."""
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _damaged(path: Path) -> str:
@@ -119,56 +159,170 @@ def _damaged(path: Path) -> str:
     )
 
 
-class Database:
+class Look:
+    """Reads a file's tables, and nothing else; as :class:`Database` for those who read."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def read(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
+        """Run one reading statement; without rows where there is no such table."""
+        try:
+            return self._connection.execute(statement, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return []
+            raise
+
+    def write(self, statement: str, parameters: Sequence[Any]) -> int:
+        """Refuse."""
+        raise AssertionError("who only looks does not write")
+
+
+class _Pause:
+    """Stands for a database's idle readers while the process forks: it lends none and takes all back."""
+
+    def __init__(self) -> None:
+        self._back: deque[sqlite3.Connection] = deque()
+        self._came = threading.Event()
+        self._over = threading.Event()
+
+    def __bool__(self) -> bool:
+        return False
+
+    def pop(self) -> sqlite3.Connection:
+        """Wait for the pause to end; there is none to lend."""
+        self._over.wait()
+        raise IndexError
+
+    def append(self, reader: sqlite3.Connection) -> None:
+        """Take one back."""
+        self._back.append(reader)
+        self._came.set()
+
+    def wait_for(self, readers: int, deadline: float) -> None:
+        """Wait until so many are back."""
+        while len(self._back) < readers and (left := deadline - time.monotonic()) > 0:
+            self._came.wait(left)
+            self._came.clear()
+
+    def over(self) -> deque[sqlite3.Connection]:
+        """End the pause; returns those that are idle."""
+        self._over.set()
+        return self._back
+
+
+class Database(Inherited):
     """One SQLite file: one connection that writes, under a lock, and some that read."""
 
     def __init__(self, path: Path, *, synced: bool) -> None:
         self._path = path
         self._synced = synced
         self._writer: sqlite3.Connection | None = None
-        self._readers: deque[sqlite3.Connection] = deque()
+        self._readers: deque[sqlite3.Connection] | _Pause = deque()
+        self._all_readers: set[sqlite3.Connection] = set()
+        self._why = f"{path} is closed"
+        self._locked = False
         self.lock = threading.RLock()
+        register(self)
 
-    def open(self, tables: Mapping[str, str]) -> None:
-        """Open or create, with tables by name and their SQL schema.
+    @contextmanager
+    def look(self) -> Iterator[Look | None]:
+        """The file's contents before anybody writes to it; None where there is no file yet.
 
-        Raises Denied with what is wrong; an existing file is then untouched.
+        Raises Denied with what is wrong. Neither the file nor its write-ahead log changes: a usual
+        connection would cut the latter at the first damage, and fold it into the file when it closes.
         """
-        check_file(self._path)
-        fresh = not self._path.exists()
-        if not fresh and self._path.stat().st_size <= _CHECKED_BYTES:
-            self._check_pages()
+        if self._path.exists() and _identity(self._path) in _INHERITED:
+            raise Denied(
+                f"this process is a fork of one that had {self._path} open, and SQLite cannot open it safely "
+                "here: open it in a process that is started anew (multiprocessing's 'spawn')"
+            )
+        if not check_file(self._path):
+            yield None
+            return
+        sides = [self._side(ending) for ending in _SIDES]
+        before = [side.exists() for side in sides]
+        logged = self._side("-wal")
+        # Without a write-ahead log the file is all there is, and no other files are made for it.
+        mode = "mode=ro" if logged.exists() and logged.stat().st_size else "mode=ro&immutable=1"
+        connection = None
+        try:
+            address = f"file:{quote(str(self._path.absolute()))}?{mode}"
+            connection = sqlite3.connect(address, uri=True)
+            if self._path.stat().st_size <= _CHECKED_BYTES:
+                rows = connection.execute("PRAGMA quick_check(1)").fetchall()
+                if rows != [("ok",)]:
+                    raise Denied(_damaged(self._path))
+            yield Look(connection)
+        except sqlite3.Error as error:
+            mapped = self.mapped(error)
+            elsewhere = getattr(error, "sqlite_errorname", "").startswith(_ELSEWHERE)
+            raise mapped if elsewhere else Denied(_damaged(self._path)) from error
+        finally:
+            if connection is not None:
+                connection.close()
+            for side, there in zip(sides, before, strict=True):
+                if not there:
+                    side.unlink(missing_ok=True)
+
+    def leftover(self) -> Path | None:
+        """A write-ahead log without the file that it belongs to."""
+        logged = self._side("-wal")
+        lost = not check_file(self._path) and logged.exists() and logged.stat().st_size
+        return logged if lost else None
+
+    def open(self, tables: Mapping[str, str], also: Sequence[str] = ()) -> None:
+        """Open or create, with tables by name and their SQL schema, and statements that may be repeated.
+
+        A new file appears under its name only when all of it is there. Raises Denied with what is wrong; an
+        existing file is then untouched.
+        """
+        statements = [f'CREATE TABLE IF NOT EXISTS "{table}" {schema}' for table, schema in tables.items()]
+        statements.extend(also)
+        with self.look() as there:
+            fresh = there is None
+        if fresh:
+            self._create(statements)
         with self.errors():
-            writer = self._connect()
-            if fresh:
-                writer.execute(f"PRAGMA application_id={APPLICATION_ID}")
-                writer.execute(f"PRAGMA user_version={SCHEMA}")
+            writer = self._connect(self._path)
             writer.execute("PRAGMA journal_mode=WAL")
             writer.execute(f"PRAGMA synchronous={'FULL' if self._synced else 'NORMAL'}")
-            for table, schema in tables.items():
-                writer.execute(f'CREATE TABLE IF NOT EXISTS "{table}" {schema}')
-            if fresh:
-                writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                self._sync_directory()
+            for statement in statements:
+                writer.execute(statement)
             self._writer = writer
 
-    def _check_pages(self) -> None:
-        """Look at every page of a small file, without writing to it."""
+    def _create(self, statements: Sequence[str]) -> None:
+        """Make the file under another name, whole and synced, then give it its name in one step."""
+        made = self._side(".new")
+        for path in (made, *(made.with_name(made.name + ending) for ending in _SIDES)):
+            path.unlink(missing_ok=True)
+        with self.errors():
+            connection = self._connect(made)
+            try:
+                connection.execute("PRAGMA synchronous=FULL")
+                connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version={SCHEMA}")
+                for statement in statements:
+                    connection.execute(statement)
+                if connection.execute("PRAGMA journal_mode=WAL").fetchone() != ("wal",):
+                    raise Denied(f"the file system of {self._path.parent} does not carry SQLite's WAL files")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                connection.close()
         try:
-            with self.errors():
-                address = f"file:{quote(str(self._path.absolute()))}?mode=ro"
-                connection = sqlite3.connect(address, uri=True)
-                try:
-                    rows = connection.execute("PRAGMA quick_check(1)").fetchall()
-                finally:
-                    connection.close()
-        except DriverError as error:
-            raise Denied(_damaged(self._path)) from error
-        if rows != [("ok",)]:
-            raise Denied(_damaged(self._path))
+            for ending in _SIDES:  # of a file that is gone: nothing may read them into the new one
+                self._side(ending).unlink(missing_ok=True)
+            os.replace(made, self._path)
+            self._sync_directory()
+        except OSError as error:
+            raise Unavailable(f"cannot create {self._path}: {error.strerror}") from error
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
+    def _side(self, ending: str) -> Path:
+        return self._path.with_name(self._path.name + ending)
+
+    def _connect(self, path: Path) -> sqlite3.Connection:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
         connection.execute("PRAGMA cache_size=-4000")
         return connection
 
@@ -179,11 +333,46 @@ class Database:
         finally:
             os.close(handle)
 
+    def fork_begins(self) -> None:
+        """Have no thread within SQLite: a child would find SQLite's locks taken for ever."""
+        deadline = time.monotonic() + _QUIET_S
+        self._locked = self.lock.acquire(timeout=_QUIET_S)
+        idle, pause = self._readers, _Pause()
+        self._readers = pause
+        while idle:
+            pause.append(idle.pop())
+        pause.wait_for(len(self._all_readers), deadline)
+
+    def fork_ends(self) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`."""
+        pause = self._readers
+        if isinstance(pause, _Pause):
+            self._readers = pause.over()
+        if self._locked:
+            self._locked = False
+            self.lock.release()
+
+    def forked(self, why: str) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`.
+
+        To close a connection would write to the files. And SQLite keeps by file what it knows of it, so that
+        it would serve a new connection of this process with what the inherited ones know.
+        """
+        keep(self._writer)
+        keep(self._all_readers)
+        if self._writer is not None and self._path.exists():
+            _INHERITED.add(_identity(self._path))
+        self._writer, self._readers, self._all_readers = None, deque(), set()
+        self._why = f"{self._path}: {why}"
+        self.lock = threading.RLock()
+
     def close(self) -> None:
         """Close all connections; the write-ahead log is folded into the file."""
         with self.lock:
             while self._readers:
-                self._readers.pop().close()
+                reader = self._readers.pop()
+                self._all_readers.discard(reader)
+                reader.close()
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
@@ -214,7 +403,7 @@ class Database:
         with self.lock:
             writer = self._writer
             if writer is None:
-                raise Unavailable(f"{self._path} is closed")
+                raise Unavailable(self._why)
             try:
                 return writer.execute(statement, parameters).rowcount
             except sqlite3.IntegrityError:
@@ -228,15 +417,19 @@ class Database:
             reader = self._readers.pop()
         except IndexError:
             if self._writer is None:
-                raise Unavailable(f"{self._path} is closed") from None
+                raise Unavailable(self._why) from None
             with self.errors():
-                reader = self._connect()
+                reader = self._connect(self._path)
                 reader.execute("PRAGMA query_only=1")
+            self._all_readers.add(reader)
         try:
             rows = reader.execute(statement, parameters).fetchall()
-        except sqlite3.Error as error:
+        except BaseException as error:
+            self._all_readers.discard(reader)
             reader.close()
-            raise self.mapped(error) from error
+            if isinstance(error, sqlite3.Error):
+                raise self.mapped(error) from error
+            raise
         self._readers.append(reader)
         return rows
 
@@ -245,7 +438,7 @@ class Database:
         with self.lock:
             writer = self._writer
             if writer is None:
-                raise Unavailable(f"{self._path} is closed")
+                raise Unavailable(self._why)
             if writer.in_transaction or len(calls) < 2:
                 return [call() for call in calls]
             with self.errors():

@@ -12,7 +12,7 @@ from typing import Any
 from faaskeeper.core.codec import parse, text
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Page
-from faaskeeper.providers.local.database import Database
+from faaskeeper.providers.local.database import Database, Look
 
 _BYTES = "\x00bytes"
 
@@ -54,7 +54,7 @@ class SqliteTable:
     _AFTER = '"partition"=? AND "key">?'
     _VALUES = "(?,?,?,?,?)"
 
-    def __init__(self, database: Database, name: str) -> None:
+    def __init__(self, database: Database | Look, name: str) -> None:
         self._database = database
         where, values = f"WHERE {self._WHERE}", f'INTO "{name}" VALUES {self._VALUES}'
         self._get = f'SELECT "stamp","body","data" FROM "{name}" {where}'

@@ -1,0 +1,235 @@
+"""Whether the files of a directory belong together, and none of them lost its end.
+
+Looked at before anything is written. The log is the truth, so it must cover all that the other files hold:
+were it shorter, its numbers would be given out a second time, and what is newer in ``state.db`` would win
+over what is acknowledged from now on. What ``state.db`` tells of itself, besides mark and checkpoint:
+
+* its *high water*: the highest txid of any record, kept by a trigger in the transaction that puts the record,
+  so whatever a power cut takes, it is never below one that is left;
+* the *identity* of the deployment whose log it was made from;
+* the *last entry* that it saw when the service was idle, by number and digest: a log that goes on
+  otherwise from there is another copy's.
+
+Directories of earlier versions have none of these, and are held to mark and checkpoint until they have.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+from faaskeeper.core.checkpoint import Checkpoints
+from faaskeeper.core.errors import Conflict, Denied, StaleView
+from faaskeeper.core.storage import IfAbsent, ObjectStore
+from faaskeeper.providers.local.database import Database, Look
+from faaskeeper.providers.local.tables import SqliteTable
+
+OWN = "deployment"
+"""The table, in both databases, in which a directory keeps what it knows of itself; also its partition."""
+_SETTINGS, _IDENTITY, _END, _LAST, _OBJECTS = "settings", "identity", "end", "last", "objects"
+_MARKER = "deployment"
+"""The object that names the deployment whose objects these are."""
+
+HIGH_WATER = (
+    "CREATE TABLE IF NOT EXISTS high_water (one INTEGER PRIMARY KEY, stamp INTEGER NOT NULL)",
+    "INSERT INTO high_water SELECT 1, (SELECT COALESCE(MAX(stamp), 0) FROM records) "
+    "WHERE NOT EXISTS (SELECT 1 FROM high_water)",
+    *(
+        f"CREATE TRIGGER IF NOT EXISTS high_water_{event} AFTER {event} ON records "
+        "BEGIN UPDATE high_water SET stamp=NEW.stamp WHERE stamp<NEW.stamp; END"
+        for event in ("INSERT", "UPDATE")
+    ),
+)
+"""Statements that keep the high water of the table ``records``; they may be repeated."""
+
+
+def identity_of(key: bytes) -> str:
+    """Names a deployment by its key, which it does not give away."""
+    return blake2b(key, digest_size=16, person=b"deployment").hexdigest()
+
+
+class LastEntry(NamedTuple):
+    """An entry of the log by its first txid and a digest of all of it."""
+
+    first: int
+    digest: str
+
+
+class _Log(NamedTuple):
+    """What ``log.db`` tells: its deployment, the first txid of its first entry (0: empty), the end."""
+
+    identity: str
+    first: int
+    end: int
+    ended: bool
+    """Whether the end is known although there is no entry."""
+
+
+class _State(NamedTuple):
+    """What ``state.db`` tells. ``whole``: the log is applied up to it, and it is in the checkpoint."""
+
+    identity: str
+    holds: int
+    whole: int
+    last: LastEntry | None
+
+
+def last_entry(database: Database | Look, first: int | None = None) -> LastEntry | None:
+    """The log's last entry, or the one that begins with a txid."""
+    columns = 'SELECT "key","stamp","body","data" FROM "log"'
+    if first is None:
+        rows = database.read(f'{columns} ORDER BY "key" DESC LIMIT 1', ())
+    else:
+        rows = database.read(f'{columns} WHERE "key"=?', (first,))
+    if not rows:
+        return None
+    key, stamp, body, data = rows[0]
+    digest = blake2b(f"{key} {stamp} {body}".encode(), digest_size=16)
+    digest.update(data or b"")
+    return LastEntry(key, digest.hexdigest())
+
+
+def _log_of(look: Look) -> _Log:
+    settings = SqliteTable(look, OWN).get(OWN, _SETTINGS)
+    ended = SqliteTable(look, OWN).get(OWN, _END)
+    end = 0 if ended is None else int(ended["stamp"])  # type: ignore[arg-type]
+    rows = look.read('SELECT "key","stamp" FROM "log" ORDER BY "key" LIMIT 1', ())
+    rows += look.read('SELECT "key","stamp" FROM "log" ORDER BY "key" DESC LIMIT 1', ())
+    key = b"" if settings is None else settings["key"]
+    identity = identity_of(key) if isinstance(key, bytes) and key else ""
+    return _Log(identity, rows[0][0] if rows else 0, rows[-1][1] if rows else end, ended is not None)
+
+
+def _state_of(look: Look) -> _State:
+    checkpoints = Checkpoints(SqliteTable(look, "checkpoint"), expiring=False)
+    applied = checkpoints.applied()
+    try:
+        saved = checkpoints.header().txid
+    except StaleView:
+        saved = 0  # its set-up was cut short
+    high = [row[0] for row in look.read("SELECT stamp FROM high_water", ())]
+    own = SqliteTable(look, OWN)
+    identity, last = own.get(OWN, _IDENTITY), own.get(OWN, _LAST)
+    seen = None if last is None else LastEntry(int(last["stamp"]), str(last["digest"]))  # type: ignore[arg-type]
+    return _State(
+        "" if identity is None else str(identity["of"]),
+        max(applied, saved, 0 if seen is None else seen.first, *high),
+        min(applied, saved),
+        seen,
+    )
+
+
+def check(directory: Path, log_file: Database, state_file: Database) -> None:
+    """Raise Denied, with what to restore, where a directory's files do not make a whole; writes nothing."""
+    orphan = log_file.leftover()
+    if orphan is not None:
+        raise Denied(f"{orphan} is there, but log.db, to which it belongs, is not: {_restore(directory)}")
+    found = state = there = None
+    with log_file.look() as look, state_file.look() as looked:
+        if looked is not None:
+            state = _state_of(looked)
+        if look is not None:
+            found = _log_of(look)
+            if state is not None and state.last is not None:
+                there = last_entry(look, state.last.first)
+    if found is None or not found.identity:
+        if state is not None and (state.identity or state.holds):
+            missing = "is missing" if found is None else "is empty"
+            raise Denied(
+                f"log.db {missing} in {directory}, but state.db holds transactions up to {state.holds}: "
+                + _restore(directory)
+            )
+        return
+    if state is not None:
+        _check_ends(directory, found, state)
+        _check_history(directory, found, state, there)
+    whole = 0 if state is None else state.whole
+    if found.first > whole + 1 or (not found.first and found.end > whole):
+        first = found.first or found.end + 1
+        what = "is missing" if state is None else f"is complete only up to transaction {whole}"
+        raise Denied(
+            f"state.db {what} in {directory}, but log.db begins at transaction {first}, because what is "
+            f"older was trimmed: {_restore(directory)}"
+        )
+
+
+def _check_ends(directory: Path, found: _Log, state: _State) -> None:
+    if state.identity and state.identity != found.identity:
+        raise Denied(
+            f"log.db and state.db in {directory} are of different directories: {_restore(directory)}"
+        )
+    if not state.identity and not found.first and not found.ended:
+        return  # an earlier version trimmed the whole log, and kept nothing of where it ended
+    if state.holds > found.end:
+        raise Denied(
+            f"log.db in {directory} ends at transaction {found.end}, but state.db holds transactions up to "
+            f"{state.holds}: log.db is damaged at its end, or older than state.db; {_restore(directory)}"
+        )
+
+
+def _check_history(directory: Path, found: _Log, state: _State, there: LastEntry | None) -> None:
+    """``there``: what the log has in the place of the entry that the state saw last."""
+    seen = state.last
+    if seen is None or there == seen or (there is None and seen.first < found.first):
+        return  # nothing was seen yet, or it was trimmed
+    raise Denied(
+        f"log.db and state.db in {directory} are of two copies that went different ways: transaction "
+        f"{seen.first} is not the one that state.db saw; {_restore(directory)}"
+    )
+
+
+def _restore(directory: Path) -> str:
+    return (
+        "nothing was changed. Restore all of the directory from one backup (log.db and state.db with "
+        f"their -wal files, and objects), or choose another directory than {directory}"
+    )
+
+
+class Belonging:
+    """What the files of a directory are told of each other, once they are open."""
+
+    def __init__(self, log_file: Database, state_file: Database, key: bytes) -> None:
+        self._log_file = log_file
+        self._state_file = state_file
+        self._log_own = SqliteTable(log_file, OWN)
+        self._state_own = SqliteTable(state_file, OWN)
+        self._identity = identity_of(key)
+        self._seen: LastEntry | None = None
+        self._high = 0
+
+    def join(self, checkpoints: Checkpoints) -> None:
+        """Give ``state.db`` the log's identity; first, once, what a trimmed log no longer tells."""
+        if self._state_own.get(OWN, _IDENTITY) is not None:
+            return
+        if last_entry(self._log_file) is None:
+            self._log_own.put(OWN, _END, {"stamp": checkpoints.applied()})
+        self._state_own.put(OWN, _IDENTITY, {"stamp": 0, "of": self._identity})
+
+    def join_objects(self, directory: Path, objects: ObjectStore) -> None:
+        """Name the deployment among the objects, once. Raises Denied where they are another's, or gone."""
+        body = self._identity.encode()
+        named = objects.get(_MARKER)
+        if named is None and self._log_own.get(OWN, _OBJECTS) is not None:
+            raise Denied(f"the folder objects is missing in {directory}, or not whole: {_restore(directory)}")
+        if named is not None and named.body != body:
+            raise Denied(f"the folder objects in {directory} is another directory's: {_restore(directory)}")
+        if named is None:
+            objects.put(_MARKER, body)
+        try:
+            self._log_own.put(OWN, _OBJECTS, {"stamp": 0}, IfAbsent())
+        except Conflict:
+            pass  # noted before
+
+    def see(self) -> None:
+        """Note the log's last entry in ``state.db``."""
+        last = last_entry(self._log_file)
+        if last is not None and last != self._seen:
+            self._state_own.put(OWN, _LAST, {"stamp": last.first, "digest": last.digest})
+            self._seen = last
+
+    def rise(self, txid: int) -> None:
+        """Raise the high water before a record is put elsewhere than in ``state.db``."""
+        if txid > self._high:
+            self._state_file.write("UPDATE high_water SET stamp=? WHERE stamp<?", (txid, txid))
+            self._high = txid
