@@ -56,7 +56,10 @@ class Unreachable:
     max_message_bytes = 1 << 30
 
     def __getattr__(self, name: str) -> Any:
-        raise Unavailable("no answer")
+        def called(*args: object, **more: object) -> None:
+            raise Unavailable("no answer")
+
+        return called
 
 
 @contextmanager
@@ -204,6 +207,25 @@ def test_who_waits_gets_the_lock_though_nobody_tells_that_its_lease_was_renewed(
         first.release()
         flush(client)  # it was woken
         session_of(client).renew()
+        assert acquired.result(60)
+    second.release()
+
+
+def test_who_waits_goes_on_when_the_service_is_reached_again(service: Service) -> None:
+    holder, client = service.client(), service.client()
+    first, second = Lock(holder, "/lock"), Lock(client, "/lock")
+    assert first.acquire(30)
+    with ThreadPoolExecutor(1) as pool:
+        acquired = pool.submit(second.acquire, 60)
+        pause = threading.Event()
+        while not session_of(client).rules._watches:  # it looked, and waits
+            pause.wait(0.01)
+        with out_of_reach(client, "leases", "records"):
+            session_of(client).renew()
+            flush(client)
+            first.release()
+            flush(client)
+            assert not acquired.done()
         assert acquired.result(60)
     second.release()
 
@@ -395,6 +417,8 @@ def test_a_consumer_goes_on_with_its_value_after_its_session_was_suspended(servi
     with out_of_reach(client, "leases"):
         session_of(client).renew()
         assert not queue.holds
+        assert queue.get(0) == b"a"
+        assert len(nodes(other, "/jobs/taken")) == 1
     assert queue.holds
     assert queue.consume()
     assert queue.get(30) == b"b"
@@ -406,6 +430,18 @@ def test_a_consumer_goes_on_with_its_value_after_its_session_was_suspended(servi
     other.delete(nodes(other, "/jobs/entries")[0])
     assert queue.consume() is False
     assert nodes(other, "/jobs/taken") == []
+
+
+def test_a_consumer_of_a_session_that_is_over_gives_no_other_s_value_back(service: Service) -> None:
+    client, other = service.client(), service.client()
+    queue, next_ = LockingQueue(client, "/jobs"), LockingQueue(other, "/jobs")
+    queue.put(b"a")
+    assert queue.get(30) == b"a"
+    client.start()
+    assert next_.get(30) == b"a"
+    queue.release()
+    assert queue.get(0) is None
+    assert next_.consume()
 
 
 def test_one_queue_s_object_is_one_consumer_s(service: Service) -> None:
