@@ -233,6 +233,11 @@ class FaaSKeeperClient(forks.Inherited):
         if self._session is not None:
             self._session.unlisten(listener)
 
+    @property
+    def in_callback(self) -> bool:
+        """Whether this is called in the callback thread, in which nothing may wait for another callback."""
+        return self._session is not None and self._session.in_callback
+
     def logs(self) -> str:
         """What the deployment's functions logged lately, where the provider can tell."""
         return "" if self._connection is None else self._connection.logs()

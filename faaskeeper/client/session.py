@@ -329,11 +329,17 @@ class Session(forks.Inherited):
                     self._dispatcher = self._thread(self._dispatch, "callbacks")
         self._later.put(callback)
 
+    @property
+    def in_callback(self) -> bool:
+        """Whether the thread that asks is the one that callbacks run in."""
+        return self._dispatcher is not None and self._dispatcher == self._runtime.current()
+
     def _dispatch(self) -> None:
         while (callback := self._later.get()) is not None:
             try:
                 callback()
-            except Exception:
+            except (Exception, SystemExit, KeyboardInterrupt):
+                # Whatever it wanted to end, this thread has the callbacks of others to run.
                 _log.exception("a callback of session %x failed", self.id)
 
     def _fired(self, callback: WatchCallbackType, event: WatchedEvent) -> None:

@@ -285,7 +285,7 @@ class Sweeper:
                     self._pass_over(ValueError(f"the object {name!r} has no name of ours"))
                     continue
                 if said.made >= limit:
-                    progress.young = said.made
+                    progress.young = min(said.made, progress.clock)  # what it says is only said
                     break
                 old.append(partial(self._delete_orphan, name, said.path, said.sequential))
             else:
