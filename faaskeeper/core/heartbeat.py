@@ -23,6 +23,7 @@ from faaskeeper.core.log import RETENTION_MS, Entry, Trimmed
 from faaskeeper.core.records import Record
 from faaskeeper.core.sessions import Lease, served_ms
 from faaskeeper.core.storage import Table
+from faaskeeper.core.transactions import Closed
 from faaskeeper.core.view import load
 from faaskeeper.core.writer import order
 
@@ -239,6 +240,9 @@ class Heartbeat:
                     self._deployment.records.lapse(change.path, transaction.txid)
             for path in removed_pages(transaction):
                 self._deployment.records.lapse(path, transaction.txid)
+            for effect in transaction.effects:
+                if isinstance(effect, Closed):
+                    self._deployment.watches.clear(effect.session)  # what was put after it was cleared
             if self._deployment.blobs is not None:
                 for blob in transaction.garbage:
                     self._deployment.blobs.delete(blob)
