@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 from faaskeeper.client import rules as commands
 from faaskeeper.client.futures import Future
 from faaskeeper.client.outbox import Finish, Outbox, Unanswered, size_of
+from faaskeeper.client.registrations import Registrations
 from faaskeeper.client.rules import Allowed, Rules, Steps
 from faaskeeper.client.runtime import THREADS, Runtime, Thread
 from faaskeeper.core import codec, forks, trust
@@ -146,7 +147,7 @@ class Session(forks.Inherited):
         self._reader: Thread | None = None
         self._turns: deque[Callable[[], None]] = deque()
         self._turning: Callable[[], None] | None = None
-        self._indexed: set[tuple[str, str]] = set()
+        self._registrations = Registrations(connection.watches, runtime.lock)
         self._listeners: list[Listener] = []
         self._lease_version = 1
         self._expires_ms = 0
@@ -155,7 +156,7 @@ class Session(forks.Inherited):
         self._ending = False
         self._dozing = False
         self._handed_over = False
-        """Whoever sent leaves what is unsent to the keeper."""
+        """Something is left to the keeper."""
         self.auth: tuple[Credential, ...] = ()
         """The credentials under which requests are asked for."""
         self.owned: set[str] = set()
@@ -407,6 +408,10 @@ class Session(forks.Inherited):
                 if not self._outbox.unsent:
                     return
             prompt = False  # what others ask for, this thread does not wait for
+        self._wake_keeper()
+
+    def _wake_keeper(self) -> None:
+        """Leave to the keeper what is unsent, and the registrations that nobody waits for."""
         with self._lock:
             self._handed_over = True
             self._wake.notify_all()
@@ -654,15 +659,14 @@ class Session(forks.Inherited):
             return connection.applied()
         if isinstance(command, commands.ReadRecords):
             return connection.records.get_many(command.paths)
-        if isinstance(command, commands.PutWatch):
-            if (command.path, command.kind) not in self._indexed:
-                connection.watches.index(self.id, command.path, command.kind)
-                self._indexed.add((command.path, command.kind))
-            connection.watches.put(Row(command.path, command.kind, self.id, command.stamp, self._ear.address))
-            return None
-        if isinstance(command, commands.RemoveWatch):
+        if isinstance(command, (commands.PutWatch, commands.RemoveWatch)):
             row = Row(command.path, command.kind, self.id, command.stamp, self._ear.address)
-            connection.watches.remove(row)
+            if isinstance(command, commands.RemoveWatch):
+                self._registrations.remove(row)
+            else:
+                self._registrations.put(row)
+                if self._registrations.many:
+                    self._wake_keeper()
             return None
         raise AssertionError(f"not a command: {command!r}")
 
@@ -709,9 +713,22 @@ class Session(forks.Inherited):
                 self._send(again, acked)
             if unsent:
                 self._flush()
+                self._tidy()
             if clock() >= renew_at:
                 renew_at = clock() + renew_every
                 self.renew()
+
+    def _tidy(self) -> None:
+        """Remove the registrations that nobody waits for, once there are many."""
+        registrations = self._registrations
+        if not registrations.many:
+            return
+        with self._lock:
+            idle = registrations.idle(self.rules.waits_for)
+        try:
+            registrations.forget(self.id, idle)
+        except DriverError as error:
+            _log.warning("registrations that nobody waits for stay for now: %s", error)
 
     def renew(self) -> None:
         """Renew the lease; find out if the session is over. Meets what notifications failed to tell."""
