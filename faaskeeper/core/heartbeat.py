@@ -17,11 +17,11 @@ from faaskeeper.core.blobs import PREFIX, parse_blob_name
 from faaskeeper.core.checkpoint import Header
 from faaskeeper.core.children import page_path, removed_pages
 from faaskeeper.core.deployment import Deployment
-from faaskeeper.core.distributor import bell
+from faaskeeper.core.distributor import LOOK_WITHIN_MS, bell
 from faaskeeper.core.errors import Conflict, Unavailable
 from faaskeeper.core.log import RETENTION_MS, Entry, Trimmed
 from faaskeeper.core.records import Record
-from faaskeeper.core.sessions import Lease, served_ms
+from faaskeeper.core.sessions import Lease, Transient, served_ms
 from faaskeeper.core.storage import Table
 from faaskeeper.core.view import load
 from faaskeeper.core.writer import order
@@ -34,6 +34,8 @@ TOMBSTONE_MS = 24 * 3600 * 1000
 BLOB_MS = 15 * 24 * 3600 * 1000
 """How long an unreferenced blob stays: longer than queues and dead letters keep the request that names it."""
 _ORDERS = 100
+_OLD_ROW_MS = 3600 * 1000
+"""How long a znode in use that an earlier release noted keeps a row: no distributor of that lives longer."""
 _TRIES = 10
 
 _logger = logging.getLogger(__name__)
@@ -131,29 +133,49 @@ class Heartbeat:
     def reap(self) -> list[str]:
         """Have the writer remove containers that are empty and znodes past their time to live.
 
-        Returns their paths. Costs a read per such znode, none for others. The row of a znode that is gone is
-        deleted where the mark has reached its creation: before that, user storage may not show it yet.
+        Returns their paths. Looks at the znodes whose row in the index says so, and at no other: what is
+        not due gets a row for later, or none where it can only come to be due by a write that puts one.
         """
         deployment = self._deployment
-        now = deployment.clock()
-        applied = -1
-        due: list[str] = []
-        rows = deployment.transients.all()
+        now = self._log_now()
+        due: dict[str, None] = {}
+        rows = deployment.transients.due(now)
         while some := list(islice(rows, _ORDERS)):
-            records = deployment.records.get_many([path for path, _ in some])
-            for (path, czxid), record in zip(some, records, strict=True):
-                meta = None if record is None else record.meta
-                if meta is not None and meta.czxid == czxid:
-                    if meta.due(now):
-                        due.append(path)
-                    continue
-                if applied < 0:
-                    applied = deployment.checkpoints.applied()
-                if applied >= czxid:
-                    deployment.transients.drop(path, czxid)
-        for at in range(0, len(due), _ORDERS):
-            self._order(order(deployment, (), due[at : at + _ORDERS]))
-        return due
+            records = deployment.records.get_many([row.path for row in some])
+            for row, record in zip(some, records, strict=True):
+                if self._goes(row, record, now):
+                    due[row.path] = None
+        asked = list(due)
+        for at in range(0, len(asked), _ORDERS):
+            self._order(order(deployment, (), asked[at : at + _ORDERS]))
+        return asked
+
+    def _log_now(self) -> int:
+        """The time by which znodes are due (ms)."""
+        return self._deployment.clock()
+
+    def _goes(self, row: Transient, record: Record | None, now: int) -> bool:
+        """Whether a znode whose row's time has come is due. If not, the row is replaced or dropped.
+
+        A record from before the row says nothing: what made the row needed is being written. Nor does none at
+        all, unless the mark has reached the row: else user storage may not show it yet.
+        """
+        transients = self._deployment.transients
+        if record is None:
+            if self._deployment.checkpoints.applied() >= row.stamp:
+                transients.drop(row)
+            return False
+        if record.txid < row.stamp:
+            return False
+        at = None if record.meta is None else record.meta.due_at()
+        if at is None and not row.due and record.meta is not None and record.meta.ttl:
+            at = now + _OLD_ROW_MS
+        if at is not None and at <= now:
+            return True
+        if at is not None:
+            transients.put(row.path, min(at, now + LOOK_WITHIN_MS), record.txid)
+        transients.drop(row)
+        return False
 
     # ---- the log -----------------------------------------------------------------------
 
