@@ -554,6 +554,35 @@ def reaped_without_looking(patch: Patch) -> None:
     )
 
 
+def containers_go_at_once(patch: Patch) -> None:
+    """A container goes as soon as it has lost its last child."""
+    patch.setattr(znode, "EMPTY_MS", 0)
+
+
+def rows_dropped_for_what_is_older(patch: Patch) -> None:
+    """Heartbeat takes a record from before a row of its index for what the row is about."""
+    goes = heartbeat.Heartbeat._goes
+
+    def older(self: Any, row: Any, record: Any, now: int) -> bool:
+        if record is not None:
+            record = record._replace(txid=max(record.txid, row.stamp))
+        return goes(self, row, record, now)
+
+    patch.setattr(heartbeat.Heartbeat, "_goes", older)
+
+
+def children_lost_leave_no_row(patch: Patch) -> None:
+    """Only the creation of a znode that goes by itself is noted, not the loss of its last child."""
+    look = distributor._Image.look_at
+    patch.setattr(distributor._Image, "look_at", lambda self: look(self) if self.fresh else None)
+
+
+def closing_ends_half_way(patch: Patch) -> None:
+    """Nobody goes on with a session that its first transaction has closed."""
+    closed = transactions.Closed
+    patch.setattr(transactions, "Closed", lambda session, more: closed(session))
+
+
 def credentials_of_now(patch: Patch) -> None:
     """A request that is sent again is sent with the credentials of now."""
     send = ClientSession._send
@@ -879,6 +908,9 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     snapshot_with_gaps: BUSY,
     lapse_at_once: {"long": True, "start": 570},
     reaped_without_looking: {},
+    containers_go_at_once: {"start": 155},
+    children_lost_leave_no_row: {"start": 155},
+    closing_ends_half_way: {"close_changes": 1},
     credentials_of_now: {"losses": 0.3},
     watch_that_stays_counts_from_its_row: {**BUSY, "start": 290},
     item_before_its_parts: {"max_item_bytes": 600, "faults": 0.05},

@@ -165,7 +165,7 @@ def apply(
     if isinstance(operation, Create):
         return _create(state, operation, session, now, txid, limits, who)
     if isinstance(operation, Delete):
-        return _delete(state, operation, txid, limits, who)
+        return _delete(state, operation, now, txid, limits, who)
     if isinstance(operation, Multi):
         return _multi(state, operation, session, now, txid, limits, who)
     if isinstance(operation, SetAcl):
@@ -175,7 +175,7 @@ def apply(
     if isinstance(operation, Reap):
         return _reap(state, operation, now, txid, limits)
     if isinstance(operation, Close):
-        return _close(state, session, txid, limits)
+        return _close(state, session, now, txid, limits)
     return _refuse(Code.UNIMPLEMENTED, txid)
 
 
@@ -277,10 +277,12 @@ def _gained(parent: Meta, txid: int, limits: Limits) -> Meta:
     pages = parent.pages
     if children > (pages or 1) * limits.page_names:
         pages = pages + 1 if pages else 2
-    return parent._replace(pzxid=txid, creations=parent.creations + 1, children=children, pages=pages)
+    return parent._replace(
+        pzxid=txid, creations=parent.creations + 1, children=children, pages=pages, emptied=0
+    )
 
 
-def _lost(parent: Meta, txid: int, limits: Limits) -> Meta:
+def _lost(parent: Meta, now: int, txid: int, limits: Limits) -> Meta:
     """One child less. A page is given up at half of what makes one, so that none goes to and fro."""
     children = parent.children - 1
     pages = parent.pages
@@ -288,7 +290,8 @@ def _lost(parent: Meta, txid: int, limits: Limits) -> Meta:
         pages = 0
     elif pages and 2 * children < (pages - 1) * limits.page_names:
         pages = pages - 1 if pages > 2 else 0
-    return parent._replace(pzxid=txid, children=children, pages=pages)
+    emptied = now if parent.ttl == CONTAINER and not children else 0
+    return parent._replace(pzxid=txid, children=children, pages=pages, emptied=emptied)
 
 
 def _resized(path: str, before: Meta, after: Meta | None) -> tuple[tuple[str, int], ...]:
@@ -335,6 +338,7 @@ def _set_data(
         meta.acl,
         meta.ttl,
         meta.pages,
+        meta.emptied,
     )
     change = Change(operation.path, "S", after, operation.data.inline)
     garbage = (meta.blob,) if meta.blob not in ("", after.blob) else ()
@@ -342,7 +346,7 @@ def _set_data(
 
 
 def _delete(
-    state: State, operation: Delete, txid: int, limits: Limits, who: tuple[Identity, ...]
+    state: State, operation: Delete, now: int, txid: int, limits: Limits, who: tuple[Identity, ...]
 ) -> Judgement:
     path = operation.path
     if "/" not in path or "\0" in path or path in paths.RESERVED:
@@ -360,12 +364,12 @@ def _delete(
         return _refuse(Code.BAD_VERSION, txid)
     if meta.children:
         return _refuse(Code.NOT_EMPTY, txid)
-    return _removed(path, meta, parent, txid, limits)
+    return _removed(path, meta, parent, now, txid, limits)
 
 
-def _removed(path: str, meta: Meta, parent: Meta, txid: int, limits: Limits) -> Judgement:
+def _removed(path: str, meta: Meta, parent: Meta, now: int, txid: int, limits: Limits) -> Judgement:
     above = paths.parent(path)
-    lost = _lost(parent, txid, limits)
+    lost = _lost(parent, now, txid, limits)
     changes = (Change(path, "D", None, None), Change(above, "K", lost, None))
     effects = (Owned(meta.owner, path, False),) if meta.owner else ()
     garbage = (meta.blob,) if meta.blob else ()
@@ -378,7 +382,7 @@ def _reap(state: State, operation: Reap, now: int, txid: int, limits: Limits) ->
     parent = state.node(paths.parent(operation.path))
     if meta is None or parent is None or not meta.due(now):
         return _refuse(Code.NO_NODE, txid)
-    return _removed(operation.path, meta, parent, txid, limits)
+    return _removed(operation.path, meta, parent, now, txid, limits)
 
 
 def _set_acl(state: State, operation: SetAcl, txid: int, who: tuple[Identity, ...]) -> Judgement:
@@ -500,7 +504,7 @@ def _order(changes: dict[str, Change], happened: Sequence[tuple[str, str]]) -> t
     return tuple((places[path], letters) for path, letters in happened)
 
 
-def _close(state: State, session: int, txid: int, limits: Limits) -> Judgement:
+def _close(state: State, session: int, now: int, txid: int, limits: Limits) -> Judgement:
     """All ephemerals go in one transaction, as ZooKeeper's ``closeSession`` does it; or in several, each of
     which deletes ``limits.close_changes`` of them. The first ends the session.
 
@@ -520,7 +524,7 @@ def _close(state: State, session: int, txid: int, limits: Limits) -> Judgement:
         if parent is None:
             raise AssertionError(f"the znode {path} has no parent")
         first.setdefault(above, parent)
-        parents[above] = _lost(parent, txid, limits)
+        parents[above] = _lost(parent, now, txid, limits)
         gone.append(Change(path, "D", None, None))
         if meta.blob:
             garbage.append(meta.blob)

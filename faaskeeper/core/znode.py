@@ -12,6 +12,8 @@ READ_ACL: tuple[Acl, ...] = ((1, "world", "anyone"),)
 
 CONTAINER = -1
 """In place of a time to live: the znode goes when its last child has gone."""
+EMPTY_MS = 60_000
+"""How long a container is empty before it goes (ZooKeeper's ``ContainerManager`` looks once a minute)."""
 MAX_TTL_MS = 2**40 - 1
 """Longest time to live, in ms: ZooKeeper's (``EphemeralType.TTL``)."""
 
@@ -54,7 +56,8 @@ class Meta(NamedTuple):
     names the object that holds the data when it is not inline. ``ttl``: how long the znode may go
     unmodified and without children, in ms; 0: for ever; :data:`CONTAINER`: until its last child is gone.
     ``pages``: in how many pages the names of the children are kept (:mod:`faaskeeper.core.children`), 0: in
-    the znode's own record.
+    the znode's own record. ``emptied``: when a container lost its last child (the log's time, ms), 0 while it
+    has children, or never had any.
     """
 
     czxid: int
@@ -72,14 +75,25 @@ class Meta(NamedTuple):
     acl: tuple[Acl, ...] = OPEN_ACL
     ttl: int = 0
     pages: int = 0
+    emptied: int = 0
+
+    def due_at(self) -> int | None:
+        """From when on (ms) heartbeat may remove the znode as it stands; None: it may not.
+
+        A container goes when it has been empty for :data:`EMPTY_MS` (one that never had a child stays), a
+        znode with a time to live when it has no children and was not modified for longer
+        (``ContainerManager`` of ZooKeeper 3.8).
+        """
+        if not self.ttl or self.children:
+            return None
+        if self.ttl == CONTAINER:
+            return self.emptied + EMPTY_MS if self.creations else None
+        return self.mtime + self.ttl + 1
 
     def due(self, now: int) -> bool:
-        """Whether heartbeat may remove the znode: a container that has lost its last child, or one past
-        its time to live (``ContainerManager`` of ZooKeeper 3.8; a container that never had a child stays).
-        """
-        if self.children or not self.ttl:
-            return False
-        return self.creations > 0 if self.ttl == CONTAINER else now - self.mtime > self.ttl
+        """Whether heartbeat may remove the znode."""
+        at = self.due_at()
+        return at is not None and at <= now
 
     def stat(self) -> Stat:
         """The Stat shown to users.
