@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 SESSIONS = "abc"
@@ -19,21 +20,16 @@ _WRITING = frozenset(
 )
 _MODES = ("once", "once", "persistent", "recursive")
 _OPEN = [[31, "world", "anyone"]]
-_ACLS: tuple[list[list[Any]], ...] = (
-    [[1, "world", "anyone"]],
-    [[15, "world", "anyone"]],
-    [[30, "world", "anyone"]],
-    [[31, "auth", ""]],
-    [[31, "digest", "u:u2lJ3oTrvMFkq0Wb2TbfWVKA8Pk="]],
-    [[1, "world", "anyone"], [31, "auth", "ignored"], [1, "world", "anyone"]],
-    [[31, "ip", "127.0.0.1"], [1, "ip", "10.0.0.0/8"]],
-    [[31, "ip", "10.0.0.0/8"]],
-    [[31, "ip", "10.0.0.0/33"]],
-    [[31, "digest", "no colon"]],
-    [[31, "bogus", "x"]],
-    [[0, "world", "anyone"]],
-    [],
+_IDS = (
+    ["world", "anyone"],
+    ["world", "anyone"],
+    ["auth", ""],
+    ["digest", "u:Jq7wMyA/w2Vd5WIDAKdu4OIIFEQ="],
+    ["digest", "other:unknown"],
+    ["ip", "127.0.0.1"],
+    ["ip", "10.0.0.0/8"],
 )
+_NO_IDS = (["ip", "10.0.0.0/33"], ["digest", "no colon"], ["bogus", "x"], ["world", "nobody"])
 
 
 class Step(NamedTuple):
@@ -105,9 +101,16 @@ class _Maker:
         return self._random.choice((-1, -1, -1, -1, 0, 1, 2))
 
     def _acl(self) -> list[list[Any]]:
-        if self._random.random() > 0.15:
+        pick = self._random
+        if pick.random() > 0.2:
             return _OPEN
-        acl = self._random.choice(_ACLS)
+        ids = [
+            pick.choice(_NO_IDS if pick.random() < 0.05 else _IDS)
+            for _ in range(pick.choice((0, 1, 1, 2, 3)))
+        ]
+        acl = [[pick.choice((31, 31, 1, pick.randint(0, 31))), *each] for each in ids]
+        if acl and pick.random() < 0.2:
+            acl.append(acl[0])
         return acl if self._closed or not self._live or not acl else [*acl, [1, "world", "anyone"]]
 
     def _write(self, _: str) -> tuple[str, list[Any]]:
@@ -134,15 +137,31 @@ class _Maker:
         return [path if op == "delete" else self._path(), self._version()]
 
     def _multi(self, _: str) -> tuple[str, list[Any]]:
+        if self._random.random() < 0.15:
+            reads = self._random.choices(("get", "children"), k=self._random.randint(0, 4))
+            return "multi_read", [[[op, self._path()] for op in reads]]
+        if self._random.random() < 0.4:
+            return "multi", [self._likely()]
         ops = self._random.choices(
             ("create", "set", "delete", "check", "create_container"),
             (40, 25, 25, 15, 4),
             k=self._random.randint(0, 5),
         )
-        if self._random.random() < 0.15:
-            reads = self._random.choices(("get", "children"), k=self._random.randint(0, 4))
-            return "multi_read", [[[op, self._path()] for op in reads]]
         return "multi", [[[op, *self._arguments(op)] for op in ops]]
+
+    def _likely(self) -> list[list[Any]]:
+        """Operations of two paths in turns, some of which may all succeed."""
+        some = self._random.sample(_PATHS[1:5], 2)
+        there = {path: self._random.random() < 0.5 for path in some}
+        parts: list[list[Any]] = []
+        for _ in range(self._random.randint(2, 5)):
+            path = self._random.choice(some)
+            op = self._random.choice(("set", "delete")) if there[path] else "create"
+            there[path] = op != "delete"
+            parts.append(
+                {"create": [op, path, "", 0], "set": [op, path, "v", -1], "delete": [op, path, -1]}[op]
+            )
+        return parts
 
     def _read(self, _: str) -> tuple[str, list[Any]]:
         return self._random.choice(("get", "exists", "children", "children2", "get_acl")), [self._path()]
@@ -255,7 +274,9 @@ Run = Callable[[Program], list[Any]]
 
 def difference(program: Program, one: Run, other: Run) -> int | None:
     """The first step of which two systems show different things (the number of steps: only their ids)."""
-    left, right = one(program), other(program)
+    with ThreadPoolExecutor(1) as beside:
+        waiting = beside.submit(other, program)
+        left, right = one(program), waiting.result()
     return next((at for at, pair in enumerate(zip(left, right, strict=True)) if pair[0] != pair[1]), None)
 
 
