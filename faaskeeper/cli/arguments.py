@@ -85,6 +85,17 @@ class File(click.ParamType[Path]):
         return Path(value)
 
 
+class Directory(click.ParamType[str]):
+    """A directory's name; whether it can be used shows when it is."""
+
+    name = "directory"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not str(value) or "\0" in str(value):
+            self.fail("the name of a directory is not empty, and has no NUL character.", param, ctx)
+        return str(value)
+
+
 def data_of(file: Path, stream: Any) -> bytes:
     """A file's bytes, or ``stream``'s for '-'. Raises OSError, or Failed where it is too much."""
     if str(file) == "-":

@@ -41,7 +41,7 @@ def failures() -> Iterator[None]:
         raise needed from error
 
 
-def load(path: str | Path, provider: str | None) -> Config:
+def load(path: Path, provider: str | None) -> Config:
     """A configuration, for the cloud that was named."""
     config = Config.load(path)
     if provider is not None and config.provider_name != provider:
@@ -131,7 +131,7 @@ def deploy() -> None:
     "--config",
     "path",
     required=True,
-    type=click.Path(dir_okay=False),
+    type=File(),
     help="What to deploy, as config/user_config.json shows.",
 )
 @click.option("--clean", is_flag=True, help="Remove everything, what is stored included.")
@@ -139,7 +139,7 @@ def deploy() -> None:
     "--dry-run", is_flag=True, help="Show what would change and what it would cost; change nothing."
 )
 @yes_option
-def service(out: Path, provider: str | None, path: str, clean: bool, dry_run: bool, yes: bool) -> None:
+def service(out: Path, provider: str | None, path: Path, clean: bool, dry_run: bool, yes: bool) -> None:
     """Create or update the deployment; OUT becomes the configuration that clients use."""
     config = load(path, provider)
     _mine(out, config)
@@ -190,8 +190,8 @@ def _clean(deployment: Deployment, out: Path, dry_run: bool, yes: bool) -> None:
 @deploy.command("functions")
 @file_argument
 @provider_option
-@click.option("--config", "path", type=click.Path(dir_okay=False), help="Another configuration than OUT.")
-def functions(out: Path, provider: str | None, path: str | None) -> None:
+@click.option("--config", "path", type=File(), help="Another configuration than OUT.")
+def functions(out: Path, provider: str | None, path: Path | None) -> None:
     """Give the functions of a deployment this version's code, and nothing else."""
     with (
         deployment_of(load(path or out, provider)) as deployment,

@@ -65,6 +65,9 @@ def report(error: BaseException, in_shell: bool = False) -> int:
         return _usage(error)
     if isinstance(error, click.Abort):
         error = error.__cause__ or error
+    if isinstance(error, (EOFError, click.Abort)):  # as click says it
+        output.tell("Aborted!")
+        return 1
     message, status = _line(error, in_shell)
     if message:
         output.tell(f"fk: {message}")
@@ -81,8 +84,6 @@ def _line(error: BaseException, in_shell: bool) -> tuple[str, int]:
         return _advice(error, in_shell), status_of(error)
     if isinstance(error, KeyboardInterrupt):
         return ". ".join(["interrupted", *getattr(error, "__notes__", ())]), INTERRUPTED
-    if isinstance(error, (EOFError, click.Abort)):
-        return "aborted", 1
     if isinstance(error, ImportError):
         needed = missing(error)
         if needed is not None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 from click.core import ParameterSource
 
 from faaskeeper import __version__
 from faaskeeper.cli import output
-from faaskeeper.cli.arguments import Whole, text_of
+from faaskeeper.cli.arguments import Directory, File, Whole, text_of
 from faaskeeper.cli.commands import COMMANDS
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.deploying import deploy
@@ -71,14 +72,14 @@ def _flush() -> None:
     "--config",
     "config",
     envvar="FK_CONFIG",
-    type=click.Path(dir_okay=False),
+    type=File(),
     help="The deployment's configuration (JSON). Without: an embedded service. [$FK_CONFIG]",
 )
 @click.option(
     "-d",
     "--directory",
     envvar="FK_DIRECTORY",
-    type=click.Path(file_okay=False),
+    type=Directory(),
     help="Where the embedded service keeps its files. [$FK_DIRECTORY]",
 )
 @click.option(
@@ -96,7 +97,7 @@ def _flush() -> None:
 @click.pass_context
 def fk(
     ctx: click.Context,
-    config: str | None,
+    config: Path | None,
     directory: str | None,
     port: int,
     auth: tuple[str, ...],
@@ -110,8 +111,6 @@ def fk(
     source = ctx.get_parameter_source("directory")
     if config is not None and directory is not None and source is ParameterSource.COMMANDLINE:
         raise click.UsageError("--directory is for the embedded service, without --config")
-    if directory is not None and not directory:
-        raise click.UsageError("the name of a directory is not empty: --directory DIRECTORY")
     chosen = Config.local(directory or "") if config is None else Config.load(config)
     context = Context(chosen, port=port, verbose=verbose, auth=[text_of(each) for each in auth])
     if isinstance(ctx.obj, list):
@@ -121,9 +120,9 @@ def fk(
 
 
 @fk.command("shell")
-@click.argument("config", required=False, type=click.Path(dir_okay=False))
+@click.argument("config", required=False, type=File())
 @click.pass_obj
-def shell(context: Context, config: str | None) -> None:
+def shell(context: Context, config: Path | None) -> None:
     """Open a shell; reads commands from standard input when that is no terminal."""
     from faaskeeper.cli.shell import run
 

@@ -17,12 +17,12 @@ from faaskeeper.core.errors import DriverError
 from faaskeeper.core.znode import MAX_DATA_BYTES
 from faaskeeper.exceptions import ProviderException
 
-config_argument = click.argument("config", required=False, type=click.Path(dir_okay=False))
+config_argument = click.argument("config", required=False, type=File())
 _MOST = 1e15
 """Operations a month: far more than there are, and few enough to be counted exactly."""
 
 
-def _on(context: Context, config: str | None) -> Connection:
+def _on(context: Context, config: Path | None) -> Connection:
     """Open a session with the deployment of a configuration; its drivers."""
     if config is not None:
         context.config = Config.load(config)
@@ -36,7 +36,7 @@ def _on(context: Context, config: str | None) -> Connection:
 @config_argument
 @click.option("-o", "--to", "out", type=File(), help="Instead of stdout.")
 @click.pass_obj
-def export(context: Context, config: str | None, out: Path | None) -> None:
+def export(context: Context, config: Path | None, out: Path | None) -> None:
     """Write the tree as of one transaction: lines of JSON, which ``fk import`` reads on any provider.
 
     What an ACL does not let you read ends it; ``--auth`` of the super user reads everything.
@@ -61,7 +61,7 @@ def export(context: Context, config: str | None, out: Path | None) -> None:
 @click.option("-f", "--from", "source", type=File(), default="-", help="Instead of stdin.")
 @click.option("--overwrite", is_flag=True, help="Replace the data of znodes that exist.")
 @click.pass_obj
-def import_(context: Context, config: str | None, source: Path, overwrite: bool) -> None:
+def import_(context: Context, config: Path | None, source: Path, overwrite: bool) -> None:
     """Create what ``fk export`` wrote.
 
     The whole dump is read and checked before anything is written, and refused if any of its znodes exist
@@ -90,14 +90,14 @@ def import_(context: Context, config: str | None, source: Path, overwrite: bool)
 
 
 @click.command("cost")
-@click.argument("config", type=click.Path(dir_okay=False), required=False)
+@click.argument("config", type=File(), required=False)
 @click.option("--reads", type=Amount(_MOST), default=1e6, show_default=True, help="Reads a month.")
 @click.option("--writes", type=Amount(_MOST), default=1e5, show_default=True, help="Writes a month.")
 @click.option("--size", type=Whole(0, MAX_DATA_BYTES), default=1024, show_default=True, help="Bytes of data.")
 @click.option(
     "--clients", type=Whole(0, 10**9), default=10, show_default=True, help="Sessions that are open."
 )
-def cost(config: str | None, reads: float, writes: float, size: int, clients: int) -> None:
+def cost(config: Path | None, reads: float, writes: float, size: int, clients: int) -> None:
     """What a deployment costs: each operation, and a month, beside a ZooKeeper ensemble."""
     from faaskeeper.cli.costs import Costs, Workload, estimate
 

@@ -21,7 +21,12 @@ from faaskeeper.core import paths
 from faaskeeper.core.requests import NO_DATA, Create, SetData
 from faaskeeper.core.transactions import MAX_SEQUENCE
 from faaskeeper.core.znode import MAX_DATA_BYTES, Acl
-from faaskeeper.exceptions import FaaSKeeperException, ProviderException, RolledBackException
+from faaskeeper.exceptions import (
+    FaaSKeeperException,
+    ProviderException,
+    RolledBackException,
+    ZooKeeperException,
+)
 
 _LONGEST_LINE = 16 * 1024 * 1024
 """Bytes: more than the largest data takes, however it is escaped."""
@@ -178,36 +183,40 @@ def load(
     there = _there(client, dump, call)
     if not overwrite:
         _refuse_conflicts(client, dump, there, call)
+    counts = {row.path: row.sequence for row in dump.rows if row.sequence}
     done = 0
     try:
         for batch in _batches(dump.rows):
             call(partial(_write, client, batch, there))
             done += len(batch)
-    except FaaSKeeperException as error:
+            for row in batch:
+                if row.path in there and row.kind.acl is not None:
+                    call(partial(client.set_acls, row.path, row.kind.acl))
+        renumbered = [
+            path for path, count in counts.items() if not call(partial(_count_up, client, path, count))
+        ]
+    except ZooKeeperException as error:  # refused: nothing of that transaction happened
         raise Failed(f"{error}. {_progress(done, dump)}", status_of(error)) from error
+    except FaaSKeeperException as error:
+        raise Failed(f"{error}. {_progress(done, dump, 'at least ')}", status_of(error)) from error
     except KeyboardInterrupt as error:
-        error.add_note(_progress(done, dump))
+        error.add_note(_progress(done, dump, "at least "))  # the transaction under way goes on
         raise
-    counts = {row.path: row.sequence for row in dump.rows if row.sequence}
-    renumbered = [path for path, count in counts.items() if not call(lambda: _count_up(client, path, count))]
     return Loaded(len(dump.rows) - len(there), len(there), dump.ephemerals, renumbered)
 
 
 def _write(client: FaaSKeeperClient, batch: list[Row], there: set[str]) -> None:
-    """Create and set in one transaction; ACLs of nodes that were there afterwards."""
+    """Create and set in one transaction."""
     _check(client.commit([_part(client, row, row.path in there) for row in batch]))
-    for row in batch:
-        if row.path in there and row.kind.acl is not None:
-            client.set_acls(row.path, row.kind.acl)
 
 
-def _progress(done: int, dump: Dump) -> str:
+def _progress(done: int, dump: Dump, least: str = "") -> str:
     """What a person has to know of an import that did not come to its end."""
-    if not done:
+    if not done and not least:
         return "Nothing was imported"
-    last = dump.rows[done - 1].path
+    last = f", up to {dump.rows[done - 1].path}" if done else ""
     return (
-        f"Imported are {done} of {len(dump.rows)} znodes, up to {last}: with --overwrite it can be done again"
+        f"Imported are {least}{done} of {len(dump.rows)} znodes{last}: with --overwrite it can be done again"
     )
 
 

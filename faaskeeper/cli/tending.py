@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from faaskeeper.cli import output
+from faaskeeper.cli.arguments import File
 from faaskeeper.cli.deploying import failures, load, provider_option
 from faaskeeper.exceptions import ProviderException
 
@@ -17,13 +19,13 @@ if TYPE_CHECKING:
     from faaskeeper.config import Config
     from faaskeeper.providers.cloud.calls import Calls
 
-file_argument = click.argument("config", type=click.Path(dir_okay=False))
+file_argument = click.argument("config", type=File())
 
 
 @click.command("doctor")
 @file_argument
 @provider_option
-def doctor(config: str, provider: str | None) -> None:
+def doctor(config: Path, provider: str | None) -> None:
     """Check a deployment from the client's side, and say what to do. Exit status 1: something is wrong."""
     loaded = load(config, provider)
     bad = 0
@@ -66,7 +68,7 @@ def _letters(config: Config) -> tuple[Letters, Calls]:
 @click.option("--redrive", "what", flag_value="redrive", help="Send requests again, and remove them here.")
 @click.option("--drop", "what", flag_value="drop", help="Remove them.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-def deadletters(config: str, provider: str | None, what: str | None, yes: bool) -> None:
+def deadletters(config: Path, provider: str | None, what: str | None, yes: bool) -> None:
     """Show what the functions gave up; send it again, or drop it."""
     loaded = load(config, provider)
     from datetime import datetime
