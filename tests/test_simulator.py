@@ -799,7 +799,7 @@ def row_before_its_index(patch: Patch) -> None:
 
 def any_reference_is_believed(patch: Patch) -> None:
     """A request may name any object as its data."""
-    patch.setattr(transactions, "_believed", lambda data, path, session, limits: True)
+    patch.setattr(transactions, "_believed", lambda *asked: True)
 
 
 def anybody_speaks_for_anybody(patch: Patch) -> None:
@@ -820,6 +820,40 @@ def messages_of_any_form(patch: Patch) -> None:
 def text_that_cannot_be_logged(patch: Patch) -> None:
     """Text of a request may be any that JSON can name."""
     patch.setattr(codec, "_path", str)
+
+
+# ---- threads that switch, and processes that share a ticket --------------------------------------
+
+
+def seen_before_its_events(patch: Patch) -> None:
+    """What was met counts as seen before the events that it causes are queued."""
+    take_in = Rules._take_in
+
+    def early(self: Any, news: Any, applied: int) -> None:
+        if news:
+            self.ticket += 1
+            self.seen = news[-1][0]
+        take_in(self, news, applied)
+
+    patch.setattr(Rules, "_take_in", early)
+
+
+def ticket_is_compared_first(patch: Patch) -> None:
+    """A read without a lock looks whether anything was met meanwhile, and then at what it must not show."""
+
+    def accepts(self: Any, path: str, record: Any, ticket: int) -> bool:
+        return (
+            ticket == self.ticket
+            and (record is None or record.upto <= self.seen)
+            and (not self._least or (record.txid if record else 0) >= self._least.get(path, 0))
+        )
+
+    patch.setattr(Rules, "accepts", accepts)
+
+
+def incarnations_follow_on_each_other(patch: Patch) -> None:
+    """The number of an incarnation is the one after that which its process knows."""
+    patch.setattr(client_session, "next_incarnation", lambda above, random: above + 1)
 
 
 BUSY: dict[str, Any] = {"clients": 4, "operations": 20, "crashes": 0, "faults": 0.08, "ordered": False}
@@ -940,6 +974,9 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     set_up_by_halves: {"cut": True},
     set_up_anew: {"cut": True, "object_records": False},
     row_before_its_index: {"cut": True, "start": 85},
+    seen_before_its_events: {"preempt": True},
+    ticket_is_compared_first: {**BUSY, "preempt": True, "recent_bytes": 1024},
+    incarnations_follow_on_each_other: {"sharing": True},
     any_reference_is_believed: {"hostile": 30, "inline_bytes": 20},
     anybody_speaks_for_anybody: {"hostile": 30},
     nothing_is_forbidden: {"hostile": 30},
@@ -958,6 +995,8 @@ PLAIN: dict[str, Any] = {
     "max_contents": 1_000,
     "mass": 0,
     "hostile": 0,
+    "preempt": False,
+    "sharing": False,
     "close_changes": 1_000,
 }
 """What histories are without, unless a rule wants it."""

@@ -125,8 +125,8 @@ class Bounds:
                 raise Violation(f"the lease of session {session} is there {self.beats - since} beats after")
         self.checkpoint(3 * _DAY_MS)
 
-    def invoked(self, payload: Any, head: int) -> None:
-        """After a call of the writer or the distributor, whose view had ended at ``head``."""
+    def invoked(self, payload: Any, head: int, alone: bool) -> None:
+        """After a call of the writer or the distributor, whose view had ended at ``head``; with one message?"""
         view = getattr(payload, "_view", None)
         if view is None:
             return
@@ -139,7 +139,7 @@ class Bounds:
             raise Violation(f"the distributor remembers {len(distributor._contents)} records")
         entries = self._world.model.entries
         one = [last for _, last in entries[bisect_right(entries, (head, head)) :]][:1] == [view.head]
-        if one and not view.pending:
+        if one and alone and not view.pending:  # what is only looked at comes on top until the next entry
             old = [path for path, node in view._nodes.items() if node.txid <= view.applied]
             if len(old) > view._max_nodes:
                 raise Violation(

@@ -165,13 +165,14 @@ class Hostile:
             return
         if told.nonce and not self._session:
             self._session = told.session
-            self._world.model.hostile.add(told.session)
         if told.session == self._session:
             for cxid, _ in told.outcomes:
                 self._last = max(self._last, cxid)
 
     def _open(self, address: str) -> None:
-        opening = Open(self._world.bytes(16).hex(), self._secret, self._random.choice((4_000, 10_000, -5)))
+        nonce = self._world.bytes(16).hex()
+        self._world.model.hostile_nonces.add(nonce)
+        opening = Open(nonce, self._secret, self._random.choice((4_000, 10_000, -5)))
         self._put(trust.sign(self._secret, codec.message(Message(0, 0, 0, address, (Request(0, opening),)))))
 
     def _put(self, signed: bytes) -> None:
@@ -183,7 +184,7 @@ class Hostile:
         except (Malformed, trust.Forged):
             pass
         else:
-            if message.session == self._session:
+            if message.session in world.model.hostile:
                 world.model.may_be_asked(message)
         world.reached["sent what no client sends"] += 1
         try:

@@ -78,6 +78,7 @@ class Model:
         self.requests: dict[Key, Request] = {}
         self.hostile: set[int] = set()
         """Sessions of clients that keep to nothing: a cxid of theirs may have several bodies."""
+        self.hostile_nonces: set[str] = set()
         self._candidates: dict[Key, list[Request]] = {}
         self.history: dict[str, list[Image]] = {}
         self.events: dict[str, list[tuple[int, str]]] = {}
@@ -241,6 +242,8 @@ class Model:
                     raise Violation(f"Z1: one Open opened {earlier} and {txid}")
                 self._nonces[effect.nonce] = txid
                 self.sessions[txid] = Session()
+                if effect.nonce in self.hostile_nonces:
+                    self.hostile.add(txid)
             elif isinstance(effect, Closed):
                 closed = self.sessions[effect.session]
                 closed.closed = True

@@ -44,6 +44,7 @@ from faaskeeper.exceptions import (
 )
 from faaskeeper.testing.hostile import Hostile
 from faaskeeper.testing.model import ClientView, WatchSeen
+from faaskeeper.testing.preempt import preempt
 from faaskeeper.testing.scheduler import Scheduler, Stuck, Violation
 from faaskeeper.testing.world import Plan, World, trim
 from faaskeeper.watch import WatchedEvent, WatchType
@@ -110,8 +111,9 @@ class Callback:
 class App:
     """A program that uses a client: random operations, each checked."""
 
-    def __init__(self, world: World, number: int, timeout: float) -> None:
+    def __init__(self, world: World, number: int, timeout: float, all: list[App]) -> None:
         self.world = world
+        self.all = all
         self.name = f"client{number}"
         self.timeout = timeout
         self.process = world.process(self.name, False)
@@ -145,6 +147,8 @@ class App:
                     return
                 if random.random() < 0.02:
                     self.hand_over()
+                    return
+                if self.all and self.world.plan.sharing and random.random() < 0.08 and self.share():
                     return
                 self.step()
             for future in self.futures:
@@ -198,6 +202,23 @@ class App:
         process.alive = False
         self.world.scheduler.spawn(self.name, self.run, self.process)
         self.world.scheduler.kill(process)
+
+    def share(self) -> bool:
+        """Give the ticket to one process or two; returns whether this one dies. If not, it learns later."""
+        world = self.world
+        ticket = self._client().ticket
+        for _ in range(world.random.randint(1, 2)):
+            heir = App(world, 10 + len(self.all), self.timeout, self.all)
+            self.all.append(heir)
+            heir.ticket = ticket
+            heir.left = min(self.left, 4)
+            heir.view.view = self.view.view
+            world.scheduler.spawn(heir.name, heir.run, heir.process)
+        world.reached["a ticket used beside others"] += 1
+        if world.random.random() < 0.5:
+            return False
+        self.die()
+        return True
 
     def step(self) -> None:
         """One operation, or several asked for at once."""
@@ -439,9 +460,12 @@ class App:
         """Have the checker see what the session returns, at the instant it does."""
         session: Any = self._client()._session
         view = self.view
-        view.view = max(view.view, session.rules.seen)
-        if session.rules.seen < view.view:
-            raise Violation(f"Z3: {self.name} goes on at {session.rules.seen}, {view.view} was shown before")
+        if self.world.plan.preempt:
+            preempt(session, self.world.scheduler)
+        state = vars(session.rules)
+        view.view = max(view.view, state["seen"])
+        if state["seen"] < view.view:
+            raise Violation(f"Z3: {self.name} goes on at {state['seen']}, {view.view} was shown before")
         get, watch, later, submit = session.get, session.watch, session.later, session.submit
         fire = session.rules._fire
 
@@ -452,7 +476,8 @@ class App:
             return list(sent)
 
         def in_order(before: list[Future[Any]], path: str) -> None:
-            late = [future.what for future in before if not future.done()]
+            unanswered = [waiting.future for waiting in session._outbox._unanswered.values()]
+            late = [future.what for future in before if any(future is each for each in unanswered)]
             if late:
                 raise Violation(f"Z2: {self.name} was shown {path} before {late} was answered")
 
@@ -473,7 +498,7 @@ class App:
 
         def left(record: Record | None, kind: str, callback: Callback) -> None:
             if kind == "exists" or (record is not None and record.meta is not None):
-                view.set(callback.seen, session.rules.seen if record is None else 0)
+                view.set(callback.seen, state["seen"] if record is None else 0)
 
         def seen_later(steps: Any, what: str, finish: Any = None) -> Future[Any]:
             path = what.removeprefix("read ")
@@ -505,7 +530,7 @@ class App:
 
         def seen_steps(wanted: Any, listed: Any = ()) -> Any:
             records = yield from steps_of(wanted, listed)
-            as_of[id(records)] = rules.seen
+            as_of[id(records)] = state["seen"]
             return records
 
         def seen_forget(path: str, watches: Any) -> None:
@@ -610,6 +635,8 @@ def plan_of(seed: int) -> Plan:
         expiring=more.random() < 0.8,
         cut=more.random() < 0.2,
         mass=more.choice((40, 150)) if more.random() < 0.015 else 0,
+        preempt=more.random() < 0.2,
+        sharing=more.random() < 0.2,
         hostile=more.choice((8, 30)) if more.random() < 0.12 else 0,
         max_contents=more.choice((1_000, 1_000, 2)),
     )
@@ -624,7 +651,8 @@ class Director:
         self.ended = False
         self.timeout = 3_600.0 if plan.long else 10.0
         self.every = 1_200_000 if plan.long else 3_000
-        self.apps = [App(world, number, self.timeout) for number in range(plan.clients)]
+        self.apps: list[App] = []
+        self.apps.extend(App(world, number, self.timeout, self.apps) for number in range(plan.clients))
         for app in self.apps[: plan.crashes]:
             app.crashing = world.random.random() < 0.5
             if plan.cut:
@@ -723,11 +751,11 @@ class Director:
 
     def awake(self) -> None:
         """After days of rest somebody comes, writes and goes."""
-        app = App(self.world, 90, self.timeout)
+        app = App(self.world, 90, self.timeout, [])
         app.left = 3
-        task = self.world.scheduler.spawn(app.name, app.run, app.process)
+        self.world.scheduler.spawn(app.name, app.run, app.process)
         patience = 1_000
-        while not task.done:
+        while not app.worked:
             self.world.scheduler.sleep(patience)
             patience *= 2
         self.stop(app)
@@ -854,6 +882,8 @@ def shrink(seed: int, violation: str) -> Plan:
         {"watch_function": False},
         {"expiring": True},
         {"cut": False},
+        {"preempt": False},
+        {"sharing": False},
         {"hostile": 0},
         {"mass": 0},
         {"max_contents": 1_000},

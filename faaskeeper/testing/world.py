@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 from typing import Any
 
 from faaskeeper.client import FaaSKeeperClient
@@ -83,6 +84,10 @@ class Plan:
     """Set-up is cut short at any step, and clients die at any step, not only between two operations."""
     max_contents: int = 1_000
     """Most records that a distributor remembers."""
+    preempt: bool = False
+    """Threads of a client switch between the steps of its rules, too."""
+    sharing: bool = False
+    """Tickets are used several times, and while the process before lives."""
     hostile: int = 0
     """How often a client that keeps to nothing sends something."""
     mass: int = 0
@@ -146,8 +151,11 @@ class World:
             begin(self.deployment(self.system))
 
     def bytes(self, length: int) -> bytes:
-        """Random bytes, never the same twice."""
-        return next(self._numbers).to_bytes(8, "big").rjust(length, b"\x01")[-length:]
+        """Random bytes, never the same twice where there is room for that."""
+        number = next(self._numbers).to_bytes(8, "big")
+        if length < 8:  # what is drawn so short is added to others: it must look random, too
+            return blake2b(number, digest_size=length).digest()
+        return number.rjust(length, b"\x01")
 
     def process(self, name: str, function: bool) -> Process:
         """A new process, with a clock of its own."""
@@ -679,7 +687,7 @@ class SimulatedQueue:
         head = 0 if view is None else view.head
         try:
             process.payload.handle([body for _, body in batch])
-            world.bounds.invoked(process.payload, head)
+            world.bounds.invoked(process.payload, head, alone=len(batch) == 1)
             if world.random.random() < 0.3 and not self.waiting:
                 process.payload.idle()
             done = True
