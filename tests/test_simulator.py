@@ -24,6 +24,7 @@ from faaskeeper.core import (
     children,
     codec,
     distributor,
+    heartbeat,
     log,
     records,
     sessions,

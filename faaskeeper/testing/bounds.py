@@ -126,7 +126,7 @@ class Bounds:
         self.checkpoint(3 * _DAY_MS)
 
     def invoked(self, payload: Any, head: int, alone: bool) -> None:
-        """After a call of the writer or the distributor, whose view had ended at ``head``; with one message?"""
+        """After a call of the writer or the distributor, whose view had ended at ``head``."""
         view = getattr(payload, "_view", None)
         if view is None:
             return
