@@ -46,6 +46,7 @@ from faaskeeper.core.requests import (
 )
 from faaskeeper.core.sessions import Leases, Transients
 from faaskeeper.core.storage import ObjectStore, Table
+from faaskeeper.core.sweeping import DAY_MS
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import Row, WatchTable
 from faaskeeper.core.writer import Writer
@@ -150,6 +151,12 @@ class Bare:
                 self.writer.handle(self.worker_queue.take())
             if self.distributor_queue is not None and self.distributor_queue.held:
                 self.distributor.handle(self.distributor_queue.take())
+
+    def days(self, number: int) -> None:
+        """Let days pass, with a sweep at the end of each."""
+        for _ in range(number):
+            self.clock.now += DAY_MS
+            self.heartbeat.sweep()
 
     def session(self, name: str = "s", timeout: int = 10_000) -> BareSession:
         """Open a session."""

@@ -6,6 +6,7 @@ What each rule is for stands in docs/architecture.md.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -27,6 +28,7 @@ from faaskeeper.core import (
     log,
     records,
     sessions,
+    sweeping,
     transactions,
     view,
     watches,
@@ -539,7 +541,7 @@ def snapshot_with_gaps(patch: Patch) -> None:
 
 def lapse_at_once(patch: Patch) -> None:
     """A tombstone lapses as soon as the mark has passed it."""
-    patch.setattr(heartbeat.Heartbeat, "_passed", lambda self, applied, now: applied)
+    patch.setattr(sweeping.Progress, "passed", lambda self, age: self.applied)
 
 
 def reaped_without_looking(patch: Patch) -> None:
@@ -551,6 +553,35 @@ def reaped_without_looking(patch: Patch) -> None:
             state, transactions.Delete(operation.path), 0, now, txid, limits, (acl.SUPER,)
         ),
     )
+
+
+def containers_go_at_once(patch: Patch) -> None:
+    """A container goes as soon as it has lost its last child."""
+    patch.setattr(znode, "EMPTY_MS", 0)
+
+
+def rows_dropped_for_what_is_older(patch: Patch) -> None:
+    """Heartbeat takes a record from before a row of its index for what the row is about."""
+    goes = heartbeat.Heartbeat._goes
+
+    def older(self: Any, row: Any, record: Any, now: int) -> bool:
+        if record is not None:
+            record = record._replace(txid=max(record.txid, row.stamp))
+        return goes(self, row, record, now)
+
+    patch.setattr(heartbeat.Heartbeat, "_goes", older)
+
+
+def children_lost_leave_no_row(patch: Patch) -> None:
+    """Only the creation of a znode that goes by itself is noted, not the loss of its last child."""
+    look = distributor._Image.look_at
+    patch.setattr(distributor._Image, "look_at", lambda self: look(self) if self.fresh else None)
+
+
+def closing_ends_half_way(patch: Patch) -> None:
+    """Nobody goes on with a session that its first transaction has closed."""
+    closed = transactions.Closed
+    patch.setattr(transactions, "Closed", lambda session, more: closed(session))
 
 
 def credentials_of_now(patch: Patch) -> None:
@@ -692,13 +723,34 @@ def clients_forget_nothing(patch: Patch) -> None:
 
 def trimmed_above_the_checkpoint(patch: Patch) -> None:
     """Heartbeat trims what the checkpoint needs."""
-    trim = heartbeat.Heartbeat._trim
-    patch.setattr(heartbeat.Heartbeat, "_trim", lambda self, now, upto: trim(self, now, 1 << 60))
+
+    class Careless:
+        def __init__(self, inner: Any) -> None:
+            self._inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inner, name)
+
+        def header(self) -> Any:
+            return self._inner.header()._replace(txid=1 << 60)
+
+    trim = sweeping.Sweeper._trim
+
+    def trimmed(self: Any) -> None:
+        deployment = self._deployment
+        self._deployment = copy.copy(deployment)
+        self._deployment.checkpoints = Careless(deployment.checkpoints)
+        try:
+            trim(self)
+        finally:
+            self._deployment = deployment
+
+    patch.setattr(sweeping.Sweeper, "_trim", trimmed)
 
 
 def trimmed_at_once(patch: Patch) -> None:
     """Heartbeat trims the log whatever its age."""
-    patch.setattr(heartbeat, "RETENTION_MS", 0)
+    patch.setattr(sweeping, "RETENTION_MS", 0)
 
 
 def begun_with_an_old_view(patch: Patch) -> None:
@@ -889,6 +941,9 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     snapshot_with_gaps: BUSY,
     lapse_at_once: {"long": True, "start": 570},
     reaped_without_looking: {},
+    containers_go_at_once: {"start": 155},
+    children_lost_leave_no_row: {"start": 155},
+    closing_ends_half_way: {"close_changes": 1},
     credentials_of_now: {"losses": 0.3},
     watch_that_stays_counts_from_its_row: {**BUSY, "start": 290},
     item_before_its_parts: {"max_item_bytes": 600, "faults": 0.05},

@@ -1,28 +1,26 @@
 """Heartbeat: what must happen although nobody asks. Run on a schedule, any number at once.
 
 It ends sessions whose leases ran out, rings a doorbell that was forgotten, keeps the checkpoint young,
-and sweeps what nobody refers to any more. Each part is independent, may be cut short anywhere, and
-is finished by the next run.
+and has swept what nobody refers to any more (:mod:`faaskeeper.core.sweeping`). Each part is independent,
+may be cut short anywhere, and is finished by the next run; one that fails keeps no other from its turn.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
-from faaskeeper.core import paths
-from faaskeeper.core.blobs import PREFIX, parse_blob_name
-from faaskeeper.core.children import page_path, removed_pages
 from faaskeeper.core.clocks import carried
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, Deployment
-from faaskeeper.core.distributor import bell
-from faaskeeper.core.errors import Conflict, Unavailable
-from faaskeeper.core.log import RETENTION_MS, Entry, Trimmed
+from faaskeeper.core.distributor import LOOK_WITHIN_MS, bell
+from faaskeeper.core.errors import Conflict
 from faaskeeper.core.records import Record
-from faaskeeper.core.sessions import Lease, served_ms
+from faaskeeper.core.sessions import Lease, Transient, served_ms
 from faaskeeper.core.storage import Table
+from faaskeeper.core.sweeping import WITHIN_MS, Sweeper
 from faaskeeper.core.view import load
 from faaskeeper.core.writer import order
 
@@ -31,12 +29,9 @@ CLOCKS_DIFFER_MS = 10_000
 FORGOTTEN_MS = 5_000
 """How old an entry above the mark must be before its doorbell counts as forgotten."""
 CHECKPOINT_EVERY_MS = 24 * 3600 * 1000
-TOMBSTONE_MS = 24 * 3600 * 1000
-"""How long a tombstone stays: longer than any invocation or read that began before it lives."""
-BLOB_MS = 15 * 24 * 3600 * 1000
-"""How long an unreferenced blob stays: longer than queues and dead letters keep the request that names it."""
 _ORDERS = 100
-_TRIES = 10
+_OLD_ROW_MS = 3600 * 1000
+"""How long a znode in use that an earlier release noted keeps a row: no distributor of that lives longer."""
 
 _logger = logging.getLogger(__name__)
 
@@ -47,14 +42,47 @@ class Heartbeat:
     def __init__(self, deployment: Deployment, state: Table) -> None:
         self._deployment = deployment
         self._state = state
+        self._sweeper = Sweeper(deployment, state)
 
     def run(self) -> None:
-        """One beat."""
-        self.expire()
-        self.reap()
-        self.ring()
-        self.refresh()
-        self.sweep()
+        """One beat with all that there is to do."""
+        self._in_turn(self.expire, self.reap, self.ring, self.refresh, self.sweep)
+
+    def beat(self) -> dict[str, Any]:
+        """What must happen every minute; returns what was done."""
+        expired, reaped, rang = self._in_turn(self.expire, self.reap, self.ring)
+        return {"expired": len(expired), "reaped": len(reaped), "rang": rang}
+
+    def tend(self, within: int = WITHIN_MS) -> bool:
+        """What is enough every hour: the checkpoint and sweeping, for about ``within`` ms.
+
+        Returns whether sweeping came to its end; if not, it should go on soon.
+        """
+        return bool(self._in_turn(self.refresh, partial(self.sweep, within))[1])
+
+    def due(self) -> bool:
+        """Whether sweeping is due, by when it was done last, or has more to do. Costs a read."""
+        return self._sweeper.due()
+
+    def sweep(self, within: int = WITHIN_MS) -> bool:
+        """See :meth:`faaskeeper.core.sweeping.Sweeper.sweep`."""
+        return self._sweeper.sweep(within)
+
+    @staticmethod
+    def _in_turn(*parts: Callable[[], Any]) -> list[Any]:
+        """Run parts that do not depend on each other. Raises the first error, after all had their turn."""
+        done: list[Any] = []
+        errors: list[Exception] = []
+        for part in parts:
+            try:
+                done.append(part())
+            except Exception as error:
+                errors.append(error)
+        for also in errors[1:]:
+            _logger.error("heartbeat failed also: %s: %s", type(also).__name__, also)
+        if errors:
+            raise errors[0]
+        return done
 
     # ---- sessions ----------------------------------------------------------------------
 
@@ -65,57 +93,62 @@ class Heartbeat:
         """
         deployment = self._deployment
         now = deployment.clock()
+        noted: dict[int, tuple[int, int]] = {}
         overdue: list[int] = []
         attached: list[Lease] = []
         for lease in deployment.leases.all():
             if lease.under:
                 attached.append(lease)
-            elif self._overlong(lease, now):
-                self._shorten(lease, now)
-            elif self._ended(lease, now):
+            elif self._ended(lease, now, noted):
                 overdue.append(lease.session)
-        overdue.extend(lease.session for lease in self._orphans_of(attached, now) if self._ended(lease, now))
+        orphans = self._orphans_of(attached, now)
+        overdue.extend(lease.session for lease in orphans if self._ended(lease, now, noted))
+        deployment.leases.noted = noted
         for at in range(0, len(overdue), _ORDERS):
             self._order(order(deployment, overdue[at : at + _ORDERS]))
         return overdue
 
     def readmit(self) -> None:
-        """Give sessions that servers answered for their whole time-out again.
+        """Give sessions that servers answered for their whole time-out again, and cut to it what reaches
+        further.
 
         For a service that was down itself, with all its servers: nobody could come back to it meanwhile.
+        Its clock begins anew with each start of the system, so what was counted by the one before may lie
+        years ahead.
         """
         leases = self._deployment.leases
         for lease in list(leases.all()):
-            if not lease.proof or lease.marked:
+            now = self._deployment.clock()
+            if lease.marked or not (lease.proof or _overlong(lease, now)):
                 continue
-            expires = max(lease.expires, self._deployment.clock() + lease.timeout)
+            expires = now + (lease.timeout or MAX_TIMEOUT_MS)
             try:
                 leases.replace(lease._replace(under=0, expires=expires))
             except Conflict:
                 continue  # it has changed, so somebody lives
 
-    def _overlong(self, lease: Lease, now: int) -> bool:
-        """Whether a lease reaches further than any renewal does: the clock that it was counted by is wrong,
-        or was."""
-        return not lease.marked and lease.expires > now + (lease.timeout or MAX_TIMEOUT_MS) + CLOCKS_DIFFER_MS
-
-    def _shorten(self, lease: Lease, now: int) -> None:
-        try:
-            self._deployment.leases.replace(lease._replace(expires=now + (lease.timeout or MAX_TIMEOUT_MS)))
-        except Conflict:
-            return  # renewed meanwhile
-
-    def _ended(self, lease: Lease, now: int) -> bool:
-        """Whether a lease is marked, by this call if it is overdue."""
+    def _ended(self, lease: Lease, now: int, noted: dict[int, tuple[int, int]]) -> bool:
+        """Whether a lease is marked, by this call if it is overdue. ``noted``: see :attr:`Leases.noted`."""
         if lease.marked:
             return True
-        if lease.expires >= now:
+        if lease.expires >= now and not (_overlong(lease, now) and self._stands(lease, noted)):
             return False
         try:
             self._deployment.leases.mark(lease)
         except Conflict:
             return False  # renewed meanwhile: alive
         return True
+
+    def _stands(self, lease: Lease, noted: dict[int, tuple[int, int]]) -> bool:
+        """Whether a lease that tells nothing was not renewed for its time-out, while this process looked
+        on."""
+        deployment = self._deployment
+        now = (deployment.elapsed or deployment.clock)()
+        version, since = deployment.leases.noted.get(lease.session, (0, now))
+        if version != lease.version:
+            since = now
+        noted[lease.session] = lease.version, since
+        return now - since > (lease.timeout or MAX_TIMEOUT_MS)
 
     def _orphans_of(self, attached: Sequence[Lease], now: int) -> Iterator[Lease]:
         """Free the leases whose server's is marked or gone, so that it can never answer for them again.
@@ -146,29 +179,45 @@ class Heartbeat:
     def reap(self) -> list[str]:
         """Have the writer remove containers that are empty and znodes past their time to live.
 
-        Returns their paths. Costs a read per such znode, none for others. The row of a znode that is gone is
-        deleted where the mark has reached its creation: before that, user storage may not show it yet.
+        Returns their paths. Looks at the znodes whose row in the index says so, and at no other: what is
+        not due gets a row for later, or none where it can only come to be due by a write that puts one.
         """
         deployment = self._deployment
         now = self._log_now()
-        applied = -1
-        due: list[str] = []
-        rows = deployment.transients.all()
+        due: dict[str, None] = {}
+        rows = deployment.transients.due(now)
         while some := list(islice(rows, _ORDERS)):
-            records = deployment.records.get_many([path for path, _ in some])
-            for (path, czxid), record in zip(some, records, strict=True):
-                meta = None if record is None else record.meta
-                if meta is not None and meta.czxid == czxid:
-                    if meta.due(now):
-                        due.append(path)
-                    continue
-                if applied < 0:
-                    applied = deployment.checkpoints.applied()
-                if applied >= czxid:
-                    deployment.transients.drop(path, czxid)
-        for at in range(0, len(due), _ORDERS):
-            self._order(order(deployment, (), due[at : at + _ORDERS]))
-        return due
+            records = deployment.records.get_many([row.path for row in some])
+            for row, record in zip(some, records, strict=True):
+                if self._goes(row, record, now):
+                    due[row.path] = None
+        asked = list(due)
+        for at in range(0, len(asked), _ORDERS):
+            self._order(order(deployment, (), asked[at : at + _ORDERS]))
+        return asked
+
+    def _goes(self, row: Transient, record: Record | None, now: int) -> bool:
+        """Whether a znode whose row's time has come is due. If not, the row is replaced or dropped.
+
+        A record from before the row says nothing: what made the row needed is being written. Nor does none at
+        all, unless the mark has reached the row: else user storage may not show it yet.
+        """
+        transients = self._deployment.transients
+        if record is None:
+            if self._deployment.checkpoints.applied() >= row.stamp:
+                transients.drop(row)
+            return False
+        if record.txid < row.stamp:
+            return False
+        at = None if record.meta is None else record.meta.due_at()
+        if at is None and not row.due and record.meta is not None and record.meta.ttl:
+            at = now + _OLD_ROW_MS
+        if at is not None and at <= now:
+            return True
+        if at is not None:
+            transients.put(row.path, min(at, now + LOOK_WITHIN_MS), record.txid)
+        transients.drop(row)
+        return False
 
     def _log_now(self) -> int:
         """The log's own time now, which times to live are counted by; the writer has the last word."""
@@ -203,146 +252,7 @@ class Heartbeat:
         deployment.checkpoints.save(view.header(), view.sessions, deployment.clock)
         return True
 
-    # ---- sweeping ----------------------------------------------------------------------
 
-    def sweep(self) -> None:
-        """Walk the part of the log that is applied and old: it is the index of what is garbage.
-
-        Tombstones lapse and replaced blobs go a day after the mark has passed the transaction that left
-        them; a store that does not trim the log by itself is trimmed after the retention.
-        """
-        deployment = self._deployment
-        now = deployment.clock()
-        applied = deployment.checkpoints.applied()
-        position = self._position("sweep")
-        for entry in self._entries(position, self._passed(applied, now)):
-            self._collect(entry)
-            position = entry.last
-        self._advance("sweep", position)
-        if deployment.blobs is not None:
-            self._orphans(now)
-        if not deployment.expiring_log:
-            self._trim(now, min(applied, deployment.checkpoints.header().txid, position))
-
-    def _passed(self, applied: int, now: int) -> int:
-        """A mark that was passed at least :data:`TOMBSTONE_MS` ago, by what earlier beats noted.
-
-        The age of the *entry* would not do: one that is applied late may be applied by two invocations, of
-        which the slower must not bring back what the tombstone of the faster has just ended.
-        """
-        item = self._state.get("heartbeat", "passed")
-        noted: dict[str, Any] = item or {"stamp": 0, "next": applied, "time": now}
-        if item is None or now - noted["time"] >= TOMBSTONE_MS:
-            passed = noted["stamp"] if item is None else noted["next"]
-            self._state.put("heartbeat", "passed", {"stamp": passed, "next": applied, "time": now})
-            return int(passed)
-        return int(noted["stamp"])
-
-    def _entries(self, position: int, upto: int) -> Iterator[Entry]:
-        more = True
-        while more and position < upto:
-            try:
-                entries, more = self._deployment.log.after(position)
-            except Trimmed as trimmed:
-                _logger.warning("the log was trimmed before it was swept: from %d", trimmed.first)
-                position = trimmed.first - 1
-                continue
-            for entry in entries:
-                if entry.last > upto:
-                    return
-                yield entry
-                position = entry.last
-
-    def _collect(self, entry: Entry) -> None:
-        for transaction in entry.transactions:
-            for change in transaction.changes:
-                if change.meta is None:
-                    self._deployment.records.lapse(change.path, transaction.txid)
-            for path in removed_pages(transaction):
-                self._deployment.records.lapse(path, transaction.txid)
-            if self._deployment.blobs is not None:
-                for blob in transaction.garbage:
-                    if parse_blob_name(blob) is not None:  # else of a log from before names were judged
-                        self._deployment.blobs.delete(blob)
-
-    def _orphans(self, now: int) -> None:
-        """Delete blobs whose request was refused or never came. Each blob is looked at once, when old."""
-        blobs = self._deployment.blobs
-        if blobs is None:
-            return
-        after = self._cursor("blobs")
-        while True:
-            names = blobs.list(PREFIX, after, 100)
-            for name in names:
-                said = parse_blob_name(name)
-                if said is not None:  # else it is not ours: somebody else may want it
-                    if now - said.made < BLOB_MS:
-                        return
-                    if not self._refers(name, said.path, said.sequential):
-                        blobs.delete(name)
-                after = name
-                self._state.put("heartbeat", "blobs", {"stamp": 0, "after": after})
-            if not names:
-                return
-
-    def _refers(self, blob: str, path: str, sequential: bool) -> bool:
-        """Whether user storage refers to a blob. Raises Unavailable where a list is too busy to tell."""
-        records = self._deployment.records
-        if not sequential:
-            return _names(records.get(path), blob)
-        above = paths.parent(path)
-        prefix = paths.name(path)
-        digits = len(prefix) + 10
-        names = self._children(above)
-        same = [each for each in names if each.startswith(prefix) and len(each) == digits]
-        found = records.get_many([paths.child(above, each) for each in same])
-        return any(_names(record, blob) for record in found)
-
-    def _children(self, path: str) -> list[str]:
-        """Names of a znode's children, as of one transaction."""
-        records, applied = self._deployment.records, self._deployment.checkpoints.applied
-        for _ in range(_TRIES):
-            parent = records.get(path)
-            if parent is None or parent.meta is None:
-                return []
-            if not parent.meta.pages:
-                return parent.children
-            if applied() < parent.txid:
-                continue  # not all of its pages need be there
-            pages = records.get_many([page_path(path, number) for number in range(parent.meta.pages)])
-            names: list[str] = []
-            for page in pages:
-                if page is None or page.meta is None or page.txid > parent.txid:
-                    break
-                names.extend(page.children)
-            else:
-                if len(names) == parent.meta.children:
-                    return names
-        raise Unavailable(f"the children of {path} change too fast to be listed: the next beat tries again")
-
-    def _trim(self, now: int, upto: int) -> None:
-        position = self._position("trim")
-        old: list[Entry] = []
-        for entry in self._entries(position, upto):
-            if now - entry.time < RETENTION_MS:
-                break
-            old.append(entry)
-        self._deployment.log.trim(old[:-1])  # one stays, so that the log's end is known for ever
-        if len(old) > 1:
-            self._advance("trim", old[-2].last)
-
-    def _position(self, name: str) -> int:
-        item = self._state.get("heartbeat", name)
-        return 0 if item is None else int(item["stamp"])  # type: ignore[arg-type]
-
-    def _advance(self, name: str, position: int) -> None:
-        if position > self._position(name):
-            self._state.put("heartbeat", name, {"stamp": position})
-
-    def _cursor(self, name: str) -> str:
-        item = self._state.get("heartbeat", name)
-        return "" if item is None else str(item["after"])
-
-
-def _names(record: Record | None, blob: str) -> bool:
-    return record is not None and record.meta is not None and record.meta.blob == blob
+def _overlong(lease: Lease, now: int) -> bool:
+    """Whether a lease reaches further than any renewal does: one of the clocks is wrong, or was."""
+    return lease.expires > now + (lease.timeout or MAX_TIMEOUT_MS) + CLOCKS_DIFFER_MS

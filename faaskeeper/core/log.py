@@ -13,12 +13,13 @@ a writer that knew the end of the log recently. :class:`~faaskeeper.core.view.Vi
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 from faaskeeper.core import codec
 from faaskeeper.core.errors import StaleView
 from faaskeeper.core.requests import Outcome
-from faaskeeper.core.storage import IfAbsent, Item, Table, Write
+from faaskeeper.core.storage import Gather, IfAbsent, Item, Table, Write, in_turn
 from faaskeeper.core.transactions import Transaction
 from faaskeeper.core.wide import WideTable
 
@@ -129,10 +130,11 @@ def _check_age(age: int) -> None:
 
 
 class Log:
-    """The log in a table."""
+    """The log in a table. ``gather``: how entries are deleted side by side."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, gather: Gather[Any] = in_turn) -> None:
         self._table = WideTable(table)
+        self._gather = gather
 
     def append(self, entry: Entry, age: int) -> None:
         """Put the entry if its key is absent. ``age``: how long ago it was judged, just before the call, ms.
@@ -171,6 +173,5 @@ class Log:
         return None if item is None else decode(item)
 
     def trim(self, entries: Iterable[Entry]) -> None:
-        """Delete entries, for stores without a time to live of their own."""
-        for entry in entries:
-            self._table.delete(PARTITION, key(entry.first))
+        """Delete entries, side by side, for stores without a time to live of their own."""
+        self._gather([partial(self._table.delete, PARTITION, key(entry.first)) for entry in entries])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.storage import IfAbsent, IfOlder, IfStamp, Object, Table
 from faaskeeper.core.wide import WideTable
 
 _PARTITION = "objects"
 _PAGE = 500
+_FIRST_BYTES = 6
+"""Tags of an object count up from a random number, so that one put again after it was deleted has others."""
 
 
 class TableObjects:
@@ -16,8 +21,9 @@ class TableObjects:
     A new object costs one put (and one for each part). ``match`` is for objects that fit an item.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, random: Callable[[int], bytes] = os.urandom) -> None:
         self._table = WideTable(table)
+        self._random = random
 
     def get(self, key: str) -> Object | None:
         """See :class:`faaskeeper.core.storage.ObjectStore`."""
@@ -30,26 +36,29 @@ class TableObjects:
             known = int(match) if match.isdigit() else -1
             self._table.put(_PARTITION, key, {"stamp": known + 1, "body": body}, IfStamp(known))
             return str(known + 1)
+        first = int.from_bytes(self._random(_FIRST_BYTES), "big")
         try:
-            self._table.put(_PARTITION, key, {"stamp": 1, "body": body}, IfAbsent())
+            self._table.put(_PARTITION, key, {"stamp": first, "body": body}, IfAbsent())
         except Conflict:
             if absent:
                 raise
         else:
-            return "1"
+            return str(first)
         while True:
             found = self.get(key)
-            stamp = 1 if found is None else int(found.tag) + 1
+            stamp = first if found is None else int(found.tag) + 1
             try:
                 self._table.put(_PARTITION, key, {"stamp": stamp, "body": body}, IfOlder(stamp))
             except Conflict:
                 continue  # another put it meanwhile: ours is the later one
             return str(stamp)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, match: str | None = None) -> None:
         """See :class:`faaskeeper.core.storage.ObjectStore`."""
         found = self._table.get(_PARTITION, key)  # shows whether there are parts to delete
-        if found is not None:
+        if match is not None:
+            self._table.delete(_PARTITION, key, IfStamp(int(match) if match.isdigit() else -1))
+        elif found is not None:
             self._table.delete(_PARTITION, key)
 
     def list(self, prefix: str, after: str, limit: int) -> list[str]:

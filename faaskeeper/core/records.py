@@ -166,7 +166,7 @@ class ObjectRecords:
     def get(self, path: str) -> Record | None:
         """See :class:`Records`."""
         found = self._store.get("r" + path)
-        return None if found is None else _from_object(found.body)
+        return None if found is None else from_object(found.body)
 
     def get_many(self, paths: Sequence[str]) -> list[Record | None]:
         """See :class:`Records`."""
@@ -195,17 +195,23 @@ class ObjectRecords:
         return None
 
     def lapse(self, path: str, txid: int) -> None:
-        """See :class:`Records`.
-
-        An object store cannot delete on a condition, so a tombstone here stays for good: it is
-        a hundred bytes, and removing it could remove a znode created again in the same moment.
-        """
+        """See :class:`Records`: deleted on condition of the tag that the tombstone was read with."""
+        found = self._store.get("r" + path)
+        if found is None:
+            return
+        record = from_object(found.body)
+        if record.txid != txid or record.meta is not None:
+            return  # a later transaction wrote the path again
+        try:
+            self._store.delete("r" + path, match=found.tag)
+        except Conflict:
+            pass  # written again, or deleted, in this moment
 
     def _look(self, path: str) -> tuple[int, str | None]:
         found = self._store.get("r" + path)
         if found is None:
             return (-1, None)
-        return (_from_object(found.body).txid, found.tag)
+        return (from_object(found.body).txid, found.tag)
 
     def _remember(self, path: str, txid: int, tag: str) -> None:
         with self._lock:
@@ -221,7 +227,8 @@ def _to_object(record: Record) -> bytes:
     return codec.frame(item, (record.data,))
 
 
-def _from_object(body: bytes) -> Record:
+def from_object(body: bytes) -> Record:
+    """The record of an object's contents."""
     item, at = codec.unframe(body)
     item["data"] = body[at:]
     return decode(item)

@@ -108,8 +108,11 @@ class ObjectStore(Protocol):
         Conflict otherwise.
         """
 
-    def delete(self, key: str) -> None:
-        """Delete the object. An absent one is no error."""
+    def delete(self, key: str, *, match: str | None = None) -> None:
+        """Delete the object. An absent one is no error.
+
+        ``match``: only the object with this tag; raises Conflict where there is another, or none.
+        """
 
     def list(self, prefix: str, after: str, limit: int) -> list[str]:
         """At most ``limit`` keys with the prefix, above ``after``, in order."""

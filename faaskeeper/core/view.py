@@ -104,12 +104,6 @@ class View:
         if entry.last > self.applied:  # a checkpoint may stand below the mark
             self.pending.append(entry)
 
-    def confirm(self, now: int) -> None:
-        """The head is the log's end, as of ``now``; called before an entry is folded that was appended
-        then."""
-        self.time = carried(self.time, self.asof, now)
-        self.asof = now
-
     def header(self) -> Header:
         """Of a checkpoint of this view."""
         return Header(self.head, self.asof, self.time)

@@ -262,11 +262,34 @@ class ObjectStoreSuite:
         assert store.list("a/", "", 10) == ["a/bc"]
         store.put("a/b", b"3", absent=True)
 
+    def test_a_conditional_delete_takes_that_object_only(self, store: ObjectStore) -> None:
+        for tag in ("none", "1"):
+            with pytest.raises(Conflict):
+                store.delete("key", match=tag)
+        one = store.put("key", b"1")
+        two = store.put("key", b"2")
+        for tag in (one, "none"):
+            with pytest.raises(Conflict):
+                store.delete("key", match=tag)
+        assert store.get("key") == (b"2", two)
+        store.delete("key", match=two)
+        assert store.get("key") is None
+        with pytest.raises(Conflict):
+            store.delete("key", match=two)
+        store.put("key", b"3", absent=True)
+        with pytest.raises(Conflict):
+            store.delete("key", match=two)
+        assert store.get("key") is not None
+
     def test_a_list_walks_the_keys_of_a_prefix_in_order(self, store: ObjectStore) -> None:
         for key in ("b/3", "b/1", "a/1", "b/2", "b/10"):
             store.put(key, b"")
         assert store.list("b/", "", 2) == ["b/1", "b/10"]
-        assert store.list("b/", "b/10", 10) == ["b/2", "b/3"]
+        store.delete("b/2")
+        store.put("b/25", b"")
+        assert store.list("b/", "b/10", 1) == ["b/25"]
+        store.put("b/2", b"")
+        assert store.list("b/", "b/10", 10) == ["b/2", "b/25", "b/3"]
         assert store.list("c/", "", 10) == []
 
     def test_keys_are_kept_apart_to_the_letter(self, store: ObjectStore) -> None:

@@ -88,6 +88,7 @@ class Model:
         self.asked: set[int] = set()
         """Txids that clients' requests were judged at."""
         self._lapsed: dict[str, int] = {}
+        self._times: dict[int, int] = {}
         self._nonces: dict[str, int] = {}
         self.trimmed = False
         """The log was trimmed: who was away for so long learns of changes by looking, not one by one."""
@@ -141,6 +142,7 @@ class Model:
                     key = (group.session, group.incarnation, cxid)
                     decided.append((outcome.txid, int(error), order, key, outcome))
         decided.sort(key=lambda each: each[:3])
+        self._times.update((txid, entry.time) for txid in txids)
         at = 0
         for transaction in entry.transactions:
             while at < len(decided) and decided[at][:2] < (transaction.txid, 0):
@@ -210,11 +212,24 @@ class Model:
     def _reaped(self, transaction: Transaction, now: int) -> None:
         """Heartbeat had a container or a znode past its time to live removed."""
         meta = self.node(transaction.changes[0].path)
-        if meta is None or meta.children or (now - meta.mtime <= meta.ttl if meta.ttl > 0 else meta.ttl == 0):
+        if meta is None or meta.children or not meta.ttl:
+            raise Violation(f"{transaction} removes {meta}")
+        if now - meta.mtime <= meta.ttl or (
+            meta.ttl < 0 and now - self._empty_since(transaction.changes[0].path) < 60_000
+        ):
             raise Violation(f"{transaction} removes {meta}, which was not due")
         _, expected = apply(self, Reap(transaction.changes[0].path), 0, now, transaction.txid, self._limits)
         if expected != transaction:
             raise Violation(f"nobody asked for {transaction}")
+
+    def _empty_since(self, path: str) -> int:
+        """When a path was last seen to have got, or lost, its last child."""
+        since = 0
+        for image in reversed(self.history[path]):
+            if image.meta is None or image.children:
+                break
+            since = self._times[image.txid]
+        return since
 
     def _take(self, transaction: Transaction) -> None:
         self.head = txid = transaction.txid

@@ -21,7 +21,7 @@ from faaskeeper.core.distributor import DistributorFunction, bell
 from faaskeeper.core.errors import Code, Conflict, DriverError, StaleView, Throttled, Unavailable
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.log import RETENTION_MS, Log
-from faaskeeper.core.records import ObjectRecords, Records, TableRecords
+from faaskeeper.core.records import ObjectRecords, Records, TableRecords, from_object
 from faaskeeper.core.requests import Reply
 from faaskeeper.core.sessions import Leases, Transients
 from faaskeeper.core.storage import LATE_MS, Condition, IfOlder, IfStamp, Item, Object, Page, Write
@@ -448,7 +448,8 @@ class SimulatedTable:
     """A table in memory, behind :meth:`World.call`."""
 
     def __init__(self, world: World, name: str) -> None:
-        self.max_item_bytes = world.plan.max_item_bytes
+        # what heartbeat keeps in one item is of a bounded size, and need not be in parts
+        self.max_item_bytes = max(world.plan.max_item_bytes, 4_000 if name == "heartbeat" else 0)
         self.inner = MemoryTable(self.max_item_bytes)
         self._world = world
         self._name = name
@@ -565,9 +566,19 @@ class SimulatedObjects:
         tag: str = self._world.call(f"objects.put {key}", True, effect)
         return tag
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, match: str | None = None) -> None:
         """See :class:`faaskeeper.core.storage.ObjectStore`."""
-        self._world.call(f"objects.delete {key}", True, lambda: self.objects.pop(key, None))
+
+        def effect() -> None:
+            found = self.objects.get(key)
+            if match is not None and (found is None or found.tag != match):
+                raise Conflict(key)
+            self.objects.pop(key, None)
+            if found is not None and match is not None and key.startswith("r/"):
+                self._world.reached["tombstone lapsed"] += 1
+                self._world.model.lapse(key[1:], from_object(found.body).txid)
+
+        self._world.call(f"objects.delete {key}", True, effect)
 
     def list(self, prefix: str, after: str, limit: int) -> list[str]:
         """See :class:`faaskeeper.core.storage.ObjectStore`."""

@@ -10,7 +10,6 @@ import pytest
 from faaskeeper.core import paths
 from faaskeeper.core.distributor import Distributor, DistributorFunction, bell
 from faaskeeper.core.errors import StaleView
-from faaskeeper.core.heartbeat import TOMBSTONE_MS
 from faaskeeper.core.records import ObjectRecords, Record, TableRecords
 from faaskeeper.core.requests import Close, Create, Delete, Multi, SetData, inline
 from faaskeeper.core.sessions import CLOSED_KEPT_MS
@@ -236,9 +235,8 @@ def test_who_was_stalled_for_hours_writes_nothing_more() -> None:
     began = bare.clock()
     session.do(Delete("/n"))
     bare.writer.idle()
-    for _ in range(3):
-        bare.heartbeat.sweep()
-        bare.clock.now += TOMBSTONE_MS
+    bare.heartbeat.sweep()
+    bare.days(2)
     assert bare.deployment.records.get("/n") is None
     with pytest.raises(StaleView, match="stalled"):
         Distributor(bare.deployment).settle(stalled, began)
@@ -290,10 +288,8 @@ def test_who_was_idle_for_days_does_not_bring_back_what_others_applied_and_delet
         session.do(SetData("/a", inline(b"%d" % number)))
     session.do(Delete("/gone"))
     (bare.distributor if own else bare.writer).idle()
-    for _ in range(2):
-        bare.heartbeat.sweep()
-        bare.clock.now += TOMBSTONE_MS + 1
     bare.heartbeat.sweep()
+    bare.days(4)
     assert bare.deployment.records.get("/gone") is None, "its tombstone has lapsed"
     records: Any = bare.deployment.records
     records.put_there.clear()

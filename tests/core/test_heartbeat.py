@@ -1,17 +1,12 @@
-"""What happens although nobody asks: expiry, forgotten doorbells, checkpoints, sweeping."""
+"""What happens although nobody asks: expiry, forgotten doorbells, checkpoints."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from faaskeeper.core.blobs import blob_name
 from faaskeeper.core.errors import Conflict
-from faaskeeper.core.heartbeat import BLOB_MS, FORGOTTEN_MS, TOMBSTONE_MS
-from faaskeeper.core.log import RETENTION_MS
-from faaskeeper.core.requests import Close, Create, Data, Delete, SetData, inline
-from faaskeeper.providers.local.objects import DirectoryStore
+from faaskeeper.core.heartbeat import FORGOTTEN_MS
+from faaskeeper.core.requests import Close, Create, inline
 from tests.bare import Bare
 
 
@@ -112,79 +107,6 @@ def test_the_checkpoint_is_kept_young_without_any_traffic() -> None:
     assert bare.session("late").id == 2
 
 
-def test_a_tombstone_lapses_only_when_it_is_old_and_the_mark_has_passed_it() -> None:
-    bare = Bare()
-    session = bare.session()
-    session.do(Create("/n", inline(b"")))
-    session.do(Delete("/n"))
-    session.do(Create("/again", inline(b"")))
-    session.do(Delete("/again"))
-    bare.heartbeat.sweep()
-    assert bare.deployment.records.get("/n") is not None
-    for _ in range(3):
-        bare.clock.now += TOMBSTONE_MS
-        bare.heartbeat.sweep()
-        assert bare.deployment.records.get("/n") is not None  # the mark is still below it
-    session.do(Create("/again", inline(b"")))
-    bare.writer.idle()
-    for _ in range(2):
-        bare.heartbeat.sweep()
-        assert bare.deployment.records.get("/n") is not None  # the mark has only just passed it
-        bare.clock.now += TOMBSTONE_MS
-    bare.heartbeat.sweep()
-    assert bare.deployment.records.get("/n") is None
-    record = bare.deployment.records.get("/again")
-    assert record is not None
-    assert record.meta is not None
-
-
-def test_a_log_that_does_not_trim_itself_is_trimmed_after_the_retention_and_not_before() -> None:
-    bare = Bare(expiring=False)
-    session = bare.session()
-    session.do(Create("/n", inline(b"")))
-    bare.writer.idle()
-    for _ in range(8):
-        bare.clock.now += 24 * 3600 * 1000
-        bare.recycle()
-        session.do(SetData("/n", inline(b"")))
-        bare.writer.idle()
-        bare.heartbeat.sweep()
-    left = bare.tables["log"].query("log", "", 100).items
-    assert [item["first"] for _, item in left] == [3, 4, 5, 6, 7, 8, 9, 10]
-    young = [item for _, item in left if bare.clock.now - int(item["time"]) < RETENTION_MS]  # type: ignore[arg-type]
-    assert len(young) == 7
-
-
-def test_blobs_go_when_nothing_refers_to_them_and_stay_while_something_does(tmp_path: Path) -> None:
-    store = DirectoryStore(tmp_path)
-    bare = Bare(blobs=store)
-    session = bare.session(timeout=3_600_000)
-
-    def blob(path: str, sequential: bool = False) -> Data:
-        name = blob_name(bare.clock(), bare.random(3), session.id, b"large", path, sequential)
-        store.put(name, b"large", absent=True)
-        return Data(b"", name, 5)
-
-    kept, replaced, orphan = blob("/kept"), blob("/replaced"), blob("/never-sent")
-    numbered, refused = blob("/q/s-", True), blob("/kept")
-    session.do(Create("/q", inline(b"")))
-    session.do(Create("/kept", kept))
-    session.do(Create("/kept", refused))
-    session.do(Create("/replaced", replaced))
-    session.do(Create("/q/s-", numbered, sequential=True))
-    session.do(SetData("/replaced", inline(b"small")))
-    bare.writer.idle()
-    bare.heartbeat.sweep()
-    assert len(store.list("b/", "", 100)) == 5
-    bare.clock.now += TOMBSTONE_MS
-    bare.heartbeat.sweep()
-    assert replaced.blob not in store.list("b/", "", 100)
-    bare.clock.now += BLOB_MS
-    bare.heartbeat.sweep()
-    assert store.list("b/", "", 100) == sorted([kept.blob, numbered.blob])
-    assert orphan.blob not in store.list("b/", "", 100)
-
-
 def test_a_session_closed_long_ago_is_forgotten_everywhere() -> None:
     bare = Bare()
     session = bare.session()
@@ -196,3 +118,19 @@ def test_a_session_closed_long_ago_is_forgotten_everywhere() -> None:
     bare.writer.idle()
     rows = bare.tables["checkpoint"].query("session", "", 10).items
     assert [int(key) for key, _ in rows] == [3]
+
+
+def test_a_part_that_fails_keeps_no_other_from_its_turn() -> None:
+    bare = Bare()
+    session = bare.session()
+    bare.clock.now += 10_001
+
+    def fail() -> list[str]:
+        raise ValueError("something odd")
+
+    bare.heartbeat.reap = fail  # type: ignore[method-assign]
+    bare.deployment.checkpoints.applied = fail  # type: ignore[assignment, method-assign]
+    with pytest.raises(ValueError, match="something odd"):
+        bare.heartbeat.beat()
+    bare.pump()
+    assert bare.deployment.leases.get(session.id) is None

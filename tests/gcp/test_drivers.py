@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from faaskeeper.core.channel import Channel, ClientChannel
+from faaskeeper.core.errors import Conflict
 from faaskeeper.core.storage import Joint, ObjectStore, Table
 from faaskeeper.providers.cloud.channels import Services
 from faaskeeper.providers.gcp.channels import PREFIX, InOrder, PubsubChannel, PubsubClientChannel
@@ -43,6 +44,21 @@ class TestGcsStore(ObjectStoreSuite):
     @pytest.fixture
     def store(self, gcp: Gcp) -> ObjectStore:
         return GcsStore(gcp, backends.create_bucket(gcp))
+
+    def test_a_conditional_delete_takes_that_object_only(self, store: ObjectStore) -> None:
+        """The emulator ignores the condition of a delete: what the service is asked for is looked at."""
+        assert isinstance(store, GcsStore)
+        for tag in ("none", "0", "1"):
+            with pytest.raises(Conflict):
+                store.delete("key", match=tag)
+        tag = store.put("key", b"1")
+        asked: list[str] = []
+        session = store._gcp.storage()._http
+        session.hooks["response"].append(lambda response, **more: asked.append(response.request.url))
+        store.delete("key", match=tag)
+        assert len(asked) == 1
+        assert f"ifGenerationMatch={tag}" in asked[0]
+        assert store.get("key") is None
 
 
 class TestPubsubChannel(ChannelSuite):

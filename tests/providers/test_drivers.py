@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import subprocess
@@ -79,6 +80,31 @@ class TestTcpChannel(ChannelSuite):
     @pytest.fixture
     def client_channel(self) -> TcpClientChannel:
         return TcpClientChannel()
+
+
+def test_a_walk_of_many_objects_reads_their_directory_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DirectoryStore(tmp_path / "objects")
+    assert store.list("b/", "", 100) == []
+    names = [f"b/{number:03d}" for number in range(300)]
+    for name in names:
+        (tmp_path / "objects" / f"b%2F{name[2:]}").mkdir(parents=True)
+        (tmp_path / "objects" / f"b%2F{name[2:]}" / "%o").touch()
+    (tmp_path / "objects" / "b%2F100" / "%o").unlink()  # somebody was killed before he wrote it
+    read: list[object] = []
+    scan = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: read.append(path) or scan(path))  # type: ignore[func-returns-value]
+    seen: list[str] = []
+    while page := store.list("b/", seen[-1] if seen else "", 25):
+        seen += page
+        if len(seen) == 50:
+            store.put("b/049x", b"")
+            store.put("b/0001", b"")  # behind the walk
+            store.delete("b/299")
+    assert seen == sorted([*names[:100], "b/049x", *names[101:299]])
+    assert len(read) == 1
+    assert store.list("b/", "", 1_000) == sorted([*seen, "b/0001"])
 
 
 def test_the_log_s_table_keeps_entries_by_number(database: Database) -> None:

@@ -14,12 +14,16 @@ import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
+from faaskeeper.core.log import RETENTION_MS
+from faaskeeper.core.sweeping import DAY_MS
 from faaskeeper.exceptions import NodeExistsException, ProviderException
+from faaskeeper.providers.local.service import EmbeddedService, clock
 
 Start = Callable[..., FaaSKeeperClient]
 
@@ -387,3 +391,54 @@ def test_the_tables_can_be_read_with_sqlite_s_own_shell(config: Config) -> None:
     assert json.loads(row[1])["upto"] == 2
     assert row[2] == b"x" * 1000
     database.close()
+
+
+def test_a_service_that_runs_for_a_moment_each_day_keeps_its_directory_small(tmp_path: Path) -> None:
+    config = Config.deserialize(
+        {
+            "cloud-provider": "local",
+            "deployment-name": "x",
+            "directory": str(tmp_path),
+            "user-storage": "persistent",
+        }
+    )
+    now = clock()
+    for day in range(25):
+        now += DAY_MS
+        service = EmbeddedService(config, tmp_path, clock=lambda now=now: now, steady=lambda now=now: now)  # type: ignore[misc]
+        client = FaaSKeeperClient(
+            config, connect=lambda config, port, service=service: service.connection(port, lambda: None)
+        )
+        with client:
+            client.delete(client.create(f"/day-{day}").path)
+        service.stop()
+    database = sqlite3.connect(tmp_path / "log.db")
+    ((entries, oldest),) = database.execute("SELECT COUNT(*), MIN(key) FROM log")
+    ((times,),) = database.execute("SELECT MIN(json_extract(body, '$.time')) FROM log")
+    database.close()
+    assert entries <= 4 * 11
+    assert oldest > 4 * 12
+    assert now - times >= RETENTION_MS
+    left = [path.name for path in (tmp_path / "objects").iterdir() if "day-" in path.name]
+    assert len(left) <= 5  # tombstones of the last days
+
+
+def test_whatever_fails_in_a_beat_heartbeat_goes_on(config: Config, caplog: pytest.LogCaptureFixture) -> None:
+    service = EmbeddedService(config, Path(config.directory), beat=False)
+    beats: list[int] = []
+
+    def fail(*arguments: object) -> bool:
+        beats.append(1)
+        raise ValueError("something odd")
+
+    stop = service._stop
+    for act, name in ((service._beat, "beat"), (service._tend, "due")):
+        beats.clear()
+        setattr(service.heartbeat, name, fail)
+        turns = iter([False, False, False, True])
+        service._stop = SimpleNamespace(wait=lambda timeout, turns=turns: next(turns))  # type: ignore[assignment, misc]
+        act()
+        assert len(beats) == 3
+    assert "something odd" in caplog.text
+    service._stop = stop
+    service.stop()

@@ -59,9 +59,19 @@ class S3Store:
 
         return str(self._aws.call("objects.put", write, Bucket=self._bucket, Key=key, Body=body, **condition))
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, match: str | None = None) -> None:
         """See :class:`faaskeeper.core.storage.ObjectStore`."""
-        self._call("delete", "delete_object", Key=key)
+
+        def remove(**parameters: Any) -> None:
+            try:
+                self._aws.client("s3").delete_object(**parameters)
+            except ClientError as error:
+                if match is not None and error.response["Error"]["Code"] in _MISSING:
+                    raise Conflict(f"there is no object {key} to match") from error
+                raise
+
+        condition = {} if match is None else {"IfMatch": match}
+        self._aws.call("objects.delete", remove, Bucket=self._bucket, Key=key, **condition)
 
     def list(self, prefix: str, after: str, limit: int) -> list[str]:
         """See :class:`faaskeeper.core.storage.ObjectStore`."""

@@ -47,7 +47,6 @@ class Warm:
         """A beat, or with ``sweep`` what is enough now and then."""
         beat = Heartbeat(self.deployment, self._place.table("heartbeat"))
         if sweep:
-            beat.refresh()
-            beat.sweep()
+            beat.tend()
             return {}
-        return {"expired": len(beat.expire()), "reaped": len(beat.reap()), "rang": beat.ring()}
+        return beat.beat()

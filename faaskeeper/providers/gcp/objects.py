@@ -42,11 +42,7 @@ class GcsStore:
 
     def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
         """See :class:`faaskeeper.core.storage.ObjectStore`."""
-        generation = 0 if absent else None
-        if match is not None:
-            if not match.isdigit() or match == "0":
-                raise Conflict(f"the object {key} never had the tag {match!r}")
-            generation = int(match)
+        generation = 0 if absent else _generation(key, match)
 
         def write() -> str:
             blob = self._blob(key)
@@ -66,15 +62,20 @@ class GcsStore:
 
         return str(self._gcp.call("objects.put", write))
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, match: str | None = None) -> None:
         """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        generation = _generation(key, match)
 
         def remove() -> None:
             try:
-                self._blob(key).delete(timeout=_TIMEOUT, retry=self._gcp.retry)
+                self._blob(key).delete(
+                    if_generation_match=generation, timeout=_TIMEOUT, retry=self._gcp.retry
+                )
             except NotFound as error:
                 if _no_bucket(error):
                     raise
+                if match is not None:
+                    raise Conflict(f"there is no object {key} to match") from error
 
         self._gcp.call("objects.delete", remove)
 
@@ -96,6 +97,15 @@ class GcsStore:
 
         result: list[str] = self._gcp.call("objects.list", names)
         return result
+
+
+def _generation(key: str, match: str | None) -> int | None:
+    """The generation that a tag names. Raises Conflict where it cannot be one."""
+    if match is None:
+        return None
+    if not match.isdigit() or match == "0":
+        raise Conflict(f"the object {key} never had the tag {match!r}")
+    return int(match)
 
 
 def _no_bucket(error: NotFound) -> bool:

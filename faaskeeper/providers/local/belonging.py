@@ -112,11 +112,9 @@ def _state_of(look: Look) -> _State:
     own = SqliteTable(look, OWN)
     identity, last = own.get(OWN, _IDENTITY), own.get(OWN, _LAST)
     seen = None if last is None else LastEntry(int(last["stamp"]), str(last["digest"]))  # type: ignore[arg-type]
-    leases = look.read('SELECT MAX("key") FROM lease WHERE "partition"=?', ("lease",))
-    opened = int(leases[0][0] or 0) if leases else 0  # a session's id is the txid of its opening
     return _State(
         "" if identity is None else str(identity["of"]),
-        max(applied, saved, opened, 0 if seen is None else seen.first, *high),
+        max(applied, saved, 0 if seen is None else seen.first, *high),
         min(applied, saved),
         seen,
     )

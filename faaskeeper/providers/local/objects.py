@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from faaskeeper.core.errors import Conflict, Denied, DriverError, Unavailable
+from faaskeeper.core.forks import Inherited, register
 from faaskeeper.core.storage import Object
 
 _PIECE = 200
@@ -26,12 +28,27 @@ def _tag(body: bytes) -> str:
     return hashlib.blake2b(body, digest_size=16).hexdigest()
 
 
-class DirectoryStore:
+class DirectoryStore(Inherited):
     """Objects as files below a directory."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._lock = threading.Lock()
+        self._walking = threading.Lock()
+        self._walks: dict[str, list[str]] = {}
+        """By prefix, the names that a walk goes through, in order."""
+        self._inherited = ""
+        register(self)
+
+    def forked(self, why: str) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`."""
+        self._lock = threading.Lock()
+        self._walking = threading.Lock()
+        self._inherited = why
+
+    def _must_own(self) -> None:
+        if self._inherited:
+            raise Denied(f"{self._root}: {self._inherited}")
 
     def _file(self, key: str) -> Path:
         name = quote(key, safe="")
@@ -50,6 +67,7 @@ class DirectoryStore:
 
     def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
         """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        self._must_own()
         with self._lock:
             if absent or match is not None:
                 found = self.get(key)
@@ -61,6 +79,9 @@ class DirectoryStore:
                 self._write(self._file(key), body)
             except OSError as error:
                 raise _mapped(error, self._root) from error
+            for prefix, names in self._walks.items():
+                if key.startswith(prefix):
+                    _insert(names, key)
         return _tag(body)
 
     def _write(self, path: Path, body: bytes) -> None:
@@ -79,9 +100,14 @@ class DirectoryStore:
             finally:
                 os.close(handle)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, match: str | None = None) -> None:
         """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        self._must_own()
         with self._lock:
+            if match is not None:
+                found = self.get(key)
+                if found is None or found.tag != match:
+                    raise Conflict(f"the object {key!r} is not {match}")
             path = self._file(key)
             try:
                 path.unlink(missing_ok=True)
@@ -95,14 +121,68 @@ class DirectoryStore:
                     return  # other objects live below
                 raise _mapped(error, self._root) from error
 
-    def list(self, prefix: str, after: str, limit: int) -> list[str]:
-        """See :class:`faaskeeper.core.storage.ObjectStore`."""
-        keys = sorted(key for key in self._keys() if key.startswith(prefix) and key > after)
-        return keys[:limit]
+    def _names_of(self, prefix: str) -> list[str]:
+        """Keys of a prefix, in order; some may have been deleted."""
+        names = self._walks.get(prefix)
+        if names is not None:
+            return names
+        names = []
+        with self._lock:
+            self._walks[prefix] = names  # takes what is put from now on
+        try:
+            found = set(self._keys(prefix))
+        except OSError as error:
+            with self._lock:
+                del self._walks[prefix]
+            raise _mapped(error, self._root) from error
+        with self._lock:
+            names[:] = sorted(found.union(names))
+        return names
 
-    def _keys(self) -> Iterator[str]:
-        for path in self._root.rglob(_FILE):
-            yield unquote("".join(path.relative_to(self._root).parts[:-1]))
+    def _keys(self, prefix: str) -> Iterator[str]:
+        """Keys of a prefix that may have a file, without looking for it."""
+        wanted = quote(prefix, safe="")
+        yield from (key for key in _below(self._root, "", wanted) if key.startswith(prefix))
+
+    def list(self, prefix: str, after: str, limit: int) -> list[str]:
+        """See :class:`faaskeeper.core.storage.ObjectStore`.
+
+        The directory is read once for a walk, not once for a page: the names are kept, and with them what is
+        put meanwhile, until a walk of the prefix has come to its end.
+        """
+        with self._walking:
+            names = self._names_of(prefix)
+            keys: list[str] = []
+            with self._lock:
+                at = bisect_right(names, after)
+                while at < len(names) and len(keys) < limit:
+                    if self._file(names[at]).exists():
+                        keys.append(names[at])
+                    at += 1
+                if not keys:
+                    del self._walks[prefix]
+            return keys
+
+
+def _insert(names: list[str], key: str) -> None:
+    at = bisect_left(names, key)
+    if at == len(names) or names[at] != key:
+        names.insert(at, key)
+
+
+def _below(directory: Path, before: str, wanted: str) -> Iterator[str]:
+    """Keys of the names below a directory, whose own name is ``before``, that begin as ``wanted`` does."""
+    try:
+        entries = os.scandir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        name = before + entry.name
+        if entry.name.startswith(_FILE) or not (name.startswith(wanted) or wanted.startswith(name)):
+            continue
+        yield unquote(name)
+        if len(entry.name) == _PIECE:  # a shorter piece is a name's last
+            yield from _below(Path(entry.path), name, wanted)
 
 
 def _mapped(error: OSError, root: Path) -> DriverError:

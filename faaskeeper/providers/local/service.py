@@ -27,6 +27,7 @@ from faaskeeper.core.connection import Connection, FailureHandler, connection_to
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import DistributorFunction, bell
 from faaskeeper.core.errors import Conflict, Denied, DriverError
+from faaskeeper.core.forks import Inherited, register
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.log import Log
 from faaskeeper.core.records import ObjectRecords, Record, Records, TableRecords
@@ -37,7 +38,8 @@ from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import WatchTable
 from faaskeeper.core.writer import Writer, order
 from faaskeeper.core.znode import MAX_DATA_BYTES
-from faaskeeper.providers.clocks import boot, clock, elapsed
+from faaskeeper.providers import clocks
+from faaskeeper.providers.clocks import clock as clock
 from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
 from faaskeeper.providers.local.belonging import HIGH_WATER, OWN, Belonging, check
 from faaskeeper.providers.local.channels import LocalChannel
@@ -49,7 +51,12 @@ from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
 
 INLINE_BYTES = 64 * 1024
 """Hybrid storage: data above it is kept in a file of its own."""
-SWEEP_EVERY_S = 3600.0
+_LOOK_S = 10.0
+"""How often a service looks whether sweeping is due."""
+_SLICE_MS = 200
+"""How long it sweeps at a time; then it rests four times as long."""
+_LAST_MS = 5
+"""How long it sweeps when it stops, beside a twentieth of the time that it ran."""
 _STATE_TABLES = ("records", "checkpoint", "lease", "heartbeat", OWN)
 
 _log = logging.getLogger(__name__)
@@ -110,13 +117,15 @@ class _Within:
         return self._channel.listen_early(handler, settled)
 
 
-class EmbeddedService:
+class EmbeddedService(Inherited):
     """A deployment in a directory, with its functions' threads.
 
-    ``clock``: what time it is, in ms since 1970, for the times that users see. ``steady``: in ms, by which
-    leases and ages are counted: never set, it counts sleep of the machine, and goes on from one service to
-    the next of a directory (None: the time at the first opening since the system's start, and what has
-    passed since). ``beat``: run heartbeat in a thread, every ``config.heartbeat_frequency`` seconds.
+    ``clock``: what time it is, in ms since 1970, for the times that users see (None: the system's).
+    ``steady``: in ms, by which leases and ages are counted: never set, it counts sleep of the machine. None:
+    with the system's clock it goes on from one service to the next of a directory (the time at the first
+    opening since the system's start, and what has passed since); with another it begins with the time that
+    this shows at the opening. ``beat``: run heartbeat in a thread, every
+    ``config.heartbeat_frequency`` seconds.
     """
 
     def __init__(
@@ -124,14 +133,14 @@ class EmbeddedService:
         config: Config,
         directory: Path,
         *,
-        clock: Clock = clock,
+        clock: Clock | None = None,
         steady: Clock | None = None,
         beat: bool = True,
     ) -> None:
         self._config = config
         self.directory = directory
-        self.clock = clock
-        self._given = steady
+        self.clock = clock or clocks.clock
+        self._given = steady or (clock and Steady(clock(), clocks.elapsed))
         self._owner = Owner(directory)
         self._log_file = Database(directory / "log.db", synced=True)
         self._state_file = Database(directory / "state.db", synced=False)
@@ -147,10 +156,15 @@ class EmbeddedService:
             self._owner.release()
             raise
         logging.getLogger("faaskeeper").addHandler(self._lately)
-        self._beating: threading.Thread | None = None
+        self._inherited = ""
+        register(self)
+        self._started = time.monotonic()
+        self._beating: list[threading.Thread] = []
         if beat:
-            self._beating = threading.Thread(target=self._beat, name="faaskeeper-heartbeat", daemon=True)
-            self._beating.start()
+            for name, act in (("heartbeat", self._beat), ("sweeping", self._tend)):
+                thread = threading.Thread(target=act, name=f"faaskeeper-{name}", daemon=True)
+                self._beating.append(thread)
+                thread.start()
 
     def _open(self) -> None:
         config = self._config
@@ -164,8 +178,8 @@ class EmbeddedService:
         self.blobs: ObjectStore | None = None
         records: Records = TableRecords(SqliteTable(self._state_file, "records"))
         if config.user_storage is not StorageType.KEY_VALUE:
-            self.blobs = DirectoryStore(self.directory / "objects")
-            self._belonging.join_objects(self.directory, self.blobs)
+            objects = self.blobs = DirectoryStore(self.directory / "objects")
+            self._belonging.join_objects(self.directory, objects)
         if config.user_storage is StorageType.PERSISTENT and self.blobs is not None:
             records = _CoveredRecords(self.blobs, in_turn, self._belonging)
         self.inline_bytes = MAX_DATA_BYTES if self.blobs is None else INLINE_BYTES
@@ -176,7 +190,7 @@ class EmbeddedService:
         self._start_tree(checkpoints, records)
         heartbeat_state = SqliteTable(self._state_file, "heartbeat")
         self.deployment = Deployment(
-            log=Log(NumberedTable(self._log_file, "log")),
+            log=Log(NumberedTable(self._log_file, "log"), self._log_file.together),
             checkpoints=checkpoints,
             records=records,
             leases=Leases(SqliteTable(self._state_file, "lease")),
@@ -224,19 +238,19 @@ class EmbeddedService:
 
     def _steady(self, state: Table) -> Clock:
         """The steady clock, as the first service of this directory began it since the system's start."""
-        this, now = boot(), elapsed()
+        this, now = clocks.boot(), clocks.elapsed()
         known = state.get("clock", "steady")
         if known is not None and this and known["boot"] == this:
-            return Steady(int(known["origin"]) + now, elapsed)  # type: ignore[arg-type]
+            return Steady(int(known["origin"]) + now, clocks.elapsed)  # type: ignore[arg-type]
         began = self.clock()
         state.put("clock", "steady", {"stamp": 1, "boot": this, "origin": began - now})
-        return Steady(began, elapsed)
+        return Steady(began, clocks.elapsed)
 
     @staticmethod
     def _start_tree(checkpoints: Checkpoints, records: Records) -> None:
         if not checkpoints.applied():  # the first opening, or one that was cut short is gone on with
             user_storage.bootstrap(records)
-        checkpoints.begin(clock())
+        checkpoints.begin(clocks.clock())
 
     def _start_functions(self) -> None:
         deployment = self.deployment
@@ -274,18 +288,30 @@ class EmbeddedService:
                 handler(error)
 
     def _beat(self) -> None:
-        swept = time.monotonic()
         while not self._stop.wait(self._config.heartbeat_frequency):
             try:
-                self.heartbeat.expire()
-                self.heartbeat.reap()
-                self.heartbeat.ring()
-                if time.monotonic() - swept > SWEEP_EVERY_S:
-                    swept = time.monotonic()
-                    self.heartbeat.refresh()
-                    self.heartbeat.sweep()
-            except DriverError:
+                self.heartbeat.beat()
+            except Exception:
                 _log.exception("heartbeat failed; it tries again")
+
+    def _tend(self) -> None:
+        """Sweep when it is due: in short slices, and beside the beats, which it must not delay."""
+        more = False
+        while not self._stop.wait(_SLICE_MS / 1000 * 4 if more else _LOOK_S):
+            try:
+                more = self.heartbeat.due() and not self.heartbeat.tend(_SLICE_MS)
+            except Exception:
+                more = False
+                _log.exception("sweeping failed; it tries again")
+
+    def _tend_at_last(self) -> None:
+        """Sweep a little, if it is due: a service may never run for long, yet its caller waits for it."""
+        ran = (time.monotonic() - self._started) * 1000
+        try:
+            if self.heartbeat.due():
+                self.heartbeat.sweep(_LAST_MS + int(ran) // 20)
+        except Exception as error:
+            _log.warning("sweeping failed; the next service tries again: %s", error)
 
     def ring(self) -> None:
         """Ask for what waits to be applied."""
@@ -297,6 +323,8 @@ class EmbeddedService:
 
     def connection(self, port: int, close: Callable[[], None]) -> Connection:
         """A client's way to this service."""
+        if self._inherited:
+            raise Denied(f"the service: {self._inherited}")
         deployment = self.deployment
         tcp = self._config.client_channel is ClientChannel.TCP
         handlers: list[FailureHandler] = []
@@ -320,16 +348,25 @@ class EmbeddedService:
 
     def stop(self) -> None:
         """Finish what waits, save mark and checkpoint, close the files, give the directory back."""
+        if self._inherited:
+            return  # all of that is the other process'
         self._stop.set()
-        if self._beating is not None:
-            self._beating.join()
+        for thread in self._beating:
+            thread.join()
         for queue in self._queues:
             queue.stop()
+        if self._beating:
+            self._tend_at_last()
         logging.getLogger("faaskeeper").removeHandler(self._lately)
         self._tcp.close()
         self._log_file.close()
         self._state_file.close()
         self._owner.release()
+
+    def forked(self, why: str) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`; files and queues see to themselves."""
+        self._inherited = why
+        logging.getLogger("faaskeeper").removeHandler(self._lately)
 
 
 class _Later:
@@ -342,12 +379,18 @@ class _Later:
         raise AssertionError("the worker queue is not there yet")
 
 
-class Services:
+class Services(Inherited):
     """The embedded services that run in this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: dict[Path, tuple[EmbeddedService, int]] = {}
+        register(self)
+
+    def forked(self, why: str) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`: none of them runs in this process."""
+        self._lock = threading.Lock()
+        self._running = {}
 
     def connect(self, config: Config, port: int) -> Connection:
         """A way to the service in the configuration's directory, which is started if need be."""
@@ -362,13 +405,16 @@ class Services:
         def close() -> None:
             if not closed.is_set():
                 closed.set()
-                self._release(directory)
+                self._release(directory, service)
 
         return service.connection(port, close)
 
-    def _release(self, directory: Path) -> None:
+    def _release(self, directory: Path, used: EmbeddedService) -> None:
         with self._lock:
-            service, users = self._running.pop(directory)
+            service, users = self._running.get(directory, (None, 0))
+            if service is None or service is not used:
+                return  # the one used is another process'
+            del self._running[directory]
             if users > 1:
                 self._running[directory] = (service, users - 1)
             else:

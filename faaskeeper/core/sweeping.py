@@ -1,0 +1,365 @@
+"""Sweeping: what nobody refers to any more goes, by age, in small steps.
+
+Three parts, each on its own: tombstones and replaced blobs, found by walking the log behind the mark; blobs
+that no record names; the log itself, where its store does not trim it. A sweep stops when its time is over
+and the next one goes on where it stopped, so it fits into any invocation and behind any command.
+
+**Ages.** An entry's time is its writer's clock, so nothing here goes by it. A sweep *notes* the mark, about
+once a day, and counts how much time passed between sweeps by its own clock, at most a day for each. What is
+old is what lies below a note that is old by that count. However far a clock steps, a sweep credits a day at
+most; one that steps back credits nothing. The mark is read before the clock: by then it had been reached.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+from faaskeeper.core import paths
+from faaskeeper.core.blobs import PREFIX, parse_blob_name
+from faaskeeper.core.children import page_path, removed_pages
+from faaskeeper.core.deployment import Deployment
+from faaskeeper.core.errors import Conflict, DriverError, Throttled, Unavailable
+from faaskeeper.core.log import RETENTION_MS, Entry, Trimmed
+from faaskeeper.core.records import Record
+from faaskeeper.core.storage import IfAbsent, IfStamp, Item, Table
+from faaskeeper.core.transactions import Closed
+
+DAY_MS = 24 * 3600 * 1000
+TOMBSTONE_MS = 2 * DAY_MS
+"""How long a tombstone stays after the mark has passed it: a day, which is longer than any invocation or read
+that began before lives, and the day that a clock's step may be credited for."""
+BLOB_MS = 15 * DAY_MS
+"""How long an unreferenced blob stays: longer than queues and dead letters keep the request that names it."""
+EVERY_MS = 3600 * 1000
+"""How long after one sweep ended the next is due."""
+WITHIN_MS = 30_000
+"""How long one sweep goes on beginning something new; far below the limit of an invocation."""
+_ENTRIES = 50
+"""Entries that are swept between two looks at the clock."""
+_NAMES = 100
+_TRIES = 10
+_KEY = ("heartbeat", "sweeping")
+
+_logger = logging.getLogger(__name__)
+
+
+class Note(NamedTuple):
+    """``at``: what was counted of time when the mark was ``mark`` and the clock showed ``clock`` (ms)."""
+
+    at: int
+    mark: int
+    clock: int
+
+
+@dataclass
+class Progress:
+    """How far sweeping has come. ``swept``, ``trimmed``: txids; ``blobs``: a name, and ``young``: nothing
+    unreferenced was made before it (ms); ``ended``: the clock when the last sweep came to its end, 0 while
+    one has not."""
+
+    version: int = 0
+    clock: int = 0
+    counted: int = 0
+    notes: list[Note] = field(default_factory=list)
+    swept: int = 0
+    trimmed: int = 0
+    blobs: str = ""
+    young: int = 0
+    ended: int = 0
+    applied: int = 0
+    """The mark now; not kept."""
+
+    def pass_time(self, applied: int, now: int) -> None:
+        """Count the time since the last sweep, and note the mark if the last note is a day old.
+
+        ``applied`` must have been read before ``now``.
+        """
+        if self.clock:
+            self.counted += max(0, min(now - self.clock, DAY_MS))
+        self.clock = now
+        self.applied = applied
+        if not self.notes or self.counted - self.notes[-1].at >= DAY_MS:
+            self.notes.append(Note(self.counted, applied, now))
+        self._thin()
+
+    def _thin(self) -> None:
+        """Keep notes a day apart, old ones less than half their age, and one as old as is asked for."""
+        kept = self.notes[-1:]
+        for at in range(len(self.notes) - 2, -1, -1):
+            age = self.counted - kept[0].at
+            if age >= BLOB_MS:
+                break
+            if at and kept[0].at - self.notes[at - 1].at <= age * 2 // 5:
+                continue
+            kept.insert(0, self.notes[at])
+        self.notes = kept
+
+    def old(self, age: int) -> Note | None:
+        """The newest note that is as old as this (ms), if there is one."""
+        return next((each for each in reversed(self.notes) if self.counted - each.at >= age), None)
+
+    def passed(self, age: int) -> int:
+        """A txid that the mark had reached that long ago (ms)."""
+        note = self.old(age)
+        return 0 if note is None else note.mark
+
+
+def _item(progress: Progress) -> Item:
+    return {
+        "stamp": progress.version,
+        "clock": progress.clock,
+        "counted": progress.counted,
+        "notes": [f"{each.at} {each.mark} {each.clock // 1000}" for each in progress.notes],
+        "swept": progress.swept,
+        "trimmed": progress.trimmed,
+        "blobs": progress.blobs,
+        "young": progress.young,
+        "ended": progress.ended,
+    }
+
+
+def _progress(item: Item | None) -> Progress:
+    if item is None:
+        return Progress()
+    fields: dict[str, Any] = dict(item)
+    rows = [map(int, each.split()) for each in fields.pop("notes")]
+    notes = [Note(at, mark, clock * 1000) for at, mark, clock in rows]
+    return Progress(version=fields.pop("stamp"), notes=notes, **fields)
+
+
+class _Late(Exception):
+    """The time of this sweep is over."""
+
+
+class Sweeper:
+    """Sweeps a deployment. ``state``: the table in which it keeps how far it has come."""
+
+    def __init__(self, deployment: Deployment, state: Table) -> None:
+        self._deployment = deployment
+        self._state = state
+        self._progress = Progress()
+        self._began = 0
+        self._within = 0
+        self._failed = 0
+
+    def due(self) -> bool:
+        """Whether the last sweep is an hour old, or did not come to its end. Costs a read."""
+        ended = _progress(self._state.get(*_KEY)).ended
+        return not ended or not 0 <= self._deployment.clock() - ended < EVERY_MS
+
+    def sweep(self, within: int = WITHIN_MS) -> bool:
+        """Go on for about so long (ms); returns whether there is nothing left to do for now.
+
+        Any number may run at once; all but one stop at their next save. Raises what the first part that
+        failed raised, after the others had their turn.
+        """
+        deployment = self._deployment
+        applied = deployment.checkpoints.applied()
+        now = deployment.clock()
+        progress = self._progress = _progress(self._state.get(*_KEY))
+        progress.pass_time(applied, now)
+        progress.ended = 0
+        self._began, self._within, self._failed = now, within, 0
+        error: Exception | None = None
+        for part in (self._collect, self._orphans, self._trim):
+            try:
+                part()
+            except (_Late, Conflict):  # a Conflict: another one sweeps
+                return self._stop(error)
+            except Exception as failure:
+                if not isinstance(failure, DriverError):
+                    _logger.exception("sweeping failed; the rest goes on")
+                error = error or failure
+        if error is None:
+            progress.ended = deployment.clock()
+        self._stop(error)
+        return True
+
+    def _stop(self, error: Exception | None) -> bool:
+        try:
+            self._save()
+        except Conflict:
+            pass  # what another saved is as good
+        if self._failed > 1:
+            _logger.warning("%d things could not be swept, and stay", self._failed)
+        if error is not None:
+            raise error
+        return False
+
+    def _save(self) -> None:
+        progress = self._progress
+        seen = progress.version
+        progress.version = seen + 1
+        self._state.put(*_KEY, _item(progress), IfStamp(seen) if seen else IfAbsent())
+
+    def _step(self) -> None:
+        """Keep what was reached. Raises _Late when the time is over, also where the clock went back."""
+        self._save()
+        if not 0 <= self._deployment.clock() - self._began < self._within:
+            raise _Late
+
+    def _each(self, calls: Sequence[Callable[[], object]]) -> None:
+        """Make calls side by side; one that will never succeed is passed over."""
+        for at in range(0, len(calls), _NAMES):
+            self._deployment.gather([partial(self._tried, call) for call in calls[at : at + _NAMES]])
+
+    def _tried(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except (Unavailable, Throttled):
+            raise  # the next sweep begins here
+        except Exception as error:
+            self._pass_over(error)
+
+    def _pass_over(self, error: Exception) -> None:
+        """Log the first of what is odd, and go on behind it: else it would be met for ever."""
+        self._failed += 1
+        if self._failed == 1:
+            _logger.warning("passed over what cannot be swept: %s: %s", type(error).__name__, error)
+
+    # ---- tombstones and replaced blobs ---------------------------------------------------
+
+    def _collect(self) -> None:
+        progress = self._progress
+        for entries in self._entries(progress.swept, progress.passed(TOMBSTONE_MS)):
+            self._each([call for entry in entries for call in self._garbage(entry)])
+            progress.swept = entries[-1].last
+            self._step()
+
+    def _entries(self, position: int, upto: int) -> Iterator[list[Entry]]:
+        """The log's entries after a position whose last txid is at most ``upto``, some at a time."""
+        more = True
+        while more and position < upto:
+            try:
+                entries, more = self._deployment.log.after(position, _ENTRIES)
+            except Trimmed as trimmed:
+                if position:
+                    _logger.warning("the log was trimmed before it was swept: from %d", trimmed.first)
+                position = trimmed.first - 1
+                continue
+            inside = [entry for entry in entries if entry.last <= upto]
+            if inside:
+                yield inside
+            if len(inside) < len(entries):
+                return
+            position = entries[-1].last if entries else upto
+
+    def _garbage(self, entry: Entry) -> Iterator[Callable[[], object]]:
+        """Calls that delete what an entry's transactions left behind."""
+        records, blobs = self._deployment.records, self._deployment.blobs
+        for transaction in entry.transactions:
+            for change in transaction.changes:
+                if change.meta is None:
+                    yield partial(records.lapse, change.path, transaction.txid)
+            for path in removed_pages(transaction):
+                yield partial(records.lapse, path, transaction.txid)
+            for effect in transaction.effects:
+                if isinstance(effect, Closed):  # what was put after it was cleared
+                    yield partial(self._deployment.watches.clear, effect.session)
+            if blobs is not None:
+                for blob in transaction.garbage:
+                    if parse_blob_name(blob) is not None:  # else of a log from before names were judged
+                        yield partial(blobs.delete, blob)
+
+    # ---- blobs without a record ----------------------------------------------------------
+
+    def _orphans(self) -> None:
+        """Delete blobs whose request was refused or never came. Each is looked at once, when it is old.
+
+        Old by its name *and* by a note: neither a clock that was wrong when the note was made nor one that is
+        wrong now can make what is on its way look old.
+        """
+        blobs, progress = self._deployment.blobs, self._progress
+        note = progress.old(BLOB_MS)
+        if blobs is None or note is None:
+            return
+        limit = min(progress.clock - BLOB_MS, note.clock)
+        if progress.young > limit:
+            return
+        while True:
+            names = blobs.list(PREFIX, progress.blobs, _NAMES)
+            old: list[Callable[[], object]] = []
+            for name in names:
+                said = parse_blob_name(name)
+                if said is None:  # somebody else may want it
+                    self._pass_over(ValueError(f"the object {name!r} has no name of ours"))
+                    continue
+                if said.made >= limit:
+                    progress.young = min(said.made, progress.clock)  # what it says is only said
+                    break
+                old.append(partial(self._delete_orphan, name, said.path, said.sequential))
+            else:
+                if not names:
+                    progress.young = limit + 1  # what is put from now on is younger, or looked at next time
+                    return
+                self._each(old)
+                progress.blobs = names[-1]
+                self._step()
+                continue
+            self._each(old)
+            progress.blobs = max([progress.blobs, *names[: names.index(name)]])
+            return
+
+    def _delete_orphan(self, name: str, path: str, sequential: bool) -> None:
+        blobs = self._deployment.blobs
+        if blobs is not None and not self._refers(name, path, sequential):
+            blobs.delete(name)
+
+    def _refers(self, blob: str, path: str, sequential: bool) -> bool:
+        """Whether user storage refers to a blob. Raises Unavailable where a list is too busy to tell."""
+        records = self._deployment.records
+        if not sequential:
+            return _names(records.get(path), blob)
+        above = paths.parent(path)
+        prefix = paths.name(path)
+        digits = len(prefix) + 10
+        names = self._children(above)
+        same = [each for each in names if each.startswith(prefix) and len(each) == digits]
+        found = records.get_many([paths.child(above, each) for each in same])
+        return any(_names(record, blob) for record in found)
+
+    def _children(self, path: str) -> list[str]:
+        """Names of a znode's children, as of one transaction."""
+        records, applied = self._deployment.records, self._deployment.checkpoints.applied
+        for _ in range(_TRIES):
+            parent = records.get(path)
+            if parent is None or parent.meta is None:
+                return []
+            if not parent.meta.pages:
+                return parent.children
+            if applied() < parent.txid:
+                continue  # not all of its pages need be there
+            pages = records.get_many([page_path(path, number) for number in range(parent.meta.pages)])
+            names: list[str] = []
+            for page in pages:
+                if page is None or page.meta is None or page.txid > parent.txid:
+                    break
+                names.extend(page.children)
+            else:
+                if len(names) == parent.meta.children:
+                    return names
+        raise Unavailable(f"the children of {path} change too fast to be listed: the next beat tries again")
+
+    # ---- the log -------------------------------------------------------------------------
+
+    def _trim(self) -> None:
+        """Delete entries past the retention, but never the last: the log's end is known for ever."""
+        deployment, progress = self._deployment, self._progress
+        if deployment.expiring_log:
+            return
+        upto = min(progress.passed(RETENTION_MS), deployment.checkpoints.header().txid, progress.swept)
+        kept: list[Entry] = []
+        for entries in self._entries(progress.trimmed, upto):
+            going = kept + entries
+            kept = going[-1:]
+            deployment.log.trim(going[:-1])
+            progress.trimmed = max(progress.trimmed, kept[0].first - 1)
+            self._step()
+
+
+def _names(record: Record | None, blob: str) -> bool:
+    return record is not None and record.meta is not None and record.meta.blob == blob
