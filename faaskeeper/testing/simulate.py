@@ -169,6 +169,8 @@ class App:
                 continue
             self.client = client
             self.hook()
+            if self.world.plan.preempt:
+                client._runtime.spawn(partial(self.look_on, client), f"{self.name} looks on")
             return
 
     def pause(self) -> None:
@@ -424,6 +426,16 @@ class App:
         threads = [runtime.spawn(self.read_alone, f"{self.name} thread") for _ in range(2)]
         for thread in threads:
             thread.join()
+
+    def look_on(self, client: FaaSKeeperClient) -> None:
+        """Read all the time in a thread of its own: mostly what its other threads are just told of."""
+        for _ in range(60):
+            self.world.scheduler.sleep(self.world.random.choice((1, 1, 20, 300)))
+            try:
+                client.exists(self.world.random.choice(("/a", "/b", "/", "/a/x")))
+            except FaaSKeeperException:
+                if self.over or self.worked:
+                    return
 
     def read_alone(self) -> None:
         """Read in a thread of its own."""
