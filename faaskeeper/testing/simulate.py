@@ -872,6 +872,7 @@ def shrink(seed: int, violation: str) -> Plan:
         {"object_records": False},
         {"ordered": True},
         {"skew_ms": 0},
+        {"wall_steps": False},
         {"inline_bytes": 1 << 20},
         {"coalesce": False},
         {"max_nodes": 1_000},

@@ -42,6 +42,7 @@ from faaskeeper.testing.scheduler import (
     Violation,
 )
 
+_STEPS_MS = (31_000, -31_000, 3_600_000, -3_600_000, 10 * 365 * 86_400_000, -10 * 365 * 86_400_000)
 VISIBILITY_MS = 900_000
 """How long an invocation may take before its messages are given to another."""
 KEY = b"k" * trust.KEY_BYTES
@@ -92,6 +93,8 @@ class Plan:
     """How often a client that keeps to nothing sends something."""
     mass: int = 0
     """Ephemerals that one of the clients makes beside what it does else."""
+    wall_steps: bool = False
+    """Wall clocks are set at any moment, by half a minute or by years; what passes is not."""
 
 
 @dataclass
@@ -101,6 +104,8 @@ class Process:
     name: str
     function: bool
     skew: int = 0
+    step: int = 0
+    """By how much its wall clock is set, beside its skew."""
     alive: bool = True
     payload: Any = None
     fuse: int = 0
@@ -131,6 +136,8 @@ class World:
         self.limits = Limits(plan.inline_bytes, plan.page_names, plan.close_changes, blobs)
         self.model = Model(self.limits, self._lease_marked)
         self._numbers = itertools.count(1)
+        self.committed_at: dict[str, int] = {}
+        """When each entry came into the log: its own time may be another."""
         self.tables = {
             name: SimulatedTable(self, name)
             for name in ("log", "checkpoint", "records", "lease", "watch", "heartbeat")
@@ -162,6 +169,13 @@ class World:
         skew = self.plan.skew_ms
         return Process(name, function, self.random.randint(-skew, skew) if skew else 0)
 
+    def _wall(self, process: Process) -> int:
+        """What a process believes that the time is, when it asks."""
+        if not self.calm and self.random.random() < 0.05:
+            process.step = self.random.choice((0, *_STEPS_MS))
+            self.reached["a wall clock was set"] += 1
+        return self.scheduler.now + process.skew + process.step
+
     def deployment(self, process: Process) -> Deployment:
         """The deployment as a process sees it."""
         records: Records = TableRecords(self.tables["records"])
@@ -183,6 +197,8 @@ class World:
             channel=self.mail,
             key=KEY,
             clock=lambda: self.scheduler.now + process.skew,
+            wall=partial(self._wall, process) if self.plan.wall_steps else None,
+            elapsed=lambda: self.scheduler.now,
             gather=self.gather,
             random=self.bytes,
             limits=self.limits,
@@ -367,6 +383,7 @@ class World:
 
     def committed(self, entry: log.Entry) -> None:
         """An entry is in the log."""
+        self.committed_at[log.key(entry.first)] = self.scheduler.now
         self.model.append(entry)
         self.vault.committed(entry)
         self.bounds.committed(entry)
@@ -389,7 +406,7 @@ class World:
             return
         if self.plan.expiring:
             raise Violation(f"entry {key} is deleted, of a log whose store trims it")
-        last, age = int(item["stamp"]), self.scheduler.now - int(item["time"])  # type: ignore[arg-type]
+        last, age = int(item["stamp"]), self.scheduler.now - self.committed_at[key]  # type: ignore[arg-type]
         rows = self.tables["checkpoint"].inner
         for name in ("applied", "header"):
             needed = rows.get("checkpoint", name)
@@ -853,7 +870,7 @@ def trim(world: World) -> int:
     table = world.tables["log"].inner
     gone = 0
     for key, item in table.query("log", "", 10_000).items:
-        if world.scheduler.now - int(item["time"]) > RETENTION_MS:  # type: ignore[arg-type]
+        if world.scheduler.now - world.committed_at[key] > RETENTION_MS:
             table.delete("log", key)
             for part, _ in table.query("parts log", f"{key} ", 1_000).items:
                 if part.startswith(f"{key} "):
