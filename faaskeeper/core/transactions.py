@@ -34,7 +34,7 @@ from faaskeeper.core.requests import (
     SetAcl,
     SetData,
 )
-from faaskeeper.core.znode import CONTAINER, MAX_DATA_BYTES, MAX_TTL_MS, OPEN_ACL, Meta, wrapped
+from faaskeeper.core.znode import CONFIG, CONTAINER, MAX_DATA_BYTES, MAX_TTL_MS, OPEN_ACL, Meta, wrapped
 
 MAX_SEQUENCE = 2**31 - 1
 """The greatest sequence number. ZooKeeper, whose counter has 32 bits, goes on with negative ones, which sort
@@ -184,8 +184,8 @@ def _refuse(code: Code, txid: int) -> Judgement:
 
 
 def _denied(path: str, meta: Meta, permission: int, who: tuple[Identity, ...]) -> bool:
-    held = acl.held(path, meta.acl)
-    return held is not OPEN_ACL and not acl.permits(held, permission, who)
+    given = meta.acl if path != CONFIG else acl.held(path, meta.acl)
+    return given is not OPEN_ACL and not acl.permits(given, permission, who)
 
 
 def _impossible(path: str) -> Code:
@@ -467,6 +467,7 @@ def _merged(txid: int, parts: Sequence[Transaction]) -> Transaction:
     """One transaction of several: per path the last image, and the letters of all that happened."""
     changes: dict[str, Change] = {}
     happened: list[tuple[str, str]] = []
+    again = False
     for part in parts:
         for change in part.changes:
             path, letters, meta, data = change
@@ -475,8 +476,11 @@ def _merged(txid: int, parts: Sequence[Transaction]) -> Transaction:
                 happened.append((path, told))
             before = changes.get(path)
             if before is not None:
-                if told and not before.letters.strip("K"):
-                    del changes[path]  # its place is that of what happened to it first
+                if told:
+                    if before.letters.strip("K"):
+                        again = True
+                    else:
+                        del changes[path]  # its place is that of what happened to it first
                 data = before.data if data is None and meta is not None else data
                 change = Change(path, before.letters + letters, meta, data)
             changes[path] = change
@@ -492,7 +496,9 @@ def _merged(txid: int, parts: Sequence[Transaction]) -> Transaction:
         for path, pages in sizes.items()
         if (meta := changes[path].meta) is None or meta.pages != pages
     )
-    return Transaction(txid, tuple(changes.values()), effects, garbage, resized, _order(changes, happened))
+    return Transaction(
+        txid, tuple(changes.values()), effects, garbage, resized, _order(changes, happened) if again else ()
+    )
 
 
 def _order(changes: dict[str, Change], happened: Sequence[tuple[str, str]]) -> tuple[tuple[int, str], ...]:
