@@ -828,15 +828,13 @@ def text_that_cannot_be_logged(patch: Patch) -> None:
 
 def seen_before_its_events(patch: Patch) -> None:
     """What was met counts as seen before the events that it causes are queued."""
-    take_in = Rules._take_in
+    trigger = Rules._trigger
 
-    def early(self: Any, news: Any, applied: int) -> None:
-        if news:
-            self.ticket += 1
-            self.seen = news[-1][0]
-        take_in(self, news, applied)
+    def late(self: Any, txid: int, writes: Any) -> None:
+        self.seen = max(self.seen, txid)
+        trigger(self, txid, writes)
 
-    patch.setattr(Rules, "_take_in", early)
+    patch.setattr(Rules, "_trigger", late)
 
 
 def ticket_is_compared_first(patch: Patch) -> None:
@@ -960,7 +958,7 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     tombstones_stay: {"inline_bytes": 20, "object_records": False},
     log_is_kept: {"inline_bytes": 20, "expiring": False},
     outcomes_stay: {},
-    views_forget_nothing: {"max_nodes": 3},
+    views_forget_nothing: {"max_nodes": 3, "own_distributor": False},
     distributors_forget_nothing: {"max_contents": 2},
     clients_forget_nothing: {"recent_bytes": 1024, "start": 160},
     trimmed_above_the_checkpoint: {"long": True, "expiring": False, "start": 575},
@@ -978,7 +976,7 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     seen_before_its_events: {"preempt": True},
     ticket_is_compared_first: {**BUSY, "preempt": True, "recent_bytes": 1024},
     incarnations_follow_on_each_other: {"sharing": True},
-    any_reference_is_believed: {"hostile": 30, "inline_bytes": 20},
+    any_reference_is_believed: {"hostile": 30, "inline_bytes": 20, "start": 100},
     anybody_speaks_for_anybody: {"hostile": 30},
     nothing_is_forbidden: {"hostile": 30},
     messages_of_any_form: {"hostile": 60},

@@ -126,7 +126,10 @@ class Bounds:
         self.checkpoint(3 * _DAY_MS)
 
     def invoked(self, payload: Any, head: int, alone: bool) -> None:
-        """After a call of the writer or the distributor, whose view had ended at ``head``."""
+        """After a call of the writer or the distributor; its view had ended at ``head``.
+
+        ``alone``: with one message.
+        """
         view = getattr(payload, "_view", None)
         if view is None:
             return
@@ -139,7 +142,8 @@ class Bounds:
             raise Violation(f"the distributor remembers {len(distributor._contents)} records")
         entries = self._world.model.entries
         one = [last for _, last in entries[bisect_right(entries, (head, head)) :]][:1] == [view.head]
-        if one and alone and not view.pending:  # what is only looked at comes on top until the next entry
+        inline = self._world.distributor_queue is None
+        if one and alone and inline and not view.pending:  # what is only looked at comes on top of it
             old = [path for path, node in view._nodes.items() if node.txid <= view.applied]
             if len(old) > view._max_nodes:
                 raise Violation(
@@ -193,7 +197,7 @@ class Bounds:
                 raise Violation(f"the tombstone {node} of {path} is there for good")
         if not world.plan.expiring:
             entries = world.tables["log"].inner._items.get(log.PARTITION, {})
-            ages = {key: world.scheduler.now - int(item["time"]) for key, item in entries.items()}  # type: ignore[arg-type]
+            ages = {key: world.scheduler.now - world.appended[key] for key in entries}
             old = [key for key, age in ages.items() if age > RETENTION_MS + 3 * _DAY_MS]
             if len(old) > 1:  # one stays, so that the log's end is known for ever
                 raise Violation(f"the entries {old} are there after {ages} ms")

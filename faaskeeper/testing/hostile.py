@@ -117,6 +117,8 @@ class Vault:
                 client.stop()
                 return
             except FaaSKeeperException:
+                if client._session is not None:
+                    client._session.abandon()
                 self._world.scheduler.sleep(1_000)
 
     def committed(self, entry: Entry) -> None:

@@ -246,6 +246,8 @@ class App:
                 self.sync,
             )
         )
+        if self.world.plan.preempt and self.world.random.random() < 0.3:
+            operation = self.together
         try:
             operation()
         except ZooKeeperException:
@@ -636,6 +638,8 @@ def plan_of(seed: int) -> Plan:
         cut=more.random() < 0.2,
         mass=more.choice((40, 150)) if more.random() < 0.015 else 0,
         preempt=more.random() < 0.2,
+        steps=more.random() < 0.15,
+        lead_ms=more.choice((31_000, 600_000)) if more.random() < 0.2 else 0,
         sharing=more.random() < 0.2,
         hostile=more.choice((8, 30)) if more.random() < 0.12 else 0,
         max_contents=more.choice((1_000, 1_000, 2)),
@@ -667,6 +671,8 @@ class Director:
         world, scheduler = self.world, self.world.scheduler
         if world.plan.cut:
             world.set_up()
+        if world.plan.steps:
+            scheduler.spawn("clocks", world.set_clocks, world.system)
         if self.hostile is not None:
             world.vault.fill()
             scheduler.spawn("hostile", self.hostile.run, self.hostile.process)
@@ -802,7 +808,7 @@ class Director:
         deployment = world.deployment(world.system)
         rows = list(deployment.transients.all())
         for row in rows:
-            if row.due < world.scheduler.now - 2 * max(self.every, 60_000):
+            if not world.plan.steps and row.due < world.scheduler.now - 2 * max(self.every, 60_000):
                 raise Violation(f"the index of znodes that go by themselves keeps {row}")
         for path, images in model.history.items():
             due = None if images[-1].meta is None else images[-1].meta.due_at()
@@ -872,7 +878,6 @@ def shrink(seed: int, violation: str) -> Plan:
         {"object_records": False},
         {"ordered": True},
         {"skew_ms": 0},
-        {"wall_steps": False},
         {"inline_bytes": 1 << 20},
         {"coalesce": False},
         {"max_nodes": 1_000},
@@ -885,6 +890,8 @@ def shrink(seed: int, violation: str) -> Plan:
         {"cut": False},
         {"preempt": False},
         {"sharing": False},
+        {"steps": False},
+        {"lead_ms": 0},
         {"hostile": 0},
         {"mass": 0},
         {"max_contents": 1_000},

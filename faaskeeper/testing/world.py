@@ -16,7 +16,7 @@ from faaskeeper.core import codec, log, trust
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.codec import Malformed
 from faaskeeper.core.connection import Connection, connection_to
-from faaskeeper.core.deployment import Deployment, begin
+from faaskeeper.core.deployment import MIN_TIMEOUT_MS, Deployment, begin
 from faaskeeper.core.distributor import DistributorFunction, bell
 from faaskeeper.core.errors import Code, Conflict, DriverError, StaleView, Throttled, Unavailable
 from faaskeeper.core.heartbeat import Heartbeat
@@ -42,7 +42,6 @@ from faaskeeper.testing.scheduler import (
     Violation,
 )
 
-_STEPS_MS = (31_000, -31_000, 3_600_000, -3_600_000, 10 * 365 * 86_400_000, -10 * 365 * 86_400_000)
 VISIBILITY_MS = 900_000
 """How long an invocation may take before its messages are given to another."""
 KEY = b"k" * trust.KEY_BYTES
@@ -89,12 +88,14 @@ class Plan:
     """Threads of a client switch between the steps of its rules, too."""
     sharing: bool = False
     """Tickets are used several times, and while the process before lives."""
+    steps: bool = False
+    """Wall clocks of functions are set, by seconds or by years, forwards and back."""
+    lead_ms: int = 0
+    """How far clocks of clients' machines are off."""
     hostile: int = 0
     """How often a client that keeps to nothing sends something."""
     mass: int = 0
     """Ephemerals that one of the clients makes beside what it does else."""
-    wall_steps: bool = False
-    """Wall clocks are set at any moment, by half a minute or by years; what passes is not."""
 
 
 @dataclass
@@ -104,8 +105,8 @@ class Process:
     name: str
     function: bool
     skew: int = 0
-    step: int = 0
-    """By how much its wall clock is set, beside its skew."""
+    wall: int = 0
+    """How far its wall clock is off its other clock, by now."""
     alive: bool = True
     payload: Any = None
     fuse: int = 0
@@ -130,14 +131,17 @@ class World:
         """How often each fault and rare branch was really reached."""
         self.bounds = Bounds(self)
         self.vault = Vault(self)
+        self.functions: list[Process] = []
+        self.appended: dict[str, int] = {}
+        """When an entry was appended, by its key: what it says itself is the log's own time."""
+        self.renewed: dict[str, int] = {}
+        """When a lease was last renewed, by its key."""
         self.foul: set[bytes] = set()
         """Messages of a client that keeps to nothing."""
         blobs = plan.inline_bytes < 1 << 20
         self.limits = Limits(plan.inline_bytes, plan.page_names, plan.close_changes, blobs)
         self.model = Model(self.limits, self._lease_marked)
         self._numbers = itertools.count(1)
-        self.committed_at: dict[str, int] = {}
-        """When each entry came into the log: its own time may be another."""
         self.tables = {
             name: SimulatedTable(self, name)
             for name in ("log", "checkpoint", "records", "lease", "watch", "heartbeat")
@@ -167,14 +171,25 @@ class World:
     def process(self, name: str, function: bool) -> Process:
         """A new process, with a clock of its own."""
         skew = self.plan.skew_ms
-        return Process(name, function, self.random.randint(-skew, skew) if skew else 0)
+        process = Process(name, function, self.random.randint(-skew, skew) if skew else 0)
+        if function:
+            if self.plan.steps:
+                self.functions.append(process)
+        elif self.plan.lead_ms:
+            process.skew += self.random.choice((-1, 1)) * self.plan.lead_ms
+        return process
 
-    def _wall(self, process: Process) -> int:
-        """What a process believes that the time is, when it asks."""
-        if not self.calm and self.random.random() < 0.05:
-            process.step = self.random.choice((0, *_STEPS_MS))
-            self.reached["a wall clock was set"] += 1
-        return self.scheduler.now + process.skew + process.step
+    def set_clocks(self) -> None:
+        """Set wall clocks, again and again, until all comes to rest."""
+        second, day = 1_000, 86_400_000
+        far = (31 * second, 600 * second, day, 20 * day, 40 * day, 3_650 * day)
+        while not self.calm:
+            self.scheduler.sleep(self.random.choice((10, 500, 5_000, 60_000)))
+            if self.functions:
+                process = self.random.choice(self.functions[-6:])
+                process.wall = self.random.choice((0, *far, *(-each for each in far)))
+                self.scheduler.note(f"the clock of {process.name} is set: off by {process.wall} ms")
+                self.reached["a clock was set"] += 1
 
     def deployment(self, process: Process) -> Deployment:
         """The deployment as a process sees it."""
@@ -197,8 +212,8 @@ class World:
             channel=self.mail,
             key=KEY,
             clock=lambda: self.scheduler.now + process.skew,
-            wall=partial(self._wall, process) if self.plan.wall_steps else None,
             elapsed=lambda: self.scheduler.now,
+            wall=lambda: self.scheduler.now + process.skew + process.wall,
             gather=self.gather,
             random=self.bytes,
             limits=self.limits,
@@ -383,7 +398,6 @@ class World:
 
     def committed(self, entry: log.Entry) -> None:
         """An entry is in the log."""
-        self.committed_at[log.key(entry.first)] = self.scheduler.now
         self.model.append(entry)
         self.vault.committed(entry)
         self.bounds.committed(entry)
@@ -406,7 +420,7 @@ class World:
             return
         if self.plan.expiring:
             raise Violation(f"entry {key} is deleted, of a log whose store trims it")
-        last, age = int(item["stamp"]), self.scheduler.now - self.committed_at[key]  # type: ignore[arg-type]
+        last, age = int(item["stamp"]), self.scheduler.now - self.appended[key]  # type: ignore[arg-type]
         rows = self.tables["checkpoint"].inner
         for name in ("applied", "header"):
             needed = rows.get("checkpoint", name)
@@ -416,6 +430,17 @@ class World:
             raise Violation(f"entry {key} is deleted at an age of {age} ms")
         self.reached["log trimmed by heartbeat"] += 1
         self.model.trimmed = True
+
+    def leased(self, key: str, item: Item) -> None:
+        """A lease was put. One that was renewed within its time-out is not marked, however clocks are."""
+        if not item["marked"]:
+            self.renewed[key] = self.scheduler.now
+            return
+        passed = self.scheduler.now - self.renewed[key]
+        timeout = item.get("timeout") or MIN_TIMEOUT_MS
+        sure = not self.plan.faults and not self.plan.losses and not item.get("under")
+        if sure and passed < int(timeout) - 2 * self.plan.skew_ms - 1_000:  # type: ignore[arg-type]
+            raise Violation(f"the lease of session {key} is marked {passed} ms after it was renewed: {item}")
 
     def watch_put(self, partition: str, key: str, item: Item) -> None:
         """A watch's row or index was put; for a session that is over, nobody may be left to remove it."""
@@ -517,10 +542,13 @@ class SimulatedTable:
             whole = WideTable(self.inner).get(partition, key)
             if whole is None:
                 raise Violation(f"the entry {key} cannot be read")
+            self._world.appended[key] = self._world.scheduler.now
             self._world.committed(log.decode(whole))
             self._world.reached["an entry in parts"] += "parts" in item
         elif self._name == "watch":
             self._world.watch_put(partition, key, item)
+        elif self._name == "lease" and partition == "lease":
+            self._world.leased(key, item)
         elif self._name == "records" and "meta" in item:
             self._world.model.stored(partition, int(item["stamp"]))  # type: ignore[arg-type]
 
@@ -869,8 +897,8 @@ def trim(world: World) -> int:
     """What the log's store does by itself: entries past the retention go. Returns how many."""
     table = world.tables["log"].inner
     gone = 0
-    for key, item in table.query("log", "", 10_000).items:
-        if world.scheduler.now - world.committed_at[key] > RETENTION_MS:
+    for key, _ in table.query("log", "", 10_000).items:
+        if world.scheduler.now - world.appended[key] > RETENTION_MS:
             table.delete("log", key)
             for part, _ in table.query("parts log", f"{key} ", 1_000).items:
                 if part.startswith(f"{key} "):
