@@ -7,6 +7,8 @@ Whatever is wrong is an error that names the key and what it may be.
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Mapping
 from copy import copy
 from enum import Enum
@@ -129,6 +131,51 @@ _PUBLISHED_GCP = {"project-id": "project-id", "project-credentials": "credential
 """Keys at the top of the published system's files for GCP, and where they belong."""
 
 
+def strict_json(text: bytes) -> Any:
+    """The value of a JSON text in UTF-8, with or without a byte order mark.
+
+    Raises ValueError, with what is wrong, also where :func:`json.loads` picks a meaning in silence or goes
+    beyond JSON: a key twice in an object, NaN, Infinity, numbers that no float holds.
+    """
+    try:
+        return json.loads(
+            text.decode("utf-8-sig"),
+            object_pairs_hook=_object,
+            parse_constant=_no_number,
+            parse_float=_number,
+        )
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is no text in UTF-8 (byte {error.start})") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    return made
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number")
+
+
+def _number(word: str) -> float:
+    number = float(word)
+    if math.isinf(number):
+        raise ValueError(f"{word[:40]} is too large for a number")
+    return number
+
+
+def _refused(character: str) -> bool:
+    """Whether a character has no place in a name: control characters, and what is none in UTF-8."""
+    point = ord(character)
+    return point < 0x20 or 0x7F <= point <= 0x9F or 0xD800 <= point <= 0xDFFF
+
+
 class Config:
     """What a client must know of a deployment; made by :meth:`deserialize`, :meth:`load` or :meth:`local`."""
 
@@ -152,7 +199,7 @@ class Config:
         self._worker_queue = fields.of("worker-queue", allowed["worker-queue"], QueueType)
         self._distributor_queue = fields.of("distributor-queue", allowed["distributor-queue"], QueueType)
         self._channel = fields.of("client-channel", allowed["client-channel"], ClientChannel)
-        self._directory = fields.text("directory", "")
+        self._directory = fields.directory("directory")
         self._super_digest = fields.digest("super-digest")
         benchmarking = fields.mapping("configuration")
         inner = _Fields(benchmarking, "configuration.")
@@ -177,10 +224,15 @@ class Config:
     @staticmethod
     def load(path: str | Path) -> Config:
         """The configuration in a JSON file. Raises ConfigurationException, with the file's name."""
+        name = str(path)
+        if not name or "\0" in name:
+            raise ConfigurationException(f"the configuration's file cannot have the name {name!r}")
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            text = Path(path).read_bytes()
         except OSError as error:
             raise ConfigurationException(f"cannot read {path}: {error.strerror}") from error
+        try:
+            data = strict_json(text)
         except ValueError as error:
             raise ConfigurationException(f"{path} is not JSON: {error}") from error
         try:
@@ -305,7 +357,9 @@ class _Fields:
     def _error(self, key: str, must: str) -> ConfigurationException:
         if key not in self._data:
             return ConfigurationException(f"the key {self._prefix + key!r} is missing: {must}")
-        return ConfigurationException(f"the key {self._prefix + key!r} is {self._data[key]!r}: {must}")
+        value = repr(self._data[key])
+        short = value if len(value) <= 200 else f"{value[:200]}..."
+        return ConfigurationException(f"the key {self._prefix + key!r} is {short}: {must}")
 
     def refuse_unknown(self, known: tuple[str, ...]) -> None:
         for key in self._data:
@@ -319,6 +373,21 @@ class _Fields:
         value = self._data.get(key, default)
         if not isinstance(value, str) or (default is None and not value):
             raise self._error(key, "it must be a text")
+        if any(map(_refused, value)):
+            raise self._error(key, "it must be a text without control characters")
+        return value
+
+    def directory(self, key: str) -> str:
+        """A directory's name: what the file system takes, which is anything but NUL."""
+        value = self._data.get(key, "")
+        if not isinstance(value, str):
+            raise self._error(key, "it must be a text")
+        if "\0" in value:
+            raise self._error(key, "the name of a directory has no NUL character")
+        try:
+            os.fsencode(value)
+        except UnicodeError:
+            raise self._error(key, "it must be a name that this system's files can have") from None
         return value
 
     def provider(self, key: str) -> str:

@@ -22,6 +22,10 @@ class SessionClosingException(FaaSKeeperException):
         super().__init__(message)
 
 
+class ForkedException(SessionClosingException):
+    """This process is a fork of the one that started the client: it has to start a client of its own."""
+
+
 class SessionExpiredException(FaaSKeeperException):
     """The service ended the session: its ephemerals are gone. What was not answered is unknown."""
 
@@ -112,6 +116,17 @@ class NoWatcherException(ZooKeeperException):
 
 class MalformedInputException(ZooKeeperException):
     """A path, a version or data that cannot be; nothing was sent."""
+
+
+class SequenceUsedUpException(ZooKeeperException):
+    """There were 2**31 children below the parent: no sequence number is left."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"no sequence number is left for {path}: 2,147,483,648 children were created below its parent; "
+            "use another"
+        )
+        self.path = path
 
 
 class TooLargeException(ZooKeeperException):

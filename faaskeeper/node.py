@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ class Node:
     when first asked for, and raise NodeDoesntExistException if the child is gone by then.
     """
 
-    __slots__ = ("_children", "_data", "_load", "_path", "_stat")
+    __slots__ = ("_children", "_data", "_dataless", "_load", "_path", "_stat")
 
     def __init__(
         self,
@@ -28,12 +29,14 @@ class Node:
         stat: Stat | None = None,
         children: list[str] | None = None,
         load: Callable[[], Stat] | None = None,
+        dataless: bool = False,
     ) -> None:
         self._path = path
         self._data = data
         self._stat = stat
         self._children = children
         self._load = load
+        self._dataless = dataless
 
     @property
     def path(self) -> str:
@@ -84,10 +87,18 @@ class Node:
         return Version(SystemCounter(self.stat.mzxid))
 
     def serialize(self) -> dict[str, Any]:
-        """For JSON: path, versions, and what was read."""
+        """For JSON: path, versions, and what was read.
+
+        ``data`` is the text; in base64 where it is no UTF-8, with ``encoding`` "base64" beside it; None where
+        the node was created, or set, without any (ZooKeeper tells that from empty data).
+        """
         result: dict[str, Any] = {"path": self._path}
         if self._data is not None:
-            result["data"] = self._data.decode(errors="backslashreplace")
+            try:
+                result["data"] = None if self._dataless else self._data.decode()
+            except UnicodeDecodeError:
+                result["data"] = b64encode(self._data).decode()
+                result["encoding"] = "base64"
         if self._children is not None:
             result["children"] = list(self._children)
         if self._stat is not None:

@@ -110,3 +110,74 @@ def test_words_and_members_are_each_other_s_inverse() -> None:
             assert kind.deserialize(kind.serialize(member)) is member
     with pytest.raises(ConfigurationException, match="'azure' is none of 'local', 'aws', 'gcp'"):
         CloudProvider.deserialize("azure")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"directory": "a\0b"}, "'directory' is 'a\\x00b': the name of a directory has no NUL"),
+        ({"directory": "\ud800"}, "'directory' is '\\ud800': it must be a name that this system's files"),
+        ({"deployment-name": "a\0b"}, "'deployment-name' is 'a\\x00b': it must be a text without control"),
+        ({"deployment-name": "\x1b[31m"}, "without control characters"),
+        ({"deployment-name": "\ud800"}, "without control characters"),
+        ({"port": -2}, "'port' is -2: it must be a whole number from -1 to 65535"),
+        ({"port": "٣"}, "'port' is '٣': it must be a whole number"),
+        ({"session-timeout": float("nan")}, "'session-timeout' is nan: it must be a whole number"),
+        ({"session-timeout": -30}, "'session-timeout' is -30"),
+        ({"heartbeat-frequency": 1e300}, "'heartbeat-frequency' is 1e+300"),
+        ({"super-digest": "a\nb:c"}, "without control characters"),
+    ],
+)
+def test_what_no_name_and_no_number_can_be_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationException) as refused:
+        Config.deserialize({"cloud-provider": "local", "deployment-name": "x", **change})
+    assert message in str(refused.value)
+    assert len(str(refused.value)) < 500
+
+
+def test_a_directory_in_python_cannot_have_nul_in_its_name_either() -> None:
+    with pytest.raises(ConfigurationException, match="NUL"):
+        Config.local("a\0b")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b'{"port": 1, "port": 2}', "the key 'port' is there twice"),
+        (b'{"aws": {"a": 1, "a": 1}}', "the key 'a' is there twice"),
+        (b'{"session-timeout": NaN}', "NaN is no number"),
+        (b'{"session-timeout": -Infinity}', "-Infinity is no number"),
+        (b'{"session-timeout": 1e999}', "1e999 is too large"),
+        (b'{"port": ' + b"9" * 5000 + b"}", "is not JSON"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"\xff\xfe{\x00}\x00", "no text in UTF-8 (byte 0)"),
+        (b"\xef\xbb\xbf", "is not JSON"),
+        (b"", "is not JSON"),
+        (b"[]", "a configuration is a JSON object"),
+    ],
+)
+def test_a_file_that_is_not_strict_json_is_refused(tmp_path: Path, text: bytes, message: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(text)
+    with pytest.raises(ConfigurationException) as refused:
+        Config.load(path)
+    said = str(refused.value)
+    assert message in said
+    assert said.startswith(str(path))
+    assert "\n" not in said
+    assert len(said) < 500
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(b'\xef\xbb\xbf{"cloud-provider": "local", "deployment-name": "x"}')
+    assert Config.load(path).deployment_name == "x"
+
+
+def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none", tmp_path / ("x" * 300)):
+        with pytest.raises(ConfigurationException, match="cannot read"):
+            Config.load(path)
+    for name in ("", "a\0b"):
+        with pytest.raises(ConfigurationException, match="cannot have the name"):
+            Config.load(name)

@@ -6,6 +6,7 @@ What each rule is for stands in docs/architecture.md.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -21,7 +22,9 @@ from faaskeeper.core import (
     acl,
     checkpoint,
     children,
+    codec,
     distributor,
+    heartbeat,
     log,
     records,
     sessions,
@@ -31,6 +34,7 @@ from faaskeeper.core import (
     watches,
     wide,
     writer,
+    znode,
 )
 from faaskeeper.core.errors import Conflict, Unavailable
 from faaskeeper.core.requests import Epoch
@@ -551,6 +555,35 @@ def reaped_without_looking(patch: Patch) -> None:
     )
 
 
+def containers_go_at_once(patch: Patch) -> None:
+    """A container goes as soon as it has lost its last child."""
+    patch.setattr(znode, "EMPTY_MS", 0)
+
+
+def rows_dropped_for_what_is_older(patch: Patch) -> None:
+    """Heartbeat takes a record from before a row of its index for what the row is about."""
+    goes = heartbeat.Heartbeat._goes
+
+    def older(self: Any, row: Any, record: Any, now: int) -> bool:
+        if record is not None:
+            record = record._replace(txid=max(record.txid, row.stamp))
+        return goes(self, row, record, now)
+
+    patch.setattr(heartbeat.Heartbeat, "_goes", older)
+
+
+def children_lost_leave_no_row(patch: Patch) -> None:
+    """Only the creation of a znode that goes by itself is noted, not the loss of its last child."""
+    look = distributor._Image.look_at
+    patch.setattr(distributor._Image, "look_at", lambda self: look(self) if self.fresh else None)
+
+
+def closing_ends_half_way(patch: Patch) -> None:
+    """Nobody goes on with a session that its first transaction has closed."""
+    closed = transactions.Closed
+    patch.setattr(transactions, "Closed", lambda session, more: closed(session))
+
+
 def credentials_of_now(patch: Patch) -> None:
     """A request that is sent again is sent with the credentials of now."""
     send = ClientSession._send
@@ -615,6 +648,213 @@ def old_incarnation_is_heard(patch: Patch) -> None:
         return judge(self, batch, message)
 
     patch.setattr(writer.Writer, "_requests", heard)
+
+
+# ---- what may not grow ---------------------------------------------------------------------------
+
+
+def parts_stay(patch: Patch) -> None:
+    """Parts of versions that were replaced are not deleted."""
+
+    def clean(self: Any, partition: str, key: str, item: Any) -> None:
+        if item is None or self._fits(partition, key, item):
+            self._wide.discard((partition, key))
+
+    patch.setattr(wide.WideTable, "_clean", clean)
+
+
+def rows_of_closed_sessions_stay(patch: Patch) -> None:
+    """The checkpoint keeps the rows of sessions that ended long ago."""
+    patch.setattr(checkpoint, "CLOSED_KEPT_MS", 1 << 50)
+    patch.setattr(sessions, "CLOSED_KEPT_MS", 1 << 50)
+
+
+def leases_stay(patch: Patch) -> None:
+    """The lease of a session that ended is not deleted."""
+    patch.setattr(sessions.Leases, "drop", lambda self, session: None)
+
+
+def watch_rows_stay(patch: Patch) -> None:
+    """The watch rows of a session that ended are not deleted."""
+    patch.setattr(watches.WatchTable, "clear", lambda self, session: None)
+
+
+def tombstones_stay(patch: Patch) -> None:
+    """A tombstone never lapses."""
+    patch.setattr(records.TableRecords, "lapse", lambda self, path, txid: None)
+
+
+def log_is_kept(patch: Patch) -> None:
+    """Heartbeat does not trim the log where its store does not."""
+    patch.setattr(log.Log, "trim", lambda self, entries: None)
+
+
+def outcomes_stay(patch: Patch) -> None:
+    """Outcomes are kept that the client is known to have."""
+    patch.setattr(sessions.Session, "forget_acked", lambda self: None)
+
+
+def views_forget_nothing(patch: Patch) -> None:
+    """A view remembers every znode that it ever needed."""
+    patch.setattr(view.View, "_evict", lambda self: None)
+
+
+def distributors_forget_nothing(patch: Patch) -> None:
+    """A distributor remembers every record that it ever made."""
+
+    def keep(self: Any, path: str, content: Any) -> None:
+        self._contents[path] = content
+
+    patch.setattr(distributor.Distributor, "_keep", keep)
+
+
+def clients_forget_nothing(patch: Patch) -> None:
+    """A client remembers what it must not show older, although nobody can show it older any more."""
+
+    def note(self: Any, applied: int) -> None:
+        if applied > self.applied:
+            self.applied = applied
+
+    patch.setattr(Rules, "note_applied", note)
+
+
+# ---- what is removed too early, or done twice ----------------------------------------------------
+
+
+def trimmed_above_the_checkpoint(patch: Patch) -> None:
+    """Heartbeat trims what the checkpoint needs."""
+
+    class Careless:
+        def __init__(self, inner: Any) -> None:
+            self._inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inner, name)
+
+        def header(self) -> Any:
+            return self._inner.header()._replace(txid=1 << 60)
+
+    trim = sweeping.Sweeper._trim
+
+    def trimmed(self: Any) -> None:
+        deployment = self._deployment
+        self._deployment = copy.copy(deployment)
+        self._deployment.checkpoints = Careless(deployment.checkpoints)
+        try:
+            trim(self)
+        finally:
+            self._deployment = deployment
+
+    patch.setattr(sweeping.Sweeper, "_trim", trimmed)
+
+
+def trimmed_at_once(patch: Patch) -> None:
+    """Heartbeat trims the log whatever its age."""
+    patch.setattr(sweeping, "RETENTION_MS", 0)
+
+
+def begun_with_an_old_view(patch: Patch) -> None:
+    """An instance that was idle for days begins with the view that it has."""
+    patch.setattr(view, "BEGIN_WITHIN_MS", log.VIEW_VALID_MS)
+
+
+def set_up_by_halves(patch: Patch) -> None:
+    """Set-up leaves a deployment alone of which something is there."""
+    begin = world.begin
+
+    def once(deployment: Any) -> None:
+        if deployment.records.get("/") is None:
+            begin(deployment)
+
+    patch.setattr(world, "begin", once)
+
+
+def set_up_anew(patch: Patch) -> None:
+    """Set-up puts the tree over the one that is there."""
+
+    def anew(deployment: Any) -> None:
+        for path, (meta, names) in znode.genesis().items():
+            record = records.Record(0, meta, b"", list(names), 0, 0, "[]")
+            deployment.records._table.put(path, "node", records.encode(record))
+        deployment.checkpoints.begin(deployment.clock())
+
+    patch.setattr(world, "begin", anew)
+
+
+def row_before_its_index(patch: Patch) -> None:
+    """A watch's row is put before the index by which it is found when its session ends."""
+    index, put = watches.WatchTable.index, watches.WatchTable.put
+    late: list[Any] = []
+
+    def first(self: Any, row: Any) -> None:
+        put(self, row)
+        while late:
+            index(self, *late.pop())
+
+    patch.setattr(watches.WatchTable, "index", lambda self, *row: late.append(row))
+    patch.setattr(watches.WatchTable, "put", first)
+
+
+# ---- what a client may ask for -------------------------------------------------------------------
+
+
+def any_reference_is_believed(patch: Patch) -> None:
+    """A request may name any object as its data."""
+    patch.setattr(transactions, "_believed", lambda *asked: True)
+
+
+def anybody_speaks_for_anybody(patch: Patch) -> None:
+    """A message is taken to be of the session that it names, whoever signed it."""
+    patch.setattr(writer.trust, "verify", lambda key, signed: None)
+
+
+def nothing_is_forbidden(patch: Patch) -> None:
+    """ACLs are kept and not looked at."""
+    patch.setattr(transactions, "_denied", lambda meta, permission, who: False)
+
+
+def messages_of_any_form(patch: Patch) -> None:
+    """What the codec can read is judged, however long or odd it is."""
+    patch.setattr(writer.admission, "check", lambda message: None)
+
+
+def text_that_cannot_be_logged(patch: Patch) -> None:
+    """Text of a request may be any that JSON can name."""
+    patch.setattr(codec, "_path", str)
+
+
+# ---- threads that switch, and processes that share a ticket --------------------------------------
+
+
+def seen_before_its_events(patch: Patch) -> None:
+    """What was met counts as seen before the events that it causes are queued."""
+    take_in = Rules._take_in
+
+    def early(self: Any, news: Any, applied: int) -> None:
+        if news:
+            self.ticket += 1
+            self.seen = news[-1][0]
+        take_in(self, news, applied)
+
+    patch.setattr(Rules, "_take_in", early)
+
+
+def ticket_is_compared_first(patch: Patch) -> None:
+    """A read without a lock looks whether anything was met meanwhile, and then at what it must not show."""
+
+    def accepts(self: Any, path: str, record: Any, ticket: int) -> bool:
+        return (
+            ticket == self.ticket
+            and (record is None or record.upto <= self.seen)
+            and (not self._least or (record.txid if record else 0) >= self._least.get(path, 0))
+        )
+
+    patch.setattr(Rules, "accepts", accepts)
+
+
+def incarnations_follow_on_each_other(patch: Patch) -> None:
+    """The number of an incarnation is the one after that which its process knows."""
+    patch.setattr(client_session, "next_incarnation", lambda above, random: above + 1)
 
 
 BUSY: dict[str, Any] = {"clients": 4, "operations": 20, "crashes": 0, "faults": 0.08, "ordered": False}
@@ -703,6 +943,9 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     snapshot_with_gaps: BUSY,
     lapse_at_once: {"long": True, "start": 570},
     reaped_without_looking: {},
+    containers_go_at_once: {"start": 155},
+    children_lost_leave_no_row: {"start": 155},
+    closing_ends_half_way: {"close_changes": 1},
     credentials_of_now: {"losses": 0.3},
     watch_that_stays_counts_from_its_row: {**BUSY, "start": 290},
     item_before_its_parts: {"max_item_bytes": 600, "faults": 0.05},
@@ -710,9 +953,54 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     join_over_what_is_pending: {**JOINT, "writers": 3, "ordered": False},
     join_and_remember: JOINT,
     join_record_by_record: {**JOINT, "writers": 3, "ordered": False},
+    parts_stay: {"max_item_bytes": 600},
+    rows_of_closed_sessions_stay: {"inline_bytes": 20},
+    leases_stay: {},
+    watch_rows_stay: {},
+    tombstones_stay: {"inline_bytes": 20, "object_records": False},
+    log_is_kept: {"inline_bytes": 20, "expiring": False},
+    outcomes_stay: {},
+    views_forget_nothing: {"max_nodes": 3},
+    distributors_forget_nothing: {"max_contents": 2},
+    clients_forget_nothing: {"recent_bytes": 1024, "start": 160},
+    trimmed_above_the_checkpoint: {"long": True, "expiring": False, "start": 575},
+    trimmed_at_once: {"long": True, "expiring": False},
+    begun_with_an_old_view: {
+        "long": True,
+        "watch_function": True,
+        "joint": True,
+        "own_distributor": True,
+        "start": 232,
+    },
+    set_up_by_halves: {"cut": True},
+    set_up_anew: {"cut": True, "object_records": False},
+    row_before_its_index: {"cut": True, "start": 85},
+    seen_before_its_events: {"preempt": True},
+    ticket_is_compared_first: {**BUSY, "preempt": True, "recent_bytes": 1024},
+    incarnations_follow_on_each_other: {"sharing": True},
+    any_reference_is_believed: {"hostile": 30, "inline_bytes": 20},
+    anybody_speaks_for_anybody: {"hostile": 30},
+    nothing_is_forbidden: {"hostile": 30},
+    messages_of_any_form: {"hostile": 60},
+    text_that_cannot_be_logged: {"hostile": 60},
 }
 """Rules, and the plan (and where one is rare, the seed to start from) in which their loss shows soonest."""
 SEEDS = 1_500
+PLAIN: dict[str, Any] = {
+    "long": False,
+    "max_item_bytes": 1 << 30,
+    "joint": False,
+    "watch_function": False,
+    "expiring": True,
+    "cut": False,
+    "max_contents": 1_000,
+    "mass": 0,
+    "hostile": 0,
+    "preempt": False,
+    "sharing": False,
+    "close_changes": 1_000,
+}
+"""What histories are without, unless a rule wants it."""
 BUGS = ("TypeError", "AttributeError", "NameError", "KeyError", "IndexError")
 """What a mutation that does not fit the code any more leads to."""
 
@@ -730,6 +1018,6 @@ def test_a_rule_left_out_is_caught(rule: Callable[[Patch], None], monkeypatch: P
 
 
 def _plan(seed: int, wanted: dict[str, Any]) -> Plan:
-    changes = {"long": False, "max_item_bytes": 1 << 30, "joint": False, **wanted}
+    changes = {**PLAIN, **wanted}
     changes.pop("start", None)
     return replace(plan_of(seed), **changes)

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 def main() -> None:
     """Entry point of ``fk``."""
-    from faaskeeper.cli.main import fk
+    from faaskeeper.cli.main import main as run
 
-    fk()
+    run()
 
 
 __all__ = ["main"]

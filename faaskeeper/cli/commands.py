@@ -7,70 +7,37 @@ published shell know it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import click
 
-from faaskeeper.cli import acls
-from faaskeeper.cli.context import Context
+from faaskeeper.cli import acls, output
+from faaskeeper.cli.arguments import Whole, text_of
+from faaskeeper.cli.context import Context, Watcher
+from faaskeeper.cli.errors import Failed, status_of
+from faaskeeper.cli.options import (
+    COMMANDS,
+    VERSION,
+    as_json,
+    command,
+    data_given,
+    file_option,
+    path,
+    path_or_root,
+    timeout_option,
+    version_given,
+    version_option,
+    version_word,
+    watch_flag,
+    watch_word,
+    watcher_for,
+)
 from faaskeeper.core import paths
 from faaskeeper.core.acl import digest as digest_of
+from faaskeeper.core.znode import MAX_TTL_MS
 from faaskeeper.exceptions import NodeDoesntExistException, NotEmptyException
 from faaskeeper.node import Node
-
-if TYPE_CHECKING:
-    from rich.text import Text
-    from rich.tree import Tree
-
-pass_context = click.make_pass_decorator(Context)
-F = TypeVar("F", bound=Callable[..., Any])
-COMMANDS: dict[str, click.Command] = {}
-"""By name; aliases stand beside."""
-
-
-def command(name: str, *aliases: str) -> Callable[[F], click.Command]:
-    """Register a command; its help is the function's docstring."""
-
-    def register(function: F) -> click.Command:
-        made: click.Command = click.command(name)(pass_context(function))
-        for each in (name, *aliases):
-            COMMANDS[each] = made
-        return made
-
-    return register
-
-
-path = click.argument("path")
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-watch_flag = click.option("-w", "--watch", "watch", is_flag=True, help="Print the next change of it.")
-watch_word = click.argument("watch_word", type=bool, default=False, metavar="[WATCH]")
-version_option = click.option(
-    "-v", "--version", "version", type=int, default=None, help="Only if the node has this version."
-)
-version_word = click.argument("version_word", type=int, required=False, metavar="[VERSION]")
-file_option = click.option(
-    "-f",
-    "--file",
-    "file",
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
-    help="Take the data from a file; '-': standard input.",
-)
-
-
-def _data(value: str | None, file: str | None) -> bytes:
-    if file is None:
-        return (value or "").encode(errors="surrogateescape")
-    if value is not None:
-        raise click.UsageError("data is given as a word or with --file, not both")
-    if file == "-":
-        return sys.stdin.buffer.read()
-    return Path(file).read_bytes()
-
-
-def _version(option: int | None, word: int | None) -> int:
-    return option if option is not None else word if word is not None else -1
 
 
 def _show(context: Context, node: Node, as_json: bool, text: str) -> None:
@@ -81,14 +48,16 @@ def _show(context: Context, node: Node, as_json: bool, text: str) -> None:
 
 
 @command("create")
-@path
+@click.argument("path", type=str)
 @click.argument("value", required=False)
 @click.argument("ephemeral_word", type=bool, default=False, metavar="[EPHEMERAL]")
 @click.argument("sequential_word", type=bool, default=False, metavar="[SEQUENTIAL]")
 @click.option("-e", "--ephemeral", is_flag=True, help="It ends with the session.")
 @click.option("-s", "--sequential", is_flag=True, help="A number is appended to its name.")
 @click.option("-p", "--parents", is_flag=True, help="Create what is missing above it.")
-@click.option("--ttl", type=int, help="It goes after so many ms unchanged and without children.")
+@click.option(
+    "--ttl", type=Whole(1, MAX_TTL_MS), help="It goes after so many ms unchanged and without children."
+)
 @click.option("--container", is_flag=True, help="It goes when its last child has gone.")
 @click.option("--acl", "acl", help="SCHEME:ID:PERMISSIONS,... (letters of cdrwa); else open to everybody.")
 @file_option
@@ -105,38 +74,89 @@ def create(
     ttl: int | None,
     container: bool,
     acl: str | None,
-    file: str | None,
+    file: Path | None,
     as_json: bool,
 ) -> None:
-    """Create a node."""
-    node = context.client.create(
-        path,
-        _data(value, file),
-        ephemeral or ephemeral_word,
-        sequential or sequential_word,
-        acl=None if acl is None else acls.parse(acl),
-        ttl=ttl,
-        container=container,
-        makepath=parents,
-    )
+    """Create a node; without VALUE or --file its data is empty."""
+    sequential = sequential or sequential_word
+    ephemeral = ephemeral or ephemeral_word
+    path = text_of(path)
+    wrong = paths.invalid(f"{path}0" if sequential else path)
+    if wrong is not None:
+        raise Failed(wrong, 2)
+    entries = None if acl is None else acls.parse(text_of(acl))
+    data = data_given(value, file) or b""
+    client = context.client
+    try:
+        node = context.call(
+            client.create,
+            path,
+            data,
+            ephemeral,
+            sequential,
+            acl=entries,
+            ttl=ttl,
+            container=container,
+            makepath=parents,
+        )
+    except NodeDoesntExistException as error:
+        raise _no_parent(context, path, error) from error
     _show(context, node, as_json, f"Created {node.path}")
+    if ephemeral and context.one_shot:
+        output.tell(
+            f"fk: {node.path} is ephemeral: it goes now, with this command's session ('fk shell' keeps one)"
+        )
+
+
+def _no_parent(context: Context, path: str, error: NodeDoesntExistException) -> Exception:
+    """The error of a create that found no parent: which one is missing, the highest."""
+    above = [each for each in paths.upwards(paths.parent(path)) if each != "/"]
+    for each in reversed(above):
+        if context.call(context.client.exists, each) is None:
+            return Failed(
+                f"{path} has no parent, the node {each} does not exist: -p creates it", status_of(error)
+            )
+    return error  # somebody created it meanwhile
 
 
 @command("get")
 @path
 @watch_word
 @watch_flag
+@timeout_option
 @click.option("--stat", "stat", is_flag=True, help="Print the Stat too.")
+@click.option("--raw", "raw", is_flag=True, help="Print the bytes as they are stored, and no new line.")
 @as_json
-def get(context: Context, path: str, watch_word: bool, watch: bool, stat: bool, as_json: bool) -> None:
-    """Print a node's data."""
-    node = context.client.get_data(path, context.watched if watch or watch_word else None)
+def get(
+    context: Context,
+    path: str,
+    watch_word: bool,
+    watch: bool,
+    timeout: float | None,
+    stat: bool,
+    raw: bool,
+    as_json: bool,
+) -> None:
+    """Print a node's data.
+
+    With --json data that is no UTF-8 is in base64, "encoding" says so; null: it has no data at all.
+    """
+    if raw and (as_json or stat):
+        raise click.UsageError(
+            "--raw prints nothing but the data: it goes neither with --json nor with --stat"
+        )
+    watcher = watcher_for(context, watch or watch_word, timeout, as_json)
+    node = context.call(context.client.get_data, path, watcher)
     if as_json:
         context.print_json(node.serialize())
+    elif raw:
+        output.raw(node.data)
     else:
         context.print_data(node)
         if stat:
             context.print_stat(node)
+    if watcher is not None:
+        watcher.wait()
 
 
 @command("set")
@@ -152,11 +172,15 @@ def set_(
     value: str | None,
     version_word: int | None,
     version: int | None,
-    file: str | None,
+    file: Path | None,
     as_json: bool,
 ) -> None:
-    """Replace a node's data."""
-    node = context.client.set_data(path, _data(value, file), _version(version, version_word))
+    """Replace a node's data by VALUE or a file; '' for none."""
+    data = data_given(value, file)
+    if data is None:
+        raise click.UsageError("Missing argument 'VALUE': the data, as a word ('' for none) or with --file.")
+    expected = version_given(version, version_word)
+    node = context.call(context.client.set_data, path, data, expected)
     _show(context, node, as_json, f"Set {node.path}, version {node.stat.version}")
 
 
@@ -166,7 +190,8 @@ def set_(
 @version_option
 def delete(context: Context, path: str, version_word: int | None, version: int | None) -> None:
     """Delete a node without children."""
-    context.client.delete(path, _version(version, version_word))
+    expected = version_given(version, version_word)
+    context.call(context.client.delete, path, expected)
     context.say(f"Deleted {path}")
 
 
@@ -177,6 +202,8 @@ def deleteall(context: Context, path: str) -> None:
 
     Each is a transaction of its own: others may see, and change, what is left meanwhile.
     """
+    if path in paths.RESERVED:
+        raise Failed(f"{path} is part of every tree and stays: name the nodes to delete", 2)
     number = _delete_below(context, path)
     context.say(f"Deleted {number} node{'' if number == 1 else 's'}")
 
@@ -184,24 +211,25 @@ def deleteall(context: Context, path: str) -> None:
 def _delete_below(context: Context, path: str) -> int:
     number = 0
     while True:
-        for child in context.client.get_children(path):
+        for child in context.call(context.client.get_children, path):
             try:
                 number += _delete_below(context, child.path)
             except NodeDoesntExistException:
                 continue  # somebody else was faster
         try:
-            context.client.delete(path)
+            context.call(context.client.delete, path)
         except NotEmptyException:
             continue  # somebody created a child meanwhile
         return number + 1
 
 
 @command("ls", "getChildren")
-@click.argument("path", default="/")
+@path_or_root
 @click.argument("include_data_word", type=bool, default=False, metavar="[INCLUDE_DATA]")
 @watch_word
 @click.option("-i", "--include-data", "include_data", is_flag=True, help="Print their data too.")
 @watch_flag
+@timeout_option
 @as_json
 def ls(
     context: Context,
@@ -210,34 +238,43 @@ def ls(
     watch_word: bool,
     include_data: bool,
     watch: bool,
+    timeout: float | None,
     as_json: bool,
 ) -> None:
     """List a node's children."""
     include = include_data or include_data_word
-    nodes = context.client.get_children(path, include, context.watched if watch or watch_word else None)
+    watcher = watcher_for(context, watch or watch_word, timeout, as_json)
+    nodes = context.call(context.client.get_children, path, include, watcher)
     if as_json:
         context.print_json([node.serialize() for node in nodes])
-        return
-    for node in nodes:
-        shown = f"\t{node.data.decode(errors='backslashreplace')}" if include else ""
+    for node in nodes if not as_json else ():
+        shown = f"\t{output.shown_data(node.data)}" if include else ""
         context.say(paths.name(node.path) + shown)
+    if watcher is not None:
+        watcher.wait()
 
 
 @command("exists")
 @path
 @watch_word
 @watch_flag
+@timeout_option
 @as_json
-def exists(context: Context, path: str, watch_word: bool, watch: bool, as_json: bool) -> None:
+def exists(
+    context: Context, path: str, watch_word: bool, watch: bool, timeout: float | None, as_json: bool
+) -> None:
     """Say whether a node exists (exit status 3: it does not)."""
-    node = context.client.exists(path, context.watched if watch or watch_word else None)
+    watcher = watcher_for(context, watch or watch_word, timeout, as_json)
+    node = context.call(context.client.exists, path, watcher)
     if as_json:
         context.print_json(None if node is None else node.serialize())
     elif node is None:
         context.say(f"Node {path} does not exist")
     else:
         context.say(f"Node {path} exists")
-    if node is None and context.one_shot:
+    if watcher is not None:
+        watcher.wait()
+    elif node is None and context.one_shot:
         context.status = 3
 
 
@@ -245,16 +282,22 @@ def exists(context: Context, path: str, watch_word: bool, watch: bool, as_json: 
 @path
 @watch_word
 @watch_flag
+@timeout_option
 @as_json
-def stat(context: Context, path: str, watch_word: bool, watch: bool, as_json: bool) -> None:
+def stat(
+    context: Context, path: str, watch_word: bool, watch: bool, timeout: float | None, as_json: bool
+) -> None:
     """Print a node's Stat."""
-    node = context.client.exists(path, context.watched if watch or watch_word else None)
+    watcher = watcher_for(context, watch or watch_word, timeout, as_json)
+    node = context.call(context.client.exists, path, watcher)
     if node is None:
         raise NodeDoesntExistException(path)
     if as_json:
         context.print_json(node.serialize())
     else:
         context.print_stat(node)
+    if watcher is not None:
+        watcher.wait()
 
 
 @command("getEphemerals")
@@ -262,7 +305,7 @@ def stat(context: Context, path: str, watch_word: bool, watch: bool, as_json: bo
 @as_json
 def get_ephemerals(context: Context, path: str, as_json: bool) -> None:
     """List this session's ephemerals whose paths begin with PATH."""
-    found = context.client.get_ephemerals(path)
+    found = context.call(context.client.get_ephemerals, text_of(path))
     if as_json:
         context.print_json(found)
         return
@@ -274,14 +317,14 @@ def get_ephemerals(context: Context, path: str, as_json: bool) -> None:
 @path
 def all_children_number(context: Context, path: str) -> None:
     """Count the nodes below a node, at any depth."""
-    context.say(str(context.client.all_children_number(path)))
+    context.say(str(context.call(context.client.all_children_number, path)))
 
 
 @command("sync")
-@click.argument("path", default="/")
+@path_or_root
 def sync(context: Context, path: str) -> None:
     """Have later reads show at least what is committed now."""
-    context.say(f"Synced {context.client.sync(path)}")
+    context.say(f"Synced {context.call(context.client.sync, path)}")
 
 
 @command("getAcl")
@@ -289,7 +332,7 @@ def sync(context: Context, path: str) -> None:
 @as_json
 def get_acl(context: Context, path: str, as_json: bool) -> None:
     """Print a node's ACL, an entry a line."""
-    entries, _ = context.client.get_acls(path)
+    entries, _ = context.call(context.client.get_acls, path)
     if as_json:
         context.print_json([list(entry) for entry in entries])
         return
@@ -300,11 +343,28 @@ def get_acl(context: Context, path: str, as_json: bool) -> None:
 @command("setAcl")
 @path
 @click.argument("acl")
-@click.option("-v", "--version", "version", type=int, default=-1, help="Only if the ACL has this version.")
+@click.option(
+    "-v", "--version", "version", type=VERSION, default=-1, help="Only if the ACL has this version."
+)
 def set_acl(context: Context, path: str, acl: str, version: int) -> None:
     """Replace a node's ACL by SCHEME:ID:PERMISSIONS,... (permissions: letters of cdrwa)."""
-    node = context.client.set_acls(path, acls.parse(acl), version)
+    entries = acls.parse(text_of(acl))
+    node = context.call(context.client.set_acls, path, entries, version)
     context.say(f"Set the ACL of {path}, version {node.stat.aversion}")
+
+
+def _credential(context: Context, given: str | None) -> str:
+    """USER:PASSWORD as it was given, or asked for at a terminal, or from standard input."""
+    if given is None and not sys.stdin.isatty():
+        if not context.one_shot:
+            raise click.UsageError("Missing argument 'CREDENTIAL': it is asked for at a terminal only.")
+        given = sys.stdin.readline().rstrip("\n")
+    if given is None:
+        given = click.prompt("user:password", hide_input=True, err=True)
+    credential = text_of(str(given))
+    if not credential.partition(":")[0] or ":" not in credential:
+        raise click.UsageError("the credential is USER:PASSWORD")
+    return credential
 
 
 @command("addauth")
@@ -313,38 +373,57 @@ def set_acl(context: Context, path: str, acl: str, version: int) -> None:
 def addauth(context: Context, scheme: str, credential: str | None) -> None:
     """Show a credential with every later command: addauth digest USER:PASSWORD.
 
-    The password is asked for where it is not given.
+    The password is asked for where it is not given. Outside of the shell use --auth.
     """
-    context.client.add_auth(scheme, credential or click.prompt("user:password", hide_input=True, err=True))
+    if context.one_shot:
+        raise click.UsageError(
+            "there is no later command outside of the shell: fk --auth USER:PASSWORD COMMAND"
+        )
+    if scheme != "digest":
+        raise click.UsageError(f"{scheme!r} is no scheme to authenticate by; there is 'digest'")
+    context.client.add_auth(scheme, _credential(context, credential))
 
 
 @command("digest")
 @click.argument("credential", required=False)
 def digest(context: Context, credential: str | None) -> None:
-    """Print the id of USER:PASSWORD for an ACL of the scheme digest, or for "super-digest"."""
-    shown = credential or click.prompt("user:password", hide_input=True, err=True)
-    if ":" not in shown:
-        raise click.UsageError("the credential is USER:PASSWORD")
-    context.say(digest_of(shown))
+    """Print the id of USER:PASSWORD for an ACL of the scheme digest, or for "super-digest".
+
+    Without, it is asked for at a terminal, or read from standard input.
+    """
+    context.say(digest_of(_credential(context, credential)))
 
 
 @command("addWatch")
 @path
 @click.option("-r", "--recursive", is_flag=True, help="Of the path and of every path below.")
-def add_watch(context: Context, path: str, recursive: bool) -> None:
-    """Print every change of a path, until the session ends or removeWatches."""
-    context.client.add_watch(path, context.watched, recursive)
+@click.option(
+    "-n",
+    "--number",
+    type=Whole(0, 10**9),
+    default=None,
+    help="Wait for so many changes; 0: until Ctrl-C, or as long as --timeout says. Outside of the shell: 1.",
+)
+@timeout_option
+@as_json
+def add_watch(
+    context: Context, path: str, recursive: bool, number: int | None, timeout: float | None, as_json: bool
+) -> None:
+    """Print the changes of a path: in the shell every one, until the session ends or removeWatches."""
+    watcher = Watcher(context, timeout, as_json, number is not None)
+    context.call(context.client.add_watch, path, watcher, recursive)
+    watcher.wait(1 if number is None else number)
 
 
 @command("removeWatches")
 @path
 def remove_watches(context: Context, path: str) -> None:
     """Remove this session's watches of a path."""
-    context.client.remove_watches(path)
+    context.call(context.client.remove_watches, path)
 
 
 @command("tree")
-@click.argument("path", default="/")
+@path_or_root
 @click.option("--data", "data", is_flag=True, help="Print the data too.")
 @as_json
 def tree(context: Context, path: str, data: bool, as_json: bool) -> None:
@@ -352,38 +431,37 @@ def tree(context: Context, path: str, data: bool, as_json: bool) -> None:
     if as_json:
         context.print_json(_as_dictionary(context, path))
         return
-    from rich.console import Console
-    from rich.tree import Tree
-
-    root = Tree(_label(context, path, data), highlight=False)
-    _grow(context, root, path, data)
-    Console().print(root, soft_wrap=True)
+    context.say(_label(context, path, data))
+    _branches(context, path, data, "")
 
 
-def _label(context: Context, path: str, data: bool) -> Text:
-    from rich.text import Text
-
+def _label(context: Context, path: str, data: bool) -> str:
     name = paths.name(path) or "/"
     if not data:
-        return Text(name)
-    return Text(f"{name}: {context.client.get_data(path).data.decode(errors='backslashreplace')}")
+        return name
+    return f"{name}: {output.shown_data(context.call(context.client.get_data, path).data)}"
 
 
-def _grow(context: Context, tree: Tree, path: str, data: bool) -> None:
-    for child in context.client.get_children(path):
+def _branches(context: Context, path: str, data: bool, indent: str) -> None:
+    """Print what is below a node, each as soon as it is read and its whole name and data, however long."""
+    corner, fork, line = output.guides()
+    children = context.call(context.client.get_children, path)
+    for number, child in enumerate(children, 1):
         try:
-            _grow(context, tree.add(_label(context, child.path, data)), child.path, data)
+            label = _label(context, child.path, data)
+            last = number == len(children)
+            context.say(f"{indent}{corner if last else fork}{label}")
+            _branches(context, child.path, data, indent + ("    " if last else line))
         except NodeDoesntExistException:
             continue  # deleted while we walk
 
 
 def _as_dictionary(context: Context, path: str) -> dict[str, Any]:
-    node = context.client.get_data(path)
-    below = [paths.child(path, name) for name in node.children]
+    node = context.call(context.client.get_data, path)
     children = []
-    for each in below:
+    for child in context.call(context.client.get_children, path):
         try:
-            children.append(_as_dictionary(context, each))
+            children.append(_as_dictionary(context, child.path))
         except NodeDoesntExistException:
             continue  # deleted while we walk
     return {**node.serialize(), "children": children}
@@ -392,4 +470,12 @@ def _as_dictionary(context: Context, path: str) -> dict[str, Any]:
 @command("logs")
 def logs(context: Context) -> None:
     """Print what the deployment's functions logged lately."""
-    click.echo_via_pager(context.client.logs() or "Nothing was logged.\n")
+    text = context.call(context.client.logs)
+    lines = output.shown(text, "\n\t") or "Nothing was logged."
+    if output.at_terminal():
+        click.echo_via_pager(lines)
+    else:
+        output.say(lines.rstrip("\n"))
+
+
+__all__ = ["COMMANDS"]

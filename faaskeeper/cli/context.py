@@ -2,51 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from time import monotonic
+from typing import Any, ParamSpec, TypeVar
 
-import click
-
-from faaskeeper.client import FaaSKeeperClient
-from faaskeeper.config import Config, ConfigurationException
-from faaskeeper.exceptions import (
-    BadVersionError,
-    FaaSKeeperException,
-    InvalidACLException,
-    MalformedInputException,
-    NoAuthException,
-    NoChildrenForEphemeralsException,
-    NodeDoesntExistException,
-    NodeExistsException,
-    NotEmptyException,
-    TimeoutException,
-    TooLargeException,
-)
+from faaskeeper.cli import output
+from faaskeeper.cli.errors import Failed, status_of
+from faaskeeper.cli.interrupts import LOOK_S, Caller
+from faaskeeper.client import FaaSKeeperClient, SessionState
+from faaskeeper.config import Config
+from faaskeeper.exceptions import SessionExpiredException
 from faaskeeper.node import Node
 from faaskeeper.watch import WatchedEvent
 
-STATUSES: tuple[tuple[type[FaaSKeeperException], int], ...] = (
-    (NodeDoesntExistException, 3),
-    (NodeExistsException, 4),
-    (NotEmptyException, 5),
-    (BadVersionError, 6),
-    (MalformedInputException, 2),
-    (ConfigurationException, 2),
-    (InvalidACLException, 2),
-    (NoAuthException, 9),
-    (TooLargeException, 7),
-    (NoChildrenForEphemeralsException, 7),
-    (TimeoutException, 8),
-    (FaaSKeeperException, 1),
-)
-"""Exit statuses by error; the first that fits. 2 is also click's, for a wrong command line."""
-
-
-def status_of(error: FaaSKeeperException) -> int:
-    """The exit status of an error."""
-    return next(status for kind, status in STATUSES if isinstance(error, kind))
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Context:
@@ -62,11 +33,16 @@ class Context:
         self.verbose = verbose
         self._auth = auth
         self._client: FaaSKeeperClient | None = None
+        self._caller = Caller()
+
+    def call(self, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """Call a method of the client; an interrupt ends the waiting for it."""
+        return self._caller.call(partial(function, *args, **named))
 
     @property
     def client(self) -> FaaSKeeperClient:
         """The client, with an open session."""
-        if self._client is None or self._client.session_id is None:
+        if self._client is None:
             self.connect()
         if self._client is None:
             raise AssertionError("connected")
@@ -75,59 +51,150 @@ class Context:
     @property
     def connected(self) -> FaaSKeeperClient | None:
         """The client, if it has a session; does not open one."""
-        if self._client is None or self._client.session_id is None:
-            return None
         return self._client
 
     def connect(self) -> None:
-        """Open a session, unless there is one."""
+        """Open a session, unless there is one that lives."""
+        if self._client is not None and self._client.state is SessionState.LOST:
+            self.close()
         if self._client is None:
-            self._client = FaaSKeeperClient(self.config, self._port, verbose=self.verbose)
-            for credential in self._auth:
-                self._client.add_auth("digest", credential)
-        if self._client.session_id is None:
-            self._client.start()
+            self._client = self._caller.call(self._started, FaaSKeeperClient.stop)
+
+    def _started(self) -> FaaSKeeperClient:
+        client = FaaSKeeperClient(self.config, self._port, verbose=self.verbose)
+        for credential in self._auth:
+            client.add_auth("digest", credential)
+        client.start()
+        return client
 
     def close(self) -> None:
         """Close the session, if there is one."""
         client, self._client = self._client, None
         if client is not None:
-            client.stop()
+            self.call(client.stop)
 
     # ---- printing ----------------------------------------------------------------------
 
     def say(self, text: str) -> None:
         """Print a line."""
-        click.echo(text)
+        output.say(output.shown(text, "\t"))
 
     def print_json(self, value: Any) -> None:
         """Print JSON on one line."""
-        click.echo(json.dumps(value, ensure_ascii=False))
+        output.say(output.json_line(value))
 
     def print_data(self, node: Node) -> None:
-        """Print a node's data: as text, or byte for byte when it is none and goes to a file or pipe."""
+        """Print a node's data: as text and a new line, or byte for byte when it is no text; at a terminal
+        control characters and what is no text are escaped.
+        """
         data = node.data
+        if output.at_terminal():
+            output.say(output.shown_data(data, "\n\t"))
+            return
         try:
-            click.echo(data.decode())
+            data.decode()
         except UnicodeDecodeError:
-            if sys.stdout.isatty():
-                click.echo(data.decode(errors="backslashreplace"))
-            else:
-                click.echo(data, nl=False)
+            output.raw(data)
+        else:
+            output.raw(data + b"\n")
 
     def print_stat(self, node: Node) -> None:
         """Print a Stat, a field a line, as zkCli does."""
         for field, value in node.stat._asdict().items():
             if field in ("ctime", "mtime"):
-                from datetime import datetime
-
-                shown = datetime.fromtimestamp(value / 1000).astimezone().isoformat(timespec="milliseconds")
+                shown = _when(value)
             elif field in ("czxid", "mzxid", "pzxid", "ephemeralOwner"):
                 shown = f"0x{value:x}"
             else:
                 shown = str(value)
-            click.echo(f"{field} = {shown}")
+            self.say(f"{field} = {shown}")
 
-    def watched(self, event: WatchedEvent) -> None:
-        """Print an event of a watch."""
-        click.echo(f"WatchedEvent type: {event.event_type} path: {event.path}")
+
+def _when(ms: int) -> str:
+    from datetime import datetime
+
+    try:
+        return datetime.fromtimestamp(ms / 1000).astimezone().isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError):
+        return f"{ms} ms since 1970"  # outside of the calendar
+
+
+class Watcher:
+    """A watch that a command leaves, and prints the events of.
+
+    By itself a command waits for them, since they would find nobody afterwards; in the shell they are
+    printed whenever they come, unless the command has a time-out or ``waits`` says so.
+    """
+
+    def __init__(
+        self, context: Context, timeout: float | None, as_json: bool = False, waits: bool = False
+    ) -> None:
+        from queue import SimpleQueue
+
+        self._context = context
+        self._timeout = timeout
+        self._as_json = as_json
+        self._waits = waits or context.one_shot or timeout is not None
+        self._come: SimpleQueue[WatchedEvent | None] = SimpleQueue()
+
+    def __call__(self, event: WatchedEvent) -> None:
+        """The callback of the client."""
+        if self._waits:
+            self._come.put(event)
+            return
+        try:
+            self._print(event)
+        except output.Unwritable:
+            pass  # the next command says so
+
+    def wait(self, number: int = 1) -> None:
+        """Print so many events (0: without end), if it is to wait for them.
+
+        Raises Failed when the time is over, SessionExpiredException when none can come any more.
+        """
+        if not self._waits:
+            return
+        client = self._context.client
+        client.add_listener(self._state)
+        try:
+            if client.state is SessionState.LOST:
+                raise SessionExpiredException()
+            self._wait(number)
+        finally:
+            self._waits = False  # in the shell, what comes from now on is printed when it comes
+            client.remove_listener(self._state)
+
+    def _wait(self, number: int) -> None:
+        from queue import Empty
+
+        end = None if self._timeout is None else monotonic() + self._timeout
+        seen = 0
+        while not number or seen < number:
+            left = LOOK_S if end is None else max(0.0, end - monotonic())
+            try:
+                event = self._come.get(timeout=min(left, LOOK_S))
+            except Empty:
+                if left:
+                    continue
+                if seen and not number:
+                    return
+                raise Failed(f"no event within {self._timeout:g} s", 8) from None
+            if event is None:
+                raise SessionExpiredException()
+            self._print(event)
+            seen += 1
+
+    def _state(self, state: SessionState) -> None:
+        if state is SessionState.LOST:
+            self._come.put(None)
+
+    def _print(self, event: WatchedEvent) -> None:
+        if self._as_json:
+            self._context.print_json(
+                {"event": str(event.event_type), "path": event.path, "zxid": event.timestamp}
+            )
+        else:
+            self._context.say(f"WatchedEvent type: {event.event_type} path: {event.path}")
+
+
+__all__ = ["Context", "Watcher", "status_of"]

@@ -12,28 +12,36 @@ from typing import Protocol
 
 import click
 
+from faaskeeper.cli import output
+from faaskeeper.cli.arguments import Amount, File
 from faaskeeper.cli.files import whole
-from faaskeeper.config import Config
+from faaskeeper.config import Config, strict_json
 from faaskeeper.core.errors import DriverError
 from faaskeeper.exceptions import ProviderException
+from faaskeeper.extras import missing
 
 Progress = Callable[[str], None]
 PROVIDERS = click.Choice(["aws", "gcp"])
-file_argument = click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+file_argument = click.argument("out", type=File())
 provider_option = click.option("--provider", type=PROVIDERS, help="The cloud; as in the configuration.")
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
 
 @contextmanager
 def failures() -> Iterator[None]:
-    """What a cloud refuses ends the command with the reason and without a trace."""
+    """What a cloud refuses ends the command with the reason and without a trace; a missing package, too."""
     try:
         yield
     except DriverError as error:
         raise ProviderException(str(error)) from error
+    except ImportError as error:
+        needed = missing(error)
+        if needed is None:
+            raise
+        raise needed from error
 
 
-def load(path: str | Path, provider: str | None) -> Config:
+def load(path: Path, provider: str | None) -> Config:
     """A configuration, for the cloud that was named."""
     config = Config.load(path)
     if provider is not None and config.provider_name != provider:
@@ -72,11 +80,8 @@ class Deployment(Protocol):
 @contextmanager
 def deployment_of(config: Config) -> Iterator[Deployment]:
     """The deployment of a configuration."""
-    try:
-        with failures(), closing(_make(config)) as deployment:
-            yield deployment
-    except ModuleNotFoundError as error:
-        raise ProviderException(f"{error}: pip install 'faaskeeper[{config.provider_name}]'") from error
+    with failures(), closing(_make(config)) as deployment:
+        yield deployment
 
 
 def _make(config: Config) -> Deployment:
@@ -92,7 +97,11 @@ def _make(config: Config) -> Deployment:
 def _pause() -> Callable[[float], None]:
     import time
 
-    factor = float(os.environ.get("FK_POLL_FACTOR", "1"))  # emulators are quicker than clouds
+    given = os.environ.get("FK_POLL_FACTOR", "1")  # emulators are quicker than clouds
+    try:
+        factor = Amount(1000).convert(given, None, None)
+    except click.BadParameter as error:
+        raise click.UsageError(f"FK_POLL_FACTOR: {error.message}") from error
     return lambda seconds: time.sleep(seconds * factor)
 
 
@@ -101,7 +110,7 @@ def _mine(out: Path, config: Config) -> None:
     if not out.exists():
         return
     try:
-        name = json.loads(out.read_text(encoding="utf-8")).get("deployment-name")
+        name = strict_json(out.read_bytes()).get("deployment-name")
     except (OSError, ValueError, AttributeError):
         name = None
     if name != config.deployment_name:
@@ -122,7 +131,7 @@ def deploy() -> None:
     "--config",
     "path",
     required=True,
-    type=click.Path(dir_okay=False),
+    type=File(),
     help="What to deploy, as config/user_config.json shows.",
 )
 @click.option("--clean", is_flag=True, help="Remove everything, what is stored included.")
@@ -130,7 +139,7 @@ def deploy() -> None:
     "--dry-run", is_flag=True, help="Show what would change and what it would cost; change nothing."
 )
 @yes_option
-def service(out: Path, provider: str | None, path: str, clean: bool, dry_run: bool, yes: bool) -> None:
+def service(out: Path, provider: str | None, path: Path, clean: bool, dry_run: bool, yes: bool) -> None:
     """Create or update the deployment; OUT becomes the configuration that clients use."""
     config = load(path, provider)
     _mine(out, config)
@@ -148,26 +157,26 @@ def _apply(deployment: Deployment, out: Path) -> None:
         told = deployment.deploy(progress)
         with whole(out) as file:
             file.write(json.dumps(told, indent=2) + "\n")
-    click.echo(f"{deployment.config.deployment_name} is deployed; its clients' configuration is {out}")
+    output.say(f"{deployment.config.deployment_name} is deployed; its clients' configuration is {out}")
 
 
 def _dry_run(deployment: Deployment) -> None:
     for line in deployment.changes() or ["Nothing would change."]:
-        click.echo(line)
+        output.say(line)
     if deployment.config.provider_name == "aws":  # whose prices are known
         from faaskeeper.cli.costs import estimate
 
-        click.echo(estimate(deployment.config))
+        output.say(estimate(deployment.config))
 
 
 def _clean(deployment: Deployment, out: Path, dry_run: bool, yes: bool) -> None:
     holdings = deployment.holdings()
     if not holdings:
-        click.echo(f"There is nothing of {deployment.config.deployment_name}.")
+        output.say(f"There is nothing of {deployment.config.deployment_name}.")
         return
-    click.echo("This would be removed, with every znode and session:" if dry_run else "To be removed:")
+    output.say("This would be removed, with every znode and session:" if dry_run else "To be removed:")
     for line in holdings:
-        click.echo(f"  {line}")
+        output.say(f"  {line}")
     if dry_run:
         return
     if not yes:
@@ -175,31 +184,31 @@ def _clean(deployment: Deployment, out: Path, dry_run: bool, yes: bool) -> None:
     with _progress(f"removing {deployment.config.deployment_name}") as progress:
         deployment.clean(progress)
     out.unlink(missing_ok=True)
-    click.echo(f"{deployment.config.deployment_name} is removed.")
+    output.say(f"{deployment.config.deployment_name} is removed.")
 
 
 @deploy.command("functions")
 @file_argument
 @provider_option
-@click.option("--config", "path", type=click.Path(dir_okay=False), help="Another configuration than OUT.")
-def functions(out: Path, provider: str | None, path: str | None) -> None:
+@click.option("--config", "path", type=File(), help="Another configuration than OUT.")
+def functions(out: Path, provider: str | None, path: Path | None) -> None:
     """Give the functions of a deployment this version's code, and nothing else."""
     with (
         deployment_of(load(path or out, provider)) as deployment,
         _progress("updating functions") as progress,
     ):
         deployment.update_code(progress)
-    click.echo(f"{deployment.config.deployment_name} has the code of this version.")
+    output.say(f"{deployment.config.deployment_name} has the code of this version.")
 
 
 @contextmanager
 def _progress(what: str) -> Iterator[Progress]:
     """Says what happens, a line each; on a terminal with something that moves."""
     if not sys.stderr.isatty():
-        yield lambda line: click.echo(line, err=True)
+        yield output.tell
         return
     from rich.console import Console
 
     console = Console(stderr=True)
     with console.status(f"[bold]{what} ..."):
-        yield lambda line: console.print(line, highlight=False, markup=False)
+        yield lambda line: console.print(output.shown(line, "\n"), highlight=False, markup=False)

@@ -4,31 +4,65 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
 import click
 from click.core import ParameterSource
 
 from faaskeeper import __version__
+from faaskeeper.cli import output
+from faaskeeper.cli.arguments import Directory, File, Whole, text_of
 from faaskeeper.cli.commands import COMMANDS
-from faaskeeper.cli.context import Context, status_of
+from faaskeeper.cli.context import Context
 from faaskeeper.cli.deploying import deploy
+from faaskeeper.cli.errors import like, report
 from faaskeeper.cli.moving import cost, export, import_
 from faaskeeper.cli.serving import serve
 from faaskeeper.cli.tending import deadletters, doctor
 from faaskeeper.config import Config
-from faaskeeper.exceptions import FaaSKeeperException
+
+_DEEPEST = 5000
+"""A path has 480 components at most; each takes a few frames of what walks a tree or writes it as JSON."""
 
 
 class _Group(click.Group):
-    """Ends with an error's own exit status, and with the session closed."""
+    """Tells which command was perhaps meant."""
 
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except FaaSKeeperException as error:
-            click.echo(f"fk: {error}", err=True)
-            ctx.exit(status_of(error))
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            if name in ("help", "connect", "close", "quit", "exit"):
+                raise click.UsageError(
+                    f"{name!r} is a command of the shell: see 'fk shell', 'fk --help'.", ctx
+                )
+            raise click.UsageError(f"No such command {name[:100]!r}.{like(name, self.commands)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def main(arguments: Sequence[str] | None = None, program: str = "fk") -> None:
+    """Run ``fk``, and end with its exit status."""
+    output.prepare()
+    sys.setrecursionlimit(_DEEPEST)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    context: list[Context] = []
+    try:
+        status = fk.main(words, prog_name=program, standalone_mode=False, obj=context)
+        status = status if isinstance(status, int) else 0
+        status = status or sum(each.status for each in context)
+        _flush()
+    except (Exception, KeyboardInterrupt) as error:
+        status = report(error)
+    sys.exit(status)
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        raise output.Unwritable(error) from error
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,17 +72,19 @@ class _Group(click.Group):
     "--config",
     "config",
     envvar="FK_CONFIG",
-    type=click.Path(dir_okay=False),
+    type=File(),
     help="The deployment's configuration (JSON). Without: an embedded service. [$FK_CONFIG]",
 )
 @click.option(
     "-d",
     "--directory",
     envvar="FK_DIRECTORY",
-    type=click.Path(file_okay=False),
+    type=Directory(),
     help="Where the embedded service keeps its files. [$FK_DIRECTORY]",
 )
-@click.option("--port", type=int, default=-1, help="Port to listen on for answers by TCP.")
+@click.option(
+    "--port", type=Whole(-1, 65535), default=-1, help="Port to listen on for answers by TCP; -1: a free one."
+)
 @click.option(
     "--auth",
     "auth",
@@ -61,7 +97,7 @@ class _Group(click.Group):
 @click.pass_context
 def fk(
     ctx: click.Context,
-    config: str | None,
+    config: Path | None,
     directory: str | None,
     port: int,
     auth: tuple[str, ...],
@@ -76,32 +112,24 @@ def fk(
     if config is not None and directory is not None and source is ParameterSource.COMMANDLINE:
         raise click.UsageError("--directory is for the embedded service, without --config")
     chosen = Config.local(directory or "") if config is None else Config.load(config)
-    ctx.obj = Context(chosen, port=port, verbose=verbose, auth=auth)
-    ctx.call_on_close(lambda: _finish(ctx.obj))
-
-
-def _finish(context: Context) -> None:
-    context.close()
-    if context.status and context.one_shot:
-        sys.stdout.flush()
-        sys.exit(context.status)
+    context = Context(chosen, port=port, verbose=verbose, auth=[text_of(each) for each in auth])
+    if isinstance(ctx.obj, list):
+        ctx.obj.append(context)
+    ctx.obj = context
+    ctx.call_on_close(context.close)
 
 
 @fk.command("shell")
-@click.argument("config", required=False, type=click.Path(dir_okay=False))
+@click.argument("config", required=False, type=File())
 @click.pass_obj
-def shell(context: Context, config: str | None) -> None:
+def shell(context: Context, config: Path | None) -> None:
     """Open a shell; reads commands from standard input when that is no terminal."""
     from faaskeeper.cli.shell import run
 
     if config is not None:
         context.config = Config.load(config)
     context.one_shot = False
-    status = run(context)
-    context.close()
-    sys.stdout.flush()
-    if status:
-        sys.exit(status)
+    context.status = run(context)
 
 
 for _each in (deploy, serve, doctor, deadletters, export, import_, cost):
@@ -112,18 +140,17 @@ for _name, _command in COMMANDS.items():
 
 def run_file() -> None:
     """Entry point of ``bin/fkCli.py CONFIG [options]``: the shell on a configuration."""
-    sys.argv = [sys.argv[0], *_options_first(sys.argv[1:])]
-    fk(prog_name=os.path.basename(sys.argv[0]))
+    main(_options_first(sys.argv[1:]), os.path.basename(sys.argv[0]))
 
 
-def _options_first(arguments: list[str]) -> list[str]:
+def _options_first(arguments: Sequence[str]) -> list[str]:
     """``CONFIG --port N --verbose`` as ``--port N --verbose shell CONFIG``."""
     options: list[str] = []
     configs: list[str] = []
     rest = iter(arguments)
     for each in rest:
-        if each == "--port":
-            options += [each, next(rest, "")]
+        if each in ("--port", "--auth", "-d", "--directory", "-c", "--config"):
+            options += [each, *[word for word in [next(rest, None)] if word is not None]]
         elif each.startswith("-"):
             options.append(each)
         else:

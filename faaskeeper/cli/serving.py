@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import click
 
+from faaskeeper.cli.arguments import File, Whole
 from faaskeeper.cli.context import Context
 from faaskeeper.config import Config
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS
@@ -25,7 +27,7 @@ class _Address(click.ParamType[Any]):
         if isinstance(value, tuple):
             return value
         host, _, port = str(value).rpartition(":")
-        if not port.isdecimal() or int(port) > 65_535:
+        if not (port.isascii() and port.isdecimal() and len(port) <= 5) or int(port) > 65_535:
             self.fail(f"{value!r} is no address: HOST:PORT, as 127.0.0.1:2181", param, ctx)
         return host.strip("[]") or "127.0.0.1", int(port)
 
@@ -60,7 +62,7 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
 
 
 @click.command("serve")
-@click.argument("config", required=False, type=click.Path(dir_okay=False))
+@click.argument("config", required=False, type=File())
 @click.option(
     "--listen", type=_Address(), default="127.0.0.1:2181", show_default=True, help="Where clients connect."
 )
@@ -72,31 +74,31 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
     show_default=True,
     help="Four-letter words that are answered; * for all.",
 )
-@click.option("--tls-cert", type=click.Path(dir_okay=False), help="Certificate (PEM): clients use TLS.")
-@click.option("--tls-key", type=click.Path(dir_okay=False), help="Its private key (PEM).")
+@click.option("--tls-cert", type=File(), help="Certificate (PEM): clients use TLS.")
+@click.option("--tls-key", type=File(), help="Its private key (PEM).")
 @click.option(
     "--tls-ca",
-    type=click.Path(dir_okay=False),
+    type=File(),
     help="Authorities (PEM) of clients' certificates, which count as the scheme x509.",
 )
-@click.option("--max-connections", type=click.IntRange(1), help="Default: what 'ulimit -n' leaves.")
+@click.option("--max-connections", type=Whole(1, 10**9), help="Default: what 'ulimit -n' leaves.")
 @click.option(
     "--max-buffer",
-    type=click.IntRange(1024, 64 * 1024 * 1024),
+    type=Whole(1024, 64 * 1024 * 1024),
     default=0xFFFFF,
     show_default=True,
     help="Most bytes of a request (jute.maxbuffer).",
 )
 @click.option(
     "--min-session-timeout",
-    type=click.IntRange(MIN_TIMEOUT_MS, MAX_TIMEOUT_MS),
+    type=Whole(MIN_TIMEOUT_MS, MAX_TIMEOUT_MS),
     default=MIN_TIMEOUT_MS,
     show_default=True,
     help="In ms.",
 )
 @click.option(
     "--max-session-timeout",
-    type=click.IntRange(MIN_TIMEOUT_MS, MAX_TIMEOUT_MS),
+    type=Whole(MIN_TIMEOUT_MS, MAX_TIMEOUT_MS),
     default=MAX_TIMEOUT_MS,
     show_default=True,
     help="In ms.",
@@ -109,13 +111,13 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
 @click.pass_obj
 def serve(
     context: Context,
-    config: str | None,
+    config: Path | None,
     listen: tuple[str, int],
     metrics: tuple[str, int] | None,
     commands: frozenset[str],
-    tls_cert: str | None,
-    tls_key: str | None,
-    tls_ca: str | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_ca: Path | None,
     max_connections: int | None,
     max_buffer: int,
     min_session_timeout: int,
@@ -149,8 +151,8 @@ def serve(
         max_buffer=max_buffer,
         max_connections=max_connections or 0,
         bounds=Bounds(min_session_timeout, max_session_timeout),
-        tls=(tls_cert, tls_key) if tls_cert and tls_key else None,
-        tls_ca=tls_ca or "",
+        tls=(str(tls_cert), str(tls_key)) if tls_cert and tls_key else None,
+        tls_ca=str(tls_ca or ""),
     )
     logging.basicConfig(
         level=logging.INFO if context.verbose else logging.WARNING,

@@ -11,20 +11,27 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from faaskeeper.cli import output
 from faaskeeper.cli.commands import COMMANDS
-from faaskeeper.cli.context import Context, status_of
+from faaskeeper.cli.context import Context
+from faaskeeper.cli.errors import Failed, like, report
+from faaskeeper.cli.words import split
 from faaskeeper.core import paths
 from faaskeeper.exceptions import FaaSKeeperException
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
+    from prompt_toolkit.history import History
 
 BUILT_IN = {
     "help": "Say what commands there are, or how one is used.",
     "connect": "Open a session.",
     "close": "Close the session.",
     "quit": "Close the session and leave.",
+    "exit": "The same.",
 }
+_OUTSIDE = ("cost", "deadletters", "deploy", "doctor", "export", "import", "serve", "shell")
+"""Commands that are not for the shell, since each is about a deployment of its own."""
 
 
 class Quit(Exception):
@@ -40,7 +47,9 @@ def run(context: Context) -> int:
 
 def _stream(context: Context, lines: TextIO) -> int:
     """Run the commands of a file up to the first that fails; returns that one's status, or 0."""
-    for line in lines:
+    for number, line in enumerate(lines):
+        if number == 0:
+            line = line.removeprefix("\ufeff")  # a byte order mark
         try:
             status = execute(context, line)
         except Quit:
@@ -51,48 +60,63 @@ def _stream(context: Context, lines: TextIO) -> int:
 
 
 def execute(context: Context, line: str) -> int:
-    """Run one line; prints errors, and returns the status that ``fk`` would end with. Raises Quit."""
+    """Run one line; prints errors, and returns the status that ``fk`` would end with. Raises Quit.
+
+    An interrupt (Ctrl-C) ends the command. The session stays as it is.
+    """
     try:
-        words = shlex.split(line, comments=True)
-    except ValueError as error:
-        click.echo(f"fk: {error}: {line.strip()}", err=True)
-        return 2
-    if not words:
-        return 0
-    name, *arguments = words
-    try:
-        if name in BUILT_IN:
-            return _built_in(context, name, arguments)
-        command = COMMANDS.get(name)
-        if command is None:
-            click.echo(f"fk: unknown command {name!r}; 'help' lists them", err=True)
-            return 2
+        try:
+            words = split(line)
+        except ValueError as error:
+            raise click.UsageError(f"{error}: {line.strip()[:60]}") from error
+        if words:
+            _execute(context, *words)
+    except Quit:
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        return report(error, in_shell=True)
+    return 0
+
+
+def _execute(context: Context, name: str, *arguments: str) -> None:
+    if name in BUILT_IN:
+        _built_in(context, name, arguments)
+        return
+    command = COMMANDS.get(name)
+    if command is not None:
         command.main(arguments, prog_name=name, standalone_mode=False, obj=context)
-        return 0
-    except click.ClickException as error:
-        error.show()
-        return 2
-    except FaaSKeeperException as error:
-        click.echo(f"fk: {error}", err=True)
-        return status_of(error)
+    elif name in _OUTSIDE:
+        raise click.UsageError(f"{name!r} is not for the shell: outside of it, 'fk {name} --help' says more.")
+    else:
+        raise _unknown(name)
 
 
-def _built_in(context: Context, name: str, arguments: list[str]) -> int:
+def _unknown(name: str) -> Failed:
+    question = like(name, (*COMMANDS, *BUILT_IN))
+    return Failed(f"unknown command {name[:100]!r}; 'help' lists them{'.' if question else ''}{question}", 2)
+
+
+def _built_in(context: Context, name: str, arguments: tuple[str, ...]) -> None:
+    if len(arguments) > (name == "help"):
+        raise click.UsageError(f"{name!r} takes no {'second ' if name == 'help' else ''}argument.")
     if name in ("quit", "exit"):
         raise Quit
     if name == "connect":
         context.connect()
-        click.echo(f"Session {context.client.session_id} is open")
+        context.say(f"Session {context.client.session_id} is open")
     elif name == "close":
         context.close()
-        click.echo("The session is closed")
-    elif arguments and arguments[0] in COMMANDS:
-        command = COMMANDS[arguments[0]]
-        click.echo(command.get_help(click.Context(command, info_name=arguments[0])))
-    else:
+        context.say("The session is closed")
+    elif not arguments:
         for each, what in sorted({**BUILT_IN, **_summaries()}.items(), key=lambda pair: pair[0].lower()):
-            click.echo(f"{each:22}{what}")
-    return 0
+            context.say(f"{each:22}{what}")
+    elif arguments[0] in BUILT_IN:
+        context.say(BUILT_IN[arguments[0]])
+    elif arguments[0] in COMMANDS:
+        command = COMMANDS[arguments[0]]
+        output.say(command.get_help(click.Context(command, info_name=arguments[0])))
+    else:
+        raise _unknown(arguments[0])
 
 
 def _summaries() -> dict[str, str]:
@@ -126,7 +150,7 @@ def complete(context: Context, before: str) -> Iterator[tuple[str, int]]:
         return  # no such node: nothing to offer
     for child in children:
         if paths.name(child.path).startswith(begun):
-            yield child.path, len(word)
+            yield shlex.quote(child.path), len(word)
 
 
 def prompt_text(context: Context, number: int) -> str:
@@ -142,27 +166,19 @@ def prompt_text(context: Context, number: int) -> str:
 def _interactive(context: Context) -> int:
     from prompt_toolkit.patch_stdout import patch_stdout
 
-    try:
-        context.connect()
-    except FaaSKeeperException as error:
-        click.echo(f"fk: {error}", err=True)
-        return status_of(error)
+    context.connect()
     session = _prompt_session(context)
     number = 0
     with patch_stdout(raw=True):
         while True:
             try:
                 line = session.prompt(prompt_text(context, number))
-            except KeyboardInterrupt:
-                continue
-            except EOFError:
-                return 0
-            try:
                 execute(context, line)
-            except Quit:
+                number += bool(line.strip())
+            except KeyboardInterrupt:
+                continue  # at the prompt: the line is given up
+            except (EOFError, Quit):
                 return 0
-            if line.strip():
-                number += 1
 
 
 def _prompt_session(context: Context) -> PromptSession[str]:
@@ -170,14 +186,6 @@ def _prompt_session(context: Context) -> PromptSession[str]:
     from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
     from prompt_toolkit.completion import CompleteEvent, Completer, Completion
     from prompt_toolkit.document import Document
-    from prompt_toolkit.history import FileHistory
-
-    class History(FileHistory):
-        """Keeps what was typed, but no passwords."""
-
-        def store_string(self, string: str) -> None:
-            if string.split(maxsplit=1)[:1] not in (["addauth"], ["digest"]):
-                super().store_string(string)
 
     class Completions(Completer):
         """Commands, then paths."""
@@ -190,13 +198,33 @@ def _prompt_session(context: Context) -> PromptSession[str]:
         completer=Completions(),
         complete_in_thread=True,
         complete_while_typing=False,  # a path is completed by reading the service: when asked to
-        history=History(str(_history_file())),
+        history=_history(),
         auto_suggest=AutoSuggestFromHistory(),
     )
 
 
-def _history_file() -> Path:
+def _history() -> History:
+    """What was typed in earlier shells, where that can be kept; never passwords."""
+    from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+    class Kept(FileHistory):
+        """Keeps what was typed, but no passwords."""
+
+        def store_string(self, string: str) -> None:
+            if string.split(maxsplit=1)[:1] in (["addauth"], ["digest"]):
+                return
+            try:
+                super().store_string(string)
+            except OSError:
+                pass  # a full disk: this line is in the memory of this shell only
+
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    directory = Path(state).expanduser() / "faaskeeper"
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory / "history"
+    file = Path(state).expanduser() / "faaskeeper" / "history"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(file, "ab"):
+            pass
+    except (OSError, ValueError) as error:
+        output.tell(f"fk: what you type is not kept: {error}")
+        return InMemoryHistory()
+    return Kept(str(file))

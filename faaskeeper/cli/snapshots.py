@@ -1,4 +1,4 @@
-"""``fk export`` and ``fk import``: a tree as lines of JSON, as of one transaction, from any provider to any.
+"""``fk export``: a tree as lines of JSON, as of one transaction, from any provider.
 
 The tree is walked while others go on writing; then the log from where the walk began to where it ended
 is folded over what was seen. So the result is the tree as of the last of these transactions: nothing
@@ -7,11 +7,11 @@ before it is missing, nothing after it is in.
 
 from __future__ import annotations
 
-import json
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Iterator
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+from faaskeeper.cli.output import json_line
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.client.client import meta_of
 from faaskeeper.core import paths
@@ -20,11 +20,7 @@ from faaskeeper.core.connection import Connection
 from faaskeeper.core.log import Log, Trimmed
 from faaskeeper.core.transactions import Change
 from faaskeeper.core.znode import CONTAINER, OPEN_ACL, Meta
-from faaskeeper.exceptions import (
-    FaaSKeeperException,
-    NodeDoesntExistException,
-    ProviderException,
-)
+from faaskeeper.exceptions import NodeDoesntExistException, ProviderException
 
 FORMAT = 1
 _RESERVED = "/zookeeper"
@@ -142,10 +138,17 @@ def _change(
     seen[change.path] = (txid, change.meta, data)
 
 
-def dump(snapshot: Snapshot, out: IO[str]) -> int:
+class Output(Protocol):
+    """What text is written to."""
+
+    def write(self, text: str, /) -> object:
+        """Write a text."""
+
+
+def dump(snapshot: Snapshot, out: Output) -> int:
     """Write a snapshot; returns the number of znodes."""
     head = {"faaskeeper": FORMAT, "zxid": snapshot.zxid, "znodes": len(snapshot.nodes)}
-    out.write(json.dumps(head) + "\n")
+    out.write(json_line(head) + "\n")
     for path in sorted(snapshot.nodes):
         meta, data = snapshot.nodes[path]
         line: dict[str, Any] = {"path": path}
@@ -153,6 +156,8 @@ def dump(snapshot: Snapshot, out: IO[str]) -> int:
             line["text"] = data.decode()
         except UnicodeDecodeError:
             line["data"] = b64encode(data).decode()
+        if meta.length < 0:
+            line["none"] = True
         line.update(ctime=meta.ctime, mtime=meta.mtime, version=meta.version, sequence=meta.creations)
         if meta.acl != OPEN_ACL:
             line["acl"] = [list(each) for each in meta.acl]
@@ -162,82 +167,5 @@ def dump(snapshot: Snapshot, out: IO[str]) -> int:
             line["container"] = True
         elif meta.ttl:
             line["ttl"] = meta.ttl
-        out.write(json.dumps(line, ensure_ascii=False) + "\n")
+        out.write(json_line(line) + "\n")
     return len(snapshot.nodes)
-
-
-class Loaded(NamedTuple):
-    """What an import did."""
-
-    created: int
-    replaced: int
-    skipped: list[str]
-    """Ephemerals: their sessions are not here."""
-    renumbered: list[str]
-    """Parents whose sequence numbers go on from less than they had."""
-
-
-def load(client: FaaSKeeperClient, lines: IO[str], overwrite: bool) -> Loaded:
-    """Create what a dump holds. Raises NodeExistsException, or ProviderException for what is no dump."""
-    head = _parsed(next(lines, ""))
-    if head.get("faaskeeper") != FORMAT:
-        raise ProviderException(f"this is no dump of 'fk export' that this version reads: {head}")
-    created = replaced = 0
-    skipped: list[str] = []
-    counts: dict[str, int] = {}
-    for line in lines:
-        row = _parsed(line)
-        path = row["path"]
-        if row.get("ephemeral"):
-            skipped.append(path)
-            continue
-        data = b64decode(row["data"]) if "data" in row else row["text"].encode()
-        acl = [(int(each[0]), str(each[1]), str(each[2])) for each in row["acl"]] if "acl" in row else None
-        if row.get("sequence"):
-            counts[path] = row["sequence"]
-        if path == "/" or (overwrite and client.exists(path) is not None):
-            client.set_data(path, data)
-            if acl is not None:
-                client.set_acls(path, acl)
-            replaced += 1
-            continue
-        client.create(path, data, acl=acl, container=bool(row.get("container")), ttl=row.get("ttl"))
-        created += 1
-    renumbered = [path for path, count in counts.items() if not _count_up(client, path, count)]
-    return Loaded(created, replaced, skipped, renumbered)
-
-
-_MOST_STEPS = 10_000
-_STEPS = 50
-
-
-def _count_up(client: FaaSKeeperClient, path: str, count: int) -> bool:
-    """Have sequential children numbered from ``count`` on: creates count. False: that is too far."""
-    probe = f"{path.rstrip('/')}/fk-import-"
-    try:
-        made = client.create(probe, sequential=True).path
-        client.delete(made)
-    except FaaSKeeperException:
-        return False  # an ACL, or a parent that is gone: its numbers go on from where they are
-    at = int(made[-10:]) + 1
-    if count - at > _MOST_STEPS:
-        return False
-    while at < count:
-        steps = min(count - at, _STEPS)
-        with client.transaction() as transaction:
-            for number in range(steps):
-                name = f"{probe}{at + number:010d}"
-                transaction.create(name)
-                transaction.delete(name)
-        at += steps
-    return True
-
-
-def _parsed(line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise ProviderException(f"not a line of a dump: {line[:60]!r}") from error
-    if not isinstance(row, dict):
-        raise ProviderException(f"not a line of a dump: {line[:60]!r}")
-    return row

@@ -23,6 +23,7 @@ from faaskeeper.exceptions import (
     NodeDoesntExistException,
     NodeExistsException,
     NotEmptyException,
+    SequenceUsedUpException,
     TooLargeException,
     ZooKeeperException,
 )
@@ -114,9 +115,16 @@ def check(path: str) -> None:
 
 
 def check_version(version: int) -> None:
-    """Raise MalformedInputException unless it is a version, or -1."""
-    if type(version) is not int or not -1 <= version < 2**31:
-        raise MalformedInputException(f"a version is a number from -1 (any) on, not {version!r}")
+    """Raise MalformedInputException unless it is a version, or -1. After 2**31 - 1 versions are negative."""
+    if type(version) is not int or not -(2**31) <= version < 2**31:
+        raise MalformedInputException(f"a version is a number of 32 bits, or -1 for any, not {version!r}")
+
+
+def _not_allowed(path: str) -> MalformedInputException:
+    """The error of what the service never allows, with the rule where it is one of paths."""
+    if path in paths.RESERVED:
+        return MalformedInputException(f"{path} is part of every tree: it is neither created nor deleted")
+    return MalformedInputException(paths.invalid(path) or f"the service does not allow this for {path}")
 
 
 _ERRORS: dict[Code, Callable[[str], FaaSKeeperException]] = {
@@ -124,8 +132,9 @@ _ERRORS: dict[Code, Callable[[str], FaaSKeeperException]] = {
     Code.NODE_EXISTS: NodeExistsException,
     Code.NOT_EMPTY: NotEmptyException,
     Code.NO_CHILDREN_FOR_EPHEMERALS: NoChildrenForEphemeralsException,
-    Code.BAD_ARGUMENTS: lambda path: MalformedInputException(f"the service does not allow this for {path}"),
+    Code.BAD_ARGUMENTS: _not_allowed,
     Code.NO_AUTH: NoAuthException,
+    Code.SEQUENCE_USED_UP: SequenceUsedUpException,
     Code.INVALID_ACL: lambda path: InvalidACLException(
         f"the ACL for {path} has an id that does not fit its scheme ('auth' needs add_auth() before)"
     ),

@@ -129,6 +129,11 @@ class TransactionRequest(_Committed):
         self._parts.append(Check(self._client._real(path), version))
         return self
 
+    @property
+    def parts(self) -> list[Part]:
+        """The operations that were added."""
+        return list(self._parts)
+
     def commit(self) -> list[Result]:
         """Commit: all happen, or none. Returns a Node or True for each operation; where one failed, its
         exception in its place, True for those before it, RolledBackException for those after it.

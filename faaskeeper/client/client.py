@@ -31,7 +31,7 @@ from faaskeeper.client.runtime import THREADS, Runtime
 from faaskeeper.client.session import Listener, Session, SessionState, Ticket
 from faaskeeper.config import Config
 from faaskeeper.core import acl as acls
-from faaskeeper.core import paths
+from faaskeeper.core import forks, paths
 from faaskeeper.core.acl import Credential, Identity
 from faaskeeper.core.blobs import TOKEN_BYTES, TRIES, blob_name, lost, read_blob
 from faaskeeper.core.connection import Connection
@@ -48,6 +48,8 @@ from faaskeeper.core.requests import (
 )
 from faaskeeper.core.znode import MAX_DATA_BYTES, OPEN_ACL, Acl, Meta, Stat
 from faaskeeper.exceptions import (
+    FaaSKeeperException,
+    ForkedException,
     MalformedInputException,
     NoAuthException,
     NodeDoesntExistException,
@@ -65,7 +67,7 @@ _START_S = 30.0
 _STOP_S = 10.0
 
 
-class FaaSKeeperClient:
+class FaaSKeeperClient(forks.Inherited):
     """A connection to a deployment, and one session with it between :meth:`start` and :meth:`stop`.
 
     :param cfg: the deployment
@@ -78,7 +80,8 @@ class FaaSKeeperClient:
     :param runtime, random, connect: threads and time, random bytes, and the way to the deployment; for tests
 
     Thread-safe. Callbacks (watches, listeners, futures) run one after the other in a thread of
-    their own and may call the client, but not wait there for another callback.
+    their own and may call the client, but not wait there for another callback. A process that is forked from
+    this one does not inherit the session: it has to :meth:`start` the client again.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class FaaSKeeperClient:
         self._session: Session | None = None
         self._listeners: list[Listener] = []
         self._closing = False
+        self._inherited = ""
         check(chroot)
         self._chroot = "" if chroot == "/" else chroot
         self._auth: list[Credential] = []
@@ -149,6 +153,8 @@ class FaaSKeeperClient:
             raise
         self._connection = connection
         self._session = session
+        self._inherited = ""
+        forks.register(self)
         self._prove()
         self._log.info("session %s is open", self.session_id)
         if self._listeners:
@@ -227,6 +233,11 @@ class FaaSKeeperClient:
         if self._session is not None:
             self._session.unlisten(listener)
 
+    @property
+    def in_callback(self) -> bool:
+        """Whether this is called in the callback thread, in which nothing may wait for another callback."""
+        return self._session is not None and self._session.in_callback
+
     def logs(self) -> str:
         """What the deployment's functions logged lately, where the provider can tell."""
         return "" if self._connection is None else self._connection.logs()
@@ -234,8 +245,19 @@ class FaaSKeeperClient:
     def _open(self) -> Session:
         session = self._session
         if session is None or self._closing:
-            raise SessionClosingException()
+            raise self._closed()
         return session
+
+    def _closed(self) -> FaaSKeeperException:
+        return ForkedException(self._inherited) if self._inherited else SessionClosingException()
+
+    def forked(self, why: str) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`."""
+        if self._session is not None:
+            self._inherited = why
+        self._session = None
+        self._connection = None
+        self._closing = False
 
     # ---- who this is -------------------------------------------------------------------
 
@@ -458,7 +480,7 @@ class FaaSKeeperClient:
             raise TooLargeException(f"data of {len(data)} bytes: a node holds at most {MAX_DATA_BYTES}")
         connection = self._connection
         if connection is None:
-            raise SessionClosingException()
+            raise self._closed()
         if len(data) <= connection.inline_bytes:
             return Data(data, "", len(data))
         if connection.blobs is None:
@@ -603,11 +625,12 @@ class FaaSKeeperClient:
 
         Raises NodeDoesntExistException or NoAuthException (neither READ nor ADMIN is permitted).
         """
-        record = self._open().get(self._there(path))
+        there = self._there(path)
+        record = self._open().get(there)
         if record is None or record.meta is None:
             raise NodeDoesntExistException(path)
         self._may(path, acls.READ | acls.ADMIN)(record.meta)
-        return list(acls.masked(record.meta.acl, self._who)), record.meta.stat()
+        return list(acls.masked(acls.held(there, record.meta.acl), self._who)), record.meta.stat()
 
     def multi_read(self) -> ReadRequest:
         """Reads to be done as of one transaction: ``with client.multi_read() as r: ...``, ``r.results``."""
@@ -711,7 +734,8 @@ class FaaSKeeperClient:
     def _whole(self, path: str, data: bytes, record: Record) -> Node:
         """A node with its data; its children are there unless they are kept in pages."""
         meta = meta_of(record)
-        return Node(path, data, meta.stat(), None if meta.pages else record.children)
+        children = None if meta.pages else record.children
+        return Node(path, data, meta.stat(), children, dataless=meta.length < 0)
 
     def _read_async(
         self,
@@ -748,7 +772,7 @@ class FaaSKeeperClient:
         """The data of a node that is kept apart, None where it is not there, or not what was written."""
         connection = self._connection
         if connection is None:
-            raise SessionClosingException()
+            raise self._closed()
         try:
             return read_blob(connection.blobs, meta.blob, meta.length)
         except DriverError as error:

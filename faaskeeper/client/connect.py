@@ -9,6 +9,7 @@ from faaskeeper.config import ENTRY_POINTS, Config
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.exceptions import ProviderException
+from faaskeeper.extras import missing
 
 _BUILT_IN = {name: f"faaskeeper.providers.{name}" for name in ("local", "aws", "gcp")}
 
@@ -27,6 +28,15 @@ def connect(config: Config, port: int = -1) -> Connection:
         return provider.connect(config, port if port != -1 else config.port)
     except (DriverError, StaleView) as error:
         raise ProviderException(str(error)) from error
+    except ImportError as error:  # a provider may import late what it is built on
+        raise _unusable(config.provider_name, error) from error
+
+
+def _unusable(name: str, error: ImportError) -> ProviderException:
+    extra = missing(error)
+    if extra is not None:
+        return ProviderException(f"the provider {name!r} cannot be used here: {extra}")
+    return ProviderException(f"the provider {name!r} cannot be used here ({error}): install what it needs")
 
 
 def _provider(name: str) -> Provider:
@@ -35,13 +45,14 @@ def _provider(name: str) -> Provider:
     if module is not None:
         try:
             return cast(Provider, importlib.import_module(module))
-        except ModuleNotFoundError as error:
-            raise ProviderException(
-                f"the provider {name!r} cannot be used here ({error}): pip install 'faaskeeper[{name}]'"
-            ) from error
+        except ImportError as error:
+            raise _unusable(name, error) from error
     from importlib.metadata import entry_points
 
     for entry in entry_points(group=ENTRY_POINTS):
         if entry.name == name:
-            return cast(Provider, entry.load())
+            try:
+                return cast(Provider, entry.load())
+            except ImportError as error:
+                raise _unusable(name, error) from error
     raise ProviderException(f"there is no provider {name!r}; is its package installed?")

@@ -169,14 +169,28 @@ class Rules:
         """Per path, the least txid that a read may accept."""
         self._watches: dict[str, list[Watch]] = {}
         self._recursive: dict[str, list[Watch]] = {}
-        self._registering = 0
+        self._registering: dict[tuple[str, str], int] = {}
+        """Paths and kinds that watches are being set for, and by how many; ("", "") for other reasons."""
         self._tracks: list[_Track] = []
         self._fire = fire
 
     @property
     def watching(self) -> bool:
         """Whether the session holds watches, or is about to."""
-        return bool(self._watches) or self._registering > 0 or bool(self._recursive)
+        return bool(self._watches) or bool(self._registering) or bool(self._recursive)
+
+    def waits_for(self, path: str, kind: str) -> bool:
+        """Whether the path has a watch of a kind, or is about to have one."""
+        return (path, kind) in self._registering or bool(self.found(path, (kind,), None))
+
+    def _enter(self, path: str = "", kind: str = "") -> None:
+        """Count as watching, so that no epoch that is met leaves a gap unread."""
+        self._registering[path, kind] = self._registering.get((path, kind), 0) + 1
+
+    def _leave(self, path: str = "", kind: str = "") -> None:
+        self._registering[path, kind] -= 1
+        if not self._registering[path, kind]:
+            del self._registering[path, kind]
 
     # ---- reading -----------------------------------------------------------------------
 
@@ -370,7 +384,7 @@ class Rules:
         Reads, puts the row, reads again: unchanged in between, the row has seen what is returned.
         No watch is left by data or children of a missing node, nor where ``allowed`` raises.
         """
-        self._registering += 1
+        self._enter(path, kind)
         try:
             before: Record | None = yield from self.read(path)
             while True:
@@ -394,7 +408,7 @@ class Rules:
                     return after
                 before = after
         finally:
-            self._registering -= 1
+            self._leave(path, kind)
 
     def add_watch(self, path: str, kind: str, callback: WatchCallbackType) -> Steps:
         """Leave a watch that stays (``kind``: persistent, recursive), fired by all that is not seen yet.
@@ -442,8 +456,11 @@ class Rules:
         removed = self.found(path, kinds, callback)
         self._forget(path, removed)
         for kind in {watch.kind: 0 for watch in removed}:
-            if not self.found(path, (kind,), None):
-                yield RemoveWatch(path, kind, max(watch.stamp for watch in removed if watch.kind == kind))
+            if not self.waits_for(path, kind):
+                stamp = max(watch.stamp for watch in removed if watch.kind == kind)
+                yield RemoveWatch(path, kind, stamp)
+                if self.waits_for(path, kind):  # since then: it may have been its row
+                    yield PutWatch(path, kind, stamp)
         return len(removed)
 
     # ---- reading several paths as of one transaction -------------------------------------
@@ -455,7 +472,7 @@ class Rules:
         Everything that is written meanwhile and met is tracked; what was read before a write of it that was
         met is read again, alone. So this ends even where other paths among them are written all the time.
         """
-        self._registering += 1  # so that no epoch that is met leaves a gap unread
+        self._enter()
         try:
             while True:
                 track = _Track({path: self._least.get(path, 0) for path in wanted})
@@ -467,7 +484,7 @@ class Rules:
                 if found is not None:
                     return found
         finally:
-            self._registering -= 1
+            self._leave()
 
     def _gather(self, track: _Track, listed: Sequence[str]) -> Steps:
         found: dict[str, Record | None] = {}

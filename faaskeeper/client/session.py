@@ -21,9 +21,10 @@ from typing import Any, NamedTuple, TypeVar
 from faaskeeper.client import rules as commands
 from faaskeeper.client.futures import Future
 from faaskeeper.client.outbox import Finish, Outbox, Unanswered, size_of
+from faaskeeper.client.registrations import Registrations
 from faaskeeper.client.rules import Allowed, Rules, Steps
 from faaskeeper.client.runtime import THREADS, Runtime, Thread
-from faaskeeper.core import codec, trust
+from faaskeeper.core import codec, forks, trust
 from faaskeeper.core.acl import Credential
 from faaskeeper.core.children import writes_of
 from faaskeeper.core.connection import Connection
@@ -46,6 +47,7 @@ from faaskeeper.core.sessions import Lease, next_incarnation
 from faaskeeper.core.watches import Row
 from faaskeeper.exceptions import (
     FaaSKeeperException,
+    ForkedException,
     ProviderException,
     SessionClosingException,
     SessionExpiredException,
@@ -102,7 +104,14 @@ class Ticket(NamedTuple):
     timeout: int
 
 
-class Session:
+class _Absent:
+    """Stands for a thread that there is not, in a forked child."""
+
+    def join(self, timeout: float | None = None) -> None:
+        """See :class:`Thread`."""
+
+
+class Session(forks.Inherited):
     """One session with a deployment, from :meth:`open` to :meth:`close` or the loss of it.
 
     ``ticket``: the session to go on with, instead of opening one.
@@ -138,7 +147,7 @@ class Session:
         self._reader: Thread | None = None
         self._turns: deque[Callable[[], None]] = deque()
         self._turning: Callable[[], None] | None = None
-        self._indexed: set[tuple[str, str]] = set()
+        self._registrations = Registrations(connection.watches, runtime.lock)
         self._listeners: list[Listener] = []
         self._lease_version = 1
         self._expires_ms = 0
@@ -147,7 +156,7 @@ class Session:
         self._ending = False
         self._dozing = False
         self._handed_over = False
-        """Whoever sent leaves what is unsent to the keeper."""
+        """Something is left to the keeper."""
         self.auth: tuple[Credential, ...] = ()
         """The credentials under which requests are asked for."""
         self.owned: set[str] = set()
@@ -157,6 +166,7 @@ class Session:
         self._state = SessionState.LOST
         self._ear = connection.channel.listen(self._heard)
         connection.on_failure(self._failed)
+        forks.register(self)
 
     # ---- opening and closing -----------------------------------------------------------
 
@@ -239,6 +249,19 @@ class Session:
             if dispatcher != self._runtime.current():
                 dispatcher.join(_JOIN_S)
 
+    def forked(self, why: str) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`: whoever waits for something in the child is told."""
+        forks.keep(self)
+        runtime = self._runtime
+        self._lock, self._sending, self._starting = runtime.lock(), runtime.lock(), runtime.lock()
+        self._wake = runtime.condition(self._lock)
+        self._listeners = []
+        self._turning = None
+        self._dispatcher = _Absent()
+        self._later = runtime.line()
+        self._later.put(None)  # where a callback forked, its thread is the child's
+        self._lose(ForkedException(why), SessionState.LOST)
+
     # ---- states ------------------------------------------------------------------------
 
     def listen(self, listener: Listener) -> None:
@@ -307,11 +330,17 @@ class Session:
                     self._dispatcher = self._thread(self._dispatch, "callbacks")
         self._later.put(callback)
 
+    @property
+    def in_callback(self) -> bool:
+        """Whether the thread that asks is the one that callbacks run in."""
+        return self._dispatcher is not None and self._dispatcher == self._runtime.current()
+
     def _dispatch(self) -> None:
         while (callback := self._later.get()) is not None:
             try:
                 callback()
-            except Exception:
+            except (Exception, SystemExit, KeyboardInterrupt):
+                # Whatever it wanted to end, this thread has the callbacks of others to run.
                 _log.exception("a callback of session %x failed", self.id)
 
     def _fired(self, callback: WatchCallbackType, event: WatchedEvent) -> None:
@@ -379,6 +408,10 @@ class Session:
                 if not self._outbox.unsent:
                     return
             prompt = False  # what others ask for, this thread does not wait for
+        self._wake_keeper()
+
+    def _wake_keeper(self) -> None:
+        """Leave to the keeper what is unsent, and the registrations that nobody waits for."""
         with self._lock:
             self._handed_over = True
             self._wake.notify_all()
@@ -626,15 +659,14 @@ class Session:
             return connection.applied()
         if isinstance(command, commands.ReadRecords):
             return connection.records.get_many(command.paths)
-        if isinstance(command, commands.PutWatch):
-            if (command.path, command.kind) not in self._indexed:
-                connection.watches.index(self.id, command.path, command.kind)
-                self._indexed.add((command.path, command.kind))
-            connection.watches.put(Row(command.path, command.kind, self.id, command.stamp, self._ear.address))
-            return None
-        if isinstance(command, commands.RemoveWatch):
+        if isinstance(command, (commands.PutWatch, commands.RemoveWatch)):
             row = Row(command.path, command.kind, self.id, command.stamp, self._ear.address)
-            connection.watches.remove(row)
+            if isinstance(command, commands.RemoveWatch):
+                self._registrations.remove(row)
+            else:
+                self._registrations.put(row)
+                if self._registrations.many:
+                    self._wake_keeper()
             return None
         raise AssertionError(f"not a command: {command!r}")
 
@@ -681,9 +713,22 @@ class Session:
                 self._send(again, acked)
             if unsent:
                 self._flush()
+                self._tidy()
             if clock() >= renew_at:
                 renew_at = clock() + renew_every
                 self.renew()
+
+    def _tidy(self) -> None:
+        """Remove the registrations that nobody waits for, once there are many."""
+        registrations = self._registrations
+        if not registrations.many:
+            return
+        with self._lock:
+            idle = registrations.idle(self.rules.waits_for)
+        try:
+            registrations.forget(self.id, idle)
+        except DriverError as error:
+            _log.warning("registrations that nobody waits for stay for now: %s", error)
 
     def renew(self) -> None:
         """Renew the lease; find out if the session is over. Meets what notifications failed to tell."""
@@ -746,8 +791,6 @@ def _complete(waiting: Unanswered, outcome: Outcome) -> None:
 
 def _unknown(error: FaaSKeeperException, what: str) -> FaaSKeeperException:
     message = f"{what}: {error}; whether it happened is not known"
-    if isinstance(error, SessionExpiredException):
-        return SessionExpiredException(message)
-    if isinstance(error, SessionClosingException):
-        return SessionClosingException(message)
+    if isinstance(error, (SessionExpiredException, SessionClosingException)):
+        return type(error)(message)
     return ProviderException(message)

@@ -18,7 +18,8 @@ from collections.abc import Iterable
 from hashlib import blake2b, sha1
 from hmac import compare_digest
 
-from faaskeeper.core.znode import OPEN_ACL, Acl
+from faaskeeper.core.znode import CONFIG, OPEN_ACL, Acl
+from faaskeeper.core.znode import READ_ACL as READ_ACL
 
 READ, WRITE, CREATE, DELETE, ADMIN, ALL = 1, 2, 4, 8, 16, 31
 
@@ -36,7 +37,6 @@ ANYONE: Identity = ("world", "anyone")
 SUPER: Identity = ("super", "")
 SCHEMES = ("world", "auth", "digest", "ip", "x509")
 
-READ_ACL: tuple[Acl, ...] = ((READ, *ANYONE),)
 CREATOR_ALL_ACL: tuple[Acl, ...] = ((ALL, "auth", ""),)
 
 
@@ -90,6 +90,18 @@ def identities(
     return tuple(found)
 
 
+def held(path: str, acl: tuple[Acl, ...]) -> tuple[Acl, ...]:
+    """The ACL that holds for a path: its own; but nothing gives everybody more than READ of
+    ``/zookeeper/config``, which was open to all in deployments made before.
+    """
+    if path != CONFIG:
+        return acl
+    return tuple(
+        (permissions & READ if (scheme, id) == ANYONE else permissions, scheme, id)
+        for permissions, scheme, id in acl or OPEN_ACL
+    )
+
+
 def permits(acl: tuple[Acl, ...], permission: int, who: tuple[Identity, ...]) -> bool:
     """Whether an ACL gives one of the permissions to one of the identities. An empty ACL gives all."""
     if acl is OPEN_ACL or not acl:
@@ -140,7 +152,7 @@ def _valid(scheme: str, id: str) -> bool:
     if scheme == "world":
         return id == "anyone"
     if scheme == "digest":
-        return id.count(":") == 1
+        return len(id.rstrip(":").split(":")) == 2  # as Java splits
     if scheme == "x509":
         return bool(id)
     return scheme == "ip" and _network(id) is not None

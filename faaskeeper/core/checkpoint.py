@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from faaskeeper.core import codec
+from faaskeeper.core.clocks import carried
 from faaskeeper.core.errors import Conflict, StaleView
 from faaskeeper.core.log import AHEAD_MS, CHECKPOINT_VALID_MS
 from faaskeeper.core.sessions import CLOSED_KEPT_MS, OUTCOMES_KEPT_MS, Session, Sessions
@@ -130,7 +131,8 @@ class Checkpoints:
         """
         header = self.header()
         if not self._expiring:
-            return header._replace(asof=now), self._sessions()
+            time = carried(header.time, header.asof, now)
+            return Header(header.txid, now, time), self._sessions()
         if now - header.asof < -AHEAD_MS:
             hours = (header.asof - now) // 3_600_000
             raise StaleView(

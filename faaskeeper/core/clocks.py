@@ -75,7 +75,7 @@ def carried(time: int, since: int, now: int) -> int:
     """
     if time <= since or now <= since:
         return time
-    return time + (now - since) * (_BEND - 1) // _BEND
+    return time + min(now - since, IDLE_MS) * (_BEND - 1) // _BEND
 
 
 class ServiceClock:

@@ -279,6 +279,8 @@ def meta(meta: Meta | None) -> list[Any] | None:
     """Metadata as a list; the ACL and what comes after it only where they are not the usual ones."""
     if meta is None:
         return None
+    if meta.emptied:
+        return [*meta[:12], list(meta.acl), meta.ttl, meta.pages, meta.emptied]
     if meta.pages:
         return [*meta[:12], list(meta.acl), meta.ttl, meta.pages]
     if meta.ttl:
@@ -294,8 +296,8 @@ def to_meta(value: Any) -> Meta | None:
         return None
     if len(value) == 12:
         return Meta(*value)
-    ttl, pages = (*value[13:], 0, 0)[:2]
-    return Meta(*value[:12])._replace(acl=_to_acl(value[12]), ttl=ttl, pages=pages)
+    ttl, pages, emptied = (*value[13:], 0, 0, 0)[:3]
+    return Meta(*value[:12])._replace(acl=_to_acl(value[12]), ttl=ttl, pages=pages, emptied=emptied)
 
 
 def outcome(decided: Outcome) -> list[Any]:

@@ -31,16 +31,17 @@ class Deployment:
 
     ``key``: the deployment's own (32 bytes), which functions and trusted writers share. ``clock``: the
     service's, by which leases and ages are counted; where one process owns the service, or a client's
-    process works on one, nobody sets it. ``wall``: what time it is, for the times that users see (None:
-    ``clock``). ``log_clock``: the log's own, made of both. ``distributor_queue`` None: the writer
-    distributes inline. ``watch_queue`` None: who distributes tells the watchers, else the watch's own
-    function does (:meth:`faaskeeper.core.watches.WatchFunction.handle`). ``teller``: tells clients in this
-    process early (None: all are told by the channel). ``joint``: appends an entry and puts its records in
-    one call (None: the stores cannot do that). ``expiring_log``: the log's store trims by itself, else
-    heartbeat does it. ``recent_bytes``: longest ``recent`` that a record carries as JSON; above it clients
-    read the log. ``save_every``: entries between two saves of mark and checkpoint. ``max_nodes``: most
-    znodes that a view remembers. ``peer``: the address of a client who names none (scheme ``ip``; "":
-    none); ``super_digest``: the digest id of the user who may do everything ("": nobody).
+    process works on one, nobody sets it. ``wall``: what time it is, and ``elapsed``: what passes, since
+    whichever moment; for the log's own time, ``log_clock`` (None: ``clock``). ``distributor_queue`` None:
+    the writer distributes inline. ``watch_queue`` None: who distributes tells the watchers, else the
+    watch's own function does (:meth:`faaskeeper.core.watches.WatchFunction.handle`). ``teller``: tells
+    clients in this process early (None: all are told by the channel). ``joint``: appends an entry and puts
+    its records in one call (None: the stores cannot do that). ``expiring_log``: the log's store trims by
+    itself, else heartbeat does it. ``recent_bytes``: longest ``recent`` that a record carries as JSON;
+    above it clients read the log. ``save_every``: entries between two saves of mark and checkpoint.
+    ``max_nodes``: most znodes that a view remembers. ``peer``: the address of a client who names none
+    (scheme ``ip``; "": none); ``super_digest``: the digest id of the user who may do everything ("":
+    nobody).
     """
 
     log: Log
@@ -56,6 +57,7 @@ class Deployment:
     key: bytes
     clock: Clock
     wall: Clock | None = None
+    elapsed: Clock | None = None
     watch_queue: Queue | None = None
     teller: Teller | None = None
     joint: Joint | None = None
@@ -70,7 +72,7 @@ class Deployment:
     super_digest: str = ""
 
     def __post_init__(self) -> None:
-        self.log_clock = LogClock(self.wall or self.clock, self.clock)
+        self.log_clock = LogClock(self.wall or self.clock, self.elapsed or self.clock)
 
 
 def on_tables(table: Callable[[str], Table], *, expiring_log: bool, **fields: Any) -> Deployment:

@@ -51,6 +51,8 @@ _CONFIRM_MS = 3600 * 1000
 """How long a distributor of its own goes by what bells bring before it looks for the log's end itself."""
 SETTLE_WITHIN_MS = 6 * 3600 * 1000
 """How long after it began an invocation may write records: well below the age at which tombstones lapse."""
+LOOK_WITHIN_MS = 24 * 3600 * 1000
+"""How far ahead heartbeat is asked to look at a znode that goes by itself."""
 _AHEAD = 5
 """How often a list is read again because another distributor moved its names meanwhile."""
 
@@ -97,6 +99,18 @@ class _Image:
             return False
         listed = meta.children > 0 and not meta.pages
         return listed or (self.data is None and meta.length > 0 and not meta.blob)
+
+    def look_at(self) -> int | None:
+        """When heartbeat is to look at the znode (ms), if it has become one that may go by itself: one with a
+        time to live was created, or such a znode or a container lost its last child.
+
+        A lower bound of when it goes, and not far ahead: the row of a znode that is deleted stays until then.
+        """
+        meta = self.meta
+        if meta is None or not meta.ttl or not (self.fresh or not all(self.names.values())):
+            return None
+        due = meta.due_at()
+        return None if due is None else min(due, max(meta.mtime, meta.emptied) + LOOK_WITHIN_MS)
 
 
 class Joined(NamedTuple):
@@ -205,7 +219,7 @@ class Distributor:
         images, lists = _images(transactions), listings(transactions)
         if len(some) != 1 or len(images) > JOINT_WRITES or any(each.gives() for each in lists.values()):
             return None
-        if any(image.fresh and image.meta is not None and image.meta.ttl for image in images.values()):
+        if any(image.look_at() is not None for image in images.values()):
             return None
         wanted = _wanted(images, lists)
         contents = self._read(wanted)
@@ -259,11 +273,9 @@ class Distributor:
                     expires = self._deployment.clock() + effect.timeout
                     grant = self._deployment.leases.grant
                     puts.append(partial(grant, transaction.txid, expires, effect.timeout))
-        puts.extend(
-            partial(self._deployment.transients.put, path, image.meta.czxid)
-            for path, image in images.items()
-            if image.fresh and image.meta is not None and image.meta.ttl
-        )
+        for path, image in images.items():
+            if (due := image.look_at()) is not None:
+                puts.append(partial(self._deployment.transients.put, path, due, image.txid))
         self._put(puts)
         if second:
             self._put([partial(put, path, records[path]) for path in records if path in second])

@@ -57,6 +57,8 @@ class Code(StrEnum):
     TOO_LARGE = "TooLarge"
     NO_AUTH = "NoAuth"
     INVALID_ACL = "InvalidACL"
+    SEQUENCE_USED_UP = "SequenceUsedUp"
+    """No sequence number is left below the parent (ZooKeeper has no such code)."""
     RUNTIME_INCONSISTENCY = "RuntimeInconsistency"
     """In a multi that failed: an operation after the one that failed."""
     FORGOTTEN = "Forgotten"

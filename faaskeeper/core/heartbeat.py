@@ -15,9 +15,10 @@ from typing import Any
 
 from faaskeeper.core.clocks import carried
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, Deployment
-from faaskeeper.core.distributor import bell
+from faaskeeper.core.distributor import LOOK_WITHIN_MS, bell
 from faaskeeper.core.errors import Conflict
-from faaskeeper.core.sessions import Lease, served_ms
+from faaskeeper.core.records import Record
+from faaskeeper.core.sessions import Lease, Transient, served_ms
 from faaskeeper.core.storage import Table
 from faaskeeper.core.sweeping import WITHIN_MS, Sweeper
 from faaskeeper.core.view import load
@@ -29,6 +30,8 @@ FORGOTTEN_MS = 5_000
 """How old an entry above the mark must be before its doorbell counts as forgotten."""
 CHECKPOINT_EVERY_MS = 24 * 3600 * 1000
 _ORDERS = 100
+_OLD_ROW_MS = 3600 * 1000
+"""How long a znode in use that an earlier release noted keeps a row: no distributor of that lives longer."""
 
 _logger = logging.getLogger(__name__)
 
@@ -90,57 +93,62 @@ class Heartbeat:
         """
         deployment = self._deployment
         now = deployment.clock()
+        noted: dict[int, tuple[int, int]] = {}
         overdue: list[int] = []
         attached: list[Lease] = []
         for lease in deployment.leases.all():
             if lease.under:
                 attached.append(lease)
-            elif self._overlong(lease, now):
-                self._shorten(lease, now)
-            elif self._ended(lease, now):
+            elif self._ended(lease, now, noted):
                 overdue.append(lease.session)
-        overdue.extend(lease.session for lease in self._orphans_of(attached, now) if self._ended(lease, now))
+        orphans = self._orphans_of(attached, now)
+        overdue.extend(lease.session for lease in orphans if self._ended(lease, now, noted))
+        deployment.leases.noted = noted
         for at in range(0, len(overdue), _ORDERS):
             self._order(order(deployment, overdue[at : at + _ORDERS]))
         return overdue
 
     def readmit(self) -> None:
-        """Give sessions that servers answered for their whole time-out again.
+        """Give sessions that servers answered for their whole time-out again, and cut to it what reaches
+        further.
 
         For a service that was down itself, with all its servers: nobody could come back to it meanwhile.
+        Its clock begins anew with each start of the system, so what was counted by the one before may lie
+        years ahead.
         """
         leases = self._deployment.leases
         for lease in list(leases.all()):
-            if not lease.proof or lease.marked:
+            now = self._deployment.clock()
+            if lease.marked or not (lease.proof or _overlong(lease, now)):
                 continue
-            expires = max(lease.expires, self._deployment.clock() + lease.timeout)
+            expires = now + (lease.timeout or MAX_TIMEOUT_MS)
             try:
                 leases.replace(lease._replace(under=0, expires=expires))
             except Conflict:
                 continue  # it has changed, so somebody lives
 
-    def _overlong(self, lease: Lease, now: int) -> bool:
-        """Whether a lease reaches further than any renewal does: the clock that it was counted by is wrong,
-        or was."""
-        return not lease.marked and lease.expires > now + (lease.timeout or MAX_TIMEOUT_MS) + CLOCKS_DIFFER_MS
-
-    def _shorten(self, lease: Lease, now: int) -> None:
-        try:
-            self._deployment.leases.replace(lease._replace(expires=now + (lease.timeout or MAX_TIMEOUT_MS)))
-        except Conflict:
-            return  # renewed meanwhile
-
-    def _ended(self, lease: Lease, now: int) -> bool:
-        """Whether a lease is marked, by this call if it is overdue."""
+    def _ended(self, lease: Lease, now: int, noted: dict[int, tuple[int, int]]) -> bool:
+        """Whether a lease is marked, by this call if it is overdue. ``noted``: see :attr:`Leases.noted`."""
         if lease.marked:
             return True
-        if lease.expires >= now:
+        if lease.expires >= now and not (_overlong(lease, now) and self._stands(lease, noted)):
             return False
         try:
             self._deployment.leases.mark(lease)
         except Conflict:
             return False  # renewed meanwhile: alive
         return True
+
+    def _stands(self, lease: Lease, noted: dict[int, tuple[int, int]]) -> bool:
+        """Whether a lease that tells nothing was not renewed for its time-out, while this process looked
+        on."""
+        deployment = self._deployment
+        now = (deployment.elapsed or deployment.clock)()
+        version, since = deployment.leases.noted.get(lease.session, (0, now))
+        if version != lease.version:
+            since = now
+        noted[lease.session] = lease.version, since
+        return now - since > (lease.timeout or MAX_TIMEOUT_MS)
 
     def _orphans_of(self, attached: Sequence[Lease], now: int) -> Iterator[Lease]:
         """Free the leases whose server's is marked or gone, so that it can never answer for them again.
@@ -171,29 +179,45 @@ class Heartbeat:
     def reap(self) -> list[str]:
         """Have the writer remove containers that are empty and znodes past their time to live.
 
-        Returns their paths. Costs a read per such znode, none for others. The row of a znode that is gone is
-        deleted where the mark has reached its creation: before that, user storage may not show it yet.
+        Returns their paths. Looks at the znodes whose row in the index says so, and at no other: what is
+        not due gets a row for later, or none where it can only come to be due by a write that puts one.
         """
         deployment = self._deployment
         now = self._log_now()
-        applied = -1
-        due: list[str] = []
-        rows = deployment.transients.all()
+        due: dict[str, None] = {}
+        rows = deployment.transients.due(now)
         while some := list(islice(rows, _ORDERS)):
-            records = deployment.records.get_many([path for path, _ in some])
-            for (path, czxid), record in zip(some, records, strict=True):
-                meta = None if record is None else record.meta
-                if meta is not None and meta.czxid == czxid:
-                    if meta.due(now):
-                        due.append(path)
-                    continue
-                if applied < 0:
-                    applied = deployment.checkpoints.applied()
-                if applied >= czxid:
-                    deployment.transients.drop(path, czxid)
-        for at in range(0, len(due), _ORDERS):
-            self._order(order(deployment, (), due[at : at + _ORDERS]))
-        return due
+            records = deployment.records.get_many([row.path for row in some])
+            for row, record in zip(some, records, strict=True):
+                if self._goes(row, record, now):
+                    due[row.path] = None
+        asked = list(due)
+        for at in range(0, len(asked), _ORDERS):
+            self._order(order(deployment, (), asked[at : at + _ORDERS]))
+        return asked
+
+    def _goes(self, row: Transient, record: Record | None, now: int) -> bool:
+        """Whether a znode whose row's time has come is due. If not, the row is replaced or dropped.
+
+        A record from before the row says nothing: what made the row needed is being written. Nor does none at
+        all, unless the mark has reached the row: else user storage may not show it yet.
+        """
+        transients = self._deployment.transients
+        if record is None:
+            if self._deployment.checkpoints.applied() >= row.stamp:
+                transients.drop(row)
+            return False
+        if record.txid < row.stamp:
+            return False
+        at = None if record.meta is None else record.meta.due_at()
+        if at is None and not row.due and record.meta is not None and record.meta.ttl:
+            at = now + _OLD_ROW_MS
+        if at is not None and at <= now:
+            return True
+        if at is not None:
+            transients.put(row.path, min(at, now + LOOK_WITHIN_MS), record.txid)
+        transients.drop(row)
+        return False
 
     def _log_now(self) -> int:
         """The log's own time now, which times to live are counted by; the writer has the last word."""
@@ -227,3 +251,8 @@ class Heartbeat:
         view = load(deployment.log, deployment.checkpoints, deployment.clock, max_nodes=0)
         deployment.checkpoints.save(view.header(), view.sessions, deployment.clock)
         return True
+
+
+def _overlong(lease: Lease, now: int) -> bool:
+    """Whether a lease reaches further than any renewal does: one of the clocks is wrong, or was."""
+    return lease.expires > now + (lease.timeout or MAX_TIMEOUT_MS) + CLOCKS_DIFFER_MS

@@ -64,16 +64,18 @@ def malformed(path: str) -> str | None:
         return None
     if path[-1] == "/":
         return f"a path must not end with '/': {path!r}"
-    if path.isascii() and path.isprintable():
-        if len(path) <= MAX_PATH_BYTES:
-            return None
-    else:
+    if not (path.isascii() and path.isprintable()):
         for character in path:
             if _refused(character):
                 return f"a path must not contain the character U+{ord(character):04X}"
-        if len(path.encode()) <= MAX_PATH_BYTES:
-            return None
-    return f"a path must not be longer than {MAX_PATH_BYTES} bytes"
+    return f"a path must not be longer than {MAX_PATH_BYTES} bytes" if overlong(path) else None
+
+
+def overlong(path: str) -> bool:
+    """Whether a path is too long to be kept: of a node that no deployment has."""
+    if 4 * len(path) <= MAX_PATH_BYTES:
+        return False
+    return len(path) > MAX_PATH_BYTES or len(path.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES
 
 
 def invalid(path: str) -> str | None:

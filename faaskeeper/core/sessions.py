@@ -130,7 +130,8 @@ class Sessions:
             for cxid, outcome in answers.outcomes:
                 if cxid:
                     session.last = max(session.last, cxid)
-                    session.outcomes[cxid] = outcome
+                    if cxid > session.acked:  # else it is folded again, over a row that has gone on
+                        session.outcomes[cxid] = outcome
             session.acked = max(session.acked, answers.acked)
             session.forget_acked()
         while self._closed and entry.time - self._closed[0][0] > CLOSED_KEPT_MS:
@@ -245,6 +246,9 @@ class Leases:
 
     def __init__(self, table: Table) -> None:
         self._table = table
+        self.noted: dict[int, tuple[int, int]] = {}
+        """Heartbeat's, of leases that tell nothing: by session, the version and since when it has been
+        that."""
 
     def grant(self, session: int, expires: int, timeout: int = 0) -> None:
         """The first lease of a session; one that is there already stays."""
@@ -296,34 +300,69 @@ class Leases:
 # ---- znodes that end by themselves -----------------------------------------------------------
 
 _TRANSIENTS = "transient"
+_FIRST_PAGE = 10
+_PAGE = 500
+
+
+class Transient(NamedTuple):
+    """A row of the index: heartbeat is to look at a path at ``due`` (ms) or later.
+
+    ``stamp``: the transaction as of which the path was noted. ``due`` 0: a row of an earlier release, which
+    had one for each such znode, by path.
+    """
+
+    key: str
+    path: str
+    due: int
+    stamp: int
+
+
+def _transient(key: str, item: Item) -> Transient:
+    stamp: Any = item["stamp"]
+    if key.startswith("/"):
+        return Transient(key, key, 0, stamp)
+    due, path = key.split(" ", 1)
+    return Transient(key, path, int(due), stamp)
 
 
 class Transients:
-    """The index by which heartbeat finds containers and znodes with a time to live.
+    """The index by which heartbeat finds containers and znodes with a time to live, by when to look at them.
 
-    A row names a path and the czxid of such a znode. The distributor puts it beside the znode's record;
-    heartbeat deletes it when user storage shows that the znode is gone. It is a hint: the writer decides.
+    A row is a hint, and early rather than late: heartbeat looks at the znode, and the writer decides.
     """
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    def put(self, path: str, czxid: int) -> None:
-        """Note a znode; a later one of the same path stays."""
+    def put(self, path: str, due: int, stamp: int) -> None:
+        """Note when to look at a znode (ms), as of a transaction; a later note of the same time stays."""
         try:
-            self._table.put(_TRANSIENTS, path, {"stamp": czxid}, IfOlder(czxid))
+            self._table.put(_TRANSIENTS, f"{due:016d} {path}", {"stamp": stamp}, IfOlder(stamp))
         except Conflict:
             pass  # noted before
 
-    def all(self) -> Iterator[tuple[str, int]]:
-        """Every path with the czxid of its znode, page by page."""
-        for path, item in every(self._table, _TRANSIENTS):
-            fields: dict[str, Any] = item
-            yield path, fields["stamp"]
+    def due(self, now: int) -> Iterator[Transient]:
+        """The rows whose time has come, page by page: the first is small, since mostly there are none."""
+        after, limit, more = "", _FIRST_PAGE, True
+        while more:
+            items, more = self._table.query(_TRANSIENTS, after, limit)
+            for key, item in items:
+                row = _transient(key, item)
+                if row.due > now:
+                    return
+                yield row
+            if not items:
+                return
+            after, limit = items[-1][0], _PAGE
 
-    def drop(self, path: str, czxid: int) -> None:
-        """Delete the row of a znode that is gone; leave that of a later one."""
+    def all(self) -> Iterator[Transient]:
+        """Every row."""
+        for key, item in every(self._table, _TRANSIENTS):
+            yield _transient(key, item)
+
+    def drop(self, row: Transient) -> None:
+        """Delete a row; leave one that was noted meanwhile in its place."""
         try:
-            self._table.delete(_TRANSIENTS, path, IfStamp(czxid))
+            self._table.delete(_TRANSIENTS, row.key, IfStamp(row.stamp))
         except Conflict:
-            pass  # there is a later one
+            pass  # noted anew

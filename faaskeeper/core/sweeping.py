@@ -26,6 +26,7 @@ from faaskeeper.core.errors import Conflict, DriverError, Throttled, Unavailable
 from faaskeeper.core.log import RETENTION_MS, Entry, Trimmed
 from faaskeeper.core.records import Record
 from faaskeeper.core.storage import IfAbsent, IfStamp, Item, Table
+from faaskeeper.core.transactions import Closed
 
 DAY_MS = 24 * 3600 * 1000
 TOMBSTONE_MS = 2 * DAY_MS
@@ -256,6 +257,9 @@ class Sweeper:
                     yield partial(records.lapse, change.path, transaction.txid)
             for path in removed_pages(transaction):
                 yield partial(records.lapse, path, transaction.txid)
+            for effect in transaction.effects:
+                if isinstance(effect, Closed):  # what was put after it was cleared
+                    yield partial(self._deployment.watches.clear, effect.session)
             if blobs is not None:
                 for blob in transaction.garbage:
                     if parse_blob_name(blob) is not None:  # else of a log from before names were judged
@@ -285,7 +289,7 @@ class Sweeper:
                     self._pass_over(ValueError(f"the object {name!r} has no name of ours"))
                     continue
                 if said.made >= limit:
-                    progress.young = said.made
+                    progress.young = min(said.made, progress.clock)  # what it says is only said
                     break
                 old.append(partial(self._delete_orphan, name, said.path, said.sequential))
             else:

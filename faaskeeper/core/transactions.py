@@ -34,10 +34,11 @@ from faaskeeper.core.requests import (
     SetAcl,
     SetData,
 )
-from faaskeeper.core.znode import CONTAINER, MAX_DATA_BYTES, MAX_TTL_MS, OPEN_ACL, Meta
+from faaskeeper.core.znode import CONTAINER, MAX_DATA_BYTES, MAX_TTL_MS, OPEN_ACL, Meta, wrapped
 
-MAX_CREATIONS = 2**31 - 1
-"""ZooKeeper's child version and sequence numbers are 32-bit; past this a create is refused."""
+MAX_SEQUENCE = 2**31 - 1
+"""The greatest sequence number. ZooKeeper, whose counter has 32 bits, goes on with negative ones, which sort
+before all others, and then uses numbers again: recipes break in silence. Here there are no more."""
 MAX_TRANSACTION_BYTES = 24 * 1024 * 1024
 """Most that a multi may take in the log, by :func:`weight`. Whatever fits a message of 1 MiB stays below it,
 unless long ACLs are repeated in many images."""
@@ -164,7 +165,7 @@ def apply(
     if isinstance(operation, Create):
         return _create(state, operation, session, now, txid, limits, who)
     if isinstance(operation, Delete):
-        return _delete(state, operation, txid, limits, who)
+        return _delete(state, operation, now, txid, limits, who)
     if isinstance(operation, Multi):
         return _multi(state, operation, session, now, txid, limits, who)
     if isinstance(operation, SetAcl):
@@ -174,7 +175,7 @@ def apply(
     if isinstance(operation, Reap):
         return _reap(state, operation, now, txid, limits)
     if isinstance(operation, Close):
-        return _close(state, session, txid, limits)
+        return _close(state, session, now, txid, limits)
     return _refuse(Code.UNIMPLEMENTED, txid)
 
 
@@ -182,8 +183,14 @@ def _refuse(code: Code, txid: int) -> Judgement:
     return Outcome(code, txid - 1), None
 
 
-def _denied(meta: Meta, permission: int, who: tuple[Identity, ...]) -> bool:
-    return meta.acl is not OPEN_ACL and not acl.permits(meta.acl, permission, who)
+def _denied(path: str, meta: Meta, permission: int, who: tuple[Identity, ...]) -> bool:
+    held = acl.held(path, meta.acl)
+    return held is not OPEN_ACL and not acl.permits(held, permission, who)
+
+
+def _impossible(path: str) -> Code:
+    """Why nothing can be done to an invalid path: one that is only too long to be here is just not here."""
+    return Code.NO_NODE if paths.overlong(path) else Code.BAD_ARGUMENTS
 
 
 def _oversized(data: Data, limits: Limits) -> bool:
@@ -229,9 +236,11 @@ def _create(
     parent = state.node(above)
     if parent is None:
         return _refuse(Code.NO_NODE, txid)
-    if _denied(parent, acl.CREATE, who):
+    if _denied(above, parent, acl.CREATE, who):
         return _refuse(Code.NO_AUTH, txid)
     if operation.sequential:
+        if parent.creations > MAX_SEQUENCE:
+            return _refuse(Code.SEQUENCE_USED_UP, txid)
         path = f"{path}{parent.creations:010d}"
     if paths.invalid(path):
         return _refuse(Code.BAD_ARGUMENTS, txid)
@@ -239,7 +248,7 @@ def _create(
         return _refuse(Code.NODE_EXISTS, txid)
     if parent.owner:
         return _refuse(Code.NO_CHILDREN_FOR_EPHEMERALS, txid)
-    if _oversized(operation.data, limits) or parent.creations >= MAX_CREATIONS:
+    if _oversized(operation.data, limits):
         return _refuse(Code.TOO_LARGE, txid)
     meta = Meta(
         czxid=txid,
@@ -268,10 +277,12 @@ def _gained(parent: Meta, txid: int, limits: Limits) -> Meta:
     pages = parent.pages
     if children > (pages or 1) * limits.page_names:
         pages = pages + 1 if pages else 2
-    return parent._replace(pzxid=txid, creations=parent.creations + 1, children=children, pages=pages)
+    return parent._replace(
+        pzxid=txid, creations=parent.creations + 1, children=children, pages=pages, emptied=0
+    )
 
 
-def _lost(parent: Meta, txid: int, limits: Limits) -> Meta:
+def _lost(parent: Meta, now: int, txid: int, limits: Limits) -> Meta:
     """One child less. A page is given up at half of what makes one, so that none goes to and fro."""
     children = parent.children - 1
     pages = parent.pages
@@ -279,7 +290,8 @@ def _lost(parent: Meta, txid: int, limits: Limits) -> Meta:
         pages = 0
     elif pages and 2 * children < (pages - 1) * limits.page_names:
         pages = pages - 1 if pages > 2 else 0
-    return parent._replace(pzxid=txid, children=children, pages=pages)
+    emptied = now if parent.ttl == CONTAINER and not children else 0
+    return parent._replace(pzxid=txid, children=children, pages=pages, emptied=emptied)
 
 
 def _resized(path: str, before: Meta, after: Meta | None) -> tuple[tuple[str, int], ...]:
@@ -297,12 +309,14 @@ def _set_data(
     who: tuple[Identity, ...],
 ) -> Judgement:
     path, data = operation.path, operation.data
-    if paths.invalid(path) or not _believed(data, path, session, limits):
+    if paths.invalid(path):
+        return _refuse(_impossible(path), txid)
+    if not _believed(data, path, session, limits):
         return _refuse(Code.BAD_ARGUMENTS, txid)
     meta = state.node(operation.path)
     if meta is None:
         return _refuse(Code.NO_NODE, txid)
-    if _denied(meta, acl.WRITE, who):
+    if _denied(operation.path, meta, acl.WRITE, who):
         return _refuse(Code.NO_AUTH, txid)
     if operation.version not in (-1, meta.version):
         return _refuse(Code.BAD_VERSION, txid)
@@ -314,7 +328,7 @@ def _set_data(
         meta.pzxid,
         meta.ctime,
         now,
-        meta.version + 1,
+        wrapped(meta.version + 1),
         meta.creations,
         meta.aversion,
         meta.owner,
@@ -324,6 +338,7 @@ def _set_data(
         meta.acl,
         meta.ttl,
         meta.pages,
+        meta.emptied,
     )
     change = Change(operation.path, "S", after, operation.data.inline)
     garbage = (meta.blob,) if meta.blob not in ("", after.blob) else ()
@@ -331,7 +346,7 @@ def _set_data(
 
 
 def _delete(
-    state: State, operation: Delete, txid: int, limits: Limits, who: tuple[Identity, ...]
+    state: State, operation: Delete, now: int, txid: int, limits: Limits, who: tuple[Identity, ...]
 ) -> Judgement:
     path = operation.path
     if "/" not in path or "\0" in path or path in paths.RESERVED:
@@ -340,21 +355,21 @@ def _delete(
     parent = state.node(above)
     if parent is None:
         return _refuse(Code.NO_NODE, txid)
+    if _denied(above, parent, acl.DELETE, who):
+        return _refuse(Code.NO_AUTH, txid)
     meta = state.node(path)
     if meta is None:
         return _refuse(Code.NO_NODE, txid)
-    if _denied(parent, acl.DELETE, who):
-        return _refuse(Code.NO_AUTH, txid)
     if operation.version not in (-1, meta.version):
         return _refuse(Code.BAD_VERSION, txid)
     if meta.children:
         return _refuse(Code.NOT_EMPTY, txid)
-    return _removed(path, meta, parent, txid, limits)
+    return _removed(path, meta, parent, now, txid, limits)
 
 
-def _removed(path: str, meta: Meta, parent: Meta, txid: int, limits: Limits) -> Judgement:
+def _removed(path: str, meta: Meta, parent: Meta, now: int, txid: int, limits: Limits) -> Judgement:
     above = paths.parent(path)
-    lost = _lost(parent, txid, limits)
+    lost = _lost(parent, now, txid, limits)
     changes = (Change(path, "D", None, None), Change(above, "K", lost, None))
     effects = (Owned(meta.owner, path, False),) if meta.owner else ()
     garbage = (meta.blob,) if meta.blob else ()
@@ -367,34 +382,34 @@ def _reap(state: State, operation: Reap, now: int, txid: int, limits: Limits) ->
     parent = state.node(paths.parent(operation.path))
     if meta is None or parent is None or not meta.due(now):
         return _refuse(Code.NO_NODE, txid)
-    return _removed(operation.path, meta, parent, txid, limits)
+    return _removed(operation.path, meta, parent, now, txid, limits)
 
 
 def _set_acl(state: State, operation: SetAcl, txid: int, who: tuple[Identity, ...]) -> Judgement:
     if paths.invalid(operation.path):
-        return _refuse(Code.BAD_ARGUMENTS, txid)
+        return _refuse(_impossible(operation.path), txid)
     kept = acl.fixed(operation.acl, who)
     if kept is None:
         return _refuse(Code.INVALID_ACL, txid)
     meta = state.node(operation.path)
     if meta is None:
         return _refuse(Code.NO_NODE, txid)
-    if _denied(meta, acl.ADMIN, who):
+    if _denied(operation.path, meta, acl.ADMIN, who):
         return _refuse(Code.NO_AUTH, txid)
     if operation.version not in (-1, meta.aversion):
         return _refuse(Code.BAD_VERSION, txid)
-    after = meta._replace(acl=kept, aversion=meta.aversion + 1)
+    after = meta._replace(acl=kept, aversion=wrapped(meta.aversion + 1))
     transaction = Transaction(txid, (Change(operation.path, "", after, None),))
     return Outcome(Code.OK, txid, "", after), transaction
 
 
 def _check(state: State, operation: Check, txid: int, who: tuple[Identity, ...]) -> Judgement:
     if paths.invalid(operation.path):
-        return _refuse(Code.BAD_ARGUMENTS, txid)
+        return _refuse(_impossible(operation.path), txid)
     meta = state.node(operation.path)
     if meta is None:
         return _refuse(Code.NO_NODE, txid)
-    if _denied(meta, acl.READ, who):
+    if _denied(operation.path, meta, acl.READ, who):
         return _refuse(Code.NO_AUTH, txid)
     if operation.version not in (-1, meta.version):
         return _refuse(Code.BAD_VERSION, txid)
@@ -489,7 +504,7 @@ def _order(changes: dict[str, Change], happened: Sequence[tuple[str, str]]) -> t
     return tuple((places[path], letters) for path, letters in happened)
 
 
-def _close(state: State, session: int, txid: int, limits: Limits) -> Judgement:
+def _close(state: State, session: int, now: int, txid: int, limits: Limits) -> Judgement:
     """All ephemerals go in one transaction, as ZooKeeper's ``closeSession`` does it; or in several, each of
     which deletes ``limits.close_changes`` of them. The first ends the session.
 
@@ -509,7 +524,7 @@ def _close(state: State, session: int, txid: int, limits: Limits) -> Judgement:
         if parent is None:
             raise AssertionError(f"the znode {path} has no parent")
         first.setdefault(above, parent)
-        parents[above] = _lost(parent, txid, limits)
+        parents[above] = _lost(parent, now, txid, limits)
         gone.append(Change(path, "D", None, None))
         if meta.blob:
             garbage.append(meta.blob)

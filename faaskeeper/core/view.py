@@ -20,6 +20,9 @@ from faaskeeper.core.sessions import Sessions
 from faaskeeper.core.znode import Meta
 
 MAX_NODES = 20_000
+BEGIN_WITHIN_MS = 6 * 3600 * 1000
+"""How long ago a view may have been confirmed that a call begins with. What it lacks was appended later, so
+nothing that it has yet to apply was deleted so long ago that its tombstone has lapsed."""
 
 
 class Missing(Exception):
@@ -101,12 +104,6 @@ class View:
         if entry.last > self.applied:  # a checkpoint may stand below the mark
             self.pending.append(entry)
 
-    def confirm(self, now: int) -> None:
-        """The head is the log's end, as of ``now``; called before an entry is folded that was appended
-        then."""
-        self.time = carried(self.time, self.asof, now)
-        self.asof = now
-
     def header(self) -> Header:
         """Of a checkpoint of this view."""
         return Header(self.head, self.asof, self.time)
@@ -132,8 +129,8 @@ class View:
             del self._nodes[path]
 
     def valid(self, now: int) -> bool:
-        """Whether the view may be begun with: it was confirmed within :data:`VIEW_VALID_MS`."""
-        return -AHEAD_MS <= now - self.asof <= VIEW_VALID_MS
+        """Whether the view may be begun with: it was confirmed within :data:`BEGIN_WITHIN_MS`."""
+        return -AHEAD_MS <= now - self.asof <= BEGIN_WITHIN_MS
 
     def check_age(self, now: int, valid: int = VIEW_VALID_MS) -> None:
         """Raise StaleView when "absent" in the log no longer means that nobody wrote."""

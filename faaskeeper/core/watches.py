@@ -86,19 +86,38 @@ class WatchTable:
         except Conflict:
             pass  # a registration that has seen as much or more is there
 
-    def index(self, session: int, path: str, kind: str) -> None:
-        """Note that the session has (or had) such a row; before the row is first put."""
-        self._table.put(_index(session), f"{kind} {path}", {"stamp": 0})
+    def index(self, session: int, path: str, kind: str, number: int = 0) -> None:
+        """Note that the session has (or had) such a row, by a number; before the row is first put."""
+        self._table.put(_index(session), f"{kind} {path}", {"stamp": number})
         if kind == "recursive":
-            self._table.put(_RECURSIVE, str(session), {"stamp": 0})
+            self._table.put(_RECURSIVE, str(session), {"stamp": number})
 
     def rows(self, path: str) -> list[Row]:
         """Every row of a path."""
         return _rows(path, every(self._table, path))
 
-    def recursive(self) -> bool:
-        """Whether any session has, or had, a recursive watch: then the paths above a change are looked at."""
-        return bool(self._table.query(_RECURSIVE, "", 1).items)
+    def recursive(self, ended: Callable[[int], bool]) -> bool:
+        """Whether any session has, or had, a recursive watch: then the paths above a change are looked at.
+
+        ``ended``: whether a session is over. Of one that is, whatever was put too late is removed.
+        """
+        while marks := self._table.query(_RECURSIVE, "", 1).items:
+            session = int(marks[0][0])
+            if not ended(session):
+                return True
+            self.clear(session)
+            self._table.delete(_RECURSIVE, str(session))
+        return False
+
+    def unmark(self, session: int, number: int) -> None:
+        """A session has no recursive watch any more, unless it was noted anew meanwhile."""
+        self._drop(_RECURSIVE, str(session), number)
+
+    def _drop(self, partition: str, key: str, stamp: int) -> None:
+        try:
+            self._table.delete(partition, key, IfStamp(stamp))
+        except Conflict:
+            pass  # put anew, or removed already
 
     def recursive_rows(self, path: str) -> list[Row]:
         """The rows of a path's recursive watches: their keys come last."""
@@ -106,15 +125,12 @@ class WatchTable:
 
     def remove(self, row: Row) -> None:
         """Delete a row that fired or is not wanted any more, unless it was registered anew meanwhile."""
-        try:
-            self._table.delete(row.path, f"{row.kind} {row.session}", IfStamp(row.stamp))
-        except Conflict:
-            pass  # registered anew, or removed already
+        self._drop(row.path, f"{row.kind} {row.session}", row.stamp)
 
-    def forget(self, session: int, path: str, kind: str) -> None:
-        """Delete a session's row and its note in the index, whether it fired or not."""
+    def forget(self, session: int, path: str, kind: str, number: int) -> None:
+        """Delete a session's row, whether it fired or not, then the note of this number in the index."""
         self._table.delete(path, f"{kind} {session}")
-        self._table.delete(_index(session), f"{kind} {path}")
+        self._drop(_index(session), f"{kind} {path}", number)
 
     def clear(self, session: int) -> None:
         """Delete all rows of a session that is closed, then its index."""
@@ -187,10 +203,14 @@ class WatchFunction:
     ) -> None:
         """Notify the sessions whose watches the entries fire.
 
-        ``recipient_of``: where a session is told things, None when it is over. ``queue``: what rings the
-        function of its own; None: who calls this tells them.
+        ``recipient_of``: where a session is told things, None when it is over, or younger than the epoch.
+        ``queue``: what rings the function of its own; None: who calls this tells them.
         """
-        due = [Due(row, recipient_of(row.session)) for row in self._fired(entries)]
+
+        def ended(session: int) -> bool:
+            return session <= epoch.upto and recipient_of(session) is None
+
+        due = [Due(row, recipient_of(row.session)) for row in self._fired(entries, ended)]
         if not due:
             return
         if queue is None:
@@ -224,10 +244,11 @@ class WatchFunction:
                 body = codec.notification(Notification(row.session, epoch))
                 signed = trust.sign(self._secrets.unseal(recipient.sealed), body)
                 tell(self._channel, recipient.address or row.address, signed)
-        gone = [row for row, _ in due if row.kind not in STAYING]
+        over = {row.session for row, recipient in due if recipient is None and row.session <= epoch.upto}
+        gone = [row for row, _ in due if row.kind not in STAYING or row.session in over]
         self._gather([partial(self._table.remove, row) for row in gone])
 
-    def _fired(self, entries: Iterable[Entry]) -> list[Row]:
+    def _fired(self, entries: Iterable[Entry], ended: Callable[[int], bool]) -> list[Row]:
         events: dict[str, list[tuple[int, str]]] = {}
         for entry in entries:
             for transaction in entry.transactions:
@@ -237,7 +258,7 @@ class WatchFunction:
         if not events:
             return []
         calls = [partial(self._table.rows, path) for path in events]
-        below = _latest_below(events) if self._table.recursive() else {}
+        below = _latest_below(events) if self._table.recursive(ended) else {}
         calls.extend(partial(self._table.recursive_rows, path) for path in below if path not in events)
         fired: list[Row] = []
         for rows in self._gather(calls):

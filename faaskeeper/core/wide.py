@@ -116,6 +116,8 @@ class WideTable:
             if there is None or there.get("named") != name:  # else another wrote the same
                 for each in names:
                     self._table.delete(_parts(partition), each)
+            if there is not None and "parts" in there:
+                self._wide.add((partition, key))
             raise
         self._wide.add((partition, key))
         if wide:

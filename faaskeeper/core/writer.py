@@ -391,8 +391,8 @@ class Writer:
             _logger.info("the fate of entry %d is unknown: %s", entry.first, error)
         else:
             early = not view.pending and self._joined is None and self._deployment.distributor_queue is None
-            view.confirm(began)
             view.fold(entry)
+            view.asof = began
             if early:
                 batch.untold = self._distributor.tell(entry, self._due(view, batch.decided()))
             if self._joined is not None:

@@ -8,14 +8,24 @@ Acl = tuple[int, str, str]
 """Permissions (READ 1, WRITE 2, CREATE 4, DELETE 8, ADMIN 16), scheme, id."""
 
 OPEN_ACL: tuple[Acl, ...] = ((31, "world", "anyone"),)
+READ_ACL: tuple[Acl, ...] = ((1, "world", "anyone"),)
 
 CONTAINER = -1
 """In place of a time to live: the znode goes when its last child has gone."""
+EMPTY_MS = 60_000
+"""How long a container is empty before it goes (ZooKeeper's ``ContainerManager`` looks once a minute)."""
 MAX_TTL_MS = 2**40 - 1
 """Longest time to live, in ms: ZooKeeper's (``EphemeralType.TTL``)."""
 
 MAX_DATA_BYTES = 1024 * 1024
 """Most data of one znode: ZooKeeper's default ``jute.maxbuffer`` (1 MiB)."""
+
+
+def wrapped(number: int) -> int:
+    """A number as 32 bits with a sign hold it: versions go on with -2**31 after 2**31 - 1, as on ZooKeeper's
+    server (``PrepRequestProcessor.checkAndIncVersion``), and protocols have no room for more.
+    """
+    return (number + 2**31) % 2**32 - 2**31
 
 
 class Stat(NamedTuple):
@@ -42,11 +52,12 @@ class Meta(NamedTuple):
     """Everything about a znode but its data and the names of its children.
 
     ``creations`` counts the children ever created: the sequence counter, and what ZooKeeper
-    keeps as the node's child version. ``length`` is -1 where there is no data at all. ``blob``
+    keeps (in 32 bits) as the node's child version. ``length`` is -1 where there is no data at all. ``blob``
     names the object that holds the data when it is not inline. ``ttl``: how long the znode may go
     unmodified and without children, in ms; 0: for ever; :data:`CONTAINER`: until its last child is gone.
     ``pages``: in how many pages the names of the children are kept (:mod:`faaskeeper.core.children`), 0: in
-    the znode's own record.
+    the znode's own record. ``emptied``: when a container lost its last child (the log's time, ms), 0 while it
+    has children, or never had any.
     """
 
     czxid: int
@@ -64,14 +75,25 @@ class Meta(NamedTuple):
     acl: tuple[Acl, ...] = OPEN_ACL
     ttl: int = 0
     pages: int = 0
+    emptied: int = 0
+
+    def due_at(self) -> int | None:
+        """From when on (ms) heartbeat may remove the znode as it stands; None: it may not.
+
+        A container goes when it has been empty for :data:`EMPTY_MS` (one that never had a child stays), a
+        znode with a time to live when it has no children and was not modified for longer
+        (``ContainerManager`` of ZooKeeper 3.8).
+        """
+        if not self.ttl or self.children:
+            return None
+        if self.ttl == CONTAINER:
+            return self.emptied + EMPTY_MS if self.creations else None
+        return self.mtime + self.ttl + 1
 
     def due(self, now: int) -> bool:
-        """Whether heartbeat may remove the znode: a container that has lost its last child, or one past
-        its time to live (``ContainerManager`` of ZooKeeper 3.8; a container that never had a child stays).
-        """
-        if self.children or not self.ttl:
-            return False
-        return self.creations > 0 if self.ttl == CONTAINER else now - self.mtime > self.ttl
+        """Whether heartbeat may remove the znode."""
+        at = self.due_at()
+        return at is not None and at <= now
 
     def stat(self) -> Stat:
         """The Stat shown to users.
@@ -85,7 +107,7 @@ class Meta(NamedTuple):
             self.ctime,
             self.mtime,
             self.version,
-            2 * self.creations - self.children,
+            wrapped(2 * self.creations - self.children),
             self.aversion,
             self.owner,
             max(self.length, 0),
@@ -94,12 +116,16 @@ class Meta(NamedTuple):
         )
 
 
+CONFIG = "/zookeeper/config"
+"""Where clients look for a server's address: Curator's connect to what it says."""
+
+
 def genesis() -> dict[str, tuple[Meta, tuple[str, ...]]]:
-    """The tree as of txid 0: metadata and children of the nodes that always exist."""
+    """The tree as of txid 0: metadata and children of the nodes that always exist, as in ZooKeeper."""
     leaf = Meta(0, 0, 0, 0, 0)
     return {
         "/": (leaf._replace(children=1), ("zookeeper",)),
         "/zookeeper": (leaf._replace(children=2), ("config", "quota")),
-        "/zookeeper/config": (leaf, ()),
+        CONFIG: (leaf._replace(acl=READ_ACL, aversion=-1), ()),
         "/zookeeper/quota": (leaf, ()),
     }

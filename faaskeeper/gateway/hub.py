@@ -17,13 +17,14 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from faaskeeper.client import rules as commands
+from faaskeeper.client.registrations import Registrations
 from faaskeeper.client.rules import Rules
 from faaskeeper.client.session import read_writes
 from faaskeeper.core import codec, trust
@@ -50,11 +51,11 @@ _PAUSE_MOST_S = 0.5
 _STEPS = 200
 """Commands performed in the event loop's thread before others get their turn."""
 _THREADS = 32
-_STRIPS = 64
 _ALONE = 4
 """After how many times in a row that only one connection had something it counts as alone."""
-_INDEXED = 20_000
-"""Registrations remembered before those that are not waited for any more are removed."""
+_TOGETHER = 100
+_REGISTERED = 5_000
+"""Registrations that are kept before those that nobody waits for any more are removed."""
 
 
 class ReadBlob(NamedTuple):
@@ -104,11 +105,6 @@ class SharedRules(Rules):
         lists = [*self._watches.values(), *self._recursive.values()]
         return sum(map(len, lists)), len(self._watches.keys() | self._recursive.keys())
 
-    def watched(self) -> Iterable[tuple[str, list[commands.Watch]]]:
-        """Every watched path with its watches."""
-        for among in (self._watches, self._recursive):
-            yield from among.items()
-
 
 Done = Callable[[Any, BaseException | None], None]
 
@@ -157,8 +153,7 @@ class Hub:
         self._asked: dict[object, _Asked] = {}
         self._due: dict[int, GatewaySession] = {}
         self._flushing = False
-        self._indexed: dict[tuple[str, str], None] = {}
-        self._strips = [threading.Lock() for _ in range(_STRIPS)]
+        self._registrations = Registrations(connection.watches, threading.Lock, _REGISTERED)
         self._secret = b""
         self._lease = Lease(0, 0, 0, False)
         self._lease_ms = LEASE_MS
@@ -188,7 +183,7 @@ class Hub:
             self.session = reply.session
             self._met(reply)
             self._lease = Lease(self.session, 1, 0, False)
-            self._indexed.clear()
+            self._registrations = Registrations(self.connection.watches, threading.Lock, _REGISTERED)
             await self.renew()
         except TimeoutError:
             raise Failed("the service did not answer: are its functions deployed?") from None
@@ -397,35 +392,14 @@ class Hub:
             return None if found is None or found[1] < command.upto else found[0]
         if isinstance(command, commands.ReadLogEnd):
             return read_writes(connection.log, command.after, None)
-        if isinstance(command, commands.PutWatch):
-            return self._put_watch(command)
-        if isinstance(command, commands.RemoveWatch):
+        if isinstance(command, (commands.PutWatch, commands.RemoveWatch)):
             row = Row(command.path, command.kind, self.session, command.stamp, self._ear.address)
-            return connection.watches.remove(row)
+            registrations = self._registrations
+            put = isinstance(command, commands.PutWatch)
+            return registrations.put(row) if put else registrations.remove(row)
         if isinstance(command, ReadBlob):
             return read_blob(connection.blobs, command.name, command.length)
         raise AssertionError(f"not a command: {command!r}")
-
-    def _put_watch(self, command: commands.PutWatch) -> None:
-        watches = self.connection.watches
-        registered = (command.path, command.kind)
-        row = Row(command.path, command.kind, self.session, command.stamp, self._ear.address)
-        with self._strip(registered):
-            if registered not in self._indexed:
-                watches.index(self.session, command.path, command.kind)
-                self._indexed[registered] = None
-            watches.put(row)
-
-    def _strip(self, registered: tuple[str, str]) -> threading.Lock:
-        """The lock under which a registration is put, and removed where nobody waits for it any more."""
-        return self._strips[hash(registered) % _STRIPS]
-
-    def _forget(self, idle: Sequence[tuple[str, str]]) -> None:
-        for registered in idle:
-            path, kind = registered
-            with self._strip(registered):
-                if registered not in self._indexed:  # else it was registered anew meanwhile
-                    self.connection.watches.forget(self.session, path, kind)
 
     def _ring(self) -> None:
         """Ask the service to apply what is in the log."""
@@ -653,10 +627,11 @@ class Hub:
 
     async def tidy(self) -> None:
         """Remove registrations of paths that nobody waits for any more, when there are many."""
-        if len(self._indexed) < _INDEXED:
-            return
-        waiting = {(path, watch.kind) for path, watches in self.rules.watched() for watch in watches}
-        idle = [each for each in self._indexed if each not in waiting][:100]
-        for each in idle:
-            del self._indexed[each]  # before the row goes: who watches it again notes it again
-        await self.call(self._forget, idle)
+        registrations = self._registrations
+        if registrations.many:
+            idle = registrations.idle(self.rules.waits_for)
+            for at in range(
+                0, len(idle), _TOGETHER
+            ):  # where stores are near, others get their turn in between
+                await self.call(registrations.forget, self.session, idle[at : at + _TOGETHER])
+                await asyncio.sleep(0)

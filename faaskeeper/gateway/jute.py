@@ -6,6 +6,7 @@ for none. Nothing that is read is trusted: a length is compared with what is lef
 
 from __future__ import annotations
 
+import codecs
 import struct
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -17,6 +18,26 @@ LONG = struct.Struct(">q")
 
 _int = INT.unpack_from
 _long = LONG.unpack_from
+
+
+_REPLACE = "faaskeeper.jute"
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    """As Java's decoder replaces what is no UTF-8: a surrogate's three bytes are one mistake, not three."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    start, some = error.start, error.object[error.start : error.start + 3]
+    surrogate = len(some) == 3 and some[0] == 0xED and some[1] >> 5 == 0b101 and some[2] >> 6 == 0b10
+    return "\ufffd", start + 3 if surrogate else error.end
+
+
+codecs.register_error(_REPLACE, _replaced)
+
+
+def text(value: bytes) -> str:
+    """The text of some bytes; see :meth:`Reader.text`."""
+    return value.decode("utf-8", _REPLACE)
 
 
 class Malformed(ValueError):
@@ -77,11 +98,16 @@ class Reader:
         return self.buffer() or (None if _int(self._body, at)[0] < 0 else b"")
 
     def text(self) -> str:
-        """A text; none is an empty one. Surrogates, which Java may send, come through and fit no path."""
-        try:
-            return self.buffer().decode("utf-8", "surrogatepass")
-        except UnicodeDecodeError as error:
-            raise Malformed(f"a text that is no UTF-8: {error.reason}") from error
+        """A text; none is an empty one. What is no UTF-8 becomes U+FFFD, which fits no path, as in Java."""
+        return text(self.buffer())
+
+    def path(self) -> str:
+        """A text that has to be there, be it empty."""
+        at = self._at
+        path = self.text()
+        if not path and _int(self._body, at)[0] < 0:
+            raise Malformed("there is no path")
+        return path
 
     def vector(self, item: Callable[[], _T], least: int) -> list[_T]:
         """Items, each of at least so many bytes; none is an empty list."""
@@ -107,7 +133,7 @@ def buffer(value: bytes) -> bytes:
 
 def string(value: str) -> bytes:
     """A text with its length."""
-    return buffer(value.encode("utf-8", "surrogatepass"))
+    return buffer(value.encode())
 
 
 def strings(values: Sequence[str]) -> bytes:

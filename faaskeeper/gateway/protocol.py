@@ -87,6 +87,7 @@ ERRORS: dict[Code, int] = {
     Code.UNIMPLEMENTED: UNIMPLEMENTED,
     Code.BAD_ARGUMENTS: -8,
     Code.TOO_LARGE: -8,
+    Code.SEQUENCE_USED_UP: -8,
     Code.NO_NODE: -101,
     Code.NO_AUTH: -102,
     Code.BAD_VERSION: -103,
@@ -234,24 +235,40 @@ class NotHere(NamedTuple):
 Request = Union[Write, Read, About, ReadTogether, SetWatches, Auth, Ping, NotHere]
 
 _PING = Ping(PING)
+_ROOT = "/"
 
 
 def to_request(body: bytes) -> tuple[int, Request]:
-    """xid and request of a frame. Raises Malformed."""
+    """xid and request of a frame. Raises Malformed where it has no header, or is a credential cut short;
+    of any other only the record may be malformed, and that is answered with an error.
+    """
     reader = Reader(body)
     xid, kind = reader.number(), reader.number()
+    try:
+        return xid, _record(kind, reader)
+    except Malformed:
+        if kind == AUTH:
+            raise
+        return xid, NotHere(kind, MARSHALLING_ERROR)
+
+
+def _record(kind: int, reader: Reader) -> Request:
+    """What follows a header; what follows that is of a later release: ZooKeeper's server ignores it too."""
     if kind == PING:
-        return xid, _PING
+        return _PING
     if kind in (GET_DATA, EXISTS, GET_CHILDREN, GET_CHILDREN2):
-        request: Request = Read(kind, reader.text(), reader.flag())
+        request: Request = _read(kind, reader)
     elif kind in _WRITES:
         request = Write(kind, _operation(kind, reader))
     elif kind == MULTI:
         request = _multi(reader)
-    elif kind in (GET_ACL, SYNC, GET_EPHEMERALS, GET_ALL_CHILDREN_NUMBER):
+    elif kind in (GET_ACL, GET_ALL_CHILDREN_NUMBER):
+        request = About(kind, reader.path() or _ROOT)
+    elif kind in (SYNC, GET_EPHEMERALS):
         request = About(kind, reader.text())
     elif kind in (CHECK_WATCHES, REMOVE_WATCHES, ADD_WATCH):
-        request = About(kind, reader.text(), reader.number())
+        path = reader.path() if kind == CHECK_WATCHES else reader.text()
+        request = About(kind, path, reader.number())
     elif kind == MULTI_READ:
         request = _multi_read(reader)
     elif kind in (SET_WATCHES, SET_WATCHES2):
@@ -271,7 +288,13 @@ def to_request(body: bytes) -> tuple[int, Request]:
         request = NotHere(kind, ERRORS[Code.BAD_ARGUMENTS])
     else:
         request = NotHere(kind, UNIMPLEMENTED)
-    return xid, request  # what follows the record is of a later release: ZooKeeper's server ignores it too
+    return request
+
+
+def _read(kind: int, reader: Reader) -> Read:
+    """The empty path is the root's too, to a reader; nothing happens to it that a watch would tell."""
+    path, watch = reader.path(), reader.flag()
+    return Read(kind, path or _ROOT, watch and path != "")
 
 
 def _acl(reader: Reader) -> tuple[Acl, ...]:
@@ -289,9 +312,16 @@ _NO_TTL = CONTAINER - 1
 """A time to live that the writer refuses."""
 
 
-def _create(kind: int, reader: Reader) -> Create:
-    path, data, acl, flags = reader.text(), _data(reader), _acl(reader), reader.number()
+def _create(kind: int, reader: Reader, within: bool) -> Create:
+    """``within``: in a multi, where the flags alone say what is made; else the type says container."""
+    path, data, acl, flags = reader.path(), _data(reader), _acl(reader), reader.number()
     ttl = reader.long() if kind == CREATE_TTL else None
+    if within and flags in (0, 1, 2, 3):
+        ttl = None
+    if within and flags in (5, 6) and ttl is None:
+        raise Malformed("a time to live is asked for and not said")
+    if kind == CREATE_CONTAINER and not within and flags in (0, 1):
+        flags = 4
     ephemeral, sequential = _FLAGS.get(flags, (False, False))
     if flags == 4:
         return Create(path, data, acl=acl, ttl=CONTAINER if ttl is None else _NO_TTL)
@@ -302,16 +332,17 @@ def _create(kind: int, reader: Reader) -> Create:
     return Create(path, data, ephemeral, sequential, acl, _NO_TTL if wrong else 0)
 
 
-def _operation(kind: int, reader: Reader) -> Create | SetData | Delete | Check | SetAcl:
+def _operation(kind: int, reader: Reader, within: bool = False) -> Create | SetData | Delete | Check | SetAcl:
+    path = reader.path if within else reader.text
     if kind == SET_DATA:
-        return SetData(reader.text(), _data(reader), reader.number())
+        return SetData(path(), _data(reader), reader.number())
     if kind == DELETE:
-        return Delete(reader.text(), reader.number())
+        return Delete(reader.path(), reader.number())
     if kind == CHECK:
-        return Check(reader.text(), reader.number())
+        return Check(path(), reader.number())
     if kind == SET_ACL:
         return SetAcl(reader.text(), _acl(reader), reader.number())
-    return _create(kind, reader)
+    return _create(kind, reader, within)
 
 
 _CREATES = (CREATE, CREATE2, CREATE_CONTAINER, CREATE_TTL)
@@ -334,12 +365,19 @@ def _multi(reader: Reader) -> Write:
     kinds: list[int] = []
     operations: list[Create | SetData | Delete | Check] = []
     while following := _headers(reader, _IN_MULTI):
-        operation = _operation(following[0], reader)
+        operation = _operation(following[0], reader, within=True)
         if isinstance(operation, SetAcl):
             raise AssertionError("not allowed in a multi")
-        kinds.extend(following)
+        kinds.append(_kind_within(following[0], operation))
         operations.append(operation)
     return Write(MULTI, Multi(tuple(operations)), tuple(kinds))
+
+
+def _kind_within(kind: int, operation: Operation) -> int:
+    """The type of a multi's result: of a create by what was made, however it was asked for."""
+    if isinstance(operation, Create):
+        return CREATE2 if operation.ttl else CREATE
+    return kind
 
 
 _IN_MULTI_READ = frozenset((GET_DATA, GET_CHILDREN))
@@ -348,14 +386,14 @@ _IN_MULTI_READ = frozenset((GET_DATA, GET_CHILDREN))
 def _multi_read(reader: Reader) -> ReadTogether:
     reads: list[Read] = []
     while following := _headers(reader, _IN_MULTI_READ):
-        reads.append(Read(following[0], reader.text(), reader.flag()))
+        reads.append(_read(following[0], reader))
     return ReadTogether(MULTI_READ, tuple(reads))
 
 
 def _set_watches(kind: int, reader: Reader) -> SetWatches:
     zxid = reader.long()
     number = 3 if kind == SET_WATCHES else 5
-    lists = [tuple(reader.vector(reader.text, 4)) for _ in range(number)]
+    lists = [tuple(reader.vector(reader.path, 4)) for _ in range(number)]
     lists.extend([()] * (5 - number))
     return SetWatches(kind, zxid, *lists)
 

@@ -61,6 +61,8 @@ class Reader:
         """getData, exists, getChildren, getChildren2."""
         path = request.path
         kind = _KINDS.get(request.kind, "children")
+        if request.kind == protocol.EXISTS and "\0" in path:
+            raise refusal(Code.BAD_ARGUMENTS)
         if paths.invalid(path):
             raise _no_node()
         if request.watch:
@@ -180,7 +182,7 @@ class Reader:
         record: Record | None = yield from self._rules.read(request.path)
         meta = _meta(record)
         self._allowed(acls.READ | acls.ADMIN)(meta)
-        return protocol.acl(acls.masked(meta.acl, self._who)) + protocol.stat(meta)
+        return protocol.acl(acls.masked(acls.held(request.path, meta.acl), self._who)) + protocol.stat(meta)
 
     def _sync(self, request: About, _: object) -> Steps:
         yield from self._rules.sync()
@@ -188,6 +190,8 @@ class Reader:
 
     def _check_watches(self, request: About, _: object) -> Steps:
         yield from ()
+        if request.path and "/" not in request.path:
+            raise Refused(protocol.MARSHALLING_ERROR)
         if not self._rules.found(request.path, _kinds_of(request.number), self._watcher):
             raise Refused(protocol.NO_WATCHER)
         return b""
@@ -203,7 +207,7 @@ class Reader:
         if request.number not in (0, 1):
             raise Refused(protocol.MARSHALLING_ERROR)
         if paths.invalid(request.path):
-            raise refusal(Code.BAD_ARGUMENTS)
+            return INT.pack(0)  # nothing ever happens there
         kind = "recursive" if request.number else "persistent"
         yield from self._rules.add_watch(request.path, kind, self._watcher)
         return INT.pack(0)
@@ -272,6 +276,8 @@ class Reader:
             for path in getattr(request, kind):
                 if not paths.invalid(path):
                     yield from self._watch_again(path, kind, missed)
+                elif (event := missed(None)) is not None:
+                    self._watcher(WatchedEvent(event, path, self._rules.seen))
         for kind in ("persistent", "recursive"):
             for path in getattr(request, kind):
                 if not paths.invalid(path):

@@ -2,8 +2,9 @@
 
 A connection goes through the states of :class:`State`. Requests are answered in the order in which they were
 sent: writes that follow each other are sent on together; a read waits until the writes before it are
-answered, and what follows a read waits for it. Whatever is wrong with a frame ends the connection that it
-came by, with a line in the log that says what, and touches nobody else.
+answered, and what follows a read waits for it. A request whose record is wrong is answered with an error.
+Whatever else is wrong with a frame ends the connection that it came by, with a line in the log that says
+what, and touches nobody else.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from faaskeeper.core.errors import DriverError
 from faaskeeper.core.requests import Close, Create, Data, Multi, Operation, Outcome, SetData
 from faaskeeper.gateway import admin, protocol
 from faaskeeper.gateway.hub import Failed, Steps
-from faaskeeper.gateway.jute import Malformed
+from faaskeeper.gateway.jute import Malformed, text
 from faaskeeper.gateway.protocol import (
     About,
     Auth,
@@ -458,11 +459,8 @@ class Wire(asyncio.BufferedProtocol):
 
     def _show(self, xid: int, request: Auth, session: GatewaySession) -> None:
         """Take a credential in; it counts for the requests after it."""
-        try:
-            shown = request.shown.decode()
-        except UnicodeDecodeError:
-            shown = ""
-        if request.scheme == "digest" and shown:
+        shown = text(request.shown)
+        if request.scheme == "digest":
             if ("digest", shown) not in self._auth:
                 if acls.size_of((*self._auth, ("digest", shown))) > acls.MAX_CREDENTIALS_BYTES:
                     self.say(protocol.reply(xid, 0, protocol.AUTH_FAILED))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from faaskeeper.core.errors import Denied, DriverError, Unavailable
+from faaskeeper.core.forks import Inherited, register
 
 _BATCH = 1_000
 _IDLE_S = 0.2
@@ -24,7 +25,7 @@ _PROMPT_BATCHES = 4
 _log = logging.getLogger(__name__)
 
 
-class LocalQueue:
+class LocalQueue(Inherited):
     """Messages to one function.
 
     A call that fails is repeated with the same messages, a few times with growing pauses: the function
@@ -56,6 +57,15 @@ class LocalQueue:
         self._idle_due = False
         self._thread = threading.Thread(target=self._run, name=f"faaskeeper-{name}", daemon=True)
         self._thread.start()
+        register(self)
+
+    def forked(self, why: str) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`."""
+        self._broken = Denied(f"{self._whose}: {why}")
+        self._waiting.clear()
+        self._running = threading.Lock()
+        self._signal = threading.Semaphore(0)
+        self._stopping = threading.Event()
 
     def send(self, group: str, identity: str, body: bytes) -> None:
         """See :class:`faaskeeper.core.queue.Queue`."""

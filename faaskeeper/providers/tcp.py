@@ -9,12 +9,14 @@ time are refused.
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
 import time
 
 from faaskeeper.core.channel import Handler
 from faaskeeper.core.errors import Denied
+from faaskeeper.core.forks import Inherited, register
 
 MAX_FRAME_BYTES = 8 * 1024 * 1024
 MAX_CONNECTIONS = 64
@@ -27,7 +29,7 @@ _MOST_AVOIDED = 1_000
 _log = logging.getLogger(__name__)
 
 
-class TcpChannel:
+class TcpChannel(Inherited):
     """Service side: keeps a connection to each client it talks to.
 
     A client that cannot be reached is left alone for some seconds, so that it does not hold others up.
@@ -37,6 +39,13 @@ class TcpChannel:
         self._connections: dict[str, socket.socket] = {}
         self._avoid: dict[str, float] = {}
         self._lock = threading.Lock()
+        register(self)
+
+    def forked(self, why: str) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`."""
+        self._lock = threading.Lock()
+        while self._connections:
+            _release(self._connections.popitem()[1])
 
     def deliver(self, address: str, message: bytes) -> bool:
         """See :class:`faaskeeper.core.channel.Channel`."""
@@ -92,7 +101,7 @@ class TcpChannel:
             self._connections.clear()
 
 
-class TcpListener:
+class TcpListener(Inherited):
     """A client's ear: a port, and a thread for each connection to it."""
 
     def __init__(self, host: str, port: int, handler: Handler, advertise: str = "") -> None:
@@ -108,6 +117,15 @@ class TcpListener:
         self.address = f"tcp:{advertise or host}:{bound}"
         self._thread = threading.Thread(target=self._accept, name="faaskeeper-tcp", daemon=True)
         self._thread.start()
+        register(self)
+
+    def forked(self, why: str) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`."""
+        self._open = False
+        self._hearing = threading.Lock()
+        _release(self._socket)
+        while self._connections:
+            _release(self._connections.pop())
 
     def _accept(self) -> None:
         while self._open:
@@ -163,6 +181,13 @@ class TcpListener:
                 pass  # the other side was faster
         with self._hearing:
             return
+
+
+def _release(inherited: socket.socket) -> None:
+    """Close a forked child's descriptor of a socket; to shut the socket down would end the parent's, too."""
+    descriptor = inherited.detach()
+    if descriptor >= 0:
+        os.close(descriptor)
 
 
 class TcpClientChannel:

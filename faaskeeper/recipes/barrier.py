@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.core import paths
 from faaskeeper.exceptions import (
+    FaaSKeeperException,
     NodeDoesntExistException,
     NodeExistsException,
-    SessionClosingException,
     SessionExpiredException,
 )
-from faaskeeper.node import Node
-from faaskeeper.recipes.contender import ensure
-from faaskeeper.recipes.waiting import Waiting, create_own
+from faaskeeper.recipes.waiting import Own, Waiting
 
 
 class Barrier:
@@ -66,32 +68,49 @@ class DoubleBarrier:
         self._path = path
         self._number = number
         self._identifier = identifier
-        self._node: Node | None = None
+        self._own = Own(client)
+        self._busy = threading.Lock()
         self._fellows: set[str] = set()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._busy.acquire(blocking=False):
+            raise FaaSKeeperException(
+                f"another thread enters or leaves {self._path} by this object: "
+                "it stands for one participant, so give each thread one of its own"
+            )
+        try:
+            yield
+        finally:
+            self._busy.release()
 
     def enter(self, timeout: float | None = None) -> bool:
         """Come, and wait until so many have come; returns whether they have. Who gives up has not come."""
-        if self._node is not None:
-            raise ValueError("this participant has come already")
-        waiting = Waiting(self._client, timeout)
-        try:
-            ensure(self._client, self._path)
-            data = self._identifier.encode()
-            self._node = create_own(self._client, f"{self._path}/p-", data)
-            while not self._opened(self._node, waiting):
-                if not waiting.more():
-                    self._go()
-                    return False
-            return True
-        except BaseException:
-            self._go()
-            raise
-        finally:
-            waiting.end()
+        with self._alone():
+            if self._own.current:
+                raise ValueError("this participant has come already")
+            waiting = Waiting(self._client, timeout)
+            come = False
+            try:
+                data = self._identifier.encode()
+                come = self._own.make_numbered(f"{self._path}/p-", data, waiting.deadline)
+                while come and not self._opened(waiting):
+                    come = waiting.more()
+                return come
+            except BaseException:
+                come = False
+                raise
+            finally:
+                waiting.end()
+                if not come:
+                    self._own.remove()
 
-    def _opened(self, node: Node, waiting: Waiting) -> bool:
+    def _opened(self, waiting: Waiting) -> bool:
         """Whether the sign of this round is there: the one that names this participant among others."""
         sign = f"{self._path}/{self._READY}"
+        node = self._own.node
+        if node is None or not self._own.current:
+            raise SessionExpiredException("the session has ended, and this participant's node with it")
         own = paths.name(node.path)
         while True:
             there = self._client.exists(sign, waiting.wake) is not None
@@ -112,22 +131,15 @@ class DoubleBarrier:
 
     def leave(self, timeout: float | None = None) -> bool:
         """Be done, and wait until all are; returns whether they are."""
-        if self._node is None:
-            raise ValueError("this participant has not come")
-        waiting = Waiting(self._client, timeout)
-        try:
-            self._go()
-            while not self._fellows.isdisjoint(self._participants(waiting)):
-                if not waiting.more():
-                    return False
-            return True
-        finally:
-            waiting.end()
-
-    def _go(self) -> None:
-        node, self._node = self._node, None
-        if node is not None:
+        with self._alone():
+            if self._own.node is None:
+                raise ValueError("this participant has not come")
+            waiting = Waiting(self._client, timeout)
             try:
-                self._client.delete(node.path)
-            except (NodeDoesntExistException, SessionExpiredException, SessionClosingException):
-                return  # it went with its session
+                self._own.remove()
+                while not self._fellows.isdisjoint(self._participants(waiting)):
+                    if not waiting.more():
+                        return False
+                return True
+            finally:
+                waiting.end()

@@ -3,23 +3,22 @@
 A contender's node is deleted with its session; a contender that gives up, or is interrupted wherever it
 waits, deletes its own. Each waits for the one node before it that is in its way, so that a node that goes
 wakes one contender, not all; only where several places come first (a semaphore) all are woken.
+
+**States.** A contender has no node, or one of the client's present session (*queued*), and may be *first* on
+top of that. A session that is suspended takes *first* away and leaves the node: if its lease is renewed in
+time, nobody came in between, so waiting again goes on with the node that there is. Else the node goes with
+the session, and waiting again, in the client's next session, queues up anew.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
-from faaskeeper.client import FaaSKeeperClient, Future, SessionState
+from faaskeeper.client import FaaSKeeperClient, SessionState
 from faaskeeper.core import paths
-from faaskeeper.exceptions import (
-    NodeDoesntExistException,
-    NodeExistsException,
-    SessionClosingException,
-    SessionExpiredException,
-)
-from faaskeeper.node import Node
+from faaskeeper.exceptions import FaaSKeeperException, NodeExistsException, SessionExpiredException
+from faaskeeper.recipes.waiting import LOOK_S, Deadline, Own, may_wait
 
 Blocks = Callable[[str], bool]
 """Whether an earlier contender, by the name of its node, is in the way."""
@@ -39,9 +38,10 @@ def ensure(client: FaaSKeeperClient, path: str) -> None:
 class Contender:
     """One place in the queue below ``path``, taken with :meth:`wait` and given back with :meth:`leave`.
 
-    ``places``: how many come first.
-    ``on_loss`` is called once, from the client's callback thread, when a place that came first can no longer
-    be relied on: the session is suspended or lost.
+    ``places``: how many come first. ``on_loss`` is called once, from the client's callback thread, when a
+    place that came first can no longer be relied on: the session is suspended or lost.
+
+    One thread at a time may wait. Another that would wait, too, is refused; one that leaves ends the waiting.
     """
 
     def __init__(
@@ -62,8 +62,18 @@ class Contender:
         self._on_loss = on_loss
         self._places = places
         self._changed = threading.Event()
-        self._node: Node | None = None
-        self.first = False
+        self._own = Own(client)
+        self._guard = threading.Lock()
+        """Guards the fields below; never held while anything is waited for."""
+        self._first = False
+        self._waiting = False
+        self._leaving = False
+        self._given_up = False
+
+    @property
+    def first(self) -> bool:
+        """Whether this place is among those that come first, as far as is known here."""
+        return self._first and self._own.current and self._client.state is SessionState.CONNECTED
 
     @property
     def token(self) -> int:
@@ -71,87 +81,133 @@ class Contender:
 
         Send it along with what the lock protects, and let that refuse lower ones than it has seen.
         """
-        if self._node is None or not self.first:
+        node = self._own.node
+        if node is None or not self.first:
             raise ValueError("there is a token only while the place is first")
-        return self._node.stat.czxid
+        return node.stat.czxid
 
     def wait(self, timeout: float | None) -> bool:
-        """Queue up, and wait to be first for at most so many seconds; leaves the queue when that fails."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        self._client.add_listener(self._listen)
-        future: Future[Node] | None = None
-        try:
-            ensure(self._client, self._path)
-            future = self._client.create_async(
-                f"{self._path}/{self._prefix}", self._data, ephemeral=True, sequential=True
-            )
-            self._node = future.get()
-            while not self._is_first():
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    self.leave()
-                    return False
-                self._changed.wait(left)
-                self._changed.clear()
-            return True
-        except BaseException:
-            if self._node is None and future is not None:
-                future.add_callback(self._created_in_vain)
-            self.leave()
-            raise
+        """Queue up, and wait to be first for at most so many seconds; leaves the queue when that fails.
 
-    def _is_first(self) -> bool:
-        """Look who is before us; if somebody is in the way, watch the nearest of those."""
-        node = self._node
-        if node is None:
-            raise AssertionError("queued up")
+        Raises FaaSKeeperException where this place is first already, or another thread waits or leaves.
+        """
+        with self._guard:
+            if self._waiting or self._leaving:
+                raise FaaSKeeperException(
+                    f"another thread acquires or releases {self._path} by this object: "
+                    "it stands for one contender, so give each thread one of its own"
+                )
+            if self.first:
+                raise FaaSKeeperException(
+                    f"{self._path} is held by this object already; it is not re-entrant"
+                )
+            self._waiting, self._given_up, self._first = True, False, False
+        reached = False
+        try:
+            self._client.add_listener(self._listen)
+            reached = self._wait(Deadline(timeout))
+            return reached
+        finally:
+            if not reached:
+                try:
+                    self._go()
+                finally:
+                    self._waiting = False
+
+    def _wait(self, deadline: Deadline) -> bool:
+        known = self._own.current  # of before the session was suspended
+        if not known and not self._queue_up(deadline):
+            return False
+        while not self._given_up:
+            suspended = self._client.state is SessionState.SUSPENDED
+            if not suspended:
+                try:
+                    if self._is_next() and self._come_first():
+                        return True
+                    known = False
+                except SessionExpiredException:
+                    if not known or not self._queue_up(deadline):
+                        raise
+                    known = False
+                    continue
+            left = deadline.left()
+            if left == 0:
+                return False
+            may_wait(self._client)
+            if suspended or self._client.state is SessionState.SUSPENDED:
+                left = LOOK_S if left is None else min(left, LOOK_S)
+            self._changed.wait(left)
+            self._changed.clear()
+        return False
+
+    def _queue_up(self, deadline: Deadline) -> bool:
+        return self._own.make_numbered(f"{self._path}/{self._prefix}", self._data, deadline)
+
+    def _is_next(self) -> bool:
+        """Look who is before us; if somebody is in the way, watch the nearest of those.
+
+        Raises SessionExpiredException where this contender's node is gone.
+        """
+        node = self._own.node
+        if node is None or not self._own.current:
+            raise SessionExpiredException("the session has ended, and this contender's node with it")
         own = paths.name(node.path)
         while True:
             watch = self._wake if self._places > 1 else None
             names = [paths.name(child.path) for child in self._client.get_children(self._path, watch=watch)]
             if own not in names:
-                raise SessionExpiredException("the contender's node is gone: its session has ended")
+                raise SessionExpiredException(
+                    "this contender's node is gone: its session has ended, or somebody has deleted it"
+                )
             before = [name for name in names if name[-_NUMBER:] < own[-_NUMBER:] and self._blocks(name)]
             if len(before) < self._places:
-                self.first = self._client.state is SessionState.CONNECTED
-                return self.first
+                return True
             if watch is not None:
                 return False
             nearest = max(before, key=lambda name: name[-_NUMBER:])
             if self._client.exists(f"{self._path}/{nearest}", self._wake) is not None:
                 return False
 
+    def _come_first(self) -> bool:
+        """Be first, unless the session is suspended by now, or another thread has given up for us."""
+        with self._guard:
+            if self._given_up:
+                return False
+            self._first = True  # and only then look: who suspends the session looks after that
+            if not self.first:
+                self._first = False
+                return False
+            self._waiting = False
+            return True
+
     def _wake(self, event: object) -> None:
         self._changed.set()
 
     def _listen(self, state: SessionState) -> None:
         self._changed.set()
-        if state is not SessionState.CONNECTED and self.first:
-            self.first = False
+        if state is SessionState.CONNECTED:
+            return
+        with self._guard:
+            lost, self._first = self._first, False
+        if lost:
             self._on_loss()
 
-    def _created_in_vain(self, future: Future[Node]) -> None:
-        """The create was under way when its contender was interrupted: what it made is removed."""
-        try:
-            self._node = future.get(0)
-        except Exception:
-            return  # nothing was made
-        self._remove(asynchronously=True)
-
     def leave(self) -> None:
-        """Give the place back; does nothing where there is none."""
-        self.first = False
-        self._client.remove_listener(self._listen)
-        self._remove(asynchronously=False)
-
-    def _remove(self, asynchronously: bool) -> None:
-        node, self._node = self._node, None
-        if node is None:
-            return
+        """Give the place back; does nothing where there is none. Ends the waiting of another thread."""
+        with self._guard:
+            if self._waiting:
+                self._given_up = True  # it leaves by itself
+                self._changed.set()
+                return
+            if self._leaving:
+                return
+            self._leaving = True
         try:
-            if asynchronously:
-                self._client.delete_async(node.path)
-            else:
-                self._client.delete(node.path)
-        except (NodeDoesntExistException, SessionExpiredException, SessionClosingException):
-            return  # it went with its session
+            self._go()
+        finally:
+            self._leaving = False
+
+    def _go(self) -> None:
+        self._first = False
+        self._client.remove_listener(self._listen)
+        self._own.remove()

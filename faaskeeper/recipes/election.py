@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.recipes.lock import Lock
 
 
@@ -18,6 +20,7 @@ class Election:
         self._client = client
         self._path = path
         self._identifier = identifier
+        self._running = threading.Lock()
         self._lock: Lock | None = None
 
     def run(
@@ -28,17 +31,24 @@ class Election:
     ) -> bool:
         """Volunteer, lead while ``lead`` runs, and resign; returns whether that was ever the case.
 
-        ``on_loss`` is called, from the client's callback thread, when the lead is lost meanwhile.
+        ``on_loss`` is called, from the client's callback thread, when the lead is lost meanwhile. Raises
+        FaaSKeeperException where another thread runs by this object.
         """
-        lock = Lock(self._client, self._path, self._identifier, on_loss)
-        self._lock = lock
-        if not lock.acquire(timeout):
-            return False
+        if not self._running.acquire(blocking=False):
+            raise FaaSKeeperException(
+                f"another thread runs for {self._path} by this object: give each thread one of its own"
+            )
         try:
-            lead(self)
+            self._lock = lock = Lock(self._client, self._path, self._identifier, on_loss)
+            if not lock.acquire(timeout):
+                return False
+            try:
+                lead(self)
+            finally:
+                lock.release()
+            return True
         finally:
-            lock.release()
-        return True
+            self._running.release()
 
     @property
     def leading(self) -> bool:

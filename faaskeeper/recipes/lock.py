@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from types import TracebackType
 
-from faaskeeper.client import FaaSKeeperClient, SessionState
+from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.core import paths
 from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.recipes.contender import Contender
@@ -23,9 +24,12 @@ class Lock:
 
     A held lock has a fencing :attr:`token`. Holding is a lease: check :attr:`held`, or call :meth:`check`,
     before what must not be done by two; what must *never* be done by two needs the token.
+
+    An object stands for one contender: threads that are to exclude each other have a lock each.
     """
 
     _PREFIX = "lock-"
+    _places = 1
 
     def __init__(
         self,
@@ -38,6 +42,7 @@ class Lock:
         self._path = path
         self._identifier = identifier
         self._on_loss = on_loss
+        self._making = threading.Lock()
         self._place: Contender | None = None
 
     @staticmethod
@@ -45,18 +50,18 @@ class Lock:
         return True
 
     def acquire(self, timeout: float | None = None) -> bool:
-        """Wait for the lock, at most ``timeout`` seconds (None: for ever); returns whether it is held."""
-        if self.held:
-            raise FaaSKeeperException(f"the lock {self._path} is held already; it is not re-entrant")
-        place = self._contender()
-        self._place = place
-        if not place.wait(timeout):
-            self._place = None
-            return False
-        return True
+        """Wait for the lock, at most ``timeout`` seconds (None: for ever); returns whether it is held.
+
+        A lock that was lost may be acquired again. Raises FaaSKeeperException where this object holds it
+        already, or another thread acquires or releases it by this object.
+        """
+        return self._contender().wait(timeout)
 
     def _contender(self) -> Contender:
-        return self._contend(1)
+        with self._making:
+            if self._place is None:
+                self._place = self._contend(self._places)
+            return self._place
 
     def _contend(self, places: int) -> Contender:
         return Contender(
@@ -70,16 +75,19 @@ class Lock:
         )
 
     def release(self) -> None:
-        """Give the lock back; does nothing where it is not held."""
-        place, self._place = self._place, None
-        if place is not None:
-            place.leave()
+        """Give the lock back; does nothing where there is nothing to give back.
+
+        From another thread than that which waits for it: ends the waiting, and :meth:`acquire` returns False
+        there. Where the service is out of reach the lock is given back as soon as that is reached, or when
+        the session ends.
+        """
+        if self._place is not None:
+            self._place.leave()
 
     @property
     def held(self) -> bool:
         """Whether the lock is held, as far as is known here."""
-        place = self._place
-        return place is not None and place.first and self._client.state is SessionState.CONNECTED
+        return self._place is not None and self._place.first
 
     def check(self) -> None:
         """Raise LockLost unless the lock is held."""
@@ -89,10 +97,10 @@ class Lock:
     @property
     def token(self) -> int:
         """The fencing token of the held lock: higher than that of any holder before. Raises LockLost."""
-        place = self._place
-        if place is None or not self.held:
-            raise LockLost(f"the lock {self._path} is not held any more")
-        return place.token
+        try:
+            return self._contender().token
+        except ValueError:
+            raise LockLost(f"the lock {self._path} is not held any more") from None
 
     def contenders(self) -> list[str]:
         """Identifiers of those who hold the lock or wait for it, in their order."""

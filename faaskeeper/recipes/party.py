@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 from faaskeeper.client import FaaSKeeperClient
-from faaskeeper.exceptions import NodeDoesntExistException
-from faaskeeper.node import Node
-from faaskeeper.recipes.waiting import create_own
+from faaskeeper.core import paths
+from faaskeeper.recipes.waiting import Own
 
 
 class Party:
@@ -17,33 +17,31 @@ class Party:
         self._client = client
         self._path = path
         self._identifier = identifier
-        self._node: Node | None = None
+        self._own = Own(client)
+        self._changing = threading.Lock()
 
     @property
     def joined(self) -> bool:
         """Whether this one is a member."""
-        return self._node is not None and self._client.exists(self._node.path) is not None
+        return self._own.there()
 
     def join(self) -> None:
         """Become a member; again where the session was lost since."""
-        if not self.joined:
-            data = self._identifier.encode()
-            self._node = create_own(self._client, f"{self._path}/member-", data)
+        with self._changing:
+            if not self._own.there():
+                self._own.make_numbered(f"{self._path}/member-", self._identifier.encode())
 
     def leave(self) -> None:
-        """Be a member no more."""
-        node, self._node = self._node, None
-        if node is not None:
-            try:
-                self._client.delete(node.path)
-            except NodeDoesntExistException:
-                return  # it went with its session
+        """Be a member no more; where the service is out of reach, as soon as that is reached."""
+        with self._changing:
+            self._own.remove()
 
     def __iter__(self) -> Iterator[str]:
         """Identifiers of the members, in the order in which they joined."""
         if self._client.exists(self._path) is None:
             return iter(())
         nodes = self._client.get_children(self._path, include_data=True)
+        nodes.sort(key=lambda node: paths.name(node.path)[-10:])
         return iter([node.data.decode(errors="backslashreplace") for node in nodes])
 
     def __len__(self) -> int:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from faaskeeper.client import FaaSKeeperClient, SessionState
 from faaskeeper.core import paths
 from faaskeeper.exceptions import FaaSKeeperException, NodeDoesntExistException, NodeExistsException
-from faaskeeper.node import Node
 from faaskeeper.recipes.contender import ensure
-from faaskeeper.recipes.waiting import Waiting, create_own
+from faaskeeper.recipes.waiting import Own, Waiting
 
 _DIGITS = 3
 
@@ -18,11 +19,6 @@ def _prefix(priority: int) -> str:
     if not 0 <= priority < 10**_DIGITS:
         raise ValueError(f"a priority is from 0 (first) to {10**_DIGITS - 1}, not {priority}")
     return f"entry-{priority:0{_DIGITS}d}-"
-
-
-def _of_now(client: FaaSKeeperClient, mark: Node) -> bool:
-    """Whether an ephemeral is of the client's present session: then it is there, or the session has ended."""
-    return client.session_id == f"{mark.stat.ephemeralOwner:08x}"
 
 
 class Queue:
@@ -78,7 +74,8 @@ class Queue:
 class LockingQueue:
     """Values, each of which one consumer at a time holds while it works on it.
 
-    Of a consumer that dies, the value goes to another; only :meth:`consume` removes it.
+    Of a consumer that dies, the value goes to another; only :meth:`consume` removes it. An object stands for
+    one consumer, which holds one value: threads have one each.
     """
 
     def __init__(self, client: FaaSKeeperClient, path: str) -> None:
@@ -86,7 +83,8 @@ class LockingQueue:
         self._entries = f"{path}/entries"
         self._taken = f"{path}/taken"
         self._queue = Queue(client, self._entries)
-        self._held: Node | None = None
+        self._mark = Own(client)
+        self._busy = threading.Lock()
 
     def put(self, value: bytes, priority: int = 100) -> None:
         """Put a value in."""
@@ -96,24 +94,39 @@ class LockingQueue:
         """Put several in: all of them, or none."""
         self._queue.put_all(values, priority)
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._busy.acquire(blocking=False):
+            raise FaaSKeeperException(
+                f"another thread uses {self._entries} by this object: "
+                "it stands for one consumer, so give each thread one of its own"
+            )
+        try:
+            yield
+        finally:
+            self._busy.release()
+
     def get(self, timeout: float | None = None) -> bytes | None:
         """Hold the first value that nobody holds; the same again until it is consumed or released.
 
         None when there is none for so many seconds (None: wait for ever).
         """
-        if self.holds and self._held is not None:
-            return self._client.get_data(self._entry(self._held)).data
-        self._held = None
-        waiting = Waiting(self._client, timeout)
-        try:
-            ensure(self._client, self._entries)
-            ensure(self._client, self._taken)
-            while True:
-                value = self._hold(waiting)
-                if value is not None or not waiting.more():
-                    return value
-        finally:
-            waiting.end()
+        with self._alone():
+            if self._mark.there():
+                try:
+                    return self._client.get_data(self._entry()).data
+                except NodeDoesntExistException:
+                    self._mark.remove()  # somebody deleted the value
+            waiting = Waiting(self._client, timeout)
+            try:
+                ensure(self._client, self._entries)
+                ensure(self._client, self._taken)
+                while True:
+                    value = self._hold(waiting)
+                    if value is not None or not waiting.more():
+                        return value
+            finally:
+                waiting.end()
 
     def _hold(self, waiting: Waiting) -> bytes | None:
         taken = {paths.name(node.path) for node in self._client.get_children(self._taken, watch=waiting.wake)}
@@ -122,49 +135,45 @@ class LockingQueue:
             if name in taken:
                 continue
             try:
-                mark = create_own(self._client, f"{self._taken}/{name}", b"", sequential=False)
+                self._mark.make(f"{self._taken}/{name}")
             except NodeExistsException:
                 continue  # another consumer was faster
             try:
-                value = self._client.get_data(entry.path).data
+                return self._client.get_data(entry.path).data
             except NodeDoesntExistException:
-                self._client.delete(mark.path)  # consumed before we held it
-                continue
-            self._held = mark
-            return value
+                self._mark.remove()  # consumed before we held it
+            except BaseException:
+                self._mark.remove()
+                raise
         return None
 
-    def _entry(self, mark: Node) -> str:
+    def _entry(self) -> str:
+        mark = self._mark.node
+        if mark is None:
+            raise ValueError("no value is held: get() one first")
         return f"{self._entries}/{paths.name(mark.path)}"
 
     @property
     def holds(self) -> bool:
         """Whether a value is held, as far as is known here."""
-        mark = self._held
-        return (
-            mark is not None and self._client.state is SessionState.CONNECTED and _of_now(self._client, mark)
-        )
+        return self._client.state is SessionState.CONNECTED and self._mark.current
 
     def consume(self) -> bool:
         """Remove the held value: it is done. False: it was held no more, and another may work on it."""
-        mark, self._held = self._held, None
-        if mark is None:
-            raise ValueError("no value is held: get() one first")
-        try:
-            if not _of_now(self._client, mark):
+        with self._alone():
+            entry, mark = self._entry(), self._mark.node
+            if mark is None or not self._mark.current:
+                self._mark.remove()
                 return False  # the mark went with its session; there may be one of another consumer
             with self._client.transaction() as transaction:
-                transaction.delete(self._entry(mark)).delete(mark.path)
-        except FaaSKeeperException:
-            self._held = mark
-            raise
-        return not any(isinstance(each, Exception) for each in transaction.results)
+                transaction.delete(entry).delete(mark.path)
+            if any(isinstance(each, Exception) for each in transaction.results):
+                self._mark.remove()
+                return False
+            self._mark.node = None
+            return True
 
     def release(self) -> None:
-        """Give the held value back."""
-        mark, self._held = self._held, None
-        if mark is not None and _of_now(self._client, mark):
-            try:
-                self._client.delete(mark.path)
-            except NodeDoesntExistException:
-                return  # it went with its session
+        """Give the held value back; does nothing where none is held."""
+        with self._alone():
+            self._mark.remove()

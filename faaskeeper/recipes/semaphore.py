@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from faaskeeper.client import FaaSKeeperClient
-from faaskeeper.recipes.contender import Contender
 from faaskeeper.recipes.lock import Lock
 
 
@@ -29,11 +28,8 @@ class Semaphore(Lock):
         if leases < 1:
             raise ValueError(f"a semaphore has at least one lease, not {leases}")
         super().__init__(client, path, identifier, on_loss)
-        self._leases = leases
-
-    def _contender(self) -> Contender:
-        return self._contend(self._leases)
+        self._places = leases
 
     def holders(self) -> list[str]:
         """Identifiers of those who hold it, in their order."""
-        return self.contenders()[: self._leases]
+        return self.contenders()[: self._places]

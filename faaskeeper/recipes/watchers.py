@@ -21,6 +21,9 @@ DataFunction = Callable[[bytes | None, Stat | None], Any]
 ChildrenFunction = Callable[[list[str]], Any]
 _log = logging.getLogger(__name__)
 
+AGAIN_S = 1.0
+"""After how long a watcher that could not read tries again."""
+
 
 class _Watching(ABC):
     """Looks, and looks again after every event, and when the client has a session again.
@@ -57,9 +60,16 @@ class _Watching(ABC):
         except (SessionExpiredException, SessionClosingException):
             return  # looks again when there is a session
         except FaaSKeeperException:
-            # The store is out of reach: the next renewal of the lease suspends the session, and the one after
-            # that succeeds says that it is connected again.
-            _log.exception("a watcher could not read; it tries again when the session is connected again")
+            # The store is out of reach, maybe for this one call: then nothing else would wake us.
+            _log.exception("a watcher could not read; it tries again in %g s", AGAIN_S)
+            timer = threading.Timer(AGAIN_S, self._again)
+            timer.daemon = True
+            timer.start()
+
+    def _again(self) -> None:
+        session = self._client._session
+        if session is not None and not self._over:
+            session.call_later(self._woken)
 
     def _look(self) -> None:
         with self._looking:

@@ -76,6 +76,10 @@ class Model:
         self.sessions: dict[int, Session] = {}
         self.outcomes: dict[Key, Outcome] = {}
         self.requests: dict[Key, Request] = {}
+        self.hostile: set[int] = set()
+        """Sessions of clients that keep to nothing: a cxid of theirs may have several bodies."""
+        self.hostile_nonces: set[str] = set()
+        self._candidates: dict[Key, list[Request]] = {}
         self.history: dict[str, list[Image]] = {}
         self.events: dict[str, list[tuple[int, str]]] = {}
         self.happened: list[tuple[int, str, str]] = []
@@ -84,6 +88,7 @@ class Model:
         self.asked: set[int] = set()
         """Txids that clients' requests were judged at."""
         self._lapsed: dict[str, int] = {}
+        self._times: dict[int, int] = {}
         self._nonces: dict[str, int] = {}
         self.trimmed = False
         """The log was trimmed: who was away for so long learns of changes by looking, not one by one."""
@@ -114,6 +119,12 @@ class Model:
                 if self.requests.setdefault(key, request) != request:
                     raise Violation(f"{key} was {self.requests[key]} and is {request}")
 
+    def may_be_asked(self, message: Message) -> None:
+        """A hostile client sends requests of its own session, signed as they should be."""
+        for request in message.requests:
+            key = (message.session, message.incarnation, request.cxid)
+            self._candidates.setdefault(key, []).append(request)
+
     # ---- the log ---------------------------------------------------------------------------
 
     def append(self, entry: Entry) -> None:
@@ -131,6 +142,7 @@ class Model:
                     key = (group.session, group.incarnation, cxid)
                     decided.append((outcome.txid, int(error), order, key, outcome))
         decided.sort(key=lambda each: each[:3])
+        self._times.update((txid, entry.time) for txid in txids)
         at = 0
         for transaction in entry.transactions:
             while at < len(decided) and decided[at][:2] < (transaction.txid, 0):
@@ -161,13 +173,17 @@ class Model:
             raise Violation(f"Z2: {key} was decided after cxid {session.last}")
         session.last = key[2]
         self.outcomes[key] = outcome
-        request = self.requests.get(key)
-        if request is None:
+        asked = self._candidates.get(key, []) if key[0] in self.hostile else [self.requests.get(key)]
+        if not asked or asked[0] is None:
             raise Violation(f"Z1: {key} was decided and never asked")
-        operation, who = request.operation, identities(request.auth)
-        expected, changes = apply(self, operation, key[0], now, txid, self._limits, who)
         self.asked.add(txid)
-        if expected != outcome or changes != transaction:
+        for request in asked:
+            assert request is not None
+            operation, who = request.operation, identities(request.auth)
+            expected, changes = apply(self, operation, key[0], now, txid, self._limits, who)
+            if expected == outcome and changes == transaction:
+                break
+        else:
             raise Violation(
                 f"Z2: {key} {operation} was decided {outcome} {transaction}, one at a time it is "
                 f"{expected} {changes}"
@@ -196,11 +212,24 @@ class Model:
     def _reaped(self, transaction: Transaction, now: int) -> None:
         """Heartbeat had a container or a znode past its time to live removed."""
         meta = self.node(transaction.changes[0].path)
-        if meta is None or meta.children or (now - meta.mtime <= meta.ttl if meta.ttl > 0 else meta.ttl == 0):
+        if meta is None or meta.children or not meta.ttl:
+            raise Violation(f"{transaction} removes {meta}")
+        if now - meta.mtime <= meta.ttl or (
+            meta.ttl < 0 and now - self._empty_since(transaction.changes[0].path) < 60_000
+        ):
             raise Violation(f"{transaction} removes {meta}, which was not due")
         _, expected = apply(self, Reap(transaction.changes[0].path), 0, now, transaction.txid, self._limits)
         if expected != transaction:
             raise Violation(f"nobody asked for {transaction}")
+
+    def _empty_since(self, path: str) -> int:
+        """When a path was last seen to have got, or lost, its last child."""
+        since = 0
+        for image in reversed(self.history[path]):
+            if image.meta is None or image.children:
+                break
+            since = self._times[image.txid]
+        return since
 
     def _take(self, transaction: Transaction) -> None:
         self.head = txid = transaction.txid
@@ -213,6 +242,8 @@ class Model:
                     raise Violation(f"Z1: one Open opened {earlier} and {txid}")
                 self._nonces[effect.nonce] = txid
                 self.sessions[txid] = Session()
+                if effect.nonce in self.hostile_nonces:
+                    self.hostile.add(txid)
             elif isinstance(effect, Closed):
                 closed = self.sessions[effect.session]
                 closed.closed = True
@@ -287,6 +318,11 @@ class Model:
             raise Violation(f"Z5: {path} is removed from user storage, it is there since {txid}")
         self._lapsed[path] = max(txid, self._lapsed.get(path, 0))
 
+    def stored(self, path: str, txid: int) -> None:
+        """A record is put into user storage. A lapsed tombstone cannot refuse it any more."""
+        if self.lapsed(path, txid):
+            raise Violation(f"Z5: {path} of {txid} is brought back, its tombstone has lapsed")
+
     def lapsed(self, path: str, txid: int) -> bool:
         """Whether the tombstone that a transaction left was removed."""
         return self._lapsed.get(path, -1) >= txid
@@ -311,7 +347,10 @@ class Model:
             key = (reply.session, reply.incarnation, cxid)
             known = self.outcomes.get(key)
             if outcome.code is Code.SESSION_MOVED:
-                if self.sessions[reply.session].incarnation <= reply.incarnation:
+                current = self.sessions[reply.session].incarnation
+                if current == reply.incarnation or (
+                    current < reply.incarnation and reply.session not in self.hostile
+                ):
                     raise Violation(f"Z1: {key} was told that another process goes on, none does")
             elif outcome.code is Code.FORGOTTEN:
                 if known is None:
@@ -329,7 +368,7 @@ class Model:
             there = stored(path)
             if images[0].txid > upto or (there is not None and there >= last.txid):
                 continue
-            if there is not None or last.meta is not None or not self.lapsed(path, last.txid):
+            if there is not None or not self.lapsed(path, last.txid):  # of a tombstone, or a later one
                 raise Violation(f"Z5: answered as of {upto} before {path} of {last} is in user storage")
 
 

@@ -27,6 +27,7 @@ from faaskeeper.client.futures import Future
 from faaskeeper.client.rules import ReadLog, ReadMark, names_of
 from faaskeeper.core import paths
 from faaskeeper.core.acl import CREATOR_ALL_ACL, READ_ACL
+from faaskeeper.core.blobs import parse_blob_name
 from faaskeeper.core.errors import Code
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Outcome
@@ -41,7 +42,9 @@ from faaskeeper.exceptions import (
     WatchSetFailureException,
     ZooKeeperException,
 )
+from faaskeeper.testing.hostile import Hostile
 from faaskeeper.testing.model import ClientView, WatchSeen
+from faaskeeper.testing.preempt import preempt
 from faaskeeper.testing.scheduler import Scheduler, Stuck, Violation
 from faaskeeper.testing.world import Plan, World, trim
 from faaskeeper.watch import WatchedEvent, WatchType
@@ -108,8 +111,9 @@ class Callback:
 class App:
     """A program that uses a client: random operations, each checked."""
 
-    def __init__(self, world: World, number: int, timeout: float) -> None:
+    def __init__(self, world: World, number: int, timeout: float, all: list[App]) -> None:
         self.world = world
+        self.all = all
         self.name = f"client{number}"
         self.timeout = timeout
         self.process = world.process(self.name, False)
@@ -121,6 +125,7 @@ class App:
         self.watching: Callback | None = None
         self.crashing = False
         self.left = world.plan.operations
+        self.mass = 0
         self.ticket: Ticket | None = None
         self.patience = 12 * 86_400_000 if world.plan.long else 600_000
         """How long after the last fault (ms) an answer may take; a stall that began before may take days."""
@@ -132,6 +137,8 @@ class App:
         random = self.world.random
         try:
             self.start()
+            if self.mass:
+                self.swarm()
             for _ in range(self.left):
                 self.left -= 1
                 self.pause()
@@ -140,6 +147,8 @@ class App:
                     return
                 if random.random() < 0.02:
                     self.hand_over()
+                    return
+                if self.all and self.world.plan.sharing and random.random() < 0.08 and self.share():
                     return
                 self.step()
             for future in self.futures:
@@ -172,11 +181,15 @@ class App:
 
     def die(self) -> None:
         """The process is gone, from one moment to the next."""
-        self.world.reached["client died"] += 1
         self.world.scheduler.note("dies")
         self.process.alive = False
-        self.over = self.worked = True
+        self.died()
         self.world.scheduler.kill(self.process)
+
+    def died(self) -> None:
+        """The process is gone."""
+        self.world.reached["client died"] += 1
+        self.over = self.worked = True
 
     def hand_over(self) -> None:
         """The process dies, and another goes on with its session."""
@@ -189,6 +202,23 @@ class App:
         process.alive = False
         self.world.scheduler.spawn(self.name, self.run, self.process)
         self.world.scheduler.kill(process)
+
+    def share(self) -> bool:
+        """Give the ticket to one process or two; returns whether this one dies. If not, it learns later."""
+        world = self.world
+        ticket = self._client().ticket
+        for _ in range(world.random.randint(1, 2)):
+            heir = App(world, 10 + len(self.all), self.timeout, self.all)
+            self.all.append(heir)
+            heir.ticket = ticket
+            heir.left = min(self.left, 4)
+            heir.view.view = self.view.view
+            world.scheduler.spawn(heir.name, heir.run, heir.process)
+        world.reached["a ticket used beside others"] += 1
+        if world.random.random() < 0.5:
+            return False
+        self.die()
+        return True
 
     def step(self) -> None:
         """One operation, or several asked for at once."""
@@ -342,6 +372,15 @@ class App:
         for path in some:
             self.futures.append(client.create_async(path) if coming else client.delete_async(path))
 
+    def swarm(self) -> None:
+        """Many ephemerals, which all go when the session ends."""
+        client = self._client()
+        above = self.world.random.choice(("/m", "/b"))
+        self.futures.append(client.create_async(above))
+        for number in range(self.mass):
+            self.futures.append(client.create_async(f"{above}/{number}", ephemeral=True))
+        self.mass = 0
+
     def guard(self) -> None:
         """Show a credential, or restrict a node, or make one that goes by itself."""
         random, client = self.world.random, self._client()
@@ -421,9 +460,12 @@ class App:
         """Have the checker see what the session returns, at the instant it does."""
         session: Any = self._client()._session
         view = self.view
-        view.view = max(view.view, session.rules.seen)
-        if session.rules.seen < view.view:
-            raise Violation(f"Z3: {self.name} goes on at {session.rules.seen}, {view.view} was shown before")
+        if self.world.plan.preempt:
+            preempt(session, self.world.scheduler)
+        state = vars(session.rules)
+        view.view = max(view.view, state["seen"])
+        if state["seen"] < view.view:
+            raise Violation(f"Z3: {self.name} goes on at {state['seen']}, {view.view} was shown before")
         get, watch, later, submit = session.get, session.watch, session.later, session.submit
         fire = session.rules._fire
 
@@ -434,7 +476,8 @@ class App:
             return list(sent)
 
         def in_order(before: list[Future[Any]], path: str) -> None:
-            late = [future.what for future in before if not future.done()]
+            unanswered = [waiting.future for waiting in session._outbox._unanswered.values()]
+            late = [future.what for future in before if any(future is each for each in unanswered)]
             if late:
                 raise Violation(f"Z2: {self.name} was shown {path} before {late} was answered")
 
@@ -455,7 +498,7 @@ class App:
 
         def left(record: Record | None, kind: str, callback: Callback) -> None:
             if kind == "exists" or (record is not None and record.meta is not None):
-                view.set(callback.seen, session.rules.seen if record is None else 0)
+                view.set(callback.seen, state["seen"] if record is None else 0)
 
         def seen_later(steps: Any, what: str, finish: Any = None) -> Future[Any]:
             path = what.removeprefix("read ")
@@ -487,7 +530,7 @@ class App:
 
         def seen_steps(wanted: Any, listed: Any = ()) -> Any:
             records = yield from steps_of(wanted, listed)
-            as_of[id(records)] = rules.seen
+            as_of[id(records)] = state["seen"]
             return records
 
         def seen_forget(path: str, watches: Any) -> None:
@@ -565,7 +608,7 @@ class History:
 
 def plan_of(seed: int) -> Plan:
     """The kind of history that a seed is; most are with everything, some are calm or special."""
-    random = Random(seed * 7 + 1)
+    random, more = Random(seed * 7 + 1), Random(seed * 11 + 5)
     own = random.random() < 0.4
     return Plan(
         clients=random.choice((1, 2, 3, 4)),
@@ -588,6 +631,14 @@ def plan_of(seed: int) -> Plan:
         max_item_bytes=random.choice((1 << 30, 1 << 30, 600)),
         joint=random.random() < 0.3,
         close_changes=random.choice((1_000, 1)),
+        watch_function=more.random() < 0.25,
+        expiring=more.random() < 0.8,
+        cut=more.random() < 0.2,
+        mass=more.choice((40, 150)) if more.random() < 0.015 else 0,
+        preempt=more.random() < 0.2,
+        sharing=more.random() < 0.2,
+        hostile=more.choice((8, 30)) if more.random() < 0.12 else 0,
+        max_contents=more.choice((1_000, 1_000, 2)),
     )
 
 
@@ -600,19 +651,34 @@ class Director:
         self.ended = False
         self.timeout = 3_600.0 if plan.long else 10.0
         self.every = 1_200_000 if plan.long else 3_000
-        self.apps = [App(world, number, self.timeout) for number in range(plan.clients)]
+        self.apps: list[App] = []
+        self.apps.extend(App(world, number, self.timeout, self.apps) for number in range(plan.clients))
         for app in self.apps[: plan.crashes]:
             app.crashing = world.random.random() < 0.5
+            if plan.cut:
+                app.process.fuse = world.random.randint(1, 120)
+                app.process.dies = app.died
+        self.hostile = Hostile(world, plan.hostile) if plan.hostile else None
+        if plan.mass:
+            self.apps[-1].mass = plan.mass
 
     def run(self) -> None:
         """The whole history."""
         world, scheduler = self.world, self.world.scheduler
+        if world.plan.cut:
+            world.set_up()
+        if self.hostile is not None:
+            world.vault.fill()
+            scheduler.spawn("hostile", self.hostile.run, self.hostile.process)
         for app in self.apps:
             scheduler.spawn(app.name, app.run, app.process)
-        while not all(app.worked for app in self.apps):
+        while not all(app.worked for app in self.apps) or not (self.hostile is None or self.hostile.done):
             scheduler.sleep(self.every)
             world.beat()
-            if world.plan.long:
+            world.bounds.middle()
+            if world.plan.cut and world.random.random() < 0.2:
+                world.begin([])  # somebody sets it up although it is there
+            if world.plan.long and world.plan.expiring:
                 trim(world)
             if scheduler.now - 1_700_000_000_000 > (60 if world.plan.long else 1) * 86_400_000:
                 raise Stuck("the clients do not come to an end")
@@ -622,6 +688,13 @@ class Director:
         self.rest(3)
         for app in self.apps:
             self.check(app)
+        for _ in range(10):
+            if not (left := world.bounds.rows()):
+                break
+            scheduler.sleep(self.timeout * 1_000 + 10_000)
+            self.rest(1)
+        if left:
+            raise Violation(f"left of sessions that have ended: {left}")
         for app in self.apps:
             if not app.over:
                 stopping = scheduler.spawn(f"{app.name} stops", partial(self.stop, app), app.process)
@@ -637,15 +710,20 @@ class Director:
             self.rest(1)
         for _ in range(20):
             head = world.model.head
+            scheduler.sleep(60_000)  # a container goes when it was empty for so long
             self.rest(2)
             scheduler.sleep(60_000)  # what the last beat asked for is done
             if world.model.head == head:
                 break  # nothing was due any more
         if world.plan.inline_bytes < 1 << 20:
-            for _ in range(24):  # until what nobody refers to is old enough to be swept
+            for day in range(24):  # until what nobody refers to is old enough to be swept
                 scheduler.sleep(86_400_000)
                 world.beat()
                 scheduler.sleep(60_000)
+                if day in (1, 3):
+                    self.awake()
+            world.bounds.old()
+        world.bounds.parts.look(world, 0)
         self.leftovers()
         self.blobs()
         self.ended = True
@@ -669,6 +747,18 @@ class Director:
         if session is not None and not over and not self.world.model.sessions[session.id].closed:
             self.world.scheduler.sleep(self.timeout * 1_000)
             app.view.settle()
+            self.world.bounds.client(session)
+
+    def awake(self) -> None:
+        """After days of rest somebody comes, writes and goes."""
+        app = App(self.world, 90, self.timeout, [])
+        app.left = 3
+        self.world.scheduler.spawn(app.name, app.run, app.process)
+        patience = 1_000
+        while not app.worked:
+            self.world.scheduler.sleep(patience)
+            patience *= 2
+        self.stop(app)
 
     def stop(self, app: App) -> None:
         """Close a session."""
@@ -686,6 +776,10 @@ class Director:
         """Every blob that a znode names is there, and no other."""
         world, model = self.world, self.world.model
         named = {image.meta.blob for image in model.tree().values() if image.meta and image.meta.blob}
+        for name in list(named):
+            said = parse_blob_name(name)
+            if said is not None and said.session in model.hostile:
+                named.discard(name)  # of its own znode it may say that there is data
         there = {key for key in world.objects.objects if key.startswith("b/")}
         if named - there:
             raise Violation(f"Z5: the data of {named - there} is gone")
@@ -702,26 +796,18 @@ class Director:
                 raise Violation(f"session {id} was never closed")
         for name in ("lease", "watch"):
             left = dict(world.tables[name].inner._items)
-            for path, row in left.pop("transient", {}).items():
-                meta = model.at(path, model.head).meta
-                if meta is None or not meta.ttl or meta.czxid != row["stamp"]:
-                    raise Violation(f"the index of znodes that go by themselves lists {path}: {row}, {meta}")
+            left.pop("transient", None)
             if left and not (name == "watch" and world.late_watch):
                 raise Violation(f"left in the table {name}: {left}")
         deployment = world.deployment(world.system)
-        listed = dict(deployment.transients.all())
+        rows = list(deployment.transients.all())
+        for row in rows:
+            if row.due < world.scheduler.now - 2 * max(self.every, 60_000):
+                raise Violation(f"the index of znodes that go by themselves keeps {row}")
         for path, images in model.history.items():
-            meta = images[-1].meta
-            if meta is not None and meta.ttl and listed.get(path) != meta.czxid:
-                raise Violation(f"the index of znodes that go by themselves lacks {path}: {meta}")
-        for name in ("records", "checkpoint"):
-            items = world.tables[name].inner._items
-            for partition in [each for each in items if each.startswith("parts ")]:
-                for part in items[partition]:
-                    key, stamp, token, _ = part.rsplit(" ", 3)
-                    named = items.get(partition.removeprefix("parts "), {}).get(key, {}).get("named")
-                    if named != f"{stamp} {token}":
-                        world.reached["a part is left over"] += 1
+            due = None if images[-1].meta is None else images[-1].meta.due_at()
+            if due is not None and not any(row.path == path and row.due <= due for row in rows):
+                raise Violation(f"the index of znodes that go by themselves lacks {path}: {images[-1].meta}")
         for path, images in model.history.items():
             last = images[-1]
             record = deployment.records.get(path)
@@ -793,6 +879,14 @@ def shrink(seed: int, violation: str) -> Plan:
         {"max_item_bytes": 1 << 30},
         {"joint": False},
         {"close_changes": 1_000},
+        {"watch_function": False},
+        {"expiring": True},
+        {"cut": False},
+        {"preempt": False},
+        {"sharing": False},
+        {"hostile": 0},
+        {"mass": 0},
+        {"max_contents": 1_000},
     ]
     for change in simpler:
         smaller = replace(plan, **change)

@@ -7,16 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 from typing import Any
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core import codec, log, trust
-from faaskeeper.core import records as user_storage
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.codec import Malformed
 from faaskeeper.core.connection import Connection, connection_to
-from faaskeeper.core.deployment import Deployment
+from faaskeeper.core.deployment import Deployment, begin
 from faaskeeper.core.distributor import DistributorFunction, bell
 from faaskeeper.core.errors import Code, Conflict, DriverError, StaleView, Throttled, Unavailable
 from faaskeeper.core.heartbeat import Heartbeat
@@ -26,15 +26,19 @@ from faaskeeper.core.requests import Reply
 from faaskeeper.core.sessions import Leases, Transients
 from faaskeeper.core.storage import LATE_MS, Condition, IfOlder, IfStamp, Item, Object, Page, Write
 from faaskeeper.core.transactions import Closed, Limits
-from faaskeeper.core.watches import WatchTable
+from faaskeeper.core.watches import Secrets, WatchFunction, WatchTable
 from faaskeeper.core.wide import WideTable
 from faaskeeper.core.writer import Writer, order
+from faaskeeper.core.znode import genesis
 from faaskeeper.providers.memory import MemoryTable
+from faaskeeper.testing.bounds import Bounds
+from faaskeeper.testing.hostile import Vault
 from faaskeeper.testing.model import Model
 from faaskeeper.testing.scheduler import (
     Crashed,
     Scheduler,
     SimulatedRuntime,
+    Task,
     Violation,
 )
 
@@ -72,6 +76,22 @@ class Plan:
     max_item_bytes: int = 1 << 30
     joint: bool = False
     """Entries and their records may be put in one call."""
+    watch_function: bool = False
+    """Watchers are told by a function of its own, behind a queue."""
+    expiring: bool = True
+    """The log's store trims it; otherwise heartbeat does."""
+    cut: bool = False
+    """Set-up is cut short at any step, and clients die at any step, not only between two operations."""
+    max_contents: int = 1_000
+    """Most records that a distributor remembers."""
+    preempt: bool = False
+    """Threads of a client switch between the steps of its rules, too."""
+    sharing: bool = False
+    """Tickets are used several times, and while the process before lives."""
+    hostile: int = 0
+    """How often a client that keeps to nothing sends something."""
+    mass: int = 0
+    """Ephemerals that one of the clients makes beside what it does else."""
 
 
 @dataclass
@@ -83,6 +103,10 @@ class Process:
     skew: int = 0
     alive: bool = True
     payload: Any = None
+    fuse: int = 0
+    """After so many driver calls it dies, in the middle of one; 0: it does not."""
+    dies: Callable[[], None] = lambda: None
+    """Called when it dies so."""
 
 
 class World:
@@ -99,6 +123,10 @@ class World:
         """A watch's row was put after its session's end: it may stay."""
         self.reached: Counter[str] = Counter()
         """How often each fault and rare branch was really reached."""
+        self.bounds = Bounds(self)
+        self.vault = Vault(self)
+        self.foul: set[bytes] = set()
+        """Messages of a client that keeps to nothing."""
         blobs = plan.inline_bytes < 1 << 20
         self.limits = Limits(plan.inline_bytes, plan.page_names, plan.close_changes, blobs)
         self.model = Model(self.limits, self._lease_marked)
@@ -116,15 +144,18 @@ class World:
             if plan.own_distributor
             else None
         )
-        quiet, self.calm = self.calm, True
-        base = self.deployment(self.system)
-        user_storage.bootstrap(base.records)
-        base.checkpoints.begin(scheduler.now)
-        self.calm = quiet
+        self.watch_queue = (
+            SimulatedQueue(self, "watch", False, 2, self._watcher, most=600) if plan.watch_function else None
+        )
+        if not plan.cut:
+            begin(self.deployment(self.system))
 
     def bytes(self, length: int) -> bytes:
-        """Random bytes, never the same twice."""
-        return next(self._numbers).to_bytes(8, "big").rjust(length, b"\x01")[-length:]
+        """Random bytes, never the same twice where there is room for that."""
+        number = next(self._numbers).to_bytes(8, "big")
+        if length < 8:  # what is drawn so short is added to others: it must look random, too
+            return blake2b(number, digest_size=length).digest()
+        return number.rjust(length, b"\x01")
 
     def process(self, name: str, function: bool) -> Process:
         """A new process, with a clock of its own."""
@@ -139,7 +170,7 @@ class World:
         small = self.plan.inline_bytes < 1 << 20
         return Deployment(
             log=Log(self.tables["log"]),
-            checkpoints=Checkpoints(self.tables["checkpoint"], expiring=True),
+            checkpoints=Checkpoints(self.tables["checkpoint"], expiring=self.plan.expiring),
             records=records,
             leases=Leases(self.tables["lease"]),
             transients=Transients(self.tables["lease"]),
@@ -147,6 +178,8 @@ class World:
             blobs=self.objects if small else None,
             worker_queue=self.worker_queue,
             distributor_queue=self.distributor_queue,
+            watch_queue=self.watch_queue,
+            expiring_log=self.plan.expiring,
             channel=self.mail,
             key=KEY,
             clock=lambda: self.scheduler.now + process.skew,
@@ -194,10 +227,17 @@ class World:
         return results
 
     def _writer(self, process: Process) -> Any:
-        return Writer(self.deployment(process))
+        return self._small(Writer(self.deployment(process)))
 
     def _distributor(self, process: Process) -> Any:
-        return DistributorFunction(self.deployment(process))
+        return self._small(DistributorFunction(self.deployment(process)))
+
+    def _small(self, function: Any) -> Any:
+        function._distributor._MAX_CONTENTS = self.plan.max_contents
+        return function
+
+    def _watcher(self, process: Process) -> Any:
+        return Watcher(self.deployment(process))
 
     # ---- faults ------------------------------------------------------------------------
 
@@ -206,13 +246,15 @@ class World:
         scheduler = self.scheduler
         if scheduler._current is None:
             return effect()
+        process = scheduler._current.process
+        if process is not None and process.fuse:
+            self._burn(process, label)
         scheduler.point(label)
         if self.calm or self.random.random() >= self.plan.faults:
             result = effect()
             if self.random.random() < 0.3:
                 scheduler.point(f"  back from {label}")
             return result
-        process = scheduler.current().process
         kind = self.random.choice(_FAULTS)
         if kind in ("crash before", "crash after") and not process.function:
             kind = "time-out before"
@@ -242,6 +284,45 @@ class World:
         if kind == "time-out after":
             raise Unavailable("the answer was lost")
         return result
+
+    def _burn(self, process: Process, label: str) -> None:
+        process.fuse -= 1
+        if not process.fuse:
+            self.scheduler.note(f"  dies before {label}")
+            self.reached["cut short at a step"] += 1
+            process.alive = False
+            process.dies()
+            self.scheduler.kill(process)
+            raise Crashed
+
+    def set_up(self) -> None:
+        """Set-up by processes that die in the middle of it, until one comes to its end."""
+        done: list[bool] = []
+        while not done:
+            tasks = [self.begin(done) for _ in range(self.random.randint(1, 2))]
+            patience = 100
+            while not all(task.done for task in tasks) and not done:
+                self.scheduler.sleep(patience)
+                patience *= 2
+        deployment = self.deployment(self.system)
+        calm, self.calm = self.calm, True
+        if None in deployment.records.get_many(list(genesis())) or deployment.checkpoints.header().txid:
+            raise Violation("set-up came to its end, and not all is there")
+        self.calm = calm
+
+    def begin(self, done: list[bool]) -> Task:
+        """Set-up, begun by a process that may die in the middle of it; ``done`` grows when it did not."""
+        process = self.process("set-up", True)
+        process.fuse = self.random.choice((0, 1, 2, 3, 4, 5))
+
+        def run() -> None:
+            try:
+                begin(self.deployment(process))
+                done.append(True)
+            except (DriverError, StaleView) as error:
+                self.scheduler.note(f"set-up failed: {error}")
+
+        return self.scheduler.spawn("set-up", run, process)
 
     def _stall(self) -> None:
         hour = 3_600_000
@@ -287,6 +368,8 @@ class World:
     def committed(self, entry: log.Entry) -> None:
         """An entry is in the log."""
         self.model.append(entry)
+        self.vault.committed(entry)
+        self.bounds.committed(entry)
         for answers in entry.answers:
             for _, outcome in answers.outcomes:
                 if outcome.code is Code.NO_AUTH:
@@ -298,6 +381,24 @@ class World:
                 self.reached["a znode that was due is gone"] += not transaction.effects
             if any(isinstance(effect, Closed) and effect.more for effect in transaction.effects):
                 self.reached["a session closed by several transactions"] += 1
+
+    def trimmed(self, key: str) -> None:
+        """Heartbeat deletes an entry of the log: one that is old, and that nobody needs any more."""
+        item = self.tables["log"].inner.get(log.PARTITION, key)
+        if item is None:
+            return
+        if self.plan.expiring:
+            raise Violation(f"entry {key} is deleted, of a log whose store trims it")
+        last, age = int(item["stamp"]), self.scheduler.now - int(item["time"])  # type: ignore[arg-type]
+        rows = self.tables["checkpoint"].inner
+        for name in ("applied", "header"):
+            needed = rows.get("checkpoint", name)
+            if needed is None or int(needed["stamp"]) < last:  # type: ignore[arg-type]
+                raise Violation(f"entry {key}..{last} is deleted, {name} stands at {needed}")
+        if age < RETENTION_MS - 2 * self.plan.skew_ms:
+            raise Violation(f"entry {key} is deleted at an age of {age} ms")
+        self.reached["log trimmed by heartbeat"] += 1
+        self.model.trimmed = True
 
     def watch_put(self, partition: str, key: str, item: Item) -> None:
         """A watch's row or index was put; for a session that is over, nobody may be left to remove it."""
@@ -324,6 +425,7 @@ class World:
         def run() -> None:
             try:
                 heartbeat.run()
+                self.bounds.beats += 1
             except (DriverError, StaleView) as error:
                 self.reached["heartbeat failed"] += 1
                 self.scheduler.note(f"heartbeat failed: {error}")
@@ -351,12 +453,19 @@ class SimulatedTable:
         self.inner = MemoryTable(self.max_item_bytes)
         self._world = world
         self._name = name
+        self._parts = world.bounds.parts if self.max_item_bytes < 1 << 30 else None
 
     def get(self, partition: str, key: str) -> Item | None:
         """See :class:`faaskeeper.core.storage.Table`."""
         label = f"{self._name}.get {partition} {key}"
-        found: Item | None = self._world.call(label, False, lambda: self.inner.get(partition, key))
+        found: Item | None = self._call(label, False, partition, key, lambda: self.inner.get(partition, key))
+        if self._parts is not None:
+            self._parts.seen(self._process(), (self._name, partition, key), found)
         return found
+
+    def _process(self) -> Process | None:
+        current = self._world.scheduler._current
+        return None if current is None else current.process
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
         """See :class:`faaskeeper.core.storage.Table`: not as of one moment."""
@@ -366,11 +475,27 @@ class SimulatedTable:
         """See :class:`faaskeeper.core.storage.Table`."""
         effect = partial(self.effect, partition, key, dict(item), condition)
         label = f"{self._name}.put {partition} {key} {item.get('stamp')!r}"
-        self._world.call(label, True, effect)
+        self._call(label, True, partition, key, effect)
+
+    def _call(self, label: str, writes: bool, partition: str, key: str, effect: Callable[[], Any]) -> Any:
+        if self._parts is None:
+            return self._world.call(label, writes, effect)
+        try:
+            return self._world.call(label, writes, effect)
+        except Conflict:
+            raise
+        except BaseException:
+            self._parts.disturbed((self._name, partition, key), self.inner)
+            raise
 
     def effect(self, partition: str, key: str, item: Item, condition: Condition) -> None:
         """The effect of :meth:`put`, at once."""
+        before = self.inner.get(partition, key) if self._parts is not None else None
+        if self._world.foul:
+            _storable(partition, key, item)
         self.inner.put(partition, key, item, condition)
+        if self._parts is not None:
+            self._parts.replaced(self._process(), (self._name, partition, key), before, item, self.inner)
         if self._name == "log" and partition == log.PARTITION:
             whole = WideTable(self.inner).get(partition, key)
             if whole is None:
@@ -379,23 +504,36 @@ class SimulatedTable:
             self._world.reached["an entry in parts"] += "parts" in item
         elif self._name == "watch":
             self._world.watch_put(partition, key, item)
+        elif self._name == "records" and "meta" in item:
+            self._world.model.stored(partition, int(item["stamp"]))  # type: ignore[arg-type]
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
         """See :class:`faaskeeper.core.storage.Table`."""
 
         def effect() -> None:
+            if self._name == "log" and partition == log.PARTITION:
+                self._world.trimmed(key)
+            before = self.inner.get(partition, key) if self._parts is not None else None
             self.inner.delete(partition, key, condition)
+            if self._parts is not None:
+                self._parts.replaced(self._process(), (self._name, partition, key), before, None, self.inner)
             if self._name == "records" and isinstance(condition, IfStamp):
                 self._world.reached["tombstone lapsed"] += 1
                 self._world.model.lapse(partition, condition.stamp)
 
-        self._world.call(f"{self._name}.delete {partition} {key}", True, effect)
+        self._call(f"{self._name}.delete {partition} {key}", True, partition, key, effect)
 
     def query(self, partition: str, after: str, limit: int) -> Page:
         """See :class:`faaskeeper.core.storage.Table`."""
         limit = min(limit, self._world.random.choice((1, 2, 100)))
         label = f"{self._name}.query {partition} {after}"
-        page: Page = self._world.call(label, False, lambda: self.inner.query(partition, after, limit))
+        cleaning = f"{after}- - -" if after.endswith(" ") else after
+        page: Page = self._call(
+            label, False, partition, cleaning, lambda: self.inner.query(partition, after, limit)
+        )
+        if self._parts is not None:
+            for key, item in page.items:
+                self._parts.seen(self._process(), (self._name, partition, key), item)
         return page
 
 
@@ -460,7 +598,6 @@ class SimulatedQueue:
     many at once as there are instances, in any order.
     """
 
-    max_message_bytes = 1 << 30
     _TRIES = 5
 
     def __init__(
@@ -470,8 +607,10 @@ class SimulatedQueue:
         ordered: bool,
         instances: int,
         make: Callable[[Process], Any],
+        most: int = 1 << 30,
     ) -> None:
         self.ordered = ordered
+        self.max_message_bytes = most
         self.waiting: list[tuple[int, bytes]] = []
         self.running = 0
         self._taken: set[int] = set()
@@ -490,7 +629,7 @@ class SimulatedQueue:
 
     def _accept(self, body: bytes) -> None:
         world = self._world
-        if self._name == "worker":
+        if self._name == "worker" and body not in world.foul:
             self._sniff(body)
         chance = 0.0 if world.calm else world.plan.losses
         if world.random.random() < chance:
@@ -544,8 +683,11 @@ class SimulatedQueue:
         world = self._world
         world.scheduler.note(f"gets {len(batch)} messages")
         done = dead = False
+        view = getattr(process.payload, "_view", None)
+        head = 0 if view is None else view.head
         try:
             process.payload.handle([body for _, body in batch])
+            world.bounds.invoked(process.payload, head, alone=len(batch) == 1)
             if world.random.random() < 0.3 and not self.waiting:
                 process.payload.idle()
             done = True
@@ -583,6 +725,26 @@ class SimulatedQueue:
         """Have an instance that is idle save what it puts off."""
         for process in self._idle:
             process.payload.idle()
+
+
+class Watcher:
+    """The watch function as a queue's function: it puts nothing off."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._function = WatchFunction(
+            deployment.watches,
+            deployment.channel,
+            Secrets(deployment.key),
+            deployment.gather,
+            deployment.key,
+        )
+
+    def handle(self, bodies: Sequence[bytes]) -> None:
+        """See :meth:`faaskeeper.core.watches.WatchFunction.handle`."""
+        self._function.handle(bodies)
+
+    def idle(self) -> None:
+        """Nothing is left to do."""
 
 
 class SimulatedListener:
@@ -671,6 +833,19 @@ class SimulatedChannel:
             if ear.box:
                 ear.handler(ear.box.pop(0))
         ear.busy = False
+
+
+def _storable(partition: str, key: str, item: Item) -> None:
+    """Raise what a store would not take: numbers of more than 64 bits, text that is not UTF-8."""
+    for value in (partition, key, *item.values()):
+        if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+            raise Violation(f"the number {value} is to be stored: {partition} {key}")
+        for text in value if isinstance(value, list) else (value,):
+            if isinstance(text, str):
+                try:
+                    text.encode()
+                except UnicodeEncodeError:
+                    raise Violation(f"{text!r} is to be stored: {partition} {key}") from None
 
 
 def trim(world: World) -> int:

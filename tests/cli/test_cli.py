@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import select
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,41 +13,7 @@ from faaskeeper.cli.context import Context
 from faaskeeper.cli.main import _options_first
 from faaskeeper.cli.shell import Quit, complete, execute, prompt_text
 from faaskeeper.config import Config
-
-ROOT = Path(__file__).parent.parent.parent
-FK = [sys.executable, "-m", "faaskeeper.cli"]
-
-
-class Fk:
-    """Runs ``fk`` on a directory of the test's own."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.environment = {
-            **os.environ,
-            "FK_DIRECTORY": str(directory / "data"),
-            "XDG_STATE_HOME": str(directory / "state"),
-            "XDG_DATA_HOME": str(directory / "share"),
-        }
-        self.environment.pop("FK_CONFIG", None)
-
-    def run(
-        self, *arguments: str, stdin: bytes = b"", command: list[str] | None = None
-    ) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            [*(command or FK), *arguments],
-            input=stdin,
-            capture_output=True,
-            env=self.environment,
-            timeout=60,
-            cwd=ROOT,
-            check=False,
-        )
-
-    def said(self, *arguments: str, stdin: bytes = b"") -> str:
-        done = self.run(*arguments, stdin=stdin)
-        assert done.returncode == 0, done.stderr.decode()
-        return done.stdout.decode()
+from tests.cli.console import FK, ROOT, Fk, Terminal
 
 
 @pytest.fixture
@@ -238,47 +200,6 @@ def test_the_prompt_says_where_one_is(context: Context) -> None:
     assert prompt_text(context, 3) == f"[fk: local:faaskeeper-dev(CONNECTED) session:{session} 3] "
     with pytest.raises(Quit):
         execute(context, "quit")
-
-
-class Terminal:
-    """A program at a pseudo-terminal."""
-
-    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
-        self.pid, self.handle = pty.fork()
-        if self.pid == 0:
-            os.chdir(ROOT)
-            os.execvpe(command[0], command, {**environment, "TERM": "xterm"})
-        self.seen = ""
-
-    def wait_for(self, pattern: str) -> str:
-        """Read until the pattern is on the screen; returns what came up to its end."""
-        while not (found := re.search(pattern, self.seen)):
-            ready, _, _ = select.select([self.handle], [], [], 30)
-            assert ready, self.seen
-            try:
-                text = os.read(self.handle, 4096).decode(errors="replace")
-            except OSError:
-                text = ""
-            assert text, f"{pattern} did not come: {self.seen}"
-            self.seen += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
-            if "\x1b[6n" in text:  # where is the cursor?
-                os.write(self.handle, b"\x1b[1;1R")
-        before, self.seen = self.seen[: found.end()], self.seen[found.end() :]
-        return before
-
-    def type(self, text: str) -> None:
-        os.write(self.handle, text.encode())
-
-    def wait(self) -> int:
-        """Read to the end; returns the exit status."""
-        while True:
-            try:
-                if not os.read(self.handle, 4096):
-                    break
-            except OSError:
-                break
-        os.close(self.handle)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 def test_the_shell_at_a_terminal_prompts_completes_and_prints_watches(fk: Fk) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from faaskeeper.cli import snapshots
+from faaskeeper.cli import restoring, snapshots
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.exceptions import ProviderException
-from tests.cli.test_cli import Fk
+from tests.cli.console import Fk
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_bytes_acls_containers_and_ttls_are_kept_and_ephemerals_left_out(
     other = FaaSKeeperClient(Config.local(tmp_path / "other"))
     other.add_auth("digest", "user:password")
     with other:
-        done = snapshots.load(other, io.StringIO(out.getvalue()), overwrite=False)
+        done = restoring.load(other, restoring.read(io.BytesIO(out.getvalue().encode())), overwrite=False)
         assert done.skipped == ["/ephemeral"]
         assert other.get_data("/bytes").data == bytes(range(256))
         assert other.get_data("/large").data == b"\xff" * 500_000
@@ -71,7 +71,7 @@ def test_bytes_acls_containers_and_ttls_are_kept_and_ephemerals_left_out(
     assert again["/container"][0].ttl == -1
     assert again["/ttl"][0].ttl == 3_600_000
     with pytest.raises(ProviderException, match="no dump"):
-        snapshots.load(other, io.StringIO('{"faaskeeper": 99}\n'), overwrite=False)
+        restoring.read(io.BytesIO(b'{"faaskeeper": 99}\n'))
 
 
 def test_an_export_is_of_one_transaction_while_others_write(

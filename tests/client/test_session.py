@@ -421,7 +421,7 @@ def test_what_cannot_be_is_refused_before_it_is_sent(client: FaaSKeeperClient) -
     with pytest.raises(MalformedInputException, match="data must be bytes, not str"):
         client.create("/n", "text")  # type: ignore[arg-type]
     with pytest.raises(MalformedInputException, match="a version is a number"):
-        client.set_data("/n", b"", -2)
+        client.set_data("/n", b"", 2**31)
     with pytest.raises(MalformedInputException, match="a path must be a text"):
         client.get_data(b"/n")  # type: ignore[arg-type]
     with pytest.raises(MalformedInputException, match=r"U\+D800"):

@@ -17,14 +17,16 @@ from faaskeeper.core.acl import (
     WRITE,
     digest,
     fixed,
+    held,
     identities,
     masked,
     permits,
     vouch,
 )
 from faaskeeper.core.errors import Code
+from faaskeeper.core.records import encode
 from faaskeeper.core.requests import Check, Create, Delete, Multi, SetAcl, SetData, inline
-from faaskeeper.core.znode import OPEN_ACL
+from faaskeeper.core.znode import CONFIG, OPEN_ACL
 from tests.bare import Bare
 
 ALICE = ("digest", "alice:in wonderland")
@@ -181,3 +183,42 @@ def test_a_request_keeps_the_credentials_it_was_asked_under_when_it_is_sent_agai
     bare.pump()
     session.receive()
     assert future.get(0).code is Code.NO_AUTH
+
+
+def test_what_is_in_config_nobody_changes_but_the_super_user() -> None:
+    bare = Bare()
+    bare.deployment.super_digest = digest("root:pw")
+    session = bare.session()
+    attempts = (
+        SetData(CONFIG, inline(b"server.1=elsewhere")),
+        SetAcl(CONFIG, OPEN_ACL),
+        Create(f"{CONFIG}/n", inline(b"")),
+        Delete(f"{CONFIG}/n"),
+        Multi((SetData(CONFIG, inline(b"")),)),
+    )
+    assert [session.do(each).code for each in attempts] == [Code.NO_AUTH] * len(attempts)
+    session.auth = (("digest", "root:pw"),)
+    assert session.do(SetData(CONFIG, inline(b"super"))).code is Code.OK
+    assert (
+        session.do(SetAcl(CONFIG, ((READ, "world", "anyone"), (WRITE, "digest", ALICE_ID)))).code is Code.OK
+    )
+    session.auth = (ALICE,)
+    assert session.do(SetData(CONFIG, inline(b"alice"))).code is Code.OK
+    assert session.do(SetAcl(CONFIG, OPEN_ACL)).code is Code.NO_AUTH
+
+
+def test_config_of_a_deployment_made_before_is_not_open_either() -> None:
+    bare = Bare()
+    record = bare.deployment.records.get(CONFIG)
+    assert record is not None
+    assert record.meta is not None
+    bare.tables["records"].put(
+        CONFIG, "node", encode(record._replace(meta=record.meta._replace(acl=OPEN_ACL)))
+    )
+    session = bare.session()
+    assert session.do(SetData(CONFIG, inline(b""))).code is Code.NO_AUTH
+    assert session.do(SetAcl(CONFIG, OPEN_ACL)).code is Code.NO_AUTH
+    assert session.do(Multi((Check(CONFIG),))).code is Code.OK
+    assert held(CONFIG, OPEN_ACL) == READ_ACL
+    assert held(CONFIG, ()) == READ_ACL
+    assert held("/zookeeper", OPEN_ACL) is OPEN_ACL

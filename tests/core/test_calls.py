@@ -184,17 +184,32 @@ def test_a_watch_that_stays_is_a_read_and_a_row_and_its_notification_costs_no_mo
     assert len(other.fired) == 1
 
 
-def test_heartbeat_reads_each_container_and_nothing_else_of_the_tree() -> None:
+def test_heartbeat_reads_nothing_of_the_tree_while_nothing_is_due() -> None:
     bare, session, calls = warm(znodes=300)
     session.do(Create("/box", inline(b""), ttl=CONTAINER))
+    session.do(Create("/later", inline(b""), ttl=100_000))
     calls.clear()
     assert bare.heartbeat.reap() == []
-    assert calls == {"lease.query": 1, "records.get_many": 1}
+    assert calls == {"lease.query": 1}
 
 
-def test_a_container_costs_one_row_more_than_another_znode() -> None:
-    before, _ = measure(*warm(), Create("/p/box", inline(b""), ttl=CONTAINER))
+def test_a_container_costs_one_row_when_it_loses_its_last_child_and_a_time_to_live_one_at_its_creation() -> (
+    None
+):
+    bare, session, calls = warm()
+    before, _ = measure(bare, session, calls, Create("/p/box", inline(b""), ttl=CONTAINER))
+    assert before == {"log.put": 1, "records.put": 2}
+    session.do(Create("/p/box/a", inline(b"")))
+    before, _ = measure(bare, session, calls, Create("/p/box/b", inline(b"")))
+    assert before == {"log.put": 1, "records.put": 2}
+    before, _ = measure(bare, session, calls, Delete("/p/box/b"))
+    assert before == {"log.put": 1, "records.put": 2}
+    before, _ = measure(bare, session, calls, Delete("/p/box/a"))
     assert before == {"log.put": 1, "records.put": 2, "lease.put": 1}
+    before, _ = measure(bare, session, calls, Create("/p/t", inline(b""), ttl=5))
+    assert before == {"log.put": 1, "records.put": 2, "lease.put": 1}
+    before, _ = measure(bare, session, calls, SetData("/p/t", inline(b"")))
+    assert before == {"log.put": 1, "records.put": 1}
 
 
 def test_an_acl_costs_nothing() -> None:

@@ -15,7 +15,7 @@ from faaskeeper.core.requests import Close, Create, Delete, Multi, SetData, inli
 from faaskeeper.core.sessions import CLOSED_KEPT_MS
 from faaskeeper.core.storage import in_turn
 from faaskeeper.core.view import load
-from faaskeeper.core.writer import Writer
+from faaskeeper.core.writer import Writer, order
 from faaskeeper.providers.local.objects import DirectoryStore
 from tests.bare import Bare, BareSession
 
@@ -259,3 +259,39 @@ def test_who_was_stalled_for_hours_saves_no_session_that_may_be_forgotten() -> N
     with pytest.raises(StaleView, match="half a day"):
         bare.deployment.checkpoints.save(header, stalled.sessions, bare.clock)
     assert len(bare.tables["checkpoint"].query("session", "", 10).items) == 1
+
+
+class Noting(TableRecords):
+    """Records that note which znodes were put."""
+
+    def __init__(self, table: Any) -> None:
+        super().__init__(table)
+        self.put_there: list[str] = []
+
+    def put(self, path: str, record: Record) -> bool:
+        done = super().put(path, record)
+        if done and record.meta is not None:
+            self.put_there.append(path)
+        return done
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_who_was_idle_for_days_does_not_bring_back_what_others_applied_and_deleted(own: bool) -> None:
+    """Not for a moment: the tombstone that would have refused the record has lapsed."""
+    bare = Bare(own_distributor=own, records=Noting)
+    session = bare.session()
+    session.do(create("/a"))
+    idle: Any = bare.distributor if own else bare.writer
+    bare.recycle()
+    session.do(create("/gone"))
+    for number in range(20):  # so that creation and deletion are not in one group
+        session.do(SetData("/a", inline(b"%d" % number)))
+    session.do(Delete("/gone"))
+    (bare.distributor if own else bare.writer).idle()
+    bare.heartbeat.sweep()
+    bare.days(4)
+    assert bare.deployment.records.get("/gone") is None, "its tombstone has lapsed"
+    records: Any = bare.deployment.records
+    records.put_there.clear()
+    idle.handle([bell(None, 0, ())] if own else [order(bare.deployment)])
+    assert "/gone" not in records.put_there

@@ -102,7 +102,7 @@ class BareAdapter:
         if op == "multi_read":
             return {"results": self.read_together(own, args[0])}
         if op == "auth":
-            own.auth = (*own.auth, (args[0], args[1]))
+            own.auth = (*dict.fromkeys((*own.auth, (args[0], args[1]))),)
             return {}
         if op == "whoami":
             return {"ids": [[scheme, name.split(":")[0]] for scheme, name in self.who(own)]}

@@ -29,7 +29,7 @@ from faaskeeper.core.requests import (
     inline,
 )
 from faaskeeper.core.storage import Table, in_turn
-from faaskeeper.core.sweeping import BLOB_MS, TOMBSTONE_MS
+from faaskeeper.core.sweeping import BLOB_MS, DAY_MS, TOMBSTONE_MS
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import Row
 from faaskeeper.core.znode import MAX_DATA_BYTES
@@ -37,7 +37,6 @@ from faaskeeper.providers.local.objects import DirectoryStore
 from faaskeeper.providers.tcp import TcpChannel
 from tests.bare import Bare, BareSession
 
-_DAY_MS = 86_400_001
 ALICE = ("digest", "alice:in wonderland")
 ALICES = ((ALL, *("digest", digest(ALICE[1]))),)
 
@@ -67,11 +66,10 @@ class Attacked:
 
     def sweep(self) -> None:
         """Let the days pass after which whatever is garbage is deleted."""
-        for _ in range(2 + (BLOB_MS * 7 // 5 + TOMBSTONE_MS) // _DAY_MS):
-            self.bare.clock.now += _DAY_MS
+        for _ in range(2 + (BLOB_MS * 7 // 5 + TOMBSTONE_MS) // DAY_MS):
             self.bare.writer.handle([writer.order(self.bare.deployment)])
             self.bare.heartbeat.refresh()
-            self.bare.heartbeat.sweep()
+            self.bare.days(1)
 
     def intact(self) -> None:
         """Alice's znode is as she made it."""
@@ -174,10 +172,19 @@ def test_where_there_is_no_store_of_blobs_no_data_is_in_one() -> None:
 def test_garbage_of_a_log_from_before_names_were_judged_deletes_no_record(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path)
     attacked = Attacked(store, lambda table: ObjectRecords(store, in_turn))
-    sweeper = attacked.bare.heartbeat._sweeper
     entry = attacked.bare.deployment.log.after(0)[0][-1]
     transaction = entry.transactions[-1]._replace(garbage=("r/alice",))
-    sweeper._each(list(sweeper._garbage(entry._replace(transactions=(transaction,)))))
+    for call in attacked.bare.heartbeat._sweeper._garbage(entry._replace(transactions=(transaction,))):
+        call()
+    attacked.intact()
+
+
+def test_a_blob_that_claims_to_be_of_the_future_keeps_no_other_from_being_swept(attacked: Attacked) -> None:
+    attacked.store.put(blob_name(10**13 - 1, b"abc", attacked.mallory.id, b"x", "/m"), b"x")
+    attacked.sweep()
+    never_sent = attacked.blob(attacked.mallory, "/m")
+    attacked.sweep()
+    assert attacked.store.get(never_sent.blob) is None
     attacked.intact()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from faaskeeper.core import sweeping
-from faaskeeper.core.blobs import blob_name
+from faaskeeper.core.blobs import TOKEN_BYTES, blob_name
 from faaskeeper.core.errors import Denied, Unavailable
 from faaskeeper.core.log import RETENTION_MS
 from faaskeeper.core.records import ObjectRecords
@@ -189,7 +189,7 @@ def test_blobs_go_when_nothing_refers_to_them_and_stay_while_something_does(bare
     session = bare.session(timeout=3_600_000)
 
     def blob(path: str, sequential: bool = False) -> Data:
-        name = blob_name(bare.clock(), bare.random(3), session.id, b"large", path, sequential)
+        name = blob_name(bare.clock(), bare.random(TOKEN_BYTES), session.id, b"large", path, sequential)
         store.put(name, b"large", absent=True)
         return Data(b"", name, 5)
 
@@ -225,7 +225,7 @@ def test_an_object_with_an_odd_name_is_passed_over_with_one_line(
     for name in odd:
         store.put(name, b"?")
     bare.heartbeat.sweep()
-    old = [blob_name(bare.clock() - 1 + number, b"123", 1, b"large", f"/{number}") for number in range(3)]
+    old = [blob_name(bare.clock() - 1 + number, b"abc", 1, b"large", f"/{number}") for number in range(3)]
     for name in old:
         store.put(name, b"large")
     bare.clock.now += 1_000

@@ -1,4 +1,6 @@
-"""Frames that no client sends: each ends the connection that it came by, with a reason, and nothing else."""
+"""Frames that no client sends: each is refused as ZooKeeper refuses it, or ends the connection that it came
+by, with a reason, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +24,38 @@ BAD = {
     "a length of two gigabytes": number(HUGE),
     "no header": number(0),
     "half a header": number(4) + number(1),
-    "a path longer than its frame": number(13) + struct.pack(">iii", 1, raw.GET, HUGE) + b"x",
-    "a path of a length below -1": number(13) + struct.pack(">iii", 1, raw.GET, -7) + b"x",
-    "no flag after the path": number(13) + struct.pack(">iii", 1, raw.GET, 1) + b"/",
-    "a path that is no UTF-8": number(15) + struct.pack(">iii", 1, raw.GET, 2) + b"\xff\xfe\x00",
-    "a vector of two billion": number(20) + struct.pack(">iiqi", 1, raw.SET_WATCHES, 0, HUGE)[:20],
-    "a multi that does not end": number(17)
-    + struct.pack(">ii", 1, raw.MULTI)
-    + number(1)
-    + b"\0"
-    + number(-1),
-    "a getData in a multi": number(17) + struct.pack(">ii", 1, raw.MULTI) + number(4) + b"\0" + number(-1),
-    "a create without data": number(13) + struct.pack(">iii", 1, raw.CREATE2, 1) + b"/",
 }
+
+_PART = number(1) + b"\0" + number(-1)
+_END = b"\xff\xff\xff\xff\x01\xff\xff\xff\xff"
+NOT_UTF8 = string(b"/a\xc3")
+_CREATE = string("") + acls(raw.OPEN) + number(0)
+REFUSED = {
+    "a path longer than its frame": (raw.GET, number(HUGE) + b"x", -5),
+    "a path of a length below -1": (raw.GET, number(-7) + b"x", -5),
+    "no path at all": (raw.GET, number(-1) + b"\0", -5),
+    "no flag after the path": (raw.GET, string("/"), -5),
+    "a vector of two billion": (raw.SET_WATCHES, struct.pack(">qi", 0, HUGE), -5),
+    "a multi that does not end": (raw.MULTI, _PART, -5),
+    "a getData in a multi": (raw.MULTI, number(4) + b"\0" + number(-1) + string("/") + b"\0" + _END, -5),
+    "a create without data": (raw.CREATE2, string("/"), -5),
+    "a get of what is no UTF-8": (raw.GET, NOT_UTF8 + b"\0", -101),
+    "an exists of what is no UTF-8": (raw.EXISTS, NOT_UTF8 + b"\1", -101),
+    "a create of what is no UTF-8": (raw.CREATE2, NOT_UTF8 + _CREATE, -8),
+    "a set of what is no UTF-8": (raw.SET, NOT_UTF8 + string("") + number(-1), -8),
+    "a delete of what is no UTF-8": (raw.DELETE, NOT_UTF8 + number(-1), -101),
+    "an ACL of what is no UTF-8": (raw.SET_ACL, NOT_UTF8 + acls(raw.OPEN) + number(-1), -8),
+    "a list of what is no UTF-8": (raw.CHILDREN2, NOT_UTF8 + b"\0", -101),
+    "a watch of what is no UTF-8": (raw.ADD_WATCH, NOT_UTF8 + number(0), 0),
+    "an exists of a path with a NUL": (raw.EXISTS, string("/a\0b") + b"\0", -8),
+    "a get of a path with a NUL": (raw.GET, string("/a\0b") + b"\0", -101),
+    "a create of a path with a NUL": (raw.CREATE2, string("/a\0b") + _CREATE, -8),
+    "a delete of a path with a NUL": (raw.DELETE, string("/a\0b") + number(-1), -8),
+    "a set of a path that is too long": (raw.SET, string("/" + "x" * 2000) + string("") + number(-1), -101),
+    "a get of a path that is too long": (raw.GET, string("/" + "x" * 2000) + b"\0", -101),
+    "a check of a relative path": (raw.CHECK_WATCHES, string("a") + number(3), -5),
+}
+"""Requests that cannot be done, and the error of a ZooKeeper server (3.8.0), which goes on serving."""
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +78,43 @@ def test_a_malformed_frame_ends_its_connection_and_no_other(bad: bytes, server: 
     assert f"of session 0x{hostile.session:x}: " in lines[-1]
     again = Raw(server.port, session=hostile.session, password=hostile.password)
     assert again.session == hostile.session, "the session itself goes on"
+
+
+@pytest.mark.parametrize("odd", REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_is_an_error_of_its_request_alone(odd: tuple[int, bytes, int], server: Server) -> None:
+    op, body, expected = odd
+    client = Raw(server.port)
+    client.send(op, body)
+    _, _, error, _ = client.next()
+    assert error == expected
+    client.ping()
+
+
+def test_watches_of_what_cannot_be_are_told_at_once_when_a_client_comes_back(server: Server) -> None:
+    client = Raw(server.port)
+    none = number(0)
+    error, _ = client.ask(raw.SET_WATCHES, struct.pack(">q", 1) + number(1) + NOT_UTF8 + none + none, xid=-8)
+    assert error == 0
+    client.ping()
+    assert list(client.events) == [(2, "/a\ufffd")]
+
+
+def test_a_multi_names_what_was_made(server: Server) -> None:
+    """Types of results are those of a ZooKeeper server, however a create was asked for."""
+    client = Raw(server.port)
+    parts = b"".join(
+        number(kind) + b"\0" + number(-1) + string(f"/multi{kind}") + string("") + acls(raw.OPEN) + rest
+        for kind, rest in ((1, number(0)), (raw.CREATE2, number(0)), (raw.CONTAINER, number(4)))
+    )
+    error, record = client.ask(raw.MULTI, parts + _END)
+    assert error == 0
+    kinds = []
+    for _ in range(3):
+        kinds.append(record.take("ibi")[0])
+        record.string()
+        if kinds[-1] == raw.CREATE2:
+            record.stat()
+    assert kinds == [1, 1, raw.CREATE2]
 
 
 @pytest.mark.parametrize(

@@ -300,6 +300,26 @@ def test_a_watch_that_is_being_set_when_its_connection_ends_is_not_left(
     server.stop()
 
 
+def test_paths_that_nobody_watches_any_more_leave_nothing_in_the_service(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("faaskeeper.gateway.hub._REGISTERED", 5)
+    server = InThread(directory)
+    client = Raw(server.port)
+    assert client.ask(raw.ADD_WATCH, string("/kept") + number(0))[0] == 0
+    for turn in range(30):
+        path = client.create(f"/lock-{turn}")
+        assert client.ask(raw.EXISTS, string(path) + b"\1")[0] == 0
+        assert client.ask(raw.DELETE, string(path) + number(-1))[0] == 0
+    server.wait(server.gateway.hub.tidy())
+    table = server.gateway.hub.connection.watches._table
+    assert sum(len(items) for items in table._items.values()) <= 2 * 6
+    assert len(server.gateway.hub._registrations) <= 6
+    client.create("/kept")
+    assert client.events[-1] == (1, "/kept")
+    server.stop()
+
+
 async def settled(server: InThread) -> None:
     """Until nothing is under way in the server's pool, nor what that caused."""
     hub = server.gateway.hub

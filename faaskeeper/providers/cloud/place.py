@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from faaskeeper.config import Config, ConfigurationException, QueueType, StorageType
 from faaskeeper.core import trust
 from faaskeeper.core.channel import ClientChannel as Ears
-from faaskeeper.core.clocks import Clock, LogClock, ServiceClock, Steady
+from faaskeeper.core.clocks import Clock, ServiceClock, Steady
 from faaskeeper.core.connection import Connection, FailureHandler, connection_to
 from faaskeeper.core.deployment import Deployment, begin, on_tables
 from faaskeeper.core.errors import Conflict, Denied
@@ -125,6 +125,7 @@ class CloudPlace(ABC):
             "key": key,
             "clock": self.clock,
             "wall": clock,
+            "elapsed": elapsed,
             "gather": self.calls.gather,
             "limits": Limits(self.inline_bytes),
             "channel": self.channel(),
@@ -218,11 +219,11 @@ class CloudPlace(ABC):
                 handler(error)
 
         table, fields = self.contended(LOSSES if fallback is not None else 0)
+        if fallback is not None:
+            fields["wall"] = service
         made = self.deployment(
             self.key(), worker_queue=fallback, channel=near, distributor_queue=None, **fields
         )
-        if fallback is not None:
-            made.log_clock = LogClock(service, service)
         direct = DirectQueue(made, table, fallback, broke)
 
         def close() -> None:

@@ -23,6 +23,7 @@ from typing import IO, Any, TypeVar
 from urllib.parse import quote
 
 from faaskeeper.core.errors import Denied, DriverError, Unavailable
+from faaskeeper.core.forks import Inherited, keep, register
 
 APPLICATION_ID = 0x464B5A31  # "FKZ1"
 SCHEMA = 1
@@ -33,10 +34,12 @@ _FOLDED_PAGES = 2_000
 """Pages of a write-ahead log that are folded into the file together, which takes two syncs. Twice what SQLite
 does by itself, since a write changes one page of ``state.db`` more for its high water."""
 _SIDES = ("-wal", "-shm", "-journal")
+_QUIET_S = 1.0
+"""Most that a fork waits for threads that are within SQLite."""
 _T = TypeVar("_T")
 
 
-class Owner:
+class Owner(Inherited):
     """The right to use a directory, held by one process at a time through a lock on a file in it."""
 
     def __init__(self, directory: Path) -> None:
@@ -77,6 +80,15 @@ class Owner:
                 file.close()
             raise Denied(f"cannot write to {path}: {error.strerror}; free some space") from error
         self._file = file
+        register(self)
+
+    def forked(self, why: str) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`.
+
+        The lock is of the open file, which parent and child share: it stays when one of them closes it, and
+        would outlive the parent if the child did not.
+        """
+        self.release()
 
     def release(self) -> None:
         """Give the right back; the file stays, an unlinked lock would be no lock."""
@@ -134,6 +146,15 @@ def check_file(path: Path) -> bool:
     return True
 
 
+_INHERITED: set[tuple[int, int]] = set()
+"""Files that were open when this process was forked; they stay open, so no other gets their number."""
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
 def _damaged(path: Path) -> str:
     return (
         f"{path} is damaged; it was left as it is: restore the directory from a backup "
@@ -161,7 +182,40 @@ class Look:
         raise AssertionError("who only looks does not write")
 
 
-class Database:
+class _Pause:
+    """Stands for a database's idle readers while the process forks: it lends none and takes all back."""
+
+    def __init__(self) -> None:
+        self._back: deque[sqlite3.Connection] = deque()
+        self._came = threading.Event()
+        self._over = threading.Event()
+
+    def __bool__(self) -> bool:
+        return False
+
+    def pop(self) -> sqlite3.Connection:
+        """Wait for the pause to end; there is none to lend."""
+        self._over.wait()
+        raise IndexError
+
+    def append(self, reader: sqlite3.Connection) -> None:
+        """Take one back."""
+        self._back.append(reader)
+        self._came.set()
+
+    def wait_for(self, readers: int, deadline: float) -> None:
+        """Wait until so many are back."""
+        while len(self._back) < readers and (left := deadline - time.monotonic()) > 0:
+            self._came.wait(left)
+            self._came.clear()
+
+    def over(self) -> deque[sqlite3.Connection]:
+        """End the pause; returns those that are idle."""
+        self._over.set()
+        return self._back
+
+
+class Database(Inherited):
     """One SQLite file: one connection that writes, under a lock, and some that read."""
 
     def __init__(self, path: Path, *, synced: bool) -> None:
@@ -169,8 +223,12 @@ class Database:
         self._synced = synced
         self._looked = False
         self._writer: sqlite3.Connection | None = None
-        self._readers: deque[sqlite3.Connection] = deque()
+        self._readers: deque[sqlite3.Connection] | _Pause = deque()
+        self._all_readers: set[sqlite3.Connection] = set()
+        self._why = f"{path} is closed"
+        self._locked = False
         self.lock = threading.RLock()
+        register(self)
 
     @contextmanager
     def look(self) -> Iterator[Look | None]:
@@ -179,6 +237,11 @@ class Database:
         Raises Denied with what is wrong. Neither the file nor its write-ahead log changes: a usual
         connection would cut the latter at the first damage, and fold it into the file when it closes.
         """
+        if self._path.exists() and _identity(self._path) in _INHERITED:
+            raise Denied(
+                f"this process is a fork of one that had {self._path} open, and SQLite cannot open it safely "
+                "here: open it in a process that is started anew (multiprocessing's 'spawn')"
+            )
         if not check_file(self._path):
             yield None
             return
@@ -277,11 +340,46 @@ class Database:
         finally:
             os.close(handle)
 
+    def fork_begins(self) -> None:
+        """Have no thread within SQLite: a child would find SQLite's locks taken for ever."""
+        deadline = time.monotonic() + _QUIET_S
+        self._locked = self.lock.acquire(timeout=_QUIET_S)
+        idle, pause = self._readers, _Pause()
+        self._readers = pause
+        while idle:
+            pause.append(idle.pop())
+        pause.wait_for(len(self._all_readers), deadline)
+
+    def fork_ends(self) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`."""
+        pause = self._readers
+        if isinstance(pause, _Pause):
+            self._readers = pause.over()
+        if self._locked:
+            self._locked = False
+            self.lock.release()
+
+    def forked(self, why: str) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`.
+
+        To close a connection would write to the files. And SQLite keeps by file what it knows of it, so that
+        it would serve a new connection of this process with what the inherited ones know.
+        """
+        keep(self._writer)
+        keep(self._all_readers)
+        if self._writer is not None and self._path.exists():
+            _INHERITED.add(_identity(self._path))
+        self._writer, self._readers, self._all_readers = None, deque(), set()
+        self._why = f"{self._path}: {why}"
+        self.lock = threading.RLock()
+
     def close(self) -> None:
         """Close all connections; the write-ahead log is folded into the file."""
         with self.lock:
             while self._readers:
-                self._readers.pop().close()
+                reader = self._readers.pop()
+                self._all_readers.discard(reader)
+                reader.close()
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
@@ -312,7 +410,7 @@ class Database:
         with self.lock:
             writer = self._writer
             if writer is None:
-                raise Unavailable(f"{self._path} is closed")
+                raise Unavailable(self._why)
             try:
                 return writer.execute(statement, parameters).rowcount
             except sqlite3.IntegrityError:
@@ -326,15 +424,19 @@ class Database:
             reader = self._readers.pop()
         except IndexError:
             if self._writer is None:
-                raise Unavailable(f"{self._path} is closed") from None
+                raise Unavailable(self._why) from None
             with self.errors():
                 reader = self._connect(self._path)
                 reader.execute("PRAGMA query_only=1")
+            self._all_readers.add(reader)
         try:
             rows = reader.execute(statement, parameters).fetchall()
-        except sqlite3.Error as error:
+        except BaseException as error:
+            self._all_readers.discard(reader)
             reader.close()
-            raise self.mapped(error) from error
+            if isinstance(error, sqlite3.Error):
+                raise self.mapped(error) from error
+            raise
         self._readers.append(reader)
         return rows
 
@@ -343,7 +445,7 @@ class Database:
         with self.lock:
             writer = self._writer
             if writer is None:
-                raise Unavailable(f"{self._path} is closed")
+                raise Unavailable(self._why)
             if writer.in_transaction or len(calls) < 2:
                 return [call() for call in calls]
             with self.errors():

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from faaskeeper.core.errors import Conflict, Denied, DriverError, Unavailable
+from faaskeeper.core.forks import Inherited, register
 from faaskeeper.core.storage import Object
 
 _PIECE = 200
@@ -27,7 +28,7 @@ def _tag(body: bytes) -> str:
     return hashlib.blake2b(body, digest_size=16).hexdigest()
 
 
-class DirectoryStore:
+class DirectoryStore(Inherited):
     """Objects as files below a directory."""
 
     def __init__(self, root: Path) -> None:
@@ -36,6 +37,18 @@ class DirectoryStore:
         self._walking = threading.Lock()
         self._walks: dict[str, list[str]] = {}
         """By prefix, the names that a walk goes through, in order."""
+        self._inherited = ""
+        register(self)
+
+    def forked(self, why: str) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`."""
+        self._lock = threading.Lock()
+        self._walking = threading.Lock()
+        self._inherited = why
+
+    def _must_own(self) -> None:
+        if self._inherited:
+            raise Denied(f"{self._root}: {self._inherited}")
 
     def _file(self, key: str) -> Path:
         name = quote(key, safe="")
@@ -54,6 +67,7 @@ class DirectoryStore:
 
     def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
         """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        self._must_own()
         with self._lock:
             if absent or match is not None:
                 found = self.get(key)
@@ -88,6 +102,7 @@ class DirectoryStore:
 
     def delete(self, key: str, *, match: str | None = None) -> None:
         """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        self._must_own()
         with self._lock:
             if match is not None:
                 found = self.get(key)

@@ -27,6 +27,7 @@ from faaskeeper.core.connection import Connection, FailureHandler, connection_to
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import DistributorFunction, bell
 from faaskeeper.core.errors import Conflict, Denied, DriverError
+from faaskeeper.core.forks import Inherited, register
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.log import Log
 from faaskeeper.core.records import ObjectRecords, Record, Records, TableRecords
@@ -37,7 +38,8 @@ from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import WatchTable
 from faaskeeper.core.writer import Writer, order
 from faaskeeper.core.znode import MAX_DATA_BYTES
-from faaskeeper.providers.clocks import boot, clock, elapsed
+from faaskeeper.providers import clocks
+from faaskeeper.providers.clocks import clock as clock
 from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
 from faaskeeper.providers.local.belonging import HIGH_WATER, OWN, Belonging, check
 from faaskeeper.providers.local.channels import LocalChannel
@@ -115,13 +117,15 @@ class _Within:
         return self._channel.listen_early(handler, settled)
 
 
-class EmbeddedService:
+class EmbeddedService(Inherited):
     """A deployment in a directory, with its functions' threads.
 
-    ``clock``: what time it is, in ms since 1970, for the times that users see. ``steady``: in ms, by which
-    leases and ages are counted: never set, it counts sleep of the machine, and goes on from one service to
-    the next of a directory (None: the time at the first opening since the system's start, and what has
-    passed since). ``beat``: run heartbeat in a thread, every ``config.heartbeat_frequency`` seconds.
+    ``clock``: what time it is, in ms since 1970, for the times that users see (None: the system's).
+    ``steady``: in ms, by which leases and ages are counted: never set, it counts sleep of the machine. None:
+    with the system's clock it goes on from one service to the next of a directory (the time at the first
+    opening since the system's start, and what has passed since); with another it begins with the time that
+    this shows at the opening. ``beat``: run heartbeat in a thread, every
+    ``config.heartbeat_frequency`` seconds.
     """
 
     def __init__(
@@ -129,14 +133,14 @@ class EmbeddedService:
         config: Config,
         directory: Path,
         *,
-        clock: Clock = clock,
+        clock: Clock | None = None,
         steady: Clock | None = None,
         beat: bool = True,
     ) -> None:
         self._config = config
         self.directory = directory
-        self.clock = clock
-        self._given = steady
+        self.clock = clock or clocks.clock
+        self._given = steady or (clock and Steady(clock(), clocks.elapsed))
         self._owner = Owner(directory)
         self._log_file = Database(directory / "log.db", synced=True)
         self._state_file = Database(directory / "state.db", synced=False)
@@ -152,6 +156,8 @@ class EmbeddedService:
             self._owner.release()
             raise
         logging.getLogger("faaskeeper").addHandler(self._lately)
+        self._inherited = ""
+        register(self)
         self._started = time.monotonic()
         self._beating: list[threading.Thread] = []
         if beat:
@@ -232,19 +238,19 @@ class EmbeddedService:
 
     def _steady(self, state: Table) -> Clock:
         """The steady clock, as the first service of this directory began it since the system's start."""
-        this, now = boot(), elapsed()
+        this, now = clocks.boot(), clocks.elapsed()
         known = state.get("clock", "steady")
         if known is not None and this and known["boot"] == this:
-            return Steady(int(known["origin"]) + now, elapsed)  # type: ignore[arg-type]
+            return Steady(int(known["origin"]) + now, clocks.elapsed)  # type: ignore[arg-type]
         began = self.clock()
         state.put("clock", "steady", {"stamp": 1, "boot": this, "origin": began - now})
-        return Steady(began, elapsed)
+        return Steady(began, clocks.elapsed)
 
     @staticmethod
     def _start_tree(checkpoints: Checkpoints, records: Records) -> None:
         if not checkpoints.applied():  # the first opening, or one that was cut short is gone on with
             user_storage.bootstrap(records)
-        checkpoints.begin(clock())
+        checkpoints.begin(clocks.clock())
 
     def _start_functions(self) -> None:
         deployment = self.deployment
@@ -317,6 +323,8 @@ class EmbeddedService:
 
     def connection(self, port: int, close: Callable[[], None]) -> Connection:
         """A client's way to this service."""
+        if self._inherited:
+            raise Denied(f"the service: {self._inherited}")
         deployment = self.deployment
         tcp = self._config.client_channel is ClientChannel.TCP
         handlers: list[FailureHandler] = []
@@ -340,6 +348,8 @@ class EmbeddedService:
 
     def stop(self) -> None:
         """Finish what waits, save mark and checkpoint, close the files, give the directory back."""
+        if self._inherited:
+            return  # all of that is the other process'
         self._stop.set()
         for thread in self._beating:
             thread.join()
@@ -352,6 +362,11 @@ class EmbeddedService:
         self._log_file.close()
         self._state_file.close()
         self._owner.release()
+
+    def forked(self, why: str) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`; files and queues see to themselves."""
+        self._inherited = why
+        logging.getLogger("faaskeeper").removeHandler(self._lately)
 
 
 def _unknown(error: Exception) -> bool:
@@ -369,12 +384,18 @@ class _Later:
         raise AssertionError("the worker queue is not there yet")
 
 
-class Services:
+class Services(Inherited):
     """The embedded services that run in this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: dict[Path, tuple[EmbeddedService, int]] = {}
+        register(self)
+
+    def forked(self, why: str) -> None:
+        """See :class:`faaskeeper.core.forks.Inherited`: none of them runs in this process."""
+        self._lock = threading.Lock()
+        self._running = {}
 
     def connect(self, config: Config, port: int) -> Connection:
         """A way to the service in the configuration's directory, which is started if need be."""
@@ -389,13 +410,16 @@ class Services:
         def close() -> None:
             if not closed.is_set():
                 closed.set()
-                self._release(directory)
+                self._release(directory, service)
 
         return service.connection(port, close)
 
-    def _release(self, directory: Path) -> None:
+    def _release(self, directory: Path, used: EmbeddedService) -> None:
         with self._lock:
-            service, users = self._running.pop(directory)
+            service, users = self._running.get(directory, (None, 0))
+            if service is None or service is not used:
+                return  # the one used is another process'
+            del self._running[directory]
             if users > 1:
                 self._running[directory] = (service, users - 1)
             else:

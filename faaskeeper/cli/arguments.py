@@ -1,0 +1,109 @@
+"""Kinds of arguments: what does not fit is refused before anything is done."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from faaskeeper.cli.errors import Failed
+from faaskeeper.core import paths
+from faaskeeper.core.znode import MAX_DATA_BYTES
+
+_WHOLE = re.compile("[+-]?[0-9]{1,19}")
+_NUMBER = re.compile(r"[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,4})?")
+
+
+class Whole(click.ParamType[int]):
+    """A whole number, in ASCII digits."""
+
+    name = "integer"
+
+    def __init__(self, least: int, most: int) -> None:
+        self._least = least
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        number = int(value) if _WHOLE.fullmatch(str(value)) else None
+        if number is None or not self._least <= number <= self._most:
+            self.fail(
+                f"{str(value)[:40]!r} is not a whole number from {self._least} to {self._most}.", param, ctx
+            )
+        return number
+
+
+class Amount(click.ParamType[float]):
+    """A number that is not negative nor infinite, in ASCII digits."""
+
+    name = "number"
+
+    def __init__(self, most: float = 1e15) -> None:
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(value) if _NUMBER.fullmatch(str(value)) else math.nan
+        if not 0 <= number <= self._most:
+            self.fail(f"{str(value)[:40]!r} is not a number from 0 to {self._most:.0f}.", param, ctx)
+        return number
+
+
+def text_of(word: str) -> str:
+    """A word of the command line as UTF-8, whatever the locale took it for."""
+    try:
+        return word.encode("utf-8", "surrogateescape").decode()
+    except UnicodeError:
+        return word
+
+
+class ZnodePath(click.ParamType[str]):
+    """A path that a znode can have; refused with the rule that it breaks."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        path = text_of(str(value))
+        number = "0" if ctx is not None and (ctx.params.get("sequential") or False) else ""
+        wrong = paths.invalid(path + number)
+        if wrong is not None:
+            raise Failed(wrong, 2)
+        return path
+
+
+class File(click.ParamType[Path]):
+    """A file's name, or '-' for a standard stream."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not str(value):
+            self.fail("the name of a file is not empty.", param, ctx)
+        if "\0" in str(value):
+            self.fail("the name of a file has no NUL character.", param, ctx)
+        return Path(value)
+
+
+class Directory(click.ParamType[str]):
+    """A directory's name; whether it can be used shows when it is."""
+
+    name = "directory"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not str(value) or "\0" in str(value):
+            self.fail("the name of a directory is not empty, and has no NUL character.", param, ctx)
+        return str(value)
+
+
+def data_of(file: Path, stream: Any) -> bytes:
+    """A file's bytes, or ``stream``'s for '-'. Raises OSError, or Failed where it is too much."""
+    if str(file) == "-":
+        data: bytes = stream.read(MAX_DATA_BYTES + 1)
+    else:
+        with open(file, "rb") as opened:
+            data = opened.read(MAX_DATA_BYTES + 1)
+    if len(data) > MAX_DATA_BYTES:
+        where = "standard input" if str(file) == "-" else file
+        raise Failed(f"{where} has more than {MAX_DATA_BYTES} bytes, the most that a node holds", 7)
+    return data

@@ -1,0 +1,136 @@
+"""Errors as ``fk`` tells them, in the shell and by itself: one line, and an exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+
+from faaskeeper.cli import output
+from faaskeeper.config import ConfigurationException
+from faaskeeper.exceptions import (
+    BadVersionError,
+    FaaSKeeperException,
+    InvalidACLException,
+    MalformedInputException,
+    NoAuthException,
+    NoChildrenForEphemeralsException,
+    NodeDoesntExistException,
+    NodeExistsException,
+    NotEmptyException,
+    SequenceUsedUpException,
+    SessionClosingException,
+    SessionExpiredException,
+    TimeoutException,
+    TooLargeException,
+)
+from faaskeeper.extras import missing
+
+STATUSES: tuple[tuple[type[FaaSKeeperException], int], ...] = (
+    (NodeDoesntExistException, 3),
+    (NodeExistsException, 4),
+    (NotEmptyException, 5),
+    (BadVersionError, 6),
+    (MalformedInputException, 2),
+    (ConfigurationException, 2),
+    (InvalidACLException, 2),
+    (NoAuthException, 9),
+    (TooLargeException, 7),
+    (SequenceUsedUpException, 7),
+    (NoChildrenForEphemeralsException, 7),
+    (TimeoutException, 8),
+    (FaaSKeeperException, 1),
+)
+"""Exit statuses by error; the first that fits. 2 is also click's, for a wrong command line."""
+INTERRUPTED = 130
+"""As shells have it for SIGINT."""
+
+
+class Failed(Exception):
+    """A command failed: a line, and the exit status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def status_of(error: FaaSKeeperException) -> int:
+    """The exit status of an error."""
+    return next(status for kind, status in STATUSES if isinstance(error, kind))
+
+
+def report(error: BaseException, in_shell: bool = False) -> int:
+    """Tell of an error; returns the exit status. Raises it again where it is a fault of this program."""
+    if isinstance(error, click.ClickException):
+        return _usage(error)
+    if isinstance(error, click.Abort):
+        error = error.__cause__ or error
+    if isinstance(error, (EOFError, click.Abort)):  # as click says it
+        output.tell("Aborted!")
+        return 1
+    message, status = _line(error, in_shell)
+    if message:
+        output.tell(f"fk: {message}")
+    return status
+
+
+def _line(error: BaseException, in_shell: bool) -> tuple[str, int]:
+    if isinstance(error, output.Unwritable):
+        output.give_up()
+        return "" if error.closed else str(error), 1
+    if isinstance(error, Failed):
+        return str(error), error.status
+    if isinstance(error, FaaSKeeperException):
+        return _advice(error, in_shell), status_of(error)
+    if isinstance(error, KeyboardInterrupt):
+        return ". ".join(["interrupted", *getattr(error, "__notes__", ())]), INTERRUPTED
+    if isinstance(error, ImportError):
+        needed = missing(error)
+        if needed is not None:
+            return str(needed), 1
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return f"{where}{error.strerror or error}", 1
+    raise error
+
+
+def _advice(error: FaaSKeeperException, in_shell: bool) -> str:
+    """An error's message, where it names what programs do with what a person does."""
+    show = "'addauth digest USER:PASSWORD'" if in_shell else "--auth USER:PASSWORD or $FK_AUTH"
+    if isinstance(error, NoAuthException):
+        path = getattr(error, "path", "the node")
+        return f"the ACL does not permit this for {path}: show credentials by {show}"
+    if isinstance(error, InvalidACLException):
+        return str(error).replace("add_auth()", show)
+    if in_shell and isinstance(error, (SessionExpiredException, SessionClosingException)):
+        return f"{str(error).removesuffix(': start() a new one')}: 'connect' opens a new one"
+    return str(error)
+
+
+def _usage(error: click.ClickException) -> int:
+    lines = []
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        lines.append(error.ctx.get_usage())
+        if error.ctx.command.get_help_option(error.ctx) is not None:
+            lines.append(f"Try '{error.ctx.command_path} --help' for help.\n")
+    hint = ""
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None and _takes_words(error.ctx):
+        hint = " What begins with '-' and is no option goes after '--'."
+    output.tell("\n".join([*lines, f"Error: {error.format_message()}{hint}"]))
+    return error.exit_code
+
+
+def _takes_words(context: click.Context) -> bool:
+    names = {each.name for each in context.command.params if isinstance(each, click.Argument)}
+    return bool(names & {"value", "version_word", "credential"})
+
+
+def like(name: str, names: Iterable[str]) -> str:
+    """A question for the name that was perhaps meant; empty where none is near."""
+    from difflib import get_close_matches
+
+    known = {each.lower(): each for each in names}
+    close = [repr(known[each]) for each in get_close_matches(name.lower()[:100], known, 3)]
+    if not close:
+        return ""
+    return f" Did you mean {'one of ' if len(close) > 1 else ''}{', '.join(close)}?"

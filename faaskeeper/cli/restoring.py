@@ -1,0 +1,302 @@
+"""What ``fk export`` wrote, read and checked as a whole; then brought into a deployment.
+
+Nothing is written before the whole dump is known to be one and to fit: every line, their number, and whether
+anything is in the way. What goes wrong after that, in the middle, says how far it came.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import IO, Any, NamedTuple
+
+from faaskeeper.cli.errors import Failed, status_of
+from faaskeeper.cli.snapshots import FORMAT
+from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.client.arguments import NodeKind, acl_of, ttl_of
+from faaskeeper.client.batches import Part
+from faaskeeper.config import strict_json
+from faaskeeper.core import paths
+from faaskeeper.core.requests import NO_DATA, Create, SetData
+from faaskeeper.core.transactions import MAX_SEQUENCE
+from faaskeeper.core.znode import MAX_DATA_BYTES, Acl
+from faaskeeper.exceptions import (
+    FaaSKeeperException,
+    ProviderException,
+    RolledBackException,
+    ZooKeeperException,
+)
+
+_LONGEST_LINE = 16 * 1024 * 1024
+"""Bytes: more than the largest data takes, however it is escaped."""
+_KEYS = ("path", "text", "data", "none", "ctime", "mtime", "version", "sequence")
+_KEYS_OF_KIND = ("acl", "ephemeral", "container", "ttl")
+_BATCH = 50
+_BATCH_BYTES = 64 * 1024
+"""A transaction has so many znodes and bytes at most: queues carry no more at once."""
+_MOST_STEPS = 10_000
+
+_RESERVED = "/zookeeper"
+
+Call = Callable[[Callable[[], Any]], Any]
+"""Makes a call of the client."""
+
+
+class Row(NamedTuple):
+    """A znode of a dump. ``sequence``: how many children were ever created; ``data`` None: none at all."""
+
+    path: str
+    data: bytes | None
+    kind: NodeKind
+    sequence: int
+
+
+class Dump(NamedTuple):
+    """What is to be created, a parent before its children; and the paths of ephemerals, which are not."""
+
+    rows: list[Row]
+    ephemerals: list[str]
+
+
+# ---- reading -------------------------------------------------------------------------------------
+
+
+def read(file: IO[bytes]) -> Dump:
+    """A dump, checked. Raises ProviderException with the line that is wrong; OSError."""
+    lines = _lines(file)
+    number, first = next(lines, (1, b""))
+    try:
+        head = strict_json(first)
+    except ValueError:
+        head = None
+    if not isinstance(head, dict) or "faaskeeper" not in head:
+        raise ProviderException("this is no dump of 'fk export': its first line is not a dump's")
+    if head["faaskeeper"] != FORMAT:
+        raise ProviderException(
+            f"this is no dump that this version reads: its format is {head['faaskeeper']!r}"
+        )
+    rows: dict[str, Row] = {}
+    ephemerals: list[str] = []
+    for number, line in lines:
+        try:
+            row = _row(strict_json(line))
+        except (ValueError, FaaSKeeperException) as error:
+            raise ProviderException(f"line {number} is not of a dump: {error}") from error
+        if row.path in rows:
+            raise ProviderException(f"line {number} is not of a dump: {row.path} is there already")
+        rows[row.path] = row
+        if row.kind.ephemeral:
+            ephemerals.append(row.path)
+    if len(rows) != head.get("znodes"):
+        raise ProviderException(
+            f"the dump is not whole: its first line says {head.get('znodes')!r} znodes, there are {len(rows)}"
+        )
+    if "/" not in rows:
+        raise ProviderException("the dump is not whole: the root is missing")
+    for path in rows:
+        above = rows.get(paths.parent(path))
+        if above is None or above.kind.ephemeral:
+            raise ProviderException(f"the dump is not whole: the parent of {path} is not in it")
+    kept = sorted(row for row in rows.values() if not row.kind.ephemeral)
+    return Dump(kept, ephemerals)
+
+
+def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    while line := file.readline(_LONGEST_LINE):
+        number += 1
+        if len(line) == _LONGEST_LINE:
+            raise ProviderException(f"line {number} is not of a dump: it is too long")
+        if line.strip():
+            yield number, line
+
+
+def _row(line: Any) -> Row:
+    """A line of a dump. Raises ValueError and what the client raises for what cannot be created."""
+    if not isinstance(line, dict):
+        raise ValueError("it is no object")
+    path = line.get("path")
+    wrong = paths.invalid(path) if isinstance(path, str) else f"its path is {path!r}"
+    if wrong is not None or not isinstance(path, str):
+        raise ValueError(wrong)
+    if f"{path}/".startswith(f"{_RESERVED}/"):
+        raise ValueError(f"{path} is the service's own")
+    for key in line:
+        if key not in (*_KEYS, *_KEYS_OF_KIND):
+            raise ValueError(f"the key {key!r} is unknown")
+    for key in ("ephemeral", "container", "none"):
+        if not isinstance(line.get(key, False), bool):
+            raise ValueError(f"its {key} is {line[key]!r}")
+    sequence = line.get("sequence", 0)
+    if type(sequence) is not int or not 0 <= sequence <= MAX_SEQUENCE:
+        raise ValueError(f"its sequence is {sequence!r}")
+    ephemeral = bool(line.get("ephemeral"))
+    container = bool(line.get("container"))
+    kind = NodeKind(ephemeral, False, _acl(line.get("acl")), line.get("ttl"), container)
+    ttl_of(kind)
+    return Row(path, _data(line), kind, sequence)
+
+
+def _acl(entries: Any) -> tuple[Acl, ...] | None:
+    if entries is None:
+        return None
+    if not isinstance(entries, list) or not all(isinstance(each, list) for each in entries):
+        raise ValueError(f"its ACL is {entries!r}")
+    return acl_of([tuple(each) for each in entries])
+
+
+def _data(line: dict[str, Any]) -> bytes | None:
+    if ("text" in line) == ("data" in line):
+        raise ValueError("it has either 'text' or 'data'")
+    given = line.get("text", line.get("data"))
+    if not isinstance(given, str):
+        raise ValueError("its data is no text")
+    data = given.encode() if "text" in line else b64decode(given, validate=True)
+    if len(data) > MAX_DATA_BYTES:
+        raise ValueError(f"it has {len(data)} bytes of data, a node holds at most {MAX_DATA_BYTES}")
+    return None if line.get("none") else data
+
+
+# ---- writing -------------------------------------------------------------------------------------
+
+
+class Loaded(NamedTuple):
+    """What an import did."""
+
+    created: int
+    replaced: int
+    skipped: list[str]
+    """Ephemerals: their sessions are not here."""
+    renumbered: list[str]
+    """Parents whose sequence numbers go on from less than they had."""
+
+
+def load(
+    client: FaaSKeeperClient, dump: Dump, overwrite: bool, call: Call = lambda function: function()
+) -> Loaded:
+    """Create what a dump holds.
+
+    Raises Failed where a znode is there already and ``overwrite`` is not said: then nothing is written; and
+    Failed, or KeyboardInterrupt with a note, when it could not go on, with what was written until then.
+    """
+    there = _there(client, dump, call)
+    if not overwrite:
+        _refuse_conflicts(client, dump, there, call)
+    counts = {row.path: row.sequence for row in dump.rows if row.sequence}
+    done = 0
+    try:
+        for batch in _batches(dump.rows):
+            call(partial(_write, client, batch, there))
+            done += len(batch)
+            for row in batch:
+                if row.path in there and row.kind.acl is not None:
+                    call(partial(client.set_acls, row.path, row.kind.acl))
+        renumbered = [
+            path for path, count in counts.items() if not call(partial(_count_up, client, path, count))
+        ]
+    except ZooKeeperException as error:  # refused: nothing of that transaction happened
+        raise Failed(f"{error}. {_progress(done, dump)}", status_of(error)) from error
+    except FaaSKeeperException as error:
+        raise Failed(f"{error}. {_progress(done, dump, 'at least ')}", status_of(error)) from error
+    except KeyboardInterrupt as error:
+        error.add_note(_progress(done, dump, "at least "))  # the transaction under way goes on
+        raise
+    return Loaded(len(dump.rows) - len(there), len(there), dump.ephemerals, renumbered)
+
+
+def _write(client: FaaSKeeperClient, batch: list[Row], there: set[str]) -> None:
+    """Create and set in one transaction."""
+    _check(client.commit([_part(client, row, row.path in there) for row in batch]))
+
+
+def _progress(done: int, dump: Dump, least: str = "") -> str:
+    """What a person has to know of an import that did not come to its end."""
+    if not done and not least:
+        return "Nothing was imported"
+    last = f", up to {dump.rows[done - 1].path}" if done else ""
+    return (
+        f"Imported are {least}{done} of {len(dump.rows)} znodes{last}: with --overwrite it can be done again"
+    )
+
+
+def _there(client: FaaSKeeperClient, dump: Dump, call: Call) -> set[str]:
+    """Those paths of a dump where there is a node; below one that is missing nothing is looked for."""
+    there = {"/"}
+    for row in dump.rows:
+        path = row.path
+        if path != "/" and paths.parent(path) in there and call(lambda: client.exists(path)) is not None:
+            there.add(path)
+    return there
+
+
+def _refuse_conflicts(client: FaaSKeeperClient, dump: Dump, there: set[str], call: Call) -> None:
+    """The root is there always: it is in the way where both have data, and that differs."""
+    found = sorted(there - {"/"})
+    root = next(row for row in dump.rows if row.path == "/")
+    now: bytes = call(lambda: client.get_data("/")).data
+    if now not in (b"", root.data or b""):
+        found.insert(0, "/")
+    if found:
+        some = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+        raise Failed(
+            f"{len(found)} of the dump's {len(dump.rows)} znodes exist: {some}. Nothing was imported; "
+            "--overwrite replaces their data",
+            4,
+        )
+
+
+def _batches(rows: list[Row]) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    size = 0
+    for row in rows:
+        bytes_of = len(row.path.encode()) + len(row.data or b"")
+        if batch and (len(batch) == _BATCH or size + bytes_of > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
+        size += bytes_of
+    if batch:
+        yield batch
+
+
+def _part(client: FaaSKeeperClient, row: Row, there: bool) -> Part:
+    transaction = client.transaction()
+    if there:
+        transaction.set_data(row.path, row.data or b"")
+    else:
+        kind = row.kind
+        transaction.create(row.path, row.data or b"", acl=kind.acl, ttl=kind.ttl, container=kind.container)
+    part = transaction.parts[0]
+    if row.data is None and isinstance(part, (Create, SetData)):
+        return part._replace(data=NO_DATA)
+    return part
+
+
+def _check(results: list[Any]) -> None:
+    """Raise the error for which a transaction did not happen."""
+    for each in results:
+        if isinstance(each, FaaSKeeperException) and not isinstance(each, RolledBackException):
+            raise each
+
+
+def _count_up(client: FaaSKeeperClient, path: str, count: int) -> bool:
+    """Have sequential children numbered from ``count`` on: creates count. False: that is too far."""
+    probe = f"{path.rstrip('/')}/fk-import-"
+    try:
+        made = client.create(probe, sequential=True).path
+        client.delete(made)
+    except FaaSKeeperException:
+        return False  # an ACL, or a parent that is gone: its numbers go on from where they are
+    at = int(made[-10:]) + 1
+    if count - at > _MOST_STEPS:
+        return False
+    while at < count:
+        steps = min(count - at, _BATCH)
+        with client.transaction() as transaction:
+            for number in range(steps):
+                name = f"{probe}{at + number:010d}"
+                transaction.create(name)
+                transaction.delete(name)
+        at += steps
+    return True

@@ -1,0 +1,202 @@
+"""What may not grow: rows of what is over, parts that nothing names, memory of functions and clients.
+
+Looked at while a history goes on, and once more when it has come to rest and sessions still live: at the very
+end everything is gone, whoever ought to have removed it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+from faaskeeper.core import log
+from faaskeeper.core.log import RETENTION_MS, Entry
+from faaskeeper.core.sessions import CLOSED_KEPT_MS
+from faaskeeper.core.storage import Item
+from faaskeeper.core.transactions import Closed
+from faaskeeper.providers.memory import MemoryTable
+from faaskeeper.testing.scheduler import Violation
+
+if TYPE_CHECKING:
+    from faaskeeper.client.session import Session
+    from faaskeeper.testing.world import World
+
+_DAY_MS = 24 * 3600 * 1000
+_PARTS = "parts "
+_BEATS = 40
+"""So many runs of heartbeat, with what they lead to, remove whatever they are to remove, faults or not."""
+
+Named = tuple[str, str, str]
+"""Table, partition and key of an item."""
+
+
+class Parts:
+    """Parts of items that were replaced: who replaces an item that it knows to be in parts deletes them.
+
+    Left over may be those of a replacement that met a fault (*disturbed*), and of one by a process that had
+    not seen the item (*cold*), until somebody who knows replaces it again.
+    """
+
+    def __init__(self) -> None:
+        self._known: set[tuple[int, Named]] = set()
+        self._late: Counter[Named] = Counter()
+        """Faults of which each may leave parts of one more version."""
+        self._excused: set[tuple[Named, str]] = set()
+
+    def seen(self, process: object, where: Named, item: Item | None) -> None:
+        """A process reads or has put an item."""
+        if item is not None and "parts" in item:
+            self._known.add((id(process), where))
+        else:
+            self._known.discard((id(process), where))
+
+    def replaced(
+        self, process: object, where: Named, before: Item | None, after: Item | None, table: MemoryTable
+    ) -> None:
+        """An item was put over another, or deleted."""
+        if before is not None and "parts" in before and (id(process), where) not in self._known:
+            self._excuse(where, table)
+        self.seen(process, where, after)
+
+    def disturbed(self, where: Named, table: MemoryTable) -> None:
+        """A call for an item or one of its parts met a fault."""
+        name, partition, key = where
+        if partition.startswith(_PARTS):
+            where = (name, partition.removeprefix(_PARTS), key.rsplit(" ", 3)[0])
+        self._late[where] += 1
+        self._excuse(where, table)
+
+    def _excuse(self, where: Named, table: MemoryTable) -> None:
+        self._excused.update((where, version) for version in self._versions(table, where[1])[where[2]])
+
+    @staticmethod
+    def _versions(table: MemoryTable, partition: str) -> defaultdict[str, set[str]]:
+        """Names of all versions of which there are parts, by the item's key."""
+        versions: defaultdict[str, set[str]] = defaultdict(set)
+        for part in table._items.get(_PARTS + partition, {}):
+            key, stamp, token, _ = part.rsplit(" ", 3)
+            versions[key].add(f"{stamp} {token}")
+        return versions
+
+    def look(self, world: World, under_way: int) -> None:
+        """``under_way``: how many replacements may be about to be done just now."""
+        for name in ("log", "records", "checkpoint"):
+            table = world.tables[name].inner
+            for parts in [each for each in table._items if each.startswith(_PARTS)]:
+                partition = parts.removeprefix(_PARTS)
+                for key, versions in self._versions(table, partition).items():
+                    where = (name, partition, key)
+                    left = versions - {str(table._items.get(partition, {}).get(key, {}).get("named"))}
+                    world.reached["a part is left over"] += bool(left)
+                    left = {version for version in left if (where, version) not in self._excused}
+                    if len(left) > self._late[where] + under_way:
+                        raise Violation(f"parts of replaced versions are left: {where} {sorted(left)}")
+
+
+class Bounds:
+    """What is looked at in a history."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.parts = Parts()
+        self._ended: dict[int, int] = {}
+        """When sessions ended, in runs of heartbeat that came to their end."""
+        self.beats = 0
+        self._time = 0
+
+    # ---- as it goes on -----------------------------------------------------------------
+
+    def committed(self, entry: Entry) -> None:
+        """Note the log's time, and the sessions that an entry ends."""
+        self._time = entry.time
+        for transaction in entry.transactions:
+            for effect in transaction.effects:
+                if isinstance(effect, Closed):
+                    self._ended.setdefault(effect.session, self.beats)
+
+    def middle(self) -> None:
+        """At any time, faults or not."""
+        world = self._world
+        queues = (world.worker_queue, world.distributor_queue)
+        self.parts.look(world, 2 + sum(queue.running for queue in queues if queue is not None))
+        for session, since in self._ended.items():
+            if self.beats - since > _BEATS and self._leased(session):
+                raise Violation(f"the lease of session {session} is there {self.beats - since} beats after")
+        self.checkpoint(3 * _DAY_MS)
+
+    def invoked(self, payload: Any, head: int, alone: bool) -> None:
+        """After a call of the writer or the distributor, whose view had ended at ``head``."""
+        view = getattr(payload, "_view", None)
+        if view is None:
+            return
+        for session in view.sessions:
+            forgotten = [cxid for cxid in session.outcomes if cxid <= session.acked]
+            if forgotten:
+                raise Violation(f"session {session.id}: outcomes {forgotten} are kept, all have arrived")
+        distributor = payload._distributor
+        if len(distributor._contents) > distributor._MAX_CONTENTS:
+            raise Violation(f"the distributor remembers {len(distributor._contents)} records")
+        entries = self._world.model.entries
+        one = [last for _, last in entries[bisect_right(entries, (head, head)) :]][:1] == [view.head]
+        if one and alone and not view.pending:  # what is only looked at comes on top until the next entry
+            old = [path for path, node in view._nodes.items() if node.txid <= view.applied]
+            if len(old) > view._max_nodes:
+                raise Violation(
+                    f"a view for {view._max_nodes} znodes remembers {len(old)} that it may forget"
+                )
+
+    # ---- at rest -----------------------------------------------------------------------
+
+    def rows(self) -> list[str]:
+        """Rows of sessions that have ended; none may be there when all has come to rest."""
+        world = self._world
+        left = [f"the lease of {session}" for session in self._ended if self._leased(session)]
+        for partition, items in world.tables["watch"].inner._items.items():
+            for key, row in items.items():
+                owner = row.get("session") or (
+                    key if partition == "recursive" else partition.removeprefix("session ")
+                )
+                if int(owner) in self._ended and not world.late_watch:  # type: ignore[arg-type]
+                    left.append(f"the watch row {partition} {key}")
+        return left
+
+    def client(self, session: Session) -> None:
+        """What a client remembers when everything is answered."""
+        rules, outbox = session.rules, session._outbox
+        passed = {path: txid for path, txid in rules._least.items() if txid <= rules.applied}
+        if passed:
+            raise Violation(f"session {session.id} remembers {passed}, the mark is {rules.applied}")
+        if outbox._unanswered or outbox._early or outbox._unsent:
+            raise Violation(f"session {session.id} remembers requests that are answered")
+
+    def checkpoint(self, kept: int) -> None:
+        """Rows of sessions that ended long (ms) before what the log was last told are gone."""
+        world = self._world
+        for key, row in world.tables["checkpoint"].inner._items.get("session", {}).items():
+            if "closed" not in row:
+                continue
+            closed = int(row["closed"])  # type: ignore[arg-type]
+            if closed and self._time - closed > CLOSED_KEPT_MS + kept:
+                raise Violation(f"the checkpoint has a row of session {key}, which ended at {closed}")
+
+    def old(self) -> None:
+        """After weeks of rest with a run of heartbeat a day."""
+        world = self._world
+        self.checkpoint(2 * _DAY_MS)
+        for path, items in world.tables["records"].inner._items.items():
+            node = items.get("node")
+            if node is None or "meta" in node or "parts" in node:
+                continue
+            # Who comes late may leave one again that had lapsed, and nobody looks for that.
+            if not world.model.lapsed(path, int(node["stamp"])):  # type: ignore[arg-type]
+                raise Violation(f"the tombstone {node} of {path} is there for good")
+        if not world.plan.expiring:
+            entries = world.tables["log"].inner._items.get(log.PARTITION, {})
+            ages = {key: world.scheduler.now - int(item["time"]) for key, item in entries.items()}  # type: ignore[arg-type]
+            old = [key for key, age in ages.items() if age > RETENTION_MS + 3 * _DAY_MS]
+            if len(old) > 1:  # one stays, so that the log's end is known for ever
+                raise Violation(f"the entries {old} are there after {ages} ms")
+
+    def _leased(self, session: int) -> bool:
+        return self._world.tables["lease"].inner.get("lease", f"{session:016d}") is not None

@@ -1,0 +1,67 @@
+"""Switching points where real threads may switch and no driver is called: what is read without a lock.
+
+:meth:`faaskeeper.client.session.Session.get` looks at the rules and the outbox while another thread may be at
+any step of them. Here each look at what they share, and each change of it, may let others run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from faaskeeper.client.outbox import Outbox
+from faaskeeper.client.rules import Rules
+from faaskeeper.testing.scheduler import Scheduler
+
+_SHARED = ("seen", "ticket", "applied", "_least")
+_CHANCE = 0.15
+
+
+def _switching(name: str) -> property:
+    def look(rules: Any) -> Any:
+        rules.switch(f"looks at {name}")
+        return vars(rules)[name]
+
+    def change(rules: Any, value: Any) -> None:
+        vars(rules)[name] = value
+        rules.switch(f"has changed {name}")
+
+    return property(look, change)
+
+
+class SwitchingRules(Rules):
+    """Rules between whose steps others run."""
+
+    switch: Callable[[str], None]
+
+
+for _name in _SHARED:
+    setattr(SwitchingRules, _name, _switching(_name))
+
+
+class SwitchingOutbox(Outbox):
+    """An outbox between whose steps others run."""
+
+    switch: Callable[[str], None]
+
+    def __len__(self) -> int:
+        self.switch("looks at the outbox")
+        return super().__len__()
+
+    def answered(self, outcomes: Any) -> Any:
+        """See :class:`faaskeeper.client.outbox.Outbox`."""
+        ready = super().answered(outcomes)
+        self.switch("has taken answers")
+        return ready
+
+
+def preempt(session: Any, scheduler: Scheduler) -> None:
+    """Let others run between the steps of a session's rules and outbox from now on."""
+
+    def switch(label: str) -> None:
+        if scheduler._current is not None and scheduler.random.random() < _CHANCE:
+            scheduler.point(f"  {label}")
+
+    for each, kind in ((session.rules, SwitchingRules), (session._outbox, SwitchingOutbox)):
+        each.switch = switch
+        each.__class__ = kind

@@ -1,0 +1,223 @@
+"""Rows of watches and their index: as many as are waited for, and not as ever were."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.client.registrations import Registrations
+from faaskeeper.core.errors import Unavailable
+from faaskeeper.core.watches import Row, WatchTable
+from faaskeeper.providers.memory import MemoryTable
+
+SESSION = 7
+Start = Callable[..., FaaSKeeperClient]
+
+
+def row(path: str, kind: str = "data", stamp: int = 1) -> Row:
+    return Row(path, kind, SESSION, stamp, "here")
+
+
+class Place:
+    """A table of watches, and what one session registered in it, ten at least."""
+
+    def __init__(self) -> None:
+        self.table = MemoryTable()
+        self.watches = WatchTable(self.table)
+        self.registrations = Registrations(self.watches, threading.Lock, 10)
+        self.wanted: set[tuple[str, str]] = set()
+
+    def put(self, path: str, kind: str = "data") -> None:
+        self.registrations.put(row(path, kind))
+
+    def idle(self) -> list[tuple[str, str]]:
+        return self.registrations.idle(lambda path, kind: (path, kind) in self.wanted)
+
+    def index(self) -> list[str]:
+        return [key for key, _ in self.table.query(f"session {SESSION}", "", 100_000).items]
+
+    def marked(self) -> bool:
+        return bool(self.table.query("recursive", "", 10).items)
+
+
+def test_what_nobody_waits_for_goes_with_its_row_once_there_is_much_of_it() -> None:
+    place = Place()
+    place.wanted = {("/wanted", "data")}
+    place.put("/wanted")
+    for number in range(5_000):
+        place.put(f"/n{number}")
+        if number % 2:
+            place.watches.remove(row(f"/n{number}"))  # it has fired
+        if place.registrations.many:
+            place.registrations.forget(SESSION, place.idle())
+    assert len(place.index()) <= 11
+    assert len(place.table._items) <= 12
+    assert place.watches.rows("/wanted") == [row("/wanted")]
+
+
+def test_what_is_waited_for_stays_however_much_it_is_and_is_not_looked_through_each_time() -> None:
+    place = Place()
+    looked = []
+    for number in range(1_000):
+        place.wanted.add((f"/n{number}", "data"))
+        place.put(f"/n{number}")
+        if place.registrations.many:
+            looked.append(number)
+            place.registrations.forget(SESSION, place.idle())
+    assert len(place.index()) == 1_000
+    assert len(looked) < 10
+
+
+def test_what_is_registered_again_while_it_is_removed_stays() -> None:
+    place = Place()
+    place.put("/n")
+    idle = place.idle()
+    place.put("/n")
+    place.registrations.forget(SESSION, idle)
+    assert place.index() == ["data /n"]
+    assert place.watches.rows("/n") == [row("/n")]
+    place.registrations.forget(SESSION, place.idle())
+    assert place.index() == place.watches.rows("/n") == []
+    place.put("/n")
+    assert place.index() == ["data /n"]
+
+
+def test_what_could_not_be_removed_is_removed_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place()
+    for number in range(3):
+        place.put(f"/n{number}")
+    delete = place.table.delete
+
+    def fails(*args: object) -> None:
+        raise Unavailable("no answer")
+
+    monkeypatch.setattr(place.table, "delete", fails)
+    with pytest.raises(Unavailable):
+        place.registrations.forget(SESSION, place.idle())
+    assert place.registrations.many
+    monkeypatch.setattr(place.table, "delete", delete)
+    place.registrations.forget(SESSION, place.idle())
+    assert place.index() == []
+    assert not place.table._items
+    assert not place.registrations.many
+
+
+def test_a_removal_that_takes_effect_late_leaves_what_was_registered_since() -> None:
+    place = Place()
+    place.put("/n", "recursive")
+    late: list[Callable[[], None]] = []
+    drop = place.watches._drop
+    place.watches._drop = lambda *args: late.append(lambda: drop(*args))  # type: ignore[method-assign]
+    place.registrations.forget(SESSION, place.idle())
+    place.put("/n", "recursive")
+    assert len(late) == 2
+    for each in late:
+        each()
+    assert place.index() == ["recursive /n"]
+    assert place.marked()
+
+
+def test_the_mark_of_recursive_watches_goes_with_the_last_of_them_and_at_once() -> None:
+    place = Place()
+    place.put("/a", "recursive")
+    place.put("/b", "recursive")
+    place.registrations.remove(row("/a", "recursive"))
+    assert place.marked()
+    place.registrations.remove(row("/b", "recursive"))
+    assert not place.marked()
+    assert not place.table._items
+
+
+def rows_of(client: FaaSKeeperClient) -> int:
+    """Rows and entries of the client's session in the service's table."""
+    session = client._session
+    assert session is not None
+    table = session._connection.watches._table
+    assert isinstance(table, MemoryTable)
+    return sum(len(items) for items in table._items.values())
+
+
+def test_a_session_that_watches_ever_new_paths_does_not_grow(
+    connect: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect()
+    session = client._session
+    assert session is not None
+    session._registrations._least = session._registrations._most = 5
+    tidied = threading.Event()
+    forget = session._registrations.forget
+
+    def noted(*args: object) -> None:
+        forget(*args)  # type: ignore[arg-type]
+        tidied.set()
+
+    monkeypatch.setattr(session._registrations, "forget", noted)
+    client.create("/kept")
+    told = threading.Event()
+    client.get_data("/kept", lambda event: told.set())
+    for _ in range(40):
+        path = client.create("/lock-", sequential=True).path
+        client.exists(path, lambda event: None)
+        client.delete(path)
+    assert tidied.wait(60), "the keeper does it"
+    session._tidy()
+    assert len(session._registrations) <= 6
+    assert rows_of(client) <= 7
+    client.set_data("/kept", b"1")
+    assert told.wait(60)
+
+
+def test_a_watch_that_is_being_set_is_not_taken_for_one_that_nobody_waits_for(connect: Start) -> None:
+    client = connect()
+    session = client._session
+    assert session is not None
+    client.create("/n")
+    put = session._registrations.put
+    told = threading.Event()
+
+    def tidied_in_between(row: Row) -> None:
+        put(row)
+        with session._lock:
+            idle = session._registrations.idle(session.rules.waits_for)
+        session._registrations.forget(session.id, idle)
+
+    session._registrations.put = tidied_in_between  # type: ignore[method-assign]
+    client.get_data("/n", lambda event: told.set())
+    assert [each.kind for each in session._connection.watches.rows("/n")] == ["data"]
+    client.set_data("/n", b"1")
+    assert told.wait(60)
+
+
+def test_a_recursive_watch_that_is_removed_costs_others_nothing_any_more(connect: Start) -> None:
+    client = connect()
+    session = client._session
+    assert session is not None
+    watches = session._connection.watches
+    client.add_watch("/", print, recursive=True)
+    assert watches.recursive(lambda session: False)
+    client.remove_watches("/")
+    assert not watches.recursive(lambda session: False)
+    assert rows_of(client) == 0
+
+
+def test_a_watch_that_is_set_while_another_of_its_kind_is_removed_keeps_its_row(connect: Start) -> None:
+    client = connect()
+    session = client._session
+    assert session is not None
+    remove = session._registrations.remove
+    told = threading.Event()
+
+    def meanwhile(row: Row) -> None:
+        session._registrations.remove = remove  # type: ignore[method-assign]
+        client.add_watch("/", lambda event: told.set())
+        remove(row)
+
+    client.add_watch("/", print)
+    session._registrations.remove = meanwhile  # type: ignore[method-assign]
+    client.remove_watches("/", watch=print)  # type: ignore[arg-type]
+    assert [each.kind for each in session._connection.watches.rows("/")] == ["persistent"]
+    client.create("/n")
+    assert told.wait(60)
