@@ -20,6 +20,7 @@ from faaskeeper.core.errors import Conflict, StaleView
 from faaskeeper.core.log import CHECKPOINT_VALID_MS
 from faaskeeper.core.sessions import CLOSED_KEPT_MS, OUTCOMES_KEPT_MS, Session, Sessions
 from faaskeeper.core.storage import Gather, IfOlder, IfStamp, Item, Table, every, in_turn
+from faaskeeper.core.tally import Tally, beginning
 from faaskeeper.core.wide import WideTable
 
 _HEADER = ("checkpoint", "header")
@@ -28,14 +29,25 @@ _ROWS = "session"
 
 
 class Header(NamedTuple):
-    """``txid``: the rows hold at least the state as of it. ``asof``: ms, when it was the log's end."""
+    """``txid``: the rows hold at least the state as of it. ``asof``: ms, when it was the log's end.
+
+    ``tally``: what there is as of ``txid``, None where the deployment is older than such counts.
+    """
 
     txid: int
     asof: int
+    tally: Tally | None = None
 
 
 def _key(session: int) -> str:
     return f"{session:016d}"
+
+
+def _header(header: Header) -> Item:
+    item: Item = {"stamp": header.txid, "asof": header.asof}
+    if header.tally is not None:
+        item.update(header.tally._asdict())
+    return item
 
 
 def _row(session: Session, txid: int, now: int) -> Item:
@@ -87,7 +99,7 @@ class Checkpoints:
         """Put the checkpoint and mark of an empty log, unless there are some."""
         for (partition, key), item in (
             (_MARK, {"stamp": 0}),
-            (_HEADER, {"stamp": 0, "asof": now}),
+            (_HEADER, _header(Header(0, now, beginning()))),
         ):
             try:
                 self._table.put(partition, key, dict(item), IfOlder(0))
@@ -111,7 +123,9 @@ class Checkpoints:
         item = self._table.get(*_HEADER)
         if item is None:
             raise StaleView("this deployment has no checkpoint: it was never set up, or not whole")
-        return Header(int(item["stamp"]), int(item["asof"]))  # type: ignore[arg-type]
+        fields: dict[str, Any] = item
+        tally = Tally(fields["nodes"], fields["size"], fields["ephemerals"]) if "nodes" in fields else None
+        return Header(fields["stamp"], fields["asof"], tally)
 
     def load(self, now: int) -> tuple[Header, Sessions]:
         """Header and sessions to fold the log after the header into.
@@ -160,7 +174,7 @@ class Checkpoints:
             pass  # another saved this or a newer state
 
     def _put_header(self, header: Header) -> None:
-        item: Item = {"stamp": header.txid, "asof": header.asof}
+        item = _header(header)
         try:
             self._table.put(*_HEADER, item, IfOlder(header.txid))
         except Conflict:

@@ -390,9 +390,11 @@ def transaction(transaction: Transaction, data: list[bytes]) -> str:
     if transaction.effects or transaction.garbage:
         row.append([_effect(effect) for effect in transaction.effects])
         row.append(list(transaction.garbage))
-    if transaction.resized:
+    if transaction.resized or transaction.grown:
         row.extend([[], []] if len(row) == 2 else [])
         row.append(list(transaction.resized))
+        if transaction.grown:
+            row.append(transaction.grown)
     return _dumps(row)
 
 
@@ -412,7 +414,7 @@ def to_transaction(value: str, cursor: _Cursor) -> Transaction:
         return Transaction(row[0], changes)
     effects = tuple(_to_effect(effect) for effect in row[2])
     resized = tuple((path, pages) for path, pages in row[4]) if len(row) > 4 else ()
-    return Transaction(row[0], changes, effects, tuple(row[3]), resized)
+    return Transaction(row[0], changes, effects, tuple(row[3]), resized, row[5] if len(row) > 5 else 0)
 
 
 def cursor(data: bytes) -> _Cursor:

@@ -16,7 +16,6 @@ from functools import partial
 from typing import NamedTuple
 
 from faaskeeper.core import codec, log, paths, trust
-from faaskeeper.core.checkpoint import Header
 from faaskeeper.core.children import (
     PAGE_META,
     Ahead,
@@ -471,8 +470,7 @@ class Distributor:
             self._deployment.checkpoints.mark(view.applied)
             self._unmarked = 0
         if self._unsaved and not view.pending:
-            header = Header(view.head, view.asof)
-            self._deployment.checkpoints.save(header, view.sessions, self._deployment.clock)
+            self._deployment.checkpoints.save(view.header(), view.sessions, self._deployment.clock)
             self._unsaved = 0
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from faaskeeper.core import paths
 from faaskeeper.core.blobs import PREFIX, parse_blob_name
-from faaskeeper.core.checkpoint import Header
 from faaskeeper.core.children import page_path, removed_pages
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import LOOK_WITHIN_MS, bell
@@ -201,7 +200,7 @@ class Heartbeat:
         if now - header.asof < CHECKPOINT_EVERY_MS:
             return False
         view = load(deployment.log, deployment.checkpoints, deployment.clock, max_nodes=0)
-        deployment.checkpoints.save(Header(view.head, view.asof), view.sessions, deployment.clock)
+        deployment.checkpoints.save(view.header(), view.sessions, deployment.clock)
         return True
 
     # ---- sweeping ----------------------------------------------------------------------

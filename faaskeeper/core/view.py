@@ -13,10 +13,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from faaskeeper.core import paths
-from faaskeeper.core.checkpoint import Checkpoints
+from faaskeeper.core.checkpoint import Checkpoints, Header
 from faaskeeper.core.errors import StaleView
 from faaskeeper.core.log import CHECKPOINT_VALID_MS, VIEW_VALID_MS, Entry, Log
 from faaskeeper.core.sessions import Sessions
+from faaskeeper.core.tally import Tally
 from faaskeeper.core.znode import Meta
 
 MAX_NODES = 20_000
@@ -44,7 +45,7 @@ class View:
     """State as of ``head``. ``applied``: all up to it is known to be in user storage.
 
     ``asof``: ms, when ``head`` was last known to be the end of the log. ``pending``: the entries above
-    ``applied``, which pin what they wrote.
+    ``applied``, which pin what they wrote. ``tally``: what there is, None where nobody knows.
     """
 
     def __init__(
@@ -56,6 +57,9 @@ class View:
         self.time = 0
         self.sessions = sessions
         self.pending: list[Entry] = []
+        self.tally: Tally | None = None
+        self.tallied = head
+        """The transaction up to which the tally counts: entries up to it are folded for other reasons."""
         self._nodes: dict[str, Node] = {}
         self._max_nodes = max_nodes
 
@@ -97,6 +101,9 @@ class View:
                 nodes.pop(path, None)
                 nodes[path] = Node(txid, meta)
         self.sessions.fold(entry)
+        if self.tally is not None and entry.last > self.tallied:
+            self.tally = self.tally.after(entry.transactions)
+            self.tallied = entry.last
         self.head = entry.last
         self.time = max(self.time, entry.time)
         # The entry was judged when its predecessor was the log's end: what follows it came later.
@@ -124,6 +131,10 @@ class View:
         for path in gone:
             del self._nodes[path]
 
+    def header(self) -> Header:
+        """Of a checkpoint of this view."""
+        return Header(self.head, self.asof, self.tally)
+
     def valid(self, now: int) -> bool:
         """Whether the view may be begun with: it was confirmed within :data:`VIEW_VALID_MS`."""
         return now - self.asof <= VIEW_VALID_MS
@@ -143,6 +154,7 @@ def load(log: Log, checkpoints: Checkpoints, clock: Clock, max_nodes: int = MAX_
     applied = checkpoints.applied()
     header, sessions = checkpoints.load(clock())
     view = View(min(header.txid, applied), applied, header.asof, sessions, max_nodes)
+    view.tally, view.tallied = header.tally, header.txid
     roll(view, log, clock, CHECKPOINT_VALID_MS)
     if view.head < max(header.txid, applied):
         raise StaleView(
