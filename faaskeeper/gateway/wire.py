@@ -113,6 +113,7 @@ class Wire(asyncio.BufferedProtocol):
         self._reading = False
         self._advancing = False
         self._looking = False
+        self._word = False
         self._taking = False
         self._auth: tuple[Credential, ...] = ()
         self._who: tuple[Identity, ...] = ()
@@ -242,8 +243,8 @@ class Wire(asyncio.BufferedProtocol):
             self._go_on()
 
     def eof_received(self) -> bool:
-        """See :class:`asyncio.BufferedProtocol`."""
-        return False
+        """See :class:`asyncio.BufferedProtocol`: who asks by a word may say at once that this is all."""
+        return self._word
 
     def connection_lost(self, error: Exception | None) -> None:
         """See :class:`asyncio.BufferedProtocol`."""
@@ -351,6 +352,7 @@ class Wire(asyncio.BufferedProtocol):
 
     def _command(self, word: bytes) -> None:
         self.state = State.CONNECTING  # not twice
+        self._word = True
         self._in.clear()
         self._task = asyncio.get_running_loop().create_task(self._tell(word.decode()))
 
@@ -521,6 +523,7 @@ class Wire(asyncio.BufferedProtocol):
 
     def _look_again(self) -> None:
         self._looking = False
+        self._word = False
         if self.state is State.OPEN:
             with self._gateway.saying:
                 self._go_on()

@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Unavailable
 from faaskeeper.core.sessions import Lease
+from faaskeeper.core.tally import Tally
 from tests.gateway import raw
 from tests.gateway.raw import Closed, Raw, acls, number, string
 from tests.gateway.servers import Server
@@ -375,6 +376,36 @@ def test_the_words_count_znodes_and_data_as_zookeeper_does(directory: Path) -> N
     assert other.ask(raw.DELETE, string("/abc") + number(-1))[0] == 0
     assert counted()[:3] == (6, 48, 1)
     assert server.stop() == 0
+
+
+@pytest.mark.parametrize("where", ["near", "far"])
+def test_a_word_is_answered_to_who_says_no_more_and_reads(directory: Path, where: str) -> None:
+    counting, go_on = threading.Event(), threading.Event()
+
+    def changed(connection: Connection) -> Connection:
+        if where == "near":
+            return connection
+
+        def slow() -> Tally:
+            counting.set()
+            assert go_on.wait(30)
+            return Tally(6, 50, 0)
+
+        return dataclasses.replace(far(connection), tally=slow)
+
+    server = InThread(directory, changed, commands=frozenset({"mntr"}))
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as asked:
+        asked.sendall(b"mntr\n")
+        asked.shutdown(socket.SHUT_WR)
+        if where == "far":
+            assert counting.wait(30)
+            assert ask(server.port, "ruok").startswith("ruok is not executed")  # others are not kept waiting
+            go_on.set()
+        answer = b""
+        while more := asked.recv(65536):
+            answer += more
+    assert b"zk_znode_count\t%d\n" % (7 if where == "far" else 5) in answer
+    server.stop()
 
 
 def test_a_server_listens_at_several_addresses(directory: Path) -> None:
