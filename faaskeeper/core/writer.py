@@ -298,8 +298,6 @@ class Writer:
     def _save(self, view: View) -> None:
         if self._deployment.distributor_queue is None:
             self._distributor.save(view)
-        else:
-            view.sessions.left_to_others()
 
     # ---- who says what -----------------------------------------------------------------
 
@@ -674,6 +672,7 @@ class Writer:
             self._distributor.answer(told, epoch)
             self._distributor.finish(groups, view)
             return
+        view.sessions.left_to_others()
         entry = view.pending[-1] if view.pending else None
         queue.send("distributor", f"{view.head}", bell(entry, view.head, told))
         if len(view.pending) > _MAX_PENDING:
