@@ -869,7 +869,7 @@ def trim(world: World) -> int:
     """What the log's store does by itself: entries past the retention go. Returns how many."""
     table = world.tables["log"].inner
     gone = 0
-    for key, item in table.query("log", "", 10_000).items:
+    for key, _ in table.query("log", "", 10_000).items:
         if world.scheduler.now - world.committed_at[key] > RETENTION_MS:
             table.delete("log", key)
             for part, _ in table.query("parts log", f"{key} ", 1_000).items:
