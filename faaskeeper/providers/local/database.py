@@ -245,8 +245,6 @@ class Database(Inherited):
         if not check_file(self._path):
             yield None
             return
-        sides = [self._side(ending) for ending in _SIDES]
-        before = [side.exists() for side in sides]
         logged = self._side("-wal")
         # Without a write-ahead log the file is all there is, and no other files are made for it.
         mode = "mode=ro" if logged.exists() and logged.stat().st_size else "mode=ro&immutable=1"
@@ -267,9 +265,6 @@ class Database(Inherited):
         finally:
             if connection is not None:
                 connection.close()
-            for side, there in zip(sides, before, strict=True):
-                if not there:
-                    side.unlink(missing_ok=True)
 
     def leftover(self) -> Path | None:
         """A write-ahead log without the file that it belongs to."""
