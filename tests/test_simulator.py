@@ -560,18 +560,6 @@ def containers_go_at_once(patch: Patch) -> None:
     patch.setattr(znode, "EMPTY_MS", 0)
 
 
-def rows_dropped_for_what_is_older(patch: Patch) -> None:
-    """Heartbeat takes a record from before a row of its index for what the row is about."""
-    goes = heartbeat.Heartbeat._goes
-
-    def older(self: Any, row: Any, record: Any, now: int) -> bool:
-        if record is not None:
-            record = record._replace(txid=max(record.txid, row.stamp))
-        return goes(self, row, record, now)
-
-    patch.setattr(heartbeat.Heartbeat, "_goes", older)
-
-
 def children_lost_leave_no_row(patch: Patch) -> None:
     """Only the creation of a znode that goes by itself is noted, not the loss of its last child."""
     look = distributor._Image.look_at

@@ -536,9 +536,11 @@ class Writer:
         self._unasked(batch, _CLOSE, id)
 
     def _unasked(self, batch: _Batch, operation: Operation, session: int) -> None:
-        """What heartbeat asks for: its outcome is nobody's."""
+        """What heartbeat asks for: its outcome is nobody's, and a refusal is not logged."""
         transaction = self._decide(batch, Request(0, operation), session)[1]
-        if transaction is not None:
+        if transaction is None:
+            batch.uncertain = True  # from a view that is behind, it would be refused in every beat
+        else:
             batch.take(transaction)
 
     def _requests(self, batch: _Batch, message: Message) -> tuple[Request, ...]:
