@@ -298,8 +298,8 @@ def events_with_the_record(patch: Patch) -> None:
 
     fired = watches.WatchFunction._fired
 
-    def some(self: Any, entries: Any) -> Any:
-        return [row for row in fired(self, entries) if not any(path == row.path for path, _ in lost)]
+    def some(self: Any, entries: Any, ended: Any) -> Any:
+        return [row for row in fired(self, entries, ended) if not any(path == row.path for path, _ in lost)]
 
     patch.setattr(records.TableRecords, "put", noting)
     patch.setattr(watches.WatchFunction, "_fired", some)

@@ -519,6 +519,8 @@ class App:
 
         def seen_submit(operation: Any, what: str, finish: Any, prompt: bool = False) -> Any:
             def told(outcome: Outcome) -> Any:
+                if outcome.code is Code.FORGOTTEN:
+                    raise Violation(f"Z1: {self.name} waits for {what}, whose outcome was not kept")
                 if outcome.code not in (Code.SESSION_EXPIRED, Code.SESSION_MOVED):
                     view.told(outcome.txid)
                 return finish(outcome)
