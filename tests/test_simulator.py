@@ -22,6 +22,7 @@ from faaskeeper.core import (
     acl,
     checkpoint,
     children,
+    clocks,
     codec,
     distributor,
     heartbeat,
@@ -843,6 +844,42 @@ def incarnations_follow_on_each_other(patch: Patch) -> None:
     patch.setattr(client_session, "next_incarnation", lambda above, random: above + 1)
 
 
+# ---- clocks, and servers with leases under theirs ------------------------------------------------
+
+
+def client_goes_by_its_own_clock(patch: Patch) -> None:
+    """A client does not follow the service's clock."""
+    patch.setattr(clocks.ServiceClock, "heard", lambda self, time: None)
+
+
+def leases_by_the_wall_clock(patch: Patch) -> None:
+    """Leases and ages are counted by a clock that may be set."""
+    deployment = world.World.deployment
+
+    def by_the_wall(self: Any, process: Any) -> Any:
+        made = deployment(self, process)
+        made.clock = made.wall
+        return made
+
+    patch.setattr(world.World, "deployment", by_the_wall)
+
+
+def log_time_is_what_the_wall_clock_says(patch: Patch) -> None:
+    """An entry's time is its writer's, whatever the last entry's is."""
+    patch.setattr(clocks.LogClock, "now", lambda self, last: self._wall())
+
+
+def a_server_has_served_until_it_renewed(patch: Patch) -> None:
+    """What a dead server served after its last renewal does not count."""
+    patch.setattr(heartbeat, "served_ms", lambda timeout: 0)
+
+
+def leases_under_a_server_count_for_themselves(patch: Patch) -> None:
+    """A lease under a server's is overdue by its own time."""
+    every = sessions.Leases.all
+    patch.setattr(sessions.Leases, "all", lambda self: (each._replace(under=0) for each in every(self)))
+
+
 BUSY: dict[str, Any] = {"clients": 4, "operations": 20, "crashes": 0, "faults": 0.08, "ordered": False}
 PAGED: dict[str, Any] = {"page_names": 2, "faults": 0.08, "clients": 4, "operations": 20, "ordered": False}
 
@@ -888,6 +925,7 @@ def join_record_by_record(patch: Patch) -> None:
 
 
 JOINT: dict[str, Any] = {"joint": True, "own_distributor": False, "object_records": False}
+STILL: dict[str, Any] = {"faults": 0.0, "losses": 0.0, "skew_ms": 0}
 RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     unlogged_errors: {},
     lose_outcomes: {},
@@ -961,6 +999,11 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     set_up_by_halves: {"cut": True},
     set_up_anew: {"cut": True, "object_records": False},
     row_before_its_index: {"cut": True, "start": 85},
+    client_goes_by_its_own_clock: {**STILL, "lead_ms": 31_000},
+    leases_by_the_wall_clock: {**STILL, "steps": True},
+    log_time_is_what_the_wall_clock_says: {"steps": True},
+    a_server_has_served_until_it_renewed: {**STILL, "servers": True},
+    leases_under_a_server_count_for_themselves: {**STILL, "servers": True},
     seen_before_its_events: {"preempt": True},
     ticket_is_compared_first: {**BUSY, "preempt": True, "recent_bytes": 1024},
     incarnations_follow_on_each_other: {"sharing": True},
@@ -984,6 +1027,9 @@ PLAIN: dict[str, Any] = {
     "hostile": 0,
     "preempt": False,
     "sharing": False,
+    "steps": False,
+    "lead_ms": 0,
+    "servers": False,
     "close_changes": 1_000,
 }
 """What histories are without, unless a rule wants it."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from faaskeeper.core import log
 from faaskeeper.core.log import RETENTION_MS, Entry
+from faaskeeper.core.records import from_object
 from faaskeeper.core.sessions import CLOSED_KEPT_MS
 from faaskeeper.core.storage import Item
 from faaskeeper.core.transactions import Closed
@@ -152,8 +153,11 @@ class Bounds:
 
     # ---- at rest -----------------------------------------------------------------------
 
-    def rows(self) -> list[str]:
-        """Rows of sessions that have ended; none may be there when all has come to rest."""
+    def rows(self, late: bool = False) -> list[str]:
+        """Rows of sessions that have ended; none may be there when all has come to rest.
+
+        ``late``: not even those of watches that were put when the session had ended.
+        """
         world = self._world
         left = [f"the lease of {session}" for session in self._ended if self._leased(session)]
         for partition, items in world.tables["watch"].inner._items.items():
@@ -161,7 +165,7 @@ class Bounds:
                 owner = row.get("session") or (
                     key if partition == "recursive" else partition.removeprefix("session ")
                 )
-                if int(owner) in self._ended and not world.late_watch:  # type: ignore[arg-type]
+                if int(owner) in self._ended and (late or not world.late_watch):  # type: ignore[arg-type]
                     left.append(f"the watch row {partition} {key}")
         return left
 
@@ -188,6 +192,12 @@ class Bounds:
         """After weeks of rest with a run of heartbeat a day."""
         world = self._world
         self.checkpoint(2 * _DAY_MS)
+        if left := self.rows(late=True):
+            raise Violation(f"left of sessions that ended long ago: {left}")
+        for key, found in world.objects.objects.items():
+            record = from_object(found.body) if key.startswith("r/") else None
+            if record is not None and record.meta is None and not world.model.lapsed(key[1:], record.txid):
+                raise Violation(f"the tombstone {key} of {record.txid} is there for good")
         for path, items in world.tables["records"].inner._items.items():
             node = items.get("node")
             if node is None or "meta" in node or "parts" in node:

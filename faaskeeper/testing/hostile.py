@@ -314,9 +314,9 @@ class Hostile:
             return Create(path, self._data(path), *flags, acl, ttl)
         if kind == 6:
             return Delete(path, random.choice((-1, version)))
-        if kind == 7:
+        if kind == 7 and inside:
             return Check(path, version)
-        if kind == 8:
+        if kind in (7, 8):
             acl = random.choice(
                 (OPEN_ACL, ((31, "auth", ""),), ((31, "nobody", "x"),), ((0, "world", "anyone"),))
             )

@@ -131,6 +131,8 @@ class Model:
         """An entry was committed."""
         if entry.first != self.head + 1:
             raise Violation(f"Z2: entry {entry.first} was appended, the log ended at {self.head}")
+        if entry.time < self._times.get(self.head, 0):
+            raise Violation(f"the log's time goes back: {entry.time} after {self._times[self.head]}")
         txids = [transaction.txid for transaction in entry.transactions]
         if txids != list(range(entry.first, entry.last + 1)):
             raise Violation(f"Z2: txids {txids} in the entry {entry.first}..{entry.last}")

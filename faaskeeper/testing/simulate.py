@@ -43,6 +43,7 @@ from faaskeeper.exceptions import (
     WatchSetFailureException,
     ZooKeeperException,
 )
+from faaskeeper.testing.fleet import Fleet
 from faaskeeper.testing.hostile import Hostile
 from faaskeeper.testing.model import ClientView, WatchSeen
 from faaskeeper.testing.preempt import preempt
@@ -642,6 +643,7 @@ def plan_of(seed: int) -> Plan:
         mass=more.choice((40, 150)) if more.random() < 0.015 else 0,
         preempt=more.random() < 0.2,
         steps=more.random() < 0.15,
+        servers=more.random() < 0.12,
         lead_ms=more.choice((31_000, 600_000)) if more.random() < 0.2 else 0,
         sharing=more.random() < 0.2,
         hostile=more.choice((8, 30)) if more.random() < 0.12 else 0,
@@ -665,6 +667,7 @@ class Director:
             if plan.cut:
                 app.process.fuse = world.random.randint(1, 120)
                 app.process.dies = app.died
+        self.fleet = Fleet(world) if plan.servers else None
         self.hostile = Hostile(world, plan.hostile) if plan.hostile else None
         if plan.mass:
             self.apps[-1].mass = plan.mass
@@ -676,12 +679,17 @@ class Director:
             world.set_up()
         if world.plan.steps:
             scheduler.spawn("clocks", world.set_clocks, world.system)
+        if self.fleet is not None:
+            self.fleet.begin()
         if self.hostile is not None:
             world.vault.fill()
             scheduler.spawn("hostile", self.hostile.run, self.hostile.process)
         for app in self.apps:
             scheduler.spawn(app.name, app.run, app.process)
-        while not all(app.worked for app in self.apps) or not (self.hostile is None or self.hostile.done):
+        others: tuple[Any, ...] = (self.hostile, self.fleet)
+        while not all(app.worked for app in self.apps) or not all(
+            each is None or each.done for each in others
+        ):
             scheduler.sleep(self.every)
             world.beat()
             world.bounds.middle()
@@ -901,6 +909,7 @@ def shrink(seed: int, violation: str) -> Plan:
         {"preempt": False},
         {"sharing": False},
         {"steps": False},
+        {"servers": False},
         {"lead_ms": 0},
         {"hostile": 0},
         {"mass": 0},

@@ -1,0 +1,156 @@
+"""Servers that answer for other sessions' leases, as the gateway does: they take over, die, leave.
+
+No session may be marked within its time-out from when a server last served it, and none that nobody serves
+stays.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from faaskeeper.core import codec, trust
+from faaskeeper.core.errors import Conflict, DriverError
+from faaskeeper.core.requests import Create, Message, Open, Reply, Request, inline
+from faaskeeper.core.sessions import Lease, served_ms
+from faaskeeper.exceptions import FaaSKeeperException
+
+if TYPE_CHECKING:
+    from faaskeeper.testing.world import World
+
+SESSION_MS = 8_000
+_ROUNDS = 12
+
+
+class Server:
+    """A server: a session of its own, and the sessions whose leases are under it."""
+
+    def __init__(self, world: World, name: str, fleet: Fleet) -> None:
+        self._world = world
+        self._fleet = fleet
+        self.name = name
+        self.process = world.process(name, False)
+        self.done = False
+        self._client: Any = None
+        self._attached: dict[int, Lease] = {}
+
+    def run(self) -> None:
+        """Serve, and go: at once, in peace, or from one moment to the next."""
+        random, scheduler = self._world.random, self._world.scheduler
+        try:
+            self._client = self._world.client(self.process, 10.0)
+            self._client.start()
+            for _ in range(_ROUNDS):
+                self._round()
+                scheduler.sleep(random.choice((100, 1_000, 3_000)))
+            if random.random() < 0.6:
+                self._world.reached["a server died"] += 1
+                self.done, self.process.alive = True, False
+                scheduler.kill(self.process)
+                return
+            for session in list(self._attached):
+                self._free(session, 0)
+            self._client.stop()
+        except FaaSKeeperException:
+            if self._client._session is not None:
+                self._client._session.abandon()
+        self.done = True
+
+    @property
+    def _serving(self) -> bool:
+        """Whether its own lease is young enough to serve, as the gateway looks at it."""
+        session = self._client._session
+        began = session._expires_ms - session._timeout_ms
+        young: bool = session._connection.service() < began + served_ms(session._timeout_ms)
+        return young and session._error is None
+
+    def _round(self) -> None:
+        fleet, random = self._fleet, self._world.random
+        if not self._serving:
+            self._attached.clear()
+            return
+        kind = random.random()
+        try:
+            if kind < 0.3:
+                fleet.open(self._client)
+            elif kind < 0.6 and fleet.sessions:
+                self._attach(random.choice(list(fleet.sessions)))
+            elif kind < 0.7 and self._attached:
+                self._free(random.choice(list(self._attached)), random.choice((0, SESSION_MS)))
+        except DriverError:
+            return  # the store was not reached: another time
+        for session in self._attached:
+            if self._fleet.at[session] is self and self._serving and random.random() < 0.7:
+                self._world.served[session] = self._world.scheduler.now
+                self._world.reached["a session was served"] += 1
+
+    def _attach(self, session: int) -> None:
+        connection = self._client._session._connection
+        lease = connection.leases.get(session)
+        if lease is None or lease.marked:
+            return
+        wanted = lease._replace(
+            expires=connection.service() + SESSION_MS,
+            under=self._client._session.id,
+            timeout=SESSION_MS,
+            proof="proof",
+        )
+        try:
+            self._attached[session] = connection.leases.replace(wanted)
+            self._fleet.at[session] = self
+        except Conflict:
+            self._attached.pop(session, None)
+
+    def _free(self, session: int, silent: int) -> None:
+        connection = self._client._session._connection
+        lease = self._attached.pop(session)
+        now = connection.service()
+        served = self._world.scheduler.now - self._world.served.get(session, 0)
+        expires = now - min(silent, served) + SESSION_MS
+        try:
+            connection.leases.replace(lease._replace(under=0, expires=expires))
+        except (Conflict, DriverError):
+            return  # another has it, or heartbeat will find that nobody answers for it
+
+
+class Fleet:
+    """Two servers and their clients' sessions."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._secret = world.bytes(trust.KEY_BYTES)
+        self.sessions: list[int] = []
+        self.at: dict[int, Server] = {}
+        """To which server the client of a session came last."""
+        self.servers = [Server(world, f"server{number}", self) for number in (1, 2)]
+
+    def begin(self) -> None:
+        """Let the servers begin."""
+        for server in self.servers:
+            self._world.scheduler.spawn(server.name, server.run, server.process)
+
+    @property
+    def done(self) -> bool:
+        """Whether no server serves any more."""
+        return all(server.done for server in self.servers)
+
+    def open(self, client: Any) -> None:
+        """A client of a server's begins a session."""
+        world = self._world
+        connection = client._session._connection
+        ear = world.mail.listen(partial(self._heard, connection))
+        opening = Open(world.bytes(16).hex(), self._secret, SESSION_MS)
+        message = Message(0, 0, 0, ear.address, (Request(0, opening),))
+        connection.worker_queue.send("writer", "fleet", trust.sign(self._secret, codec.message(message)))
+
+    def _heard(self, connection: Any, signed: bytes) -> None:
+        told = codec.to_told(trust.body(signed))
+        if not isinstance(told, Reply) or not told.nonce or told.session in self.sessions:
+            return
+        self.sessions.append(told.session)
+        create = Create(f"/of-{told.session}", inline(b""), ephemeral=True)
+        message = Message(told.session, 0, 0, "", (Request(1, create),))
+        try:
+            connection.worker_queue.send("writer", "fleet", trust.sign(self._secret, codec.message(message)))
+        except DriverError:
+            return
