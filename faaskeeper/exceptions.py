@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from faaskeeper.core.errors import Portable
 
-class FaaSKeeperException(Exception):
-    """Everything that the client raises of itself."""
+
+class FaaSKeeperException(Portable):
+    """Everything that the client raises of itself. May be pickled and copied."""
 
 
 class ProviderException(FaaSKeeperException):

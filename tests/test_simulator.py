@@ -299,8 +299,8 @@ def events_with_the_record(patch: Patch) -> None:
 
     fired = watches.WatchFunction._fired
 
-    def some(self: Any, entries: Any) -> Any:
-        return [row for row in fired(self, entries) if not any(path == row.path for path, _ in lost)]
+    def some(self: Any, entries: Any, ended: Any) -> Any:
+        return [row for row in fired(self, entries, ended) if not any(path == row.path for path, _ in lost)]
 
     patch.setattr(records.TableRecords, "put", noting)
     patch.setattr(watches.WatchFunction, "_fired", some)
@@ -559,18 +559,6 @@ def reaped_without_looking(patch: Patch) -> None:
 def containers_go_at_once(patch: Patch) -> None:
     """A container goes as soon as it has lost its last child."""
     patch.setattr(znode, "EMPTY_MS", 0)
-
-
-def rows_dropped_for_what_is_older(patch: Patch) -> None:
-    """Heartbeat takes a record from before a row of its index for what the row is about."""
-    goes = heartbeat.Heartbeat._goes
-
-    def older(self: Any, row: Any, record: Any, now: int) -> bool:
-        if record is not None:
-            record = record._replace(txid=max(record.txid, row.stamp))
-        return goes(self, row, record, now)
-
-    patch.setattr(heartbeat.Heartbeat, "_goes", older)
 
 
 def children_lost_leave_no_row(patch: Patch) -> None:

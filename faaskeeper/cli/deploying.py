@@ -153,10 +153,12 @@ def service(out: Path, provider: str | None, path: Path, clean: bool, dry_run: b
 
 
 def _apply(deployment: Deployment, out: Path) -> None:
-    with _progress(f"deploying {deployment.config.deployment_name}") as progress:
+    with (
+        whole(out) as file,  # which fails before anything is deployed, if it fails
+        _progress(f"deploying {deployment.config.deployment_name}") as progress,
+    ):
         told = deployment.deploy(progress)
-        with whole(out) as file:
-            file.write(json.dumps(told, indent=2) + "\n")
+        file.write(json.dumps(told, indent=2) + "\n")
     output.say(f"{deployment.config.deployment_name} is deployed; its clients' configuration is {out}")
 
 

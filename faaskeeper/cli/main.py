@@ -106,7 +106,8 @@ def fk(
     """FaaSKeeper: ZooKeeper without servers.
 
     Exit status: 0 done; 1 the service failed; 2 wrong input; 3 no such node; 4 the node exists;
-    5 it has children; 6 another version; 7 over a limit; 8 no answer in time; 9 an ACL refuses.
+    5 it has children; 6 another version; 7 over a limit; 8 no answer, or no event,
+    in time; 9 an ACL refuses; 130 interrupted.
     """
     source = ctx.get_parameter_source("directory")
     if config is not None and directory is not None and source is ParameterSource.COMMANDLINE:

@@ -64,7 +64,12 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
 @click.command("serve")
 @click.argument("config", required=False, type=File())
 @click.option(
-    "--listen", type=_Address(), default="127.0.0.1:2181", show_default=True, help="Where clients connect."
+    "--listen",
+    type=_Address(),
+    multiple=True,
+    default=["127.0.0.1:2181"],
+    show_default=True,
+    help="Where clients connect; [HOST]:PORT for IPv6. May be given more than once.",
 )
 @click.option("--metrics", type=_Address(), help="Where Prometheus reads metrics (the extra 'gateway').")
 @click.option(
@@ -112,7 +117,7 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
 def serve(
     context: Context,
     config: Path | None,
-    listen: tuple[str, int],
+    listen: tuple[tuple[str, int], ...],
     metrics: tuple[str, int] | None,
     commands: frozenset[str],
     tls_cert: Path | None,
@@ -131,7 +136,7 @@ def serve(
     """
     from faaskeeper.client.connect import connect
     from faaskeeper.gateway.hub import Failed
-    from faaskeeper.gateway.server import Gateway, Settings
+    from faaskeeper.gateway.server import Gateway, Settings, written
     from faaskeeper.gateway.server import serve as run
     from faaskeeper.gateway.sessions import Bounds
 
@@ -160,9 +165,9 @@ def serve(
     )
 
     def ready(gateway: Gateway) -> None:
-        host, port = gateway.address
+        addresses = ", ".join(written(each) for each in gateway.addresses)
         where = chosen.directory or chosen.deployment_name
-        click.echo(f"serving {chosen.provider_name} {where} on {host}:{port}", err=True)
+        click.echo(f"serving {chosen.provider_name} {where} on {addresses}", err=True)
 
     async def main() -> None:
         await run(connect(chosen), chosen, settings, ready)

@@ -15,6 +15,7 @@ from faaskeeper.cli.output import json_line
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.client.client import meta_of
 from faaskeeper.core import paths
+from faaskeeper.core.acl import READ
 from faaskeeper.core.blobs import lost, read_blob
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.log import Log, Trimmed
@@ -42,6 +43,8 @@ def take(client: FaaSKeeperClient, connection: Connection) -> Snapshot:
         seen = dict(_walk(client, connection, "/"))
         snapshot = _fold(connection, seen, began)
         if snapshot is not None:
+            for path, (meta, _) in snapshot.nodes.items():  # the log shows also what was made or closed since
+                client._may(path, READ)(meta)
             return snapshot
     raise ProviderException("the tree's long lists change too fast to be walked: try when less is going on")
 

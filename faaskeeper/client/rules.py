@@ -88,8 +88,6 @@ _EVENTS = {
     "?": WatchEventType.NODE_CHILDREN_CHANGED,
 }
 _ORDER = "DCSK?"
-_FOUND = "dcsk?"
-"""Letters of what was found by comparing: nothing else follows from it."""
 
 
 class Watch(NamedTuple):
@@ -324,7 +322,8 @@ class Rules:
             for each in self.found(path, FIRED_BY, None):
                 happened.update(self._missed(each, record))
             if happened:
-                letters = "".join(letter for letter in _ORDER if letter in happened).lower()
+                letters = "".join(letter for letter in _ORDER if letter in happened)
+                letters = letters.lower()  # small ones: what happened to the parent is found by itself
                 events.append((end, ((path, letters),)))
         return events
 
@@ -341,14 +340,15 @@ class Rules:
         children that a child was added to or taken from right after that, once for each
         (``DataTree.createNode``, ``deleteNode``), wherever a ``K`` stands.
         """
+        watches = self._watches
         for path, letters in writes:
             for letter in letters:
-                if letter in _FOUND:
+                if letter == "K":
+                    continue
+                if path in watches or self._recursive:
                     self._happened(path, letter.upper(), txid)
-                elif letter != "K":
-                    self._happened(path, letter, txid)
-                    if letter != "S":
-                        self._happened(paths.parent(path), "K", txid)
+                if letter in "CD" and (above := paths.parent(path)) in watches:
+                    self._happened(above, "K", txid)
 
     def _happened(self, path: str, letter: str, txid: int) -> None:
         called = _Called()

@@ -222,7 +222,14 @@ class Session(forks.Inherited):
         return Ticket(self.id, self.incarnation, self._secret, self._timeout_ms)
 
     def _thread(self, run: Callable[[], None], name: str) -> Thread:
-        return self._runtime.spawn(run, f"faaskeeper-{name}-{self.id}")
+        def guarded() -> None:
+            try:
+                run()
+            except Exception as error:
+                _log.exception("the %s of session %x failed", name, self.id)
+                self._failed(error)
+
+        return self._runtime.spawn(guarded, f"faaskeeper-{name}-{self.id}")
 
     def close(self, timeout: float) -> None:
         """End the session: its ephemerals go. Raises TimeoutException when that is not known."""
@@ -312,8 +319,8 @@ class Session(forks.Inherited):
             self._opened.set_exception(error)
 
     def _failed(self, error: Exception) -> None:
-        """The service cannot go on."""
-        self._lose(ProviderException(str(error)), SessionState.LOST)
+        """The service, or a thread of this session, cannot go on."""
+        self._lose(ProviderException(str(error) or repr(error)), SessionState.LOST)
 
     def check(self) -> None:
         """Raise what ended the session, if it has ended."""
@@ -339,8 +346,7 @@ class Session(forks.Inherited):
         while (callback := self._later.get()) is not None:
             try:
                 callback()
-            except (Exception, SystemExit, KeyboardInterrupt):
-                # Whatever it wanted to end, this thread has the callbacks of others to run.
+            except BaseException:  # SystemExit, too: the thread is ours, and others' callbacks wait for it
                 _log.exception("a callback of session %x failed", self.id)
 
     def _fired(self, callback: WatchCallbackType, event: WatchedEvent) -> None:
@@ -594,7 +600,7 @@ class Session(forks.Inherited):
                 self.check()
                 result = self._drive(steps())
                 future.set_result(result if finish is None else finish(result))
-            except FaaSKeeperException as error:
+            except Exception as error:  # of whatever kind: whoever waits is told, and others have their turn
                 future.set_exception(error)
 
         with self._lock:
@@ -783,7 +789,7 @@ def read_writes(log: Log, after: int, upto: int | None) -> tuple[list[commands.W
 def _complete(waiting: Unanswered, outcome: Outcome) -> None:
     try:
         result = waiting.finish(outcome)
-    except FaaSKeeperException as error:
+    except Exception as error:
         waiting.future.set_exception(error)
     else:
         waiting.future.set_result(result)

@@ -21,6 +21,7 @@ from faaskeeper.core.errors import Conflict, StaleView
 from faaskeeper.core.log import AHEAD_MS, CHECKPOINT_VALID_MS
 from faaskeeper.core.sessions import CLOSED_KEPT_MS, OUTCOMES_KEPT_MS, Session, Sessions
 from faaskeeper.core.storage import Gather, IfOlder, IfStamp, Item, Table, every, in_turn
+from faaskeeper.core.tally import Tally, beginning
 from faaskeeper.core.wide import WideTable
 
 _HEADER = ("checkpoint", "header")
@@ -30,16 +31,25 @@ _ROWS = "session"
 
 class Header(NamedTuple):
     """``txid``: the rows hold at least the state as of it. ``asof``: ms, when it was the log's end, by the
-    service's clock. ``time``: ms, what the log's own time was then, at least (0: not known).
+    service's clock. ``time``: ms, what the log's own time was then, at least (0: not known). ``tally``: what
+    there is as of ``txid``, None where the deployment is older than such counts.
     """
 
     txid: int
     asof: int
     time: int
+    tally: Tally | None = None
 
 
 def _key(session: int) -> str:
     return f"{session:016d}"
+
+
+def _header(header: Header) -> Item:
+    item: Item = {"stamp": header.txid, "asof": header.asof, "time": header.time}
+    if header.tally is not None:
+        item.update(header.tally._asdict())
+    return item
 
 
 def _row(session: Session, header: Header) -> Item:
@@ -92,7 +102,7 @@ class Checkpoints:
         """Put the checkpoint and mark of an empty log, unless there are some."""
         for (partition, key), item in (
             (_MARK, {"stamp": 0}),
-            (_HEADER, {"stamp": 0, "asof": now, "time": 0}),
+            (_HEADER, _header(Header(0, now, 0, beginning()))),
         ):
             try:
                 self._table.put(partition, key, dict(item), IfOlder(0))
@@ -117,7 +127,8 @@ class Checkpoints:
         if item is None:
             raise StaleView("this deployment has no checkpoint: it was never set up, or not whole")
         fields: dict[str, Any] = item
-        self._latest = Header(fields["stamp"], fields["asof"], fields.get("time", 0))
+        tally = Tally(fields["nodes"], fields["size"], fields["ephemerals"]) if "nodes" in fields else None
+        self._latest = Header(fields["stamp"], fields["asof"], fields.get("time", 0), tally)
         return self._latest
 
     def latest(self) -> Header:
@@ -132,7 +143,7 @@ class Checkpoints:
         header = self.header()
         if not self._expiring:
             time = carried(header.time, header.asof, now)
-            return Header(header.txid, now, time), self._sessions()
+            return Header(header.txid, now, time, header.tally), self._sessions()
         if now - header.asof < -AHEAD_MS:
             hours = (header.asof - now) // 3_600_000
             raise StaleView(
@@ -180,7 +191,7 @@ class Checkpoints:
             pass  # another saved this or a newer state
 
     def _put_header(self, header: Header) -> None:
-        item: Item = {"stamp": header.txid, "asof": header.asof, "time": header.time}
+        item = _header(header)
         try:
             self._table.put(*_HEADER, item, IfOlder(header.txid))
             self._latest = header

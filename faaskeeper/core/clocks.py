@@ -53,15 +53,19 @@ class LogClock:
             time = float(min(wall, last + IDLE_MS) if last else wall)
         else:
             before, at = self._state
-            passed = max(elapsed - at, 0)
+            passed = elapsed - at if elapsed > at else 0
             time = before + passed
             lead = wall - time
             if 0 <= lead <= FOLLOWED_MS:
                 time = float(wall)
             else:
-                time += min(max(lead, -passed / _BEND), passed / _BEND)
-            time = min(time, max(before, last) + IDLE_MS)
-        time = max(time, last)
+                bend = passed / _BEND
+                time += bend if lead > bend else -bend if lead < -bend else lead
+            most = (before if before > last else last) + IDLE_MS
+            if time > most:
+                time = most
+        if time < last:
+            time = last
         self._state = time, elapsed
         return int(time)
 

@@ -410,9 +410,11 @@ def transaction(transaction: Transaction, data: list[bytes]) -> str:
     if transaction.effects or transaction.garbage:
         row.append([_effect(effect) for effect in transaction.effects])
         row.append(list(transaction.garbage))
-    if transaction.resized or transaction.order:
+    if transaction.resized or transaction.grown or transaction.order:
         row.extend([[], []] if len(row) == 2 else [])
         row.append(list(transaction.resized))
+        if transaction.grown or transaction.order:
+            row.append(transaction.grown)
         if transaction.order:
             row.append(list(transaction.order))
     return _dumps(row)
@@ -434,8 +436,9 @@ def to_transaction(value: str, cursor: _Cursor) -> Transaction:
         return Transaction(row[0], changes)
     effects = tuple(_to_effect(effect) for effect in row[2])
     resized = tuple((path, pages) for path, pages in row[4]) if len(row) > 4 else ()
-    order = tuple((place, letters) for place, letters in row[5]) if len(row) > 5 else ()
-    return Transaction(row[0], changes, effects, tuple(row[3]), resized, order)
+    grown = row[5] if len(row) > 5 else 0
+    order = tuple((place, letters) for place, letters in row[6]) if len(row) > 6 else ()
+    return Transaction(row[0], changes, effects, tuple(row[3]), resized, grown, order)
 
 
 def cursor(data: bytes) -> _Cursor:

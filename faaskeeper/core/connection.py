@@ -18,6 +18,7 @@ from faaskeeper.core.records import Records
 from faaskeeper.core.requests import Message, Reply
 from faaskeeper.core.sessions import Leases
 from faaskeeper.core.storage import Gather, ObjectStore, in_turn
+from faaskeeper.core.tally import Tally, current
 from faaskeeper.core.watches import WatchTable
 
 FailureHandler = Callable[[Exception], None]
@@ -51,6 +52,7 @@ class Connection:
     (None: they are far).
     ``vouch``: makes a credential of what this process has seen of a client, the name in its certificate or
     (with the scheme ``ip``) its address, where it holds the deployment's key (None: it does not).
+    ``tally`` counts what there is at the log's end (None: it cannot).
     ``ring`` asks the service to apply what is waiting (None: a client asks for it through the worker queue).
     ``on_failure`` registers what to call when the service cannot go on (a full disk, say); ``close``
     releases what ``connect`` took. ``peer`` and ``super_digest``: as in
@@ -72,6 +74,7 @@ class Connection:
     coalesce: bool = False
     within: Within | None = None
     vouch: Callable[..., Credential] | None = None
+    tally: Callable[[], Tally | None] | None = None
     ring: Callable[[], None] | None = None
     on_failure: Callable[[FailureHandler], None] = lambda handler: None
     gather: Gather[Any] = in_turn
@@ -105,6 +108,7 @@ def connection_to(deployment: Deployment, channel: ClientChannel, **more: Any) -
         "gather": deployment.gather,
         "peer": deployment.peer,
         "super_digest": deployment.super_digest,
+        "tally": partial(current, deployment.log, deployment.checkpoints),
         "vouch": partial(acl.vouch, deployment.key) if deployment.key else None,
     }
     return Connection(**{**usual, **more})

@@ -8,9 +8,27 @@ logged and answered, not exceptions.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 
-class DriverError(Exception):
+class Portable(Exception):
+    """An error that goes to another process, or is copied, as it is.
+
+    Python makes a copy by calling the class with the message, which not every class takes: a process pool
+    whose worker raises such a one hangs.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[Portable], args: tuple[Any, ...], fields: dict[str, Any]) -> Portable:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
+
+
+class DriverError(Portable):
     """What a driver may raise. The message says what a person can do about it."""
 
 
@@ -34,7 +52,7 @@ class Denied(DriverError):
     """The store does not let us. Trying again will not help."""
 
 
-class StaleView(Exception):
+class StaleView(Portable):
     """What this process knows of the log is too old to append to it safely.
 
     The view is dropped and the call fails; the queue delivers again and a fresh view is loaded.

@@ -34,7 +34,7 @@ from faaskeeper.core.requests import (
     SetAcl,
     SetData,
 )
-from faaskeeper.core.znode import CONTAINER, MAX_DATA_BYTES, MAX_TTL_MS, OPEN_ACL, Meta, wrapped
+from faaskeeper.core.znode import CONFIG, CONTAINER, MAX_DATA_BYTES, MAX_TTL_MS, OPEN_ACL, Meta, wrapped
 
 MAX_SEQUENCE = 2**31 - 1
 """The greatest sequence number. ZooKeeper, whose counter has 32 bits, goes on with negative ones, which sort
@@ -92,8 +92,9 @@ class Transaction(NamedTuple):
     """What one request changes; replaying it changes nothing more. ``garbage``: blobs let go.
 
     ``resized``: paths whose lists of children have another number of pages now, and the number before.
-    ``order``: what happened, in order, where the changes do not tell it, since one of several paths was
-    changed more than once: (index of the change, its letters without ``K``).
+    ``grown``: by how many bytes there is more data in all znodes together (below 0: less). ``order``: what
+    happened, in order, where the changes do not tell it, since one of several paths was changed more than
+    once: (index of the change, its letters without ``K``).
     """
 
     txid: int
@@ -101,6 +102,7 @@ class Transaction(NamedTuple):
     effects: tuple[Effect, ...] = ()
     garbage: tuple[str, ...] = ()
     resized: tuple[tuple[str, int], ...] = ()
+    grown: int = 0
     order: tuple[tuple[int, str], ...] = ()
 
 
@@ -184,8 +186,8 @@ def _refuse(code: Code, txid: int) -> Judgement:
 
 
 def _denied(path: str, meta: Meta, permission: int, who: tuple[Identity, ...]) -> bool:
-    held = acl.held(path, meta.acl)
-    return held is not OPEN_ACL and not acl.permits(held, permission, who)
+    given = meta.acl if path != CONFIG else acl.held(path, meta.acl)
+    return given is not OPEN_ACL and not acl.permits(given, permission, who)
 
 
 def _impossible(path: str) -> Code:
@@ -269,7 +271,8 @@ def _create(
     )
     effects = (Owned(session, path, True),) if operation.ephemeral else ()
     resized = _resized(above, parent, gained)
-    return Outcome(Code.OK, txid, path, meta), Transaction(txid, changes, effects, (), resized)
+    transaction = Transaction(txid, changes, effects, (), resized, max(meta.length, 0))
+    return Outcome(Code.OK, txid, path, meta), transaction
 
 
 def _gained(parent: Meta, txid: int, limits: Limits) -> Meta:
@@ -342,7 +345,8 @@ def _set_data(
     )
     change = Change(operation.path, "S", after, operation.data.inline)
     garbage = (meta.blob,) if meta.blob not in ("", after.blob) else ()
-    return Outcome(Code.OK, txid, "", after), Transaction(txid, (change,), (), garbage)
+    grown = max(after.length, 0) - max(meta.length, 0)
+    return Outcome(Code.OK, txid, "", after), Transaction(txid, (change,), (), garbage, (), grown)
 
 
 def _delete(
@@ -373,7 +377,9 @@ def _removed(path: str, meta: Meta, parent: Meta, now: int, txid: int, limits: L
     changes = (Change(path, "D", None, None), Change(above, "K", lost, None))
     effects = (Owned(meta.owner, path, False),) if meta.owner else ()
     garbage = (meta.blob,) if meta.blob else ()
-    return Outcome(Code.OK, txid), Transaction(txid, changes, effects, garbage, _resized(above, parent, lost))
+    resized = _resized(above, parent, lost)
+    transaction = Transaction(txid, changes, effects, garbage, resized, min(-meta.length, 0))
+    return Outcome(Code.OK, txid), transaction
 
 
 def _reap(state: State, operation: Reap, now: int, txid: int, limits: Limits) -> Judgement:
@@ -467,6 +473,7 @@ def _merged(txid: int, parts: Sequence[Transaction]) -> Transaction:
     """One transaction of several: per path the last image, and the letters of all that happened."""
     changes: dict[str, Change] = {}
     happened: list[tuple[str, str]] = []
+    again = False
     for part in parts:
         for change in part.changes:
             path, letters, meta, data = change
@@ -475,8 +482,11 @@ def _merged(txid: int, parts: Sequence[Transaction]) -> Transaction:
                 happened.append((path, told))
             before = changes.get(path)
             if before is not None:
-                if told and not before.letters.strip("K"):
-                    del changes[path]  # its place is that of what happened to it first
+                if told:
+                    if before.letters.strip("K"):
+                        again = True
+                    else:
+                        del changes[path]  # its place is that of what happened to it first
                 data = before.data if data is None and meta is not None else data
                 change = Change(path, before.letters + letters, meta, data)
             changes[path] = change
@@ -492,7 +502,9 @@ def _merged(txid: int, parts: Sequence[Transaction]) -> Transaction:
         for path, pages in sizes.items()
         if (meta := changes[path].meta) is None or meta.pages != pages
     )
-    return Transaction(txid, tuple(changes.values()), effects, garbage, resized, _order(changes, happened))
+    grown = sum(part.grown for part in parts)
+    order = _order(changes, happened) if again else ()
+    return Transaction(txid, tuple(changes.values()), effects, garbage, resized, grown, order)
 
 
 def _order(changes: dict[str, Change], happened: Sequence[tuple[str, str]]) -> tuple[tuple[int, str], ...]:
@@ -514,6 +526,7 @@ def _close(state: State, session: int, now: int, txid: int, limits: Limits) -> J
     garbage: list[str] = []
     parents: dict[str, Meta] = {}
     first: dict[str, Meta] = {}
+    grown = 0
     owned = nsmallest(limits.close_changes + 1, state.ephemerals(session))
     for path in owned[: limits.close_changes]:
         meta = state.node(path)
@@ -526,10 +539,12 @@ def _close(state: State, session: int, now: int, txid: int, limits: Limits) -> J
         first.setdefault(above, parent)
         parents[above] = _lost(parent, now, txid, limits)
         gone.append(Change(path, "D", None, None))
+        grown += min(-meta.length, 0)
         if meta.blob:
             garbage.append(meta.blob)
     more = len(owned) > limits.close_changes and bool(gone)
     touched = [Change(path, "K", meta, None) for path, meta in parents.items()]
     resized = tuple(pair for path, meta in parents.items() for pair in _resized(path, first[path], meta))
-    transaction = Transaction(txid, (*gone, *touched), (Closed(session, more),), tuple(garbage), resized)
+    changes, effects = (*gone, *touched), (Closed(session, more),)
+    transaction = Transaction(txid, changes, effects, tuple(garbage), resized, grown)
     return Outcome(Code.OK, txid), transaction

@@ -17,6 +17,7 @@ from faaskeeper.core.clocks import Clock, carried
 from faaskeeper.core.errors import StaleView
 from faaskeeper.core.log import AHEAD_MS, CHECKPOINT_VALID_MS, VIEW_VALID_MS, Entry, Log
 from faaskeeper.core.sessions import Sessions
+from faaskeeper.core.tally import Tally
 from faaskeeper.core.znode import Meta
 
 MAX_NODES = 20_000
@@ -45,7 +46,7 @@ class View:
 
     ``asof``: ms, when ``head`` was last known to be the end of the log, by the service's clock. ``time``:
     the log's own time then, at least. ``pending``: the entries above ``applied``, which pin what they
-    wrote.
+    wrote. ``tally``: what there is, None where nobody knows.
     """
 
     def __init__(
@@ -57,6 +58,9 @@ class View:
         self.time = 0
         self.sessions = sessions
         self.pending: list[Entry] = []
+        self.tally: Tally | None = None
+        self.tallied = head
+        """The transaction up to which the tally counts: entries up to it are folded for other reasons."""
         self._nodes: dict[str, Node] = {}
         self._max_nodes = max_nodes
 
@@ -99,6 +103,9 @@ class View:
                 nodes.pop(path, None)
                 nodes[path] = Node(txid, meta)
         self.sessions.fold(entry)
+        if self.tally is not None and entry.last > self.tallied:
+            self.tally = self.tally.after(entry.transactions)
+            self.tallied = entry.last
         self.head = entry.last
         self.time = max(self.time, entry.time)
         if entry.last > self.applied:  # a checkpoint may stand below the mark
@@ -106,7 +113,7 @@ class View:
 
     def header(self) -> Header:
         """Of a checkpoint of this view."""
-        return Header(self.head, self.asof, self.time)
+        return Header(self.head, self.asof, self.time, self.tally)
 
     def settled(self, applied: int) -> None:
         """All up to ``applied`` is in user storage: unpin it, and evict what is too much."""
@@ -150,6 +157,7 @@ def load(log: Log, checkpoints: Checkpoints, clock: Clock, max_nodes: int = MAX_
     header, sessions = checkpoints.load(clock())
     view = View(min(header.txid, applied), applied, header.asof, sessions, max_nodes)
     view.time = header.time
+    view.tally, view.tallied = header.tally, header.txid
     roll(view, log, clock, CHECKPOINT_VALID_MS)
     if view.head < max(header.txid, applied):
         raise StaleView(

@@ -298,8 +298,6 @@ class Writer:
     def _save(self, view: View) -> None:
         if self._deployment.distributor_queue is None:
             self._distributor.save(view)
-        else:
-            view.sessions.left_to_others()
 
     # ---- who says what -----------------------------------------------------------------
 
@@ -538,9 +536,11 @@ class Writer:
         self._unasked(batch, _CLOSE, id)
 
     def _unasked(self, batch: _Batch, operation: Operation, session: int) -> None:
-        """What heartbeat asks for: its outcome is nobody's."""
+        """What heartbeat asks for: its outcome is nobody's, and a refusal is not logged."""
         transaction = self._decide(batch, Request(0, operation), session)[1]
-        if transaction is not None:
+        if transaction is None:
+            batch.uncertain = True  # from a view that is behind, it would be refused in every beat
+        else:
             batch.take(transaction)
 
     def _requests(self, batch: _Batch, message: Message) -> tuple[Request, ...]:
@@ -674,6 +674,7 @@ class Writer:
             self._distributor.answer(told, epoch)
             self._distributor.finish(groups, view)
             return
+        view.sessions.left_to_others()
         entry = view.pending[-1] if view.pending else None
         queue.send("distributor", f"{view.head}", bell(entry, view.head, told))
         if len(view.pending) > _MAX_PENDING:

@@ -623,7 +623,10 @@ class Hub:
 
     @staticmethod
     def _fire(callback: WatchCallbackType, event: WatchedEvent) -> None:
-        callback(event)
+        try:
+            callback(event)
+        except Exception:
+            _log.exception("a connection could not be told of %s", event)  # the others are
 
     async def tidy(self) -> None:
         """Remove registrations of paths that nobody waits for any more, when there are many."""

@@ -104,7 +104,7 @@ class Reader:
     def path(self) -> str:
         """A text that has to be there, be it empty."""
         at = self._at
-        path = self.text()
+        path = self.buffer().decode("utf-8", _REPLACE)
         if not path and _int(self._body, at)[0] < 0:
             raise Malformed("there is no path")
         return path

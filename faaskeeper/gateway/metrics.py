@@ -7,10 +7,12 @@ Counting costs a fraction of a microsecond a request and needs nothing; ``promet
 from __future__ import annotations
 
 import asyncio
+import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, NamedTuple
 
+from faaskeeper.core.tally import Tally
 from faaskeeper.gateway.protocol import NAMES
 from faaskeeper.providers.clocks import elapsed_s
 
@@ -31,20 +33,50 @@ class Kind:
         self.errors: dict[int, int] = {}
 
 
+class Spent:
+    """What requests of one connection took (s), and which was answered last, when (s since 1970)."""
+
+    __slots__ = ("at", "kind", "least", "most", "number", "took", "total", "xid", "zxid")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.total = 0.0
+        self.least = 0.0
+        self.most = 0.0
+        self.kind = 0
+        self.xid = 0
+        self.zxid = 0
+        self.took = 0.0
+        self.at = 0.0
+
+    def answered(self, kind: int, xid: int, zxid: int, took: float) -> None:
+        """A request was answered after ``took`` seconds."""
+        if took > self.most:
+            self.most = took
+        if took < self.least or not self.number:
+            self.least = took
+        self.number += 1
+        self.total += took
+        self.kind, self.xid, self.zxid, self.took, self.at = kind, xid, zxid, took, time.time()
+
+
 class Metrics:
     """Counts of one server."""
 
     def __init__(self) -> None:
         self.kinds: dict[int, Kind] = {}
+        self.least = 0.0
         self.ended_connections = 0
         self.refused_connections = 0
 
-    def answered(self, kind: int, error: int, came: float) -> None:
-        """A request that came at ``came`` (by :func:`elapsed_s`) was answered."""
+    def answered(self, kind: int, error: int, came: float) -> float:
+        """A request that came at ``came`` (by :func:`elapsed_s`) was answered; returns after how long (s)."""
         counts = self.kinds.get(kind)
         if counts is None:
             counts = self.kinds[kind] = Kind()
         took = elapsed_s() - came
+        if took < self.least or not self.least:
+            self.least = took
         counts.number += 1
         counts.total += took
         if took > counts.most:
@@ -52,6 +84,7 @@ class Metrics:
         counts.buckets[bisect_left(BUCKETS_S, took)] += 1
         if error:
             counts.errors[error] = counts.errors.get(error, 0) + 1
+        return took
 
     def ended(self) -> None:
         """A connection was ended by the server."""
@@ -61,19 +94,19 @@ class Metrics:
         """A connection was refused: there are too many."""
         self.refused_connections += 1
 
-    def latency_ms(self) -> tuple[float, float]:
-        """Average and greatest time to an answer, in ms."""
+    def latency_ms(self) -> tuple[float, float, float]:
+        """Least, average and greatest time to an answer, in ms."""
         number = sum(each.number for each in self.kinds.values())
         total = sum(each.total for each in self.kinds.values())
         most = max((each.most for each in self.kinds.values()), default=0.0)
-        return (1000 * total / number if number else 0.0), 1000 * most
+        return 1000 * self.least, (1000 * total / number if number else 0.0), 1000 * most
 
 
 class Levels(NamedTuple):
     """What there is at a moment.
 
     ``waiting``: requests without an answer; ``unsettled``: transactions that are known and may not all be in
-    user storage yet.
+    user storage yet. ``tally``: what the deployment holds, None where that was not asked for or is not known.
     """
 
     connections: int
@@ -84,20 +117,21 @@ class Levels(NamedTuple):
     unsettled: int
     zxid: int
     serving: bool
+    tally: Tally | None = None
 
 
 class _Collector:
     """Reads counts for Prometheus, in its own thread; levels are asked for in the loop's."""
 
     def __init__(
-        self, metrics: Metrics, levels: Callable[[], Levels], loop: asyncio.AbstractEventLoop
+        self,
+        metrics: Metrics,
+        levels: Callable[[], Coroutine[Any, Any, Levels]],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._metrics = metrics
         self._levels = levels
         self._loop = loop
-
-    async def _look(self) -> Levels:
-        return self._levels()
 
     def collect(self) -> Iterator[Any]:
         """See ``prometheus_client.registry.Collector``."""
@@ -127,7 +161,7 @@ class _Collector:
             ("refused_connections", "Connections refused: too many", self._metrics.refused_connections),
         ):
             yield CounterMetricFamily(f"faaskeeper_gateway_{name}", what, value)
-        levels = asyncio.run_coroutine_threadsafe(self._look(), self._loop).result(5)
+        levels = asyncio.run_coroutine_threadsafe(self._levels(), self._loop).result(30)
         for name, what, level in (
             ("connections", "Open connections", levels.connections),
             ("sessions", "Sessions served", levels.sessions),
@@ -139,9 +173,18 @@ class _Collector:
             ("serving", "Whether the deployment is reached", int(levels.serving)),
         ):
             yield GaugeMetricFamily(f"faaskeeper_gateway_{name}", what, level)
+        if levels.tally is not None:
+            for name, what, level in (
+                ("znodes", "Znodes of the deployment", levels.tally.nodes),
+                ("ephemerals", "Ephemeral znodes of the deployment", levels.tally.ephemerals),
+                ("data_size_bytes", "Characters of all paths and bytes of all data", levels.tally.size),
+            ):
+                yield GaugeMetricFamily(f"faaskeeper_{name}", what, level)
 
 
-def expose(metrics: Metrics, levels: Callable[[], Levels], host: str, port: int) -> Callable[[], None]:
+def expose(
+    metrics: Metrics, levels: Callable[[], Coroutine[Any, Any, Levels]], host: str, port: int
+) -> Callable[[], None]:
     """Serve the counts over HTTP; returns what stops that. To be called in the loop's thread.
 
     Raises ModuleNotFoundError where ``prometheus_client`` is not installed, OSError where the port is taken.

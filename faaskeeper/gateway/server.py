@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
 import signal
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -17,8 +19,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from faaskeeper.config import Config
+from faaskeeper.core import codec
 from faaskeeper.core.connection import Connection
-from faaskeeper.core.errors import DriverError
+from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.gateway import admin
 from faaskeeper.gateway.hub import Failed, Hub
 from faaskeeper.gateway.metrics import Levels, Metrics, expose
@@ -38,14 +41,14 @@ _STOP_S = 10.0
 
 @dataclass(frozen=True)
 class Settings:
-    """How a server serves. ``listen``: (host, port), port 0 for a free one; ``metrics`` likewise.
+    """How a server serves. ``listen``: each (host, port), port 0 for a free one; ``metrics`` likewise.
 
     ``commands``: four-letter words that are answered. ``max_buffer``: bytes of a frame. ``max_connections``
     0: as many as the process may have files. ``tls``: (certificate, key) files; ``tls_ca``: authorities whose
     certificates clients may show, "" for none.
     """
 
-    listen: tuple[str, int] = ("127.0.0.1", 2181)
+    listen: tuple[tuple[str, int], ...] = (("127.0.0.1", 2181),)
     metrics: tuple[str, int] | None = None
     commands: frozenset[str] = frozenset(admin.DEFAULT)
     max_buffer: int = MAX_BUFFER
@@ -106,11 +109,11 @@ class Gateway:
         self._failure: Exception | None = None
         self.hub = Hub(connection, saying=self.saying, on_lost=self._lost, on_failure=self._failed)
         self.reception = Reception(self.hub, settings.bounds)
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._stop_metrics: Callable[[], None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._refused_at = 0.0
-        self.address = settings.listen
+        self.addresses: tuple[tuple[str, int], ...] = settings.listen
         self.metrics_address: tuple[str, int] | None = None
 
     # ---- running -------------------------------------------------------------------------
@@ -118,23 +121,28 @@ class Gateway:
     async def start(self) -> None:
         """Begin to serve. Raises Failed, with what is wrong."""
         await self.hub.start()
-        host, port = self._settings.listen
+        loop = asyncio.get_running_loop()
+        context = _tls(self._settings)
+        where = self._settings.listen[0]
         try:
-            context = _tls(self._settings)
-            self._server = await asyncio.get_running_loop().create_server(
-                lambda: Wire(self), host, port, ssl=context, backlog=1024
-            )
+            for where in self._settings.listen:
+                server = await loop.create_server(
+                    lambda: Wire(self), *where, ssl=context, backlog=1024, start_serving=False
+                )
+                self._servers.append(server)
             if self._settings.metrics is not None:
-                self._stop_metrics = expose(self.metrics, self.levels, *self._settings.metrics)
+                where = self._settings.metrics
+                self._stop_metrics = expose(self.metrics, self.counted, *where)
+            for server in self._servers:
+                await server.start_serving()
         except ModuleNotFoundError as error:
             raise Failed(
                 f"metrics need prometheus_client ({error}): pip install 'faaskeeper[gateway]'"
             ) from error
         except OSError as error:
-            raise Failed(f"cannot listen: {error}") from error
-        name = self._server.sockets[0].getsockname()
-        self.address = (name[0], name[1])
-        loop = asyncio.get_running_loop()
+            raise Failed(f"cannot listen on {written(where)}: {_reason(error)}") from error
+        names = [each.getsockname() for server in self._servers for each in server.sockets]
+        self.addresses = tuple((name[0], name[1]) for name in names)
         self._tasks = [loop.create_task(self.hub.keep()), loop.create_task(self._look())]
         for task in self._tasks:
             task.add_done_callback(self._ended)
@@ -175,8 +183,8 @@ class Gateway:
     async def _end(self) -> None:
         for task in self._tasks:
             task.cancel()
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         if self._stop_metrics is not None:
             self._stop_metrics()
         with self.saying:
@@ -232,9 +240,21 @@ class Gateway:
 
     # ---- what there is ---------------------------------------------------------------------
 
-    def command(self, word: str) -> str:
+    async def command(self, word: str) -> str:
         """The answer to a four-letter word."""
-        return admin.answer(self, word, self._settings.commands)
+        counts = word in admin.COUNTING and word in self._settings.commands
+        levels = await self.counted() if counts else self.levels()
+        return admin.answer(self, word, self._settings.commands, levels)
+
+    async def counted(self) -> Levels:
+        """What there is now, in the deployment too."""
+        count = self.hub.connection.tally
+        try:
+            tally = None if count is None else await self.hub.call(count)
+        except (DriverError, StaleView, codec.Malformed) as error:
+            _log.warning("what the deployment holds cannot be counted now: %s", error)
+            tally = None
+        return self.levels()._replace(tally=tally)
 
     def levels(self) -> Levels:
         """What there is now."""
@@ -254,9 +274,9 @@ class Gateway:
         """What the word ``conf`` shows: no secret is among it."""
         settings = self._settings
         return {
-            "clientPort": self.address[1],
-            "clientPortAddress": self.address[0],
-            "secureClientPort": self.address[1] if settings.tls else -1,
+            "clientPort": self.addresses[0][1],
+            "clientPortAddress": ",".join(written(each) for each in self.addresses),
+            "secureClientPort": self.addresses[0][1] if settings.tls else -1,
             "maxClientCnxns": self.max_connections,
             "minSessionTimeout": settings.bounds.least,
             "maxSessionTimeout": settings.bounds.most,
@@ -267,6 +287,19 @@ class Gateway:
             "provider": self._config.provider_name,
             "workerQueue": self._config.worker_queue.value,
         }
+
+
+def written(address: tuple[str, int]) -> str:
+    """An address as it is written: HOST:PORT, [HOST]:PORT for IPv6."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _reason(error: OSError) -> str:
+    """Why listening failed, without the address, which asyncio repeats in words of its own."""
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return error.strerror or str(error)
+    return os.strerror(error.errno)
 
 
 def _unwatched(_: object, error: BaseException | None) -> None:

@@ -26,6 +26,7 @@ from faaskeeper.core.requests import Close, Create, Data, Multi, Operation, Outc
 from faaskeeper.gateway import admin, protocol
 from faaskeeper.gateway.hub import Failed, Steps
 from faaskeeper.gateway.jute import Malformed, text
+from faaskeeper.gateway.metrics import Spent
 from faaskeeper.gateway.protocol import (
     About,
     Auth,
@@ -99,6 +100,7 @@ class Wire(asyncio.BufferedProtocol):
         self.since = time.time()
         self.received = 0
         self.sent = 0
+        self.spent = Spent()
         self.watched: set[str] = set()
         self._in = bytearray()
         self._out: list[bytes] = []
@@ -112,6 +114,7 @@ class Wire(asyncio.BufferedProtocol):
         self._reading = False
         self._advancing = False
         self._looking = False
+        self._word = False
         self._taking = False
         self._auth: tuple[Credential, ...] = ()
         self._who: tuple[Identity, ...] = ()
@@ -241,8 +244,8 @@ class Wire(asyncio.BufferedProtocol):
             self._go_on()
 
     def eof_received(self) -> bool:
-        """See :class:`asyncio.BufferedProtocol`."""
-        return False
+        """See :class:`asyncio.BufferedProtocol`: who asks by a word may say at once that this is all."""
+        return self._word
 
     def connection_lost(self, error: Exception | None) -> None:
         """See :class:`asyncio.BufferedProtocol`."""
@@ -349,8 +352,13 @@ class Wire(asyncio.BufferedProtocol):
     # ---- four-letter words -----------------------------------------------------------------
 
     def _command(self, word: bytes) -> None:
-        text = self._gateway.command(word.decode())
-        self.say(text.encode())
+        self.state = State.CONNECTING  # not twice
+        self._word = True
+        self._in.clear()
+        self._task = asyncio.get_running_loop().create_task(self._tell(word.decode()))
+
+    async def _tell(self, word: str) -> None:
+        self.say((await self._gateway.command(word)).encode())
         self.close()
 
     # ---- a session -------------------------------------------------------------------------
@@ -517,6 +525,7 @@ class Wire(asyncio.BufferedProtocol):
 
     def _look_again(self) -> None:
         self._looking = False
+        self._word = False
         if self.state is State.OPEN:
             with self._gateway.saying:
                 self._go_on()
@@ -649,8 +658,10 @@ class Wire(asyncio.BufferedProtocol):
         self._waiting_bytes -= waiting.size
         if self.state is not State.OPEN:
             return
-        self.say(protocol.reply(waiting.xid, txid or self._hub.rules.seen, error, record))
-        self._metrics.answered(waiting.request.kind, error, waiting.came)
+        zxid = txid or self._hub.rules.seen
+        self.say(protocol.reply(waiting.xid, zxid, error, record))
+        kind = waiting.request.kind
+        self.spent.answered(kind, waiting.xid, zxid, self._metrics.answered(kind, error, waiting.came))
 
 
 _ALL_KINDS = ("data", "exists", "children", "persistent", "recursive")

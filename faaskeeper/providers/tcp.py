@@ -138,9 +138,15 @@ class TcpListener(Inherited):
                 connection.close()
                 continue
             self._connections.add(connection)
-            threading.Thread(
+            receiver = threading.Thread(
                 target=self._receive, args=(connection,), name="faaskeeper-tcp-from", daemon=True
-            ).start()
+            )
+            try:
+                receiver.start()
+            except RuntimeError as error:
+                _log.error("ended a connection to %s: %s", self.address, error)
+                self._connections.discard(connection)
+                connection.close()
 
     def _receive(self, connection: socket.socket) -> None:
         try:
@@ -156,15 +162,19 @@ class TcpListener(Inherited):
                     message = stream.read(length)
                     if len(message) < length:
                         return
-                    with self._hearing:
-                        if self._open:
-                            self._handler(message)
+                    self._hear(message)
         except OSError as error:
             _log.info("a connection to %s broke: %s", self.address, error)
-        except Exception:
-            _log.exception("the client at %s failed on a message", self.address)
         finally:
             self._connections.discard(connection)
+
+    def _hear(self, message: bytes) -> None:
+        with self._hearing:
+            if self._open:
+                try:
+                    self._handler(message)
+                except Exception:
+                    _log.exception("the client at %s failed on a message", self.address)
 
     def close(self) -> None:
         """See :class:`faaskeeper.core.channel.Listener`."""

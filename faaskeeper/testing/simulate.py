@@ -31,6 +31,7 @@ from faaskeeper.core.blobs import parse_blob_name
 from faaskeeper.core.errors import Code
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Outcome
+from faaskeeper.core.tally import Tally, current
 from faaskeeper.core.watches import STAYING
 from faaskeeper.core.znode import OPEN_ACL
 from faaskeeper.exceptions import (
@@ -531,6 +532,8 @@ class App:
 
         def seen_submit(operation: Any, what: str, finish: Any, prompt: bool = False) -> Any:
             def told(outcome: Outcome) -> Any:
+                if outcome.code is Code.FORGOTTEN:
+                    raise Violation(f"Z1: {self.name} waits for {what}, whose outcome was not kept")
                 if outcome.code not in (Code.SESSION_EXPIRED, Code.SESSION_MOVED):
                     view.told(outcome.txid)
                 return finish(outcome)
@@ -826,6 +829,13 @@ class Director:
             if left and not (name == "watch" and world.late_watch):
                 raise Violation(f"left in the table {name}: {left}")
         deployment = world.deployment(world.system)
+        tree = model.tree()
+        size = sum(len(path) + len(image.data) for path, image in tree.items())
+        if not any(image.meta and image.meta.blob for image in tree.values()):
+            owned = sum(1 for image in tree.values() if image.meta and image.meta.owner)
+            counted, right = current(deployment.log, deployment.checkpoints), Tally(len(tree), size, owned)
+            if counted != right:
+                raise Violation(f"{counted} is counted, there is {right}")
         rows = list(deployment.transients.all())
         for row in rows:
             if not world.plan.steps and row.due < world.scheduler.now - 2 * max(self.every, 60_000):

@@ -216,6 +216,7 @@ class World:
             channel=self.mail,
             key=KEY,
             clock=lambda: self.scheduler.now + process.skew,
+            elapsed=lambda: self.scheduler.now,
             wall=lambda: self.scheduler.now + process.skew + process.wall,
             gather=self.gather,
             random=self.bytes,

@@ -338,3 +338,20 @@ def test_a_directory_that_is_a_file_or_in_use_is_an_error_of_one_line(
         done = fk.run("--directory", str(directory), "ls")
         assert done.returncode in (1, 2), directory
         assert done.stderr.count(b"\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(CLOUDS))
+def test_a_deployment_begins_with_what_can_be_found_out_here(fk: Fk, tmp_path: Path, name: str) -> None:
+    """A configuration that cannot be written, and credentials that are not there, are one line each."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"cloud-provider": name, "deployment-name": "some", **CLOUDS[name]}))
+    for variable in [each for each in fk.environment if each.startswith(("AWS_", "GOOGLE_"))]:
+        del fk.environment[variable]
+    nowhere = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true", "NO_GCE_CHECK": "true"}
+    fk.environment.update(nowhere)
+    for out, said in (("none/out.json", "No such file or directory"), ("out.json", "sets credentials up")):
+        done = fk.run("deploy", "service", str(tmp_path / out), "--config", str(path))
+        assert done.returncode == 1
+        assert said in done.stderr.decode()
+        assert "Traceback" not in done.stderr.decode()
+        assert not (tmp_path / out).exists()

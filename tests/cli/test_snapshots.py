@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from faaskeeper.cli import restoring, snapshots
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
-from faaskeeper.exceptions import ProviderException
+from faaskeeper.exceptions import NoAuthException, ProviderException
 from tests.cli.console import Fk
 
 
@@ -143,3 +143,22 @@ def test_a_walk_that_missed_what_is_changed_meanwhile_is_done_again(
     assert nodes["/x"][1] == b"data"
     assert "/gone" not in nodes
     assert walks == 2
+
+
+def test_what_may_not_be_read_is_not_exported_though_it_came_during_the_walk(
+    connect: Callable[..., FaaSKeeperClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, other = connect(), connect()
+    other.add_auth("digest", "other:password")
+    walk = snapshots._walk
+
+    def meanwhile(*args: Any) -> Iterator[Any]:
+        yield from walk(*args)
+        monkeypatch.undo()
+        other.create("/secret", b"secret", acl=[(31, "auth", "")])
+
+    monkeypatch.setattr(snapshots, "_walk", meanwhile)
+    with pytest.raises(NoAuthException, match="/secret"):
+        taken(client)
+    client.add_auth("digest", "other:password")
+    assert taken(client).nodes["/secret"][1] == b"secret"

@@ -7,7 +7,6 @@ from random import Random
 
 import pytest
 
-from faaskeeper.core.checkpoint import Header
 from faaskeeper.core.clocks import FOLLOWED_MS, IDLE_MS, Clock, LogClock, ServiceClock, Steady, carried
 from faaskeeper.core.errors import Code, StaleView
 from faaskeeper.core.heartbeat import CLOCKS_DIFFER_MS, FORGOTTEN_MS, Heartbeat
@@ -276,7 +275,7 @@ def test_a_checkpoint_of_before_times_were_kept_in_it_still_loads() -> None:
     bare.tables["checkpoint"].put("checkpoint", "header", item)
     bare.recycle()
     assert session.do(write()).code is Code.OK
-    assert bare.deployment.checkpoints.header() == Header(2, bare.clock(), 0)
+    assert bare.deployment.checkpoints.header()[:3] == (2, bare.clock(), 0)
 
 
 def test_a_distributor_of_its_own_looks_for_the_log_s_end_though_bells_bring_all() -> None:

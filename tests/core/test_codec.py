@@ -65,7 +65,7 @@ messages = st.builds(
     path,
     st.lists(st.builds(Request, numbers, operations), max_size=4).map(tuple),
 )
-metas = st.builds(Meta, *[numbers] * 11, path, acls)
+metas = st.builds(Meta, *[numbers] * 11, path, acls, numbers, numbers, numbers)
 flat = st.builds(
     Outcome, st.sampled_from(Code), numbers, path, st.none() | metas, st.lists(path, max_size=2).map(tuple)
 )
@@ -81,7 +81,7 @@ changes = st.builds(Change, path, st.text("CSDK", max_size=3), st.none() | metas
 effects = st.one_of(
     st.builds(Opened, path, raw, numbers),
     st.builds(Resumed, numbers, numbers),
-    st.builds(Closed, numbers),
+    st.builds(Closed, numbers, st.booleans()),
     st.builds(Owned, numbers, path, st.booleans()),
 )
 transactions = st.builds(
@@ -91,6 +91,7 @@ transactions = st.builds(
     st.lists(effects, max_size=3).map(tuple),
     st.lists(path, max_size=2).map(tuple),
     st.lists(st.tuples(path, numbers), max_size=2).map(tuple),
+    st.integers(-100, 100),
     st.lists(st.tuples(numbers, st.text("CSD", min_size=1, max_size=3)), max_size=3).map(tuple),
 )
 entries = st.builds(

@@ -175,6 +175,21 @@ def test_the_index_loses_the_rows_of_what_is_gone_when_their_time_comes(
     assert session.read("/t") is not None
 
 
+def test_a_writer_that_is_behind_looks_before_it_refuses_what_is_due(scene: tuple[Bare, BareSession]) -> None:
+    bare, session = scene
+    session.do(create("/t", HOUR))
+    session.do(create("/t/c"))
+    behind = bare.writer
+    bare.recycle()
+    session.do(Delete("/t/c"))
+    bare.clock.now += HOUR + 1
+    assert bare.heartbeat.reap() == ["/t"]
+    bare.writer = behind
+    bare.pump()
+    record = session.read("/t")
+    assert record is None or record.meta is None
+
+
 def test_a_row_that_is_put_before_its_record_stays(scene: tuple[Bare, BareSession]) -> None:
     bare, session = scene
     head = session.do(create("/n")).txid

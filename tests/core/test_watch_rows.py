@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from faaskeeper.core.heartbeat import TOMBSTONE_MS
 from faaskeeper.core.requests import Close, Create, SetData, inline
+from faaskeeper.core.sweeping import TOMBSTONE_MS
 from faaskeeper.core.watches import Row
 from tests.bare import Bare, BareSession
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
+import re
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -19,6 +23,7 @@ from faaskeeper.core.blobs import parse_blob_name
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Unavailable
 from faaskeeper.core.sessions import Lease
+from faaskeeper.core.tally import Tally
 from faaskeeper.providers.local.objects import DirectoryStore
 from tests.gateway import raw
 from tests.gateway.raw import Closed, Raw, acls, number, string
@@ -348,7 +353,7 @@ def test_four_letter_words_tell_of_the_server(shared: Server) -> None:
     assert ask(shared.port, "isro") == "rw"
     srvr = ask(shared.port, "srvr")
     assert srvr.startswith("Zookeeper version: 3.8.0-faaskeeper-")
-    assert "\nMode: standalone\n" in srvr
+    assert "\nMode: standalone\nNode count: " in srvr
     assert f"\nZxid: 0x{client.next()[1] if client.send(raw.SYNC, string('/')) else 0:x}\n" in srvr
     assert f"[1](queued=0,recved={client.xid}" in ask(shared.port, "stat")
     mntr = dict(line.split("\t") for line in ask(shared.port, "mntr").splitlines())
@@ -357,11 +362,98 @@ def test_four_letter_words_tell_of_the_server(shared: Server) -> None:
     conf = dict(line.split("=", 1) for line in ask(shared.port, "conf").splitlines())
     assert conf["clientPort"] == str(shared.port)
     assert conf["jute.maxbuffer"] == "1048575"
-    assert f"sid=0x{client.session:x}," in ask(shared.port, "cons")
+    assert int(mntr["zk_ephemerals_count"]) >= 1
+    ids, times = r"lcxid=0x\w+,lzxid=0x\w+", r"llat=\d+,minlat=\d+,avglat=\d+,maxlat=\d+"
+    line = rf"sid=0x{client.session:x},lop=SYNC,est=\d{{13}},to=\d+,{ids},lresp=\d{{13}},{times}\)\n"
+    assert re.search(line, ask(shared.port, "cons"))
     assert "Total watches:" in ask(shared.port, "wchs")
     assert "zookeeper.version=3.8.0-faaskeeper-" in ask(shared.port, "envi")
     assert f"0x{client.session:x}:\n\t{path}\n" in ask(shared.port, "dump")
     client.close()
+
+
+def test_the_words_count_znodes_and_data_as_zookeeper_does(directory: Path) -> None:
+    """The numbers are those of a real server, asked after the same steps."""
+    server = Server(directory, "--commands", "*")
+
+    def counted() -> tuple[int, int, int, int]:
+        mntr = dict(line.split("\t") for line in ask(server.port, "mntr").splitlines())
+        node_count = int(ask(server.port, "srvr").splitlines()[-1].removeprefix("Node count: "))
+        assert node_count == int(mntr["zk_znode_count"])
+        names = ("zk_znode_count", "zk_approximate_data_size", "zk_ephemerals_count", "zk_watch_count")
+        return tuple(int(mntr[name]) for name in names)  # type: ignore[return-value]
+
+    client = Raw(server.port)
+    assert counted() == (5, 44, 0, 0)
+    client.create("/abc", b"12345")
+    assert counted() == (6, 53, 0, 0)
+    client.create("/e", b"xy", flags=1)
+    assert client.ask(raw.SET, string("/abc") + string(b"1") + number(-1))[0] == 0
+    assert client.ask(raw.EXISTS, string("/nope") + b"\1")[0] == -101
+    assert counted() == (7, 53, 1, 1)
+    server.kill()
+    server.start()
+    assert counted()[:3] == (7, 53, 1)
+    other = Raw(server.port)
+    assert other.ask(raw.DELETE, string("/abc") + number(-1))[0] == 0
+    assert counted()[:3] == (6, 48, 1)
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("where", ["near", "far"])
+def test_a_word_is_answered_to_who_says_no_more_and_reads(directory: Path, where: str) -> None:
+    counting, go_on = threading.Event(), threading.Event()
+
+    def changed(connection: Connection) -> Connection:
+        if where == "near":
+            return connection
+
+        def slow() -> Tally:
+            counting.set()
+            assert go_on.wait(30)
+            return Tally(6, 50, 0)
+
+        return dataclasses.replace(far(connection), tally=slow)
+
+    server = InThread(directory, changed, commands=frozenset({"mntr"}))
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as asked:
+        asked.sendall(b"mntr\n")
+        asked.shutdown(socket.SHUT_WR)
+        if where == "far":
+            assert counting.wait(30)
+            assert ask(server.port, "ruok").startswith("ruok is not executed")  # others are not kept waiting
+            go_on.set()
+        answer = b""
+        while more := asked.recv(65536):
+            answer += more
+    assert b"zk_znode_count\t%d\n" % (7 if where == "far" else 5) in answer
+    server.stop()
+
+
+def test_a_server_listens_at_several_addresses(directory: Path) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as free:
+        six = free.getsockname()[1]
+    server = Server(directory, "--listen", f"[::1]:{six}")
+    assert f"127.0.0.1:{server.port}, [::1]:{six}" in server.text
+    with socket.create_connection(("::1", six), timeout=30) as asked:
+        asked.sendall(b"ruok")
+        assert asked.recv(10) == b"imok"
+    assert ask(server.port, "ruok") == "imok"
+    assert server.stop() == 0
+
+
+def test_an_address_that_is_taken_is_named_in_one_line(directory: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config = directory / "config.json"
+        config.parent.mkdir(parents=True, exist_ok=True)
+        settings = {"cloud-provider": "local", "deployment-name": "n", "directory": str(directory / "data")}
+        config.write_text(json.dumps(settings))
+        command = [sys.executable, "-m", "faaskeeper.cli", "serve", str(config)]
+        command += ["--listen", "127.0.0.1:0", "--listen", f"127.0.0.1:{port}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"fk: cannot listen on 127.0.0.1:{port}: Address already in use\n"
 
 
 def test_words_that_are_not_allowed_are_refused_by_name(server: Server) -> None:

@@ -34,7 +34,7 @@ class InThread:
     ) -> None:
         data = {"cloud-provider": "local", "deployment-name": "test", "heartbeat-frequency": 1}
         self.config = Config.deserialize({**data, "directory": str(directory)})
-        self._settings = Settings(**{"listen": ("127.0.0.1", 0), **settings})
+        self._settings = Settings(**{"listen": (("127.0.0.1", 0),), **settings})
         self._change = change
         self._connection = connection
         self._ready = threading.Event()
@@ -45,7 +45,7 @@ class InThread:
         assert self._ready.wait(30)
         if self._failure is not None:
             raise self._failure
-        self.port = self.gateway.address[1]
+        self.port = self.gateway.addresses[0][1]
 
     def _run(self) -> None:
         try:

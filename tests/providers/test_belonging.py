@@ -17,7 +17,9 @@ import pytest
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
+from faaskeeper.core.errors import Denied
 from faaskeeper.exceptions import ProviderException
+from faaskeeper.providers.local.service import EmbeddedService
 
 STORAGES = ["key-value", "hybrid", "persistent"]
 LARGE = b"x" * 70_000  # above the inline limit of the hybrid storage
@@ -210,8 +212,8 @@ def test_objects_that_are_gone_or_another_s_are_refused(tmp_path: Path, storage:
 
 
 def test_a_name_that_no_directory_can_have_is_one_clear_error() -> None:
-    with pytest.raises(ProviderException, match="is no name of a directory"):
-        FaaSKeeperClient(configured(Path("/tmp/a\0b"))).start()
+    with pytest.raises(Denied, match="is no name of a directory"):
+        EmbeddedService(configured(Path("/tmp/a")), Path("/tmp/a\0b"))
     with pytest.raises(ProviderException, match="name a directory without ~"):
         FaaSKeeperClient(configured(Path("~nobody-of-this-name/x"))).start()
 

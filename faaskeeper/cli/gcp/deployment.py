@@ -173,7 +173,7 @@ class GcpDeployment:
     def _upload(self, progress: Progress) -> str:
         """Have the functions' code in the bucket, which is made where there is none; returns its name."""
         code = package()
-        storage = self._gcp.storage()
+        storage = self._gcp.call(f"bucket {self.bucket}", self._gcp.storage)
         if not self._there():
 
             def make() -> None:
@@ -241,13 +241,14 @@ class GcpDeployment:
             tool.destroy(self.variables(package().key), progress)
         if self._there():
             self._empty(self.bucket, progress)
-            self._gcp.call("bucket", self._gcp.storage().bucket(self.bucket).delete, retry=self._gcp.retry)
+            storage = self._gcp.call("bucket", self._gcp.storage)
+            self._gcp.call("bucket", storage.bucket(self.bucket).delete, retry=self._gcp.retry)
             progress(f"deleted the bucket {self.bucket}")
 
     def _empty(self, bucket: str, progress: Progress) -> None:
         if not bucket:
             return
-        storage = self._gcp.storage()
+        storage = self._gcp.call(f"objects of {bucket}", self._gcp.storage)
         number = 0
 
         def empty() -> None:

@@ -105,9 +105,10 @@ class SqsListener:
                     self._take(message["Body"])
                     if self._open:
                         self._forget(message["ReceiptHandle"])
-            except DriverError as error:
+            except Exception as error:
                 if self._open:
-                    _log.warning("the channel of this client: %s", error)
+                    known = isinstance(error, DriverError)  # whose message says it all
+                    _log.warning("the channel of this client: %s", error, exc_info=not known)
                     time.sleep(_PAUSE_S)
 
     def _forget(self, receipt: str) -> None:

@@ -291,8 +291,8 @@ class EmbeddedService(Inherited):
         while not self._stop.wait(self._config.heartbeat_frequency):
             try:
                 self.heartbeat.beat()
-            except Exception:
-                _log.exception("heartbeat failed; it tries again")
+            except Exception as error:
+                _log.error("heartbeat failed; it tries again: %s", error, exc_info=_unknown(error))
 
     def _tend(self) -> None:
         """Sweep when it is due: in short slices, and beside the beats, which it must not delay."""
@@ -300,9 +300,9 @@ class EmbeddedService(Inherited):
         while not self._stop.wait(_SLICE_MS / 1000 * 4 if more else _LOOK_S):
             try:
                 more = self.heartbeat.due() and not self.heartbeat.tend(_SLICE_MS)
-            except Exception:
+            except Exception as error:
                 more = False
-                _log.exception("sweeping failed; it tries again")
+                _log.error("sweeping failed; it tries again: %s", error, exc_info=_unknown(error))
 
     def _tend_at_last(self) -> None:
         """Sweep a little, if it is due: a service may never run for long, yet its caller waits for it."""
@@ -367,6 +367,11 @@ class EmbeddedService(Inherited):
         """See :class:`faaskeeper.core.forks.Inherited`; files and queues see to themselves."""
         self._inherited = why
         logging.getLogger("faaskeeper").removeHandler(self._lately)
+
+
+def _unknown(error: Exception) -> bool:
+    """Whether where an error comes from tells more than its message."""
+    return not isinstance(error, DriverError)
 
 
 class _Later:
