@@ -59,6 +59,10 @@ LONG_RUN = 20_000
 """From so many histories on, every fault and rare branch must have been reached."""
 EXPECTED = frozenset(
     {
+        "a clock was set",
+        "a server died",
+        "a session was served",
+        "a ticket used beside others",
         "an epoch that names the log",
         "a session closed by several transactions",
         "a watch that stays",
@@ -70,11 +74,13 @@ EXPECTED = frozenset(
         "crash after",
         "data in a blob",
         "crash before",
+        "cut short at a step",
         "dead letter",
         "heartbeat failed",
         "landed late",
         "landed late in vain",
         "log trimmed",
+        "log trimmed by heartbeat",
         "message doubled",
         "message late",
         "message lost",
@@ -83,6 +89,8 @@ EXPECTED = frozenset(
         "queue lost",
         "read the log between",
         "refused as too late",
+        "renewals of a server's lease do not get through",
+        "sent what no client sends",
         "stalled for days",
         "taken for dead",
         "the log between was trimmed",
