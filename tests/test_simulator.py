@@ -965,7 +965,7 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     pages_unlisted: {"page_names": 2, "recent_bytes": 1024, "start": 875},
     snapshot_one_by_one: BUSY,
     snapshot_with_gaps: BUSY,
-    lapse_at_once: {"long": True, "start": 570},
+    lapse_at_once: {"long": True, "start": 130},
     reaped_without_looking: {},
     containers_go_at_once: {"start": 155},
     children_lost_leave_no_row: {"start": 155},

@@ -13,8 +13,8 @@ from faaskeeper.cli.errors import Failed
 from faaskeeper.core import paths
 from faaskeeper.core.znode import MAX_DATA_BYTES
 
-_WHOLE = re.compile("[+-]?[0-9]{1,19}")
-_NUMBER = re.compile(r"[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,4})?")
+_WHOLE = "[+-]?[0-9]{1,19}"
+_NUMBER = r"[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,4})?"
 
 
 class Whole(click.ParamType[int]):
@@ -27,7 +27,7 @@ class Whole(click.ParamType[int]):
         self._most = most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        number = int(value) if _WHOLE.fullmatch(str(value)) else None
+        number = int(value) if re.fullmatch(_WHOLE, str(value)) else None
         if number is None or not self._least <= number <= self._most:
             self.fail(
                 f"{str(value)[:40]!r} is not a whole number from {self._least} to {self._most}.", param, ctx
@@ -44,7 +44,7 @@ class Amount(click.ParamType[float]):
         self._most = most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number = float(value) if _NUMBER.fullmatch(str(value)) else math.nan
+        number = float(value) if re.fullmatch(_NUMBER, str(value)) else math.nan
         if not 0 <= number <= self._most:
             self.fail(f"{str(value)[:40]!r} is not a number from 0 to {self._most:.0f}.", param, ctx)
         return number

@@ -15,9 +15,9 @@ import re
 import sys
 from typing import Any, TextIO
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+_CONTROL = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
 """Control characters of both sets (terminals obey them), of the direction of text, lone surrogates."""
-_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+_IN_JSON = "[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
 """Those of them that :func:`json.dumps` leaves as they are."""
 _LONGEST = 2000
 """Characters of a line of an error: what somebody gave by mistake may be a megabyte."""
@@ -50,7 +50,9 @@ def prepare() -> None:
 
 def shown(text: str, keep: str = "") -> str:
     """A text with its control characters escaped, but those of ``keep``."""
-    return _CONTROL.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
+    if text.isprintable():  # the usual case, which needs no pattern
+        return text
+    return re.sub(_CONTROL, lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
 
 
 def _escaped(character: str) -> str:
@@ -85,7 +87,7 @@ def say(text: str) -> None:
 def json_line(value: Any) -> str:
     """JSON on one line; no control character is left in it."""
     text = json.dumps(value, ensure_ascii=False)
-    return _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return re.sub(_IN_JSON, lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class Lines:

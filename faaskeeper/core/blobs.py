@@ -25,11 +25,10 @@ TRIES = 3
 """How often a reader looks for a znode's data before it says that it is lost. Whoever read the record long
 ago finds its blob swept; that is done a day after the record was replaced, so the next look shows another."""
 
-_NAME = re.compile(
-    r"b/(?P<made>[0-9]{13})/"
+_NAME = (  # compiled when first used: most programs store nothing that large
+    r"(?as)b/(?P<made>[0-9]{13})/"
     r"(?:(?P<session>[0-9a-f]{1,16})\.[\w-]{4}\.(?P<digest>[\w-]{22})|[0-9a-f]{1,64})"
-    r"/(?P<kind>[sn])(?P<path>/.*)",
-    re.ASCII | re.DOTALL,
+    r"/(?P<kind>[sn])(?P<path>/.*)"
 )
 
 
@@ -67,7 +66,7 @@ def blob_name(made: int, token: bytes, session: int, data: bytes, path: str, seq
 
 def parse_blob_name(name: str) -> BlobName | None:
     """What a blob's name says; None where it is not one that :func:`blob_name` makes or ever made."""
-    parts = _NAME.fullmatch(name)
+    parts = re.fullmatch(_NAME, name)
     if parts is None:
         return None
     made, session, digest, kind, path = parts.group("made", "session", "digest", "kind", "path")
