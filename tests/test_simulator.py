@@ -6,7 +6,6 @@ What each rule is for stands in docs/architecture.md.
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ import pytest
 
 from faaskeeper.client import session as client_session
 from faaskeeper.client.outbox import Outbox
-from faaskeeper.client.rules import PutWatch, ReadMark, Rules, Watch
+from faaskeeper.client.rules import PutWatch, Rules, Watch
 from faaskeeper.client.session import Session as ClientSession
 from faaskeeper.core import (
     acl,
@@ -340,23 +339,6 @@ def absent_is_fine(patch: Patch) -> None:
                 least.pop(path)
 
     patch.setattr(Rules, "read", careless)
-
-
-def absent_watch_from_old(patch: Patch) -> None:
-    """A watch of a path without a record is set as of what was seen long ago."""
-    watch = Rules.watch
-
-    def old(self: Any, path: str, kind: str, callback: Any, allowed: Any = None) -> Any:
-        steps = watch(self, path, kind, callback, allowed)
-        answer: Any = None
-        while True:
-            try:
-                command = steps.send(answer)
-            except StopIteration as done:
-                return done.value
-            answer = 0 if isinstance(command, ReadMark) else (yield command)
-
-    patch.setattr(Rules, "watch", old)
 
 
 def no_least(patch: Patch) -> None:
@@ -710,41 +692,9 @@ def clients_forget_nothing(patch: Patch) -> None:
 # ---- what is removed too early, or done twice ----------------------------------------------------
 
 
-def trimmed_above_the_checkpoint(patch: Patch) -> None:
-    """Heartbeat trims what the checkpoint needs."""
-
-    class Careless:
-        def __init__(self, inner: Any) -> None:
-            self._inner = inner
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._inner, name)
-
-        def header(self) -> Any:
-            return self._inner.header()._replace(txid=1 << 60)
-
-    trim = sweeping.Sweeper._trim
-
-    def trimmed(self: Any) -> None:
-        deployment = self._deployment
-        self._deployment = copy.copy(deployment)
-        self._deployment.checkpoints = Careless(deployment.checkpoints)
-        try:
-            trim(self)
-        finally:
-            self._deployment = deployment
-
-    patch.setattr(sweeping.Sweeper, "_trim", trimmed)
-
-
 def trimmed_at_once(patch: Patch) -> None:
     """Heartbeat trims the log whatever its age."""
     patch.setattr(sweeping, "RETENTION_MS", 0)
-
-
-def begun_with_an_old_view(patch: Patch) -> None:
-    """An instance that was idle for days begins with the view that it has."""
-    patch.setattr(view, "BEGIN_WITHIN_MS", log.VIEW_VALID_MS)
 
 
 def set_up_by_halves(patch: Patch) -> None:
@@ -947,7 +897,6 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     events_with_the_record: {},
     no_mark_for_watchers: {"losses": 0.3},
     absent_is_fine: {**BUSY, "faults": 0.05, "own_distributor": True, "recent_bytes": 1024, "start": 1_925},
-    absent_watch_from_old: {"long": True, "operations": 40, "start": 2_450},
     no_least: {"recent_bytes": 1024},
     reads_overtake_writes: {},
     watches_fire_later: {},
@@ -987,15 +936,7 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     views_forget_nothing: {"max_nodes": 3, "own_distributor": False},
     distributors_forget_nothing: {"max_contents": 2},
     clients_forget_nothing: {"recent_bytes": 1024, "start": 760},
-    trimmed_above_the_checkpoint: {"long": True, "expiring": False, "start": 575},
     trimmed_at_once: {"long": True, "expiring": False},
-    begun_with_an_old_view: {
-        "long": True,
-        "watch_function": True,
-        "joint": True,
-        "own_distributor": True,
-        "start": 232,
-    },
     set_up_by_halves: {"cut": True},
     set_up_anew: {"cut": True, "object_records": False},
     row_before_its_index: {"cut": True, "start": 85},
