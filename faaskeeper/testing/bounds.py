@@ -7,7 +7,7 @@ end everything is gone, whoever ought to have removed it.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
 from faaskeeper.core import log
@@ -104,13 +104,16 @@ class Bounds:
         self._ended: dict[int, int] = {}
         """When sessions ended, in runs of heartbeat that came to their end."""
         self.beats = 0
+        self._times: deque[tuple[int, int]] = deque()
+        """When entries were appended, and the log's time of each; before the first the log's time at
+        :attr:`_time`."""
         self._time = 0
 
     # ---- as it goes on -----------------------------------------------------------------
 
     def committed(self, entry: Entry) -> None:
         """Note the log's time, and the sessions that an entry ends."""
-        self._time = entry.time
+        self._times.append((self._world.scheduler.now, entry.time))
         for transaction in entry.transactions:
             for effect in transaction.effects:
                 if isinstance(effect, Closed):
@@ -179,13 +182,15 @@ class Bounds:
             raise Violation(f"session {session.id} remembers requests that are answered")
 
     def checkpoint(self, kept: int) -> None:
-        """Rows of sessions that ended long (ms) before what the log was last told are gone."""
+        """Rows of sessions are gone that had ended a day before what the log was told ``kept`` ms ago."""
+        while self._times and self._times[0][0] < self._world.scheduler.now - kept:
+            self._time = self._times.popleft()[1]
         world = self._world
         for key, row in world.tables["checkpoint"].inner._items.get("session", {}).items():
             if "closed" not in row:
                 continue
             closed = int(row["closed"])  # type: ignore[arg-type]
-            if closed and self._time - closed > CLOSED_KEPT_MS + kept:
+            if closed and self._time - closed > CLOSED_KEPT_MS:
                 raise Violation(f"the checkpoint has a row of session {key}, which ended at {closed}")
 
     def old(self) -> None:

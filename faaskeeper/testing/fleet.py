@@ -70,6 +70,9 @@ class Server:
             self._attached.clear()
             return
         kind = random.random()
+        if random.random() < 0.15:
+            self._world.reached["renewals of a server's lease do not get through"] += 1
+            self._client._session.renew = lambda: None
         try:
             if kind < 0.3:
                 fleet.open(self._client)

@@ -15,6 +15,8 @@ from faaskeeper.testing.scheduler import Scheduler
 
 _SHARED = ("seen", "ticket", "applied", "_least")
 _CHANCE = 0.15
+_AWAY_MS = (0, 0, 1, 30, 300)
+"""How long the thread is away then."""
 
 
 def _switching(name: str) -> property:
@@ -60,7 +62,10 @@ def preempt(session: Any, scheduler: Scheduler) -> None:
 
     def switch(label: str) -> None:
         if scheduler._current is not None and scheduler.random.random() < _CHANCE:
-            scheduler.point(f"  {label}")
+            away = scheduler.random.choice(_AWAY_MS)
+            scheduler.point(f"  {label}, away for {away} ms")
+            if away:
+                scheduler.sleep(away)
 
     for each, kind in ((session.rules, SwitchingRules), (session._outbox, SwitchingOutbox)):
         each.switch = switch

@@ -59,6 +59,10 @@ LONG_RUN = 20_000
 """From so many histories on, every fault and rare branch must have been reached."""
 EXPECTED = frozenset(
     {
+        "a clock was set",
+        "a server died",
+        "a session was served",
+        "a ticket used beside others",
         "an epoch that names the log",
         "a session closed by several transactions",
         "a watch that stays",
@@ -70,11 +74,13 @@ EXPECTED = frozenset(
         "crash after",
         "data in a blob",
         "crash before",
+        "cut short at a step",
         "dead letter",
         "heartbeat failed",
         "landed late",
         "landed late in vain",
         "log trimmed",
+        "log trimmed by heartbeat",
         "message doubled",
         "message late",
         "message lost",
@@ -83,6 +89,8 @@ EXPECTED = frozenset(
         "queue lost",
         "read the log between",
         "refused as too late",
+        "renewals of a server's lease do not get through",
+        "sent what no client sends",
         "stalled for days",
         "taken for dead",
         "the log between was trimmed",
@@ -170,6 +178,8 @@ class App:
                 continue
             self.client = client
             self.hook()
+            if self.world.plan.preempt:
+                client._runtime.spawn(partial(self.look_on, client), f"{self.name} looks on")
             return
 
     def pause(self) -> None:
@@ -425,6 +435,16 @@ class App:
         threads = [runtime.spawn(self.read_alone, f"{self.name} thread") for _ in range(2)]
         for thread in threads:
             thread.join()
+
+    def look_on(self, client: FaaSKeeperClient) -> None:
+        """Read all the time in a thread of its own: mostly what its other threads are just told of."""
+        for _ in range(60):
+            self.world.scheduler.sleep(self.world.random.choice((1, 1, 20, 300)))
+            try:
+                client.exists(self.world.random.choice(("/a", "/b", "/", "/a/x")))
+            except FaaSKeeperException:
+                if self.over or self.worked:
+                    return
 
     def read_alone(self) -> None:
         """Read in a thread of its own."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from faaskeeper.client.rules import Await, ReadLog, ReadRecord, Rules, names_of
+from faaskeeper.client.rules import Await, PutWatch, ReadLog, ReadMark, ReadRecord, Rules, names_of
 from faaskeeper.core.log import Trimmed
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Create, Delete, Epoch, Multi, SetData, inline
@@ -422,3 +422,15 @@ def test_a_recursive_watch_is_told_to_look_when_the_log_between_was_trimmed(scen
         ("NodeDataChanged", "/b"),
         ("NodeChildrenChanged", "/b"),
     ]
+
+
+def test_an_exists_watch_of_a_path_without_a_record_counts_from_the_mark_not_from_what_was_seen() -> None:
+    """Its tombstone may have lapsed; a deletion before that must not fire it."""
+    rules = Rules(3, lambda callback, event: None)
+    steps = rules.watch("/a", "exists", lambda event: None)
+    assert steps.send(None) == ReadRecord("/a")
+    assert steps.send(None) == ReadMark()
+    assert steps.send(7) == ReadLog(3, 7)
+    put = steps.send([])
+    assert isinstance(put, PutWatch)
+    assert put.stamp == 7
