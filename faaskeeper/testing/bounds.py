@@ -156,11 +156,8 @@ class Bounds:
 
     # ---- at rest -----------------------------------------------------------------------
 
-    def rows(self, late: bool = False) -> list[str]:
-        """Rows of sessions that have ended; none may be there when all has come to rest.
-
-        ``late``: not even those of watches that were put when the session had ended.
-        """
+    def rows(self) -> list[str]:
+        """Rows of sessions that have ended; none may be there when all has come to rest."""
         world = self._world
         left = [f"the lease of {session}" for session in self._ended if self._leased(session)]
         for partition, items in world.tables["watch"].inner._items.items():
@@ -168,7 +165,7 @@ class Bounds:
                 owner = row.get("session") or (
                     key if partition == "recursive" else partition.removeprefix("session ")
                 )
-                if int(owner) in self._ended and (late or not world.late_watch):  # type: ignore[arg-type]
+                if int(owner) in self._ended and not world.late_watch:  # type: ignore[arg-type]
                     left.append(f"the watch row {partition} {key}")
         return left
 
@@ -197,8 +194,8 @@ class Bounds:
         """After weeks of rest with a run of heartbeat a day."""
         world = self._world
         self.checkpoint(2 * _DAY_MS)
-        # Who stood still for days may leave a row when that was swept, and die before it finds out.
-        if left := self.rows(late=not world.plan.long):
+        # A client that stands still between a row and its index, while its session ends, leaves what nobody finds.
+        if left := self.rows():
             raise Violation(f"left of sessions that ended long ago: {left}")
         for key, found in world.objects.objects.items():
             record = from_object(found.body) if key.startswith("r/") else None
