@@ -194,7 +194,7 @@ class Bounds:
         """After weeks of rest with a run of heartbeat a day."""
         world = self._world
         self.checkpoint(2 * _DAY_MS)
-        # A client that stands still between a row and its index, while its session ends, leaves what nobody finds.
+        # A client that stands still between index and row while its session ends leaves what nobody finds.
         if left := self.rows():
             raise Violation(f"left of sessions that ended long ago: {left}")
         for key, found in world.objects.objects.items():
