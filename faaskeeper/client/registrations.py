@@ -89,6 +89,13 @@ class Registrations:
         self._most = max(self._least, 2 * len(self._known))
         return list(self._idle)
 
+    def end(self, session: int) -> None:
+        """Remove everything by name, when the session is over. Raises DriverError.
+
+        A row that was put after the session's rows were cleared is in no index any more.
+        """
+        self.forget(session, self.idle(lambda path, kind: False))
+
     def forget(self, session: int, idle: Sequence[Registered]) -> None:
         """Remove their rows, and their entries in the index. What a DriverError leaves is idle still."""
         for registered in idle:

@@ -154,6 +154,8 @@ class Session(forks.Inherited):
         """When the lease runs out, by the service's clock."""
         self._error: FaaSKeeperException | None = None
         self._ending = False
+        self._over = False
+        """It has ended for every process, not for this one alone."""
         self._dozing = False
         self._handed_over = False
         """Something is left to the keeper."""
@@ -317,6 +319,14 @@ class Session(forks.Inherited):
             turn()  # fails at once, by check()
         if not self._opened.done():
             self._opened.set_exception(error)
+
+    def _expired(self, error: SessionExpiredException) -> None:
+        """The session has ended, for every process. Rows of watches that were put after the service cleared
+        them are in no index, so they go by name. Raises DriverError.
+        """
+        self._over = True
+        self._lose(error, SessionState.LOST)
+        self._registrations.end(self.id)
 
     def _failed(self, error: Exception) -> None:
         """The service, or a thread of this session, cannot go on."""
@@ -486,7 +496,8 @@ class Session(forks.Inherited):
             again = self._outbox.resend(reply.resend) if reply.resend else ()
             acked = self._outbox.acked
             unsent = self._outbox.unsent
-        over: FaaSKeeperException | None = None
+        over: SessionExpiredException | None = None
+        moved = False
         for waiting, outcome in ready:
             if outcome.code in _OVER:
                 over = SessionExpiredException(_OVER[outcome.code])
@@ -494,7 +505,9 @@ class Session(forks.Inherited):
                 waiting.future.set_exception(_unknown(over, waiting.future.what) if moved else over)
             else:
                 _complete(waiting, outcome)
-        if over is not None:
+        if over is not None and not moved:
+            self._expired(over)
+        elif over is not None:
             self._lose(over, SessionState.LOST)
         elif again:
             self._send(again, acked)
@@ -671,7 +684,9 @@ class Session(forks.Inherited):
                 self._registrations.remove(row)
             else:
                 self._registrations.put(row)
-                if self._registrations.many:
+                if self._over:
+                    self._registrations.end(self.id)  # nobody else finds what is put from now on
+                elif self._registrations.many:
                     self._wake_keeper()
             return None
         raise AssertionError(f"not a command: {command!r}")
@@ -747,8 +762,7 @@ class Session(forks.Inherited):
             except Conflict:
                 lease = leases.get(self.id)
                 if lease is None or lease.marked:
-                    self._lose(SessionExpiredException(), SessionState.LOST)
-                    self._connection.watches.clear(self.id)  # what was put since it ended
+                    self._expired(SessionExpiredException())
                     return
                 if lease.incarnation > self.incarnation:
                     self._lose(SessionExpiredException(_OVER[Code.SESSION_MOVED]), SessionState.LOST)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.client import FaaSKeeperClient, SessionState
 from faaskeeper.client.registrations import Registrations
 from faaskeeper.core.errors import Unavailable
 from faaskeeper.core.watches import Row, WatchTable
+from faaskeeper.core.writer import order
+from faaskeeper.exceptions import SessionExpiredException
+from faaskeeper.providers import local
 from faaskeeper.providers.memory import MemoryTable
 
 SESSION = 7
@@ -221,3 +225,39 @@ def test_a_watch_that_is_set_while_another_of_its_kind_is_removed_keeps_its_row(
     assert [each.kind for each in session._connection.watches.rows("/")] == ["persistent"]
     client.create("/n")
     assert told.wait(60)
+
+
+@pytest.mark.parametrize("learns", ["by its lease", "by an answer"])
+def test_a_row_that_is_put_after_its_session_was_cleared_goes_with_what_the_client_learns(
+    connect: Start, learns: str
+) -> None:
+    """The client stands still between the index and the row; nobody but it knows of the row."""
+    client = connect()
+    session = client._session
+    assert session is not None
+    watches = session._connection.watches
+    client.create("/n")
+    index = watches.index
+
+    def stands_still(*args: object) -> None:
+        index(*args)  # type: ignore[arg-type]
+        watches.clear(session.id)
+        watches.index = index  # type: ignore[method-assign]
+
+    watches.index = stands_still  # type: ignore[method-assign]
+    client.add_watch("/n", print, recursive=True)
+    assert watches.rows("/n")
+    service = local._services._running[Path(client._config.directory).absolute()][0]
+    lease = session._connection.leases.get(session.id)
+    assert lease is not None
+    service.deployment.leases.mark(lease)
+    if learns == "by its lease":
+        session.renew()
+    else:
+        service.deployment.worker_queue.send("writer", "test", order(service.deployment, [session.id]))
+        with pytest.raises(SessionExpiredException):
+            client.set_data("/n", b"1")
+        session._ear.close()  # whoever hands answers over has done so
+    assert client.state is SessionState.LOST
+    assert watches.rows("/n") == []
+    assert not watches.recursive(lambda session: False)
