@@ -5,7 +5,8 @@ entries would be left of every path that was ever watched (a contended lock has 
 that nobody waits for are removed in the background, together, once there are many.
 
 What is put and what is removed of one path and kind exclude each other. A call that failed may take effect
-later: so each entry in the index has a number of its own, and only that one is removed.
+later: so each entry in the index has a number of its own, and only that one is removed; and where a row may
+still come, its entry stays for as long as the session, so that the service finds both when that has ended.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from itertools import count
 from zlib import crc32
 
 from faaskeeper.client.runtime import Lock
+from faaskeeper.core.errors import DriverError
 from faaskeeper.core.watches import Row, WatchTable
 
 MOST = 500
@@ -35,6 +37,8 @@ class Registrations:
         """What is in the index, with the number of its entry."""
         self._idle: dict[Registered, int] = {}
         """The same, of what is to be removed."""
+        self._coming: set[Registered] = set()
+        """Those of which a row may come yet, since putting one failed."""
         self._numbers = count(1)
         self._marked = 0
         self._least = self._most = most
@@ -57,7 +61,11 @@ class Registrations:
                     self._marked = number
                 self._watches.index(row.session, row.path, row.kind, number)
                 self._known[registered] = number
-            self._watches.put(row)
+            try:
+                self._watches.put(row)
+            except DriverError:
+                self._coming.add(registered)
+                raise
 
     def remove(self, row: Row) -> None:
         """Remove the row of a watch that is not wanted any more. Raises DriverError.
@@ -66,7 +74,8 @@ class Registrations:
         """
         registered = (row.path, row.kind)
         with self._strip(*registered):
-            if row.kind == "recursive" and registered in self._known:
+            settled = registered in self._known and registered not in self._coming
+            if row.kind == "recursive" and settled:
                 self._idle[registered] = self._known.pop(registered)
             else:
                 self._watches.remove(row)
@@ -85,6 +94,8 @@ class Registrations:
         from now on puts its entry again.
         """
         for registered in [each for each in list(self._known) if not wanted(*each)]:
+            if registered in self._coming:
+                continue
             self._idle[registered] = self._known.pop(registered)
         self._most = max(self._least, 2 * len(self._known))
         return list(self._idle)

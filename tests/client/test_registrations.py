@@ -124,6 +124,28 @@ def test_a_removal_that_takes_effect_late_leaves_what_was_registered_since() -> 
     assert place.marked()
 
 
+@pytest.mark.parametrize("kind", ["data", "recursive"])
+def test_a_row_that_may_come_yet_is_still_in_the_index_when_it_does(kind: str) -> None:
+    place = Place()
+    put = place.watches.put
+    late: list[Callable[[], None]] = []
+
+    def lands_late(row: Row) -> None:
+        late.append(lambda: put(row))
+        raise Unavailable("no answer")
+
+    place.watches.put = lands_late  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        place.put("/n", kind)
+    place.watches.put = put  # type: ignore[method-assign]
+    place.registrations.remove(row("/n", kind))
+    place.registrations.forget(SESSION, place.idle())
+    late[0]()
+    assert place.watches.rows("/n") == [row("/n", kind)]
+    place.watches.clear(SESSION)
+    assert not place.table._items
+
+
 def test_the_mark_of_recursive_watches_goes_with_the_last_of_them_and_at_once() -> None:
     place = Place()
     place.put("/a", "recursive")
