@@ -129,6 +129,8 @@ class Settled(NamedTuple):
 
 def _group(pending: Sequence[Entry]) -> tuple[Entry, ...]:
     """The next entries that are applied side by side."""
+    if len(pending) == 1:  # the usual case
+        return tuple(pending)
     number = changes = 0
     for entry in pending[:GROUP_ENTRIES]:
         changes += sum(len(transaction.changes) for transaction in entry.transactions)

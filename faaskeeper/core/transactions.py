@@ -115,9 +115,12 @@ def acl_weight(meta: Meta | None) -> int:
 
 def weight(changes: Iterable[Change]) -> int:
     """About how many bytes changes take in the log; not less."""
-    return sum(
-        200 + len(path) + (len(data) if data else 0) + acl_weight(meta) for path, _, meta, data in changes
-    )
+    total = 0
+    for path, _, meta, data in changes:
+        total += 200 + len(path) + acl_weight(meta)
+        if data:
+            total += len(data)
+    return total
 
 
 class State(Protocol):
