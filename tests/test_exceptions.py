@@ -18,7 +18,7 @@ from faaskeeper.core import errors
 from faaskeeper.exceptions import FaaSKeeperException, NodeExistsException, TimeoutException
 
 WAIT_S = 60
-ARGUMENTS = {"str": "/a path", "int": 7, "float": 1.5}
+ARGUMENTS = {"str": "/a path", "int": 7, "float": 1.5, "OSError": OSError(28, "No space left on device")}
 
 
 def kinds() -> Iterator[type[BaseException]]:

@@ -8,6 +8,7 @@ import click
 
 from faaskeeper.cli import output
 from faaskeeper.config import ConfigurationException
+from faaskeeper.core.errors import Portable
 from faaskeeper.exceptions import (
     BadVersionError,
     FaaSKeeperException,
@@ -46,7 +47,7 @@ INTERRUPTED = 130
 """As shells have it for SIGINT."""
 
 
-class Failed(Exception):
+class Failed(Portable):
     """A command failed: a line, and the exit status."""
 
     def __init__(self, message: str, status: int) -> None:

@@ -15,6 +15,8 @@ import re
 import sys
 from typing import Any, TextIO
 
+from faaskeeper.core.errors import Portable
+
 _CONTROL = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
 """Control characters of both sets (terminals obey them), of the direction of text, lone surrogates."""
 _IN_JSON = "[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
@@ -23,7 +25,7 @@ _LONGEST = 2000
 """Characters of a line of an error: what somebody gave by mistake may be a megabyte."""
 
 
-class Unwritable(Exception):
+class Unwritable(Portable):
     """Standard output takes no more; ``closed``: whoever was reading it has enough."""
 
     def __init__(self, error: OSError) -> None:
