@@ -464,9 +464,7 @@ class Distributor:
                     for effect in transaction.effects:
                         if isinstance(effect, Closed):
                             self._deployment.watches.clear(effect.session)
-                            if (
-                                not effect.more
-                            ):  # by it heartbeat finds a session of whose ephemerals some are left
+                            if not effect.more:  # else heartbeat finds by it that some ephemerals are left
                                 self._deployment.leases.drop(effect.session)
             self._unsaved += len(group.entries)
             self._unmarked += len(group.entries)

@@ -633,8 +633,6 @@ class Hub:
         registrations = self._registrations
         if registrations.many:
             idle = registrations.idle(self.rules.waits_for)
-            for at in range(
-                0, len(idle), _TOGETHER
-            ):  # where stores are near, others get their turn in between
+            for at in range(0, len(idle), _TOGETHER):
                 await self.call(registrations.forget, self.session, idle[at : at + _TOGETHER])
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # where stores are near, others get their turn in between
