@@ -14,8 +14,6 @@ from typing import Any
 import pytest
 
 from faaskeeper.client import session as client_session
-from faaskeeper.client.outbox import Outbox
-from faaskeeper.client.rules import PutWatch, Rules, Watch
 from faaskeeper.client.session import Session as ClientSession
 from faaskeeper.core import (
     acl,
@@ -38,6 +36,9 @@ from faaskeeper.core import (
 )
 from faaskeeper.core.errors import Conflict, Unavailable
 from faaskeeper.core.requests import Epoch
+from faaskeeper.session.commands import PutWatch
+from faaskeeper.session.outbox import Outbox
+from faaskeeper.session.rules import Rules, Watch
 from faaskeeper.testing import world
 from faaskeeper.testing.simulate import Plan, main, plan_of, run
 

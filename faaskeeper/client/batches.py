@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Union
 
-from faaskeeper.client.arguments import NodeKind, check_version, raise_error
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import Check, Create, Delete, Outcome, SetData
 from faaskeeper.core.znode import Acl
 from faaskeeper.exceptions import FaaSKeeperException, RolledBackException, ZooKeeperException
 from faaskeeper.node import Node
+from faaskeeper.session.arguments import NodeKind, check_version, raise_error
 
 if TYPE_CHECKING:
     from faaskeeper.client.client import FaaSKeeperClient

@@ -13,22 +13,11 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from faaskeeper.client.arguments import (
-    Below,
-    NodeKind,
-    acl_of,
-    check,
-    check_version,
-    kinds_of,
-    raise_error,
-    ttl_of,
-)
 from faaskeeper.client.batches import Part, ReadRequest, ReadResult, Result, TransactionRequest, result_of
 from faaskeeper.client.connect import connect
 from faaskeeper.client.futures import Future
-from faaskeeper.client.rules import Allowed, names_of
 from faaskeeper.client.runtime import THREADS, Runtime
-from faaskeeper.client.session import Listener, Session, SessionState, Ticket
+from faaskeeper.client.session import Listener, Session
 from faaskeeper.config import Config
 from faaskeeper.core import acl as acls
 from faaskeeper.core import forks, paths
@@ -61,6 +50,18 @@ from faaskeeper.exceptions import (
     ZooKeeperException,
 )
 from faaskeeper.node import Node
+from faaskeeper.session.arguments import (
+    Below,
+    NodeKind,
+    acl_of,
+    check,
+    check_version,
+    kinds_of,
+    raise_error,
+    ttl_of,
+)
+from faaskeeper.session.rules import Allowed, names_of
+from faaskeeper.session.states import SessionState, Ticket
 from faaskeeper.watch import WatchCallbackType, WatchType
 
 _START_S = 30.0

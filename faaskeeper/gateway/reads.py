@@ -1,6 +1,6 @@
 """What is answered without the writer: the reads and watches of ZooKeeper's protocol.
 
-Each is a generator in the manner of :mod:`faaskeeper.client.rules`, which yields commands and returns the
+Each is a generator in the manner of :mod:`faaskeeper.session.rules`, which yields commands and returns the
 record of its reply, or raises :class:`~faaskeeper.gateway.protocol.Refused`.
 """
 
@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from faaskeeper.client.rules import names_of
 from faaskeeper.core import acl as acls
 from faaskeeper.core import paths
 from faaskeeper.core.acl import Identity
@@ -21,9 +20,11 @@ from faaskeeper.core.records import Record
 from faaskeeper.core.watches import FIRED_BY
 from faaskeeper.core.znode import OPEN_ACL, Meta
 from faaskeeper.gateway import protocol
-from faaskeeper.gateway.hub import ReadBlob, SharedRules, Steps
+from faaskeeper.gateway.hub import SharedRules
 from faaskeeper.gateway.jute import INT, string, strings
 from faaskeeper.gateway.protocol import About, Read, ReadTogether, Refused, SetWatches, refusal
+from faaskeeper.session.commands import ReadBlob, Steps
+from faaskeeper.session.rules import names_of
 from faaskeeper.watch import WatchCallbackType, WatchedEvent, WatchEventType
 
 _log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from faaskeeper.core.blobs import TOKEN_BYTES, blob_name
 from faaskeeper.core.errors import DriverError
 from faaskeeper.core.requests import Close, Create, Data, Multi, Operation, Outcome, SetData
 from faaskeeper.gateway import admin, protocol
-from faaskeeper.gateway.hub import Failed, Steps
+from faaskeeper.gateway.hub import Failed
 from faaskeeper.gateway.jute import Malformed, text
 from faaskeeper.gateway.metrics import Spent
 from faaskeeper.gateway.protocol import (
@@ -42,6 +42,7 @@ from faaskeeper.gateway.protocol import (
 )
 from faaskeeper.gateway.reads import Reader
 from faaskeeper.gateway.sessions import PASSWORD_BYTES, Busy, GatewaySession, Gone
+from faaskeeper.session.commands import Steps
 from faaskeeper.watch import WatchedEvent
 
 if TYPE_CHECKING:

@@ -24,7 +24,6 @@ from typing import Any
 
 from faaskeeper.client import FaaSKeeperClient, Ticket
 from faaskeeper.client.futures import Future
-from faaskeeper.client.rules import ReadLog, ReadMark, names_of
 from faaskeeper.core import paths
 from faaskeeper.core.acl import CREATOR_ALL_ACL, READ_ACL
 from faaskeeper.core.blobs import parse_blob_name
@@ -43,6 +42,8 @@ from faaskeeper.exceptions import (
     WatchSetFailureException,
     ZooKeeperException,
 )
+from faaskeeper.session.commands import ReadLog, ReadMark
+from faaskeeper.session.rules import names_of
 from faaskeeper.testing.fleet import Fleet
 from faaskeeper.testing.hostile import Hostile
 from faaskeeper.testing.model import ClientView, WatchSeen
@@ -500,7 +501,7 @@ class App:
             return list(sent)
 
         def in_order(before: list[Future[Any]], path: str) -> None:
-            unanswered = [waiting.future for waiting in session._outbox._unanswered.values()]
+            unanswered = [each.waiter.future for each in session.outbox._unanswered.values()]
             late = [future.what for future in before if any(future is each for each in unanswered)]
             if late:
                 raise Violation(f"Z2: {self.name} was shown {path} before {late} was answered")
@@ -780,7 +781,7 @@ class Director:
     def check(self, app: App) -> None:
         """A client that lives has been told of everything."""
         session = app.client._session if app.client is not None else None
-        over = app.over or session is None or session._error is not None
+        over = app.over or session is None or session.error is not None
         if session is not None and not over and not self.world.model.sessions[session.id].closed:
             self.world.scheduler.sleep(self.timeout * 1_000)
             app.view.settle()

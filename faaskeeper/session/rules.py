@@ -4,15 +4,13 @@ The rules keep Z3 (the tree never goes back) and Z4 (events before the state tha
 over storage that is read directly while distributors write to it. Each rule, and what breaks without
 it, is argued in ``docs/architecture.md``, *Reading*.
 
-Whatever needs I/O is a generator: it yields a command (:class:`ReadRecord`, :class:`ReadLog`, ...)
-and is sent the answer. A shell (threads, asyncio, a simulator) performs the commands. Between two
-yields a generator is to run alone: the threaded shell holds a lock.
+Whatever needs I/O is a generator of :mod:`faaskeeper.session.commands`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, NamedTuple, Union
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from faaskeeper.core import paths
 from faaskeeper.core.children import page_path
@@ -20,65 +18,19 @@ from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Epoch
 from faaskeeper.core.watches import FIRED_BY, STAYING
 from faaskeeper.core.znode import Meta
+from faaskeeper.session.commands import (
+    Await,
+    PutWatch,
+    ReadLog,
+    ReadLogEnd,
+    ReadMark,
+    ReadRecord,
+    ReadRecords,
+    RemoveWatch,
+    Steps,
+    Writes,
+)
 from faaskeeper.watch import WatchCallbackType, WatchedEvent, WatchEventType
-
-Writes = tuple[int, tuple[tuple[str, str], ...]]
-"""A transaction as an epoch lists it: txid, and (path, letters) of what it wrote."""
-
-
-class ReadRecord(NamedTuple):
-    """Answer: the path's Record, or None."""
-
-    path: str
-
-
-class ReadRecords(NamedTuple):
-    """Answer: a list of them."""
-
-    paths: tuple[str, ...]
-
-
-class ReadLog(NamedTuple):
-    """Answer: the Writes in (after, upto], or None where the log was trimmed in between."""
-
-    after: int
-    upto: int
-
-
-class ReadLogEnd(NamedTuple):
-    """Answer: the Writes after ``after`` to the log's end and the last txid, or None where it was trimmed."""
-
-    after: int
-
-
-class ReadMark(NamedTuple):
-    """Answer: the mark ``applied``."""
-
-
-class Await(NamedTuple):
-    """Ring the doorbell and wait a little; user storage lacks ``txid``. Answer: nothing."""
-
-    txid: int
-
-
-class PutWatch(NamedTuple):
-    """Put the row of a watch. Answer: nothing."""
-
-    path: str
-    kind: str
-    stamp: int
-
-
-class RemoveWatch(NamedTuple):
-    """Delete the row of a watch, unless it was put anew. Answer: nothing."""
-
-    path: str
-    kind: str
-    stamp: int
-
-
-Command = Union[ReadRecord, ReadRecords, ReadLog, ReadLogEnd, ReadMark, Await, PutWatch, RemoveWatch]
-Steps = Generator[Command, Any, Any]
 
 _EVENTS = {
     "C": WatchEventType.NODE_CREATED,
