@@ -318,24 +318,6 @@ class Hub:
         self.drive(steps, done)
         return await future
 
-    def do(self, function: Callable[[], Any], done: Done) -> None:
-        """Call a driver, then ``done(result, error)``."""
-        if self._pool is not None:
-            future = self._pool.submit(function)
-            future.add_done_callback(lambda each: self._soon(self._did, each, done))
-            return
-        try:
-            result = function()
-        except DriverError as error:
-            done(None, error)
-        else:
-            done(result, None)
-
-    @staticmethod
-    def _did(future: Future[Any], done: Done) -> None:
-        error = future.exception()
-        done(None if error is not None else future.result(), error)
-
     def drive(
         self, steps: Steps, done: Done, answer: Any = None, pauses: Iterator[float] | None = None
     ) -> None:
