@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -50,9 +50,10 @@ from faaskeeper.session.commands import Steps
 from faaskeeper.session.incarnation import Incarnation, Over, renew
 from faaskeeper.session.interpreter import Interpreter
 from faaskeeper.session.outbox import Outbox, size_of
-from faaskeeper.session.rules import Allowed, Rules
+from faaskeeper.session.rules import Rules
 from faaskeeper.session.states import SessionState, Ticket, over, unknown
 from faaskeeper.session.timing import OPEN_S, RENEWALS, RING_S, WAIT_MOST_S, WAIT_S, Resending, doubling
+from faaskeeper.session.upload import largest, upload
 from faaskeeper.watch import WatchCallbackType, WatchedEvent
 
 _T = TypeVar("_T")
@@ -357,6 +358,14 @@ class Session(forks.Inherited):
 
     # ---- writing -----------------------------------------------------------------------
 
+    def ask(self, operation: Operation, what: str, finish: Finish, prompt: bool = False) -> Future[Any]:
+        """Send a request, its data before it where that is large; see :meth:`submit`."""
+        limit = self.connection.inline_bytes
+        if largest(operation, limit):
+            now = self.connection.service()
+            operation = self.drive(upload(operation, limit, self.id, now, self._random))
+        return self.submit(operation, what, finish, prompt)
+
     def submit(self, operation: Operation, what: str, finish: Finish, prompt: bool = False) -> Future[Any]:
         """Send a request, after the asynchronous reads asked for before it; returns its future.
 
@@ -391,6 +400,7 @@ class Session(forks.Inherited):
     def _add(self, operation: Operation, future: Future[Any], finish: Finish) -> None:
         """Number a request; with the lock held."""
         self._incarnation.add(operation, Asked(future, finish), self.auth)
+        self.rules.observer.asked(operation, future)
         if self._dozing:
             self._dozing = False
             self._wake.notify_all()
@@ -460,7 +470,7 @@ class Session(forks.Inherited):
         try:
             if isinstance(told, Notification):
                 if told.session == self.id:
-                    self._drive(self.rules.meet(told.epoch, settled=True))
+                    self.drive(self.rules.meet(told.epoch, settled=True))
             else:
                 self._replied(told)
         except (DriverError, ProviderException) as error:
@@ -477,7 +487,7 @@ class Session(forks.Inherited):
         if not self._opened.done():
             self._on_resume(reply)
             return
-        self._drive(self.rules.meet(reply.epoch, settled=True))
+        self.drive(self.rules.meet(reply.epoch, settled=True))
         with self._lock:
             answered = self._incarnation.answered(reply)
             acked = self.outbox.acked
@@ -486,6 +496,7 @@ class Session(forks.Inherited):
         moved = answered.over is Code.SESSION_MOVED  # an earlier copy may have been decided
         for each, outcome in answered.ready:
             if error is None:
+                self.rules.observer.answered(each.waiter.future, outcome)
                 each.waiter.complete(outcome)
             else:
                 future = each.waiter.future
@@ -534,6 +545,7 @@ class Session(forks.Inherited):
         rules = self.rules
         if self.error is not None:
             raise self.error
+        began = rules.observer.reads()
         if not self._turns and not len(self.outbox):
             ticket = rules.ticket
             try:
@@ -541,31 +553,10 @@ class Session(forks.Inherited):
             except DriverError as error:
                 raise ProviderException(str(error)) from error
             if rules.accepts(path, record, ticket):
+                rules.observer.shown(path, record)
+                rules.observer.has_read(began)
                 return record
-        found: Record | None = self.run(lambda: rules.read(path))
-        return found
-
-    def watch(
-        self, path: str, kind: str, callback: WatchCallbackType, allowed: Allowed | None = None
-    ) -> Record | None:
-        """Read a path and leave a watch; see :meth:`Rules.watch`."""
-        self.prepare_callbacks()
-        found: Record | None = self.run(lambda: self.rules.watch(path, kind, callback, allowed))
-        return found
-
-    def add_watch(self, path: str, kind: str, callback: WatchCallbackType) -> None:
-        """Leave a watch that stays; see :meth:`Rules.add_watch`."""
-        self.prepare_callbacks()
-        self.run(lambda: self.rules.add_watch(path, kind, callback))
-
-    def remove_watches(self, path: str, kinds: Sequence[str], callback: WatchCallbackType | None) -> int:
-        """Forget watches; see :meth:`Rules.remove_watches`."""
-        removed: int = self.run(lambda: self.rules.remove_watches(path, kinds, callback))
-        return removed
-
-    def snapshot(self, paths: Sequence[str], listed: Sequence[str] = ()) -> dict[str, Record | None]:
-        """Read several paths as of one transaction; see :meth:`Rules.snapshot`."""
-        found: dict[str, Record | None] = self.run(lambda: self.rules.snapshot(paths, listed))
+        found: Record | None = self.run(rules.read(path))
         return found
 
     def prepare_callbacks(self) -> None:
@@ -573,8 +564,9 @@ class Session(forks.Inherited):
         if self._dispatcher is None:
             self.call_later(lambda: None)
 
-    def run(self, steps: Callable[[], Steps]) -> Any:
+    def run(self, steps: Steps) -> Any:
         """Read in the session's order: after the writes and asynchronous reads asked for before."""
+        began = self.rules.observer.reads()
         with self._lock:
             queued = bool(self._turns)
             before = self.outbox.last()
@@ -583,13 +575,13 @@ class Session(forks.Inherited):
         if before is not None:
             before.future.wait()
         self.check()
-        return self._drive(steps())
+        result = self.drive(steps)
+        self.rules.observer.has_read(began)
+        return result
 
-    def later(
-        self, steps: Callable[[], Steps], what: str, finish: Callable[[Any], _T] | None = None
-    ) -> Future[_T]:
+    def later(self, steps: Steps, what: str) -> Future[Any]:
         """Read in a thread of its own, in the session's order; returns the future."""
-        future: Future[_T] = Future(what, False, self.call_later, self._runtime.lock())
+        future: Future[Any] = Future(what, False, self.call_later, self._runtime.lock())
 
         def turn() -> None:
             try:
@@ -598,8 +590,7 @@ class Session(forks.Inherited):
                 if before is not None:
                     before.future.wait()
                 self.check()
-                result = self._drive(steps())
-                future.set_result(result if finish is None else finish(result))
+                future.set_result(self.drive(steps))
             except Exception as error:  # of whatever kind: whoever waits is told, and others have their turn
                 future.set_exception(error)
 
@@ -626,7 +617,7 @@ class Session(forks.Inherited):
                 if self._turns and self._turns[0] is turn:
                     self._turns.popleft()
 
-    def _drive(self, steps: Steps) -> Any:
+    def drive(self, steps: Steps) -> Any:
         """Perform the commands of the rules' steps, the steps themselves under the lock."""
         answer: Any = None
         pauses = doubling(WAIT_S, WAIT_MOST_S)
@@ -654,16 +645,13 @@ class Session(forks.Inherited):
 
     def _perform(self, command: commands.Command) -> Any:
         answer = self._interpreter.perform(command)
+        self.rules.observer.performed(command, answer)
         if isinstance(command, commands.PutWatch):
             if self._over:
                 self.registrations.end(self.id)  # nobody else finds what is put from now on
             elif self.registrations.many:
                 self._wake_keeper()
         return answer
-
-    def sync(self) -> None:
-        """Make every read from now on show at least what is committed now."""
-        self.run(self.rules.sync)
 
     # ---- the keeper --------------------------------------------------------------------
 
@@ -730,7 +718,7 @@ class Session(forks.Inherited):
             self.expires_ms = expires
             if self.rules.watching:
                 mark = self.connection.applied()
-                self._drive(self.rules.meet(Epoch(mark, mark, ()), settled=True))
+                self.drive(self.rules.meet(Epoch(mark, mark, ()), settled=True))
         except (DriverError, ProviderException) as error:
             _log.warning("the lease of session %x was not renewed: %s", self.id, error)
             self._become(SessionState.SUSPENDED)

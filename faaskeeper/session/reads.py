@@ -120,11 +120,16 @@ class Reads:
         """The same of a record that was read; newer than that, where the names are kept in pages. A watch
         that it left has fired by then.
         """
-        found = readable(path, record, self.who)
-        if not found.meta.pages:
-            return found
+        whole: Record | None = yield from self.whole(path, record)
+        return readable(path, whole, self.who)
+
+    def whole(self, path: str, record: Record | None) -> Steps:
+        """A record with the names of all children. Raises Refused."""
+        if not readable(path, record, self.who).meta.pages:
+            return record
         records = yield from self._rules.snapshot([path], [path])
-        return _listed(readable(path, records[path], self.who), path, records)
+        record = records[path]
+        return None if record is None else record._replace(children=names_of(path, records))
 
     def acl(self, path: str) -> Steps:
         """ACL and metadata, hashes of passwords only to who may administrate the znode. Raises Refused."""

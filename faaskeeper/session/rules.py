@@ -30,6 +30,7 @@ from faaskeeper.session.commands import (
     Steps,
     Writes,
 )
+from faaskeeper.session.observer import NOBODY
 from faaskeeper.watch import WatchCallbackType, WatchedEvent, WatchEventType
 
 _EVENTS = {
@@ -123,6 +124,7 @@ class Rules:
         """Paths and kinds that watches are being set for, and by how many; ("", "") for other reasons."""
         self._tracks: list[_Track] = []
         self._fire = fire
+        self.observer = NOBODY
 
     @property
     def watching(self) -> bool:
@@ -171,6 +173,7 @@ class Rules:
                 raised: int = yield from self.meet(record.epoch(), settled=False)
                 if self.ticket > ticket + raised or txid < self._least.get(path, 0):
                     continue
+            self.observer.shown(path, record)
             return record
 
     def _catch_up(self, txid: int) -> Steps:
@@ -312,7 +315,9 @@ class Rules:
                     if txid > watch.stamp:
                         called.add(watch.callback)
         for callback in called.callbacks:
-            self._fire(callback, WatchedEvent(_EVENTS[letter], path, txid))
+            event = WatchedEvent(_EVENTS[letter], path, txid)
+            self.observer.fired(callback, event)
+            self._fire(callback, event)
 
     def _fire_at(self, path: str, letter: str, txid: int, called: _Called) -> None:
         left: list[Watch] = []
@@ -356,7 +361,9 @@ class Rules:
                 yield PutWatch(path, kind, stamp)
                 after: Record | None = yield from self.read(path)
                 if _unchanged(before, after, kind):
-                    self._keep(Watch(path, kind, stamp, meta is not None, callback))
+                    watch = Watch(path, kind, stamp, meta is not None, callback)
+                    self._keep(watch)
+                    self.observer.watched(watch, after)
                     return after
                 before = after
         finally:
@@ -371,6 +378,7 @@ class Rules:
         present = record is not None and record.meta is not None
         watch = Watch(path, kind, self.seen, present, callback)
         kept = self._keep(watch)
+        self.observer.watched(watch, None)
         try:
             yield PutWatch(path, kind, watch.stamp)
         except BaseException:
@@ -379,6 +387,7 @@ class Rules:
             raise
 
     def _forget(self, path: str, watches: Sequence[Watch]) -> None:
+        self.observer.forgotten(path, watches)
         for among in (self._watches, self._recursive):
             left = [each for each in among.pop(path, ()) if not any(each.same(one) for one in watches)]
             if left:
@@ -434,6 +443,7 @@ class Rules:
                 finally:
                     self._tracks.remove(track)
                 if found is not None:
+                    self.observer.shown_together(found, listed)
                     return found
         finally:
             self._leave()
