@@ -106,7 +106,7 @@ def test_a_read_whose_record_was_replaced_shows_the_data_of_now(
         record = session_of(reader).get("/n")
         monkeypatch.setattr(store, "get", swept)
         node = session_of(reader).drive(reader._calls.data_of("/n", record))
-            assert node.data == LARGE + b"1"
+        assert node.data == LARGE + b"1"
         return
     monkeypatch.setattr(store, "get", swept)
     assert reader.get_data("/n").data == LARGE + b"1"
