@@ -1,7 +1,7 @@
 """The simulator runs clean, is deterministic, and sees: a rule left out is caught.
 
 Each mutation patches one rule out of the real code; the checkers must object within so many seeds.
-What each rule is for stands in docs/architecture.md.
+What each rule is for stands in the pages of docs/architecture.
 """
 
 from __future__ import annotations

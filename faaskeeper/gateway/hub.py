@@ -3,7 +3,7 @@
 A server is one client of the deployment to the reading rules (:mod:`faaskeeper.session.rules`): what one of
 its connections was shown, none of them goes behind, as on a ZooKeeper server. It has a session of its own,
 under which its watches are registered, once however many connections wait for the same, and whose lease
-answers for those of its clients (``docs/architecture.md``, *The gateway*).
+answers for those of its clients (``docs/architecture/gateway.md``).
 
 Everything here belongs to the event loop's thread. Stores that answer within microseconds are called in it;
 calls to others run in a pool of threads, and come back to it.

@@ -2,7 +2,7 @@
 
 The rules keep Z3 (the tree never goes back) and Z4 (events before the state that they announce)
 over storage that is read directly while distributors write to it. Each rule, and what breaks without
-it, is argued in ``docs/architecture.md``, *Reading*.
+it, is argued in ``docs/architecture/reads.md``.
 
 Whatever needs I/O is a generator of :mod:`faaskeeper.session.commands`.
 """
