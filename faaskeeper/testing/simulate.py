@@ -547,6 +547,7 @@ class Checking(Observer):
             self._view.watches.append(seen)
             self._world.reached["a watch that stays"] += 1
         else:
+            self._view.shown(watch.path, record)
             self._view.set(seen, self._state["seen"] if record is None else 0)
 
     def forgotten(self, path: str, watches: Sequence[Watch]) -> None:
