@@ -26,10 +26,7 @@ def _on(context: Context, config: Path | None) -> Connection:
     """Open a session with the deployment of a configuration; its drivers."""
     if config is not None:
         context.config = Config.load(config)
-    connection = context.client._connection
-    if connection is None:
-        raise AssertionError("a started client is connected")
-    return connection
+    return context.client.connection
 
 
 @click.command("export")
