@@ -626,12 +626,51 @@ def old_incarnation_is_heard(patch: Patch) -> None:
 
 def parts_stay(patch: Patch) -> None:
     """Parts of versions that were replaced are not deleted."""
+    patch.setattr(wide.WideTable, "sweep", lambda self, now, age: iter(()))
 
-    def clean(self: Any, partition: str, key: str, item: Any) -> None:
-        if item is None or self._fits(partition, key, item):
-            self._wide.discard((partition, key))
 
-    patch.setattr(wide.WideTable, "_clean", clean)
+def parts_of_old_entries_stay(patch: Patch) -> None:
+    """Entries are trimmed without their parts."""
+    patch.setattr(wide.WideTable, "drop_parts", lambda self, partition, below: None)
+
+
+def only_what_was_named_is_swept(patch: Patch) -> None:
+    """The index gets a version's row after the version was named: a writer that fails before leaves parts."""
+    put = wide.WideTable.put
+
+    def late(self: Any, partition: str, key: str, item: Any, condition: Any = None) -> None:
+        rows: list[Any] = []
+        table = self._table
+
+        class Putting:
+            def put(self, partition: str, key: str, item: Any, condition: Any = None) -> None:
+                if partition == wide.INDEX:
+                    rows.append((partition, key, item))
+                else:
+                    table.put(partition, key, item, condition)
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(table, name)
+
+        self._table = Putting()
+        try:
+            put(self, partition, key, item, condition)
+        finally:
+            self._table = table
+        for row in rows:
+            table.put(*row)
+
+    patch.setattr(wide.WideTable, "put", late)
+
+
+def parts_go_before_they_are_named(patch: Patch) -> None:
+    """What no item names is deleted as soon as it is found."""
+    look = wide.WideTable._look
+
+    def at_once(self: Any, name: str, row: Any, now: int, age: int) -> None:
+        look(self, name, {**row, "stamp": 1}, now + age, age)
+
+    patch.setattr(wide.WideTable, "_look", at_once)
 
 
 def rows_of_closed_sessions_stay(patch: Patch) -> None:
@@ -926,7 +965,10 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     join_over_what_is_pending: {**JOINT, "writers": 3, "ordered": False},
     join_and_remember: JOINT,
     join_record_by_record: {**JOINT, "writers": 3, "ordered": False},
-    parts_stay: {"max_item_bytes": 600},
+    parts_stay: {"max_item_bytes": 600, "inline_bytes": 20},
+    parts_of_old_entries_stay: {"max_item_bytes": 600, "inline_bytes": 20, "expiring": False},
+    only_what_was_named_is_swept: {"max_item_bytes": 600, "inline_bytes": 20, "faults": 0.05},
+    parts_go_before_they_are_named: {"max_item_bytes": 600, "faults": 0.05},
     rows_of_closed_sessions_stay: {"inline_bytes": 20},
     leases_stay: {},
     watch_rows_stay: {},
