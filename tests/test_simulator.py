@@ -15,6 +15,7 @@ import pytest
 
 from faaskeeper.client import session as client_session
 from faaskeeper.client.outbox import Outbox
+from faaskeeper.client.registrations import Registrations
 from faaskeeper.client.rules import PutWatch, Rules, Watch
 from faaskeeper.client.session import Session as ClientSession
 from faaskeeper.core import (
@@ -686,7 +687,16 @@ def leases_stay(patch: Patch) -> None:
 
 def watch_rows_stay(patch: Patch) -> None:
     """The watch rows of a session that ended are not deleted."""
-    patch.setattr(watches.WatchTable, "clear", lambda self, session: None)
+    patch.setattr(watches.WatchTable, "clear", lambda self, session, *, last=False: None)
+
+
+def index_goes_at_once(patch: Patch) -> None:
+    """The index of a session's watches goes when it ends: what is put later, nobody finds."""
+    clear = watches.WatchTable.clear
+    patch.setattr(
+        watches.WatchTable, "clear", lambda self, session, *, last=False: clear(self, session, last=True)
+    )
+    patch.setattr(Registrations, "end", lambda self, session: None)
 
 
 def tombstones_stay(patch: Patch) -> None:
@@ -972,6 +982,7 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     rows_of_closed_sessions_stay: {"inline_bytes": 20},
     leases_stay: {},
     watch_rows_stay: {},
+    index_goes_at_once: {"inline_bytes": 20, "faults": 0.08, "operations": 20, "clients": 4},
     tombstones_stay: {"inline_bytes": 20, "object_records": False},
     log_is_kept: {"inline_bytes": 20, "expiring": False},
     outcomes_stay: {},

@@ -322,7 +322,7 @@ class Session(forks.Inherited):
 
     def _expired(self, error: SessionExpiredException) -> None:
         """The session has ended, for every process. Rows of watches that were put after the service cleared
-        them are in no index, so they go by name. Raises DriverError.
+        them go now, by name, and not only with its sweep. Raises DriverError.
         """
         self._over = True
         self._lose(error, SessionState.LOST)
@@ -685,7 +685,7 @@ class Session(forks.Inherited):
             else:
                 self._registrations.put(row)
                 if self._over:
-                    self._registrations.end(self.id)  # nobody else finds what is put from now on
+                    self._registrations.end(self.id)  # the service has cleared what there was
                 elif self._registrations.many:
                     self._wake_keeper()
             return None

@@ -261,8 +261,8 @@ class Sweeper:
             for path in removed_pages(transaction):
                 yield partial(records.lapse, path, transaction.txid)
             for effect in transaction.effects:
-                if isinstance(effect, Closed):  # what was put after it was cleared
-                    yield partial(self._deployment.watches.clear, effect.session)
+                if isinstance(effect, Closed):  # its index, and what was put after it was cleared
+                    yield partial(self._deployment.watches.clear, effect.session, last=True)
             if blobs is not None:
                 for blob in transaction.garbage:
                     if parse_blob_name(blob) is not None:  # else of a log from before names were judged

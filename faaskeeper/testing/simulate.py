@@ -102,6 +102,7 @@ EXPECTED = frozenset(
         "told to resend",
         "tombstone lapsed",
         "waited for the mark",
+        "watch put after its session's end",
         "went on with a session",
     }
 )
@@ -831,11 +832,10 @@ class Director:
         for id, session in model.sessions.items():
             if not session.closed:
                 raise Violation(f"session {id} was never closed")
-        for name in ("lease", "watch"):
-            left = dict(world.tables[name].inner._items)
-            left.pop("transient", None)
-            if left and not (name == "watch" and world.late_watch):
-                raise Violation(f"left in the table {name}: {left}")
+        left = dict(world.tables["lease"].inner._items)
+        left.pop("transient", None)
+        if left or world.bounds.rows():
+            raise Violation(f"left of sessions: {left} {world.bounds.rows()}")
         deployment = world.deployment(world.system)
         tree = model.tree()
         size = sum(len(path) + len(image.data) for path, image in tree.items())

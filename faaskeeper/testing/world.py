@@ -127,8 +127,8 @@ class World:
         self.calm = False
         """Faults are over: everything is to come to rest."""
         self.calm_since = 0
-        self.late_watch = False
-        """A watch's row was put after its session's end: it may stay."""
+        self.late: set[tuple[str, str]] = set()
+        """Watch rows, by partition and key, that were put after their session's end."""
         self.reached: Counter[str] = Counter()
         """How often each fault and rare branch was really reached."""
         self.bounds = Bounds(self)
@@ -450,12 +450,12 @@ class World:
             raise Violation(f"the lease of session {key} is marked {passed} ms after it was good: {item}")
 
     def watch_put(self, partition: str, key: str, item: Item) -> None:
-        """A watch's row or index was put; for a session that is over, nobody may be left to remove it."""
+        """A watch's row or index was put: perhaps for a session that is over, and whose rows are cleared."""
         owner = item.get("session") or (
             key if partition == "recursive" else partition.removeprefix("session ")
         )
         if self.model.sessions[int(owner)].closed:  # type: ignore[arg-type]
-            self.late_watch = True
+            self.late.add((partition, key))
             self.reached["watch put after its session's end"] += 1
 
     def ring(self) -> None:
