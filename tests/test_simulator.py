@@ -20,6 +20,7 @@ from faaskeeper.client.rules import PutWatch, Rules, Watch
 from faaskeeper.client.session import Session as ClientSession
 from faaskeeper.core import (
     acl,
+    blobs,
     checkpoint,
     children,
     clocks,
@@ -811,6 +812,11 @@ def text_that_cannot_be_logged(patch: Patch) -> None:
     patch.setattr(codec, "_path", str)
 
 
+def data_of_others_is_shown(patch: Patch) -> None:
+    """A reader does not look whether a znode's data is what was stored for it."""
+    patch.setattr(blobs, "compare_digest", lambda said, found: True)
+
+
 # ---- threads that switch, and processes that share a ticket --------------------------------------
 
 
@@ -836,6 +842,11 @@ def ticket_is_compared_first(patch: Patch) -> None:
         )
 
     patch.setattr(Rules, "accepts", accepts)
+
+
+def a_ticket_s_incarnation_goes_on(patch: Patch) -> None:
+    """Who goes on with a session does so as the incarnation of the process before, with its numbers."""
+    patch.setattr(client_session, "next_incarnation", lambda above, random: above)
 
 
 def incarnations_follow_on_each_other(patch: Patch) -> None:
@@ -1001,6 +1012,8 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     seen_before_its_events: {"preempt": True, "clients": 3, "operations": 20, "faults": 0.0, "crashes": 0},
     ticket_is_compared_first: {**BUSY, "preempt": True, "recent_bytes": 1024},
     incarnations_follow_on_each_other: {"sharing": True},
+    a_ticket_s_incarnation_goes_on: {"sharing": True},
+    data_of_others_is_shown: {"hostile": 60, "inline_bytes": 20},
     any_reference_is_believed: {"hostile": 30, "inline_bytes": 20, "start": 100},
     anybody_speaks_for_anybody: {"hostile": 30},
     nothing_is_forbidden: {"hostile": 30},
@@ -1047,3 +1060,18 @@ def _plan(seed: int, wanted: dict[str, Any]) -> Plan:
     changes = {**PLAIN, **wanted}
     changes.pop("start", None)
     return replace(plan_of(seed), **changes)
+
+
+@pytest.mark.parametrize("rule", [True, False])
+def test_a_log_that_is_trimmed_above_the_checkpoint_is_caught(rule: bool, monkeypatch: Patch) -> None:
+    """The mark and the log's age would allow it, where checkpoints are not saved; the checkpoint does not."""
+    monkeypatch.setattr(checkpoint.Checkpoints, "save", lambda self, header, sessions, clock: None)
+    if not rule:
+
+        def without_the_checkpoint(*some: int) -> int:
+            return min(some[0], some[2]) if len(some) == 3 else min(some)
+
+        monkeypatch.setattr(sweeping, "min", without_the_checkpoint, raising=False)
+    plan = {"inline_bytes": 20, "expiring": False, "own_distributor": False, "faults": 0.0}
+    found = [run(seed, _plan(seed, plan)).violation for seed in range(20)]
+    assert any(" is deleted, header stands at " in each for each in found) is not rule

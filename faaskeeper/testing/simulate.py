@@ -33,7 +33,7 @@ from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Outcome
 from faaskeeper.core.tally import Tally, current
 from faaskeeper.core.watches import STAYING
-from faaskeeper.core.znode import OPEN_ACL
+from faaskeeper.core.znode import OPEN_ACL, Meta
 from faaskeeper.exceptions import (
     FaaSKeeperException,
     ProviderException,
@@ -74,6 +74,8 @@ EXPECTED = frozenset(
         "client died",
         "crash after",
         "data in a blob",
+        "data that is lost",
+        "data written over by another",
         "crash before",
         "cut short at a step",
         "dead letter",
@@ -616,6 +618,16 @@ class App:
             view.fire(callback.seen, event)
             fire(callback, event)
 
+        blob = self._client()._blob
+
+        def seen_blob(meta: Meta) -> bytes | None:
+            data = blob(meta)
+            if data is not None and data != self.world.stored.get(meta.blob):
+                raise Violation(f"the data {data!r} is shown of {meta.blob}, which is another")
+            self.world.reached["data that is lost"] += data is None
+            return data
+
+        self._client()._blob = seen_blob  # type: ignore[method-assign]
         session.get, session.watch = seen_get, seen_watch
         session.later, session.submit = seen_later, seen_submit
         session.rules._fire = seen_fire

@@ -140,6 +140,8 @@ class World:
         """When an entry was appended, by its key: what it says itself is the log's own time."""
         self.renewed: dict[str, int] = {}
         """When a lease was last renewed, by its key."""
+        self.stored: dict[str, bytes] = {}
+        """The data of blobs, as it was put first."""
         self.foul: set[bytes] = set()
         """Messages of a client that keeps to nothing."""
         blobs = plan.inline_bytes < 1 << 20
@@ -599,11 +601,17 @@ class SimulatedObjects:
                 match is not None and (found is None or found.tag != match)
             ):
                 raise Conflict(key)
-            tag = str(next(self._tags))
-            self.objects[key] = Object(body, tag)
-            return tag
+            if key.startswith("b/"):
+                self._world.stored.setdefault(key, body)
+            return self.write_over(key, body)
 
         tag: str = self._world.call(f"objects.put {key}", True, effect)
+        return tag
+
+    def write_over(self, key: str, body: bytes) -> str:
+        """Store an object at once; returns its tag."""
+        tag = str(next(self._tags))
+        self.objects[key] = Object(body, tag)
         return tag
 
     def delete(self, key: str, *, match: str | None = None) -> None:
