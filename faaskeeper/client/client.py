@@ -13,6 +13,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
+from faaskeeper.client import usage
 from faaskeeper.client.arguments import (
     Below,
     NodeKind,
@@ -26,7 +27,7 @@ from faaskeeper.client.arguments import (
 from faaskeeper.client.batches import Part, ReadRequest, ReadResult, Result, TransactionRequest, result_of
 from faaskeeper.client.connect import connect
 from faaskeeper.client.futures import Future
-from faaskeeper.client.rules import Allowed, names_of
+from faaskeeper.client.rules import Allowed, Steps, names_of
 from faaskeeper.client.runtime import THREADS, Runtime
 from faaskeeper.client.session import Listener, Session, SessionState, Ticket
 from faaskeeper.config import Config
@@ -641,8 +642,12 @@ class FaaSKeeperClient(forks.Inherited):
         session = self._open()
         reals = [self._there(path) for _, path in reads]
         listed = [real for (kind, _), real in zip(reads, reals, strict=True) if kind == "children"]
+        data_of = [real for (kind, _), real in zip(reads, reals, strict=True) if kind == "data"]
         for _ in range(TRIES):
-            found = session.snapshot(reals, listed)
+            if any(map(usage.counted_by, data_of)):
+                found = session.run(lambda: usage.snapshot(session.rules, reals, listed, data_of, self._who))
+            else:
+                found = session.snapshot(reals, listed)
             results: list[ReadResult] = []
             for (kind, path), real in zip(reads, reals, strict=True):
                 record = found[real]
@@ -706,10 +711,24 @@ class FaaSKeeperClient(forks.Inherited):
     def _read(self, path: str, kind: str, watch: WatchCallbackType | None) -> Record | None:
         session = self._open()
         real = self._there(path)
+        if kind == "data" and usage.counted_by(real):
+            record: Record | None = session.run(self._counting(session, path, real, watch))
+            return record
         if watch is None:
             return session.get(real)
         allowed = None if kind == "exists" else self._may(path, acls.READ)
         return session.watch(real, kind, self._watcher(watch), allowed)
+
+    def _counting(
+        self, session: Session, path: str, real: str, watch: WatchCallbackType | None
+    ) -> Callable[[], Steps]:
+        """Makes the steps that read the data of a node which shows the usage of another."""
+        rules = session.rules
+        reading = partial(rules.read, real)
+        if watch is not None:
+            session.prepare_callbacks()
+            reading = partial(rules.watch, real, "data", self._watcher(watch), self._may(path, acls.READ))
+        return lambda: usage.read(rules, real, self._who, reading())
 
     def _listed(self, path: str, watch: WatchCallbackType | None) -> Record | None:
         """Read a node for its children, and leave a watch of them."""
@@ -746,6 +765,8 @@ class FaaSKeeperClient(forks.Inherited):
     ) -> Future[Any]:
         session = self._open()
         real = self._there(path)
+        if kind == "data" and usage.counted_by(real):
+            return session.later(self._counting(session, path, real, watch), f"read {path}", finish)
         if watch is None:
             return session.later(lambda: session.rules.read(real), f"read {path}", finish)
         session.prepare_callbacks()
@@ -786,7 +807,7 @@ class FaaSKeeperClient(forks.Inherited):
                 nodes.append(Node(below, load=partial(self._stat, below)))
                 continue
             try:
-                nodes.append(self._node(below, self._open().get(self._real(below))))
+                nodes.append(self._node(below, self._read(below, "data", None)))
             except (NodeDoesntExistException, NoAuthException):
                 continue  # deleted since the list was read, or not for us
         return nodes

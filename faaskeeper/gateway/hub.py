@@ -49,7 +49,8 @@ LEASE_MS = 60_000
 _PAUSE_S = 0.01
 _PAUSE_MOST_S = 0.5
 _STEPS = 200
-"""Commands performed in the event loop's thread before others get their turn."""
+"""Commands performed in the event loop's thread before others get their turn; of records that are
+read in one command, each counts."""
 _THREADS = 32
 _ALONE = 4
 """After how many times in a row that only one connection had something it counts as alone."""
@@ -346,7 +347,8 @@ class Hub:
 
         What they raise, and a driver's error at a command, is the error.
         """
-        for _ in range(_STEPS):
+        left = _STEPS
+        while left > 0:
             try:
                 command = steps.send(answer)
             except StopIteration as stopped:
@@ -369,6 +371,7 @@ class Hub:
                 steps.close()
                 done(None, error)
                 return
+            left -= len(command.paths) if isinstance(command, commands.ReadRecords) else 1
         self._loop.call_soon(self.drive, steps, done, answer, pause)
 
     def _performed(self, future: Future[Any], steps: Steps, done: Done, pause: float) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from faaskeeper.client import usage
 from faaskeeper.client.rules import names_of
 from faaskeeper.core import acl as acls
 from faaskeeper.core import paths
@@ -67,9 +68,12 @@ class Reader:
             raise _no_node()
         if request.watch:
             allowed = None if kind == "exists" else self._allowed(acls.READ)
-            record: Record | None = yield from self._rules.watch(path, kind, self._watcher, allowed)
+            reading = self._rules.watch(path, kind, self._watcher, allowed)
         else:
-            record = yield from self._rules.read(path)
+            reading = self._rules.read(path)
+        if request.kind == protocol.GET_DATA and usage.counted_by(path):
+            reading = usage.read(self._rules, path, self._who, reading)
+        record: Record | None = yield from reading
         if request.kind == protocol.EXISTS:
             return protocol.stat(_meta(record))
         if request.kind == protocol.GET_DATA:
@@ -132,9 +136,10 @@ class Reader:
     ) -> Steps:
         valid = [each for each in reads if not paths.invalid(each.path)]
         listed = [each.path for each in valid if each.kind in (protocol.GET_CHILDREN, protocol.GET_CHILDREN2)]
+        data_of = [each.path for each in valid if each.kind == protocol.GET_DATA]
         wanted = list(dict.fromkeys(each.path for each in valid))
         for last in range(TRIES):
-            found = yield from self._rules.snapshot(wanted, listed)
+            found = yield from usage.snapshot(self._rules, wanted, listed, data_of, self._who)
             results: list[tuple[int, bytes]] = []
             for each in reads:
                 try:
