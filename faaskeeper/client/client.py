@@ -588,18 +588,9 @@ class FaaSKeeperClient(forks.Inherited):
         """How many nodes there are below a node, at any depth. Reads every one of them."""
         session = self._open()
         real = self._there(path)
-        record = self._record(path)
-        number = 0
-        level = [paths.child(real, name) for name in record.children]
-        while level:
-            below: list[str] = []
-            for each in level:
-                found = self._with_pages(self._shown(each), session.get(each))
-                if found is not None and found.meta is not None:
-                    number += 1
-                    below.extend(paths.child(each, name) for name in found.children)
-            level = below
-        return number
+        self._readable(path, session.get(real))
+        counted: usage.Usage = session.run(lambda: usage.measure(session.rules, real))
+        return max(counted.znodes - 1, 0)
 
     def get_ephemerals(self, prefix: str = "/") -> list[str]:
         """Paths of this session's ephemerals that begin with a prefix, in order.

@@ -235,21 +235,8 @@ class Reader:
             raise _no_node()
         record: Record | None = yield from self._rules.read(request.path)
         self._readable(record)
-        record = yield from self._with_names(request.path, record)
-        level = [paths.child(request.path, name) for name in self._readable(record).children]
-        number = 0
-        while level:
-            below: list[str] = []
-            for at in range(0, len(level), _MANY):
-                some = level[at : at + _MANY]
-                found: dict[str, Record | None] = yield from self._rules.snapshot(some, some)
-                for path in some:
-                    record = found[path]
-                    if record is not None and record.meta is not None:
-                        number += 1
-                        below.extend(paths.child(path, name) for name in names_of(path, found))
-            level = below
-        return INT.pack(number)
+        counted: usage.Usage = yield from usage.measure(self._rules, request.path)
+        return INT.pack(max(counted.znodes - 1, 0))
 
     def _who_am_i(self, _: About, __: object) -> Steps:
         yield from ()
