@@ -48,7 +48,7 @@ LEASE_MS = 60_000
 """Longest time-out of a server's own lease; shorter as soon as one of its sessions' is."""
 _PAUSE_S = 0.01
 _PAUSE_MOST_S = 0.5
-_STEPS = 200
+_STEPS = 100
 """Commands performed in the event loop's thread before others get their turn; of records that are
 read in one command, each counts."""
 _THREADS = 32
