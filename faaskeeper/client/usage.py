@@ -71,7 +71,7 @@ def snapshot(
     ``data_of``: the paths whose data is asked for. Usages are counted before the snapshot that is
     returned, which has to be the last thing read.
     """
-    showing = [path for path in data_of if counted_by(path)]
+    showing = dict.fromkeys(path for path in data_of if counted_by(path))
     usages: dict[str, Usage] = {}
     while True:
         found: dict[str, Record | None] = yield from rules.snapshot(wanted, listed)

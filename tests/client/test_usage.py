@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from faaskeeper.client import FaaSKeeperClient, usage
-from faaskeeper.client.rules import Await, ReadRecords
+from faaskeeper.client.rules import Await, ReadRecords, Rules, Steps
 from faaskeeper.core.acl import CREATOR_ALL_ACL
 from faaskeeper.core.requests import Create, Delete, Multi, SetData, inline
 from faaskeeper.core.transactions import Limits
@@ -179,6 +179,27 @@ def test_nothing_is_counted_for_a_client_that_may_not_see_it(
     assert isinstance(other.multi_read().get_data(STATS).commit()[0], NoAuthException)
     with pytest.raises(AssertionError, match="counted"):
         owner.get_data(STATS)
+
+
+def test_a_path_that_is_asked_for_often_at_once_is_counted_once(
+    client: FaaSKeeperClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.create("/a", b"12")
+    set_quota(client, "/a")
+    tops = []
+
+    def measure(rules: Rules, top: str) -> Steps:
+        tops.append(top)
+        return measured(rules, top)
+
+    measured = usage.measure
+    monkeypatch.setattr(usage, "measure", measure)
+    reads = client.multi_read()
+    for _ in range(10):
+        reads.get_data(STATS)
+    shown = [each.data for each in reads.commit() if isinstance(each, Node)]
+    assert shown == [b"count=1,bytes=2"] * 10
+    assert tops == ["/a"]
 
 
 # ---- beside writers --------------------------------------------------------------------------
