@@ -16,6 +16,7 @@ import pytest
 from faaskeeper.client.session import Session as ClientSession
 from faaskeeper.core import (
     acl,
+    blobs,
     checkpoint,
     children,
     clocks,
@@ -38,6 +39,7 @@ from faaskeeper.core.requests import Epoch
 from faaskeeper.session import incarnation, interpreter
 from faaskeeper.session.commands import PutWatch
 from faaskeeper.session.outbox import Outbox
+from faaskeeper.session.registrations import Registrations
 from faaskeeper.session.rules import Rules, Watch
 from faaskeeper.testing import world
 from faaskeeper.testing.simulate import Plan, main, plan_of, run
@@ -631,12 +633,51 @@ def old_incarnation_is_heard(patch: Patch) -> None:
 
 def parts_stay(patch: Patch) -> None:
     """Parts of versions that were replaced are not deleted."""
+    patch.setattr(wide.WideTable, "sweep", lambda self, now, age: iter(()))
 
-    def clean(self: Any, partition: str, key: str, item: Any) -> None:
-        if item is None or self._fits(partition, key, item):
-            self._wide.discard((partition, key))
 
-    patch.setattr(wide.WideTable, "_clean", clean)
+def parts_of_old_entries_stay(patch: Patch) -> None:
+    """Entries are trimmed without their parts."""
+    patch.setattr(wide.WideTable, "drop_parts", lambda self, partition, below: None)
+
+
+def only_what_was_named_is_swept(patch: Patch) -> None:
+    """The index gets a version's row after the version was named: a writer that fails before leaves parts."""
+    put = wide.WideTable.put
+
+    def late(self: Any, partition: str, key: str, item: Any, condition: Any = None) -> None:
+        rows: list[Any] = []
+        table = self._table
+
+        class Putting:
+            def put(self, partition: str, key: str, item: Any, condition: Any = None) -> None:
+                if partition == wide.INDEX:
+                    rows.append((partition, key, item))
+                else:
+                    table.put(partition, key, item, condition)
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(table, name)
+
+        self._table = Putting()
+        try:
+            put(self, partition, key, item, condition)
+        finally:
+            self._table = table
+        for row in rows:
+            table.put(*row)
+
+    patch.setattr(wide.WideTable, "put", late)
+
+
+def parts_go_before_they_are_named(patch: Patch) -> None:
+    """What no item names is deleted as soon as it is found."""
+    look = wide.WideTable._look
+
+    def at_once(self: Any, name: str, row: Any, now: int, age: int) -> None:
+        look(self, name, {**row, "stamp": 1}, now + age, age)
+
+    patch.setattr(wide.WideTable, "_look", at_once)
 
 
 def rows_of_closed_sessions_stay(patch: Patch) -> None:
@@ -652,7 +693,16 @@ def leases_stay(patch: Patch) -> None:
 
 def watch_rows_stay(patch: Patch) -> None:
     """The watch rows of a session that ended are not deleted."""
-    patch.setattr(watches.WatchTable, "clear", lambda self, session: None)
+    patch.setattr(watches.WatchTable, "clear", lambda self, session, *, last=False: None)
+
+
+def index_goes_at_once(patch: Patch) -> None:
+    """The index of a session's watches goes when it ends: what is put later, nobody finds."""
+    clear = watches.WatchTable.clear
+    patch.setattr(
+        watches.WatchTable, "clear", lambda self, session, *, last=False: clear(self, session, last=True)
+    )
+    patch.setattr(Registrations, "end", lambda self, session: None)
 
 
 def tombstones_stay(patch: Patch) -> None:
@@ -767,6 +817,11 @@ def text_that_cannot_be_logged(patch: Patch) -> None:
     patch.setattr(codec, "_path", str)
 
 
+def data_of_others_is_shown(patch: Patch) -> None:
+    """A reader does not look whether a znode's data is what was stored for it."""
+    patch.setattr(blobs, "compare_digest", lambda said, found: True)
+
+
 # ---- threads that switch, and processes that share a ticket --------------------------------------
 
 
@@ -792,6 +847,11 @@ def ticket_is_compared_first(patch: Patch) -> None:
         )
 
     patch.setattr(Rules, "accepts", accepts)
+
+
+def a_ticket_s_incarnation_goes_on(patch: Patch) -> None:
+    """Who goes on with a session does so as the incarnation of the process before, with its numbers."""
+    patch.setattr(incarnation, "next_incarnation", lambda above, random: above)
 
 
 def incarnations_follow_on_each_other(patch: Patch) -> None:
@@ -931,10 +991,14 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     join_over_what_is_pending: {**JOINT, "writers": 3, "ordered": False},
     join_and_remember: JOINT,
     join_record_by_record: {**JOINT, "writers": 3, "ordered": False},
-    parts_stay: {"max_item_bytes": 600},
+    parts_stay: {"max_item_bytes": 600, "inline_bytes": 20},
+    parts_of_old_entries_stay: {"max_item_bytes": 600, "inline_bytes": 20, "expiring": False},
+    only_what_was_named_is_swept: {"max_item_bytes": 600, "inline_bytes": 20, "faults": 0.05},
+    parts_go_before_they_are_named: {"max_item_bytes": 600, "faults": 0.05},
     rows_of_closed_sessions_stay: {"inline_bytes": 20},
     leases_stay: {},
     watch_rows_stay: {},
+    index_goes_at_once: {"inline_bytes": 20, "faults": 0.08, "operations": 20, "clients": 4},
     tombstones_stay: {"inline_bytes": 20, "object_records": False},
     log_is_kept: {"inline_bytes": 20, "expiring": False},
     outcomes_stay: {},
@@ -953,6 +1017,8 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     seen_before_its_events: {"preempt": True, "clients": 3, "operations": 20, "faults": 0.0, "crashes": 0},
     ticket_is_compared_first: {**BUSY, "preempt": True, "recent_bytes": 1024},
     incarnations_follow_on_each_other: {"sharing": True},
+    a_ticket_s_incarnation_goes_on: {"sharing": True},
+    data_of_others_is_shown: {"hostile": 60, "inline_bytes": 20},
     any_reference_is_believed: {"hostile": 30, "inline_bytes": 20, "start": 100},
     anybody_speaks_for_anybody: {"hostile": 30},
     nothing_is_forbidden: {"hostile": 30},
@@ -999,3 +1065,18 @@ def _plan(seed: int, wanted: dict[str, Any]) -> Plan:
     changes = {**PLAIN, **wanted}
     changes.pop("start", None)
     return replace(plan_of(seed), **changes)
+
+
+@pytest.mark.parametrize("rule", [True, False])
+def test_a_log_that_is_trimmed_above_the_checkpoint_is_caught(rule: bool, monkeypatch: Patch) -> None:
+    """The mark and the log's age would allow it, where checkpoints are not saved; the checkpoint does not."""
+    monkeypatch.setattr(checkpoint.Checkpoints, "save", lambda self, header, sessions, clock: None)
+    if not rule:
+
+        def without_the_checkpoint(*some: int) -> int:
+            return min(some[0], some[2]) if len(some) == 3 else min(some)
+
+        monkeypatch.setattr(sweeping, "min", without_the_checkpoint, raising=False)
+    plan = {"inline_bytes": 20, "expiring": False, "own_distributor": False, "faults": 0.0}
+    found = [run(seed, _plan(seed, plan)).violation for seed in range(20)]
+    assert any(" is deleted, header stands at " in each for each in found) is not rule

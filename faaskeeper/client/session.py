@@ -316,7 +316,7 @@ class Session(forks.Inherited):
 
     def _expired(self, error: SessionExpiredException) -> None:
         """The session has ended, for every process. Rows of watches that were put after the service cleared
-        them are in no index, so they go by name. Raises DriverError.
+        them go now, by name, and not only with its sweep. Raises DriverError.
         """
         self._over = True
         self._lose(error, SessionState.LOST)
@@ -648,7 +648,7 @@ class Session(forks.Inherited):
         self.rules.observer.performed(command, answer)
         if isinstance(command, commands.PutWatch):
             if self._over:
-                self.registrations.end(self.id)  # nobody else finds what is put from now on
+                self.registrations.end(self.id)  # the service has cleared what there was
             elif self.registrations.many:
                 self._wake_keeper()
         return answer

@@ -416,7 +416,12 @@ class Distributor:
             self._contents.popitem(last=False)
 
     def lacks(self, view: View, path: str) -> bool:
-        """Whether the children of the path's parent are at hand, as of the view's head, without it."""
+        """Whether the children of the path's parent are at hand, as of the view's head, without it.
+
+        What is pending may have moved names between pages, which does not show in the names' own changes.
+        """
+        if view.pending:
+            return False
         above = paths.parent(path)
         name = paths.name(path)
         known = view.known(above)

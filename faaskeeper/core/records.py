@@ -10,9 +10,10 @@ Three layouts: *key-value* (records in a table), *persistent* (records in an obj
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -112,8 +113,8 @@ def bootstrap(records: Records) -> None:
 class TableRecords:
     """Records in a table: one item per path, under (path, "node"); in parts where it is too large for one."""
 
-    def __init__(self, table: Table) -> None:
-        self._table = WideTable(table)
+    def __init__(self, table: Table, random: Callable[[int], bytes] = os.urandom) -> None:
+        self.wide = self._table = WideTable(table, random=random)
 
     def get(self, path: str) -> Record | None:
         """See :class:`Records`."""

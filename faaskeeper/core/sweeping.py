@@ -1,7 +1,8 @@
 """Sweeping: what nobody refers to any more goes, by age, in small steps.
 
-Three parts, each on its own: tombstones and replaced blobs, found by walking the log behind the mark; blobs
-that no record names; the log itself, where its store does not trim it. A sweep stops when its time is over
+Four parts, each on its own: tombstones and replaced blobs, found by walking the log behind the mark; blobs
+that no record names; the log itself, where its store does not trim it; what is left of items kept in parts
+(:mod:`faaskeeper.core.wide`). A sweep stops when its time is over
 and the next one goes on where it stopped, so it fits into any invocation and behind any command.
 
 **Ages.** An entry's time is its writer's clock, so nothing here goes by it. A sweep *notes* the mark, about
@@ -20,11 +21,13 @@ from typing import Any, NamedTuple
 
 from faaskeeper.core import paths
 from faaskeeper.core.blobs import PREFIX, parse_blob_name
+from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.children import page_path, removed_pages
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.errors import Conflict, DriverError, Throttled, Unavailable
 from faaskeeper.core.log import RETENTION_MS, Entry, Trimmed
-from faaskeeper.core.records import Record
+from faaskeeper.core.objects import TableObjects
+from faaskeeper.core.records import Record, TableRecords
 from faaskeeper.core.storage import IfAbsent, IfStamp, Item, Table
 from faaskeeper.core.transactions import Closed
 
@@ -165,7 +168,7 @@ class Sweeper:
         progress.ended = 0
         self._began, self._within, self._failed = now, within, 0
         error: Exception | None = None
-        for part in (self._collect, self._orphans, self._trim):
+        for part in (self._collect, self._orphans, self._trim, self._left_parts):
             try:
                 part()
             except (_Late, Conflict):  # a Conflict: another one sweeps
@@ -258,8 +261,8 @@ class Sweeper:
             for path in removed_pages(transaction):
                 yield partial(records.lapse, path, transaction.txid)
             for effect in transaction.effects:
-                if isinstance(effect, Closed):  # what was put after it was cleared
-                    yield partial(self._deployment.watches.clear, effect.session)
+                if isinstance(effect, Closed):  # its index, and what was put after it was cleared
+                    yield partial(self._deployment.watches.clear, effect.session, last=True)
             if blobs is not None:
                 for blob in transaction.garbage:
                     if parse_blob_name(blob) is not None:  # else of a log from before names were judged
@@ -357,8 +360,20 @@ class Sweeper:
             going = kept + entries
             kept = going[-1:]
             deployment.log.trim(going[:-1])
+            deployment.log.drop_parts(kept[0].first)
             progress.trimmed = max(progress.trimmed, kept[0].first - 1)
             self._step()
+
+    # ---- items in parts ------------------------------------------------------------------
+
+    def _left_parts(self) -> None:
+        """Delete parts that no item names. Each sweep looks at all items in parts: there are few."""
+        deployment = self._deployment
+        for store in (deployment.checkpoints, deployment.records, deployment.blobs):
+            if isinstance(store, (Checkpoints, TableRecords, TableObjects)):
+                for calls in store.wide.sweep(self._progress.counted, TOMBSTONE_MS):
+                    self._each(calls)
+                    self._step()
 
 
 def _names(record: Record | None, blob: str) -> bool:

@@ -474,7 +474,8 @@ class Rules:
                     stale[path] = least
             if any(path in before for path in stale):  # read since it is known, and not there yet
                 yield from self._catch_up(max(stale.values()))
-            todo = list(stale) + self._pages(found, track, listed)
+            new = self._pages(found, track, listed)
+            todo = [path for path in stale if path in track.latest] + new  # without pages that are gone
         return found
 
     def _pages(self, found: dict[str, Record | None], track: _Track, listed: Sequence[str]) -> list[str]:

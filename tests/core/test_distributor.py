@@ -9,11 +9,12 @@ import pytest
 
 from faaskeeper.core import paths
 from faaskeeper.core.distributor import Distributor, DistributorFunction, bell
-from faaskeeper.core.errors import StaleView
+from faaskeeper.core.errors import Code, StaleView
 from faaskeeper.core.records import ObjectRecords, Record, TableRecords
 from faaskeeper.core.requests import Close, Create, Delete, Multi, SetData, inline
 from faaskeeper.core.sessions import CLOSED_KEPT_MS
 from faaskeeper.core.storage import in_turn
+from faaskeeper.core.transactions import Limits
 from faaskeeper.core.view import load
 from faaskeeper.core.writer import Writer, order
 from faaskeeper.providers.local.objects import DirectoryStore
@@ -295,3 +296,24 @@ def test_who_was_idle_for_days_does_not_bring_back_what_others_applied_and_delet
     records.put_there.clear()
     idle.handle([bell(None, 0, ())] if own else [order(bare.deployment)])
     assert "/gone" not in records.put_there
+
+
+@pytest.mark.parametrize("kept", range(8))
+def test_a_name_that_another_writer_moved_to_another_page_is_not_taken_for_absent(kept: int) -> None:
+    """The writer has pages at hand from before; where the name lies now follows from what is pending."""
+    bare = Bare(limits=Limits(page_names=1))
+    bare.deployment.max_nodes = 3
+    bare.recycle()
+    session = bare.session()
+    session.do(Create("/p", inline(b"")))
+    names = [f"/p/c{number}" for number in range(8)]
+    for path in names:
+        session.do(Create(path, inline(b"")))
+    for path in ("/x", "/y", "/z"):  # so that the view forgets /p and its children, and not their names
+        session.do(Create(path, inline(b"")))
+    mine, bare.writer = bare.writer, Writer(bare.deployment)
+    for path in names:
+        if path != names[kept]:
+            assert session.do(Delete(path)).code is Code.OK
+    bare.writer = mine
+    assert session.do(Delete(names[kept])).code is Code.OK

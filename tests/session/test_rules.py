@@ -394,6 +394,25 @@ def test_pages_that_belong_to_a_list_are_found_again_when_their_number_changes()
     assert len(found) == 1 + record.meta.pages
 
 
+def test_a_page_that_was_to_be_read_again_and_is_gone_is_left_out() -> None:
+    bare = Bare(limits=Limits(page_names=2))
+    writer, reader = bare.session("writer"), bare.session("reader")
+    writer.do(create("/p"))
+    for number in range(11):
+        writer.do(create(f"/p/c{number:02}"))
+
+    def shorten(left: int) -> None:
+        there = reader.bare.deployment.records.get("/p")
+        assert there is not None
+        assert there.meta is not None
+        gone = range(left, there.meta.children)
+        writer.do(Multi(tuple(Delete(f"/p/c{number:02}") for number in gone)))
+
+    steps = reader.rules.snapshot(["/p"], ["/p"])
+    found = stepwise(reader, steps, {0: lambda: shorten(5), 2: lambda: shorten(2)})
+    assert names_of("/p", found) == ["c00", "c01"]
+
+
 # ---- watches that stay -----------------------------------------------------------------------
 
 
