@@ -100,6 +100,7 @@ class Vault:
         while not task.done:
             world.scheduler.sleep(patience)
             patience = min(patience * 2, 600_000)
+            world.beat()  # it may take days, where something stands still
         self.sealed = world.model.head
 
     def _own(self, process: Any) -> None:
