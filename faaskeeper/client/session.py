@@ -166,7 +166,10 @@ class Session(forks.Inherited):
         self.id = ticket.session if ticket else 0
         self.incarnation = ticket.incarnation if ticket else 0
         self._state = SessionState.LOST
-        self._ear = connection.channel.listen(self._heard)
+        within = connection.within if connection.objects else None
+        self._signs = within is None
+        """Whether messages are signed; the opening one always is: it proves that a ticket has the secret."""
+        self._ear = within.listen_late(self._heard) if within else connection.channel.listen(self._heard)
         connection.on_failure(self._failed)
         forks.register(self)
 
@@ -441,13 +444,15 @@ class Session(forks.Inherited):
             self._become(SessionState.SUSPENDED)
 
     def _put(self, message: Message, prompt: bool = False) -> None:
-        signed = trust.sign(self._secret, codec.message(message))
+        body: Any = message
+        if self._signs or message is self._opening:
+            body = trust.sign(self._secret, codec.message(message))
         identity = f"{message.session} {message.incarnation}"
         try:
             queue = self._connection.worker_queue
             if prompt:
                 queue = self._connection.prompt_queue or queue
-            queue.send("writer", identity, signed)
+            queue.send("writer", identity, body)
         except DriverError as error:
             raise ProviderException(str(error)) from error
 
@@ -462,23 +467,25 @@ class Session(forks.Inherited):
 
     # ---- being told --------------------------------------------------------------------
 
-    def _heard(self, signed: bytes) -> None:
-        """A message from the channel: whoever made it must have known our secret."""
+    def _heard(self, message: bytes | Reply) -> None:
+        """A message from the channel: whoever made it must have known our secret, or be of this process."""
         try:
-            trust.verify(self._secret, signed)
-            told = codec.to_told(trust.body(signed))
+            told = message if isinstance(message, Reply) else self._verified(message)
         except (trust.Forged, codec.Malformed) as error:
             _log.warning("dropped a message to session %x: %s", self.id, error)
             return
         try:
-            if isinstance(told, Notification):
-                if told.session == self.id:
-                    self._drive(self.rules.meet(told.epoch, settled=True))
-            else:
+            if isinstance(told, Reply):
                 self._replied(told)
+            elif told.session == self.id:
+                self._drive(self.rules.meet(told.epoch, settled=True))
         except (DriverError, ProviderException) as error:
             # Nothing is lost: the next read or the keeper meets it again, requests are sent again.
             _log.warning("session %x could not take in what it was told: %s", self.id, error)
+
+    def _verified(self, signed: bytes) -> Reply | Notification:
+        trust.verify(self._secret, signed)
+        return codec.to_told(trust.body(signed))
 
     def _replied(self, reply: Reply) -> None:
         self._connection.heard(reply)

@@ -27,16 +27,20 @@ FailureHandler = Callable[[Exception], None]
 class Within(Protocol):
     """A service in this process, for who is as trusted as it is: nothing is encoded, nothing signed.
 
-    Who listens is told early, as :class:`~faaskeeper.core.channel.Teller` says, and keeps its promise.
+    Its queue takes a :class:`~faaskeeper.core.requests.Message` as it is.
     """
 
     def commit(self, messages: Sequence[Message]) -> None:
         """Hand messages to the writer, which serves them in this thread if it is free. Raises DriverError."""
 
     def listen(self, handler: Callable[[Reply | bytes], None], settled: Callable[[], None]) -> Listener:
-        """Begin to listen for replies, early; notifications come as signed bytes. ``settled`` is called when
-        replies are in user storage that ``handler`` was called with before, in the same thread: any.
+        """Begin to listen for replies, early, as :class:`~faaskeeper.core.channel.Teller` says; notifications
+        come as signed bytes. ``settled`` is called when replies are in user storage that ``handler`` was
+        called with before, in the same thread: any.
         """
+
+    def listen_late(self, handler: Callable[[Reply | bytes], None]) -> Listener:
+        """Begin to listen for replies that are in user storage; notifications come as signed bytes."""
 
 
 @dataclass
@@ -49,7 +53,7 @@ class Connection:
     ``coalesce``: the writer takes what waits anyway, so requests may wait here, in one message, while
     others are under way.
     ``within``: the service itself, where it runs in this process and its stores answer within microseconds
-    (None: they are far).
+    (None: they are far). ``objects``: a client's session, too, sends and hears within.
     ``vouch``: makes a credential of what this process has seen of a client, the name in its certificate or
     (with the scheme ``ip``) its address, where it holds the deployment's key (None: it does not).
     ``tally`` counts what there is at the log's end (None: it cannot).
@@ -73,6 +77,7 @@ class Connection:
     prompt_queue: Queue | None = None
     coalesce: bool = False
     within: Within | None = None
+    objects: bool = False
     vouch: Callable[..., Credential] | None = None
     tally: Callable[[], Tally | None] | None = None
     ring: Callable[[], None] | None = None
