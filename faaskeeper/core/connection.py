@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from faaskeeper.core import acl
-from faaskeeper.core.acl import Credential
-from faaskeeper.core.channel import ClientChannel, Listener
-from faaskeeper.core.clocks import Clock, ServiceClock
-from faaskeeper.core.deployment import Deployment
-from faaskeeper.core.log import Log
-from faaskeeper.core.queue import Queue
-from faaskeeper.core.records import Records
-from faaskeeper.core.requests import Message, Reply
-from faaskeeper.core.sessions import Leases
-from faaskeeper.core.storage import Gather, ObjectStore, in_turn
-from faaskeeper.core.tally import Tally, current
-from faaskeeper.core.watches import WatchTable
+from faaskeeper.core.clocks import ServiceClock
+from faaskeeper.core.fields import Fields
+from faaskeeper.core.storage import Gather, in_turn
+
+if TYPE_CHECKING:  # a client loads of a service what its provider needs
+    from faaskeeper.core.acl import Credential
+    from faaskeeper.core.channel import ClientChannel, Listener
+    from faaskeeper.core.clocks import Clock
+    from faaskeeper.core.deployment import Deployment
+    from faaskeeper.core.log import Log
+    from faaskeeper.core.queue import Queue
+    from faaskeeper.core.records import Records
+    from faaskeeper.core.requests import Message, Reply
+    from faaskeeper.core.sessions import Leases
+    from faaskeeper.core.storage import ObjectStore
+    from faaskeeper.core.tally import Tally
+    from faaskeeper.core.watches import WatchTable
 
 FailureHandler = Callable[[Exception], None]
 
@@ -43,8 +47,7 @@ class Within(Protocol):
         """Begin to listen for replies that are in user storage; notifications come as signed bytes."""
 
 
-@dataclass
-class Connection:
+class Connection(Fields):
     """A client's way to a deployment.
 
     ``clock``: this process', which nobody sets while it runs; ``service``: the service's, as replies tell it.
@@ -85,7 +88,7 @@ class Connection:
     gather: Gather[Any] = in_turn
     peer: str = ""
     super_digest: str = ""
-    logs: Callable[[], str] = field(default=lambda: "")
+    logs: Callable[[], str] = lambda: ""
 
     def __post_init__(self) -> None:
         self.service = self.clock if isinstance(self.clock, ServiceClock) else ServiceClock(self.clock)
@@ -94,6 +97,12 @@ class Connection:
         """Take in what time it is for the service. One within this process has this process' clock."""
         if self.within is None:
             self.service.heard(reply.time)
+
+
+def _tally(deployment: Deployment) -> Tally | None:
+    from faaskeeper.core.tally import current
+
+    return current(deployment.log, deployment.checkpoints)
 
 
 def connection_to(deployment: Deployment, channel: ClientChannel, **more: Any) -> Connection:
@@ -113,7 +122,7 @@ def connection_to(deployment: Deployment, channel: ClientChannel, **more: Any) -
         "gather": deployment.gather,
         "peer": deployment.peer,
         "super_digest": deployment.super_digest,
-        "tally": partial(current, deployment.log, deployment.checkpoints),
+        "tally": partial(_tally, deployment),
         "vouch": partial(acl.vouch, deployment.key) if deployment.key else None,
     }
     return Connection(**{**usual, **more})
