@@ -322,10 +322,12 @@ class FaaSKeeperClient(forks.Inherited):
 
     def _there(self, path: str) -> str:
         """The path in the whole tree, of a node that there can be. Raises MalformedInputException."""
-        wrong = paths.invalid(path) if isinstance(path, str) else None
+        if not isinstance(path, str):
+            return self._real(path)
+        wrong = paths.invalid(path)
         if wrong is not None:
             raise MalformedInputException(wrong)
-        return self._real(path)
+        return self._real(path) if self._chroot else path
 
     def _shown(self, real: str) -> str:
         """A path of the tree as this client's user sees it."""

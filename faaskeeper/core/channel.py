@@ -63,6 +63,9 @@ class Teller(Protocol):
     itself, others wait for :meth:`settled`. Others promise nothing and are told when it is there.
     """
 
+    def early(self, address: str) -> bool:
+        """Whether somebody listens at the address to be told early."""
+
     def tell(self, address: str, reply: Reply) -> bool:
         """Hand a reply over early; False where nobody listens so at the address."""
 

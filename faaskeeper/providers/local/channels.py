@@ -78,6 +78,11 @@ class LocalChannel:
         """See :meth:`faaskeeper.core.connection.Within.listen_late`."""
         return self._added(handler, late=True)
 
+    def early(self, address: str) -> bool:
+        """See :class:`faaskeeper.core.channel.Teller`."""
+        listener = self._listeners.get(address)
+        return listener is not None and listener.settled is not None
+
     def tell(self, address: str, reply: Reply) -> bool:
         """See :class:`faaskeeper.core.channel.Teller`."""
         listener = self._listeners.get(address)
