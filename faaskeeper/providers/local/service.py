@@ -116,6 +116,9 @@ class _Within:
     def listen(self, handler: Callable[[Reply | bytes], None], settled: Callable[[], None]) -> Listener:
         return self._channel.listen_early(handler, settled)
 
+    def listen_late(self, handler: Callable[[Reply | bytes], None]) -> Listener:
+        return self._channel.listen_late(handler)
+
 
 class EmbeddedService(Inherited):
     """A deployment in a directory, with its functions' threads.
@@ -340,6 +343,7 @@ class EmbeddedService(Inherited):
             prompt_queue=self._prompt,
             coalesce=True,
             within=_Within(self._queues[0], self.local_channel),
+            objects=not tcp,
             close=closed,
             ring=self.ring,
             on_failure=handlers.append,
