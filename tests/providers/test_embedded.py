@@ -23,6 +23,7 @@ from faaskeeper.config import Config
 from faaskeeper.core import codec, trust
 from faaskeeper.core.log import RETENTION_MS
 from faaskeeper.core.records import Record
+from faaskeeper.core.storage import Check
 from faaskeeper.core.sweeping import DAY_MS
 from faaskeeper.exceptions import NodeExistsException, ProviderException
 from faaskeeper.providers.local.service import EmbeddedService, clock
@@ -473,16 +474,16 @@ def test_a_client_is_told_of_its_write_when_it_can_be_read(
     client.create("/a")
     session = client._session
     assert session is not None
-    records = session._connection.records
+    records = session.connection.records
     put, done = records.put, []
 
-    def putting(path: str, record: Record) -> bool:
+    def putting(path: str, record: Record, *check: Check) -> bool:
         done.append(writing.done())
-        return put(path, record)
+        return put(path, record, *check)
 
     monkeypatch.setattr(records, "put", putting)
-    with session._connection.worker_queue._running:  # type: ignore[attr-defined]  # the writer, which is held
+    with session.connection.worker_queue._running:  # type: ignore[attr-defined]  # the writer, which is held
         writing = client.set_data_async("/a", b"1")
-    session._connection.worker_queue._signal.release()  # type: ignore[attr-defined]
+    session.connection.worker_queue._signal.release()  # type: ignore[attr-defined]
     writing.get()
     assert done == [False]

@@ -33,7 +33,7 @@ from faaskeeper.core.log import Log
 from faaskeeper.core.records import ObjectRecords, Record, Records, TableRecords
 from faaskeeper.core.requests import Message, Reply
 from faaskeeper.core.sessions import Leases, Transients
-from faaskeeper.core.storage import Gather, IfAbsent, ObjectStore, Table, in_turn
+from faaskeeper.core.storage import Check, Gather, IfAbsent, ObjectStore, Table, in_any_case, in_turn
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import WatchTable
 from faaskeeper.core.writer import Writer, order
@@ -97,10 +97,10 @@ class _CoveredRecords(ObjectRecords):
         super().__init__(store, gather)
         self._belonging = belonging
 
-    def put(self, path: str, record: Record) -> bool:
+    def put(self, path: str, record: Record, check: Check = in_any_case) -> bool:
         """See :class:`faaskeeper.core.records.Records`."""
         self._belonging.rise(record.txid)
-        return super().put(path, record)
+        return super().put(path, record, check)
 
 
 class _Within:
