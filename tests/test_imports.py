@@ -31,7 +31,7 @@ def test_importing_the_client_loads_nothing_heavy() -> None:
 
 def test_a_one_shot_command_loads_neither_prompt_toolkit_nor_rich() -> None:
     modules = loaded("import faaskeeper.cli.main, faaskeeper.providers.local")
-    assert modules.isdisjoint({"prompt_toolkit", "rich", "asyncio"})
+    assert modules.isdisjoint({"prompt_toolkit", "rich", "asyncio", "socket", "dataclasses"})
 
 
 def test_importing_the_package_does_no_work() -> None:
