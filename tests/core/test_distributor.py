@@ -17,6 +17,7 @@ from faaskeeper.core.storage import Check, in_any_case, in_turn
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.view import load
 from faaskeeper.core.writer import Writer, order
+from faaskeeper.core.znode import genesis
 from faaskeeper.providers.local.objects import DirectoryStore
 from faaskeeper.providers.memory import MemoryTable
 from tests.bare import Bare, BareSession
@@ -236,7 +237,7 @@ def test_a_stall_between_the_calls_of_one_put_writes_nothing(tmp_path: Any, stor
 
     store, table = DirectoryStore(tmp_path), MemoryTable(1000)
     records = ObjectRecords(store, in_turn) if storage == "objects" else TableRecords(table)
-    large = Record(1, None, b"x" * 2000, [], 0, 1, "[]")
+    large = Record(1, genesis()["/"][0], b"x" * 2000, [], 0, 1, "[]")
     with pytest.raises(StaleView):
         records.put("/a", large, late)
     assert records.get("/a") is None
