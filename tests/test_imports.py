@@ -23,12 +23,15 @@ def test_importing_the_client_loads_nothing_heavy() -> None:
     modules = loaded("import faaskeeper.client")
     heavy = {"asyncio", "sqlite3", "socket", "ssl", "email", "click", "rich", "prompt_toolkit"}
     assert modules.isdisjoint(heavy | {"importlib.metadata", "concurrent.futures", "multiprocessing"})
+    assert modules.isdisjoint({"dataclasses", "inspect"})
     assert not any(name.startswith(("faaskeeper.providers", "faaskeeper.cli.")) for name in modules)
+    service = {"deployment", "view", "checkpoint", "tally", "writer", "distributor", "heartbeat", "sweeping"}
+    assert modules.isdisjoint(f"faaskeeper.core.{name}" for name in service)
 
 
 def test_a_one_shot_command_loads_neither_prompt_toolkit_nor_rich() -> None:
     modules = loaded("import faaskeeper.cli.main, faaskeeper.providers.local")
-    assert modules.isdisjoint({"prompt_toolkit", "rich", "asyncio"})
+    assert modules.isdisjoint({"prompt_toolkit", "rich", "asyncio", "socket", "dataclasses"})
 
 
 def test_importing_the_package_does_no_work() -> None:

@@ -178,7 +178,7 @@ def keep_view_after_failure(patch: Patch) -> None:
 def overwrite_newer(patch: Patch) -> None:
     """A record is written whatever is there."""
 
-    def put(self: Any, path: str, record: Any) -> bool:
+    def put(self: Any, path: str, record: Any, *_: Any) -> bool:
         self._table.put(path, "node", records.encode(record))
         return True
 
@@ -189,8 +189,8 @@ def no_tombstone(patch: Patch) -> None:
     """A deletion leaves nothing."""
     put = records.TableRecords.put
 
-    def bare(self: Any, path: str, record: Any) -> bool:
-        done = put(self, path, record)
+    def bare(self: Any, path: str, record: Any, *check: Any) -> bool:
+        done = put(self, path, record, *check)
         if record.meta is None:
             self._table.delete(path, "node")
         return done
@@ -293,8 +293,8 @@ def events_with_the_record(patch: Patch) -> None:
     put = records.TableRecords.put
     lost: set[tuple[str, int]] = set()
 
-    def noting(self: Any, path: str, record: Any) -> bool:
-        won = put(self, path, record)
+    def noting(self: Any, path: str, record: Any, *check: Any) -> bool:
+        won = put(self, path, record, *check)
         if not won:
             lost.add((path, record.txid))
         return won
@@ -1019,7 +1019,7 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     incarnations_follow_on_each_other: {"sharing": True},
     a_ticket_s_incarnation_goes_on: {"sharing": True},
     data_of_others_is_shown: {"hostile": 60, "inline_bytes": 20},
-    any_reference_is_believed: {"hostile": 30, "inline_bytes": 20, "start": 100},
+    any_reference_is_believed: {"hostile": 30, "inline_bytes": 20, "start": 495},
     anybody_speaks_for_anybody: {"hostile": 30},
     nothing_is_forbidden: {"hostile": 30},
     messages_of_any_form: {"hostile": 60},

@@ -266,8 +266,9 @@ class Distributor:
         if doubtful:
             records = self._lacking(records)
         put = self._deployment.records.put
+        check = self._check_age
         puts: list[Callable[[], object]] = [
-            partial(put, path, record) for path, record in records.items() if path not in second
+            partial(put, path, record, check) for path, record in records.items() if path not in second
         ]
         for transaction in transactions:
             for effect in transaction.effects:
@@ -280,7 +281,7 @@ class Distributor:
                 puts.append(partial(self._deployment.transients.put, path, due, image.txid))
         self._put(puts)
         if second:
-            self._put([partial(put, path, records[path]) for path in records if path in second])
+            self._put([partial(put, path, records[path], check) for path in records if path in second])
 
     def _records(
         self,
@@ -326,9 +327,12 @@ class Distributor:
 
     def _in_time(self, put: Callable[[], object]) -> object:
         """Put, unless this process stood still: also between one put and the next."""
+        self._check_age()
+        return put()
+
+    def _check_age(self) -> None:
         if abs(self._deployment.clock() - self._since) > SETTLE_WITHIN_MS:
             raise StaleView("this invocation was stalled for hours: what it would write may be long past")
-        return put()
 
     def _run(self, lists: dict[str, Listing], contents: dict[str, _Content]) -> None:
         """Bring the lists forward; where somebody is ahead, the contents are read again."""
@@ -441,18 +445,23 @@ class Distributor:
         returns the answers of the others.
         """
         teller = self._deployment.teller
-        if teller is None:
+        if teller is None or not any(teller.early(each.address) for each in answers):
             return list(answers)
         recent = tuple((each.txid, writes_of(each)) for each in entry.transactions)
         epoch = Epoch(entry.first - 1, entry.last, recent)
-        now = self._told_time()
-        return [each for each in answers if not teller.tell(each.address, _reply(each, epoch, now))]
+        # Without the time: they have the same clock.
+        return [each for each in answers if not teller.tell(each.address, _reply(each, epoch, 0))]
 
     def answer(self, answers: Sequence[Answer], epoch: Epoch) -> None:
         """Tell sessions their outcomes, with the epoch of what they were judged on."""
+        if not answers:
+            return  # all were told early
         now = self._told_time()
+        teller = self._deployment.teller
         for each in answers:
             reply = _reply(each, epoch, now)
+            if teller is not None and teller.hand(each.address, reply):
+                continue
             signed = trust.sign(self._secrets.unseal(each.sealed), codec.reply(reply))
             tell(self._deployment.channel, each.address, signed)
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.children import page_path, removed_pages
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.errors import Conflict, DriverError, Throttled, Unavailable
+from faaskeeper.core.fields import Fields
 from faaskeeper.core.log import RETENTION_MS, Entry, Trimmed
 from faaskeeper.core.objects import TableObjects
 from faaskeeper.core.records import Record, TableRecords
@@ -58,16 +58,15 @@ class Note(NamedTuple):
     clock: int
 
 
-@dataclass
-class Progress:
+class Progress(Fields):
     """How far sweeping has come. ``swept``, ``trimmed``: txids; ``blobs``: a name, and ``young``: nothing
     unreferenced was made before it (ms); ``ended``: the clock when the last sweep came to its end, 0 while
     one has not."""
 
+    notes: list[Note]
     version: int = 0
     clock: int = 0
     counted: int = 0
-    notes: list[Note] = field(default_factory=list)
     swept: int = 0
     trimmed: int = 0
     blobs: str = ""
@@ -127,11 +126,11 @@ def _item(progress: Progress) -> Item:
 
 def _progress(item: Item | None) -> Progress:
     if item is None:
-        return Progress()
+        return Progress([])
     fields: dict[str, Any] = dict(item)
     rows = [map(int, each.split()) for each in fields.pop("notes")]
     notes = [Note(at, mark, clock * 1000) for at, mark, clock in rows]
-    return Progress(version=fields.pop("stamp"), notes=notes, **fields)
+    return Progress(notes, version=fields.pop("stamp"), **fields)
 
 
 class _Late(Exception):
@@ -144,7 +143,7 @@ class Sweeper:
     def __init__(self, deployment: Deployment, state: Table) -> None:
         self._deployment = deployment
         self._state = state
-        self._progress = Progress()
+        self._progress = Progress([])
         self._began = 0
         self._within = 0
         self._failed = 0

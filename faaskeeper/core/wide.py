@@ -33,7 +33,18 @@ from functools import partial
 
 from faaskeeper.core import codec
 from faaskeeper.core.errors import Conflict, TooLarge, Unavailable
-from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Page, Table, every
+from faaskeeper.core.storage import (
+    Check,
+    Condition,
+    IfAbsent,
+    IfOlder,
+    IfStamp,
+    Item,
+    Page,
+    Table,
+    every,
+    in_any_case,
+)
 
 _OVERHEAD = 300
 """What a part has beside its piece of the item, at most, keys of 1,000 bytes aside."""
@@ -117,8 +128,10 @@ class WideTable:
         """Whether to put the item is one put of the table's: it has no parts."""
         return self._fits(partition, key, item)
 
-    def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.storage.Table`."""
+    def put(
+        self, partition: str, key: str, item: Item, condition: Condition = None, check: Check = in_any_case
+    ) -> None:
+        """See :class:`faaskeeper.core.storage.Table`. Calls ``check`` where it takes several."""
         if self._fits(partition, key, item):
             self._table.put(partition, key, item, condition)
             return
@@ -133,6 +146,7 @@ class WideTable:
             self._table.put(self.index, name, row)
         for part, piece in zip(_parts(partition, key, name, len(pieces)), pieces, strict=True):
             self._table.put(*part, {"stamp": 0, "piece": piece})
+        check()
         numbers: Item = {field: value for field, value in item.items() if isinstance(value, int)}
         self._table.put(partition, key, {**numbers, "parts": len(pieces), "named": name}, condition)
 

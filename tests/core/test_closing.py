@@ -12,6 +12,7 @@ from faaskeeper.core.errors import Code, Unavailable
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Close, Create, Delete, Multi, SetData, inline
 from faaskeeper.core.sessions import CLOSED_KEPT_MS, Session, Sessions
+from faaskeeper.core.storage import Check
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.view import load
 from faaskeeper.core.writer import order
@@ -288,12 +289,12 @@ def test_a_long_backlog_is_marked_as_it_is_applied_and_not_begun_again(
     written: list[str] = []
     put = bare.deployment.records.put
 
-    def slow(path: str, record: Record) -> bool:
+    def slow(path: str, record: Record, *check: Check) -> bool:
         if len(written) == 100:
             raise Unavailable("the invocation is at its time's end")
         written.append(path)
         bare.clock.now += 1_000
-        return put(path, record)
+        return put(path, record, *check)
 
     monkeypatch.setattr(bare.deployment.records, "put", slow)
     bare.recycle()

@@ -13,11 +13,13 @@ from faaskeeper.core.errors import Code, StaleView
 from faaskeeper.core.records import ObjectRecords, Record, TableRecords
 from faaskeeper.core.requests import Close, Create, Delete, Multi, SetData, inline
 from faaskeeper.core.sessions import CLOSED_KEPT_MS
-from faaskeeper.core.storage import in_turn
+from faaskeeper.core.storage import Check, in_any_case, in_turn
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.view import load
 from faaskeeper.core.writer import Writer, order
+from faaskeeper.core.znode import genesis
 from faaskeeper.providers.local.objects import DirectoryStore
+from faaskeeper.providers.memory import MemoryTable
 from tests.bare import Bare, BareSession
 
 
@@ -226,6 +228,21 @@ def test_object_storage_keeps_the_newer_of_two_records_whoever_comes_last(tmp_pa
         assert found.txid == newest
 
 
+@pytest.mark.parametrize("storage", ["objects", "items in parts"])
+def test_a_stall_between_the_calls_of_one_put_writes_nothing(tmp_path: Any, storage: str) -> None:
+    """A tombstone may have lapsed meanwhile, and an older record would bring the znode back."""
+
+    def late() -> None:
+        raise StaleView("too late")
+
+    store, table = DirectoryStore(tmp_path), MemoryTable(1000)
+    records = ObjectRecords(store, in_turn) if storage == "objects" else TableRecords(table)
+    large = Record(1, genesis()["/"][0], b"x" * 2000, [], 0, 1, "[]")
+    with pytest.raises(StaleView):
+        records.put("/a", large, late)
+    assert records.get("/a") is None
+
+
 def test_who_was_stalled_for_hours_writes_nothing_more() -> None:
     """A tombstone may have lapsed meanwhile, and an older record would bring the znode back."""
     bare = Bare()
@@ -269,8 +286,8 @@ class Noting(TableRecords):
         super().__init__(table)
         self.put_there: list[str] = []
 
-    def put(self, path: str, record: Record) -> bool:
-        done = super().put(path, record)
+    def put(self, path: str, record: Record, check: Check = in_any_case) -> bool:
+        done = super().put(path, record, check)
         if done and record.meta is not None:
             self.put_there.append(path)
         return done

@@ -13,6 +13,7 @@ import pytest
 from faaskeeper.core.log import Trimmed
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Create, Delete, Epoch, Multi, SetData, inline
+from faaskeeper.core.storage import Check
 from faaskeeper.core.transactions import Limits
 from faaskeeper.session.commands import Await, PutWatch, ReadLog, ReadMark, ReadRecord
 from faaskeeper.session.rules import Rules, names_of
@@ -29,11 +30,11 @@ class Halting:
         self.hold: set[str] = set()
         bare.deployment.records.put = self._put  # type: ignore[method-assign]
 
-    def _put(self, path: str, record: Record) -> bool:
+    def _put(self, path: str, record: Record, *check: Check) -> bool:
         if path in self.hold:
             self.held[path] = partial(self.put, path, record)
             return True
-        return self.put(path, record)
+        return self.put(path, record, *check)
 
     def release(self) -> None:
         self.hold = set()
