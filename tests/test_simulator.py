@@ -16,6 +16,7 @@ import pytest
 from faaskeeper.client.session import Session as ClientSession
 from faaskeeper.core import (
     acl,
+    batch,
     blobs,
     checkpoint,
     children,
@@ -23,6 +24,7 @@ from faaskeeper.core import (
     codec,
     distributor,
     heartbeat,
+    judging,
     log,
     records,
     sessions,
@@ -91,12 +93,12 @@ def test_a_violation_is_told_with_the_command_that_replays_it(
 
 def unlogged_errors(patch: Patch) -> None:
     """Errors are answered and not logged."""
-    entry = writer._Batch.entry
+    entry = batch.Batch.entry
 
     def only_changes(self: Any) -> Any:
         return entry(self) if self.transactions else None
 
-    patch.setattr(writer._Batch, "entry", only_changes)
+    patch.setattr(batch.Batch, "entry", only_changes)
 
 
 def lose_outcomes(patch: Patch) -> None:
@@ -106,7 +108,7 @@ def lose_outcomes(patch: Patch) -> None:
 
 def judge_ahead(patch: Patch) -> None:
     """A request ahead of its turn is judged instead of being asked for again."""
-    judge = writer.Writer._requests
+    judge = judging.Judge._requests
 
     def ahead(self: Any, batch: Any, message: Any) -> Any:
         session = batch.session(message.session)
@@ -114,16 +116,16 @@ def judge_ahead(patch: Patch) -> None:
             session.last = max(session.last, min(each.cxid for each in message.requests) - 1)
         return judge(self, batch, message)
 
-    patch.setattr(writer.Writer, "_requests", ahead)
+    patch.setattr(judging.Judge, "_requests", ahead)
 
 
 def answer_uncertain(patch: Patch) -> None:
     """ "Expired" and "resend" are said without reading the log to its end."""
 
-    class Certain(writer._Batch):
+    class Certain(batch.Batch):
         uncertain = property(lambda self: False, lambda self, value: None)  # type: ignore[assignment]
 
-    patch.setattr(writer, "_Batch", Certain)
+    patch.setattr(judging, "Batch", Certain)
 
 
 def trust_unknown_append(patch: Patch) -> None:
@@ -479,7 +481,7 @@ def age_is_ignored(patch: Patch) -> None:
 
 def twice_opened(patch: Patch) -> None:
     """An Open that comes again opens another session."""
-    patch.setattr(writer._Batch, "opened_by", lambda self, nonce: None)
+    patch.setattr(batch.Batch, "opened_by", lambda self, nonce: None)
 
 
 def names_move_at_once(patch: Patch) -> None:
@@ -536,13 +538,11 @@ def lapse_at_once(patch: Patch) -> None:
 
 def reaped_without_looking(patch: Patch) -> None:
     """The writer removes what heartbeat saw to be due, due or not."""
-    patch.setattr(
-        transactions,
-        "_reap",
-        lambda state, operation, now, txid, limits: transactions.apply(
-            state, transactions.Delete(operation.path), 0, now, txid, limits, (acl.SUPER,)
-        ),
-    )
+
+    def reap(case: Any, operation: Any) -> Any:
+        return transactions.apply(case._replace(who=(acl.SUPER,)), transactions.Delete(operation.path))
+
+    patch.setitem(transactions.JUDGES, transactions.Reap, reap)
 
 
 def containers_go_at_once(patch: Patch) -> None:
@@ -617,7 +617,7 @@ def item_before_its_parts(patch: Patch) -> None:
 
 def old_incarnation_is_heard(patch: Patch) -> None:
     """Requests of a process whose session another goes on with are judged."""
-    judge = writer.Writer._requests
+    judge = judging.Judge._requests
 
     def heard(self: Any, batch: Any, message: Any) -> Any:
         session = batch.session(message.session)
@@ -625,7 +625,7 @@ def old_incarnation_is_heard(patch: Patch) -> None:
             message = message._replace(incarnation=session.incarnation)
         return judge(self, batch, message)
 
-    patch.setattr(writer.Writer, "_requests", heard)
+    patch.setattr(judging.Judge, "_requests", heard)
 
 
 # ---- what may not grow ---------------------------------------------------------------------------

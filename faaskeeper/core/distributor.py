@@ -16,6 +16,7 @@ from functools import partial
 from typing import NamedTuple
 
 from faaskeeper.core import codec, log, paths, trust
+from faaskeeper.core.changes import Closed, Opened, Transaction
 from faaskeeper.core.channel import tell
 from faaskeeper.core.children import (
     PAGE_META,
@@ -36,7 +37,6 @@ from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Epoch, Outcome, Reply
 from faaskeeper.core.sessions import Sessions
 from faaskeeper.core.storage import JOINT_WRITES, Write
-from faaskeeper.core.transactions import Closed, Opened, Transaction
 from faaskeeper.core.view import View, load, roll
 from faaskeeper.core.watches import Recipient, Secrets, WatchFunction
 from faaskeeper.core.znode import Meta
