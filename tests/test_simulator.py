@@ -24,6 +24,7 @@ from faaskeeper.core import (
     codec,
     distributor,
     heartbeat,
+    images,
     judging,
     log,
     records,
@@ -42,7 +43,8 @@ from faaskeeper.session import incarnation, interpreter
 from faaskeeper.session.commands import PutWatch
 from faaskeeper.session.outbox import Outbox
 from faaskeeper.session.registrations import Registrations
-from faaskeeper.session.rules import Rules, Watch
+from faaskeeper.session.rules import Rules
+from faaskeeper.session.watching import Watch
 from faaskeeper.testing import world
 from faaskeeper.testing.simulate import Plan, main, plan_of, run
 
@@ -552,8 +554,8 @@ def containers_go_at_once(patch: Patch) -> None:
 
 def children_lost_leave_no_row(patch: Patch) -> None:
     """Only the creation of a znode that goes by itself is noted, not the loss of its last child."""
-    look = distributor._Image.look_at
-    patch.setattr(distributor._Image, "look_at", lambda self: look(self) if self.fresh else None)
+    look = images.Image.look_at
+    patch.setattr(images.Image, "look_at", lambda self: look(self) if self.fresh else None)
 
 
 def closing_ends_half_way(patch: Patch) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from faaskeeper.core.answers import Answer
 from faaskeeper.core.changes import Closed, Opened, Owned, Resumed, Transaction, weight
-from faaskeeper.core.distributor import Answer
 from faaskeeper.core.errors import Code
 from faaskeeper.core.log import ENTRY_BYTES, Answers, Entry
 from faaskeeper.core.requests import Outcome

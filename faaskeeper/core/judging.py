@@ -7,10 +7,10 @@ from enum import Enum, auto
 
 from faaskeeper.core import trust
 from faaskeeper.core.acl import Credential, Identity, identities
+from faaskeeper.core.answers import Answer
 from faaskeeper.core.batch import Batch, ServiceOrder, Tentative
 from faaskeeper.core.changes import Opened, Resumed, Transaction, acl_weight
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS, Deployment
-from faaskeeper.core.distributor import Answer
 from faaskeeper.core.errors import Code
 from faaskeeper.core.log import Answers
 from faaskeeper.core.requests import Close, Message, Open, Operation, Outcome, Reap, Request, Resume

@@ -14,10 +14,11 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from faaskeeper.core import admission, codec, paths, trust
+from faaskeeper.core.answers import Answer, bell
 from faaskeeper.core.batch import Batch, ServiceOrder
 from faaskeeper.core.codec import Malformed
 from faaskeeper.core.deployment import Deployment
-from faaskeeper.core.distributor import Answer, Distributor, Settled, bell
+from faaskeeper.core.distributor import Distributor, Settled
 from faaskeeper.core.errors import Conflict, StaleView, Unavailable
 from faaskeeper.core.judging import Judge
 from faaskeeper.core.log import Entry, Log

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from faaskeeper.core import log
-from faaskeeper.core.distributor import GROUP_ENTRIES, bell
+from faaskeeper.core.answers import bell
+from faaskeeper.core.distributor import GROUP_ENTRIES
 from faaskeeper.core.errors import Code, Unavailable
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Close, Create, Delete, Multi, SetData, inline
