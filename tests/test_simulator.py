@@ -16,6 +16,7 @@ import pytest
 from faaskeeper.client.session import Session as ClientSession
 from faaskeeper.core import (
     acl,
+    batch,
     blobs,
     checkpoint,
     children,
@@ -23,6 +24,8 @@ from faaskeeper.core import (
     codec,
     distributor,
     heartbeat,
+    images,
+    judging,
     log,
     records,
     sessions,
@@ -40,7 +43,8 @@ from faaskeeper.session import incarnation, interpreter
 from faaskeeper.session.commands import PutWatch
 from faaskeeper.session.outbox import Outbox
 from faaskeeper.session.registrations import Registrations
-from faaskeeper.session.rules import Rules, Watch
+from faaskeeper.session.rules import Rules
+from faaskeeper.session.watching import Watch
 from faaskeeper.testing import world
 from faaskeeper.testing.simulate import Plan, main, plan_of, run
 
@@ -91,12 +95,12 @@ def test_a_violation_is_told_with_the_command_that_replays_it(
 
 def unlogged_errors(patch: Patch) -> None:
     """Errors are answered and not logged."""
-    entry = writer._Batch.entry
+    entry = batch.Batch.entry
 
     def only_changes(self: Any) -> Any:
         return entry(self) if self.transactions else None
 
-    patch.setattr(writer._Batch, "entry", only_changes)
+    patch.setattr(batch.Batch, "entry", only_changes)
 
 
 def lose_outcomes(patch: Patch) -> None:
@@ -106,7 +110,7 @@ def lose_outcomes(patch: Patch) -> None:
 
 def judge_ahead(patch: Patch) -> None:
     """A request ahead of its turn is judged instead of being asked for again."""
-    judge = writer.Writer._requests
+    judge = judging.Judge._requests
 
     def ahead(self: Any, batch: Any, message: Any) -> Any:
         session = batch.session(message.session)
@@ -114,16 +118,16 @@ def judge_ahead(patch: Patch) -> None:
             session.last = max(session.last, min(each.cxid for each in message.requests) - 1)
         return judge(self, batch, message)
 
-    patch.setattr(writer.Writer, "_requests", ahead)
+    patch.setattr(judging.Judge, "_requests", ahead)
 
 
 def answer_uncertain(patch: Patch) -> None:
     """ "Expired" and "resend" are said without reading the log to its end."""
 
-    class Certain(writer._Batch):
+    class Certain(batch.Batch):
         uncertain = property(lambda self: False, lambda self, value: None)  # type: ignore[assignment]
 
-    patch.setattr(writer, "_Batch", Certain)
+    patch.setattr(judging, "Batch", Certain)
 
 
 def trust_unknown_append(patch: Patch) -> None:
@@ -479,7 +483,7 @@ def age_is_ignored(patch: Patch) -> None:
 
 def twice_opened(patch: Patch) -> None:
     """An Open that comes again opens another session."""
-    patch.setattr(writer._Batch, "opened_by", lambda self, nonce: None)
+    patch.setattr(batch.Batch, "opened_by", lambda self, nonce: None)
 
 
 def names_move_at_once(patch: Patch) -> None:
@@ -536,13 +540,11 @@ def lapse_at_once(patch: Patch) -> None:
 
 def reaped_without_looking(patch: Patch) -> None:
     """The writer removes what heartbeat saw to be due, due or not."""
-    patch.setattr(
-        transactions,
-        "_reap",
-        lambda state, operation, now, txid, limits: transactions.apply(
-            state, transactions.Delete(operation.path), 0, now, txid, limits, (acl.SUPER,)
-        ),
-    )
+
+    def reap(case: Any, operation: Any) -> Any:
+        return transactions.apply(case._replace(who=(acl.SUPER,)), transactions.Delete(operation.path))
+
+    patch.setitem(transactions.JUDGES, transactions.Reap, reap)
 
 
 def containers_go_at_once(patch: Patch) -> None:
@@ -552,8 +554,8 @@ def containers_go_at_once(patch: Patch) -> None:
 
 def children_lost_leave_no_row(patch: Patch) -> None:
     """Only the creation of a znode that goes by itself is noted, not the loss of its last child."""
-    look = distributor._Image.look_at
-    patch.setattr(distributor._Image, "look_at", lambda self: look(self) if self.fresh else None)
+    look = images.Image.look_at
+    patch.setattr(images.Image, "look_at", lambda self: look(self) if self.fresh else None)
 
 
 def closing_ends_half_way(patch: Patch) -> None:
@@ -617,7 +619,7 @@ def item_before_its_parts(patch: Patch) -> None:
 
 def old_incarnation_is_heard(patch: Patch) -> None:
     """Requests of a process whose session another goes on with are judged."""
-    judge = writer.Writer._requests
+    judge = judging.Judge._requests
 
     def heard(self: Any, batch: Any, message: Any) -> Any:
         session = batch.session(message.session)
@@ -625,7 +627,7 @@ def old_incarnation_is_heard(patch: Patch) -> None:
             message = message._replace(incarnation=session.incarnation)
         return judge(self, batch, message)
 
-    patch.setattr(writer.Writer, "_requests", heard)
+    patch.setattr(judging.Judge, "_requests", heard)
 
 
 # ---- what may not grow ---------------------------------------------------------------------------

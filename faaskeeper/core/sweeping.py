@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from faaskeeper.core import paths
 from faaskeeper.core.blobs import PREFIX, parse_blob_name
+from faaskeeper.core.changes import Closed
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.children import page_path, removed_pages
 from faaskeeper.core.deployment import Deployment
@@ -29,7 +30,6 @@ from faaskeeper.core.log import RETENTION_MS, Entry, Trimmed
 from faaskeeper.core.objects import TableObjects
 from faaskeeper.core.records import Record, TableRecords
 from faaskeeper.core.storage import IfAbsent, IfStamp, Item, Table
-from faaskeeper.core.transactions import Closed
 
 DAY_MS = 24 * 3600 * 1000
 TOMBSTONE_MS = 2 * DAY_MS

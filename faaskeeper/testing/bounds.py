@@ -11,10 +11,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from faaskeeper.core import log
+from faaskeeper.core.changes import Closed
 from faaskeeper.core.log import RETENTION_MS, Entry
 from faaskeeper.core.records import from_object
 from faaskeeper.core.sessions import CLOSED_KEPT_MS
-from faaskeeper.core.transactions import Closed
 from faaskeeper.core.wide import INDEX
 from faaskeeper.testing.scheduler import Violation
 

@@ -44,7 +44,8 @@ from faaskeeper.exceptions import (
 )
 from faaskeeper.session.commands import Command, ReadBlob, ReadLog, ReadMark
 from faaskeeper.session.observer import Observer
-from faaskeeper.session.rules import Watch, names_of
+from faaskeeper.session.rules import names_of
+from faaskeeper.session.watching import Watch
 from faaskeeper.testing.fleet import Fleet
 from faaskeeper.testing.hostile import Hostile
 from faaskeeper.testing.model import ClientView, WatchSeen

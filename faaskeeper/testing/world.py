@@ -13,11 +13,13 @@ from typing import Any
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core import codec, log, trust
+from faaskeeper.core.answers import bell
+from faaskeeper.core.changes import Closed
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.codec import Malformed
 from faaskeeper.core.connection import Connection, connection_to
 from faaskeeper.core.deployment import MIN_TIMEOUT_MS, Deployment, begin
-from faaskeeper.core.distributor import DistributorFunction, bell
+from faaskeeper.core.distributor import DistributorFunction
 from faaskeeper.core.errors import Code, Conflict, DriverError, StaleView, Throttled, Unavailable
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.log import RETENTION_MS, Log
@@ -25,7 +27,7 @@ from faaskeeper.core.records import ObjectRecords, Records, TableRecords, from_o
 from faaskeeper.core.requests import Reply
 from faaskeeper.core.sessions import Leases, Transients
 from faaskeeper.core.storage import LATE_MS, Condition, IfOlder, IfStamp, Item, Object, Page, Write
-from faaskeeper.core.transactions import Closed, Limits
+from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import Secrets, WatchFunction, WatchTable
 from faaskeeper.core.wide import WideTable
 from faaskeeper.core.writer import Writer, order

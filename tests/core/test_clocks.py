@@ -6,12 +6,12 @@ from random import Random
 
 import pytest
 
+from faaskeeper.core.changes import Transaction
 from faaskeeper.core.clocks import FOLLOWED_MS, IDLE_MS, Clock, LogClock, ServiceClock, Steady, carried
 from faaskeeper.core.errors import Code, StaleView
 from faaskeeper.core.heartbeat import CLOCKS_DIFFER_MS, FORGOTTEN_MS, Heartbeat
 from faaskeeper.core.log import AHEAD_MS, Entry
 from faaskeeper.core.requests import Close, Create, Operation, SetData, inline
-from faaskeeper.core.transactions import Transaction
 from faaskeeper.core.writer import Writer, order
 from tests.bare import Bare
 from tests.bare import Clock as Standing

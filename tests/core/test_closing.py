@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from faaskeeper.core import log
-from faaskeeper.core.distributor import GROUP_ENTRIES, bell
+from faaskeeper.core.answers import bell
+from faaskeeper.core.distributor import GROUP_ENTRIES
 from faaskeeper.core.errors import Code, Unavailable
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Close, Create, Delete, Multi, SetData, inline
@@ -242,7 +243,7 @@ def test_a_multi_whose_acls_would_fill_the_log_is_refused() -> None:
 def test_a_session_that_acknowledges_nothing_is_kept_no_more_than_so_many_outcomes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("faaskeeper.core.writer._UNACKED", 5)
+    monkeypatch.setattr("faaskeeper.core.judging._UNACKED", 5)
     bare = Bare()
     session = bare.session()
     for number in range(20):

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from faaskeeper.core import paths
-from faaskeeper.core.distributor import Distributor, DistributorFunction, bell
+from faaskeeper.core.answers import bell
+from faaskeeper.core.distributor import Distributor, DistributorFunction
 from faaskeeper.core.errors import Code, StaleView
 from faaskeeper.core.records import ObjectRecords, Record, TableRecords
 from faaskeeper.core.requests import Close, Create, Delete, Multi, SetData, inline

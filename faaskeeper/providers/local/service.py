@@ -20,12 +20,13 @@ from urllib.parse import quote
 from faaskeeper.config import ClientChannel, Config, QueueType, StorageType
 from faaskeeper.core import records as user_storage
 from faaskeeper.core import trust
+from faaskeeper.core.answers import bell
 from faaskeeper.core.channel import Listener
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.clocks import Clock, Steady
 from faaskeeper.core.connection import Connection, FailureHandler, connection_to
 from faaskeeper.core.deployment import Deployment
-from faaskeeper.core.distributor import DistributorFunction, bell
+from faaskeeper.core.distributor import DistributorFunction
 from faaskeeper.core.errors import Conflict, Denied, DriverError
 from faaskeeper.core.forks import Inherited, register
 from faaskeeper.core.heartbeat import Heartbeat
