@@ -12,16 +12,36 @@ pytest.register_assert_rewrite("faaskeeper.testing")
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 
-_BESIDE = ("aws", "examples", "gateway")
-"""Folders whose tests wait for other processes most of the time: they run beside all others."""
+PARTS = ("basic", "clouds", "simulator")
+"""Markers: which of ``make test``, ``make test-clouds`` and ``make test-simulator`` runs a test."""
+_EMULATORS = {"ministack", "dynamodb_local", "emulators"}
+"""Fixtures that start the emulator of a cloud."""
+_SLOW = ("gcp", "aws", "gateway", "examples")
+"""Folders whose tests take longest: they begin first, so that both processes end at about the same time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which of the two processes of ``make test`` a test is for; a whole folder shares its emulators."""
+    """Give each test its part, and the group of those that must run in one process.
+
+    A test's own marker counts. Of the others those are for the clouds that use an emulator, and all else is
+    basic. The tests of a cloud share its emulators, those of a file its servers; what the simulator runs
+    shares nothing.
+    """
     here = Path(__file__).parent
-    for item in items:
+
+    def place(item: pytest.Item) -> int:
         folder = item.path.relative_to(here).parts[0]
-        item.add_marker(pytest.mark.xdist_group("beside" if folder in _BESIDE else "all others"))
+        return _SLOW.index(folder) if folder in _SLOW else len(_SLOW)
+
+    items.sort(key=place)
+    for item in items:
+        if not any(item.get_closest_marker(part) for part in PARTS):
+            asked: list[str] = getattr(item, "fixturenames", [])
+            item.add_marker("basic" if _EMULATORS.isdisjoint(asked) else "clouds")
+        if not item.get_closest_marker("simulator"):
+            folder = item.path.relative_to(here).parts[0]
+            group = folder if folder in ("aws", "gcp") else item.path.relative_to(here).as_posix()
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture

@@ -258,6 +258,7 @@ def test_a_deployment_that_fails_says_which_events_explain_it(monkeypatch: pytes
     assert seen[:2] == ["CREATE_IN_PROGRESS LogTable", "CREATE_FAILED LogTable: fk-log already exists"]
 
 
+@pytest.mark.clouds
 def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers(account: Account) -> None:
     account.deployer()
     planned = account.service("--dry-run")
@@ -345,6 +346,7 @@ def enforcing() -> Iterator[str]:
         yield endpoint
 
 
+@pytest.mark.clouds
 @pytest.mark.parametrize("which", list(OTHERS))
 def test_each_role_has_what_its_function_needs_and_each_policy_what_its_clients_need(
     which: str, enforcing: str, tmp_path: Path
