@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.gateway.servers import Server
 
 ROOT = Path(__file__).parent.parent
@@ -23,7 +24,7 @@ def ran(program: str, directory: Path, address: str = "") -> str:
     script = program.replace("/tmp/first-program", str(directory)).replace("127.0.0.1:2181", address)
     assert script != program
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

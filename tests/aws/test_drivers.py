@@ -21,6 +21,7 @@ from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
 from faaskeeper.testing import lambdas
 from faaskeeper.testing.drivers import ChannelSuite, ObjectStoreSuite, QueueSuite, TableSuite
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.aws import backends
 
 
@@ -91,7 +92,7 @@ class _Collecting(lambdas.Function):
 
     def wait(self, number: int) -> list[bytes]:
         with self._came:
-            assert self._came.wait_for(lambda: len(self.bodies) >= number, 60), self.bodies
+            assert self._came.wait_for(lambda: len(self.bodies) >= number, PATIENCE_S), self.bodies
             return list(self.bodies)
 
 
