@@ -961,7 +961,7 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     text_that_cannot_be_logged: {"hostile": 60},
 }
 """Rules, and the plan (and where one is rare, the seed to start from) in which their loss shows soonest."""
-SAMPLE = 5
+SAMPLE = 3
 """One in so many is for ``make test``; ``make test-simulator`` has the others."""
 SEEDS = 1_500
 PLAIN: dict[str, Any] = {

@@ -333,8 +333,7 @@ class SemanticsSuite(_Suite):
     def test_the_client_shows_what_the_server_showed(
         self, scenario: dict[str, Any], harness: Harness, root: str
     ) -> None:
-        ending = {step["session"] for step in scenario["steps"] if step["op"] == "expire"}
-        adapter = _Adapter(harness, ending)
+        adapter = _Adapter(harness, golden.ending(scenario))
         try:
             golden.run(scenario, adapter, root)
         finally:
@@ -600,7 +599,7 @@ class CrashSuite(_Suite):
     def test_every_acknowledged_write_is_there_once_although_functions_die(
         self, harness: Harness, start: Callable[..., FaaSKeeperClient], root: str
     ) -> None:
-        clients = [start(session_timeout=30.0) for _ in range(3)]
+        clients = [start() for _ in range(3)]
         done = threading.Event()
 
         def load(number: int) -> list[str]:
@@ -636,7 +635,7 @@ class CrashSuite(_Suite):
     def test_watches_and_ephemerals_survive_functions_that_die(
         self, harness: Harness, start: Callable[..., FaaSKeeperClient], root: str
     ) -> None:
-        owner, watcher = start(session_timeout=30.0), start(session_timeout=30.0)
+        owner, watcher = start(), start()
         owner.create(f"{root}/e", ephemeral=True)
         gone = threading.Event()
         watcher.sync()

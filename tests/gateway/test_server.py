@@ -103,7 +103,7 @@ def test_a_silent_client_s_session_ends_with_its_ephemerals_and_its_client_is_to
     watcher = Raw(server.port)
     assert watcher.ask(raw.EXISTS, string("/mine") + b"\1")[0] == 0
     watcher.socket.settimeout(1)
-    for _ in range(30):  # it pings, as clients do, until it is told
+    for _ in range(int(PATIENCE_S)):  # it pings, as clients do, until it is told
         watcher.ping()
         if watcher.events:
             break

@@ -224,8 +224,8 @@ def test_the_value_of_a_consumer_that_dies_goes_to_another(service: Service) -> 
     one, two = service.client(), service.client()
     first, second = LockingQueue(one, "/jobs"), LockingQueue(two, "/jobs")
     first.put_all([b"a"])
-    assert first.get(5) == b"a"
-    assert first.get(5) == b"a"  # it is held still
+    assert first.get(PATIENCE_S) == b"a"
+    assert first.get(PATIENCE_S) == b"a"  # it is held still
     assert second.get(0.01) is None
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(second.get, 60)
@@ -241,13 +241,13 @@ def test_a_value_that_is_not_held_any_more_cannot_be_consumed(service: Service) 
     one, two = service.client(), service.client()
     first, second = LockingQueue(one, "/jobs"), LockingQueue(two, "/jobs")
     first.put(b"a")
-    assert first.get(5) == b"a"
+    assert first.get(PATIENCE_S) == b"a"
     one.start()  # another session, the mark went with the one before
-    assert second.get(5) == b"a"
+    assert second.get(PATIENCE_S) == b"a"
     assert not first.holds
     assert first.consume() is False
     second.release()
-    assert first.get(5) == b"a"
+    assert first.get(PATIENCE_S) == b"a"
     assert first.consume() is True
 
 
