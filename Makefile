@@ -25,7 +25,7 @@ NODE_CLIENT            := node-zookeeper-client@1.1.3
 
 PIP := -m pip install --disable-pip-version-check
 # Two processes, which share nothing: see tests/conftest.py.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 2
 
 .PHONY: setup run serve test test-clouds test-simulator test-all lint types wheel
 .PHONY: bench bench-aws bench-change bench-gateway bench-gcp simulate clean

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PARTS
+from tests.conftest import PARTS, group
 
 ROOT = Path(__file__).parent.parent
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -64,3 +64,14 @@ def test_no_target_sets_up_more_than_it_needs() -> None:
     assert recipe("run").split("\n")[0].split() == ["$(FK)"]
     assert "$(DYNAMODB_LOCAL)" not in recipe("test")
     assert recipe("test-simulator").split("\n")[0].split() == ["$(DEV)"]
+
+
+def test_tests_that_share_a_server_run_in_one_process() -> None:
+    assert group("tests/aws/test_a.py::test") == group("tests/aws/test_b.py::Test::test[x]") == "aws"
+    assert group("tests/gateway/test_a.py::test") != group("tests/gateway/test_b.py::test")
+    files = ["tests/core/test_paths.py", "tests/core/test_limits.py"]
+    command = [sys.executable, "-m", "pytest", "-n", "2", "-vv", "-p", "no:cacheprovider", *files]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    ran = set(re.findall(r"\[(gw\d)\] .* PASSED (tests/[^:]+)", done.stdout))
+    assert sorted(file for _, file in ran) == sorted(files), done.stdout[-3_000:]
+    assert len({process for process, _ in ran}) == 2
