@@ -14,6 +14,7 @@ from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.writer import Writer
 from faaskeeper.providers.cloud.place import CloudPlace
 from faaskeeper.providers.inprocess import LocalQueue
+from faaskeeper.testing.patience import PATIENCE_S
 
 DATA = b"x" * 1024
 Calls = dict[str, dict[str, dict[str, int]]]
@@ -80,7 +81,7 @@ def operations(counted: Counted) -> Calls:
         told = threading.Event()
         other.get_data("/p/a", lambda event: told.set())  # so that the index of the session is there
         client.set_data("/p/a", DATA)
-        assert told.wait(60)
+        assert told.wait(PATIENCE_S)
         other.sync()
         mine, _ = counted.count(lambda: other.get_data("/p/a", lambda event: None))
         seen["watch"] = {"client": mine, "function": {}}

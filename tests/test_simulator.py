@@ -46,7 +46,7 @@ from faaskeeper.session.registrations import Registrations
 from faaskeeper.session.rules import Rules
 from faaskeeper.session.watching import Watch
 from faaskeeper.testing import world
-from faaskeeper.testing.simulate import Plan, main, plan_of, run
+from faaskeeper.testing.simulate import LONG_RUN, Plan, main, plan_of, run
 
 Patch = pytest.MonkeyPatch
 
@@ -58,9 +58,16 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def test_histories_are_clean() -> None:
-    """The number that CI can afford; `make simulate` runs as many as one likes."""
-    assert main(["--seeds", "2000"]) == 0
+@pytest.mark.parametrize("first", range(0, 500, 100))
+def test_histories_are_clean(first: int) -> None:
+    assert main(["--seeds", "100", "--start", str(first), "--processes", "1"]) == 0
+
+
+@pytest.mark.simulator
+@pytest.mark.timeout(2 * 3600)
+def test_a_long_run_is_clean_and_reaches_every_fault_and_rare_branch() -> None:
+    """`make simulate` runs as many histories as one likes."""
+    assert main(["--seeds", str(LONG_RUN), "--start", "500"]) == 0
 
 
 @pytest.mark.parametrize("seed", range(0, 200, 10))
@@ -1028,6 +1035,8 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     text_that_cannot_be_logged: {"hostile": 60},
 }
 """Rules, and the plan (and where one is rare, the seed to start from) in which their loss shows soonest."""
+SAMPLE = 3
+"""One in so many is for ``make test``; ``make test-simulator`` has the others."""
 SEEDS = 1_500
 PLAIN: dict[str, Any] = {
     "long": False,
@@ -1051,7 +1060,13 @@ BUGS = ("TypeError", "AttributeError", "NameError", "KeyError", "IndexError")
 """What a mutation that does not fit the code any more leads to."""
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param(rule, id=rule.__name__, marks=[] if number % SAMPLE == 0 else pytest.mark.simulator)
+        for number, rule in enumerate(RULES)
+    ],
+)
 def test_a_rule_left_out_is_caught(rule: Callable[[Patch], None], monkeypatch: Patch) -> None:
     rule(monkeypatch)
     start = RULES[rule].get("start", 0)

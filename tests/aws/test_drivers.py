@@ -21,13 +21,14 @@ from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
 from faaskeeper.testing import lambdas
 from faaskeeper.testing.drivers import ChannelSuite, ObjectStoreSuite, QueueSuite, TableSuite
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.aws import backends
 
 
 class TestDynamoTable(TableSuite):
     @pytest.fixture(params=["ministack", "dynamodb_local"])
-    def table(self, request: pytest.FixtureRequest) -> Iterator[Table]:
-        endpoint = request.getfixturevalue(request.param)
+    def table(self, request: pytest.FixtureRequest, ministack: str, dynamodb_local: str) -> Iterator[Table]:
+        endpoint = ministack if request.param == "ministack" else dynamodb_local
         name = f"table-{uuid4().hex}"
         backends.create_table(endpoint, name, ttl=True)
         with backends.aws(endpoint) as aws:
@@ -91,7 +92,7 @@ class _Collecting(lambdas.Function):
 
     def wait(self, number: int) -> list[bytes]:
         with self._came:
-            assert self._came.wait_for(lambda: len(self.bodies) >= number, 60), self.bodies
+            assert self._came.wait_for(lambda: len(self.bodies) >= number, PATIENCE_S), self.bodies
             return list(self.bodies)
 
 
@@ -105,10 +106,10 @@ class _Harness:
 
 
 @pytest.fixture(params=["fifo", "standard", "ministack", "dynamodb_local"])
-def harness(request: pytest.FixtureRequest, ministack: str) -> Iterator[_Harness]:
+def harness(request: pytest.FixtureRequest, ministack: str, dynamodb_local: str) -> Iterator[_Harness]:
     """A queue on SQS, or on a table with its stream, and what its adapter hands over."""
     kind = request.param
-    endpoint = request.getfixturevalue("dynamodb_local" if kind == "dynamodb_local" else "ministack")
+    endpoint = dynamodb_local if kind == "dynamodb_local" else ministack
     function = _Collecting()
     name = f"queue-{uuid4().hex}"
     clients = []

@@ -16,6 +16,7 @@ from faaskeeper.cli import costs
 from faaskeeper.config import Config
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.providers.aws.service import Place
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.aws import backends
 from tests.aws.system import TABLES
 from tests.counting import Counted
@@ -148,7 +149,7 @@ def test_histories_hold_while_servers_are_killed_at_random(deployed: Deployed, s
     for client in clients:
         client.end()
     for client in clients:
-        client.join(60)
+        client.join(PATIENCE_S)
         assert not client.is_alive()
         assert client.error is None
     model = histories.replay(deployed.counted.deployment)

@@ -14,6 +14,7 @@ import pytest
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.providers.aws.queues import text_of
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.aws import backends
 from tests.aws.system import System
 
@@ -30,7 +31,7 @@ class Tended:
         done = subprocess.run(
             [sys.executable, "-m", "faaskeeper.cli", *arguments],
             input=stdin, capture_output=True, text=True, env={**os.environ, **backends.KEYS},
-            cwd=Path(__file__).parent.parent.parent, timeout=120, check=False,
+            cwd=Path(__file__).parent.parent.parent, timeout=PATIENCE_S, check=False,
         )  # fmt: skip
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr

@@ -105,7 +105,7 @@ class Client(threading.Thread):
         last = self._last
         known = {} if last is None else {"session": last.session, "password": last.password}
         try:
-            made = Raw(port, timeout=10_000, last_zxid=self._zxid, **known)
+            made = Raw(port, last_zxid=self._zxid, **known)
         except (Closed, OSError):
             time.sleep(0.02)
             raise

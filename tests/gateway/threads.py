@@ -12,6 +12,7 @@ from faaskeeper.config import Config
 from faaskeeper.core.connection import Connection
 from faaskeeper.gateway.server import Gateway, Settings
 from faaskeeper.providers.local import connect
+from faaskeeper.testing.patience import PATIENCE_S
 
 T = TypeVar("T")
 
@@ -41,7 +42,7 @@ class InThread:
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
-        assert self._ready.wait(30)
+        assert self._ready.wait(PATIENCE_S)
         if self._failure is not None:
             raise self._failure
         self.port = self.gateway.addresses[0][1]
@@ -68,15 +69,15 @@ class InThread:
         async def called() -> T:
             return function()
 
-        return asyncio.run_coroutine_threadsafe(called(), self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(called(), self._loop).result(PATIENCE_S)
 
     def wait(self, coroutine: Any) -> Any:
         """Run a coroutine in the loop."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE_S)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self.gateway.stop)
-        self._thread.join(30)
+        self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()
         if self._failure is not None:
             raise self._failure

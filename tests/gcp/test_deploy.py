@@ -23,6 +23,7 @@ from faaskeeper.config import Config
 from faaskeeper.core.deployment import begin
 from faaskeeper.providers.gcp.clients import Gcp
 from faaskeeper.providers.gcp.service import Place
+from faaskeeper.testing.patience import PATIENCE_S
 from faaskeeper.testing.targets import Target
 from tests.backends import free_port
 from tests.gcp import backends, fakes
@@ -102,7 +103,7 @@ class Cloud:
     def fk(self, *arguments: str, code: int = 0, stdin: str = "") -> str:
         done = subprocess.run(
             [sys.executable, "-m", "faaskeeper.cli", *arguments],
-            input=stdin, capture_output=True, text=True, env=self.environment, cwd=ROOT, timeout=120,
+            input=stdin, capture_output=True, text=True, env=self.environment, cwd=ROOT, timeout=PATIENCE_S,
             check=False,
         )  # fmt: skip
         assert done.returncode == code, done.stdout + done.stderr

@@ -21,6 +21,7 @@ from faaskeeper.providers.gcp.queues import PubsubQueue
 from faaskeeper.providers.gcp.tables import DatastoreTable, joint_of
 from faaskeeper.providers.tcp import TcpChannel
 from faaskeeper.testing.drivers import ChannelSuite, JointSuite, ObjectStoreSuite, QueueSuite, TableSuite
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.gcp import backends
 
 
@@ -111,7 +112,7 @@ class _Harness:
 
     def receive(self, number: int) -> list[bytes]:
         with self._came:
-            assert self._came.wait_for(lambda: len(self._bodies) >= number, 60), self._bodies
+            assert self._came.wait_for(lambda: len(self._bodies) >= number, PATIENCE_S), self._bodies
             return list(self._bodies)
 
     def stop(self) -> None:

@@ -27,6 +27,7 @@ from faaskeeper.core.storage import Check
 from faaskeeper.core.sweeping import DAY_MS
 from faaskeeper.exceptions import NodeExistsException, ProviderException
 from faaskeeper.providers.local.service import EmbeddedService, clock
+from faaskeeper.testing.patience import PATIENCE_S
 
 Start = Callable[..., FaaSKeeperClient]
 
@@ -96,7 +97,7 @@ def test_a_second_process_is_told_who_holds_the_database_and_what_to_do(
         except ProviderException as error:
             print(error)
     """
-    said, wrong = child(script, config.directory).communicate(timeout=60)
+    said, wrong = child(script, config.directory).communicate(timeout=PATIENCE_S)
     assert f"in use by process {os.getpid()} (" in said, wrong
     assert "end that process" in said
 
@@ -196,7 +197,7 @@ def test_a_directory_that_may_not_be_written_to_is_an_error_that_says_so(tmp_pat
         except ProviderException as error:
             print(error)
     """
-    said, wrong = child(script, str(directory)).communicate(timeout=60)
+    said, wrong = child(script, str(directory)).communicate(timeout=PATIENCE_S)
     assert f"cannot use the directory {directory}: Permission denied" in said, wrong
     assert digests(directory) == before
 
@@ -231,7 +232,7 @@ def test_when_no_more_can_be_written_the_error_says_so_and_what_was_acknowledged
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     process = child(FULL, config.directory, preexec_fn=limited)
-    said, wrong = process.communicate(timeout=120)
+    said, wrong = process.communicate(timeout=PATIENCE_S)
     lines = said.splitlines()
     acknowledged = [int(line) for line in lines if line.isdigit()]
     assert acknowledged, wrong
@@ -370,7 +371,7 @@ def test_ephemerals_of_a_killed_process_go_with_its_session(config: Config) -> N
         client.create("/e", b"", ephemeral=True)
         os.kill(os.getpid(), 9)
     """
-    child(script, config.directory).communicate(timeout=60)
+    child(script, config.directory).communicate(timeout=PATIENCE_S)
     fast = Config.deserialize(
         {
             "cloud-provider": "local",
@@ -382,7 +383,7 @@ def test_ephemerals_of_a_killed_process_go_with_its_session(config: Config) -> N
     with FaaSKeeperClient(fast) as client:
         gone = threading.Event()
         if client.exists("/e", lambda event: gone.set()) is not None:
-            assert gone.wait(30)
+            assert gone.wait(PATIENCE_S)
         assert client.exists("/e") is None
 
 
