@@ -53,12 +53,19 @@ def test_core_imports_the_standard_library_and_itself_only() -> None:
             assert module.startswith("faaskeeper.core") or top in sys.stdlib_module_names, (path, module)
 
 
+def test_deployment_needs_no_library_of_the_command_line() -> None:
+    for path in (PACKAGE / "deploy").rglob("*.py"):
+        assert not {module.split(".")[0] for module in imports(path)} & {"click", "rich"}, path
+
+
 @pytest.mark.parametrize(
     ("package", "forbidden"),
     [
-        ("client", ("cli", "providers", "recipes", "testing")),
-        ("providers", ("cli", "client", "recipes", "testing")),
-        ("recipes", ("cli", "providers", "testing")),
+        ("client", ("cli", "deploy", "providers", "recipes", "testing")),
+        ("deploy", ("cli", "gateway", "recipes", "testing")),
+        ("gateway", ("cli", "deploy", "recipes", "testing")),
+        ("providers", ("cli", "client", "deploy", "recipes", "testing")),
+        ("recipes", ("cli", "deploy", "providers", "testing")),
         ("testing", ("cli",)),
     ],
 )

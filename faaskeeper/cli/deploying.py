@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import click
 
@@ -17,10 +16,10 @@ from faaskeeper.cli.arguments import Amount, File
 from faaskeeper.cli.files import whole
 from faaskeeper.config import Config, strict_json
 from faaskeeper.core.errors import DriverError
+from faaskeeper.deploy.deployment import Deployment, Progress
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.extras import missing
 
-Progress = Callable[[str], None]
 PROVIDERS = click.Choice(["aws", "gcp"])
 file_argument = click.argument("out", type=File())
 provider_option = click.option("--provider", type=PROVIDERS, help="The cloud; as in the configuration.")
@@ -52,31 +51,6 @@ def load(path: Path, provider: str | None) -> Config:
     return config
 
 
-class Deployment(Protocol):
-    """A deployment on a cloud, as these commands see it. Each method may raise DriverError and the
-    exceptions of :mod:`faaskeeper.exceptions`, with what a person can do."""
-
-    config: Config
-
-    def changes(self) -> list[str]:
-        """What :meth:`deploy` would change, and what somebody changed since, a line each; changes nothing."""
-
-    def deploy(self, progress: Progress) -> dict[str, object]:
-        """Create or update it; returns the configuration that clients use."""
-
-    def update_code(self, progress: Progress) -> None:
-        """Give its functions this version's code, and nothing else."""
-
-    def holdings(self) -> list[str]:
-        """What :meth:`clean` would remove, a line each."""
-
-    def clean(self, progress: Progress) -> None:
-        """Remove it, what it stores included."""
-
-    def close(self) -> None:
-        """Close all connections."""
-
-
 @contextmanager
 def deployment_of(config: Config) -> Iterator[Deployment]:
     """The deployment of a configuration."""
@@ -86,10 +60,10 @@ def deployment_of(config: Config) -> Iterator[Deployment]:
 
 def _make(config: Config) -> Deployment:
     if config.provider_name == "gcp":
-        from faaskeeper.cli.gcp.deployment import GcpDeployment
+        from faaskeeper.deploy.gcp.deployment import GcpDeployment
 
         return GcpDeployment(config, _pause())
-    from faaskeeper.cli.aws.deployment import AwsDeployment
+    from faaskeeper.deploy.aws.deployment import AwsDeployment
 
     return AwsDeployment(config, _pause())
 
@@ -166,7 +140,7 @@ def _dry_run(deployment: Deployment) -> None:
     for line in deployment.changes() or ["Nothing would change."]:
         output.say(line)
     if deployment.config.provider_name == "aws":  # whose prices are known
-        from faaskeeper.cli.costs import estimate
+        from faaskeeper.deploy.costs import estimate
 
         output.say(estimate(deployment.config))
 

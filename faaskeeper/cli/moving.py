@@ -99,7 +99,7 @@ def import_(context: Context, config: Path | None, source: Path, overwrite: bool
 )
 def cost(config: Path | None, reads: float, writes: float, size: int, clients: int) -> None:
     """What a deployment costs: each operation, and a month, beside a ZooKeeper ensemble."""
-    from faaskeeper.cli.costs import Costs, Workload, estimate
+    from faaskeeper.deploy.costs import Costs, Workload, estimate
 
     data = {"cloud-provider": "aws", "deployment-name": "any", "deployment-region": "us-east-1"}
     chosen = Config.load(config) if config is not None else Config.deserialize(data)

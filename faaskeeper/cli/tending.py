@@ -14,9 +14,9 @@ from faaskeeper.cli.deploying import failures, load, provider_option
 from faaskeeper.exceptions import ProviderException
 
 if TYPE_CHECKING:
-    from faaskeeper.cli.doctor import Doctor
-    from faaskeeper.cli.letters import Letters
     from faaskeeper.config import Config
+    from faaskeeper.deploy.deadletters import Letters
+    from faaskeeper.deploy.doctor import Doctor
     from faaskeeper.providers.cloud.calls import Calls
 
 file_argument = click.argument("config", type=File())
@@ -40,22 +40,22 @@ def doctor(config: Path, provider: str | None) -> None:
 
 def _doctor(config: Config) -> Doctor:
     if config.provider_name == "gcp":
-        from faaskeeper.cli.gcp.doctor import Doctor as OnGcp
+        from faaskeeper.deploy.gcp.doctor import Doctor as OnGcp
 
         return OnGcp(config)
-    from faaskeeper.cli.aws.doctor import Doctor as OnAws
+    from faaskeeper.deploy.aws.doctor import Doctor as OnAws
 
     return OnAws(config)
 
 
 def _letters(config: Config) -> tuple[Letters, Calls]:
     if config.provider_name == "gcp":
-        from faaskeeper.cli.gcp.deadletters import DeadLetters as OnGcp
+        from faaskeeper.deploy.gcp.deadletters import DeadLetters as OnGcp
         from faaskeeper.providers.gcp.service import Place as GcpPlace
 
         gcp = GcpPlace(config)
         return OnGcp(gcp), gcp.calls
-    from faaskeeper.cli.aws.deadletters import DeadLetters as OnAws
+    from faaskeeper.deploy.aws.deadletters import DeadLetters as OnAws
     from faaskeeper.providers.aws.service import Place as AwsPlace
 
     aws = AwsPlace(config)

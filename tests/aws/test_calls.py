@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from faaskeeper.cli import costs
 from faaskeeper.config import Config
+from faaskeeper.deploy import costs
 from faaskeeper.providers.aws import service
 from faaskeeper.providers.aws.service import Place
 from faaskeeper.testing.faults import Capacity

@@ -12,9 +12,9 @@ from uuid import uuid4
 
 import pytest
 
-from faaskeeper.cli import costs
 from faaskeeper.config import Config
 from faaskeeper.core.heartbeat import Heartbeat
+from faaskeeper.deploy import costs
 from faaskeeper.providers.aws.service import Place
 from tests.aws import backends
 from tests.aws.system import TABLES

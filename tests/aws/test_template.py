@@ -10,9 +10,9 @@ import cfnlint.api
 import cfnlint.decode.cfn_yaml
 import pytest
 
-from faaskeeper.cli import package as packages
-from faaskeeper.cli.aws import package, stack
 from faaskeeper.core.znode import genesis
+from faaskeeper.deploy import package as packages
+from faaskeeper.deploy.aws import package, stack
 from faaskeeper.providers.aws import functions
 from faaskeeper.providers.aws.clients import CONNECT_S, READ_S, TRIES
 from faaskeeper.providers.aws.service import Names
@@ -276,6 +276,7 @@ def test_the_package_is_small_reproducible_and_has_no_more_than_the_functions_im
     found = set(packages.sources(package.ENTRY))
     assert "faaskeeper/providers/aws/functions.py" in found
     assert not any(
-        each.startswith(("faaskeeper/client", "faaskeeper/cli", "faaskeeper/testing")) for each in found
+        each.startswith(("faaskeeper/client", "faaskeeper/cli", "faaskeeper/deploy", "faaskeeper/testing"))
+        for each in found
     )
     assert not any(each.startswith("faaskeeper/providers/local") for each in found)

@@ -20,9 +20,9 @@ import jsonschema
 import pytest
 import yaml
 
-from faaskeeper.cli.gcp.tools import _camel
 from faaskeeper.config import Config
 from faaskeeper.core.log import RETENTION_MS
+from faaskeeper.deploy.gcp.tools import _camel
 from faaskeeper.providers.gcp import functions
 from faaskeeper.providers.gcp.service import Names, Place
 from faaskeeper.providers.gcp.tables import TTL

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from importlib.resources import files
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
+from faaskeeper.deploy.deployment import Progress
+from faaskeeper.deploy.templates import templates
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.aws.clients import Aws
 
@@ -17,12 +18,10 @@ _POLL_S = 2.0
 _NOTHING = ("didn't contain changes", "No updates are to be performed", "no changes")
 _CAPABILITIES = ["CAPABILITY_NAMED_IAM"]
 
-Progress = Callable[[str], None]
-
 
 def template() -> str:
     """The template's text."""
-    return files("faaskeeper.cli.aws").joinpath("template.yaml").read_text(encoding="utf-8")
+    return templates("aws").joinpath("template.yaml").read_text(encoding="utf-8")
 
 
 class Change(NamedTuple):

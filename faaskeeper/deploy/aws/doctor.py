@@ -6,16 +6,16 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from faaskeeper.cli import doctor
-from faaskeeper.cli.aws.deadletters import DeadLetters
-from faaskeeper.cli.doctor import Check, Finding, clock_finding
 from faaskeeper.config import Config
 from faaskeeper.core.errors import Denied
+from faaskeeper.deploy import doctor
+from faaskeeper.deploy.aws.deadletters import DeadLetters
+from faaskeeper.deploy.doctor import Check, Finding, clock_finding
 from faaskeeper.providers.aws.service import Place
 
 
 class Doctor(doctor.Doctor):
-    """See :class:`faaskeeper.cli.doctor.Doctor`."""
+    """See :class:`faaskeeper.deploy.doctor.Doctor`."""
 
     without_tcp = "sqs"
 
@@ -26,12 +26,12 @@ class Doctor(doctor.Doctor):
         super().__init__(config, self._place)
 
     def before(self) -> Iterator[tuple[str, Check]]:
-        """See :class:`faaskeeper.cli.doctor.Doctor`."""
+        """See :class:`faaskeeper.deploy.doctor.Doctor`."""
         yield "credentials", self._credentials
         yield "clock", self._clock
 
     def after(self) -> Iterator[tuple[str, Check]]:
-        """See :class:`faaskeeper.cli.doctor.Doctor`."""
+        """See :class:`faaskeeper.deploy.doctor.Doctor`."""
         yield "requests that wait", self._queue
         yield "dead letters", self._dead
 

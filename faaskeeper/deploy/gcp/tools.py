@@ -11,14 +11,15 @@ import shutil
 import subprocess
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import as_file, files
+from collections.abc import Mapping, Sequence
+from importlib.resources import as_file
 from pathlib import Path
 from typing import Any
 
+from faaskeeper.deploy.deployment import Progress
+from faaskeeper.deploy.templates import templates
 from faaskeeper.exceptions import ProviderException
 
-Progress = Callable[[str], None]
 Variables = Mapping[str, Any]
 _STORES = ("google_firestore_database", "google_storage_bucket")
 _TOLD = 12
@@ -36,8 +37,8 @@ class Tool(ABC):
         self._environment = {**os.environ, **environment}
         self._holder = tempfile.TemporaryDirectory(prefix="fk-gcp-")
         self.directory = Path(self._holder.name)
-        with as_file(files("faaskeeper.cli.gcp").joinpath("templates")) as templates:
-            shutil.copytree(templates, self.directory, dirs_exist_ok=True)
+        with as_file(templates("gcp")) as originals:
+            shutil.copytree(originals, self.directory, dirs_exist_ok=True)
 
     def close(self) -> None:
         """Remove the copy of the templates."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
-from faaskeeper.cli import package as packages
-from faaskeeper.cli.package import Package
+from faaskeeper.deploy import package as packages
+from faaskeeper.deploy.package import Package
+from faaskeeper.deploy.templates import templates
 
 ENTRY = "faaskeeper.providers.gcp.functions"
 
 
 def package() -> Package:
     """The archive."""
-    here = files("faaskeeper.cli.gcp").joinpath("templates", "functions")
+    here = templates("gcp").joinpath("functions")
     names = ("main.py", "requirements.txt")
     return packages.package(ENTRY, {name: here.joinpath(name).read_bytes() for name in names})

@@ -8,8 +8,8 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
-from faaskeeper.cli.letters import Letter
 from faaskeeper.core.errors import DriverError
+from faaskeeper.deploy.deadletters import Letter
 from faaskeeper.providers.aws.events import decoded
 from faaskeeper.providers.aws.service import Place
 

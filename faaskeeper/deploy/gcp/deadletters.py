@@ -8,7 +8,7 @@ from typing import Any
 
 from google.pubsub_v1 import types
 
-from faaskeeper.cli.letters import Letter
+from faaskeeper.deploy.deadletters import Letter
 from faaskeeper.providers.gcp.queues import publish, subscription_path, topic_path
 from faaskeeper.providers.gcp.service import Place
 
@@ -69,18 +69,18 @@ class DeadLetters:
         self._call("acknowledge", asked)
 
     def show(self) -> list[Letter]:
-        """See :class:`faaskeeper.cli.letters.Letters`."""
+        """See :class:`faaskeeper.deploy.deadletters.Letters`."""
         seen = list(self._pull())
         if seen:
             self._hide([each.receipt for each in seen], 0)
         return seen
 
     def counts(self) -> dict[str, int]:
-        """See :class:`faaskeeper.cli.letters.Letters`."""
+        """See :class:`faaskeeper.deploy.deadletters.Letters`."""
         return dict(Counter(each.queue for each in self.show()))
 
     def drop(self) -> int:
-        """See :class:`faaskeeper.cli.letters.Letters`."""
+        """See :class:`faaskeeper.deploy.deadletters.Letters`."""
         number = 0
         for letter in self._pull():
             self._delete(letter)
@@ -88,7 +88,10 @@ class DeadLetters:
         return number
 
     def redrive(self) -> tuple[int, int]:
-        """See :class:`faaskeeper.cli.letters.Letters`. What came of no queue of the deployment is left."""
+        """See :class:`faaskeeper.deploy.deadletters.Letters`.
+
+        What came of no queue of the deployment is left.
+        """
         config = self._place.config
         kinds = {
             "worker": config.worker_queue.value,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from faaskeeper.cli import package as packages
-from faaskeeper.cli.package import Package
+from faaskeeper.deploy import package as packages
+from faaskeeper.deploy.package import Package
 
 ENTRY = "faaskeeper.providers.aws.functions"
 

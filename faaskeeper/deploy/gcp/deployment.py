@@ -9,11 +9,12 @@ from typing import Any
 
 from google.api_core.exceptions import NotFound
 
-from faaskeeper.cli.gcp.package import package
-from faaskeeper.cli.gcp.rest import Rest
-from faaskeeper.cli.gcp.tools import DeploymentManager, Progress, Terraform, Tool
 from faaskeeper.config import Config, ConfigurationException, QueueType
 from faaskeeper.core.errors import DriverError, StaleView
+from faaskeeper.deploy.deployment import Progress
+from faaskeeper.deploy.gcp.package import package
+from faaskeeper.deploy.gcp.rest import Rest
+from faaskeeper.deploy.gcp.tools import DeploymentManager, Terraform, Tool
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.gcp.service import Place
 
@@ -59,7 +60,7 @@ class GcpDeployment:
         return chosen
 
     def close(self) -> None:
-        """See :class:`faaskeeper.cli.deploying.Deployment`."""
+        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         if self._tool is not None:
             self._tool.close()
         self._rest.close()
@@ -145,14 +146,14 @@ class GcpDeployment:
     # ---- deploying ---------------------------------------------------------------------
 
     def changes(self) -> list[str]:
-        """See :class:`faaskeeper.cli.deploying.Deployment`."""
+        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         code = package()
         tool = self.tool()
         self._same_storage(tool)
         return tool.changes(self.variables(code.key))
 
     def deploy(self, progress: Progress) -> dict[str, object]:
-        """See :class:`faaskeeper.cli.deploying.Deployment`."""
+        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         code = self._upload(progress)
         tool = self.tool()
         self._same_storage(tool)
@@ -216,7 +217,7 @@ class GcpDeployment:
             self._pause(_PAUSE_S)
 
     def update_code(self, progress: Progress) -> None:
-        """See :class:`faaskeeper.cli.deploying.Deployment`."""
+        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         if not self._there() or not self.tool().resources():
             raise ProviderException(
                 f"{self.config.deployment_name} is not deployed: 'fk deploy service' does"
@@ -226,14 +227,14 @@ class GcpDeployment:
     # ---- removing ----------------------------------------------------------------------
 
     def holdings(self) -> list[str]:
-        """See :class:`faaskeeper.cli.deploying.Deployment`."""
+        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         lines = self.tool().resources()
         if self._there():
             lines.append(f"every object in the bucket {self.bucket}")
         return lines
 
     def clean(self, progress: Progress) -> None:
-        """See :class:`faaskeeper.cli.deploying.Deployment`."""
+        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         tool = self.tool()
         if tool.resources():
             if isinstance(tool, DeploymentManager):  # which removes no bucket that holds something

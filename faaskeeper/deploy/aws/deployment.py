@@ -11,11 +11,12 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from faaskeeper.cli.aws.package import package
-from faaskeeper.cli.aws.stack import Change, Drift, Progress, Stack
-from faaskeeper.cli.package import Package
 from faaskeeper.config import Config, ConfigurationException, QueueType
 from faaskeeper.core.errors import DriverError
+from faaskeeper.deploy.aws.package import package
+from faaskeeper.deploy.aws.stack import Change, Drift, Stack
+from faaskeeper.deploy.deployment import Progress
+from faaskeeper.deploy.package import Package
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.aws.channels import leftovers
 from faaskeeper.providers.aws.clients import Aws
@@ -117,7 +118,7 @@ class AwsDeployment:
     # ---- deploying ---------------------------------------------------------------------
 
     def changes(self) -> list[str]:
-        """See :class:`faaskeeper.cli.deploying.Deployment`."""
+        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         plan, changes, drifted = self.plan(package())
         lines: list[str] = []
         try:
@@ -132,7 +133,7 @@ class AwsDeployment:
         return lines
 
     def deploy(self, progress: Progress) -> dict[str, Any]:
-        """See :class:`faaskeeper.cli.deploying.Deployment`."""
+        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         code = package()
         plan, changes, _ = self.plan(code)
         lost = [
@@ -222,7 +223,7 @@ class AwsDeployment:
             self._pause(_PAUSE_S)  # a new role takes some seconds until it is known everywhere
 
     def update_code(self, progress: Progress) -> None:
-        """See :class:`faaskeeper.cli.deploying.Deployment`."""
+        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         if self.stack.describe() is None:
             raise ProviderException(
                 f"{self.config.deployment_name} is not deployed: 'fk deploy service' does"

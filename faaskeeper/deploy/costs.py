@@ -61,7 +61,7 @@ _MEMORY_GB = 1.0
 
 def prices() -> dict[str, Any]:
     """The price table."""
-    text = files("faaskeeper.cli").joinpath("prices.json").read_text(encoding="utf-8")
+    text = files("faaskeeper.deploy").joinpath("prices.json").read_text(encoding="utf-8")
     table: dict[str, Any] = json.loads(text)
     return table
 

@@ -7,18 +7,18 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
 
 from google.auth.exceptions import GoogleAuthError
 
-from faaskeeper.cli import doctor
-from faaskeeper.cli.doctor import Check, Finding, clock_finding
-from faaskeeper.cli.gcp.deadletters import DeadLetters
-from faaskeeper.cli.gcp.rest import Rest
 from faaskeeper.config import Config
 from faaskeeper.core.errors import Denied
+from faaskeeper.deploy import doctor
+from faaskeeper.deploy.doctor import Check, Finding, clock_finding
+from faaskeeper.deploy.gcp.deadletters import DeadLetters
+from faaskeeper.deploy.gcp.rest import Rest
+from faaskeeper.deploy.templates import templates
 from faaskeeper.providers.gcp.clients import core_error
 from faaskeeper.providers.gcp.service import Place
 
@@ -27,7 +27,7 @@ _EMULATED = "emulators have none"
 
 
 class Doctor(doctor.Doctor):
-    """See :class:`faaskeeper.cli.doctor.Doctor`."""
+    """See :class:`faaskeeper.deploy.doctor.Doctor`."""
 
     without_tcp = "pubsub"
 
@@ -44,12 +44,12 @@ class Doctor(doctor.Doctor):
         super().__init__(config, self._place)
 
     def close(self) -> None:
-        """See :class:`faaskeeper.cli.doctor.Doctor`."""
+        """See :class:`faaskeeper.deploy.doctor.Doctor`."""
         self._rest.close()
         super().close()
 
     def before(self) -> Iterator[tuple[str, Check]]:
-        """See :class:`faaskeeper.cli.doctor.Doctor`."""
+        """See :class:`faaskeeper.deploy.doctor.Doctor`."""
         yield "command for deploying", self._command
         yield "credentials", self._credentials
         yield "project", self._in_project
@@ -58,7 +58,7 @@ class Doctor(doctor.Doctor):
         yield "clock", self._clock
 
     def after(self) -> Iterator[tuple[str, Check]]:
-        """See :class:`faaskeeper.cli.doctor.Doctor`."""
+        """See :class:`faaskeeper.deploy.doctor.Doctor`."""
         yield "requests that wait", self._queue
         yield "dead letters", self._dead
 
@@ -118,7 +118,7 @@ class Doctor(doctor.Doctor):
     def _services(self) -> Finding:
         if self._emulated:
             return Finding("services", None, _EMULATED)
-        text = files("faaskeeper.cli.gcp").joinpath("templates", "resources.json").read_text(encoding="utf-8")
+        text = templates("gcp").joinpath("resources.json").read_text(encoding="utf-8")
         wanted: list[str] = json.loads(text)["services"]
         parent = f"projects/{self._project}"
         names = "&".join(f"names={quote(f'{parent}/services/{each}', safe='')}" for each in wanted)
