@@ -51,14 +51,14 @@ def _doctor(config: Config) -> Doctor:
 def _letters(config: Config) -> tuple[Letters, Calls]:
     if config.provider_name == "gcp":
         from faaskeeper.deploy.gcp.deadletters import DeadLetters as OnGcp
-        from faaskeeper.providers.gcp.service import Place as GcpPlace
+        from faaskeeper.providers.gcp.service import GcpService
 
-        gcp = GcpPlace(config)
+        gcp = GcpService(config)
         return OnGcp(gcp), gcp.calls
     from faaskeeper.deploy.aws.deadletters import DeadLetters as OnAws
-    from faaskeeper.providers.aws.service import Place as AwsPlace
+    from faaskeeper.providers.aws.service import AwsService
 
-    aws = AwsPlace(config)
+    aws = AwsService(config)
     return OnAws(aws), aws.calls
 
 

@@ -14,7 +14,7 @@ from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.core.log import PARTITION, key
 from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.providers.clocks import clock
-from faaskeeper.providers.cloud.place import CloudPlace
+from faaskeeper.providers.cloud.service import CloudService
 
 _SKEW_MS = 5_000
 _OLD_MS = 36 * 3600 * 1000
@@ -47,10 +47,10 @@ class Doctor(ABC):
 
     without_tcp: str
 
-    def __init__(self, config: Config, place: CloudPlace) -> None:
+    def __init__(self, config: Config, service: CloudService) -> None:
         self._config = config
-        self._cloud = place
-        self._made = place.deployment(b"", distributor_queue=None, worker_queue=None)
+        self._cloud = service
+        self._made = service.deployment(b"", distributor_queue=None, worker_queue=None)
 
     def close(self) -> None:
         """Close all connections."""

@@ -16,7 +16,7 @@ from faaskeeper.providers.gcp.channels import PREFIX, PubsubChannel, PubsubClien
 from faaskeeper.providers.gcp.clients import Gcp
 from faaskeeper.providers.gcp.objects import GcsStore
 from faaskeeper.providers.gcp.queues import PubsubQueue
-from faaskeeper.providers.gcp.service import Place
+from faaskeeper.providers.gcp.service import GcpService
 from faaskeeper.providers.gcp.tables import DatastoreTable, joint_of
 from tests.counting import Counted, at_rest, operations
 from tests.gcp import backends
@@ -36,7 +36,7 @@ def counted(request: pytest.FixtureRequest, emulators: dict[str, str]) -> Iterat
             "gcp": section,
         }
     )
-    made = Counted(Place(config), Place(config))
+    made = Counted(GcpService(config), GcpService(config))
     yield made
     made.stop()
 

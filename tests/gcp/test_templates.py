@@ -24,7 +24,7 @@ from faaskeeper.config import Config
 from faaskeeper.core.log import RETENTION_MS
 from faaskeeper.deploy.gcp.tools import _camel
 from faaskeeper.providers.gcp import functions
-from faaskeeper.providers.gcp.service import Names, Place
+from faaskeeper.providers.gcp.service import GcpService, Names
 from faaskeeper.providers.gcp.tables import TTL
 
 HERE = Path(__file__).parent.parent.parent / "deploy" / "gcp"
@@ -309,8 +309,8 @@ def test_the_functions_understand_their_configuration(chosen: dict[str, str]) ->
     for each in of(expand(**chosen), "locations.functions"):
         environment = each["properties"]["serviceConfig"]["environmentVariables"]
         config = Config.deserialize(json.loads(environment["FAASKEEPER_CONFIG"]))
-        place = Place(config)
-        assert (place.watch_queue() is None) == (chosen["watch_function"] == "inline")
+        service = GcpService(config)
+        assert (service.watch_queue() is None) == (chosen["watch_function"] == "inline")
         assert config.user_storage.value == chosen["user_storage"]
         assert each["properties"]["buildConfig"]["entryPoint"] in dir(functions)
 

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from faaskeeper.core.errors import DriverError
 from faaskeeper.deploy.deadletters import Letter
 from faaskeeper.providers.aws.events import decoded
-from faaskeeper.providers.aws.service import Place
+from faaskeeper.providers.aws.service import AwsService
 
 _HIDDEN_S = 30
 _EMPTY_LOOKS = 3
@@ -20,14 +20,14 @@ _EMPTY_LOOKS = 3
 class DeadLetters:
     """The dead-letter queues of a deployment."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self._aws = place.aws
-        self._sqs: Any = place.aws.client("sqs")
+    def __init__(self, service: AwsService) -> None:
+        self._service = service
+        self._aws = service.aws
+        self._sqs: Any = service.aws.client("sqs")
 
     def queues(self) -> dict[str, str]:
         """URLs by name, of those that there are."""
-        name = self._place.names.deployment
+        name = self._service.names.deployment
         found: dict[str, str] = {}
         for short in ("worker-dead.fifo", "worker-dead", "distributor-dead.fifo", "dead-calls"):
             url = self._aws.call("dead letters", self._url, QueueName=f"{name}-{short}")
@@ -130,7 +130,7 @@ class DeadLetters:
     def _target(self, queue: str) -> str:
         if queue == "dead-calls":
             return ""
-        name = f"{self._place.names.deployment}-{queue.replace('-dead', '')}"
+        name = f"{self._service.names.deployment}-{queue.replace('-dead', '')}"
         url = self._aws.call("redrive", self._url, QueueName=name)
         if not url:
             raise DriverError(f"there is no queue {name} to send to")

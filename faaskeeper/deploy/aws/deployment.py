@@ -20,8 +20,8 @@ from faaskeeper.deploy.package import Package
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.aws.channels import leftovers
 from faaskeeper.providers.aws.clients import Aws
-from faaskeeper.providers.aws.service import Place
-from faaskeeper.providers.cloud.place import FUNCTIONS
+from faaskeeper.providers.aws.service import AwsService
+from faaskeeper.providers.cloud.service import FUNCTIONS
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,22}[a-z0-9]")
 _BEGIN_S = 90.0
@@ -39,8 +39,8 @@ class AwsDeployment:
                 "letters, digits and hyphens, and begins with a letter"
             )
         self.config = config
-        self.place = Place(config)
-        self.aws: Aws = self.place.aws
+        self.service = AwsService(config)
+        self.aws: Aws = self.service.aws
         self._pause = pause
         self.stack = Stack(self.aws, config.deployment_name, pause)
 
@@ -72,7 +72,7 @@ class AwsDeployment:
             "SuperDigest": config.super_digest,
             "Benchmarking": str(config.benchmarking_frequency if config.benchmarking else 0),
         }
-        more = self.place.section.get("deploy", {})
+        more = self.service.section.get("deploy", {})
         if not isinstance(more, Mapping):
             raise ConfigurationException(
                 "the key 'aws.deploy' must be an object of the template's parameters"
@@ -89,7 +89,7 @@ class AwsDeployment:
         """The configuration that clients use."""
         config, told = self.config, self.stack.outputs()
         section: dict[str, Any] = {
-            key: value for key, value in self.place.section.items() if key in ("profile", "endpoint-url")
+            key: value for key, value in self.service.section.items() if key in ("profile", "endpoint-url")
         }
         for key, name in (
             ("data-bucket", "DataBucket"),
@@ -205,7 +205,7 @@ class AwsDeployment:
 
     def begin(self, progress: Progress) -> None:
         """Call heartbeat once, which puts what a new deployment begins with."""
-        name = self.place.names.function("heartbeat")
+        name = self.service.names.function("heartbeat")
         client = self.aws.client("lambda", read_timeout=60.0, retries={"total_max_attempts": 1})
         deadline = time.monotonic() + _BEGIN_S
         while True:
@@ -233,7 +233,7 @@ class AwsDeployment:
         present = {name for kind, _, name in self.stack.resources() if kind == "AWS::Lambda::Function"}
         client = self.aws.client("lambda", read_timeout=60.0)
         for short in FUNCTIONS:
-            name = self.place.names.function(short)
+            name = self.service.names.function(short)
             if name not in present:
                 continue
             self.aws.call(
@@ -288,7 +288,7 @@ class AwsDeployment:
             others = self.attached()
             if others:
                 raise ProviderException("detach these first: " + "; ".join(others))
-            for address in leftovers(self.aws, self.place.table("lease"), None, 0):
+            for address in leftovers(self.aws, self.service.table("lease"), None, 0):
                 progress(f"deleted the queue {address}")
         buckets = self._buckets()
         for bucket in buckets:

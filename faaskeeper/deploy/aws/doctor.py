@@ -11,7 +11,7 @@ from faaskeeper.core.errors import Denied
 from faaskeeper.deploy import doctor
 from faaskeeper.deploy.aws.deadletters import DeadLetters
 from faaskeeper.deploy.doctor import Check, Finding, clock_finding
-from faaskeeper.providers.aws.service import Place
+from faaskeeper.providers.aws.service import AwsService
 
 
 class Doctor(doctor.Doctor):
@@ -20,10 +20,10 @@ class Doctor(doctor.Doctor):
     without_tcp = "sqs"
 
     def __init__(self, config: Config) -> None:
-        self._place = Place(config)
+        self._service = AwsService(config)
         self._told: Mapping[str, Any] = {}
         self._asked = 0.0
-        super().__init__(config, self._place)
+        super().__init__(config, self._service)
 
     def before(self) -> Iterator[tuple[str, Check]]:
         """See :class:`faaskeeper.deploy.doctor.Doctor`."""
@@ -37,7 +37,7 @@ class Doctor(doctor.Doctor):
 
     def _credentials(self) -> Finding:
         began = time.time()
-        aws = self._place.aws
+        aws = self._service.aws
         self._told = aws.call("who am I", aws.client("sts").get_caller_identity)
         self._asked = (began + time.time()) / 2
         return Finding("credentials", True, str(self._told["Arn"]))
@@ -47,10 +47,10 @@ class Doctor(doctor.Doctor):
         return clock_finding(self._asked, date, "AWS'")
 
     def _queue(self) -> Finding:
-        url = self._place.section.get("worker-queue-url")
+        url = self._service.section.get("worker-queue-url")
         if not url:
             return Finding("requests that wait", None, "a table's stream hands them over; it cannot be asked")
-        aws, asked = self._place.aws, ["ApproximateNumberOfMessages"]
+        aws, asked = self._service.aws, ["ApproximateNumberOfMessages"]
         try:
             told = aws.call(
                 "worker queue",
@@ -69,7 +69,7 @@ class Doctor(doctor.Doctor):
 
     def _oldest(self, url: str) -> float | None:
         """Age of the oldest message in s, by the metric; None where it is not known."""
-        aws, now = self._place.aws, time.time()
+        aws, now = self._service.aws, time.time()
         try:
             told = aws.call(
                 "age of the oldest message",
@@ -89,7 +89,7 @@ class Doctor(doctor.Doctor):
 
     def _dead(self) -> Finding:
         try:
-            found = DeadLetters(self._place).counts()
+            found = DeadLetters(self._service).counts()
         except Denied:
             return Finding("dead letters", None, "these credentials may not look")
         number = sum(found.values())

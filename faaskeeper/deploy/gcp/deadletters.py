@@ -10,7 +10,7 @@ from google.pubsub_v1 import types
 
 from faaskeeper.deploy.deadletters import Letter
 from faaskeeper.providers.gcp.queues import publish, subscription_path, topic_path
-from faaskeeper.providers.gcp.service import Place
+from faaskeeper.providers.gcp.service import GcpService
 
 _HIDDEN_S = 60
 _BATCH = 100
@@ -22,10 +22,10 @@ _ORDERED = "pubsub-ordered"
 class DeadLetters:
     """The dead letters of a deployment: one subscription has those of all its queues."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self._gcp = place.gcp
-        self._path = subscription_path(place.project, place.names.topic("dead"))
+    def __init__(self, service: GcpService) -> None:
+        self._service = service
+        self._gcp = service.gcp
+        self._path = subscription_path(service.project, service.names.topic("dead"))
 
     def _call(self, operation: str, request: Any) -> Any:
         return self._gcp.grpc("dead letters", self._gcp.subscriber, operation, request)
@@ -47,7 +47,7 @@ class DeadLetters:
             for each in found:
                 seen.add(each.message.message_id)
                 told = each.message.attributes
-                name = self._place.names.topic("")
+                name = self._service.names.topic("")
                 yield Letter(
                     told.get(_SOURCE, "").removeprefix(name) or "unknown",
                     each.message.message_id,
@@ -92,7 +92,7 @@ class DeadLetters:
 
         What came of no queue of the deployment is left.
         """
-        config = self._place.config
+        config = self._service.config
         kinds = {
             "worker": config.worker_queue.value,
             "distributor": config.distributor_queue.value,
@@ -110,7 +110,7 @@ class DeadLetters:
                 attributes={"to": letter.queue},
                 ordering_key=group if kinds[letter.queue] == _ORDERED else "",
             )
-            topic = topic_path(self._place.project, self._place.names.topic(letter.queue))
+            topic = topic_path(self._service.project, self._service.names.topic(letter.queue))
             publish(self._gcp, "redrive", topic, message)
             self._delete(letter)
             sent += 1

@@ -16,7 +16,7 @@ from faaskeeper.deploy.gcp.package import package
 from faaskeeper.deploy.gcp.rest import Rest
 from faaskeeper.deploy.gcp.tools import DeploymentManager, Terraform, Tool
 from faaskeeper.exceptions import ProviderException
-from faaskeeper.providers.gcp.service import Place
+from faaskeeper.providers.gcp.service import GcpService
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{2,16}[a-z0-9]")
 _BEGIN_S = 180.0
@@ -37,15 +37,15 @@ class GcpDeployment:
                 "lower-case letters, digits and hyphens, and begins with a letter"
             )
         self.config = config
-        self.place = Place(config)
-        self._gcp = self.place.gcp
+        self.service = GcpService(config)
+        self._gcp = self.service.gcp
         self._pause = pause
         self._chosen = self._section()
         self._rest = Rest(self._gcp, str(self._chosen.get("endpoint", "")))
         self._tool: Tool | None = None
 
     def _section(self) -> Mapping[str, Any]:
-        chosen = self.place.section.get("deploy", {})
+        chosen = self.service.section.get("deploy", {})
         if not isinstance(chosen, Mapping):
             raise ConfigurationException("the key 'gcp.deploy' must be an object")
         for key in chosen:
@@ -71,14 +71,14 @@ class GcpDeployment:
     @property
     def bucket(self) -> str:
         """The bucket of the functions' code and of Terraform's state, beside the deployment."""
-        return f"{self.config.deployment_name}-deploy-{self.place.project}"
+        return f"{self.config.deployment_name}-deploy-{self.service.project}"
 
     def variables(self, code: str) -> dict[str, Any]:
         """Of the templates, as the configuration has them."""
         config = self.config
         worker = "pubsub" if config.worker_queue is QueueType.DIRECT else config.worker_queue.value
         return {
-            "project": self.place.project,
+            "project": self.service.project,
             "deployment": config.deployment_name,
             "region": config.deployment_region,
             "code_bucket": self.bucket,
@@ -97,8 +97,8 @@ class GcpDeployment:
     def tool(self) -> Tool:
         """What makes the resources."""
         if self._tool is None:
-            file = self.place.text("credentials")
-            name, project = self.config.deployment_name, self.place.project
+            file = self.service.text("credentials")
+            name, project = self.config.deployment_name, self.service.project
             if self._chosen.get("with") == "deployment-manager":
                 more = {"CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE": file} if file else {}
                 self._tool = DeploymentManager(name, project, more)
@@ -119,9 +119,9 @@ class GcpDeployment:
 
     def _output(self, told: Mapping[str, Any]) -> dict[str, object]:
         config = self.config
-        section: dict[str, object] = {"project-id": self.place.project}
-        if self.place.text("credentials"):
-            section["credentials"] = self.place.text("credentials")
+        section: dict[str, object] = {"project-id": self.service.project}
+        if self.service.text("credentials"):
+            section["credentials"] = self.service.text("credentials")
         for key, name in (
             ("data-bucket", "data_bucket"), ("worker-topic", "worker_topic"), ("accounts", "accounts"),
         ):  # fmt: skip
@@ -196,13 +196,13 @@ class GcpDeployment:
 
     def _begin(self, progress: Progress) -> None:
         """Have heartbeat run, which puts what a new deployment begins with, and wait for it."""
-        region, project = self.config.deployment_region, self.place.project
+        region, project = self.config.deployment_region, self.service.project
         job = f"projects/{project}/locations/{region}/jobs/{self.config.deployment_name}-beat"
         try:
             self._rest.call("cloudscheduler", f"v1/{job}:run", body={})
         except DriverError as error:
             progress(f"{error}; its schedule runs it within a minute")
-        made = self.place.deployment(b"", worker_queue=None, distributor_queue=None)
+        made = self.service.deployment(b"", worker_queue=None, distributor_queue=None)
         deadline = time.monotonic() + _BEGIN_S
         while True:
             try:

@@ -20,7 +20,7 @@ from faaskeeper.deploy.gcp.deadletters import DeadLetters
 from faaskeeper.deploy.gcp.rest import Rest
 from faaskeeper.deploy.templates import templates
 from faaskeeper.providers.gcp.clients import core_error
-from faaskeeper.providers.gcp.service import Place
+from faaskeeper.providers.gcp.service import GcpService
 
 _OLDEST = "pubsub.googleapis.com/subscription/oldest_unacked_message_age"
 _EMULATED = "emulators have none"
@@ -32,16 +32,16 @@ class Doctor(doctor.Doctor):
     without_tcp = "pubsub"
 
     def __init__(self, config: Config) -> None:
-        self._place = Place(config)
-        deploy = self._place.section.get("deploy")
+        self._service = GcpService(config)
+        deploy = self._service.section.get("deploy")
         endpoint = str(deploy.get("endpoint", "")) if isinstance(deploy, dict) else ""
         self._emulated = bool(os.environ.get("DATASTORE_EMULATOR_HOST")) and not endpoint
-        self._rest = Rest(self._place.gcp, endpoint)
+        self._rest = Rest(self._service.gcp, endpoint)
         self._endpoint = endpoint
-        self._project = self._place.project
+        self._project = self._service.project
         self._date = ""
         self._asked = 0.0
-        super().__init__(config, self._place)
+        super().__init__(config, self._service)
 
     def close(self) -> None:
         """See :class:`faaskeeper.deploy.doctor.Doctor`."""
@@ -76,7 +76,7 @@ class Doctor(doctor.Doctor):
         if self._emulated or self._endpoint:
             return Finding("credentials", None, _EMULATED)
         try:
-            found: Any = self._place.gcp.credentials()
+            found: Any = self._service.gcp.credentials()
         except GoogleAuthError as error:
             raise core_error("credentials", error) from error
         return Finding("credentials", True, str(getattr(found, "service_account_email", "") or "a person's"))
@@ -151,7 +151,7 @@ class Doctor(doctor.Doctor):
     def _queue(self) -> Finding:
         if self._emulated:
             return Finding("requests that wait", None, _EMULATED)
-        subscription = self._place.names.topic("worker")
+        subscription = self._service.names.topic("worker")
         chosen = f'metric.type="{_OLDEST}" AND resource.labels.subscription_id="{subscription}"'
         now = time.time()
         span = "&".join(
@@ -175,7 +175,7 @@ class Doctor(doctor.Doctor):
 
     def _dead(self) -> Finding:
         try:
-            found = DeadLetters(self._place).counts()
+            found = DeadLetters(self._service).counts()
         except Denied:
             return Finding("dead letters", None, "this account may not look")
         if found:

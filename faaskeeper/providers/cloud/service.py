@@ -1,4 +1,4 @@
-"""A deployment on a cloud: its drivers, its key, and a client's way to it, whatever the cloud."""
+"""A deployment on a cloud: its drivers, its key, and how a client connects, whatever the cloud."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from faaskeeper.config import Config, ConfigurationException, QueueType, StorageType
 from faaskeeper.core import trust
-from faaskeeper.core.channel import ClientChannel as Ears
+from faaskeeper.core.channel import ClientChannel
 from faaskeeper.core.clocks import Clock, ServiceClock, Steady
 from faaskeeper.core.connection import Connection, FailureHandler, connection_to
 from faaskeeper.core.deployment import Deployment, begin, on_tables
@@ -24,15 +24,15 @@ from faaskeeper.core.storage import IfAbsent, Joint, ObjectStore, Table
 from faaskeeper.core.transactions import Limits
 from faaskeeper.providers.clocks import clock, elapsed
 from faaskeeper.providers.cloud.calls import Calls
-from faaskeeper.providers.cloud.channels import Near, Services
+from faaskeeper.providers.cloud.channels import LoopbackChannel, RoutedChannel
 from faaskeeper.providers.direct import LOSSES, Contended, DirectQueue, Prompt
 from faaskeeper.providers.tcp import TcpClientChannel
 
 FUNCTIONS = ("writer", "distributor", "watch", "heartbeat")
 
 
-class CloudPlace(ABC):
-    """A deployment as its configuration names it: makes the drivers.
+class CloudService(ABC):
+    """Opens the deployment that a configuration names: makes its drivers and connections to it.
 
     ``inline_bytes``: data above it is written once, apart from log and record. ``keys``: of the provider's
     section of the configuration.
@@ -91,19 +91,19 @@ class CloudPlace(ABC):
 
     @abstractmethod
     def watch_queue(self) -> Queue | None:
-        """The queue of the watch's own function; None: who distributes tells watchers."""
+        """The queue of a separate watch function; None: the distributor notifies watchers itself."""
 
     @abstractmethod
     def fallback(self) -> Queue | None:
-        """The functions' queue, for direct writers that are too many; None: there is none."""
+        """The functions' queue, which direct writers use under contention; None: there is none."""
 
     @abstractmethod
-    def channel(self) -> Services:
+    def channel(self) -> RoutedChannel:
         """Service side of the channel."""
 
     @abstractmethod
-    def queue_ears(self) -> Ears | None:
-        """Client side of the channel, where the configuration says another than TCP."""
+    def queue_client_channel(self) -> ClientChannel | None:
+        """Client side of the channel, if the configuration chooses another than TCP; else None."""
 
     @abstractmethod
     def logs(self) -> str:
@@ -142,9 +142,9 @@ class CloudPlace(ABC):
             made["distributor_queue"] = self.queue("distributor", config.distributor_queue)
         return on_tables(self.table, expiring_log=True, **{**made, **fields})
 
-    def ears(self, port: int) -> Ears:
+    def client_channel(self, port: int) -> ClientChannel:
         """Client side of the channel."""
-        other = self.queue_ears()
+        other = self.queue_client_channel()
         if other is not None:
             return other
         host = self.text("client-host") or self.own_address()
@@ -179,39 +179,42 @@ class CloudPlace(ABC):
             raise Denied(f"the settings of {self.config.deployment_name} hold no key")
         return key
 
-    def begun(self, random: Callable[[int], bytes] = os.urandom) -> bytes:
-        """The deployment's key; where there is none yet, the tree and the checkpoint are put, then a key."""
+    def initialize(self, random: Callable[[int], bytes] = os.urandom) -> bytes:
+        """The deployment's key; where there is none yet, puts the tree and the checkpoint, then a key."""
         table = self.table("settings")
         if table.get("deployment", "settings") is None:
             begin(self.deployment(b""))
             try:
                 table.put("deployment", "settings", {"stamp": 1, "key": random(trust.KEY_BYTES)}, IfAbsent())
             except Conflict:
-                pass  # another began it
+                pass  # another process did it first
         return self.key()
 
-    # ---- a client's way ------------------------------------------------------------------
+    # ---- connecting ----------------------------------------------------------------------
 
     def connect(self, port: int, release: Callable[[], None]) -> Connection:
-        """A client's way to the deployment; ``release`` is called when it is closed, or cannot be made."""
+        """A client's connection; ``release`` is called when it is closed, or cannot be made."""
         self.clock = Steady(clock(), elapsed)
         try:
             if self.config.worker_queue is QueueType.DIRECT:
                 return self._direct(port, release)
             made = self.deployment(b"", distributor_queue=None)
             made.checkpoints.header()  # raises, with the reason, where there is no such deployment
-            return connection_to(made, self.ears(port), coalesce=True, close=release, logs=self.logs)
+            return connection_to(
+                made, self.client_channel(port), coalesce=True, close=release, logs=self.logs
+            )
         except BaseException:
             release()
             raise
 
     def _direct(self, port: int, release: Callable[[], None]) -> Connection:
-        """A way whose writer is in this process: it goes by the functions' clock, as their replies tell
-        it."""
+        """A connection with the writer in this process: it uses the functions' clock, as their replies
+        carry it.
+        """
         fallback = self.fallback()
-        self.clock = service = ServiceClock(self.clock)
+        self.clock = service_clock = ServiceClock(self.clock)
         channel = self.channel()
-        near = Near(channel, self.ears(port))
+        loopback = LoopbackChannel(channel, self.client_channel(port))
         handlers: list[FailureHandler] = []
 
         def broke(error: Exception) -> None:
@@ -220,9 +223,9 @@ class CloudPlace(ABC):
 
         table, fields = self.contended(LOSSES if fallback is not None else 0)
         if fallback is not None:
-            fields["wall"] = service
+            fields["wall"] = service_clock
         made = self.deployment(
-            self.key(), worker_queue=fallback, channel=near, distributor_queue=None, **fields
+            self.key(), worker_queue=fallback, channel=loopback, distributor_queue=None, **fields
         )
         direct = DirectQueue(made, table, fallback, broke)
 
@@ -233,7 +236,7 @@ class CloudPlace(ABC):
 
         return connection_to(
             made,
-            near,
+            loopback,
             worker_queue=direct,
             prompt_queue=Prompt(direct),
             coalesce=True,
