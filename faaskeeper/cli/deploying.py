@@ -11,33 +11,18 @@ from pathlib import Path
 
 import click
 
+from faaskeeper import registry
 from faaskeeper.cli import output
 from faaskeeper.cli.arguments import Amount, File
 from faaskeeper.cli.files import whole
 from faaskeeper.config import Config, strict_json
-from faaskeeper.core.errors import DriverError
 from faaskeeper.deploy.deployment import Deployment, Progress
-from faaskeeper.exceptions import ProviderException
-from faaskeeper.extras import missing
+from faaskeeper.deploy.providers import costs_of, deployment_of, translated_errors
 
-PROVIDERS = click.Choice(["aws", "gcp"])
+PROVIDERS = click.Choice(registry.deployable())
 file_argument = click.argument("out", type=File())
 provider_option = click.option("--provider", type=PROVIDERS, help="The cloud; as in the configuration.")
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-
-
-@contextmanager
-def failures() -> Iterator[None]:
-    """What a cloud refuses ends the command with the reason and without a trace; a missing package, too."""
-    try:
-        yield
-    except DriverError as error:
-        raise ProviderException(str(error)) from error
-    except ImportError as error:
-        needed = missing(error)
-        if needed is None:
-            raise
-        raise needed from error
 
 
 def load(path: Path, provider: str | None) -> Config:
@@ -52,20 +37,10 @@ def load(path: Path, provider: str | None) -> Config:
 
 
 @contextmanager
-def deployment_of(config: Config) -> Iterator[Deployment]:
+def opened(config: Config) -> Iterator[Deployment]:
     """The deployment of a configuration."""
-    with failures(), closing(_make(config)) as deployment:
+    with translated_errors(), closing(deployment_of(config, _pause())) as deployment:
         yield deployment
-
-
-def _make(config: Config) -> Deployment:
-    if config.provider_name == "gcp":
-        from faaskeeper.deploy.gcp.deployment import GcpDeployment
-
-        return GcpDeployment(config, _pause())
-    from faaskeeper.deploy.aws.deployment import AwsDeployment
-
-    return AwsDeployment(config, _pause())
 
 
 def _pause() -> Callable[[float], None]:
@@ -117,7 +92,7 @@ def service(out: Path, provider: str | None, path: Path, clean: bool, dry_run: b
     """Create or update the deployment; OUT becomes the configuration that clients use."""
     config = load(path, provider)
     _mine(out, config)
-    with deployment_of(config) as deployment:
+    with opened(config) as deployment:
         if clean:
             _clean(deployment, out, dry_run, yes)
         elif dry_run:
@@ -139,10 +114,9 @@ def _apply(deployment: Deployment, out: Path) -> None:
 def _dry_run(deployment: Deployment) -> None:
     for line in deployment.changes() or ["Nothing would change."]:
         output.say(line)
-    if deployment.config.provider_name == "aws":  # whose prices are known
-        from faaskeeper.deploy.costs import estimate
-
-        output.say(estimate(deployment.config))
+    costs = costs_of(deployment.config)
+    if costs is not None:
+        output.say(costs.summary())
 
 
 def _clean(deployment: Deployment, out: Path, dry_run: bool, yes: bool) -> None:
@@ -170,7 +144,7 @@ def _clean(deployment: Deployment, out: Path, dry_run: bool, yes: bool) -> None:
 def functions(out: Path, provider: str | None, path: Path | None) -> None:
     """Give the functions of a deployment this version's code, and nothing else."""
     with (
-        deployment_of(load(path or out, provider)) as deployment,
+        opened(load(path or out, provider)) as deployment,
         _progress("updating functions") as progress,
     ):
         deployment.update_code(progress)

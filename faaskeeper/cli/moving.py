@@ -99,15 +99,17 @@ def import_(context: Context, config: Path | None, source: Path, overwrite: bool
 )
 def cost(config: Path | None, reads: float, writes: float, size: int, clients: int) -> None:
     """What a deployment costs: each operation, and a month, beside a ZooKeeper ensemble."""
-    from faaskeeper.deploy.costs import Costs, Workload, estimate
+    from faaskeeper.deploy.costs import Workload
+    from faaskeeper.deploy.providers import costs_of, priced
 
     data = {"cloud-provider": "aws", "deployment-name": "any", "deployment-region": "us-east-1"}
     chosen = Config.load(config) if config is not None else Config.deserialize(data)
-    if chosen.provider_name != "aws":
-        raise click.UsageError(f"prices are known of 'aws', not of {chosen.provider_name!r}")
-    costs = Costs(chosen)
+    costs = costs_of(chosen)
+    if costs is None:
+        known = ", ".join(map(repr, priced()))
+        raise click.UsageError(f"prices are known of {known}, not of {chosen.provider_name!r}")
     load = Workload(reads, writes, size, clients, max(chosen.session_timeout / 3, 1))
-    output.say(estimate(chosen))
+    output.say(costs.summary())
     output.say(
         f"A month of {reads:,.0f} reads and {writes:,.0f} writes of {size:,} bytes, {clients} sessions:"
     )

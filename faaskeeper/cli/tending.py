@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from faaskeeper.cli import output
 from faaskeeper.cli.arguments import File
-from faaskeeper.cli.deploying import failures, load, provider_option
+from faaskeeper.cli.deploying import load, provider_option
+from faaskeeper.deploy.providers import dead_letters_of, doctor_of, translated_errors
 from faaskeeper.exceptions import ProviderException
-
-if TYPE_CHECKING:
-    from faaskeeper.config import Config
-    from faaskeeper.deploy.deadletters import Letters
-    from faaskeeper.deploy.doctor import Doctor
-    from faaskeeper.providers.cloud.calls import Calls
 
 file_argument = click.argument("config", type=File())
 
@@ -29,37 +23,13 @@ def doctor(config: Path, provider: str | None) -> None:
     """Check a deployment from the client's side, and say what to do. Exit status 1: something is wrong."""
     loaded = load(config, provider)
     bad = 0
-    with failures(), closing(_doctor(loaded)) as made:
-        for finding in made.findings():
+    with translated_errors(), closing(doctor_of(loaded)) as checks:
+        for finding in checks.findings():
             mark = {True: "ok  ", False: "BAD ", None: "?   "}[finding.good]
-            output.say(f"{mark} {finding.what}: {finding.said}")
+            output.say(f"{mark} {finding.check}: {finding.message}")
             bad += finding.good is False
     if bad:
         raise ProviderException(f"{bad} of these are wrong")
-
-
-def _doctor(config: Config) -> Doctor:
-    if config.provider_name == "gcp":
-        from faaskeeper.deploy.gcp.doctor import Doctor as OnGcp
-
-        return OnGcp(config)
-    from faaskeeper.deploy.aws.doctor import Doctor as OnAws
-
-    return OnAws(config)
-
-
-def _letters(config: Config) -> tuple[Letters, Calls]:
-    if config.provider_name == "gcp":
-        from faaskeeper.deploy.gcp.deadletters import DeadLetters as OnGcp
-        from faaskeeper.providers.gcp.service import GcpService
-
-        gcp = GcpService(config)
-        return OnGcp(gcp), gcp.calls
-    from faaskeeper.deploy.aws.deadletters import DeadLetters as OnAws
-    from faaskeeper.providers.aws.service import AwsService
-
-    aws = AwsService(config)
-    return OnAws(aws), aws.calls
 
 
 @click.command("deadletters")
@@ -73,9 +43,7 @@ def deadletters(config: Path, provider: str | None, what: str | None, yes: bool)
     loaded = load(config, provider)
     from datetime import datetime
 
-    with failures(), ExitStack() as stack:
-        letters, calls = _letters(loaded)
-        stack.enter_context(closing(calls))
+    with translated_errors(), closing(dead_letters_of(loaded)) as letters:
         if what == "redrive":
             sent, left = letters.redrive()
             output.say(
@@ -89,6 +57,6 @@ def deadletters(config: Path, provider: str | None, what: str | None, yes: bool)
             seen = letters.show()
             for each in seen:
                 sent_at = datetime.fromtimestamp(each.sent / 1000).astimezone().isoformat(timespec="seconds")
-                output.say(f"{each.queue}  {sent_at}  tried {each.received} times  {each.about()}")
+                output.say(f"{each.queue}  {sent_at}  tried {each.received} times  {each.summary()}")
             if not seen:
                 output.say("There are none.")

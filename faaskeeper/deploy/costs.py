@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from faaskeeper.config import Config, QueueType, StorageType
 
 Calls = dict[str, dict[str, dict[str, int]]]
+"""Number of calls, by operation, by who makes them (client, function), by driver and method."""
 
 _IN_TABLES: Calls = {
     "set": {"client": {}, "function": {"log.put": 1, "records.put": 1, "watch.query": 2}},
@@ -195,14 +196,14 @@ class Costs:
 
     def published(self, load: Workload) -> float:
         """A month of the published system, as far as it is published: set_data and get_data, key-value."""
-        told, size = self.table["published"], load.size + _RECORD_BYTES
+        published, size = self.table["published"], load.size + _RECORD_BYTES
         dynamodb, function = self.table["dynamodb"], self.table["lambda"]
         write = (
-            told["writes"] * _writes(size) * dynamodb["write-unit"]
-            + told["reads"] * _reads(size) * dynamodb["read-unit"]
-            + told["messages"] * 3 * self.table["sqs"]["fifo-request"]
-            + told["function-calls"] * function["request"]
-            + told["function-gb-seconds"] * function["gb-second"]
+            published["writes"] * _writes(size) * dynamodb["write-unit"]
+            + published["reads"] * _reads(size) * dynamodb["read-unit"]
+            + published["messages"] * 3 * self.table["sqs"]["fifo-request"]
+            + published["function-calls"] * function["request"]
+            + published["function-gb-seconds"] * function["gb-second"]
         )
         return float(load.writes * write + load.reads * _reads(size) * dynamodb["read-unit"])
 
@@ -214,18 +215,17 @@ class Costs:
         left = self.zookeeper() - variable["at rest"] - variable["leases"]
         return left / each if each else float("inf")
 
-
-def estimate(config: Config) -> str:
-    """A few lines: at rest, and per million of each operation with 1 KB."""
-    costs = Costs(config)
-    rest = costs.at_rest()
-    free = [name for name in rest if "free" in name]
-    lines = [
-        f"Estimated cost, {costs.table['region']}, prices of {costs.table['as-of']}, without free tiers:",
-        f"  at rest   ${sum(rest.values()) - sum(rest[each] for each in free):.2f} a month, and "
-        f"${sum(rest[each] for each in free):.2f} for alarms and dashboard beyond an account's free ones",
-    ]
-    for operation in ("set", "create", "delete", "get", "watch", "notification"):
-        lines.append(f"  {operation:12} ${costs.operation(operation, 1024) * 1e6:.2f} per million, 1 KB")
-    lines.append(f"  {'lease':12} ${_MONTH_S / 60 * costs.operation('lease', 0):.2f} per session and month")
-    return "\n".join(lines)
+    def summary(self) -> str:
+        """A few lines: at rest, and per million of each operation with 1 KB."""
+        rest = self.at_rest()
+        free = sum(price for name, price in rest.items() if "free" in name)
+        lines = [
+            f"Estimated cost, {self.table['region']}, prices of {self.table['as-of']}, without free tiers:",
+            f"  at rest   ${sum(rest.values()) - free:.2f} a month, and ${free:.2f} for alarms and dashboard "
+            "beyond an account's free ones",
+        ]
+        for operation in ("set", "create", "delete", "get", "watch", "notification"):
+            lines.append(f"  {operation:12} ${self.operation(operation, 1024) * 1e6:.2f} per million, 1 KB")
+        lease = _MONTH_S / 60 * self.operation("lease", 0)
+        lines.append(f"  {'lease':12} ${lease:.2f} per session and month")
+        return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Messages that the functions gave up, as people are told of them."""
+"""Dead letters: messages that the functions failed to handle too often."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import NamedTuple, Protocol
 from faaskeeper.core import codec, trust
 
 
-class Letter(NamedTuple):
+class DeadLetter(NamedTuple):
     """A message that was given up. ``body`` None: it is not one of ours. ``raw``: as the queue has it.
 
-    ``sent``: ms since 1970; ``received``: how often it was tried.
+    ``receipt``: by which the queue deletes it; ``sent``: ms since 1970; ``received``: number of deliveries.
     """
 
     queue: str
@@ -22,32 +22,35 @@ class Letter(NamedTuple):
     sent: int
     received: int
 
-    def about(self) -> str:
-        """What it is, without a word of data or secrets."""
-        raw = self.body
-        if raw is None:
+    def summary(self) -> str:
+        """Its session and operations, without data or secrets."""
+        body = self.body
+        if body is None:
             return f"{len(self.raw)} characters, not a message of ours"
         try:
-            message = codec.to_message(trust.body(raw))
+            message = codec.to_message(trust.body(body))
         except (codec.Malformed, ValueError, IndexError, KeyError, TypeError):
-            return f"{len(raw)} bytes"
+            return f"{len(body)} bytes"
         names = [type(each.operation).__name__ for each in message.requests]
         cxids = [each.cxid for each in message.requests]
         span = f"cxid {min(cxids)} to {max(cxids)}" if cxids else "no request"
         return f"session {message.session:x}, {span}: {', '.join(sorted(set(names)))}"
 
 
-class Letters(Protocol):
-    """The dead letters of a deployment."""
+class DeadLetters(Protocol):
+    """The dead letters of a deployment. Each method may raise DriverError."""
 
     def counts(self) -> Mapping[str, int]:
-        """How many there are, about, by queue."""
+        """The approximate number of messages by queue."""
 
-    def show(self) -> list[Letter]:
-        """All of them; they can be seen again at once."""
+    def show(self) -> list[DeadLetter]:
+        """All of them, which stay where they are."""
 
     def drop(self) -> int:
         """Delete all of them; returns how many."""
 
     def redrive(self) -> tuple[int, int]:
-        """Send them again; returns how many, and how many were left."""
+        """Send them again, and delete them; returns how many were sent, and how many were left."""
+
+    def close(self) -> None:
+        """Close all connections."""

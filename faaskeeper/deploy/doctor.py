@@ -1,4 +1,4 @@
-"""What a client sees of its deployment: each check says what it found and, where that is bad, what to do."""
+"""Checks of a deployment from a client's side: each says what it found and, if that is bad, what to do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import email.utils
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
@@ -20,20 +20,25 @@ _SKEW_MS = 5_000
 _OLD_MS = 36 * 3600 * 1000
 _LAG_MS = 60_000
 
+Service = TypeVar("Service", bound=CloudService)
+
 
 class Finding(NamedTuple):
-    """``good``: None where it could not be found out, which is no fault."""
+    """The result of a check. ``good`` None: it could not be found out, which is no fault."""
 
-    what: str
+    check: str
     good: bool | None
-    said: str
+    message: str
 
 
 Check = Callable[[], Finding]
 
 
 def clock_finding(asked: float, date: str, whose: str) -> Finding:
-    """How this machine's clock stands to a service's. ``asked``: when it was, s; ``date``: as it answered."""
+    """Compares this machine's clock with a service's.
+
+    ``asked``: when it was asked, s since 1970; ``date``: the header of its answer; ``whose``: in a message.
+    """
     if not date:
         return Finding("clock", None, "the service did not tell its time")
     skew = asked - email.utils.parsedate_to_datetime(date).timestamp() - 0.5
@@ -42,23 +47,26 @@ def clock_finding(asked: float, date: str, whose: str) -> Finding:
     return Finding("clock", True, f"agrees with {whose} within a second or two")
 
 
-class Doctor(ABC):
-    """The checks, in the order in which a fault shows first. ``without_tcp``: the channel without TCP."""
+class Doctor(ABC, Generic[Service]):
+    """The checks, in the order in which a fault shows first.
+
+    ``without_tcp``: the value of ``client-channel`` that needs no TCP.
+    """
 
     without_tcp: str
 
-    def __init__(self, config: Config, service: CloudService) -> None:
-        self._config = config
-        self._cloud = service
-        self._made = service.deployment(b"", distributor_queue=None, worker_queue=None)
+    def __init__(self, config: Config, service: Service) -> None:
+        self.config = config
+        self.service = service
+        self._deployment = service.deployment(b"", distributor_queue=None, worker_queue=None)
 
     def close(self) -> None:
         """Close all connections."""
-        self._cloud.calls.close()
+        self.service.calls.close()
 
     @abstractmethod
     def before(self) -> Iterator[tuple[str, Check]]:
-        """Checks of what must be there before the deployment can be looked at."""
+        """Checks of what a client needs before it can read the deployment."""
 
     @abstractmethod
     def after(self) -> Iterator[tuple[str, Check]]:
@@ -85,7 +93,7 @@ class Doctor(ABC):
 
     def _tree(self) -> Finding:
         began = time.perf_counter()
-        record = self._made.records.get("/")
+        record = self._deployment.records.get("/")
         took = (time.perf_counter() - began) * 1000
         if record is None:
             return Finding(
@@ -94,7 +102,7 @@ class Doctor(ABC):
         return Finding("tree", True, f"read in {took:.0f} ms")
 
     def _heartbeat(self) -> Finding:
-        age = clock() - self._made.checkpoints.header().asof
+        age = clock() - self._deployment.checkpoints.header().asof
         if age > _OLD_MS:
             return Finding(
                 "heartbeat",
@@ -104,8 +112,8 @@ class Doctor(ABC):
         return Finding("heartbeat", True, f"the checkpoint is {age // 60_000} minutes old")
 
     def _lag(self) -> Finding:
-        applied = self._made.checkpoints.applied()
-        page = self._cloud.table("log").query(PARTITION, key(applied), 100)
+        applied = self._deployment.checkpoints.applied()
+        page = self.service.table("log").query(PARTITION, key(applied), 100)
         if not page.items:
             return Finding("log", True, f"applied up to its end, {applied}")
         oldest = page.items[0][1]["time"]
@@ -121,7 +129,7 @@ class Doctor(ABC):
         return Finding("log", True, f"{many} entries above the mark, the oldest {age // 1000} s old")
 
     def _session(self) -> Finding:
-        client = FaaSKeeperClient(self._config)
+        client = FaaSKeeperClient(self.config)
         began = time.perf_counter()
         try:
             client.start()
@@ -134,7 +142,7 @@ class Doctor(ABC):
                 "a session",
                 False,
                 f"{error}. By TCP the functions must reach this machine: "
-                f"{self._config.provider_name}.client-host says where, "
+                f"{self.config.provider_name}.client-host says where, "
                 f"'client-channel': {self.without_tcp!r} does without",
             )
         finally:

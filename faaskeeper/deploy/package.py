@@ -1,7 +1,7 @@
-"""The functions' code as a cloud takes it: core and adapter, nothing else, and what stands beside them.
+"""The archive (zip) of the functions' code: core, the provider's adapter, and a cloud's own files.
 
-The same files make the same archive, byte for byte, wherever and whenever. It is pure Python, so one serves
-every architecture.
+The same files make the same archive, byte for byte, on any machine at any time. It is pure Python, so one
+serves every architecture.
 """
 
 from __future__ import annotations
@@ -57,17 +57,17 @@ def _source(module: str) -> tuple[str, bytes] | None:
     return (f"{module.replace('.', '/')}.py", file.read_bytes()) if file.is_file() else None
 
 
-def package(entry: str, beside: Mapping[str, bytes]) -> Package:
-    """The archive of a module and what it imports. ``beside``: other files, by their path."""
-    found = {**sources(entry), **beside}
+def build(entry: str, extra: Mapping[str, bytes]) -> Package:
+    """The archive of a module and what it imports. ``extra``: other files, by their path."""
+    found = {**sources(entry), **extra}
     digest = hashlib.sha256()
     archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as made:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as writer:
         for path in sorted(found):
             digest.update(f"{path}\0{len(found[path])}\0".encode() + found[path])
             info = zipfile.ZipInfo(path, _EPOCH)
             info.external_attr = 0o644 << 16
             info.create_system = 3
             info.compress_type = zipfile.ZIP_DEFLATED
-            made.writestr(info, found[path])
+            writer.writestr(info, found[path])
     return Package(f"functions-{digest.hexdigest()[:16]}.zip", archive.getvalue())

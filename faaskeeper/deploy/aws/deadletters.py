@@ -1,4 +1,4 @@
-"""What the functions gave up: seen, sent again, or dropped."""
+"""The dead-letter queues of a deployment on AWS."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import uuid4
 from botocore.exceptions import ClientError
 
 from faaskeeper.core.errors import DriverError
-from faaskeeper.deploy.deadletters import Letter
+from faaskeeper.deploy.deadletters import DeadLetter
 from faaskeeper.providers.aws.events import decoded
 from faaskeeper.providers.aws.service import AwsService
 
@@ -17,8 +17,8 @@ _HIDDEN_S = 30
 _EMPTY_LOOKS = 3
 
 
-class DeadLetters:
-    """The dead-letter queues of a deployment."""
+class AwsDeadLetters:
+    """See :class:`faaskeeper.deploy.deadletters.DeadLetters`."""
 
     def __init__(self, service: AwsService) -> None:
         self._service = service
@@ -26,7 +26,7 @@ class DeadLetters:
         self._sqs: Any = service.aws.client("sqs")
 
     def queues(self) -> dict[str, str]:
-        """URLs by name, of those that there are."""
+        """URLs of the queues that exist, by name."""
         name = self._service.names.deployment
         found: dict[str, str] = {}
         for short in ("worker-dead.fifo", "worker-dead", "distributor-dead.fifo", "dead-calls"):
@@ -44,22 +44,22 @@ class DeadLetters:
             raise
 
     def counts(self) -> dict[str, int]:
-        """How many there are, about, by queue."""
-        asked = ["ApproximateNumberOfMessages"]
+        """See :class:`faaskeeper.deploy.deadletters.DeadLetters`."""
+        attribute = "ApproximateNumberOfMessages"
         return {
             name: int(
                 self._aws.call(
                     "dead letters",
                     self._sqs.get_queue_attributes,
                     QueueUrl=url,
-                    AttributeNames=asked,
-                )["Attributes"][asked[0]]
+                    AttributeNames=[attribute],
+                )["Attributes"][attribute]
             )
             for name, url in self.queues().items()
         }
 
-    def letters(self) -> Iterator[tuple[str, Letter]]:
-        """Each letter with the URL of its queue; hidden from others for half a minute."""
+    def _receive(self) -> Iterator[tuple[str, DeadLetter]]:
+        """Each message with the URL of its queue; hidden from others for half a minute."""
         for name, url in self.queues().items():
             empty = 0
             while empty < _EMPTY_LOOKS:
@@ -73,23 +73,23 @@ class DeadLetters:
                 ).get("Messages", [])
                 empty = 0 if found else empty + 1
                 for each in found:
-                    told = each.get("Attributes", {})
+                    attributes = each.get("Attributes", {})
                     yield (
                         url,
-                        Letter(
+                        DeadLetter(
                             name,
                             each["MessageId"],
                             each["ReceiptHandle"],
                             decoded(each["Body"]),
                             each["Body"],
-                            int(told.get("SentTimestamp", 0)),
-                            int(told.get("ApproximateReceiveCount", 0)),
+                            int(attributes.get("SentTimestamp", 0)),
+                            int(attributes.get("ApproximateReceiveCount", 0)),
                         ),
                     )
 
-    def show(self) -> list[Letter]:
-        """All of them; they can be seen again at once."""
-        seen = list(self.letters())
+    def show(self) -> list[DeadLetter]:
+        """See :class:`faaskeeper.deploy.deadletters.DeadLetters`."""
+        seen = list(self._receive())
         for url, letter in seen:
             self._aws.call(
                 "dead letters",
@@ -101,17 +101,17 @@ class DeadLetters:
         return [letter for _, letter in seen]
 
     def drop(self) -> int:
-        """Delete all of them; returns how many."""
-        return sum(self._delete(url, letter) for url, letter in self.letters())
+        """See :class:`faaskeeper.deploy.deadletters.DeadLetters`."""
+        return sum(self._delete(url, letter) for url, letter in self._receive())
 
     def redrive(self) -> tuple[int, int]:
-        """Send requests and bells again, in their order; returns how many, and how many were left.
+        """See :class:`faaskeeper.deploy.deadletters.DeadLetters`. Each queue keeps its order.
 
-        What a stream or a call gave up is left: the log has what it rang for.
+        What a stream or an asynchronous call gave up is left: its work is in the log.
         """
         sent = left = 0
         targets: dict[str, str] = {}
-        for url, letter in self.letters():
+        for url, letter in self._receive():
             if letter.queue not in targets:
                 targets[letter.queue] = self._target(letter.queue)
             target = targets[letter.queue]
@@ -136,6 +136,10 @@ class DeadLetters:
             raise DriverError(f"there is no queue {name} to send to")
         return str(url)
 
-    def _delete(self, url: str, letter: Letter) -> int:
+    def close(self) -> None:
+        """See :class:`faaskeeper.deploy.deadletters.DeadLetters`."""
+        self._aws.close()
+
+    def _delete(self, url: str, letter: DeadLetter) -> int:
         self._aws.call("dead letters", self._sqs.delete_message, QueueUrl=url, ReceiptHandle=letter.receipt)
         return 1

@@ -1,4 +1,4 @@
-"""What a client sees of its deployment on AWS."""
+"""Checks of a deployment on AWS."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ from typing import Any
 
 from faaskeeper.config import Config
 from faaskeeper.core.errors import Denied
-from faaskeeper.deploy import doctor
-from faaskeeper.deploy.aws.deadletters import DeadLetters
-from faaskeeper.deploy.doctor import Check, Finding, clock_finding
+from faaskeeper.deploy.aws.deadletters import AwsDeadLetters
+from faaskeeper.deploy.doctor import Check, Doctor, Finding, clock_finding
 from faaskeeper.providers.aws.service import AwsService
 
 
-class Doctor(doctor.Doctor):
+class AwsDoctor(Doctor[AwsService]):
     """See :class:`faaskeeper.deploy.doctor.Doctor`."""
 
     without_tcp = "sqs"
 
     def __init__(self, config: Config) -> None:
-        self._service = AwsService(config)
-        self._told: Mapping[str, Any] = {}
+        super().__init__(config, AwsService(config))
+        self._identity: Mapping[str, Any] = {}
         self._asked = 0.0
-        super().__init__(config, self._service)
 
     def before(self) -> Iterator[tuple[str, Check]]:
         """See :class:`faaskeeper.deploy.doctor.Doctor`."""
@@ -37,41 +35,41 @@ class Doctor(doctor.Doctor):
 
     def _credentials(self) -> Finding:
         began = time.time()
-        aws = self._service.aws
-        self._told = aws.call("who am I", aws.client("sts").get_caller_identity)
+        aws = self.service.aws
+        self._identity = aws.call("who am I", aws.client("sts").get_caller_identity)
         self._asked = (began + time.time()) / 2
-        return Finding("credentials", True, str(self._told["Arn"]))
+        return Finding("credentials", True, str(self._identity["Arn"]))
 
     def _clock(self) -> Finding:
-        date = self._told["ResponseMetadata"]["HTTPHeaders"].get("date", "") if self._told else ""
+        date = self._identity["ResponseMetadata"]["HTTPHeaders"].get("date", "") if self._identity else ""
         return clock_finding(self._asked, date, "AWS'")
 
     def _queue(self) -> Finding:
-        url = self._service.section.get("worker-queue-url")
+        url = self.service.section.get("worker-queue-url")
         if not url:
             return Finding("requests that wait", None, "a table's stream hands them over; it cannot be asked")
-        aws, asked = self._service.aws, ["ApproximateNumberOfMessages"]
+        aws, attribute = self.service.aws, "ApproximateNumberOfMessages"
         try:
-            told = aws.call(
+            answer = aws.call(
                 "worker queue",
                 aws.client("sqs").get_queue_attributes,
                 QueueUrl=url,
-                AttributeNames=asked,
+                AttributeNames=[attribute],
             )
             oldest = self._oldest(str(url))
         except Denied:
             return Finding("requests that wait", None, "these credentials may not look")
-        number = int(told["Attributes"][asked[0]])
+        number = int(answer["Attributes"][attribute])
         if oldest is not None and oldest > 60:
             return Finding("requests that wait", False, f"{number}, the oldest for {oldest:.0f} s")
         waited = "" if oldest is None else f", the oldest for {oldest:.0f} s"
         return Finding("requests that wait", True, f"{number}{waited}")
 
     def _oldest(self, url: str) -> float | None:
-        """Age of the oldest message in s, by the metric; None where it is not known."""
-        aws, now = self._service.aws, time.time()
+        """Age of the oldest message in s, by its metric; None where that is not known."""
+        aws, now = self.service.aws, time.time()
         try:
-            told = aws.call(
+            answer = aws.call(
                 "age of the oldest message",
                 aws.client("cloudwatch").get_metric_statistics,
                 Namespace="AWS/SQS",
@@ -84,12 +82,12 @@ class Doctor(doctor.Doctor):
             )
         except Denied:
             return None
-        points: list[Any] = sorted(told["Datapoints"], key=lambda each: each["Timestamp"])
+        points: list[Any] = sorted(answer["Datapoints"], key=lambda each: each["Timestamp"])
         return float(points[-1]["Maximum"]) if points else None
 
     def _dead(self) -> Finding:
         try:
-            found = DeadLetters(self._service).counts()
+            found = AwsDeadLetters(self.service).counts()
         except Denied:
             return Finding("dead letters", None, "these credentials may not look")
         number = sum(found.values())

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from faaskeeper.deploy import package as packages
-from faaskeeper.deploy.package import Package
+from faaskeeper.deploy.package import Package, build
 
 ENTRY = "faaskeeper.providers.aws.functions"
 
 
 def package() -> Package:
     """The archive."""
-    return packages.package(ENTRY, {})
+    return build(ENTRY, {})

@@ -1,4 +1,4 @@
-"""What the functions gave up: seen, sent again, or dropped."""
+"""The dead letters of a deployment on Google Cloud."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from google.pubsub_v1 import types
 
-from faaskeeper.deploy.deadletters import Letter
+from faaskeeper.deploy.deadletters import DeadLetter
 from faaskeeper.providers.gcp.queues import publish, subscription_path, topic_path
 from faaskeeper.providers.gcp.service import GcpService
 
@@ -19,8 +19,8 @@ _TRIES = "CloudPubSubDeadLetterSourceDeliveryCount"
 _ORDERED = "pubsub-ordered"
 
 
-class DeadLetters:
-    """The dead letters of a deployment: one subscription has those of all its queues."""
+class GcpDeadLetters:
+    """See :class:`faaskeeper.deploy.deadletters.DeadLetters`. One subscription has those of all queues."""
 
     def __init__(self, service: GcpService) -> None:
         self._service = service
@@ -30,14 +30,14 @@ class DeadLetters:
     def _call(self, operation: str, request: Any) -> Any:
         return self._gcp.grpc("dead letters", self._gcp.subscriber, operation, request)
 
-    def _pull(self) -> Iterator[Letter]:
-        """Each letter, hidden from others for a minute."""
+    def _pull(self) -> Iterator[DeadLetter]:
+        """Each message, hidden from others for a minute."""
         seen: set[str] = set()
         while True:
-            asked = types.PullRequest(subscription=self._path, max_messages=_BATCH, return_immediately=True)
+            request = types.PullRequest(subscription=self._path, max_messages=_BATCH, return_immediately=True)
             found = [
                 each
-                for each in self._call("pull", asked).received_messages
+                for each in self._call("pull", request).received_messages
                 if each.message.message_id not in seen
             ]
             if not found:
@@ -46,41 +46,41 @@ class DeadLetters:
             self._hide(receipts, _HIDDEN_S)
             for each in found:
                 seen.add(each.message.message_id)
-                told = each.message.attributes
+                attributes = each.message.attributes
                 name = self._service.names.topic("")
-                yield Letter(
-                    told.get(_SOURCE, "").removeprefix(name) or "unknown",
+                yield DeadLetter(
+                    attributes.get(_SOURCE, "").removeprefix(name) or "unknown",
                     each.message.message_id,
                     each.ack_id,
                     each.message.data,
                     each.message.data,
                     int(each.message.publish_time.timestamp() * 1000),
-                    int(told.get(_TRIES, 0)),
+                    int(attributes.get(_TRIES, 0)),
                 )
 
     def _hide(self, receipts: list[str], seconds: int) -> None:
-        asked = types.ModifyAckDeadlineRequest(
+        request = types.ModifyAckDeadlineRequest(
             subscription=self._path, ack_ids=receipts, ack_deadline_seconds=seconds
         )
-        self._call("modify_ack_deadline", asked)
+        self._call("modify_ack_deadline", request)
 
-    def _delete(self, letter: Letter) -> None:
-        asked = types.AcknowledgeRequest(subscription=self._path, ack_ids=[letter.receipt])
-        self._call("acknowledge", asked)
+    def _delete(self, letter: DeadLetter) -> None:
+        request = types.AcknowledgeRequest(subscription=self._path, ack_ids=[letter.receipt])
+        self._call("acknowledge", request)
 
-    def show(self) -> list[Letter]:
-        """See :class:`faaskeeper.deploy.deadletters.Letters`."""
+    def show(self) -> list[DeadLetter]:
+        """See :class:`faaskeeper.deploy.deadletters.DeadLetters`."""
         seen = list(self._pull())
         if seen:
             self._hide([each.receipt for each in seen], 0)
         return seen
 
     def counts(self) -> dict[str, int]:
-        """See :class:`faaskeeper.deploy.deadletters.Letters`."""
+        """See :class:`faaskeeper.deploy.deadletters.DeadLetters`."""
         return dict(Counter(each.queue for each in self.show()))
 
     def drop(self) -> int:
-        """See :class:`faaskeeper.deploy.deadletters.Letters`."""
+        """See :class:`faaskeeper.deploy.deadletters.DeadLetters`."""
         number = 0
         for letter in self._pull():
             self._delete(letter)
@@ -88,9 +88,9 @@ class DeadLetters:
         return number
 
     def redrive(self) -> tuple[int, int]:
-        """See :class:`faaskeeper.deploy.deadletters.Letters`.
+        """See :class:`faaskeeper.deploy.deadletters.DeadLetters`.
 
-        What came of no queue of the deployment is left.
+        A message of a queue that is not the deployment's is left.
         """
         config = self._service.config
         kinds = {
@@ -117,3 +117,7 @@ class DeadLetters:
         if left:
             self._hide(left, 0)
         return sent, len(left)
+
+    def close(self) -> None:
+        """See :class:`faaskeeper.deploy.deadletters.DeadLetters`."""
+        self._gcp.close()

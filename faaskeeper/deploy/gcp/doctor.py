@@ -1,4 +1,4 @@
-"""What a client sees of its deployment on Google Cloud, and which of a person's own steps are missing."""
+"""Checks of a deployment on Google Cloud, and of the steps that only a person can take."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from google.auth.exceptions import GoogleAuthError
 
 from faaskeeper.config import Config
 from faaskeeper.core.errors import Denied
-from faaskeeper.deploy import doctor
-from faaskeeper.deploy.doctor import Check, Finding, clock_finding
-from faaskeeper.deploy.gcp.deadletters import DeadLetters
+from faaskeeper.deploy.doctor import Check, Doctor, Finding, clock_finding
+from faaskeeper.deploy.gcp.deadletters import GcpDeadLetters
 from faaskeeper.deploy.gcp.rest import Rest
 from faaskeeper.deploy.templates import templates
 from faaskeeper.providers.gcp.clients import core_error
@@ -26,22 +25,21 @@ _OLDEST = "pubsub.googleapis.com/subscription/oldest_unacked_message_age"
 _EMULATED = "emulators have none"
 
 
-class Doctor(doctor.Doctor):
+class GcpDoctor(Doctor[GcpService]):
     """See :class:`faaskeeper.deploy.doctor.Doctor`."""
 
     without_tcp = "pubsub"
 
     def __init__(self, config: Config) -> None:
-        self._service = GcpService(config)
-        deploy = self._service.section.get("deploy")
+        super().__init__(config, GcpService(config))
+        deploy = self.service.section.get("deploy")
         endpoint = str(deploy.get("endpoint", "")) if isinstance(deploy, dict) else ""
         self._emulated = bool(os.environ.get("DATASTORE_EMULATOR_HOST")) and not endpoint
-        self._rest = Rest(self._service.gcp, endpoint)
+        self._rest = Rest(self.service.gcp, endpoint)
         self._endpoint = endpoint
-        self._project = self._service.project
+        self._project = self.service.project
         self._date = ""
         self._asked = 0.0
-        super().__init__(config, self._service)
 
     def close(self) -> None:
         """See :class:`faaskeeper.deploy.doctor.Doctor`."""
@@ -76,29 +74,29 @@ class Doctor(doctor.Doctor):
         if self._emulated or self._endpoint:
             return Finding("credentials", None, _EMULATED)
         try:
-            found: Any = self._service.gcp.credentials()
+            found: Any = self.service.gcp.credentials()
         except GoogleAuthError as error:
             raise core_error("credentials", error) from error
         return Finding("credentials", True, str(getattr(found, "service_account_email", "") or "a person's"))
 
     def _ask(self, service: str, path: str) -> Any:
         began = time.time()
-        told, self._date = self._rest.call(service, path)
+        answer, self._date = self._rest.call(service, path)
         self._asked = (began + time.time()) / 2
-        return told
+        return answer
 
     def _in_project(self) -> Finding:
         if self._emulated:
             return Finding("project", None, _EMULATED)
         try:
-            told = self._ask("cloudresourcemanager", f"v1/projects/{self._project}")
+            answer = self._ask("cloudresourcemanager", f"v1/projects/{self._project}")
         except Denied as error:
             return Finding(
                 "project",
                 False,
                 f"{error}. https://console.cloud.google.com/projectcreate makes one; let this account see it",
             )
-        state = told.get("lifecycleState", "")
+        state = answer.get("lifecycleState", "")
         if state != "ACTIVE":
             return Finding("project", False, f"{self._project} is {state}: restore it, or choose another")
         return Finding("project", True, f"{self._project} is there")
@@ -107,10 +105,10 @@ class Doctor(doctor.Doctor):
         if self._emulated:
             return Finding("billing", None, _EMULATED)
         try:
-            told = self._ask("cloudbilling", f"v1/projects/{self._project}/billingInfo")
+            answer = self._ask("cloudbilling", f"v1/projects/{self._project}/billingInfo")
         except Denied:
             return Finding("billing", None, "this account may not look")
-        if not told.get("billingEnabled"):
+        if not answer.get("billingEnabled"):
             where = f"https://console.cloud.google.com/billing/linkedaccount?project={self._project}"
             return Finding("billing", False, f"no billing account: link one at {where}")
         return Finding("billing", True, "enabled")
@@ -123,7 +121,7 @@ class Doctor(doctor.Doctor):
         parent = f"projects/{self._project}"
         names = "&".join(f"names={quote(f'{parent}/services/{each}', safe='')}" for each in wanted)
         try:
-            told = self._ask("serviceusage", f"v1/{parent}/services:batchGet?{names}")
+            answer = self._ask("serviceusage", f"v1/{parent}/services:batchGet?{names}")
         except Denied as error:
             return Finding(
                 "services",
@@ -132,7 +130,7 @@ class Doctor(doctor.Doctor):
                 "is the first step",
             )
         missing = [
-            each["config"]["name"] for each in told.get("services", ()) if each.get("state") != "ENABLED"
+            each["config"]["name"] for each in answer.get("services", ()) if each.get("state") != "ENABLED"
         ]
         if missing:
             return Finding(
@@ -151,7 +149,7 @@ class Doctor(doctor.Doctor):
     def _queue(self) -> Finding:
         if self._emulated:
             return Finding("requests that wait", None, _EMULATED)
-        subscription = self._service.names.topic("worker")
+        subscription = self.service.names.topic("worker")
         chosen = f'metric.type="{_OLDEST}" AND resource.labels.subscription_id="{subscription}"'
         now = time.time()
         span = "&".join(
@@ -160,10 +158,10 @@ class Doctor(doctor.Doctor):
         )
         path = f"v3/projects/{self._project}/timeSeries?filter={quote(chosen)}&{span}"
         try:
-            told = self._ask("monitoring", path)
+            answer = self._ask("monitoring", path)
         except Denied:
             return Finding("requests that wait", None, "this account may not look")
-        points = [point for series in told.get("timeSeries", ()) for point in series["points"]]
+        points = [point for series in answer.get("timeSeries", ()) for point in series["points"]]
         if not points:
             return Finding("requests that wait", True, "none for the last minutes")
         oldest = int(points[0]["value"].get("int64Value", 0))
@@ -175,7 +173,7 @@ class Doctor(doctor.Doctor):
 
     def _dead(self) -> Finding:
         try:
-            found = DeadLetters(self._service).counts()
+            found = GcpDeadLetters(self.service).counts()
         except Denied:
             return Finding("dead letters", None, "this account may not look")
         if found:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from faaskeeper.deploy import package as packages
-from faaskeeper.deploy.package import Package
+from faaskeeper.deploy.package import Package, build
 from faaskeeper.deploy.templates import templates
 
 ENTRY = "faaskeeper.providers.gcp.functions"
@@ -11,6 +10,6 @@ ENTRY = "faaskeeper.providers.gcp.functions"
 
 def package() -> Package:
     """The archive."""
-    here = templates("gcp").joinpath("functions")
+    folder = templates("gcp").joinpath("functions")
     names = ("main.py", "requirements.txt")
-    return packages.package(ENTRY, {name: here.joinpath(name).read_bytes() for name in names})
+    return build(ENTRY, {name: folder.joinpath(name).read_bytes() for name in names})
