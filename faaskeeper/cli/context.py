@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar
 
 from faaskeeper.cli import output
-from faaskeeper.cli.errors import Failed, status_of
+from faaskeeper.cli.errors import Failed
 from faaskeeper.cli.interrupts import LOOK_S, Caller
 from faaskeeper.client import FaaSKeeperClient, SessionState
 from faaskeeper.config import Config
@@ -34,6 +35,11 @@ class Context:
         self._auth = auth
         self._client: FaaSKeeperClient | None = None
         self._caller = Caller()
+
+    def choose(self, config: Path | None) -> None:
+        """Work on the deployment of a configuration's file, if one is given."""
+        if config is not None:
+            self.config = Config.load(config)
 
     def call(self, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """Call a method of the client; an interrupt ends the waiting for it."""
@@ -195,6 +201,3 @@ class Watcher:
             )
         else:
             self._context.say(f"WatchedEvent type: {event.event_type} path: {event.path}")
-
-
-__all__ = ["Context", "Watcher", "status_of"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from faaskeeper.cli import output
-from faaskeeper.cli.commands import COMMANDS
+from faaskeeper.cli.commands import COMMANDS, DEPLOYMENT_COMMANDS
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.errors import Failed, like, report
 from faaskeeper.cli.words import split
@@ -30,8 +30,6 @@ BUILT_IN = {
     "quit": "Close the session and leave.",
     "exit": "The same.",
 }
-_OUTSIDE = ("cost", "deadletters", "deploy", "doctor", "export", "import", "serve", "shell")
-"""Commands that are not for the shell, since each is about a deployment of its own."""
 
 
 class Quit(Exception):
@@ -85,7 +83,7 @@ def _execute(context: Context, name: str, *arguments: str) -> None:
     command = COMMANDS.get(name)
     if command is not None:
         command.main(arguments, prog_name=name, standalone_mode=False, obj=context)
-    elif name in _OUTSIDE:
+    elif name in DEPLOYMENT_COMMANDS:
         raise click.UsageError(f"{name!r} is not for the shell: outside of it, 'fk {name} --help' says more.")
     else:
         raise _unknown(name)

@@ -44,7 +44,7 @@ def take(client: FaaSKeeperClient, connection: Connection) -> Snapshot:
         snapshot = _fold(connection, seen, began)
         if snapshot is not None:
             for path, (meta, _) in snapshot.nodes.items():  # the log shows also what was made or closed since
-                client._may(path, READ)(meta)
+                client.check_access(path, meta, READ)
             return snapshot
     raise ProviderException("the tree's long lists change too fast to be walked: try when less is going on")
 
@@ -63,7 +63,7 @@ def _walk(
 ) -> Iterator[tuple[str, tuple[int, Meta, bytes]]]:
     """Each znode with its record's txid: one read each, and one more where children or data are apart."""
     try:
-        record = client._record(path)
+        record = client.record(path)
     except NodeDoesntExistException:
         return  # deleted meanwhile: the log says so
     meta = meta_of(record)

@@ -242,6 +242,25 @@ class FaaSKeeperClient(forks.Inherited):
         """What the deployment's functions logged lately, where the provider can tell."""
         return "" if self._connection is None else self._connection.logs()
 
+    # ---- for tools that read a deployment as it is stored --------------------------------
+
+    @property
+    def connection(self) -> Connection:
+        """The drivers of the open session's deployment. Raises SessionClosingException without a session."""
+        if self._connection is None:
+            raise self._closed()
+        return self._connection
+
+    def record(self, path: str) -> Record:
+        """A node as it is stored: metadata, data (or its blob's name), names of its children."""
+        return self._record(path)
+
+    def check_access(self, path: str, meta: Meta, permission: int) -> None:
+        """Raise NoAuthException if a node's ACL denies this client a permission, of :mod:`core.acl`."""
+        self._may(path, permission)(meta)
+
+    # ---- the session -------------------------------------------------------------------
+
     def _open(self) -> Session:
         session = self._session
         if session is None or self._closing:

@@ -220,7 +220,7 @@ def test_no_data_at_all_and_control_characters_survive(client: FaaSKeeperClient,
     client.commit([client.transaction().create("/none").parts[0]._replace(data=NO_DATA)])
     out = io.StringIO()
     assert client._connection is not None
-    snapshots.dump(snapshots.take(client, client._connection), out)
+    snapshots.dump(snapshots.take(client, client.connection), out)
     assert not {"\x9b", "\x7f", "\u202e"} & set(out.getvalue())
     with FaaSKeeperClient(Config.local(tmp_path / "other")) as other:
         restoring.load(other, read(out.getvalue().encode()), False)

@@ -12,7 +12,7 @@ import click
 
 from faaskeeper.cli.arguments import File, Whole
 from faaskeeper.cli.context import Context
-from faaskeeper.config import Config
+from faaskeeper.cli.options import optional_config
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS
 
 
@@ -62,7 +62,7 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
 
 
 @click.command("serve")
-@click.argument("config", required=False, type=File())
+@optional_config
 @click.option(
     "--listen",
     type=_Address(),
@@ -146,7 +146,8 @@ def serve(
         raise click.UsageError("--tls-ca needs --tls-cert and --tls-key")
     if min_session_timeout > max_session_timeout:
         raise click.UsageError("--min-session-timeout is above --max-session-timeout")
-    chosen = context.config if config is None else Config.load(config)
+    context.choose(config)
+    chosen = context.config
     if not through_queue:
         chosen = chosen.written_directly()
     settings = Settings(

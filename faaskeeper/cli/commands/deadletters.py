@@ -1,48 +1,27 @@
-"""``fk doctor`` and ``fk deadletters``: to look after a deployment."""
+"""``fk deadletters``: messages that the functions gave up."""
 
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import click
 
 from faaskeeper.cli import output
-from faaskeeper.cli.arguments import File
-from faaskeeper.cli.deploying import load, provider_option
-from faaskeeper.deploy.providers import dead_letters_of, doctor_of, translated_errors
-from faaskeeper.exceptions import ProviderException
-
-file_argument = click.argument("config", type=File())
-
-
-@click.command("doctor")
-@file_argument
-@provider_option
-def doctor(config: Path, provider: str | None) -> None:
-    """Check a deployment from the client's side, and say what to do. Exit status 1: something is wrong."""
-    loaded = load(config, provider)
-    bad = 0
-    with translated_errors(), closing(doctor_of(loaded)) as checks:
-        for finding in checks.findings():
-            mark = {True: "ok  ", False: "BAD ", None: "?   "}[finding.good]
-            output.say(f"{mark} {finding.check}: {finding.message}")
-            bad += finding.good is False
-    if bad:
-        raise ProviderException(f"{bad} of these are wrong")
+from faaskeeper.cli.deployments import config_argument, load, provider_option, yes_option
+from faaskeeper.deploy.providers import dead_letters_of, translated_errors
 
 
 @click.command("deadletters")
-@file_argument
+@config_argument
 @provider_option
 @click.option("--redrive", "what", flag_value="redrive", help="Send requests again, and remove them here.")
 @click.option("--drop", "what", flag_value="drop", help="Remove them.")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@yes_option
 def deadletters(config: Path, provider: str | None, what: str | None, yes: bool) -> None:
     """Show what the functions gave up; send it again, or drop it."""
     loaded = load(config, provider)
-    from datetime import datetime
-
     with translated_errors(), closing(dead_letters_of(loaded)) as letters:
         if what == "redrive":
             sent, left = letters.redrive()
