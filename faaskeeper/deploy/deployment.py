@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from faaskeeper.config import Config
@@ -37,3 +37,22 @@ class Deployment(Protocol):
 
     def close(self) -> None:
         """Close all connections."""
+
+
+def client_configuration(config: Config, section: Mapping[str, object]) -> dict[str, object]:
+    """The JSON object that clients of a deployment use. ``section``: the provider's."""
+    return {
+        "cloud-provider": config.provider_name,
+        "deployment-name": config.deployment_name,
+        "deployment-region": config.deployment_region,
+        "user-storage": config.user_storage.value,
+        "worker-queue": config.worker_queue.value,
+        "distributor-queue": config.distributor_queue.value,
+        "client-channel": config.client_channel.value,
+        "heartbeat-frequency": config.heartbeat_frequency,
+        "session-timeout": config.session_timeout,
+        "port": config.port,
+        "verbose": config.verbose,
+        "super-digest": config.super_digest,
+        config.provider_name: dict(section),
+    }

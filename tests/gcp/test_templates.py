@@ -22,7 +22,7 @@ import yaml
 
 from faaskeeper.config import Config
 from faaskeeper.core.log import RETENTION_MS
-from faaskeeper.deploy.gcp.tools import _camel
+from faaskeeper.deploy.gcp.tools import camel
 from faaskeeper.providers.gcp import functions
 from faaskeeper.providers.gcp.service import GcpService, Names
 from faaskeeper.providers.gcp.tables import TTL
@@ -50,7 +50,7 @@ EVERY = [dict(zip(CHOICES, each, strict=True)) for each in itertools.product(*CH
 def expand(**chosen: Any) -> dict[str, Any]:
     """What the template makes, with properties that are valid by its schema."""
     properties = {"deployment": NAME, "codeBucket": "code", "codeObject": "functions.zip"}
-    properties.update({_camel(key): value for key, value in chosen.items()})
+    properties.update({camel(key): value for key, value in chosen.items()})
     jsonschema.validate(properties, SCHEMA)
     defaults = {key: each["default"] for key, each in SCHEMA["properties"].items() if "default" in each}
     found = importlib.util.spec_from_file_location("template", HERE / "deployment_manager" / "faaskeeper.py")

@@ -1,4 +1,4 @@
-"""A deployment on AWS: made, updated, given new code, removed."""
+"""A deployment on AWS: creates it, updates it or its code, removes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from faaskeeper.config import Config, ConfigurationException, QueueType
 from faaskeeper.core.errors import DriverError
 from faaskeeper.deploy.aws.package import package
 from faaskeeper.deploy.aws.stack import Change, Drift, Stack
-from faaskeeper.deploy.deployment import Progress
+from faaskeeper.deploy.deployment import Progress, client_configuration
 from faaskeeper.deploy.package import Package
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.aws.channels import leftovers
@@ -24,13 +24,16 @@ from faaskeeper.providers.aws.service import AwsService
 from faaskeeper.providers.cloud.service import FUNCTIONS
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,22}[a-z0-9]")
-_BEGIN_S = 90.0
+_START_S = 90.0
 _PAUSE_S = 2.0
-_OURS = ("CodeBucket", "CodeKey", "UserStorage", "WorkerQueue", "DistributorQueue", "ClientChannel")
+_OWN_PARAMETERS = ("CodeBucket", "CodeKey", "UserStorage", "WorkerQueue", "DistributorQueue", "ClientChannel")
 
 
 class AwsDeployment:
-    """The deployment that a configuration asks for. ``pause``: between two looks at something slow."""
+    """See :class:`faaskeeper.deploy.deployment.Deployment`.
+
+    ``pause``: waits so many seconds between two polls.
+    """
 
     def __init__(self, config: Config, pause: Callable[[float], None] = time.sleep) -> None:
         if not _NAME.fullmatch(config.deployment_name):
@@ -45,10 +48,10 @@ class AwsDeployment:
         self.stack = Stack(self.aws, config.deployment_name, pause)
 
     def close(self) -> None:
-        """Close all connections."""
+        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         self.aws.close()
 
-    # ---- what it is made of ------------------------------------------------------------
+    # ---- configuration ----- ------------------------------------------------------------
 
     @cached_property
     def code_bucket(self) -> str:
@@ -57,7 +60,7 @@ class AwsDeployment:
         return f"{self.config.deployment_name}-code-{account}-{self.config.deployment_region}"
 
     def parameters(self, code: Package) -> dict[str, str]:
-        """Of the template, as the configuration has them. Its section ``aws.deploy`` sets others by name."""
+        """Parameters of the template. The configuration's section ``aws.deploy`` sets others by name."""
         config = self.config
         minutes = max(1, -(-config.heartbeat_frequency // 60))
         chosen = {
@@ -78,17 +81,17 @@ class AwsDeployment:
                 "the key 'aws.deploy' must be an object of the template's parameters"
             )
         for key, value in more.items():
-            if key in _OURS:
+            if key in _OWN_PARAMETERS:
                 raise ConfigurationException(
                     f"the key 'aws.deploy.{key}': the configuration's own keys set it"
                 )
             chosen[key] = str(value)
         return chosen
 
-    def output(self) -> dict[str, Any]:
+    def output(self) -> dict[str, object]:
         """The configuration that clients use."""
-        config, told = self.config, self.stack.outputs()
-        section: dict[str, Any] = {
+        outputs = self.stack.outputs()
+        section = {
             key: value for key, value in self.service.section.items() if key in ("profile", "endpoint-url")
         }
         for key, name in (
@@ -96,24 +99,10 @@ class AwsDeployment:
             ("worker-queue-url", "WorkerQueueUrl"),
             ("worker-queue-table", "WorkerQueueTable"),
         ):
-            if name in told:
-                section[key] = told[name]
-        policies = {name: told[key] for name, key in _POLICIES.items() if key in told}
-        return {
-            "cloud-provider": "aws",
-            "deployment-name": config.deployment_name,
-            "deployment-region": config.deployment_region,
-            "user-storage": config.user_storage.value,
-            "worker-queue": config.worker_queue.value,
-            "distributor-queue": config.distributor_queue.value,
-            "client-channel": config.client_channel.value,
-            "heartbeat-frequency": config.heartbeat_frequency,
-            "session-timeout": config.session_timeout,
-            "port": config.port,
-            "verbose": config.verbose,
-            "super-digest": config.super_digest,
-            "aws": {**section, "policies": policies},
-        }
+            if name in outputs:
+                section[key] = outputs[name]
+        section["policies"] = {name: outputs[key] for name, key in _POLICIES.items() if key in outputs}
+        return client_configuration(self.config, section)
 
     # ---- deploying ---------------------------------------------------------------------
 
@@ -129,10 +118,10 @@ class AwsDeployment:
                 lines.append(f"drifted  {drift.resource} {drift.status}")
                 lines += [f"         {line}" for line in drift.differences]
         finally:
-            self.stack.forget(plan)
+            self.stack.discard(plan)
         return lines
 
-    def deploy(self, progress: Progress) -> dict[str, Any]:
+    def deploy(self, progress: Progress) -> dict[str, object]:
         """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         code = package()
         plan, changes, _ = self.plan(code)
@@ -140,37 +129,37 @@ class AwsDeployment:
             each.resource for each in changes if each.replaced and each.kind.endswith(("Table", "Bucket"))
         ]
         if lost:
-            self.stack.forget(plan)
+            self.stack.discard(plan)
             raise ProviderException(
                 f"{', '.join(lost)} would be made anew, and empty: 'fk export' first, then --clean"
             )
         try:
             self.upload(code)
         except BaseException:
-            self.stack.forget(plan)
+            self.stack.discard(plan)
             raise
         self.apply(plan, progress)
         return self.output()
 
     def plan(self, code: Package) -> tuple[str, list[Change], list[Drift]]:
-        """What applying would change, and what somebody changed since it was applied last."""
-        there = self.stack.parameters()
+        """The change set, what it would change, and what drifted since the last deployment."""
+        current = self.stack.parameters()
         parameters = self.parameters(code)
-        before = there.get("UserStorage", parameters["UserStorage"])
+        before = current.get("UserStorage", parameters["UserStorage"])
         if before != parameters["UserStorage"]:
             raise ProviderException(
                 f"{self.config.deployment_name} was deployed with user-storage {before!r}, the configuration "
                 f"says {parameters['UserStorage']!r}: its znodes would be lost. Choose the former, or "
                 "another name and 'fk export', 'fk import'"
             )
-        drifted = self.stack.drift() if there else []
+        drifted = self.stack.drift() if current else []
         plan, changes = self.stack.plan(parameters)
         return plan, changes, drifted
 
     def upload(self, code: Package) -> None:
-        """Have the functions' code in its bucket, which is made where there is none."""
+        """Put the functions' code into its bucket, which is created if there is none."""
         s3, bucket = self.aws.client("s3"), self.code_bucket
-        if not self._there(bucket):
+        if not self._exists(bucket):
             region = self.config.deployment_region
             where = {"CreateBucketConfiguration": {"LocationConstraint": region}}
             if region == "us-east-1":  # which has no name there
@@ -185,7 +174,7 @@ class AwsDeployment:
             )
         self.aws.call("upload of the code", s3.put_object, Bucket=bucket, Key=code.key, Body=code.body)
 
-    def _there(self, bucket: str) -> bool:
+    def _exists(self, bucket: str) -> bool:
         def look(**parameters: Any) -> bool:
             try:
                 self.aws.client("s3").head_bucket(**parameters)
@@ -198,24 +187,24 @@ class AwsDeployment:
         return bool(self.aws.call(f"bucket {bucket}", look, Bucket=bucket))
 
     def apply(self, plan: str, progress: Progress) -> None:
-        """Carry out a plan, then have heartbeat begin the tree where there is none."""
+        """Carry out a plan, then have heartbeat create the tree if there is none."""
         if plan:
             self.stack.apply(plan, progress)
-        self.begin(progress)
+        self._start(progress)
 
-    def begin(self, progress: Progress) -> None:
-        """Call heartbeat once, which puts what a new deployment begins with."""
+    def _start(self, progress: Progress) -> None:
+        """Call heartbeat once, which initializes a new deployment."""
         name = self.service.names.function("heartbeat")
         client = self.aws.client("lambda", read_timeout=60.0, retries={"total_max_attempts": 1})
-        deadline = time.monotonic() + _BEGIN_S
+        deadline = time.monotonic() + _START_S
         while True:
             try:
-                told = self.aws.call(f"function {name}", client.invoke, FunctionName=name, Payload=b"{}")
-                said = told["Payload"].read().decode(errors="replace")
-                if not told.get("FunctionError"):
+                answer = self.aws.call(f"function {name}", client.invoke, FunctionName=name, Payload=b"{}")
+                payload = answer["Payload"].read().decode(errors="replace")
+                if not answer.get("FunctionError"):
                     progress("heartbeat ran")
                     return
-                problem = f"heartbeat failed: {said}"
+                problem = f"heartbeat failed: {payload}"
             except DriverError as error:
                 problem = str(error)
             if time.monotonic() > deadline:
@@ -244,18 +233,22 @@ class AwsDeployment:
                 S3Key=code.key,
             )
             while True:
-                told = self.aws.call(f"function {name}", client.get_function_configuration, FunctionName=name)
-                if told.get("LastUpdateStatus", "Successful") != "InProgress":
+                answer = self.aws.call(
+                    f"function {name}", client.get_function_configuration, FunctionName=name
+                )
+                if answer.get("LastUpdateStatus", "Successful") != "InProgress":
                     break
                 self._pause(_PAUSE_S)
-            if told.get("LastUpdateStatus") == "Failed":
-                raise ProviderException(f"{name}: {told.get('LastUpdateStatusReason', 'the update failed')}")
+            if answer.get("LastUpdateStatus") == "Failed":
+                raise ProviderException(
+                    f"{name}: {answer.get('LastUpdateStatusReason', 'the update failed')}"
+                )
             progress(f"updated {name}")
 
     # ---- removing ----------------------------------------------------------------------
 
     def holdings(self) -> list[str]:
-        """What :meth:`clean` would remove, a line each."""
+        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         lines: list[str] = []
         if self.stack.describe() is not None:
             lines += [f"{kind} {name}" for kind, _, name in self.stack.resources()]
@@ -264,9 +257,9 @@ class AwsDeployment:
 
     def _buckets(self) -> list[str]:
         buckets = [self.code_bucket]
-        if "DataBucket" in (told := self.stack.outputs()):
-            buckets.append(told["DataBucket"])
-        return [each for each in buckets if self._there(each)]
+        if "DataBucket" in (outputs := self.stack.outputs()):
+            buckets.append(outputs["DataBucket"])
+        return [each for each in buckets if self._exists(each)]
 
     def attached(self) -> list[str]:
         """Users, groups and roles of others to which the stack's policies are attached."""
@@ -274,17 +267,20 @@ class AwsDeployment:
         own = {name for kind, _, name in self.stack.resources() if kind == "AWS::IAM::Role"}
         outputs = self.stack.outputs()
         for policy in (outputs[key] for key in _POLICIES.values() if key in outputs):
-            told = self.aws.call("policies", iam.list_entities_for_policy, PolicyArn=policy)
+            answer = self.aws.call("policies", iam.list_entities_for_policy, PolicyArn=policy)
             for kind in ("User", "Group", "Role"):
-                for each in told.get(f"Policy{kind}s", ()):
+                for each in answer.get(f"Policy{kind}s", ()):
                     if each[f"{kind}Name"] not in own:
                         found.append(f"{policy} is attached to the {kind.lower()} {each[f'{kind}Name']}")
         return found
 
     def clean(self, progress: Progress) -> None:
-        """Remove everything: the queues of clients, the buckets' contents, the stack, the code's bucket."""
-        stands = self.stack.describe() is not None
-        if stands:
+        """See :class:`faaskeeper.deploy.deployment.Deployment`.
+
+        Removes the queues of clients, the buckets' contents, the stack, and last the code's bucket.
+        """
+        exists = self.stack.describe() is not None
+        if exists:
             others = self.attached()
             if others:
                 raise ProviderException("detach these first: " + "; ".join(others))
@@ -293,7 +289,7 @@ class AwsDeployment:
         buckets = self._buckets()
         for bucket in buckets:
             progress(f"deleted {self._empty(bucket)} objects in {bucket}")
-        if stands:
+        if exists:
             self.stack.delete(progress)
         if self.code_bucket in buckets:
             self.aws.call("code", self.aws.client("s3").delete_bucket, Bucket=self.code_bucket)
@@ -306,9 +302,9 @@ class AwsDeployment:
             keys = [{"Key": each["Key"]} for each in page.get("Contents", ())]
             if not keys:
                 return number
-            told = self.aws.call("objects", s3.delete_objects, Bucket=bucket, Delete={"Objects": keys})
-            if told.get("Errors"):
-                raise ProviderException(f"{bucket} was not emptied: {json.dumps(told['Errors'][0])}")
+            answer = self.aws.call("objects", s3.delete_objects, Bucket=bucket, Delete={"Objects": keys})
+            if answer.get("Errors"):
+                raise ProviderException(f"{bucket} was not emptied: {json.dumps(answer['Errors'][0])}")
             number += len(keys)
 
 

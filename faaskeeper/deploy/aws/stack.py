@@ -1,4 +1,4 @@
-"""A CloudFormation stack: planned, applied, watched, deleted."""
+"""A CloudFormation stack: plans, applies and follows changes, and deletes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.aws.clients import Aws
 
 _POLL_S = 2.0
-_NOTHING = ("didn't contain changes", "No updates are to be performed", "no changes")
+_NO_CHANGES = ("didn't contain changes", "No updates are to be performed", "no changes")
 _CAPABILITIES = ["CAPABILITY_NAMED_IAM"]
 
 
@@ -25,7 +25,7 @@ def template() -> str:
 
 
 class Change(NamedTuple):
-    """What would happen to a resource. ``replaced``: it would be made anew, and what it holds be lost."""
+    """A planned change of a resource. ``replaced``: it would be created again, without what it holds."""
 
     action: str
     resource: str
@@ -34,7 +34,7 @@ class Change(NamedTuple):
 
 
 class Drift(NamedTuple):
-    """A resource that is not as the template made it."""
+    """A resource that is no longer as the template created it."""
 
     resource: str
     status: str
@@ -42,11 +42,11 @@ class Drift(NamedTuple):
 
 
 class StackFailed(ProviderException):
-    """The stack did not come to be; the message holds the events that say why."""
+    """The stack was not created, changed or deleted; the message holds the events that say why."""
 
 
 class Stack:
-    """A stack, by its name. ``pause``: between two looks."""
+    """A stack, by its name. ``pause``: waits so many seconds between polls."""
 
     def __init__(self, aws: Aws, name: str, pause: Callable[[float], None] = time.sleep) -> None:
         self.name = name
@@ -58,7 +58,7 @@ class Stack:
         return self._aws.call(f"stack {self.name}", getattr(self._client(), operation), **parameters)
 
     def describe(self) -> Mapping[str, Any] | None:
-        """What CloudFormation says of it; None where there is none, or only an unfinished plan."""
+        """CloudFormation's description; None if there is no stack, or only an unfinished change set."""
 
         def look(**parameters: Any) -> Any:
             try:
@@ -83,7 +83,7 @@ class Stack:
         return {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", ())}
 
     def parameters(self) -> dict[str, str]:
-        """The parameters it was made with."""
+        """The parameters of its last deployment."""
         found = self.describe() or {}
         return {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", ())}
 
@@ -110,7 +110,7 @@ class Stack:
         if made["Status"] == "FAILED":
             reason = made.get("StatusReason", "")
             self._call("delete_change_set", StackName=self.name, ChangeSetName=name)
-            if any(words in reason for words in _NOTHING):
+            if any(words in reason for words in _NO_CHANGES):
                 return "", []
             raise StackFailed(f"the stack {self.name} cannot be changed so: {reason}")
         changes = [_change(each["ResourceChange"]) for each in made["Changes"]]
@@ -124,26 +124,26 @@ class Stack:
             changes.extend(_change(each["ResourceChange"]) for each in made["Changes"])
         return name, sorted(changes, key=lambda each: (each.kind, each.resource))
 
-    def forget(self, plan: str) -> None:
-        """Drop a plan that is not to be carried out, and the stack that exists only for it."""
+    def discard(self, plan: str) -> None:
+        """Delete a change set that is not to be executed, and a stack that exists only for it."""
         if plan:
             self._call("delete_change_set", StackName=self.name, ChangeSetName=plan)
         if self.describe() is None:
             self._call("delete_stack", StackName=self.name)
 
     def drift(self) -> list[Drift]:
-        """Resources that somebody changed beside the template."""
+        """Resources that were changed outside of CloudFormation."""
         started = self._call("detect_stack_drift", StackName=self.name)
         while True:
-            told = self._call(
+            answer = self._call(
                 "describe_stack_drift_detection_status",
                 StackDriftDetectionId=started["StackDriftDetectionId"],
             )
-            if told["DetectionStatus"] != "DETECTION_IN_PROGRESS":
+            if answer["DetectionStatus"] != "DETECTION_IN_PROGRESS":
                 break
             self._pause(_POLL_S)
-        if told["DetectionStatus"] == "DETECTION_FAILED":
-            raise ProviderException(f"drift was not found out: {told.get('DetectionStatusReason', '')}")
+        if answer["DetectionStatus"] == "DETECTION_FAILED":
+            raise ProviderException(f"drift was not found out: {answer.get('DetectionStatusReason', '')}")
         found = self._call(
             "describe_stack_resource_drifts",
             StackName=self.name,
@@ -164,7 +164,7 @@ class Stack:
     # ---- acting ------------------------------------------------------------------------
 
     def apply(self, plan: str, progress: Progress) -> None:
-        """Carry a plan out and wait for its end. Raises StackFailed with the events that explain it."""
+        """Execute a change set and wait for its end. Raises StackFailed with the events that explain it."""
         self._seen.update(each["EventId"] for each in self._events())
         self._call("execute_change_set", StackName=self.name, ChangeSetName=plan)
         self._wait(progress, ("CREATE_COMPLETE", "UPDATE_COMPLETE"))
@@ -202,7 +202,7 @@ class Stack:
     def _wait(self, progress: Progress, good: tuple[str, ...]) -> None:
         failed: list[str] = []
         while True:
-            told = self._call("describe_stacks", StackName=self.name)["Stacks"][0]
+            answer = self._call("describe_stacks", StackName=self.name)["Stacks"][0]
             for event in self._events():
                 if event["EventId"] in self._seen:
                     continue
@@ -212,15 +212,15 @@ class Stack:
                 if event["ResourceStatus"].endswith("_FAILED"):
                     failed.append(f"{line}: {reason}")
                 progress(f"{line}: {reason}" if failed and reason else line)
-            status = told["StackStatus"]
+            status = answer["StackStatus"]
             if not status.endswith("_IN_PROGRESS"):
                 break
             self._pause(_POLL_S)
         if status not in good:
-            why = "\n  ".join(failed or [told.get("StackStatusReason", "no event says why")])
+            why = "\n  ".join(failed or [answer.get("StackStatusReason", "no event says why")])
             raise StackFailed(f"the stack is {status}:\n  {why}")
 
 
-def _change(told: Mapping[str, Any]) -> Change:
-    replaced = told.get("Replacement", "False") in ("True", "Conditional")
-    return Change(told["Action"], told["LogicalResourceId"], told["ResourceType"], replaced)
+def _change(described: Mapping[str, Any]) -> Change:
+    replaced = described.get("Replacement", "False") in ("True", "Conditional")
+    return Change(described["Action"], described["LogicalResourceId"], described["ResourceType"], replaced)

@@ -1,4 +1,4 @@
-"""A deployment on Google Cloud: made, updated, given new code, removed."""
+"""A deployment on Google Cloud: creates it, updates it or its code, removes it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from google.api_core.exceptions import NotFound
 
 from faaskeeper.config import Config, ConfigurationException, QueueType
 from faaskeeper.core.errors import DriverError, StaleView
-from faaskeeper.deploy.deployment import Progress
+from faaskeeper.deploy.deployment import Progress, client_configuration
 from faaskeeper.deploy.gcp.package import package
 from faaskeeper.deploy.gcp.rest import Rest
 from faaskeeper.deploy.gcp.tools import DeploymentManager, Terraform, Tool
@@ -19,16 +19,19 @@ from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.gcp.service import GcpService
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{2,16}[a-z0-9]")
-_BEGIN_S = 180.0
+_START_S = 180.0
 _PAUSE_S = 2.0
 _TOOLS = ("terraform", "deployment-manager")
-_MORE = ("watch_function", "log_level", "warm_writers", "vpc_connector", "protect")
+_VARIABLES = ("watch_function", "log_level", "warm_writers", "vpc_connector", "protect")
 """Variables of the templates that the section ``gcp.deploy`` may set."""
-_BESIDE = ("with", "endpoint")
+_OTHER_KEYS = ("with", "endpoint")
 
 
 class GcpDeployment:
-    """The deployment that a configuration asks for. ``pause``: between two looks at something slow."""
+    """See :class:`faaskeeper.deploy.deployment.Deployment`.
+
+    ``pause``: waits so many seconds between two polls.
+    """
 
     def __init__(self, config: Config, pause: Callable[[float], None] = time.sleep) -> None:
         if not _NAME.fullmatch(config.deployment_name):
@@ -40,8 +43,8 @@ class GcpDeployment:
         self.service = GcpService(config)
         self._gcp = self.service.gcp
         self._pause = pause
-        self._chosen = self._section()
-        self._rest = Rest(self._gcp, str(self._chosen.get("endpoint", "")))
+        self._options = self._section()
+        self._rest = Rest(self._gcp, str(self._options.get("endpoint", "")))
         self._tool: Tool | None = None
 
     def _section(self) -> Mapping[str, Any]:
@@ -49,8 +52,8 @@ class GcpDeployment:
         if not isinstance(chosen, Mapping):
             raise ConfigurationException("the key 'gcp.deploy' must be an object")
         for key in chosen:
-            if key not in (*_MORE, *_BESIDE):
-                known = ", ".join((*_MORE, "with"))
+            if key not in (*_VARIABLES, *_OTHER_KEYS):
+                known = ", ".join((*_VARIABLES, "with"))
                 raise ConfigurationException(f"the key 'gcp.deploy.{key}' is unknown; there are: {known}")
         if chosen.get("with", _TOOLS[0]) not in _TOOLS:
             words = " or ".join(repr(each) for each in _TOOLS)
@@ -66,7 +69,7 @@ class GcpDeployment:
         self._rest.close()
         self._gcp.close()
 
-    # ---- what it is made of ------------------------------------------------------------
+    # ---- configuration ----- ------------------------------------------------------------
 
     @property
     def bucket(self) -> str:
@@ -74,7 +77,7 @@ class GcpDeployment:
         return f"{self.config.deployment_name}-deploy-{self.service.project}"
 
     def variables(self, code: str) -> dict[str, Any]:
-        """Of the templates, as the configuration has them."""
+        """Variables of the templates."""
         config = self.config
         worker = "pubsub" if config.worker_queue is QueueType.DIRECT else config.worker_queue.value
         return {
@@ -91,7 +94,7 @@ class GcpDeployment:
             "heartbeat_minutes": max(1, -(-config.heartbeat_frequency // 60)),
             "super_digest": config.super_digest,
             "benchmarking": config.benchmarking_frequency if config.benchmarking else 0,
-            **{key: self._chosen[key] for key in _MORE if key in self._chosen},
+            **{key: self._options[key] for key in _VARIABLES if key in self._options},
         }
 
     def tool(self) -> Tool:
@@ -99,15 +102,15 @@ class GcpDeployment:
         if self._tool is None:
             file = self.service.text("credentials")
             name, project = self.config.deployment_name, self.service.project
-            if self._chosen.get("with") == "deployment-manager":
+            if self._options.get("with") == "deployment-manager":
                 more = {"CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE": file} if file else {}
                 self._tool = DeploymentManager(name, project, more)
             else:
                 more = {"GOOGLE_APPLICATION_CREDENTIALS": file} if file else {}
-                self._tool = Terraform(name, self.bucket if self._there() else "", more)
+                self._tool = Terraform(name, self.bucket if self._bucket_exists() else "", more)
         return self._tool
 
-    def _there(self) -> bool:
+    def _bucket_exists(self) -> bool:
         def look() -> bool:
             try:
                 self._gcp.storage().get_bucket(self.bucket, retry=self._gcp.retry)
@@ -117,31 +120,16 @@ class GcpDeployment:
 
         return bool(self._gcp.call(f"bucket {self.bucket}", look))
 
-    def _output(self, told: Mapping[str, Any]) -> dict[str, object]:
-        config = self.config
+    def _output(self, outputs: Mapping[str, Any]) -> dict[str, object]:
         section: dict[str, object] = {"project-id": self.service.project}
         if self.service.text("credentials"):
             section["credentials"] = self.service.text("credentials")
         for key, name in (
             ("data-bucket", "data_bucket"), ("worker-topic", "worker_topic"), ("accounts", "accounts"),
         ):  # fmt: skip
-            if told.get(name):
-                section[key] = told[name]
-        return {
-            "cloud-provider": "gcp",
-            "deployment-name": config.deployment_name,
-            "deployment-region": config.deployment_region,
-            "user-storage": config.user_storage.value,
-            "worker-queue": config.worker_queue.value,
-            "distributor-queue": config.distributor_queue.value,
-            "client-channel": config.client_channel.value,
-            "heartbeat-frequency": config.heartbeat_frequency,
-            "session-timeout": config.session_timeout,
-            "port": config.port,
-            "verbose": config.verbose,
-            "super-digest": config.super_digest,
-            "gcp": section,
-        }
+            if outputs.get(name):
+                section[key] = outputs[name]
+        return client_configuration(self.config, section)
 
     # ---- deploying ---------------------------------------------------------------------
 
@@ -158,7 +146,7 @@ class GcpDeployment:
         tool = self.tool()
         self._same_storage(tool)
         tool.apply(self.variables(code), progress)
-        self._begin(progress)
+        self._start(progress)
         return self._output(tool.outputs())
 
     def _same_storage(self, tool: Tool) -> None:
@@ -172,10 +160,10 @@ class GcpDeployment:
             )
 
     def _upload(self, progress: Progress) -> str:
-        """Have the functions' code in the bucket, which is made where there is none; returns its name."""
+        """Put the functions' code into the bucket, which is created if there is none; returns its name."""
         code = package()
         storage = self._gcp.call(f"bucket {self.bucket}", self._gcp.storage)
-        if not self._there():
+        if not self._bucket_exists():
 
             def make() -> None:
                 made = storage.bucket(self.bucket)
@@ -194,8 +182,8 @@ class GcpDeployment:
         self._gcp.call("upload of the code", upload)
         return code.key
 
-    def _begin(self, progress: Progress) -> None:
-        """Have heartbeat run, which puts what a new deployment begins with, and wait for it."""
+    def _start(self, progress: Progress) -> None:
+        """Have heartbeat run, which initializes a new deployment, and wait for it."""
         region, project = self.config.deployment_region, self.service.project
         job = f"projects/{project}/locations/{region}/jobs/{self.config.deployment_name}-beat"
         try:
@@ -203,7 +191,7 @@ class GcpDeployment:
         except DriverError as error:
             progress(f"{error}; its schedule runs it within a minute")
         made = self.service.deployment(b"", worker_queue=None, distributor_queue=None)
-        deadline = time.monotonic() + _BEGIN_S
+        deadline = time.monotonic() + _START_S
         while True:
             try:
                 made.checkpoints.header()
@@ -218,7 +206,7 @@ class GcpDeployment:
 
     def update_code(self, progress: Progress) -> None:
         """See :class:`faaskeeper.deploy.deployment.Deployment`."""
-        if not self._there() or not self.tool().resources():
+        if not self._bucket_exists() or not self.tool().resources():
             raise ProviderException(
                 f"{self.config.deployment_name} is not deployed: 'fk deploy service' does"
             )
@@ -229,7 +217,7 @@ class GcpDeployment:
     def holdings(self) -> list[str]:
         """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         lines = self.tool().resources()
-        if self._there():
+        if self._bucket_exists():
             lines.append(f"every object in the bucket {self.bucket}")
         return lines
 
@@ -240,7 +228,7 @@ class GcpDeployment:
             if isinstance(tool, DeploymentManager):  # which removes no bucket that holds something
                 self._empty(str(tool.outputs().get("data_bucket", "")), progress)
             tool.destroy(self.variables(package().key), progress)
-        if self._there():
+        if self._bucket_exists():
             self._empty(self.bucket, progress)
             storage = self._gcp.call("bucket", self._gcp.storage)
             self._gcp.call("bucket", storage.bucket(self.bucket).delete, retry=self._gcp.retry)

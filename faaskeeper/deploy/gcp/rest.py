@@ -24,7 +24,7 @@ class Rest:
     def call(self, service: str, path: str, *, body: Any = None) -> tuple[Any, str]:
         """The answer and its date; with a body it is a POST. ``service``: the host's first name.
 
-        Raises Denied where the project does not let us or lacks something, else Unavailable.
+        Raises Denied if the project refuses it or lacks something, else Unavailable.
         """
         return self._gcp.call(f"{service} {path.split('?')[0]}", lambda: self._call(service, path, body))  # type: ignore[no-any-return]
 
@@ -39,7 +39,7 @@ class Rest:
         answer = self._session.request(verb, f"{host}/{path}", json=body, timeout=_TIMEOUT_S)
         if answer.status_code >= 400:
             kind = Unavailable if answer.status_code >= 500 else Denied
-            raise kind(f"{service}: {answer.status_code}: {_said(answer)}")
+            raise kind(f"{service}: {answer.status_code}: {_reason(answer)}")
         return answer.json(), answer.headers.get("Date", "")
 
     def close(self) -> None:
@@ -48,7 +48,7 @@ class Rest:
             self._session.close()
 
 
-def _said(answer: requests.Response) -> str:
+def _reason(answer: requests.Response) -> str:
     try:
         return str(answer.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""What makes the resources: Terraform (or OpenTofu), or Deployment Manager by gcloud.
+"""The tools that create the resources: Terraform (or OpenTofu), or Deployment Manager by gcloud.
 
 Both work on a copy of the templates that stand in ``deploy/gcp``, with the same variables.
 """
@@ -22,16 +22,16 @@ from faaskeeper.exceptions import ProviderException
 
 Variables = Mapping[str, Any]
 _STORES = ("google_firestore_database", "google_storage_bucket")
-_TOLD = 12
-"""Last lines of what a command said that are shown when it failed."""
+_SHOWN_LINES = 12
+"""Last lines of a failed command's output that are shown."""
 
 
 class ToolFailed(ProviderException):
-    """The command failed; the message holds the last that it said."""
+    """The command failed; the message holds the end of its output."""
 
 
 class Tool(ABC):
-    """A way to make resources. ``environment``: of its commands, beside this process' own."""
+    """Creates, changes and removes resources. ``environment``: of its commands, added to this process's."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = {**os.environ, **environment}
@@ -46,11 +46,11 @@ class Tool(ABC):
 
     @abstractmethod
     def changes(self, variables: Variables) -> list[str]:
-        """What :meth:`apply` would change, a line each, and what somebody changed since; changes nothing."""
+        """What :meth:`apply` would change, and what drifted, a line each; read-only."""
 
     @abstractmethod
     def apply(self, variables: Variables, progress: Progress, *, code_only: bool = False) -> None:
-        """Make the resources, or change them. ``code_only``: nothing but the functions."""
+        """Create the resources, or change them. ``code_only``: nothing but the functions."""
 
     @abstractmethod
     def outputs(self) -> dict[str, Any]:
@@ -58,15 +58,15 @@ class Tool(ABC):
 
     @abstractmethod
     def resources(self) -> list[str]:
-        """What there is, a line each."""
+        """The resources that exist, a line each."""
 
     @abstractmethod
     def destroy(self, variables: Variables, progress: Progress) -> None:
         """Remove everything."""
 
     def run(self, command: Sequence[str], progress: Progress | None = None) -> str:
-        """Run a command; returns what it said. Raises ToolFailed."""
-        said: list[str] = []
+        """Run a command; returns its output. Raises ToolFailed."""
+        output: list[str] = []
         with subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -78,19 +78,19 @@ class Tool(ABC):
         ) as process:
             if progress is None:
                 out, problems = process.communicate()
-                said = [out]
+                output = [out]
             else:
                 assert process.stdout is not None
                 for line in process.stdout:
-                    said.append(line)
+                    output.append(line)
                     if line.strip():
                         progress(line.rstrip())
-                problems = "".join(said)
+                problems = "".join(output)
         if process.returncode:
-            told = "\n  ".join(line for line in problems.splitlines()[-_TOLD:] if line.strip())
+            end = "\n  ".join(line for line in problems.splitlines()[-_SHOWN_LINES:] if line.strip())
             shown = " ".join(command[:4])
-            raise ToolFailed(f"'{shown} ...' ended with {process.returncode}:\n  {told}")
-        return "".join(said)
+            raise ToolFailed(f"'{shown} ...' ended with {process.returncode}:\n  {end}")
+        return "".join(output)
 
 
 class Terraform(Tool):
@@ -169,8 +169,8 @@ class Terraform(Tool):
         """See :class:`Tool`."""
         if not self._bucket:
             return {}
-        told = json.loads(self._terraform("output", "-json"))
-        return {key: each["value"] for key, each in told.items()}
+        outputs = json.loads(self._terraform("output", "-json"))
+        return {key: each["value"] for key, each in outputs.items()}
 
     def resources(self) -> list[str]:
         """See :class:`Tool`."""
@@ -206,17 +206,17 @@ class DeploymentManager(Tool):
     def _deployments(self, *arguments: str, progress: Progress | None = None) -> str:
         return self.run([*self._gcloud, "deployments", *arguments, *self._flags], progress)
 
-    def _described(self) -> dict[str, Any] | None:
+    def _describe(self) -> dict[str, Any] | None:
         try:
-            told: dict[str, Any] = json.loads(self._deployments("describe", self._name, "--format=json"))
+            described: dict[str, Any] = json.loads(self._deployments("describe", self._name, "--format=json"))
         except ToolFailed as error:
             if "not found" in str(error).lower() or "404" in str(error):
                 return None
             raise
-        return told
+        return described
 
     def _config(self, variables: Variables) -> str:
-        properties = {_camel(key): value for key, value in variables.items() if key != "project"}
+        properties = {camel(key): value for key, value in variables.items() if key != "project"}
         config = {
             "imports": [{"path": "faaskeeper.py"}],
             "resources": [{"name": "faaskeeper", "type": "faaskeeper.py", "properties": properties}],
@@ -227,7 +227,7 @@ class DeploymentManager(Tool):
 
     def changes(self, variables: Variables) -> list[str]:
         """See :class:`Tool`."""
-        there = self._described() is not None
+        there = self._describe() is not None
         self._deployments("update" if there else "create", self._name, self._config(variables), "--preview")
         listed = [*self._gcloud, "resources", "list", f"--deployment={self._name}", "--format=json"]
         try:
@@ -245,18 +245,18 @@ class DeploymentManager(Tool):
 
     def apply(self, variables: Variables, progress: Progress, *, code_only: bool = False) -> None:
         """See :class:`Tool`. Deployment Manager changes only what differs."""
-        there = self._described() is not None
+        there = self._describe() is not None
         verb = "update" if there else "create"
         self._deployments(verb, self._name, self._config(variables), progress=progress)
 
     def outputs(self) -> dict[str, Any]:
         """See :class:`Tool`."""
-        told = self._described()
-        return {each["name"]: each["finalValue"] for each in (told or {}).get("outputs", ())}
+        described = self._describe()
+        return {each["name"]: each["finalValue"] for each in (described or {}).get("outputs", ())}
 
     def resources(self) -> list[str]:
         """See :class:`Tool`."""
-        if self._described() is None:
+        if self._describe() is None:
             return []
         listed = [*self._gcloud, "resources", "list", f"--deployment={self._name}", "--format=json"]
         return [f"{each['type']} {each['name']}" for each in json.loads(self.run([*listed, *self._flags]))]
@@ -268,6 +268,7 @@ class DeploymentManager(Tool):
         self._deployments("delete", self._name, progress=progress)
 
 
-def _camel(name: str) -> str:
+def camel(name: str) -> str:
+    """A variable's name as Deployment Manager's template has it."""
     first, *rest = name.split("_")
     return first + "".join(each.capitalize() for each in rest)
