@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from faaskeeper.cli import output
 from faaskeeper.cli.errors import Failed
-from faaskeeper.cli.interrupts import LOOK_S, Caller
+from faaskeeper.cli.interrupts import POLL_S, Caller
 from faaskeeper.client import FaaSKeeperClient, SessionState
 from faaskeeper.config import Config
 from faaskeeper.exceptions import SessionExpiredException
@@ -81,13 +81,13 @@ class Context:
 
     # ---- printing ----------------------------------------------------------------------
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print a line."""
-        output.say(output.shown(text, "\t"))
+        output.print_line(output.escaped(text, "\t"))
 
     def print_json(self, value: Any) -> None:
         """Print JSON on one line."""
-        output.say(output.json_line(value))
+        output.print_line(output.json_line(value))
 
     def print_data(self, node: Node) -> None:
         """Print a node's data: as text and a new line, or byte for byte when it is no text; at a terminal
@@ -95,7 +95,7 @@ class Context:
         """
         data = node.data
         if output.at_terminal():
-            output.say(output.shown_data(data, "\n\t"))
+            output.print_line(output.escaped_data(data, "\n\t"))
             return
         try:
             data.decode()
@@ -113,7 +113,7 @@ class Context:
                 shown = f"0x{value:x}"
             else:
                 shown = str(value)
-            self.say(f"{field} = {shown}")
+            self.print_line(f"{field} = {shown}")
 
 
 def _when(ms: int) -> str:
@@ -176,9 +176,9 @@ class Watcher:
         end = None if self._timeout is None else monotonic() + self._timeout
         seen = 0
         while not number or seen < number:
-            left = LOOK_S if end is None else max(0.0, end - monotonic())
+            left = POLL_S if end is None else max(0.0, end - monotonic())
             try:
-                event = self._come.get(timeout=min(left, LOOK_S))
+                event = self._come.get(timeout=min(left, POLL_S))
             except Empty:
                 if left:
                     continue
@@ -200,4 +200,4 @@ class Watcher:
                 {"event": str(event.event_type), "path": event.path, "zxid": event.timestamp}
             )
         else:
-            self._context.say(f"WatchedEvent type: {event.event_type} path: {event.path}")
+            self._context.print_line(f"WatchedEvent type: {event.event_type} path: {event.path}")

@@ -56,10 +56,10 @@ def _pause() -> Callable[[float], None]:
 def progress(title: str) -> Iterator[Progress]:
     """Prints each step of a deployment to standard error; at a terminal with a spinner and a title."""
     if not sys.stderr.isatty():
-        yield output.tell
+        yield output.print_error
         return
     from rich.console import Console
 
     console = Console(stderr=True)
     with console.status(f"[bold]{title} ..."):
-        yield lambda line: console.print(output.shown(line, "\n"), highlight=False, markup=False)
+        yield lambda line: console.print(output.escaped(line, "\n"), highlight=False, markup=False)

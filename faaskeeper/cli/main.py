@@ -15,7 +15,7 @@ from faaskeeper.cli import output
 from faaskeeper.cli.arguments import Directory, File, Whole, text_of
 from faaskeeper.cli.commands import COMMANDS, DEPLOYMENT_COMMANDS
 from faaskeeper.cli.context import Context
-from faaskeeper.cli.errors import like, report
+from faaskeeper.cli.errors import report, suggestion
 from faaskeeper.config import Config
 
 _DEEPEST = 5000
@@ -41,7 +41,7 @@ class _Group(click.Group):
                     f"{name!r} is a command of the shell: see 'fk shell', 'fk --help'.", ctx
                 )
             raise click.UsageError(
-                f"No such command {name[:100]!r}.{like(name, self.list_commands(ctx))}", ctx
+                f"No such command {name[:100]!r}.{suggestion(name, self.list_commands(ctx))}", ctx
             )
         return super().resolve_command(ctx, args)
 
@@ -126,10 +126,10 @@ def fk(
 
 def run_file() -> None:
     """Entry point of ``bin/fkCli.py CONFIG [options]``: the shell on a configuration."""
-    main(_options_first(sys.argv[1:]), os.path.basename(sys.argv[0]))
+    main(options_first(sys.argv[1:]), os.path.basename(sys.argv[0]))
 
 
-def _options_first(arguments: Sequence[str]) -> list[str]:
+def options_first(arguments: Sequence[str]) -> list[str]:
     """``CONFIG --port N --verbose`` as ``--port N --verbose shell CONFIG``."""
     options: list[str] = []
     configs: list[str] = []

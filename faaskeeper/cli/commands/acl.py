@@ -20,7 +20,7 @@ def get_acl(context: Context, path: str, as_json: bool) -> None:
         context.print_json([list(entry) for entry in entries])
         return
     for entry in entries:
-        context.say(acls.show(entry))
+        context.print_line(acls.show(entry))
 
 
 @command("setAcl")
@@ -33,4 +33,4 @@ def set_acl(context: Context, path: str, acl: str, version: int) -> None:
     """Replace a node's ACL by SCHEME:ID:PERMISSIONS,... (permissions: letters of cdrwa)."""
     entries = acls.parse(text_of(acl))
     node = context.call(context.client.set_acls, path, entries, version)
-    context.say(f"Set the ACL of {path}, version {node.stat.aversion}")
+    context.print_line(f"Set the ACL of {path}, version {node.stat.aversion}")

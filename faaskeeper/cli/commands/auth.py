@@ -36,7 +36,7 @@ def digest(context: Context, credential: str | None) -> None:
 
     Without, it is asked for at a terminal, or read from standard input.
     """
-    context.say(digest_of(_credential(context, credential)))
+    context.print_line(digest_of(_credential(context, credential)))
 
 
 def _credential(context: Context, given: str | None) -> str:

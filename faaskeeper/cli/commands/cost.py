@@ -34,19 +34,19 @@ def cost(config: Path | None, reads: float, writes: float, size: int, clients: i
         known = ", ".join(map(repr, priced()))
         raise click.UsageError(f"prices are known of {known}, not of {chosen.provider_name!r}")
     load = Workload(reads, writes, size, clients, max(chosen.session_timeout / 3, 1))
-    output.say(costs.summary())
-    output.say(
+    output.print_line(costs.summary())
+    output.print_line(
         f"A month of {reads:,.0f} reads and {writes:,.0f} writes of {size:,} bytes, {clients} sessions:"
     )
     month = costs.month(load)
     for name, price in (*month.items(), ("together", sum(month.values()))):
-        output.say(f"  {name:34} ${price:,.2f}")
-    output.say(f"  {'published system, the operations':34} ${costs.published(load):,.2f}")
-    output.say(f"  {'ZooKeeper, 3 servers':34} ${costs.zookeeper():,.2f}")
+        output.print_line(f"  {name:34} ${price:,.2f}")
+    output.print_line(f"  {'published system, the operations':34} ${costs.published(load):,.2f}")
+    output.print_line(f"  {'ZooKeeper, 3 servers':34} ${costs.zookeeper():,.2f}")
     operations = costs.break_even(load)
     if operations == float("inf"):
-        output.say("No number of such operations makes the ensemble cheaper.")
+        output.print_line("No number of such operations makes the ensemble cheaper.")
     elif operations <= 0:
-        output.say("The ensemble is cheaper, whatever the number of operations.")
+        output.print_line("The ensemble is cheaper, whatever the number of operations.")
     else:
-        output.say(f"Up to {operations:,.0f} such operations a month the ensemble costs more.")
+        output.print_line(f"Up to {operations:,.0f} such operations a month the ensemble costs more.")

@@ -25,17 +25,17 @@ def deadletters(config: Path, provider: str | None, what: str | None, yes: bool)
     with translated_errors(), closing(dead_letters_of(loaded)) as letters:
         if what == "redrive":
             sent, left = letters.redrive()
-            output.say(
+            output.print_line(
                 f"sent {sent} again" + (f", left {left}: the log has what they rang for" if left else "")
             )
         elif what == "drop":
             if not yes:
                 click.confirm("Requests that are in none of the queues are lost. Drop them?", abort=True)
-            output.say(f"dropped {letters.drop()}")
+            output.print_line(f"dropped {letters.drop()}")
         else:
             seen = letters.show()
             for each in seen:
                 sent_at = datetime.fromtimestamp(each.sent / 1000).astimezone().isoformat(timespec="seconds")
-                output.say(f"{each.queue}  {sent_at}  tried {each.received} times  {each.summary()}")
+                output.print_line(f"{each.queue}  {sent_at}  tried {each.received} times  {each.summary()}")
             if not seen:
-                output.say("There are none.")
+                output.print_line("There are none.")

@@ -10,7 +10,7 @@ import click
 from faaskeeper.cli import output
 from faaskeeper.cli.arguments import File
 from faaskeeper.cli.deployments import load, opened, progress, provider_option, yes_option
-from faaskeeper.cli.files import whole
+from faaskeeper.cli.files import replacing
 from faaskeeper.config import Config, strict_json
 from faaskeeper.deploy.deployment import Deployment
 from faaskeeper.deploy.providers import costs_of
@@ -53,30 +53,30 @@ def service(out: Path, provider: str | None, path: Path, clean: bool, dry_run: b
 
 def _apply(deployment: Deployment, out: Path) -> None:
     with (
-        whole(out) as file,  # which fails before anything is deployed, if it fails
+        replacing(out) as file,  # which fails before anything is deployed, if it fails
         progress(f"deploying {deployment.config.deployment_name}") as report,
     ):
         clients = deployment.deploy(report)
         file.write(json.dumps(clients, indent=2) + "\n")
-    output.say(f"{deployment.config.deployment_name} is deployed; its clients' configuration is {out}")
+    output.print_line(f"{deployment.config.deployment_name} is deployed; its clients' configuration is {out}")
 
 
 def _dry_run(deployment: Deployment) -> None:
     for line in deployment.changes() or ["Nothing would change."]:
-        output.say(line)
+        output.print_line(line)
     costs = costs_of(deployment.config)
     if costs is not None:
-        output.say(costs.summary())
+        output.print_line(costs.summary())
 
 
 def _clean(deployment: Deployment, out: Path, dry_run: bool, yes: bool) -> None:
     holdings = deployment.holdings()
     if not holdings:
-        output.say(f"There is nothing of {deployment.config.deployment_name}.")
+        output.print_line(f"There is nothing of {deployment.config.deployment_name}.")
         return
-    output.say("This would be removed, with every znode and session:" if dry_run else "To be removed:")
+    output.print_line("This would be removed, with every znode and session:" if dry_run else "To be removed:")
     for line in holdings:
-        output.say(f"  {line}")
+        output.print_line(f"  {line}")
     if dry_run:
         return
     if not yes:
@@ -84,7 +84,7 @@ def _clean(deployment: Deployment, out: Path, dry_run: bool, yes: bool) -> None:
     with progress(f"removing {deployment.config.deployment_name}") as report:
         deployment.clean(report)
     out.unlink(missing_ok=True)
-    output.say(f"{deployment.config.deployment_name} is removed.")
+    output.print_line(f"{deployment.config.deployment_name} is removed.")
 
 
 @deploy.command("functions")
@@ -98,7 +98,7 @@ def functions(out: Path, provider: str | None, path: Path | None) -> None:
         progress("updating functions") as report,
     ):
         deployment.update_code(report)
-    output.say(f"{deployment.config.deployment_name} has the code of this version.")
+    output.print_line(f"{deployment.config.deployment_name} has the code of this version.")
 
 
 def _refuse_other_file(out: Path, config: Config) -> None:

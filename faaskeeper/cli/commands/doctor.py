@@ -23,7 +23,7 @@ def doctor(config: Path, provider: str | None) -> None:
     with translated_errors(), closing(doctor_of(loaded)) as checks:
         for finding in checks.findings():
             mark = {True: "ok  ", False: "BAD ", None: "?   "}[finding.good]
-            output.say(f"{mark} {finding.check}: {finding.message}")
+            output.print_line(f"{mark} {finding.check}: {finding.message}")
             bad += finding.good is False
     if bad:
         raise ProviderException(f"{bad} of these are wrong")

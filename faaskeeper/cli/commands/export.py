@@ -9,7 +9,7 @@ import click
 from faaskeeper.cli import output
 from faaskeeper.cli.arguments import File
 from faaskeeper.cli.context import Context
-from faaskeeper.cli.files import whole
+from faaskeeper.cli.files import replacing
 from faaskeeper.cli.options import optional_config
 from faaskeeper.cli.snapshots import dump, take
 from faaskeeper.core.errors import DriverError
@@ -33,6 +33,6 @@ def export(context: Context, config: Path | None, out: Path | None) -> None:
     if out is None or str(out) == "-":
         dump(snapshot, output.Lines())
         return
-    with whole(out) as file:
+    with replacing(out) as file:
         number = dump(snapshot, file)
-    output.tell(f"{out} has {number} znodes as of transaction {snapshot.zxid}")
+    output.print_error(f"{out} has {number} znodes as of transaction {snapshot.zxid}")

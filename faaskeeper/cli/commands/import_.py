@@ -38,9 +38,9 @@ def import_(context: Context, config: Path | None, source: Path, overwrite: bool
         raise ProviderException(f"{where}: {error}") from error
     context.choose(config)
     done = load(context.client, dump, overwrite, context.call)
-    output.tell(f"created {done.created} znodes, replaced {done.replaced}")
+    output.print_error(f"created {done.created} znodes, replaced {done.replaced}")
     if done.skipped:
-        output.tell(f"left out {len(done.skipped)} ephemerals: {', '.join(done.skipped[:5])}")
+        output.print_error(f"left out {len(done.skipped)} ephemerals: {', '.join(done.skipped[:5])}")
     if done.renumbered:
         first = ", ".join(done.renumbered[:5])
-        output.tell(f"sequence numbers begin anew below {len(done.renumbered)} znodes: {first}")
+        output.print_error(f"sequence numbers begin anew below {len(done.renumbered)} znodes: {first}")

@@ -13,8 +13,8 @@ from faaskeeper.cli.options import command
 def logs(context: Context) -> None:
     """Print what the deployment's functions logged lately."""
     text = context.call(context.client.logs)
-    lines = output.shown(text, "\n\t") or "Nothing was logged."
+    lines = output.escaped(text, "\n\t") or "Nothing was logged."
     if output.at_terminal():
         click.echo_via_pager(lines)
     else:
-        output.say(lines.rstrip("\n"))
+        output.print_line(lines.rstrip("\n"))

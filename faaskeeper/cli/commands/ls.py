@@ -45,8 +45,8 @@ def ls(
     if as_json:
         context.print_json([node.serialize() for node in nodes])
     for node in nodes if not as_json else ():
-        shown = f"\t{output.shown_data(node.data)}" if include else ""
-        context.say(paths.name(node.path) + shown)
+        shown = f"\t{output.escaped_data(node.data)}" if include else ""
+        context.print_line(paths.name(node.path) + shown)
     if watcher is not None:
         watcher.wait()
 
@@ -61,11 +61,11 @@ def get_ephemerals(context: Context, path: str, as_json: bool) -> None:
         context.print_json(found)
         return
     for each in found:
-        context.say(each)
+        context.print_line(each)
 
 
 @command("getAllChildrenNumber")
 @path
 def all_children_number(context: Context, path: str) -> None:
     """Count the nodes below a node, at any depth."""
-    context.say(str(context.call(context.client.all_children_number, path)))
+    context.print_line(str(context.call(context.client.all_children_number, path)))

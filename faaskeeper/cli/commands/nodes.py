@@ -91,7 +91,7 @@ def create(
         raise _no_parent(context, path, error) from error
     _show(context, node, as_json, f"Created {node.path}")
     if ephemeral and context.one_shot:
-        output.tell(
+        output.print_error(
             f"fk: {node.path} is ephemeral: it goes now, with this command's session ('fk shell' keeps one)"
         )
 
@@ -180,7 +180,7 @@ def delete(context: Context, path: str, version_word: int | None, version: int |
     """Delete a node without children."""
     expected = version_given(version, version_word)
     context.call(context.client.delete, path, expected)
-    context.say(f"Deleted {path}")
+    context.print_line(f"Deleted {path}")
 
 
 @command("deleteall")
@@ -193,7 +193,7 @@ def deleteall(context: Context, path: str) -> None:
     if path in paths.RESERVED:
         raise Failed(f"{path} is part of every tree and stays: name the nodes to delete", 2)
     number = _delete_below(context, path)
-    context.say(f"Deleted {number} node{'' if number == 1 else 's'}")
+    context.print_line(f"Deleted {number} node{'' if number == 1 else 's'}")
 
 
 def _delete_below(context: Context, path: str) -> int:
@@ -226,9 +226,9 @@ def exists(
     if as_json:
         context.print_json(None if node is None else node.serialize())
     elif node is None:
-        context.say(f"Node {path} does not exist")
+        context.print_line(f"Node {path} does not exist")
     else:
-        context.say(f"Node {path} exists")
+        context.print_line(f"Node {path} exists")
     if watcher is not None:
         watcher.wait()
     elif node is None and context.one_shot:
@@ -261,11 +261,11 @@ def stat(
 @path_or_root
 def sync(context: Context, path: str) -> None:
     """Have later reads show at least what is committed now."""
-    context.say(f"Synced {context.call(context.client.sync, path)}")
+    context.print_line(f"Synced {context.call(context.client.sync, path)}")
 
 
 def _show(context: Context, node: Node, as_json: bool, text: str) -> None:
     if as_json:
         context.print_json(node.serialize())
     else:
-        context.say(text)
+        context.print_line(text)

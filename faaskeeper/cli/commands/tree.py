@@ -22,7 +22,7 @@ def tree(context: Context, path: str, data: bool, as_json: bool) -> None:
     if as_json:
         context.print_json(_as_dictionary(context, path))
         return
-    context.say(_label(context, path, data))
+    context.print_line(_label(context, path, data))
     _branches(context, path, data, "")
 
 
@@ -30,7 +30,7 @@ def _label(context: Context, path: str, data: bool) -> str:
     name = paths.name(path) or "/"
     if not data:
         return name
-    return f"{name}: {output.shown_data(context.call(context.client.get_data, path).data)}"
+    return f"{name}: {output.escaped_data(context.call(context.client.get_data, path).data)}"
 
 
 def _branches(context: Context, path: str, data: bool, indent: str) -> None:
@@ -41,7 +41,7 @@ def _branches(context: Context, path: str, data: bool, indent: str) -> None:
         try:
             label = _label(context, child.path, data)
             last = number == len(children)
-            context.say(f"{indent}{corner if last else fork}{label}")
+            context.print_line(f"{indent}{corner if last else fork}{label}")
             _branches(context, child.path, data, indent + ("    " if last else line))
         except NodeDoesntExistException:
             continue  # deleted while we walk
