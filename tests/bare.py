@@ -10,21 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 from faaskeeper.client.futures import Future
-from faaskeeper.client.outbox import Outbox
-from faaskeeper.client.rules import (
-    Allowed,
-    Await,
-    Command,
-    PutWatch,
-    ReadLog,
-    ReadLogEnd,
-    ReadMark,
-    ReadRecord,
-    ReadRecords,
-    RemoveWatch,
-    Rules,
-    Steps,
-)
 from faaskeeper.core import codec, trust
 from faaskeeper.core import records as user_storage
 from faaskeeper.core.acl import Credential
@@ -51,6 +36,20 @@ from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import Row, WatchTable
 from faaskeeper.core.writer import Writer
 from faaskeeper.providers.memory import MemoryTable
+from faaskeeper.session.commands import (
+    Await,
+    Command,
+    PutWatch,
+    ReadLog,
+    ReadLogEnd,
+    ReadMark,
+    ReadRecord,
+    ReadRecords,
+    RemoveWatch,
+    Steps,
+)
+from faaskeeper.session.outbox import Outbox
+from faaskeeper.session.rules import Allowed, Rules
 from faaskeeper.watch import WatchedEvent
 
 
@@ -170,7 +169,7 @@ class BareSession:
         self.bare = bare
         self.name = name
         self.secret = bare.random(trust.KEY_BYTES)
-        self.outbox = Outbox()
+        self.outbox: Outbox[Future[Outcome]] = Outbox()
         self.fired: list[WatchedEvent] = []
         self.rules = Rules(0, lambda callback, event: callback(event))
         self.id = 0
@@ -200,7 +199,7 @@ class BareSession:
     def ask(self, operation: Operation) -> Future[Outcome]:
         """Send a request without waiting."""
         future: Future[Outcome] = Future(repr(operation), True)
-        self.outbox.add(operation, future, lambda outcome: outcome, self.auth)
+        self.outbox.add(operation, future, self.auth)
         self.send(self.message(*self.outbox.take(False)))
         return future
 
@@ -236,7 +235,7 @@ class BareSession:
         self.drive(self.rules.meet(message.epoch, settled=True))
         self.resend = message.resend
         for waiting, outcome in self.outbox.answered(message.outcomes):
-            waiting.future.set_result(outcome)
+            waiting.waiter.set_result(outcome)
 
     def read(self, path: str) -> Record | None:
         """Read as the rules allow."""

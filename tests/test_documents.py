@@ -1,4 +1,4 @@
-"""What people read is true: the README's program runs, and documents name what is there."""
+"""The documents are true: programs run, links resolve, and what is named exists."""
 
 from __future__ import annotations
 
@@ -12,8 +12,15 @@ import pytest
 from tests.gateway.servers import Server
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+FOLDERS = (".github", "benchmarks", "config", "deploy", "docs", "examples", "faaskeeper", "tests")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(page for name in FOLDERS for page in (ROOT / name).rglob("*.md"))])
+CHANGES = ROOT / "CHANGELOG.md"
+"""Names files that are gone by now, and has lines of its own length."""
+CURRENT = [document for document in DOCUMENTS if document != CHANGES]
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+COLUMNS = 100
 
+_FENCE = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
 
 PROGRAMS: list[str] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
@@ -51,19 +58,118 @@ def test_every_other_program_of_the_readme_runs(tmp_path: Path) -> None:
             assert part in said
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_files_that_documents_link_to_are_there(document: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
-        assert (document.parent / target).exists(), target
+def prose(text: str) -> str:
+    """A document without its blocks of code; lines keep their numbers."""
+    return _FENCE.sub(lambda block: "\n" * block.group().count("\n"), text)
 
 
-def test_modules_that_the_architecture_names_are_there() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text()
-    for module in re.findall(r"`((?:core|client|providers)/[a-z_/]+\.py)`", text):
-        assert (ROOT / "faaskeeper" / module).exists(), module
+def anchors(text: str) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE):
+        plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+        anchor = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        numbered = (f"{anchor}-{number}" for number in range(1, len(found) + 1))
+        found.add(anchor if anchor not in found else next(each for each in numbered if each not in found))
+    return found
 
 
-def test_targets_that_the_readme_types_are_in_the_makefile() -> None:
+def broken_links(document: Path, text: str) -> list[str]:
+    """Relative links of a document to files that do not exist, or to headings that their files lack."""
+    broken = []
+    for link in re.findall(r"\]\((?![a-z]+:)([^)\s]+)\)", re.sub(r"`[^`]*`", "", prose(text))):
+        name, _, anchor = link.partition("#")
+        target = document.parent / name if name else document
+        if not target.exists() or (
+            anchor and anchor not in anchors(text if not name else target.read_text())
+        ):
+            broken.append(link)
+    return broken
+
+
+def long_lines(text: str) -> list[str]:
+    """Lines of prose beyond the limit that could be broken; tables are none, nor is a link by itself."""
+    return [
+        f"{number}: {line}"
+        for number, line in enumerate(prose(text).splitlines(), 1)
+        if len(line) > COLUMNS and not line.startswith("|") and not re.fullmatch(r"\W*\S+", line)
+    ]
+
+
+def missing_files(document: Path, text: str) -> list[str]:
+    """Files and folders that a document names, in code spans or blocks of code, and that do not exist.
+
+    Names begin at the root, or at the package where they stand in a code span.
+    """
+    package = "|".join(sorted(each.name for each in (ROOT / "faaskeeper").iterdir() if each.is_dir()))
+    root = "|".join(name.replace(".", "[.]") for name in FOLDERS)
+    spans = re.findall(rf"`((?:{package}|{root})/[\w./-]*)`", prose(text))
+    blocks = re.findall(rf"(?<![\w./-])((?:{root})/[\w./-]*\w)", "".join(_FENCE.findall(text)))
+    places = (ROOT, ROOT / "faaskeeper", document.parent)
+    return [name for name in (*spans, *blocks) if not any((place / name).exists() for place in places)]
+
+
+def name_of(document: Path) -> str:
+    return str(document.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_links_and_anchors_resolve(document: Path) -> None:
+    assert broken_links(document, document.read_text()) == []
+
+
+@pytest.mark.parametrize("document", CURRENT, ids=name_of)
+def test_lines_of_prose_keep_to_the_limit(document: Path) -> None:
+    assert long_lines(document.read_text()) == []
+
+
+@pytest.mark.parametrize("document", CURRENT, ids=name_of)
+def test_files_that_documents_name_exist(document: Path) -> None:
+    assert missing_files(document, document.read_text()) == []
+
+
+def test_what_is_wrong_in_a_document_is_found() -> None:
+    page = ROOT / "docs" / "README.md"
+    assert broken_links(page, "[a](none.md) [b](README.md#none)\n[c](#here)\n## Here") == [
+        "none.md",
+        "README.md#none",
+    ]
+    assert len(long_lines("word " * 30 + "\n```\n" + "word " * 30 + "\n```\n| " + "word " * 30)) == 1
+    assert missing_files(page, "`core/none.py` `core/log.py`\n```sh\ncat config/none.json\n```\n") == [
+        "core/none.py",
+        "config/none.json",
+    ]
+    assert anchors("# A `b`: c's\n## Same\n## Same\n```sh\n# none\n```\n") == {"a-b-cs", "same", "same-1"}
+
+
+@pytest.mark.parametrize("record", DECISIONS, ids=name_of)
+def test_decision_records_have_a_number_and_the_four_headings_with_text(record: Path) -> None:
+    text = record.read_text()
+    assert re.match(rf"# {record.name[:4]}[.] \S", text)
+    parts = re.split(r"^## (.+)$", text, flags=re.MULTILINE)
+    assert parts[1::2] == ["Context", "Decision", "Rejected options", "Consequences"]
+    assert all(part.strip() for part in parts[2::2])
+
+
+def test_decision_records_are_numbered_without_gaps_and_in_the_index() -> None:
+    assert [int(record.name[:4]) for record in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+    index = (ROOT / "docs" / "decisions" / "README.md").read_text()
+    for record in DECISIONS:
+        title = record.read_text().splitlines()[0].removeprefix(f"# {record.name[:4]}. ")
+        assert f"| [{record.name[:4]}]({record.name}) | {title} |" in index
+
+
+def test_every_page_of_the_documentation_is_linked_to_from_another() -> None:
+    pages = set((ROOT / "docs").rglob("*.md")) - {ROOT / "docs" / "README.md"}
+    for document in CURRENT:
+        for link in re.findall(r"\]\((?![a-z]+:)([^)#\s]+)", prose(document.read_text())):
+            if (target := (document.parent / link).resolve()) != document:
+                pages.discard(target)
+    assert pages == set()
+
+
+def test_targets_that_documents_type_are_in_the_makefile() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"make (?:-s )?([a-z-]+)", (ROOT / "README.md").read_text()):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for document in CURRENT:
+        for target in re.findall(r"(?:`|^)make (?:-s )?([a-z-]+)", document.read_text(), re.MULTILINE):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), (document, target)

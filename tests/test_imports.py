@@ -67,6 +67,7 @@ def test_deployment_needs_no_library_of_the_command_line() -> None:
         ("gateway", ("cli", "deploy", "recipes", "testing")),
         ("providers", ("cli", "client", "deploy", "recipes", "testing")),
         ("recipes", ("cli", "deploy", "providers", "testing")),
+        ("session", ("cli", "client", "deploy", "gateway", "providers", "recipes", "testing")),
         ("testing", ("cli",)),
     ],
 )

@@ -1,7 +1,7 @@
 """The simulator runs clean, is deterministic, and sees: a rule left out is caught.
 
 Each mutation patches one rule out of the real code; the checkers must object within so many seeds.
-What each rule is for stands in docs/architecture.md.
+What each rule is for stands in the pages of docs/architecture.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from typing import Any
 
 import pytest
 
-from faaskeeper.client import session as client_session
-from faaskeeper.client.outbox import Outbox
-from faaskeeper.client.rules import PutWatch, Rules, Watch
 from faaskeeper.client.session import Session as ClientSession
 from faaskeeper.core import (
     acl,
@@ -38,6 +35,10 @@ from faaskeeper.core import (
 )
 from faaskeeper.core.errors import Conflict, Unavailable
 from faaskeeper.core.requests import Epoch
+from faaskeeper.session import incarnation, interpreter
+from faaskeeper.session.commands import PutWatch
+from faaskeeper.session.outbox import Outbox
+from faaskeeper.session.rules import Rules, Watch
 from faaskeeper.testing import world
 from faaskeeper.testing.simulate import Plan, main, plan_of, run
 
@@ -311,7 +312,7 @@ def no_mark_for_watchers(patch: Patch) -> None:
     renew = ClientSession.renew
 
     def blind(self: Any) -> None:
-        connection = self._connection
+        connection = self.connection
         applied, connection.applied = connection.applied, lambda: 0
         try:
             renew(self)
@@ -357,8 +358,11 @@ def reads_overtake_writes(patch: Patch) -> None:
     """A read does not wait for the session's earlier writes."""
 
     def at_once(self: Any, steps: Any) -> Any:
+        began = self.rules.observer.reads()
         self.check()
-        return self._drive(steps())
+        result = self.drive(steps)
+        self.rules.observer.has_read(began)
+        return result
 
     patch.setattr(ClientSession, "run", at_once)
     patch.setattr(Outbox, "last", lambda self: None)
@@ -410,6 +414,7 @@ def register_without_second_read(patch: Patch) -> None:
         yield PutWatch(path, kind, stamp)
         watch = Watch(path, kind, stamp, meta is not None, callback)
         self._watches.setdefault(path, []).append(watch)
+        self.observer.watched(watch, record)
         return record
 
     patch.setattr(Rules, "watch", once)
@@ -498,7 +503,7 @@ def pages_unlisted(patch: Patch) -> None:
         return tuple((change.path, change.letters) for change in transaction.changes)
 
     patch.setattr(distributor, "writes_of", znodes)
-    patch.setattr(client_session, "writes_of", znodes)
+    patch.setattr(interpreter, "writes_of", znodes)
 
 
 def snapshot_one_by_one(patch: Patch) -> None:
@@ -791,7 +796,7 @@ def ticket_is_compared_first(patch: Patch) -> None:
 
 def incarnations_follow_on_each_other(patch: Patch) -> None:
     """The number of an incarnation is the one after that which its process knows."""
-    patch.setattr(client_session, "next_incarnation", lambda above, random: above + 1)
+    patch.setattr(incarnation, "next_incarnation", lambda above, random: above + 1)
 
 
 # ---- clocks, and servers with leases under theirs ------------------------------------------------

@@ -14,8 +14,6 @@ from typing import IO, Any, NamedTuple
 from faaskeeper.cli.errors import Failed, status_of
 from faaskeeper.cli.snapshots import FORMAT
 from faaskeeper.client import FaaSKeeperClient
-from faaskeeper.client.arguments import NodeKind, acl_of, ttl_of
-from faaskeeper.client.batches import Part
 from faaskeeper.config import strict_json
 from faaskeeper.core import paths
 from faaskeeper.core.requests import NO_DATA, Create, SetData
@@ -27,6 +25,8 @@ from faaskeeper.exceptions import (
     RolledBackException,
     ZooKeeperException,
 )
+from faaskeeper.session.arguments import NodeKind, acl_of, ttl_of
+from faaskeeper.session.calls import Part
 
 _LONGEST_LINE = 16 * 1024 * 1024
 """Bytes: more than the largest data takes, however it is escaped."""

@@ -13,9 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from faaskeeper.cli.output import json_line
 from faaskeeper.client import FaaSKeeperClient
-from faaskeeper.client.client import meta_of
 from faaskeeper.core import paths
-from faaskeeper.core.acl import READ
 from faaskeeper.core.blobs import lost, read_blob
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.log import Log, Trimmed
@@ -44,7 +42,7 @@ def take(client: FaaSKeeperClient, connection: Connection) -> Snapshot:
         snapshot = _fold(connection, seen, began)
         if snapshot is not None:
             for path, (meta, _) in snapshot.nodes.items():  # the log shows also what was made or closed since
-                client.check_access(path, meta, READ)
+                client.may_read(path, meta)
             return snapshot
     raise ProviderException("the tree's long lists change too fast to be walked: try when less is going on")
 
@@ -66,7 +64,9 @@ def _walk(
         record = client.record(path)
     except NodeDoesntExistException:
         return  # deleted meanwhile: the log says so
-    meta = meta_of(record)
+    meta = record.meta
+    if meta is None:
+        raise AssertionError("a node that exists has metadata")
     yield path, (record.txid, meta, _data(connection, path, meta, record.data))
     for name in record.children:
         below = paths.child(path, name)

@@ -2,6 +2,6 @@
 
 from faaskeeper.client.client import FaaSKeeperClient
 from faaskeeper.client.futures import Future
-from faaskeeper.client.session import SessionState, Ticket
+from faaskeeper.session.states import SessionState, Ticket
 
 __all__ = ["FaaSKeeperClient", "Future", "SessionState", "Ticket"]

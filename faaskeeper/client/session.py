@@ -13,38 +13,28 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from enum import StrEnum
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from faaskeeper.client import rules as commands
 from faaskeeper.client.futures import Future
-from faaskeeper.client.outbox import Finish, Outbox, Unanswered, size_of
-from faaskeeper.client.registrations import Registrations
-from faaskeeper.client.rules import Allowed, Rules, Steps
 from faaskeeper.client.runtime import THREADS, Runtime, Thread
-from faaskeeper.core import codec, forks, trust
+from faaskeeper.core import forks, trust
 from faaskeeper.core.acl import Credential
-from faaskeeper.core.children import writes_of
 from faaskeeper.core.connection import Connection
-from faaskeeper.core.errors import Code, Conflict, DriverError
-from faaskeeper.core.log import Log, Trimmed
+from faaskeeper.core.errors import Code, DriverError
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import (
     Close,
     Epoch,
     Message,
     Notification,
-    Open,
     Operation,
     Outcome,
     Reply,
     Request,
-    Resume,
 )
-from faaskeeper.core.sessions import Lease, next_incarnation
-from faaskeeper.core.watches import Row
+from faaskeeper.core.sessions import Lease
 from faaskeeper.exceptions import (
     FaaSKeeperException,
     ForkedException,
@@ -55,53 +45,44 @@ from faaskeeper.exceptions import (
     TooLargeException,
     WatchSetFailureException,
 )
+from faaskeeper.session import commands, messages
+from faaskeeper.session.commands import Steps
+from faaskeeper.session.incarnation import Incarnation, Over, renew
+from faaskeeper.session.interpreter import Interpreter
+from faaskeeper.session.outbox import Outbox, size_of
+from faaskeeper.session.rules import Rules
+from faaskeeper.session.states import SessionState, Ticket, over, unknown
+from faaskeeper.session.timing import OPEN_S, RENEWALS, RING_S, WAIT_MOST_S, WAIT_S, Resending, doubling
+from faaskeeper.session.upload import largest, upload
 from faaskeeper.watch import WatchCallbackType, WatchedEvent
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
-_RESEND_S = 2.0
-_RESEND_MOST_S = 30.0
 _MESSAGES_AT_ONCE = 4
 """Messages that a thread sends, its own among them, before it leaves what others ask for to the keeper."""
 _JOIN_S = 5.0
 _OVERHEAD = 1024
 """What a message has beside its requests, at most."""
-_PAUSE_S = 0.01
-_PAUSE_MOST_S = 0.5
-_RING_S = 0.015
-"""How long what is about to be applied may take before somebody is asked through a queue to do it."""
-_OVER = {
-    Code.SESSION_EXPIRED: "the session has expired: start() a new one",
-    Code.SESSION_MOVED: "another process goes on with this session: this one may not",
-}
-
-
-class SessionState(StrEnum):
-    """What is known of a session.
-
-    ``CONNECTED``: its lease is good. ``SUSPENDED``: the service was not reached; the session may have
-    ended without our knowing. ``LOST``: it has ended, its ephemerals are gone.
-    """
-
-    CONNECTED = "CONNECTED"
-    SUSPENDED = "SUSPENDED"
-    LOST = "LOST"
-
-
 Listener = Callable[[SessionState], None]
+Finish = Callable[[Outcome], Any]
+"""Makes an operation's result of its outcome; raises the operation's error."""
 
 
-class Ticket(NamedTuple):
-    """What another process needs to go on with a session. Whoever has it can act for the session.
+class Asked(NamedTuple):
+    """What an outcome is handed to."""
 
-    ``timeout`` in ms.
-    """
+    future: Future[Any]
+    finish: Finish
 
-    session: int
-    incarnation: int
-    secret: bytes
-    timeout: int
+    def complete(self, outcome: Outcome) -> None:
+        """Settle the future."""
+        try:
+            result = self.finish(outcome)
+        except Exception as error:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
 
 
 class _Absent:
@@ -127,10 +108,14 @@ class Session(forks.Inherited):
         runtime: Runtime = THREADS,
         ticket: Ticket | None = None,
     ) -> None:
-        self._connection = connection
-        self._timeout_ms = ticket.timeout if ticket else int(timeout * 1000)
+        self.connection = connection
         self._renewing = renew
-        self._secret = ticket.secret if ticket else random(trust.KEY_BYTES)
+        self._incarnation: Incarnation[Asked] = Incarnation(
+            ticket.session if ticket else 0,
+            ticket.incarnation if ticket else 0,
+            ticket.secret if ticket else random(trust.KEY_BYTES),
+            ticket.timeout if ticket else int(timeout * 1000),
+        )
         self._nonce = random(16).hex()
         self._random = random
         self._runtime = runtime
@@ -138,7 +123,7 @@ class Session(forks.Inherited):
         self._sending = runtime.lock()
         self._starting = runtime.lock()
         self._wake = runtime.condition(self._lock)
-        self._outbox = Outbox()
+        self.outbox: Outbox[Asked] = self._incarnation.outbox
         self.rules = Rules(0, self._fired)
         self._opened: Future[Reply] = Future("opening the session", True, None, runtime.lock())
         self._later = runtime.line()
@@ -147,12 +132,13 @@ class Session(forks.Inherited):
         self._reader: Thread | None = None
         self._turns: deque[Callable[[], None]] = deque()
         self._turning: Callable[[], None] | None = None
-        self._registrations = Registrations(connection.watches, runtime.lock)
+        self._interpreter = Interpreter(connection, runtime.lock)
+        self.registrations = self._interpreter.registrations
         self._listeners: list[Listener] = []
-        self._lease_version = 1
-        self._expires_ms = 0
+        self._lease = self._incarnation.lease(1, 0)
+        self.expires_ms = 0
         """When the lease runs out, by the service's clock."""
-        self._error: FaaSKeeperException | None = None
+        self.error: FaaSKeeperException | None = None
         self._ending = False
         self._over = False
         """It has ended for every process, not for this one alone."""
@@ -161,14 +147,31 @@ class Session(forks.Inherited):
         """Something is left to the keeper."""
         self.auth: tuple[Credential, ...] = ()
         """The credentials under which requests are asked for."""
-        self.owned: set[str] = set()
-        """Paths of the ephemerals that this session is known to have created and not deleted itself."""
-        self.id = ticket.session if ticket else 0
-        self.incarnation = ticket.incarnation if ticket else 0
         self._state = SessionState.LOST
         self._ear = connection.channel.listen(self._heard)
+        self._incarnation.address = self._interpreter.address = self._ear.address
         connection.on_failure(self._failed)
         forks.register(self)
+
+    @property
+    def id(self) -> int:
+        """The session's id; 0 before it is open."""
+        return self._incarnation.session
+
+    @property
+    def incarnation(self) -> int:
+        """Which process' part in the session this is."""
+        return self._incarnation.number
+
+    @property
+    def timeout_ms(self) -> int:
+        """The session's time-out."""
+        return self._incarnation.timeout
+
+    @property
+    def owned(self) -> set[str]:
+        """Paths of the ephemerals that this session is known to have created and not deleted itself."""
+        return self._incarnation.owned
 
     # ---- opening and closing -----------------------------------------------------------
 
@@ -179,39 +182,29 @@ class Session(forks.Inherited):
         """
         resuming = self.id > 0
         if resuming:
-            self._go_on_from(max(self.incarnation, self._must_live().incarnation))
+            current = max(self._incarnation.number, self._must_live().incarnation)
+            self._opening = self._incarnation.resume(current, self._random)
         else:
-            self._asks_with(Open(self._nonce, self._secret, self._timeout_ms))
+            self._opening = self._incarnation.open(self._nonce)
         deadline = self._runtime.monotonic() + timeout
-        pause = 1.0
-        while True:
+        for pause in doubling(OPEN_S):
             self._put(self._opening)
             if self._opened.wait(min(pause, max(deadline - self._runtime.monotonic(), 0))):
                 break
             if self._runtime.monotonic() >= deadline:
                 raise TimeoutException(timeout, f"the service did not answer within {timeout:g} s")
-            pause *= 2
         self._opened.get()
         if resuming:
             self.renew()  # and so tell the process before
             self.check()
         self._keeper = self._thread(self._keep, "keeper")
 
-    def _asks_with(self, operation: Open | Resume) -> None:
-        """Begin the session with a request, which is sent until it is answered."""
-        self._opening = Message(self.id, self.incarnation, 0, self._ear.address, (Request(0, operation),))
-
-    def _go_on_from(self, current: int) -> None:
-        """Take the place of an incarnation, as one of our own, whose number is drawn anew each time."""
-        self.incarnation = next_incarnation(max(self.incarnation, current), self._random)
-        self._asks_with(Resume(current))
-
     def _must_live(self) -> Lease:
         """The session's lease. Raises SessionExpiredException where there is no good one: a session that is
         long over has nobody to say so.
         """
         try:
-            lease = self._connection.leases.get(self.id)
+            lease = self.connection.leases.get(self.id)
         except DriverError as error:
             raise ProviderException(str(error)) from error
         if lease is None or lease.marked:
@@ -221,7 +214,8 @@ class Session(forks.Inherited):
     @property
     def ticket(self) -> Ticket:
         """What another process needs to go on with this session."""
-        return Ticket(self.id, self.incarnation, self._secret, self._timeout_ms)
+        incarnation = self._incarnation
+        return Ticket(incarnation.session, incarnation.number, incarnation.secret, incarnation.timeout)
 
     def _thread(self, run: Callable[[], None], name: str) -> Thread:
         def guarded() -> None:
@@ -236,7 +230,7 @@ class Session(forks.Inherited):
     def close(self, timeout: float) -> None:
         """End the session: its ephemerals go. Raises TimeoutException when that is not known."""
         try:
-            if self._error is None:
+            if self.error is None:
                 what = f"closing session {self.id:x}"
                 closing = self.submit(Close(), what, lambda outcome: None, prompt=True)
                 closing.get(timeout)
@@ -285,13 +279,13 @@ class Session(forks.Inherited):
     @property
     def state(self) -> SessionState:
         """What is known of the session now; SUSPENDED also when its lease ran out without our renewing it."""
-        if self._state is SessionState.CONNECTED and self._connection.service() > self._expires_ms:
+        if self._state is SessionState.CONNECTED and self.connection.service() > self.expires_ms:
             return SessionState.SUSPENDED
         return self._state
 
     def _become(self, state: SessionState) -> None:
         with self._lock:
-            if self._state is state or self._error is not None:
+            if self._state is state or self.error is not None:
                 return
             self._state = state
         self._tell(state)
@@ -303,18 +297,18 @@ class Session(forks.Inherited):
     def _lose(self, error: FaaSKeeperException, state: SessionState) -> None:
         """The session is over: whoever waits is told why, and that its write's fate is unknown."""
         with self._lock:
-            if self._error is not None:
+            if self.error is not None:
                 return
-            self._error = error
+            self.error = error
             self._state = state
             self._ending = True
-            given_up = self._outbox.abandon()
+            given_up = self.outbox.abandon()
             turns = [turn for turn in self._turns if turn is not self._turning]
             self._turns.clear()
             self._wake.notify_all()
         self._tell(state)
-        for waiting in given_up:
-            waiting.future.set_exception(_unknown(error, waiting.future.what))
+        for asked in given_up:
+            asked.future.set_exception(unknown(error, asked.future.what))
         for turn in turns:
             turn()  # fails at once, by check()
         if not self._opened.done():
@@ -326,7 +320,7 @@ class Session(forks.Inherited):
         """
         self._over = True
         self._lose(error, SessionState.LOST)
-        self._registrations.end(self.id)
+        self.registrations.end(self.id)
 
     def _failed(self, error: Exception) -> None:
         """The service, or a thread of this session, cannot go on."""
@@ -334,8 +328,8 @@ class Session(forks.Inherited):
 
     def check(self) -> None:
         """Raise what ended the session, if it has ended."""
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
 
     # ---- callbacks ---------------------------------------------------------------------
 
@@ -364,30 +358,38 @@ class Session(forks.Inherited):
 
     # ---- writing -----------------------------------------------------------------------
 
+    def ask(self, operation: Operation, what: str, finish: Finish, prompt: bool = False) -> Future[Any]:
+        """Send a request, its data before it where that is large; see :meth:`submit`."""
+        limit = self.connection.inline_bytes
+        if largest(operation, limit):
+            now = self.connection.service()
+            operation = self.drive(upload(operation, limit, self.id, now, self._random))
+        return self.submit(operation, what, finish, prompt)
+
     def submit(self, operation: Operation, what: str, finish: Finish, prompt: bool = False) -> Future[Any]:
         """Send a request, after the asynchronous reads asked for before it; returns its future.
 
         ``prompt``: the caller is going to wait for the answer.
         """
-        most = self._connection.worker_queue.max_message_bytes
+        most = self.connection.worker_queue.max_message_bytes
         if (size := size_of(operation)) > most - _OVERHEAD:
             raise TooLargeException(f"{what}: {size} bytes; a request may have {most - _OVERHEAD} here")
         future: Future[Any] = Future(what, True, self.call_later, self._runtime.lock())
         with self._lock:
-            if self._error is not None:
-                raise self._error
+            if self.error is not None:
+                raise self.error
             if self._turns:
                 self._turns.append(lambda: self._submit_in_turn(operation, future, finish))
                 return future
-            under_way = len(self._outbox)
+            under_way = len(self.outbox)
             self._add(operation, future, finish)
-        if not (under_way and self._connection.coalesce and not prompt and self._outbox.wait()):
+        if not (under_way and self.connection.coalesce and not prompt and self.outbox.wait()):
             self._flush(prompt)
         return future
 
     def _submit_in_turn(self, operation: Operation, future: Future[Any], finish: Finish) -> None:
         with self._lock:
-            error = self._error
+            error = self.error
             if error is None:
                 self._add(operation, future, finish)
         if error is not None:
@@ -397,7 +399,8 @@ class Session(forks.Inherited):
 
     def _add(self, operation: Operation, future: Future[Any], finish: Finish) -> None:
         """Number a request; with the lock held."""
-        self._outbox.add(operation, future, finish, self.auth)
+        self._incarnation.add(operation, Asked(future, finish), self.auth)
+        self.rules.observer.asked(operation, future)
         if self._dozing:
             self._dozing = False
             self._wake.notify_all()
@@ -408,20 +411,20 @@ class Session(forks.Inherited):
         Others may go on asking for ever, and the thread that sends wants to go: after a few messages it
         leaves the rest to the keeper.
         """
-        repeat = not self._connection.worker_queue.ordered
+        repeat = not self.connection.worker_queue.ordered
         for _ in range(_MESSAGES_AT_ONCE):
             if not self._sending.acquire(blocking=False):
                 return  # who has it looks again when it gave it back
             try:
                 with self._lock:
-                    requests = self._outbox.take(repeat)
-                    acked = self._outbox.acked
+                    requests = self.outbox.take(repeat)
+                    acked = self.outbox.acked
                 if requests:
                     self._send(requests, acked, prompt)
             finally:
                 self._sending.release()
             with self._lock:
-                if not self._outbox.unsent:
+                if not self.outbox.unsent:
                     return
             prompt = False  # what others ask for, this thread does not wait for
         self._wake_keeper()
@@ -433,47 +436,41 @@ class Session(forks.Inherited):
             self._wake.notify_all()
 
     def _send(self, requests: tuple[Request, ...], acked: int, prompt: bool = False) -> None:
-        message = Message(self.id, self.incarnation, acked, self._ear.address, requests)
         try:
-            self._put(message, prompt)
+            self._put(self._incarnation.message(requests, acked), prompt)
         except ProviderException as error:
             _log.warning("a request will be sent again: %s", error)
             self._become(SessionState.SUSPENDED)
 
     def _put(self, message: Message, prompt: bool = False) -> None:
-        signed = trust.sign(self._secret, codec.message(message))
-        identity = f"{message.session} {message.incarnation}"
+        queue = self.connection.worker_queue
+        if prompt:
+            queue = self.connection.prompt_queue or queue
         try:
-            queue = self._connection.worker_queue
-            if prompt:
-                queue = self._connection.prompt_queue or queue
-            queue.send("writer", identity, signed)
+            messages.send(queue, message, self._incarnation.secret)
         except DriverError as error:
             raise ProviderException(str(error)) from error
 
     def _ring(self, pause: float) -> None:
         """Ask the service to apply what is in the log; through a queue only if that takes long (seconds)."""
-        if self._connection.ring is not None:
-            self._connection.ring()
-        elif pause > _RING_S:
+        if self.connection.ring is not None:
+            self.connection.ring()
+        elif pause > RING_S:
             with self._lock:
-                acked = self._outbox.acked
-            self._put(Message(self.id, self.incarnation, acked, self._ear.address, ()))
+                message = self._incarnation.message(())
+            self._put(message)
 
     # ---- being told --------------------------------------------------------------------
 
     def _heard(self, signed: bytes) -> None:
         """A message from the channel: whoever made it must have known our secret."""
-        try:
-            trust.verify(self._secret, signed)
-            told = codec.to_told(trust.body(signed))
-        except (trust.Forged, codec.Malformed) as error:
-            _log.warning("dropped a message to session %x: %s", self.id, error)
+        told = messages.verified(signed, lambda _: self._incarnation.secret)
+        if told is None:
             return
         try:
             if isinstance(told, Notification):
                 if told.session == self.id:
-                    self._drive(self.rules.meet(told.epoch, settled=True))
+                    self.drive(self.rules.meet(told.epoch, settled=True))
             else:
                 self._replied(told)
         except (DriverError, ProviderException) as error:
@@ -481,43 +478,42 @@ class Session(forks.Inherited):
             _log.warning("session %x could not take in what it was told: %s", self.id, error)
 
     def _replied(self, reply: Reply) -> None:
-        self._connection.heard(reply)
+        self.connection.heard(reply)
         if reply.nonce:
             self._on_open(reply)
             return
-        if reply.session != self.id or reply.incarnation != self.incarnation:
+        if not self._incarnation.is_for_us(reply):
             return
         if not self._opened.done():
             self._on_resume(reply)
             return
-        self._drive(self.rules.meet(reply.epoch, settled=True))
+        self.drive(self.rules.meet(reply.epoch, settled=True))
         with self._lock:
-            ready = self._outbox.answered(reply.outcomes)
-            again = self._outbox.resend(reply.resend) if reply.resend else ()
-            acked = self._outbox.acked
-            unsent = self._outbox.unsent
-        over: SessionExpiredException | None = None
-        moved = False
-        for waiting, outcome in ready:
-            if outcome.code in _OVER:
-                over = SessionExpiredException(_OVER[outcome.code])
-                moved = outcome.code is Code.SESSION_MOVED  # an earlier copy may have been decided
-                waiting.future.set_exception(_unknown(over, waiting.future.what) if moved else over)
+            answered = self._incarnation.answered(reply)
+            acked = self.outbox.acked
+            unsent = self.outbox.unsent
+        error = None if answered.over is None else over(answered.over)
+        moved = answered.over is Code.SESSION_MOVED  # an earlier copy may have been decided
+        for each, outcome in answered.ready:
+            if error is None:
+                self.rules.observer.answered(each.waiter.future, outcome)
+                each.waiter.complete(outcome)
             else:
-                _complete(waiting, outcome)
-        if over is not None and not moved:
-            self._expired(over)
-        elif over is not None:
-            self._lose(over, SessionState.LOST)
-        elif again:
-            self._send(again, acked)
+                future = each.waiter.future
+                future.set_exception(unknown(error, future.what) if moved else error)
+        if error is not None and not moved:
+            self._expired(error)
+        elif error is not None:
+            self._lose(error, SessionState.LOST)
+        elif answered.again:
+            self._send(answered.again, acked)
         elif unsent:
             self._flush()
 
     def _on_open(self, reply: Reply) -> None:
         if reply.nonce != self._nonce or self._opened.done():
             return
-        self.id = reply.session
+        self._incarnation.session = reply.session
         self._begin(reply)
 
     def _on_resume(self, reply: Reply) -> None:
@@ -525,7 +521,7 @@ class Session(forks.Inherited):
             if cxid:
                 continue
             if outcome.code is Code.SESSION_MOVED:
-                self._go_on_from(reply.current)
+                self._opening = self._incarnation.resume(reply.current, self._random)
                 self._put(self._opening)
             elif outcome.code is Code.OK:
                 self.owned.update(outcome.paths)
@@ -534,7 +530,9 @@ class Session(forks.Inherited):
                 self._lose(SessionExpiredException(), SessionState.LOST)
 
     def _begin(self, reply: Reply) -> None:
-        self._expires_ms = self._connection.service() + self._timeout_ms
+        self._interpreter.session = self.id
+        self._lease = self._incarnation.lease(1, 0)
+        self.expires_ms = self.connection.service() + self._incarnation.timeout
         with self._lock:
             self.rules.seen = self.rules.applied = max(self.rules.seen, reply.epoch.upto)
             self._state = SessionState.CONNECTED
@@ -545,40 +543,20 @@ class Session(forks.Inherited):
     def get(self, path: str) -> Record | None:
         """A path's record (its tombstone, or None), as it may be shown now; after earlier writes."""
         rules = self.rules
-        if self._error is not None:
-            raise self._error
-        if not self._turns and not len(self._outbox):
+        if self.error is not None:
+            raise self.error
+        began = rules.observer.reads()
+        if not self._turns and not len(self.outbox):
             ticket = rules.ticket
             try:
-                record = self._connection.records.get(path)
+                record = self.connection.records.get(path)
             except DriverError as error:
                 raise ProviderException(str(error)) from error
             if rules.accepts(path, record, ticket):
+                rules.observer.shown(path, record)
+                rules.observer.has_read(began)
                 return record
-        found: Record | None = self.run(lambda: rules.read(path))
-        return found
-
-    def watch(
-        self, path: str, kind: str, callback: WatchCallbackType, allowed: Allowed | None = None
-    ) -> Record | None:
-        """Read a path and leave a watch; see :meth:`Rules.watch`."""
-        self.prepare_callbacks()
-        found: Record | None = self.run(lambda: self.rules.watch(path, kind, callback, allowed))
-        return found
-
-    def add_watch(self, path: str, kind: str, callback: WatchCallbackType) -> None:
-        """Leave a watch that stays; see :meth:`Rules.add_watch`."""
-        self.prepare_callbacks()
-        self.run(lambda: self.rules.add_watch(path, kind, callback))
-
-    def remove_watches(self, path: str, kinds: Sequence[str], callback: WatchCallbackType | None) -> int:
-        """Forget watches; see :meth:`Rules.remove_watches`."""
-        removed: int = self.run(lambda: self.rules.remove_watches(path, kinds, callback))
-        return removed
-
-    def snapshot(self, paths: Sequence[str], listed: Sequence[str] = ()) -> dict[str, Record | None]:
-        """Read several paths as of one transaction; see :meth:`Rules.snapshot`."""
-        found: dict[str, Record | None] = self.run(lambda: self.rules.snapshot(paths, listed))
+        found: Record | None = self.run(rules.read(path))
         return found
 
     def prepare_callbacks(self) -> None:
@@ -586,39 +564,39 @@ class Session(forks.Inherited):
         if self._dispatcher is None:
             self.call_later(lambda: None)
 
-    def run(self, steps: Callable[[], Steps]) -> Any:
+    def run(self, steps: Steps) -> Any:
         """Read in the session's order: after the writes and asynchronous reads asked for before."""
+        began = self.rules.observer.reads()
         with self._lock:
             queued = bool(self._turns)
-            before = self._outbox.last()
+            before = self.outbox.last()
         if queued and self._runtime.current() != self._reader:
             return self.later(steps, "the read").get()
         if before is not None:
-            before.wait()
+            before.future.wait()
         self.check()
-        return self._drive(steps())
+        result = self.drive(steps)
+        self.rules.observer.has_read(began)
+        return result
 
-    def later(
-        self, steps: Callable[[], Steps], what: str, finish: Callable[[Any], _T] | None = None
-    ) -> Future[_T]:
+    def later(self, steps: Steps, what: str) -> Future[Any]:
         """Read in a thread of its own, in the session's order; returns the future."""
-        future: Future[_T] = Future(what, False, self.call_later, self._runtime.lock())
+        future: Future[Any] = Future(what, False, self.call_later, self._runtime.lock())
 
         def turn() -> None:
             try:
                 with self._lock:
-                    before = self._outbox.last()
+                    before = self.outbox.last()
                 if before is not None:
-                    before.wait()
+                    before.future.wait()
                 self.check()
-                result = self._drive(steps())
-                future.set_result(result if finish is None else finish(result))
+                future.set_result(self.drive(steps))
             except Exception as error:  # of whatever kind: whoever waits is told, and others have their turn
                 future.set_exception(error)
 
         with self._lock:
-            if self._error is not None:
-                raise self._error
+            if self.error is not None:
+                raise self.error
             self._turns.append(turn)
             if self._reader is None:
                 self._reader = self._thread(self._read_in_turn, "reader")
@@ -639,10 +617,10 @@ class Session(forks.Inherited):
                 if self._turns and self._turns[0] is turn:
                     self._turns.popleft()
 
-    def _drive(self, steps: Steps) -> Any:
+    def drive(self, steps: Steps) -> Any:
         """Perform the commands of the rules' steps, the steps themselves under the lock."""
         answer: Any = None
-        pause = _PAUSE_S
+        pauses = doubling(WAIT_S, WAIT_MOST_S)
         while True:
             try:
                 with self._lock:
@@ -651,9 +629,9 @@ class Session(forks.Inherited):
                 return done.value
             try:
                 if isinstance(command, commands.Await):
+                    pause = next(pauses)
                     self._ring(pause)
                     self._runtime.sleep(pause)
-                    pause = min(pause * 2, _PAUSE_MOST_S)
                     self.check()
                     answer = None
                 else:
@@ -666,34 +644,14 @@ class Session(forks.Inherited):
                 raise ProviderException(str(error)) from error
 
     def _perform(self, command: commands.Command) -> Any:
-        connection = self._connection
-        if isinstance(command, commands.ReadRecord):
-            return connection.records.get(command.path)
-        if isinstance(command, commands.ReadLog):
-            found = read_writes(connection.log, command.after, command.upto)
-            return None if found is None or found[1] < command.upto else found[0]
-        if isinstance(command, commands.ReadLogEnd):
-            return read_writes(connection.log, command.after, None)
-        if isinstance(command, commands.ReadMark):
-            return connection.applied()
-        if isinstance(command, commands.ReadRecords):
-            return connection.records.get_many(command.paths)
-        if isinstance(command, (commands.PutWatch, commands.RemoveWatch)):
-            row = Row(command.path, command.kind, self.id, command.stamp, self._ear.address)
-            if isinstance(command, commands.RemoveWatch):
-                self._registrations.remove(row)
-            else:
-                self._registrations.put(row)
-                if self._over:
-                    self._registrations.end(self.id)  # nobody else finds what is put from now on
-                elif self._registrations.many:
-                    self._wake_keeper()
-            return None
-        raise AssertionError(f"not a command: {command!r}")
-
-    def sync(self) -> None:
-        """Make every read from now on show at least what is committed now."""
-        self.run(self.rules.sync)
+        answer = self._interpreter.perform(command)
+        self.rules.observer.performed(command, answer)
+        if isinstance(command, commands.PutWatch):
+            if self._over:
+                self.registrations.end(self.id)  # nobody else finds what is put from now on
+            elif self.registrations.many:
+                self._wake_keeper()
+        return answer
 
     # ---- the keeper --------------------------------------------------------------------
 
@@ -702,34 +660,27 @@ class Session(forks.Inherited):
 
         While nothing is asked it sleeps until the lease is due, and the next request wakes it.
         """
-        renew_every = self._timeout_ms / 3000
+        renew_every = self._incarnation.timeout / 1000 / RENEWALS
         clock = self._runtime.monotonic
         renew_at = clock() + renew_every if self._renewing else float("inf")
-        resend_after = _RESEND_S
-        resend_at = clock() + resend_after
-        acked = 0
+        resending = Resending(clock())
         while True:
             with self._lock:
                 if self._ending:
                     return
-                quiet = not len(self._outbox) and self._outbox.acked == acked
+                quiet = not len(self.outbox) and self.outbox.acked == resending.acked
                 self._dozing = quiet
-                due = renew_at if quiet else min(renew_at, resend_at)
+                due = renew_at if quiet else min(renew_at, resending.at)
                 unsent, self._handed_over = self._handed_over, False
                 if due > clock() and not unsent:
                     self._wake.wait(None if due == float("inf") else due - clock())
                     if self._dozing != quiet:  # woken by a request
-                        resend_at = clock() + resend_after
+                        resending.restart(clock())
                     continue
                 again: tuple[Request, ...] = ()
-                if clock() >= resend_at:
-                    if self._outbox.acked != acked:
-                        resend_after = _RESEND_S
-                    elif len(self._outbox):
-                        again = self._outbox.resend(acked + 1)
-                        resend_after = min(resend_after * 2, _RESEND_MOST_S)
-                    acked = self._outbox.acked
-                    resend_at = clock() + resend_after
+                if resending.due(clock(), self.outbox):
+                    again = self.outbox.resend(self.outbox.acked + 1)
+                acked = self.outbox.acked
             if again:
                 self._send(again, acked)
             if unsent:
@@ -741,7 +692,7 @@ class Session(forks.Inherited):
 
     def _tidy(self) -> None:
         """Remove the registrations that nobody waits for, once there are many."""
-        registrations = self._registrations
+        registrations = self.registrations
         if not registrations.many:
             return
         with self._lock:
@@ -753,64 +704,23 @@ class Session(forks.Inherited):
 
     def renew(self) -> None:
         """Renew the lease; find out if the session is over. Meets what notifications failed to tell."""
-        leases = self._connection.leases
-        expires = self._connection.service() + self._timeout_ms
-        renew = partial(leases.renew, self.id)
+        expires = self.connection.service() + self._incarnation.timeout
         try:
+            wanted = self._incarnation.lease(self._lease.version, expires)
             try:
-                self._lease_version = renew(self._lease_version, expires, self.incarnation, self._timeout_ms)
-            except Conflict:
-                lease = leases.get(self.id)
-                if lease is None or lease.marked:
+                self._lease = renew(self.connection.leases, wanted)
+            except Over as ended:
+                if ended.code is Code.SESSION_MOVED:
+                    self._lose(over(ended.code), SessionState.LOST)
+                else:
                     self._expired(SessionExpiredException())
-                    return
-                if lease.incarnation > self.incarnation:
-                    self._lose(SessionExpiredException(_OVER[Code.SESSION_MOVED]), SessionState.LOST)
-                    return
-                # An earlier renewal took effect although it seemed to fail, or it was the process before us.
-                self._lease_version = renew(lease.version, expires, self.incarnation, self._timeout_ms)
-            self._expires_ms = expires
+                return
+            self.expires_ms = expires
             if self.rules.watching:
-                mark = self._connection.applied()
-                self._drive(self.rules.meet(Epoch(mark, mark, ()), settled=True))
+                mark = self.connection.applied()
+                self.drive(self.rules.meet(Epoch(mark, mark, ()), settled=True))
         except (DriverError, ProviderException) as error:
             _log.warning("the lease of session %x was not renewed: %s", self.id, error)
             self._become(SessionState.SUSPENDED)
         else:
             self._become(SessionState.CONNECTED)
-
-
-def read_writes(log: Log, after: int, upto: int | None) -> tuple[list[commands.Writes], int] | None:
-    """The writes of transactions in (after, upto], None: to the end, and the last txid read.
-
-    ``after`` is the end of some entry. None where the log was trimmed.
-    """
-    writes: list[commands.Writes] = []
-    more = True
-    while more and (upto is None or after < upto):
-        try:
-            entries, more = log.after(after)
-        except Trimmed:
-            return None
-        for entry in entries:
-            for transaction in entry.transactions:
-                if upto is None or transaction.txid <= upto:
-                    writes.append((transaction.txid, writes_of(transaction)))
-            after = entry.last
-    return writes, after
-
-
-def _complete(waiting: Unanswered, outcome: Outcome) -> None:
-    try:
-        result = waiting.finish(outcome)
-    except Exception as error:
-        waiting.future.set_exception(error)
-    else:
-        waiting.future.set_result(result)
-
-
-def _unknown(error: FaaSKeeperException, what: str) -> FaaSKeeperException:
-    message = f"{what}: {error}; whether it happened is not known"
-    if isinstance(error, (SessionExpiredException, SessionClosingException)):
-        return type(error)(message)
-    return ProviderException(message)

@@ -148,6 +148,11 @@ def masked(acl: tuple[Acl, ...], who: tuple[Identity, ...]) -> tuple[Acl, ...]:
     )
 
 
+def named(who: Iterable[Identity]) -> list[Identity]:
+    """Identities as they are shown to their owner, without hashes (ZooKeeper's whoAmI)."""
+    return [(scheme, name.split(":", 1)[0] if scheme == "digest" else name) for scheme, name in who]
+
+
 def _valid(scheme: str, id: str) -> bool:
     if scheme == "world":
         return id == "anyone"

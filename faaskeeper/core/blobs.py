@@ -3,7 +3,7 @@
 A name tells when the blob was made, for which path, and who made what: the session that stored it, and the
 digest of the data. So the writer can refuse a reference to anything but a session's own data for that very
 path, a reader can tell whether an object is what was written, and heartbeat can find out, long after,
-whether anything refers to it (``docs/architecture.md``, *Trust*).
+whether anything refers to it (``docs/architecture/storage.md``, *Data in blobs*).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ reading and writing of records (stamps, tombstones, epochs) holds for pages too.
 its hash by linear hashing: one page more, or less, moves the names of one page only. How many pages there are
 is part of the parent's metadata and decided by the judge; everything here is pure.
 
-The argument why no name is ever lost stands in ``docs/architecture.md``, *Children in pages*.
+The argument why no name is ever lost stands in ``docs/architecture/storage.md``, *Children in pages*.
 """
 
 from __future__ import annotations

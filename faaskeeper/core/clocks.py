@@ -1,6 +1,6 @@
 """What time it is: for deciding, for the log, and by the service's own clock. Pure: every clock is passed in.
 
-``docs/architecture.md``, *Clocks*, names each clock that decides something, and what a step of it does.
+``docs/architecture/clocks.md`` names each clock that decides something, and what a step of it does.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A session's state changes only through the log: :meth:`Sessions.fold` is its only writer. Folding is
 idempotent: a checkpoint's rows may be newer than its header, and folding the entries between again
 ends in the same state, because every step either sets an absolute value or is repeated by the
-entries that follow it (see ``docs/architecture.md``, *Checkpoint*).
+entries that follow it (see ``docs/architecture/distribution.md``, *Checkpoint*).
 """
 
 from __future__ import annotations

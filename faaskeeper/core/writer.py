@@ -1,6 +1,6 @@
 """The writer: judges requests on its view and commits a batch by appending one entry to the log.
 
-The theory of operation, and why each step is where it is, stands in ``docs/architecture.md``. In
+The theory of operation, and why each step is where it is, stands in ``docs/architecture/log.md``. In
 short: a request is decided by the entry that holds its outcome; only an append that found its key
 absent decides; whatever else happens (a lost race, an unknown fate, a crash), the log is read from
 our head on, what is found is folded into the view, and the rest is judged again. Queues are trusted

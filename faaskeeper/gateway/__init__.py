@@ -4,5 +4,5 @@
 :mod:`~faaskeeper.gateway.wire` is one connection, :mod:`~faaskeeper.gateway.reads` what is answered
 without the writer, :mod:`~faaskeeper.gateway.sessions` and :mod:`~faaskeeper.gateway.hub` are the way to
 the service, and :mod:`~faaskeeper.gateway.server` is the process. The argument stands in
-``docs/architecture.md``, *The gateway*.
+``docs/architecture/gateway.md``.
 """

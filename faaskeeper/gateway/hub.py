@@ -1,9 +1,9 @@
 """What all connections of a server share: the reading rules, the server's own session, the way to the writer.
 
-A server is one client of the deployment to the reading rules (:mod:`faaskeeper.client.rules`): what one of
+A server is one client of the deployment to the reading rules (:mod:`faaskeeper.session.rules`): what one of
 its connections was shown, none of them goes behind, as on a ZooKeeper server. It has a session of its own,
 under which its watches are registered, once however many connections wait for the same, and whose lease
-answers for those of its clients (``docs/architecture.md``, *The gateway*).
+answers for those of its clients (``docs/architecture/gateway.md``).
 
 Everything here belongs to the event loop's thread. Stores that answer within microseconds are called in it;
 calls to others run in a pool of threads, and come back to it.
@@ -17,24 +17,25 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from faaskeeper.client import rules as commands
-from faaskeeper.client.registrations import Registrations
-from faaskeeper.client.rules import Rules
-from faaskeeper.client.session import read_writes
-from faaskeeper.core import codec, trust
-from faaskeeper.core.blobs import read_blob
+from faaskeeper.core import trust
 from faaskeeper.core.connection import Connection
-from faaskeeper.core.errors import Conflict, DriverError, StaleView
+from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.core.requests import Close, Epoch, Message, Notification, Open, Operation, Reply, Request
 from faaskeeper.core.sessions import Lease, served_ms
-from faaskeeper.core.watches import Row
 from faaskeeper.providers.clocks import elapsed_s
+from faaskeeper.session import commands, messages
+from faaskeeper.session.commands import Steps
+from faaskeeper.session.incarnation import Over, renew
+from faaskeeper.session.interpreter import Interpreter
+from faaskeeper.session.registrations import Registrations
+from faaskeeper.session.rules import Rules
+from faaskeeper.session.timing import OPEN_S, RENEWALS, WAIT_MOST_S, WAIT_S, doubling
 from faaskeeper.watch import WatchCallbackType, WatchedEvent
 
 if TYPE_CHECKING:
@@ -46,8 +47,6 @@ _log = logging.getLogger(__name__)
 
 LEASE_MS = 60_000
 """Longest time-out of a server's own lease; shorter as soon as one of its sessions' is."""
-_PAUSE_S = 0.01
-_PAUSE_MOST_S = 0.5
 _STEPS = 200
 """Commands performed in the event loop's thread before others get their turn."""
 _THREADS = 32
@@ -56,17 +55,6 @@ _ALONE = 4
 _TOGETHER = 100
 _REGISTERED = 5_000
 """Registrations that are kept before those that nobody waits for any more are removed."""
-
-
-class ReadBlob(NamedTuple):
-    """Answer: the data, ``length`` bytes, in a blob; None where it is not there, or not what was written."""
-
-    name: str
-    length: int
-
-
-Steps = Generator[commands.Command | ReadBlob, Any, Any]
-"""Steps of the rules, or of a read for a connection; see :mod:`faaskeeper.client.rules`."""
 
 
 class Failed(Exception):
@@ -153,7 +141,7 @@ class Hub:
         self._asked: dict[object, _Asked] = {}
         self._due: dict[int, GatewaySession] = {}
         self._flushing = False
-        self._registrations = Registrations(connection.watches, threading.Lock, _REGISTERED)
+        self._interpreter = Interpreter(connection, threading.Lock, _REGISTERED)
         self._secret = b""
         self._lease = Lease(0, 0, 0, False)
         self._lease_ms = LEASE_MS
@@ -165,7 +153,18 @@ class Hub:
             self._ear = connection.channel.listen(self._hear)
         else:
             self._ear = within.listen(self._hear, self._settled)
+        self._interpreter.address = self._ear.address
         connection.on_failure(lambda error: self._soon(on_failure, error))
+
+    @property
+    def registrations(self) -> Registrations:
+        """The watches that this server has registered."""
+        return self._interpreter.registrations
+
+    @property
+    def address(self) -> str:
+        """Where answers are sent to."""
+        return self._ear.address
 
     def _soon(self, call: Callable[..., None], *args: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody is served any more
@@ -183,7 +182,8 @@ class Hub:
             self.session = reply.session
             self._met(reply)
             self._lease = Lease(self.session, 1, 0, False)
-            self._registrations = Registrations(self.connection.watches, threading.Lock, _REGISTERED)
+            self._interpreter = Interpreter(self.connection, threading.Lock, _REGISTERED)
+            self._interpreter.session, self._interpreter.address = self.session, self._ear.address
             await self.renew()
         except TimeoutError:
             raise Failed("the service did not answer: are its functions deployed?") from None
@@ -230,16 +230,11 @@ class Hub:
             self._lease_ms = timeout
             expires = self.service_time() + timeout
             wanted = self._lease._replace(expires=expires, timeout=timeout)
-            leases = self.connection.leases
             try:
-                self._lease = await self.call(leases.replace, wanted)
-            except Conflict:
-                current = await self.call(leases.get, self.session)
-                if current is None or current.marked:
-                    self._good_until = 0.0
-                    raise Failed("the server's session has expired") from None
-                # An earlier renewal took effect although it seemed to fail.
-                self._lease = await self.call(leases.replace, wanted._replace(version=current.version))
+                self._lease = await self.call(renew, self.connection.leases, wanted)
+            except Over:
+                self._good_until = 0.0
+                raise Failed("the server's session has expired") from None
             self._good_until = began + served_ms(timeout) / 1000
             mark = await self.call(self.connection.applied)
         if self.rules.watching:
@@ -256,16 +251,16 @@ class Hub:
 
     async def keep(self) -> None:
         """Renew the lease for ever; let all clients go when that fails for too long."""
-        pause = self._lease_ms / 3000
+        pause = self._lease_ms / 1000 / RENEWALS
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._sooner.wait(), pause)
                 self._sooner.clear()
-                pause = self._lease_ms / 3000
+                pause = self._lease_ms / 1000 / RENEWALS
                 continue  # it was just renewed, for a shorter time
             try:
                 await self.renew()
-                pause = self._lease_ms / 3000
+                pause = self._lease_ms / 1000 / RENEWALS
             except DriverError as error:
                 _log.warning("the server's lease was not renewed: %s", error)
                 pause = min(pause, 1.0)
@@ -323,25 +318,9 @@ class Hub:
         self.drive(steps, done)
         return await future
 
-    def do(self, function: Callable[[], Any], done: Done) -> None:
-        """Call a driver, then ``done(result, error)``."""
-        if self._pool is not None:
-            future = self._pool.submit(function)
-            future.add_done_callback(lambda each: self._soon(self._did, each, done))
-            return
-        try:
-            result = function()
-        except DriverError as error:
-            done(None, error)
-        else:
-            done(result, None)
-
-    @staticmethod
-    def _did(future: Future[Any], done: Done) -> None:
-        error = future.exception()
-        done(None if error is not None else future.result(), error)
-
-    def drive(self, steps: Steps, done: Done, answer: Any = None, pause: float = _PAUSE_S) -> None:
+    def drive(
+        self, steps: Steps, done: Done, answer: Any = None, pauses: Iterator[float] | None = None
+    ) -> None:
         """Perform the commands of some steps, then call ``done(result, error)``, at once if it can.
 
         What they raise, and a driver's error at a command, is the error.
@@ -357,49 +336,30 @@ class Hub:
                 return
             if isinstance(command, commands.Await):
                 self._ring()
-                self._loop.call_later(pause, self.drive, steps, done, None, min(pause * 2, _PAUSE_MOST_S))
+                pauses = pauses or doubling(WAIT_S, WAIT_MOST_S)
+                self._loop.call_later(next(pauses), self.drive, steps, done, None, pauses)
                 return
             if self._pool is not None:
-                future = self._pool.submit(self._perform, command)
-                future.add_done_callback(lambda each: self._soon(self._performed, each, steps, done, pause))
+                future = self._pool.submit(self._interpreter.perform, command)
+                future.add_done_callback(lambda each: self._soon(self._performed, each, steps, done, pauses))
                 return
             try:
-                answer = self._perform(command)
+                answer = self._interpreter.perform(command)
             except DriverError as error:
                 steps.close()
                 done(None, error)
                 return
-        self._loop.call_soon(self.drive, steps, done, answer, pause)
+        self._loop.call_soon(self.drive, steps, done, answer, pauses)
 
-    def _performed(self, future: Future[Any], steps: Steps, done: Done, pause: float) -> None:
+    def _performed(
+        self, future: Future[Any], steps: Steps, done: Done, pauses: Iterator[float] | None
+    ) -> None:
         error = future.exception()
         if error is not None:
             steps.close()
             done(None, error)
         else:
-            self.drive(steps, done, future.result(), pause)
-
-    def _perform(self, command: commands.Command | ReadBlob) -> Any:
-        connection = self.connection
-        if isinstance(command, commands.ReadRecord):
-            return connection.records.get(command.path)
-        if isinstance(command, commands.ReadRecords):
-            return connection.records.get_many(command.paths)
-        if isinstance(command, commands.ReadMark):
-            return connection.applied()
-        if isinstance(command, commands.ReadLog):
-            found = read_writes(connection.log, command.after, command.upto)
-            return None if found is None or found[1] < command.upto else found[0]
-        if isinstance(command, commands.ReadLogEnd):
-            return read_writes(connection.log, command.after, None)
-        if isinstance(command, (commands.PutWatch, commands.RemoveWatch)):
-            row = Row(command.path, command.kind, self.session, command.stamp, self._ear.address)
-            registrations = self._registrations
-            put = isinstance(command, commands.PutWatch)
-            return registrations.put(row) if put else registrations.remove(row)
-        if isinstance(command, ReadBlob):
-            return read_blob(connection.blobs, command.name, command.length)
-        raise AssertionError(f"not a command: {command!r}")
+            self.drive(steps, done, future.result(), pauses)
 
     def _ring(self) -> None:
         """Ask the service to apply what is in the log."""
@@ -443,44 +403,43 @@ class Hub:
     def _flush(self) -> None:
         self._flushing = False
         due, self._due = self._due, {}
-        messages: list[tuple[Message, bytes]] = []
+        batch: list[tuple[Message, bytes]] = []
         for session in due.values():
             if session.sending:
                 continue  # it is posted again when what it sends is sent: so its messages keep their order
-            taken = [(each, session.secret) for each in session.take(self._ear.address)]
+            taken = [(each, session.secret) for each in session.take()]
             if self._pool is None:
-                messages.extend(taken)
+                batch.extend(taken)
             elif taken:
                 session.sending = True
                 future = self._pool.submit(self._enqueue, taken)
                 future.add_done_callback(partial(self._soon, self._sent, session))
-        if messages:
-            self._send(messages)
+        if batch:
+            self._send(batch)
 
     def _sent(self, session: GatewaySession, _: object) -> None:
         session.sending = False
         if session.unsent:
             self.post(session)
 
-    def repeat(self, session: GatewaySession, cxid: int) -> None:
-        """Send a session's unanswered requests from a cxid on again."""
-        message = session.again(self._ear.address, cxid)
-        if message.requests:
-            self._loop.call_soon(self._send, [(message, session.secret)])
+    def repeat(self, session: GatewaySession, requests: tuple[Request, ...]) -> None:
+        """Send a session's unanswered requests again."""
+        if requests:
+            self._loop.call_soon(self._send, [(session.message(requests), session.secret)])
 
-    def _send(self, messages: Sequence[tuple[Message, bytes]]) -> None:
+    def _send(self, batch: Sequence[tuple[Message, bytes]]) -> None:
         """Hand messages to the writer, with the secrets to sign them with; what gets lost is sent again."""
         within = self.connection.within
         try:
             if within is not None:
                 self.committing = True
                 try:
-                    within.commit([message for message, _ in messages])
+                    within.commit([message for message, _ in batch])
                 finally:
                     self.committing = False
                 self._committed()
             elif self._pool is not None:
-                self._pool.submit(self._enqueue, messages)
+                self._pool.submit(self._enqueue, batch)
         except DriverError as error:
             _log.warning("a request will be sent again: %s", error)
 
@@ -495,14 +454,11 @@ class Hub:
             for call in after:
                 call()
 
-    def _enqueue(self, messages: Sequence[tuple[Message, bytes]]) -> None:
+    def _enqueue(self, batch: Sequence[tuple[Message, bytes]]) -> None:
         """Send messages in their order, in a thread of the pool."""
-        for message, secret in messages:
-            signed = trust.sign(secret, codec.message(message))
+        for message, secret in batch:
             try:
-                self.connection.worker_queue.send(
-                    "writer", f"{message.session} {message.incarnation}", signed
-                )
+                messages.send(self.connection.worker_queue, message, secret)
             except DriverError as error:
                 _log.warning("a request will be sent again: %s", error)
 
@@ -514,10 +470,9 @@ class Hub:
         """
         future: asyncio.Future[Reply] = self._loop.create_future()
         self._asked[key] = _Asked(future, secret)
-        pause = 1.0
         deadline = time.monotonic() + timeout
         try:
-            while True:
+            for pause in doubling(OPEN_S):
                 self._send([(message, secret)])
                 left = deadline - time.monotonic()
                 done, _ = await asyncio.wait((future,), timeout=min(pause, left))
@@ -525,9 +480,9 @@ class Hub:
                     return future.result()
                 if left <= pause:
                     raise TimeoutError
-                pause *= 2
         finally:
             self._asked.pop(key, None)
+        raise AssertionError("intervals have no end")
 
     # ---- being told ----------------------------------------------------------------------
 
@@ -583,15 +538,7 @@ class Hub:
         """The message, if whoever made it knew the session's secret."""
         if not isinstance(signed, bytes):
             return signed
-        try:
-            told = codec.to_told(trust.body(signed))
-            secret = self._secret_of(told)
-            if secret is not None:
-                trust.verify(secret, signed)
-                return told
-        except (trust.Forged, codec.Malformed) as error:
-            _log.warning("dropped a message: %s", error)
-        return None
+        return messages.verified(signed, self._secret_of)
 
     def _secret_of(self, told: Reply | Notification) -> bytes | None:
         if isinstance(told, Notification) or told.session == self.session:
@@ -630,7 +577,7 @@ class Hub:
 
     async def tidy(self) -> None:
         """Remove registrations of paths that nobody waits for any more, when there are many."""
-        registrations = self._registrations
+        registrations = self.registrations
         if registrations.many:
             idle = registrations.idle(self.rules.waits_for)
             for at in range(0, len(idle), _TOGETHER):

@@ -1,35 +1,33 @@
 """What is answered without the writer: the reads and watches of ZooKeeper's protocol.
 
-Each is a generator in the manner of :mod:`faaskeeper.client.rules`, which yields commands and returns the
+Each is a generator in the manner of :mod:`faaskeeper.session.rules`, which yields commands and returns the
 record of its reply, or raises :class:`~faaskeeper.gateway.protocol.Refused`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from faaskeeper.client.rules import names_of
 from faaskeeper.core import acl as acls
 from faaskeeper.core import paths
 from faaskeeper.core.acl import Identity
-from faaskeeper.core.blobs import TRIES, lost
 from faaskeeper.core.errors import Code
 from faaskeeper.core.records import Record
 from faaskeeper.core.watches import FIRED_BY
-from faaskeeper.core.znode import OPEN_ACL, Meta
+from faaskeeper.core.znode import Meta
 from faaskeeper.gateway import protocol
-from faaskeeper.gateway.hub import ReadBlob, SharedRules, Steps
+from faaskeeper.gateway.hub import SharedRules
 from faaskeeper.gateway.jute import INT, string, strings
 from faaskeeper.gateway.protocol import About, Read, ReadTogether, Refused, SetWatches, refusal
+from faaskeeper.session.commands import Steps
+from faaskeeper.session.reads import Answer, Found, Lost, Reads
+from faaskeeper.session.reads import Refused as NotReadable
 from faaskeeper.watch import WatchCallbackType, WatchedEvent, WatchEventType
 
 _log = logging.getLogger(__name__)
-
-_MANY = 100
-"""Znodes that are read in one call."""
 
 _KINDS = {protocol.GET_DATA: "data", protocol.EXISTS: "exists"}
 
@@ -51,121 +49,49 @@ class Reader:
         self, rules: SharedRules, watcher: WatchCallbackType, who: tuple[Identity, ...], session: int
     ) -> None:
         self._rules = rules
+        self._reads = Reads(rules, who)
         self._watcher = watcher
-        self._who = who
         self._session = session
 
     # ---- one znode -----------------------------------------------------------------------
 
     def read(self, request: Read) -> Steps:
         """getData, exists, getChildren, getChildren2."""
-        path = request.path
-        kind = _KINDS.get(request.kind, "children")
-        if request.kind == protocol.EXISTS and "\0" in path:
+        path, kind = request.path, request.kind
+        if kind == protocol.EXISTS and "\0" in path:
             raise refusal(Code.BAD_ARGUMENTS)
         if paths.invalid(path):
             raise _no_node()
-        if request.watch:
-            allowed = None if kind == "exists" else self._allowed(acls.READ)
-            record: Record | None = yield from self._rules.watch(path, kind, self._watcher, allowed)
-        else:
-            record = yield from self._rules.read(path)
-        if request.kind == protocol.EXISTS:
-            return protocol.stat(_meta(record))
-        if request.kind == protocol.GET_DATA:
-            return (yield from self._data(path, record))
-        record = yield from self._with_names(path, record)
-        names = strings(self._readable(record).children)
-        return names if request.kind == protocol.GET_CHILDREN else names + protocol.stat(_meta(record))
-
-    def _data(self, path: str, record: Record | None) -> Steps:
-        for _ in range(TRIES):
-            found = self._readable(record)
-            meta = _meta(found)
-            if not meta.blob:
-                return protocol.data(found.data, meta)
-            data: bytes | None = yield ReadBlob(meta.blob, meta.length)
-            if data is not None:
-                return protocol.data(data, meta)
-            # Swept, if the znode was changed long enough ago: then it has other data by now.
-            record = yield from self._rules.read(path)
-        raise _lost(path, meta)
-
-    def _with_names(self, path: str, record: Record | None) -> Steps:
-        """The record with the names of all children, also where they are kept in pages."""
-        if record is None or record.meta is None or not record.meta.pages:
-            return record
-        self._readable(record)
-        found = yield from self._rules.snapshot([path], [path])
-        record = found[path]
-        return None if record is None else record._replace(children=names_of(path, found))
-
-    def _readable(self, record: Record | None) -> Record:
-        meta = _meta(record)
-        if meta.acl is not OPEN_ACL:
-            self._allowed(acls.READ)(meta)
-        if record is None:
-            raise _no_node()
-        return record
-
-    def _allowed(self, permission: int) -> Callable[[Meta], None]:
-        def allowed(meta: Meta) -> None:
-            if not acls.permits(meta.acl, permission, self._who):
-                raise refusal(Code.NO_AUTH)
-
-        return allowed
+        watch = self._watcher if request.watch else None
+        if kind == protocol.EXISTS:
+            meta: Meta | None = yield from self._reads.exists(path, watch)
+            if meta is None:
+                raise _no_node()
+            return protocol.stat(meta)
+        read = self._reads.data if kind == protocol.GET_DATA else self._reads.children
+        found: Found = yield from _as_refused(read(path, watch))
+        return _encoded(kind, found)
 
     # ---- several -------------------------------------------------------------------------
 
     def read_plainly(self, requests: Sequence[Read]) -> Steps:
         """Several reads without watches, as of one transaction; returns (error, record) of each."""
-        return (yield from self._together(requests, self._one_of))
+        valid = [not paths.invalid(each.path) for each in requests]
+        wanted = [
+            (_KINDS.get(each.kind, "children"), each.path)
+            for each, fits in zip(requests, valid, strict=True)
+            if fits
+        ]
+        answers: Iterator[Answer] = iter((yield from self._reads.together(wanted)))
+        return [
+            _result(each, next(answers) if fits else None) for each, fits in zip(requests, valid, strict=True)
+        ]
 
     def read_together(self, request: ReadTogether) -> Steps:
         """multiRead."""
-        results = yield from self._together(request.reads, self._one_of)
+        results = yield from self.read_plainly(request.reads)
         kinds = (each.kind for each in request.reads)
         return protocol.together([(kind, *result) for kind, result in zip(kinds, results, strict=True)])
-
-    def _together(
-        self, reads: Sequence[Read], one: Callable[[Read, dict[str, Record | None]], Steps]
-    ) -> Steps:
-        valid = [each for each in reads if not paths.invalid(each.path)]
-        listed = [each.path for each in valid if each.kind in (protocol.GET_CHILDREN, protocol.GET_CHILDREN2)]
-        wanted = list(dict.fromkeys(each.path for each in valid))
-        for last in range(TRIES):
-            found = yield from self._rules.snapshot(wanted, listed)
-            results: list[tuple[int, bytes]] = []
-            for each in reads:
-                try:
-                    record = yield from one(each, found)
-                except Refused as refused:
-                    results.append((refused.error, b""))
-                    continue
-                if record is not None:
-                    results.append((0, record))
-                elif last < TRIES - 1:
-                    break  # its blob was swept, if what was read is long outdated
-                else:
-                    results.append((_lost(each.path, _meta(found[each.path])).error, b""))
-            else:
-                return results
-        raise AssertionError("the last try has a result for each")
-
-    def _one_of(self, read: Read, found: dict[str, Record | None]) -> Steps:
-        """One read of a snapshot; None where its blob is not there."""
-        record = found.get(read.path)
-        if read.kind == protocol.EXISTS:
-            return protocol.stat(_meta(record))
-        record = self._readable(record)
-        meta = _meta(record)
-        if read.kind == protocol.GET_DATA:
-            data: bytes | None = record.data
-            if meta.blob:
-                data = yield ReadBlob(meta.blob, meta.length)
-            return None if data is None else protocol.data(data, meta)
-        names = strings(names_of(read.path, found))
-        return names if read.kind == protocol.GET_CHILDREN else names + protocol.stat(meta)
 
     # ---- about a znode -------------------------------------------------------------------
 
@@ -179,10 +105,8 @@ class Reader:
     def _get_acl(self, request: About, _: object) -> Steps:
         if paths.invalid(request.path):
             raise _no_node()
-        record: Record | None = yield from self._rules.read(request.path)
-        meta = _meta(record)
-        self._allowed(acls.READ | acls.ADMIN)(meta)
-        return protocol.acl(acls.masked(acls.held(request.path, meta.acl), self._who)) + protocol.stat(meta)
+        acl, meta = yield from _as_refused(self._reads.acl(request.path))
+        return protocol.acl(acl) + protocol.stat(meta)
 
     def _sync(self, request: About, _: object) -> Steps:
         yield from self._rules.sync()
@@ -213,45 +137,17 @@ class Reader:
         return INT.pack(0)
 
     def _ephemerals(self, request: About, owned: Iterable[str]) -> Steps:
-        mine = sorted(path for path in owned if path.startswith(request.path))
-        alive: list[str] = []
-        for at in range(0, len(mine), _MANY):
-            some = mine[at : at + _MANY]
-            found: dict[str, Record | None] = yield from self._rules.snapshot(some)
-            for path in some:
-                record = found[path]
-                meta = None if record is None else record.meta
-                if meta is not None and meta.owner == self._session:
-                    alive.append(path)
-        return strings(alive)
+        mine = (path for path in owned if path.startswith(request.path))
+        return strings((yield from self._reads.owned_by(self._session, mine)))
 
     def _number(self, request: About, _: object) -> Steps:
         if paths.invalid(request.path):
             raise _no_node()
-        record: Record | None = yield from self._rules.read(request.path)
-        self._readable(record)
-        record = yield from self._with_names(request.path, record)
-        level = [paths.child(request.path, name) for name in self._readable(record).children]
-        number = 0
-        while level:
-            below: list[str] = []
-            for at in range(0, len(level), _MANY):
-                some = level[at : at + _MANY]
-                found: dict[str, Record | None] = yield from self._rules.snapshot(some, some)
-                for path in some:
-                    record = found[path]
-                    if record is not None and record.meta is not None:
-                        number += 1
-                        below.extend(paths.child(path, name) for name in names_of(path, found))
-            level = below
-        return INT.pack(number)
+        return INT.pack((yield from _as_refused(self._reads.number_below(request.path))))
 
     def _who_am_i(self, _: About, __: object) -> Steps:
         yield from ()
-        shown = [
-            (scheme, name.split(":", 1)[0] if scheme == "digest" else name) for scheme, name in self._who
-        ]
-        return protocol.identities(shown)
+        return protocol.identities(acls.named(self._reads.who))
 
     _about: dict[int, Callable[..., Steps]] = {  # noqa: RUF012
         protocol.GET_ACL: _get_acl,
@@ -321,20 +217,41 @@ _MISSED: dict[str, Callable[[int, Meta | None], WatchEventType | None]] = {
 }
 
 
-def _lost(path: str, meta: Meta) -> Refused:
-    _log.error("%s", lost(path, meta.blob))
-    return Refused(protocol.DATA_INCONSISTENCY)
+def _as_refused(steps: Steps) -> Steps:
+    """Steps whose errors are ZooKeeper's."""
+    try:
+        return (yield from steps)
+    except NotReadable as refused:
+        raise refusal(refused.code) from None
+    except Lost as error:
+        raise Refused(_lost(error)) from None
+
+
+def _lost(error: Lost) -> int:
+    _log.error("%s", error)
+    return protocol.DATA_INCONSISTENCY
+
+
+def _encoded(kind: int, found: Found) -> bytes:
+    if kind == protocol.GET_DATA:
+        return protocol.data(found.data, found.meta)
+    if kind == protocol.EXISTS:
+        return protocol.stat(found.meta)
+    names = strings(found.children)
+    return names if kind == protocol.GET_CHILDREN else names + protocol.stat(found.meta)
+
+
+def _result(request: Read, answer: Answer) -> tuple[int, bytes]:
+    """Error and record of one read among several."""
+    if isinstance(answer, Found):
+        return 0, _encoded(request.kind, answer)
+    if isinstance(answer, Lost):
+        return _lost(answer), b""
+    return protocol.ERRORS[Code.NO_NODE if answer is None else answer.code], b""
 
 
 def _no_node() -> Refused:
     return refusal(Code.NO_NODE)
-
-
-def _meta(record: Record | None) -> Meta:
-    """Metadata of a znode; refuses where there is none."""
-    if record is None or record.meta is None:
-        raise _no_node()
-    return record.meta
 
 
 def _kinds_of(number: int) -> tuple[str, ...]:

@@ -12,35 +12,29 @@ import logging
 from collections.abc import Callable
 from hashlib import blake2b
 from hmac import compare_digest
-from typing import Any, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol
 
-from faaskeeper.client.futures import Future
-from faaskeeper.client.outbox import Outbox
 from faaskeeper.core import trust
 from faaskeeper.core.acl import Credential
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS
 from faaskeeper.core.errors import Code, Conflict, DriverError
 from faaskeeper.core.requests import (
     Close,
-    Create,
-    Delete,
     Message,
-    Multi,
     Open,
     Operation,
     Outcome,
     Reply,
+    Request,
     Resume,
 )
 from faaskeeper.core.sessions import Lease, next_incarnation
 from faaskeeper.gateway.hub import Hub
+from faaskeeper.session.incarnation import OVER, Incarnation
+from faaskeeper.session.timing import Resending
 
 PASSWORD_BYTES = 16
 _TRIES = 5
-_RESEND_S = 2.0
-_RESEND_MOST_S = 30.0
-_OVER = (Code.SESSION_EXPIRED, Code.SESSION_MOVED)
-_NOBODY = cast(Future[Any], None)  # nobody waits for a request but by being called
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +57,10 @@ def proof_of(secret: bytes) -> str:
     return blake2b(secret, digest_size=16, person=b"fk proof").hexdigest()
 
 
+Answer = Callable[[Outcome], None]
+"""Called with the outcome of a request, in the order of the requests."""
+
+
 class Line(Protocol):
     """A session's connection."""
 
@@ -75,41 +73,35 @@ class GatewaySession:
 
     def __init__(self, hub: Hub, id: int, password: bytes, timeout: int, incarnation: int) -> None:
         self._hub = hub
+        self._incarnation: Incarnation[Answer] = Incarnation(id, incarnation, secret_of(password), timeout)
+        self._incarnation.address = hub.address
         self.id = id
         self.password = password
-        self.secret = secret_of(password)
+        self.secret = self._incarnation.secret
         self.timeout = timeout
         self.incarnation = incarnation
         self.lease = Lease(id, 1, 0, False)
         self.line: Line | None = None
         self.heard = hub.now()
-        self.owned: set[str] = set()
-        """Ephemerals that the session is known to have created and not deleted itself."""
+        self.owned = self._incarnation.owned
         self.sending = False
         """Some of its messages are on their way to the queue."""
-        self._outbox = Outbox()
-        self._sent = 0.0
-        self._resend_after = _RESEND_S
+        self._outbox = self._incarnation.outbox
+        self._resending = Resending(self.heard)
 
-    def submit(
-        self, operation: Operation, auth: tuple[Credential, ...], answered: Callable[[Outcome], None]
-    ) -> None:
+    def submit(self, operation: Operation, auth: tuple[Credential, ...], answered: Answer) -> None:
         """Ask for something; ``answered`` is called with the outcome, in the order of the requests."""
-
-        def finish(outcome: Outcome) -> None:
-            self._note(operation, outcome)
-            answered(outcome)
-
-        self._outbox.add(operation, _NOBODY, finish, auth)
+        if not self._outbox:
+            self._resending.restart(self._hub.now())
+        self._incarnation.add(operation, answered, auth)
         self._hub.post(self)
 
-    def take(self, address: str) -> list[Message]:
+    def take(self) -> list[Message]:
         """The messages to send."""
         messages: list[Message] = []
         repeat = not self._hub.connection.worker_queue.ordered
         while requests := self._outbox.take(repeat):
-            messages.append(Message(self.id, self.incarnation, self._outbox.acked, address, requests))
-        self._sent = self._hub.now()
+            messages.append(self._incarnation.message(requests))
         return messages
 
     @property
@@ -124,27 +116,25 @@ class GatewaySession:
 
     def resend(self, now: float) -> None:
         """Have unanswered requests sent again, when they were sent long ago."""
-        if now - self._sent > self._resend_after:
-            self._resend_after = min(self._resend_after * 2, _RESEND_MOST_S)
-            self._hub.repeat(self, self._outbox.acked + 1)
+        if self._resending.due(now, self._outbox):
+            self._hub.repeat(self, self._outbox.resend(self._outbox.acked + 1))
 
-    def again(self, address: str, cxid: int) -> Message:
-        """The message with unanswered requests from a cxid on."""
-        self._sent = self._hub.now()
-        requests = self._outbox.resend(cxid)
-        return Message(self.id, self.incarnation, self._outbox.acked, address, requests)
+    def message(self, requests: tuple[Request, ...]) -> Message:
+        """Requests as they are sent."""
+        return self._incarnation.message(requests)
 
     def replied(self, reply: Reply) -> None:
         """Outcomes came, whose epoch was met."""
-        self._resend_after = _RESEND_S
-        for waiting, outcome in self._outbox.answered(reply.outcomes):
-            if outcome.code in _OVER:
+        answered = self._incarnation.answered(reply)
+        for each, outcome in answered.ready:
+            if outcome.code in OVER:
                 self._hub.sessions.pop(self.id, None)
                 self.leave(f"session 0x{self.id:x}: {outcome.code.value}")
                 return
-            waiting.finish(outcome)
-        if reply.resend:
-            self._hub.repeat(self, reply.resend)
+            if isinstance(each.request.operation, Close) and outcome.code is Code.OK:
+                self._hub.sessions.pop(self.id, None)
+            each.waiter(outcome)
+        self._hub.repeat(self, answered.again)
 
     def leave(self, why: str) -> None:
         """The session is not served here any more: its client has to connect anew."""
@@ -152,21 +142,6 @@ class GatewaySession:
         self._outbox.abandon()
         if line is not None:
             line.moved(why)
-
-    def _note(self, operation: Operation, outcome: Outcome) -> None:
-        """Keep track of ephemerals."""
-        if outcome.code is not Code.OK:
-            return
-        if isinstance(operation, Create):
-            if operation.ephemeral:
-                self.owned.add(outcome.path)
-        elif isinstance(operation, Delete):
-            self.owned.discard(operation.path)
-        elif isinstance(operation, Multi):
-            for part, each in zip(operation.operations, outcome.results, strict=True):
-                self._note(part, each)
-        elif isinstance(operation, Close):
-            self._hub.sessions.pop(self.id, None)
 
 
 class Bounds(NamedTuple):

@@ -14,17 +14,14 @@ import logging
 import time
 from collections import deque
 from enum import Enum, auto
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from faaskeeper.core import acl as acls
-from faaskeeper.core import paths
 from faaskeeper.core.acl import Credential, Identity
-from faaskeeper.core.blobs import TOKEN_BYTES, blob_name
 from faaskeeper.core.errors import DriverError
-from faaskeeper.core.requests import Close, Create, Data, Multi, Operation, Outcome, SetData
+from faaskeeper.core.requests import Close, Outcome
 from faaskeeper.gateway import admin, protocol
-from faaskeeper.gateway.hub import Failed, Steps
+from faaskeeper.gateway.hub import Failed
 from faaskeeper.gateway.jute import Malformed, text
 from faaskeeper.gateway.metrics import Spent
 from faaskeeper.gateway.protocol import (
@@ -42,6 +39,8 @@ from faaskeeper.gateway.protocol import (
 )
 from faaskeeper.gateway.reads import Reader
 from faaskeeper.gateway.sessions import PASSWORD_BYTES, Busy, GatewaySession, Gone
+from faaskeeper.session.commands import Steps
+from faaskeeper.session.upload import largest, upload
 from faaskeeper.watch import WatchedEvent
 
 if TYPE_CHECKING:
@@ -532,7 +531,7 @@ class Wire(asyncio.BufferedProtocol):
 
     def _write(self, waiting: _Waiting, request: Write) -> None:
         limit = self._hub.connection.inline_bytes
-        if waiting.size > limit and (large := _large(request.operation, limit)):
+        if waiting.size > limit and (large := largest(request.operation, limit)):
             self._store(waiting, request, large)
             return
         self._submit(waiting, request)
@@ -547,7 +546,14 @@ class Wire(asyncio.BufferedProtocol):
         if session is None:
             return
         self._reading = True
-        store = partial(_stored, self._hub, session.id, request.operation)
+        connection = self._hub.connection
+        steps = upload(
+            request.operation,
+            connection.inline_bytes,
+            session.id,
+            connection.service(),
+            self._hub.random,
+        )
 
         def done(operation: Any, error: BaseException | None) -> None:
             self._reading = False
@@ -557,7 +563,7 @@ class Wire(asyncio.BufferedProtocol):
                 self._submit(waiting, request._replace(operation=operation))
                 self._go_on()
 
-        self._hub.do(store, done)
+        self._hub.drive(steps, done)
 
     def _submit(self, waiting: _Waiting, request: Write) -> None:
         session = self.session
@@ -687,27 +693,3 @@ _SHORT = {
     "userId": "UID",
     "streetAddress": "STREET",
 }
-
-
-def _large(operation: Operation, limit: int) -> int:
-    """The length of data above the inline limit, 0 where there is none."""
-    if isinstance(operation, Multi):
-        return max((_large(each, limit) for each in operation.operations), default=0)
-    data = operation.data if isinstance(operation, (Create, SetData)) else None
-    return data.length if data is not None and data.length > limit else 0
-
-
-def _stored(hub: Any, session: int, operation: Operation) -> Operation:
-    """The session's operation with large data in the store of blobs."""
-    if isinstance(operation, Multi):
-        return Multi(tuple(_stored(hub, session, each) for each in operation.operations))  # type: ignore[misc]
-    if not _large(operation, hub.connection.inline_bytes) or not isinstance(operation, (Create, SetData)):
-        return operation
-    sequential = isinstance(operation, Create) and operation.sequential
-    if paths.invalid(f"{operation.path}0" if sequential else operation.path):
-        return operation._replace(data=Data(b"", "", 0))  # the writer refuses the path
-    data = operation.data.inline
-    now = hub.connection.service()
-    name = blob_name(now, hub.random(TOKEN_BYTES), session, data, operation.path, sequential)
-    hub.connection.blobs.put(name, data, absent=True)
-    return operation._replace(data=Data(b"", name, operation.data.length))

@@ -12,7 +12,7 @@ together.
 
 Sessions end by the functions' clock, which is not this machine's. So where there is a functions' queue, the
 first message goes through it, which opens the session, and another now and then: their replies carry that
-clock, and the replies of the writer here carry none (``docs/architecture.md``, *Clocks*).
+clock, and the replies of the writer here carry none (``docs/architecture/clocks.md``).
 """
 
 from __future__ import annotations

@@ -67,9 +67,8 @@ class _Watching(ABC):
             timer.start()
 
     def _again(self) -> None:
-        session = self._client._session
-        if session is not None and not self._over:
-            session.call_later(self._woken)
+        if not self._over:
+            self._client.call_later(self._woken)
 
     def _look(self) -> None:
         with self._looking:

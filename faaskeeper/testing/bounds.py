@@ -171,7 +171,7 @@ class Bounds:
 
     def client(self, session: Session) -> None:
         """What a client remembers when everything is answered."""
-        rules, outbox = session.rules, session._outbox
+        rules, outbox = session.rules, session.outbox
         passed = {path: txid for path, txid in rules._least.items() if txid <= rules.applied}
         if passed:
             raise Violation(f"session {session.id} remembers {passed}, the mark is {rules.applied}")

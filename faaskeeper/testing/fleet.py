@@ -60,9 +60,9 @@ class Server:
     def _serving(self) -> bool:
         """Whether its own lease is young enough to serve, as the gateway looks at it."""
         session = self._client._session
-        began = session._expires_ms - session._timeout_ms
-        young: bool = session._connection.service() < began + served_ms(session._timeout_ms)
-        return young and session._error is None
+        began = session.expires_ms - session.timeout_ms
+        young: bool = session.connection.service() < began + served_ms(session.timeout_ms)
+        return young and session.error is None
 
     def _round(self) -> None:
         fleet, random = self._fleet, self._world.random
@@ -88,7 +88,7 @@ class Server:
                 self._world.reached["a session was served"] += 1
 
     def _attach(self, session: int) -> None:
-        connection = self._client._session._connection
+        connection = self._client._session.connection
         lease = connection.leases.get(session)
         if lease is None or lease.marked:
             return
@@ -105,7 +105,7 @@ class Server:
             self._attached.pop(session, None)
 
     def _free(self, session: int, silent: int) -> None:
-        connection = self._client._session._connection
+        connection = self._client._session.connection
         lease = self._attached.pop(session)
         now = connection.service()
         served = self._world.scheduler.now - self._world.served.get(session, 0)
@@ -140,7 +140,7 @@ class Fleet:
     def open(self, client: Any) -> None:
         """A client of a server's begins a session."""
         world = self._world
-        connection = client._session._connection
+        connection = client._session.connection
         ear = world.mail.listen(partial(self._heard, connection))
         opening = Open(world.bytes(16).hex(), self._secret, SESSION_MS)
         message = Message(0, 0, 0, ear.address, (Request(0, opening),))

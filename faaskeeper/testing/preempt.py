@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from faaskeeper.client.outbox import Outbox
-from faaskeeper.client.rules import Rules
+from faaskeeper.session.outbox import Outbox
+from faaskeeper.session.rules import Rules
 from faaskeeper.testing.scheduler import Scheduler
 
 _SHARED = ("seen", "ticket", "applied", "_least")
@@ -41,7 +41,7 @@ for _name in _SHARED:
     setattr(SwitchingRules, _name, _switching(_name))
 
 
-class SwitchingOutbox(Outbox):
+class SwitchingOutbox(Outbox[Any]):
     """An outbox between whose steps others run."""
 
     switch: Callable[[str], None]
@@ -51,7 +51,7 @@ class SwitchingOutbox(Outbox):
         return super().__len__()
 
     def answered(self, outcomes: Any) -> Any:
-        """See :class:`faaskeeper.client.outbox.Outbox`."""
+        """See :class:`faaskeeper.session.outbox.Outbox`."""
         ready = super().answered(outcomes)
         self.switch("has taken answers")
         return ready
@@ -67,6 +67,6 @@ def preempt(session: Any, scheduler: Scheduler) -> None:
             if away:
                 scheduler.sleep(away)
 
-    for each, kind in ((session.rules, SwitchingRules), (session._outbox, SwitchingOutbox)):
+    for each, kind in ((session.rules, SwitchingRules), (session.outbox, SwitchingOutbox)):
         each.switch = switch
         each.__class__ = kind

@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -24,13 +24,12 @@ from typing import Any
 
 from faaskeeper.client import FaaSKeeperClient, Ticket
 from faaskeeper.client.futures import Future
-from faaskeeper.client.rules import ReadLog, ReadMark, names_of
 from faaskeeper.core import paths
 from faaskeeper.core.acl import CREATOR_ALL_ACL, READ_ACL
 from faaskeeper.core.blobs import parse_blob_name
 from faaskeeper.core.errors import Code
 from faaskeeper.core.records import Record
-from faaskeeper.core.requests import Outcome
+from faaskeeper.core.requests import Operation, Outcome
 from faaskeeper.core.tally import Tally, current
 from faaskeeper.core.watches import STAYING
 from faaskeeper.core.znode import OPEN_ACL
@@ -43,13 +42,16 @@ from faaskeeper.exceptions import (
     WatchSetFailureException,
     ZooKeeperException,
 )
+from faaskeeper.session.commands import Command, ReadLog, ReadMark
+from faaskeeper.session.observer import Observer
+from faaskeeper.session.rules import Watch, names_of
 from faaskeeper.testing.fleet import Fleet
 from faaskeeper.testing.hostile import Hostile
 from faaskeeper.testing.model import ClientView, WatchSeen
 from faaskeeper.testing.preempt import preempt
 from faaskeeper.testing.scheduler import Scheduler, Stuck, Violation
 from faaskeeper.testing.world import Plan, World, trim
-from faaskeeper.watch import WatchedEvent, WatchType
+from faaskeeper.watch import WatchCallbackType, WatchedEvent, WatchType
 
 _PATHS = ("/a", "/b", "/a/x", "/a/y", "/b/x", "/a/x/1")
 _STEPS = 400_000
@@ -490,133 +492,86 @@ class App:
         view.view = max(view.view, state["seen"])
         if state["seen"] < view.view:
             raise Violation(f"Z3: {self.name} goes on at {state['seen']}, {view.view} was shown before")
-        get, watch, later, submit = session.get, session.watch, session.later, session.submit
-        fire = session.rules._fire
+        session.rules.observer = Checking(self.world, view, session)
 
-        sent: list[Future[Any]] = []
 
-        def asked() -> list[Future[Any]]:
-            sent[:] = [future for future in sent if not future.done()]
-            return list(sent)
+class Checking(Observer):
+    """Has the checker see what a session shows, at the instant it does."""
 
-        def in_order(before: list[Future[Any]], path: str) -> None:
-            unanswered = [waiting.future for waiting in session._outbox._unanswered.values()]
-            late = [future.what for future in before if any(future is each for each in unanswered)]
-            if late:
-                raise Violation(f"Z2: {self.name} was shown {path} before {late} was answered")
+    def __init__(self, world: World, view: ClientView, session: Any) -> None:
+        self._world = world
+        self._view = view
+        self._outbox = session.outbox
+        self._state = vars(session.rules)
+        self._sent: list[Future[Any]] = []
 
-        def seen_get(path: str) -> Record | None:
-            before = asked()
-            record: Record | None = get(path)
-            in_order(before, path)
-            view.shown(path, record)
-            return record
+    def asked(self, operation: Operation, request: Any) -> None:
+        """See :class:`faaskeeper.session.observer.Observer`."""
+        self._sent.append(request)
 
-        def seen_watch(path: str, kind: str, callback: Callback, allowed: Any = None) -> Record | None:
-            before = asked()
-            record: Record | None = watch(path, kind, callback, allowed)
-            in_order(before, path)
-            view.shown(path, record)
-            left(record, kind, callback)
-            return record
+    def answered(self, request: Any, outcome: Outcome) -> None:
+        """See :class:`faaskeeper.session.observer.Observer`."""
+        if outcome.code is Code.FORGOTTEN:
+            raise Violation(f"Z1: {self._view.name} waits for {request.what}, whose outcome was not kept")
+        self._view.told(outcome.txid)
 
-        def left(record: Record | None, kind: str, callback: Callback) -> None:
-            if kind == "exists" or (record is not None and record.meta is not None):
-                view.set(callback.seen, state["seen"] if record is None else 0)
+    def reads(self) -> list[Future[Any]]:
+        """See :class:`faaskeeper.session.observer.Observer`."""
+        self._sent = [future for future in self._sent if not future.done()]
+        return list(self._sent)
 
-        def seen_later(steps: Any, what: str, finish: Any = None) -> Future[Any]:
-            path = what.removeprefix("read ")
+    def has_read(self, began: Any) -> None:
+        """See :class:`faaskeeper.session.observer.Observer`."""
+        unanswered = [each.waiter.future for each in self._outbox._unanswered.values()]
+        late = [future.what for future in began if any(future is each for each in unanswered)]
+        if late:
+            raise Violation(f"Z2: {self._view.name} was shown something before {late} was answered")
 
-            def shown(record: Record | None) -> Any:
-                if what.startswith("read "):
-                    view.shown(path, record)
-                    for cell in steps.__closure__ or ():
-                        if isinstance(cell.cell_contents, Callback):
-                            left(record, "exists", cell.cell_contents)
-                return record if finish is None else finish(record)
+    def shown(self, path: str, record: Record | None) -> None:
+        """See :class:`faaskeeper.session.observer.Observer`."""
+        self._view.shown(path, record)
 
-            future: Future[Any] = later(steps, what, shown)
-            return future
+    def shown_together(self, records: dict[str, Record | None], listed: Sequence[str]) -> None:
+        """See :class:`faaskeeper.session.observer.Observer`."""
+        self._view.together(records, self._state["seen"])
+        for path in listed:
+            self._view.listed(path, names_of(path, records))
+        if any("//" in path for path in records):
+            self._world.reached["children in pages"] += 1
 
-        def seen_submit(operation: Any, what: str, finish: Any, prompt: bool = False) -> Any:
-            def told(outcome: Outcome) -> Any:
-                if outcome.code is Code.FORGOTTEN:
-                    raise Violation(f"Z1: {self.name} waits for {what}, whose outcome was not kept")
-                if outcome.code not in (Code.SESSION_EXPIRED, Code.SESSION_MOVED):
-                    view.told(outcome.txid)
-                return finish(outcome)
+    def watched(self, watch: Watch, record: Record | None) -> None:
+        """See :class:`faaskeeper.session.observer.Observer`."""
+        seen = _seen(watch.callback)
+        if watch.kind in STAYING:
+            seen.since = watch.stamp
+            self._view.watches.append(seen)
+            self._world.reached["a watch that stays"] += 1
+        else:
+            self._view.shown(watch.path, record)
+            self._view.set(seen, self._state["seen"] if record is None else 0)
 
-            future: Future[Any] = submit(operation, what, told, prompt)
-            sent.append(future)
-            return future
+    def forgotten(self, path: str, watches: Sequence[Watch]) -> None:
+        """See :class:`faaskeeper.session.observer.Observer`."""
+        for watch in watches:
+            _seen(watch.callback).over = True
 
-        rules: Any = session.rules
-        steps_of, forget = rules.snapshot, rules._forget
-        as_of: dict[int, int] = {}
+    def fired(self, callback: WatchCallbackType, event: WatchedEvent) -> None:
+        """See :class:`faaskeeper.session.observer.Observer`."""
+        self._view.fire(_seen(callback), event)
 
-        def seen_steps(wanted: Any, listed: Any = ()) -> Any:
-            records = yield from steps_of(wanted, listed)
-            as_of[id(records)] = state["seen"]
-            return records
+    def performed(self, command: Command, answer: object) -> None:
+        """See :class:`faaskeeper.session.observer.Observer`."""
+        if isinstance(command, ReadLog):
+            name = "read the log between" if answer is not None else "the log between was trimmed"
+            self._world.reached[name] += 1
+        elif isinstance(command, ReadMark):
+            self._world.reached["waited for the mark"] += 1
 
-        def seen_forget(path: str, watches: Any) -> None:
-            forget(path, watches)
-            for watch in watches:
-                watch.callback.seen.over = True
 
-        rules.snapshot, rules._forget = seen_steps, seen_forget
-        snapshot = session.snapshot
-
-        def seen_snapshot(wanted: Any, listed: Any = ()) -> dict[str, Record | None]:
-            before = asked()
-            records: dict[str, Record | None] = snapshot(wanted, listed)
-            in_order(before, f"{wanted}")
-            view.together(records, as_of.pop(id(records)))
-            for path in listed:
-                view.listed(path, names_of(path, records))
-            if len(records) > len(set(wanted)):
-                self.world.reached["children in pages"] += 1
-            return records
-
-        session.snapshot = seen_snapshot
-        perform = session._perform
-
-        def seen_perform(command: Any) -> Any:
-            answer = perform(command)
-            if isinstance(command, ReadLog):
-                name = "read the log between" if answer is not None else "the log between was trimmed"
-                self.world.reached[name] += 1
-            elif isinstance(command, ReadMark):
-                self.world.reached["waited for the mark"] += 1
-            return answer
-
-        session._perform = seen_perform
-
-        add_watch = session.add_watch
-
-        def since(callback: Callback) -> None:
-            seen = callback.seen
-            if seen.since < 0:
-                found = session.rules.found(seen.path, (seen.kind,), callback)
-                seen.since = found[0].stamp if found else -1
-
-        def seen_add(path: str, kind: str, callback: Callback) -> None:
-            add_watch(path, kind, callback)
-            since(callback)
-            view.watches.append(callback.seen)
-            self.world.reached["a watch that stays"] += 1
-
-        session.add_watch = seen_add
-
-        def seen_fire(callback: Callback, event: WatchedEvent) -> None:
-            if callback.seen.kind in STAYING:
-                since(callback)
-            view.fire(callback.seen, event)
-            fire(callback, event)
-
-        session.get, session.watch = seen_get, seen_watch
-        session.later, session.submit = seen_later, seen_submit
-        session.rules._fire = seen_fire
+def _seen(callback: Any) -> WatchSeen:
+    if not isinstance(callback, Callback):
+        raise AssertionError(f"a watch of the simulator's calls {callback!r}")
+    return callback.seen
 
 
 @dataclass
@@ -780,7 +735,7 @@ class Director:
     def check(self, app: App) -> None:
         """A client that lives has been told of everything."""
         session = app.client._session if app.client is not None else None
-        over = app.over or session is None or session._error is not None
+        over = app.over or session is None or session.error is not None
         if session is not None and not over and not self.world.model.sessions[session.id].closed:
             self.world.scheduler.sleep(self.timeout * 1_000)
             app.view.settle()

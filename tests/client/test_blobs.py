@@ -100,11 +100,12 @@ def test_a_read_whose_record_was_replaced_shows_the_data_of_now(
         store.delete(old)
         return get(key)
 
-    session_of(reader).sync()
+    reader.sync()
     if service.config.user_storage is StorageType.PERSISTENT:
         record = session_of(reader).get("/n")
         monkeypatch.setattr(store, "get", swept)
-        assert reader._node("/n", record).data == LARGE + b"1"
+        node = session_of(reader).drive(reader._calls.data_of("/n", record))
+        assert node.data == LARGE + b"1"
         return
     monkeypatch.setattr(store, "get", swept)
     assert reader.get_data("/n").data == LARGE + b"1"

@@ -126,7 +126,7 @@ def test_a_read_that_fails_in_an_unexpected_way_is_told_and_others_have_their_tu
         raise ValueError("broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr(client, "_node", broken)
+        patch.setattr("faaskeeper.session.calls._node", broken)
         with pytest.raises(ValueError, match="broken"):
             client.get_data_async("/n").get(WAIT_S)
     assert client.get_data_async("/n").get(WAIT_S).data == b"1"
@@ -137,7 +137,7 @@ def test_a_write_whose_result_cannot_be_made_is_told_and_others_are_answered(
     client: FaaSKeeperClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(client, "_shown", lambda path: int(path))
+        patch.setattr(client._calls, "shown", lambda path: int(path))
         with pytest.raises(ValueError, match="invalid literal"):
             client.create_async("/n").get(WAIT_S)
     assert client.set_data_async("/n", b"2").get(WAIT_S).stat.version == 1

@@ -131,7 +131,7 @@ def test_what_was_asked_for_before_the_fork_is_given_up_in_the_child_alone(clien
     session = client._session
     assert session is not None
     called: list[object] = []
-    with session._connection.within._queue._running:  # type: ignore[union-attr]  # the service is busy
+    with session.connection.within._queue._running:  # type: ignore[union-attr]  # the service is busy
         writing = client.create_async("/n", b"1")
         reading = client.get_data_async("/n")
         writing.add_callback(called.append)
@@ -140,7 +140,7 @@ def test_what_was_asked_for_before_the_fork_is_given_up_in_the_child_alone(clien
         assert errors[1].startswith("ForkedException: this was opened by process")
         assert errors[2] == 0
         assert not writing.done()
-        session._connection.worker_queue._signal.release()  # type: ignore[attr-defined]
+        session.connection.worker_queue._signal.release()  # type: ignore[attr-defined]
     assert reading.get(WAIT_S).data == b"1"
 
 

@@ -220,6 +220,6 @@ def test_a_watch_is_called_once_with_the_event(client: FaaSKeeperClient, connect
 def test_logs_say_what_the_functions_dropped(client: FaaSKeeperClient) -> None:
     session = client._session
     assert session is not None
-    session._connection.worker_queue.send("writer", "", b"\0" * 64)
+    session.connection.worker_queue.send("writer", "", b"\0" * 64)
     client.create("/n")
     assert "dropped a message" in client.logs()

@@ -115,7 +115,7 @@ def test_a_resume_of_a_dead_process_that_the_queue_brings_late_changes_nothing(
     greater = old._replace(incarnation=session_of(alive).incarnation + 1)
     for message in (old, greater):
         signed = trust.sign(ticket.secret, codec.message(message))
-        session_of(first)._connection.worker_queue.send("writer", "late", signed)
+        session_of(first).connection.worker_queue.send("writer", "late", signed)
     assert alive.create("/alive").path == "/alive"
     session_of(alive).renew()
     assert alive.state is SessionState.CONNECTED
@@ -138,7 +138,7 @@ def test_who_waits_for_an_outcome_that_is_not_kept_gets_an_error_and_does_not_wa
     for number in range(3):
         client.create(f"/n{number}")
     session = session_of(client)
-    session._outbox._last = session._outbox.acked = 0  # as if a number were given twice
+    session.outbox._last = session.outbox.acked = 0  # as if a number were given twice
     with pytest.raises(ZooKeeperException, match="does not keep the outcome any more"):
         client.create_async("/again").get(30)
     assert client.exists("/again") is None

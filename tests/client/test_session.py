@@ -15,6 +15,7 @@ from faaskeeper.client.session import _MESSAGES_AT_ONCE, Session
 from faaskeeper.config import Config
 from faaskeeper.core.errors import Unavailable
 from faaskeeper.core.queue import Queue
+from faaskeeper.core.sessions import Lease
 from faaskeeper.exceptions import (
     FaaSKeeperException,
     MalformedInputException,
@@ -161,7 +162,7 @@ def test_a_thread_that_waits_for_its_own_write_does_not_send_for_others_for_ever
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = service.client()
-    connection = session_of(client)._connection
+    connection = session_of(client).connection
     sent_here: list[bytes] = []
     others: list[Future[Node]] = []
     here = threading.current_thread()
@@ -313,15 +314,15 @@ def test_a_service_out_of_reach_suspends_the_session_until_it_is_reached_again(
     states: list[SessionState] = []
     client.add_listener(states.append)
     leases = service.embedded.deployment.leases
-    renew = leases.renew
+    replace = leases.replace
 
-    def unreachable(*lease: int) -> int:
+    def unreachable(lease: Lease) -> Lease:
         raise Unavailable("no answer")
 
-    leases.renew = unreachable  # type: ignore[method-assign]
+    leases.replace = unreachable  # type: ignore[method-assign]
     session_of(client).renew()
     assert client.session_status == "SUSPENDED"
-    leases.renew = renew  # type: ignore[method-assign]
+    leases.replace = replace  # type: ignore[method-assign]
     session_of(client).renew()
     assert client.session_status == "CONNECTED"
     flush(client)
@@ -330,7 +331,7 @@ def test_a_service_out_of_reach_suspends_the_session_until_it_is_reached_again(
 
 def test_a_time_out_says_what_is_known_and_the_outcome_can_still_be_had(service: Service) -> None:
     client = service.client()
-    queue = session_of(client)._connection.worker_queue
+    queue = session_of(client).connection.worker_queue
     held: list[bytes] = []
     send = queue.send
     queue.send = lambda group, identity, body: held.append(body)  # type: ignore[method-assign]
@@ -344,9 +345,9 @@ def test_a_time_out_says_what_is_known_and_the_outcome_can_still_be_had(service:
 
 
 def test_a_lost_request_is_sent_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("faaskeeper.client.session._RESEND_S", 0.05)
+    monkeypatch.setattr("faaskeeper.session.timing.RESEND_S", 0.05)
     client = service.client()
-    queue = session_of(client)._connection.worker_queue
+    queue = session_of(client).connection.worker_queue
     send = queue.send
     lost: list[bytes] = []
 
@@ -362,7 +363,7 @@ def test_a_lost_request_is_sent_again(service: Service, monkeypatch: pytest.Monk
 
 
 def test_a_lost_answer_is_asked_for_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("faaskeeper.client.session._RESEND_S", 0.05)
+    monkeypatch.setattr("faaskeeper.session.timing.RESEND_S", 0.05)
     client = service.client()
     ear = session_of(client)._ear
     hear = ear.hear  # type: ignore[attr-defined]
@@ -454,7 +455,7 @@ def test_a_watch_event_is_queued_before_the_state_that_it_announces_is_shown(con
 
 def test_closing_ends_what_is_unanswered_with_an_error_that_says_so(service: Service) -> None:
     client = service.client()
-    queue = session_of(client)._connection.worker_queue
+    queue = session_of(client).connection.worker_queue
     queue.send = lambda group, identity, body: None  # type: ignore[method-assign]
     future = client.create_async("/n", b"")
     session_of(client).abandon()

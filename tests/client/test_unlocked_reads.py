@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from faaskeeper.client import FaaSKeeperClient
-from faaskeeper.client import rules as module
-from faaskeeper.client.rules import Rules
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Epoch
 from faaskeeper.core.znode import genesis
+from faaskeeper.session import rules as module
+from faaskeeper.session.rules import Rules
 from faaskeeper.watch import WatchedEvent
 
 META = next(iter(genesis().values()))[0]
@@ -180,7 +180,7 @@ def test_while_an_event_is_being_queued_its_cause_is_not_shown_to_other_threads(
     told = threading.Event()
 
     def fired(callback: Any, event: WatchedEvent) -> None:
-        record = session._connection.records.get("/n")
+        record = session.connection.records.get("/n")
         assert record is not None
         assert record.data == b"1"
         accepted.append(rules.accepts("/n", record, rules.ticket))

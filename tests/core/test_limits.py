@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from faaskeeper.client.arguments import raise_error
 from faaskeeper.core.errors import Code
 from faaskeeper.core.records import encode
 from faaskeeper.core.requests import Create, Delete, Multi, SetAcl, SetData, inline
 from faaskeeper.core.znode import OPEN_ACL, Meta, wrapped
 from faaskeeper.exceptions import SequenceUsedUpException
 from faaskeeper.gateway import protocol
+from faaskeeper.session.arguments import raise_error
 from tests.bare import Bare, BareSession
 
 MOST = 2**31 - 1

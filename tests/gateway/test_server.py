@@ -319,7 +319,7 @@ def test_paths_that_nobody_watches_any_more_leave_nothing_in_the_service(
     server.wait(server.gateway.hub.tidy())
     table = server.gateway.hub.connection.watches._table
     assert sum(len(items) for items in table._items.values()) <= 2 * 6
-    assert len(server.gateway.hub._registrations) <= 6
+    assert len(server.gateway.hub.registrations) <= 6
     client.create("/kept")
     assert client.events[-1] == (1, "/kept")
     server.stop()

@@ -359,7 +359,7 @@ def test_a_direct_writer_asks_the_functions_for_their_clock_at_the_opening_and_n
     for number in range(20):
         client.create(f"/m{number}")
     assert spy.came == 2
-    assert session_of(client)._connection.service() == cloud.time.elapsed + 5 * SECOND
+    assert session_of(client).connection.service() == cloud.time.elapsed + 5 * SECOND
 
 
 def test_a_direct_writer_serves_where_the_functions_are_out_of_reach(cloud: Cloud) -> None:

@@ -74,8 +74,8 @@ def out_of_reach(client: FaaSKeeperClient, *parts: str) -> Iterator[None]:
     for part, value in before.items():
         setattr(connection, part, value)
     session.renew()
-    acked = session._outbox.acked
-    if again := session._outbox.resend(acked + 1):
+    acked = session.outbox.acked
+    if again := session.outbox.resend(acked + 1):
         session._send(again, acked)
 
 

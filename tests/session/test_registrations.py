@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from faaskeeper.client import FaaSKeeperClient, SessionState
-from faaskeeper.client.registrations import Registrations
 from faaskeeper.core.errors import Unavailable
 from faaskeeper.core.watches import Row, WatchTable
 from faaskeeper.core.writer import order
 from faaskeeper.exceptions import SessionExpiredException
 from faaskeeper.providers import local
 from faaskeeper.providers.memory import MemoryTable
+from faaskeeper.session.registrations import Registrations
 
 SESSION = 7
 Start = Callable[..., FaaSKeeperClient]
@@ -161,7 +161,7 @@ def rows_of(client: FaaSKeeperClient) -> int:
     """Rows and entries of the client's session in the service's table."""
     session = client._session
     assert session is not None
-    table = session._connection.watches._table
+    table = session.connection.watches._table
     assert isinstance(table, MemoryTable)
     return sum(len(items) for items in table._items.values())
 
@@ -172,15 +172,15 @@ def test_a_session_that_watches_ever_new_paths_does_not_grow(
     client = connect()
     session = client._session
     assert session is not None
-    session._registrations._least = session._registrations._most = 5
+    session.registrations._least = session.registrations._most = 5
     tidied = threading.Event()
-    forget = session._registrations.forget
+    forget = session.registrations.forget
 
     def noted(*args: object) -> None:
         forget(*args)  # type: ignore[arg-type]
         tidied.set()
 
-    monkeypatch.setattr(session._registrations, "forget", noted)
+    monkeypatch.setattr(session.registrations, "forget", noted)
     client.create("/kept")
     told = threading.Event()
     client.get_data("/kept", lambda event: told.set())
@@ -190,7 +190,7 @@ def test_a_session_that_watches_ever_new_paths_does_not_grow(
         client.delete(path)
     assert tidied.wait(60), "the keeper does it"
     session._tidy()
-    assert len(session._registrations) <= 6
+    assert len(session.registrations) <= 6
     assert rows_of(client) <= 7
     client.set_data("/kept", b"1")
     assert told.wait(60)
@@ -201,18 +201,18 @@ def test_a_watch_that_is_being_set_is_not_taken_for_one_that_nobody_waits_for(co
     session = client._session
     assert session is not None
     client.create("/n")
-    put = session._registrations.put
+    put = session.registrations.put
     told = threading.Event()
 
     def tidied_in_between(row: Row) -> None:
         put(row)
         with session._lock:
-            idle = session._registrations.idle(session.rules.waits_for)
-        session._registrations.forget(session.id, idle)
+            idle = session.registrations.idle(session.rules.waits_for)
+        session.registrations.forget(session.id, idle)
 
-    session._registrations.put = tidied_in_between  # type: ignore[method-assign]
+    session.registrations.put = tidied_in_between  # type: ignore[method-assign]
     client.get_data("/n", lambda event: told.set())
-    assert [each.kind for each in session._connection.watches.rows("/n")] == ["data"]
+    assert [each.kind for each in session.connection.watches.rows("/n")] == ["data"]
     client.set_data("/n", b"1")
     assert told.wait(60)
 
@@ -221,7 +221,7 @@ def test_a_recursive_watch_that_is_removed_costs_others_nothing_any_more(connect
     client = connect()
     session = client._session
     assert session is not None
-    watches = session._connection.watches
+    watches = session.connection.watches
     client.add_watch("/", print, recursive=True)
     assert watches.recursive(lambda session: False)
     client.remove_watches("/")
@@ -233,18 +233,18 @@ def test_a_watch_that_is_set_while_another_of_its_kind_is_removed_keeps_its_row(
     client = connect()
     session = client._session
     assert session is not None
-    remove = session._registrations.remove
+    remove = session.registrations.remove
     told = threading.Event()
 
     def meanwhile(row: Row) -> None:
-        session._registrations.remove = remove  # type: ignore[method-assign]
+        session.registrations.remove = remove  # type: ignore[method-assign]
         client.add_watch("/", lambda event: told.set())
         remove(row)
 
     client.add_watch("/", print)
-    session._registrations.remove = meanwhile  # type: ignore[method-assign]
+    session.registrations.remove = meanwhile  # type: ignore[method-assign]
     client.remove_watches("/", watch=print)  # type: ignore[arg-type]
-    assert [each.kind for each in session._connection.watches.rows("/")] == ["persistent"]
+    assert [each.kind for each in session.connection.watches.rows("/")] == ["persistent"]
     client.create("/n")
     assert told.wait(60)
 
@@ -257,7 +257,7 @@ def test_a_row_that_is_put_after_its_session_was_cleared_goes_with_what_the_clie
     client = connect()
     session = client._session
     assert session is not None
-    watches = session._connection.watches
+    watches = session.connection.watches
     client.create("/n")
     index = watches.index
 
@@ -270,7 +270,7 @@ def test_a_row_that_is_put_after_its_session_was_cleared_goes_with_what_the_clie
     client.add_watch("/n", print, recursive=True)
     assert watches.rows("/n")
     service = local._services._running[Path(client._config.directory).absolute()][0]
-    lease = session._connection.leases.get(session.id)
+    lease = session.connection.leases.get(session.id)
     assert lease is not None
     service.deployment.leases.mark(lease)
     if learns == "by its lease":

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from faaskeeper.client.rules import Await, PutWatch, ReadLog, ReadMark, ReadRecord, Rules, names_of
 from faaskeeper.core.log import Trimmed
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Create, Delete, Epoch, Multi, SetData, inline
 from faaskeeper.core.transactions import Limits
+from faaskeeper.session.commands import Await, PutWatch, ReadLog, ReadMark, ReadRecord
+from faaskeeper.session.rules import Rules, names_of
 from tests.bare import Bare, BareSession
 
 

@@ -12,16 +12,20 @@ still come, its entry stays for as long as the session, so that the service find
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from itertools import count
+from typing import Any
 from zlib import crc32
 
-from faaskeeper.client.runtime import Lock
 from faaskeeper.core.errors import DriverError
 from faaskeeper.core.watches import Row, WatchTable
 
 MOST = 500
 """Registrations that are kept before those that nobody waits for are removed."""
 _STRIPS = 16
+
+Lock = AbstractContextManager[Any]
+"""What excludes threads from each other in a ``with`` block."""
 
 Registered = tuple[str, str]
 """Path and kind."""

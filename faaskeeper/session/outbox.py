@@ -6,10 +6,9 @@ in the order of the numbers: one that comes early waits for those before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Generic, TypeVar
 
-from faaskeeper.client.futures import Future
 from faaskeeper.core.acl import Credential
 from faaskeeper.core.requests import Create, Multi, Operation, Outcome, Request, SetData
 
@@ -17,21 +16,24 @@ MESSAGE_BYTES = 64 * 1024
 """Most bytes of requests in one message; a single larger request goes alone."""
 
 
-Finish = Callable[[Outcome], Any]
-"""Makes an operation's result of its outcome; raises the operation's error."""
-
-
 COMPANY_BYTES = 32 * 1024
 """Requests that wait for an answer to others before they are sent take at most this much."""
 
 
-class Unanswered(NamedTuple):
-    """A request that waits for its outcome. ``size``: about how many bytes it takes in a message."""
+W = TypeVar("W")
 
-    request: Request
-    future: Future[Any]
-    finish: Finish
-    size: int
+
+class Unanswered(Generic[W]):
+    """A request that waits for its outcome. ``waiter``: what its shell hands the outcome to.
+    ``size``: about how many bytes it takes in a message.
+    """
+
+    __slots__ = ("request", "size", "waiter")
+
+    def __init__(self, request: Request, waiter: W, size: int) -> None:
+        self.request = request
+        self.waiter = waiter
+        self.size = size
 
 
 def size_of(operation: Operation) -> int:
@@ -43,16 +45,16 @@ def size_of(operation: Operation) -> int:
     return 200
 
 
-class Outbox:
-    """Requests of one incarnation of a session."""
+class Outbox(Generic[W]):
+    """Requests of one incarnation of a session, each with its shell's waiter."""
 
     def __init__(self) -> None:
         self._last = 0
         self.acked = 0
         """All cxids up to it are answered."""
-        self._unanswered: dict[int, Unanswered] = {}
+        self._unanswered: dict[int, Unanswered[W]] = {}
         self._early: dict[int, Outcome] = {}
-        self._unsent: list[Unanswered] = []
+        self._unsent: list[Unanswered[W]] = []
         self._unsent_bytes = 0
 
     def __len__(self) -> int:
@@ -67,22 +69,20 @@ class Outbox:
         """Whether what is unsent may wait for company: it does not fill a message yet."""
         return self._unsent_bytes < COMPANY_BYTES
 
-    def add(
-        self, operation: Operation, future: Future[Any], finish: Finish, auth: tuple[Credential, ...] = ()
-    ) -> None:
+    def add(self, operation: Operation, waiter: W, auth: tuple[Credential, ...] = ()) -> None:
         """Number a request; it is to be sent by :meth:`take`."""
         self._last += 1
         size = size_of(operation)
-        waiting = Unanswered(Request(self._last, operation, auth), future, finish, size)
+        waiting = Unanswered(Request(self._last, operation, auth), waiter, size)
         self._unanswered[self._last] = waiting
         self._unsent.append(waiting)
         self._unsent_bytes += size
 
-    def last(self) -> Future[Any] | None:
-        """The future of the youngest unanswered request: when it is done, so are all before it."""
+    def last(self) -> W | None:
+        """The waiter of the youngest unanswered request: when it is done, so are all before it."""
         if not self._unanswered:
             return None
-        return self._unanswered[next(reversed(self._unanswered))].future
+        return self._unanswered[next(reversed(self._unanswered))].waiter
 
     def take(self, repeat: bool) -> tuple[Request, ...]:
         """Requests for the next message, none when all were sent.
@@ -129,20 +129,20 @@ class Outbox:
             total += waiting.size
         return tuple(taken)
 
-    def answered(self, outcomes: Iterable[tuple[int, Outcome]]) -> list[tuple[Unanswered, Outcome]]:
+    def answered(self, outcomes: Iterable[tuple[int, Outcome]]) -> list[tuple[Unanswered[W], Outcome]]:
         """Take outcomes in; returns those whose turn it is, each once."""
         for cxid, outcome in outcomes:
             if cxid in self._unanswered:
                 self._early[cxid] = outcome
-        ready: list[tuple[Unanswered, Outcome]] = []
+        ready: list[tuple[Unanswered[W], Outcome]] = []
         while (number := self.acked + 1) in self._early:
             self.acked = number
             ready.append((self._unanswered.pop(number), self._early.pop(number)))
         return ready
 
-    def abandon(self) -> list[Unanswered]:
-        """Give all unanswered requests up, when the session is over."""
-        given_up = list(self._unanswered.values())
+    def abandon(self) -> list[W]:
+        """Give all unanswered requests up, when the session is over; returns their waiters."""
+        given_up = [each.waiter for each in self._unanswered.values()]
         self._unanswered = {}
         self._early = {}
         self._unsent = []

@@ -2,17 +2,15 @@
 
 The rules keep Z3 (the tree never goes back) and Z4 (events before the state that they announce)
 over storage that is read directly while distributors write to it. Each rule, and what breaks without
-it, is argued in ``docs/architecture.md``, *Reading*.
+it, is argued in ``docs/architecture/reads.md``.
 
-Whatever needs I/O is a generator: it yields a command (:class:`ReadRecord`, :class:`ReadLog`, ...)
-and is sent the answer. A shell (threads, asyncio, a simulator) performs the commands. Between two
-yields a generator is to run alone: the threaded shell holds a lock.
+Whatever needs I/O is a generator of :mod:`faaskeeper.session.commands`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, NamedTuple, Union
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from faaskeeper.core import paths
 from faaskeeper.core.children import page_path
@@ -20,65 +18,20 @@ from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Epoch
 from faaskeeper.core.watches import FIRED_BY, STAYING
 from faaskeeper.core.znode import Meta
+from faaskeeper.session.commands import (
+    Await,
+    PutWatch,
+    ReadLog,
+    ReadLogEnd,
+    ReadMark,
+    ReadRecord,
+    ReadRecords,
+    RemoveWatch,
+    Steps,
+    Writes,
+)
+from faaskeeper.session.observer import NOBODY
 from faaskeeper.watch import WatchCallbackType, WatchedEvent, WatchEventType
-
-Writes = tuple[int, tuple[tuple[str, str], ...]]
-"""A transaction as an epoch lists it: txid, and (path, letters) of what it wrote."""
-
-
-class ReadRecord(NamedTuple):
-    """Answer: the path's Record, or None."""
-
-    path: str
-
-
-class ReadRecords(NamedTuple):
-    """Answer: a list of them."""
-
-    paths: tuple[str, ...]
-
-
-class ReadLog(NamedTuple):
-    """Answer: the Writes in (after, upto], or None where the log was trimmed in between."""
-
-    after: int
-    upto: int
-
-
-class ReadLogEnd(NamedTuple):
-    """Answer: the Writes after ``after`` to the log's end and the last txid, or None where it was trimmed."""
-
-    after: int
-
-
-class ReadMark(NamedTuple):
-    """Answer: the mark ``applied``."""
-
-
-class Await(NamedTuple):
-    """Ring the doorbell and wait a little; user storage lacks ``txid``. Answer: nothing."""
-
-    txid: int
-
-
-class PutWatch(NamedTuple):
-    """Put the row of a watch. Answer: nothing."""
-
-    path: str
-    kind: str
-    stamp: int
-
-
-class RemoveWatch(NamedTuple):
-    """Delete the row of a watch, unless it was put anew. Answer: nothing."""
-
-    path: str
-    kind: str
-    stamp: int
-
-
-Command = Union[ReadRecord, ReadRecords, ReadLog, ReadLogEnd, ReadMark, Await, PutWatch, RemoveWatch]
-Steps = Generator[Command, Any, Any]
 
 _EVENTS = {
     "C": WatchEventType.NODE_CREATED,
@@ -171,6 +124,7 @@ class Rules:
         """Paths and kinds that watches are being set for, and by how many; ("", "") for other reasons."""
         self._tracks: list[_Track] = []
         self._fire = fire
+        self.observer = NOBODY
 
     @property
     def watching(self) -> bool:
@@ -219,6 +173,7 @@ class Rules:
                 raised: int = yield from self.meet(record.epoch(), settled=False)
                 if self.ticket > ticket + raised or txid < self._least.get(path, 0):
                     continue
+            self.observer.shown(path, record)
             return record
 
     def _catch_up(self, txid: int) -> Steps:
@@ -360,7 +315,9 @@ class Rules:
                     if txid > watch.stamp:
                         called.add(watch.callback)
         for callback in called.callbacks:
-            self._fire(callback, WatchedEvent(_EVENTS[letter], path, txid))
+            event = WatchedEvent(_EVENTS[letter], path, txid)
+            self.observer.fired(callback, event)
+            self._fire(callback, event)
 
     def _fire_at(self, path: str, letter: str, txid: int, called: _Called) -> None:
         left: list[Watch] = []
@@ -404,7 +361,9 @@ class Rules:
                 yield PutWatch(path, kind, stamp)
                 after: Record | None = yield from self.read(path)
                 if _unchanged(before, after, kind):
-                    self._keep(Watch(path, kind, stamp, meta is not None, callback))
+                    watch = Watch(path, kind, stamp, meta is not None, callback)
+                    self._keep(watch)
+                    self.observer.watched(watch, after)
                     return after
                 before = after
         finally:
@@ -419,6 +378,7 @@ class Rules:
         present = record is not None and record.meta is not None
         watch = Watch(path, kind, self.seen, present, callback)
         kept = self._keep(watch)
+        self.observer.watched(watch, None)
         try:
             yield PutWatch(path, kind, watch.stamp)
         except BaseException:
@@ -427,6 +387,7 @@ class Rules:
             raise
 
     def _forget(self, path: str, watches: Sequence[Watch]) -> None:
+        self.observer.forgotten(path, watches)
         for among in (self._watches, self._recursive):
             left = [each for each in among.pop(path, ()) if not any(each.same(one) for one in watches)]
             if left:
@@ -482,6 +443,7 @@ class Rules:
                 finally:
                     self._tracks.remove(track)
                 if found is not None:
+                    self.observer.shown_together(found, listed)
                     return found
         finally:
             self._leave()

@@ -151,7 +151,12 @@ def raise_error(outcome: Outcome, path: str, version: int = -1) -> None:
     code = outcome.code
     if code is Code.OK:
         return
+    raise error_of(code, path, version)
+
+
+def error_of(code: Code, path: str, version: int = -1) -> FaaSKeeperException:
+    """The error that a code other than OK stands for."""
     if code is Code.BAD_VERSION:
-        raise BadVersionError(version, path)
+        return BadVersionError(version, path)
     error = _ERRORS.get(code)
-    raise error(path) if error else ZooKeeperException(f"{path}: {code.value}")
+    return error(path) if error else ZooKeeperException(f"{path}: {code.value}")

@@ -1,0 +1,76 @@
+"""Operations that are done together, as they are gathered: transactions, and reads as of one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from faaskeeper.core.znode import Acl
+from faaskeeper.session.arguments import NodeKind
+from faaskeeper.session.calls import Calls, Part
+
+
+class ReadBatch:
+    """Reads that are done as of one transaction. Each is checked when it is added."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self.reads: list[tuple[str, str]] = []
+        """(kind, path) of each."""
+
+    def get_data(self, path: str) -> Self:
+        """Add a read of a node with its data."""
+        return self._add("data", path)
+
+    def get_children(self, path: str) -> Self:
+        """Add a read of a node's children."""
+        return self._add("children", path)
+
+    def _add(self, kind: str, path: str) -> Self:
+        self._calls.there(path)
+        self.reads.append((kind, path))
+        return self
+
+
+class WriteBatch:
+    """Operations that are committed together. Each is checked when it is added, and judged in order."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._parts: list[Part] = []
+
+    def create(
+        self,
+        path: str,
+        value: bytes = b"",
+        ephemeral: bool = False,
+        sequential: bool = False,
+        *,
+        acl: Sequence[Acl] | None = None,
+        ttl: int | None = None,
+        container: bool = False,
+    ) -> Self:
+        """Add a create; the arguments are those of the client's ``create``."""
+        kind = NodeKind(ephemeral, sequential, acl, ttl, container)
+        self._parts.append(self._calls.create_part(path, value, kind))
+        return self
+
+    def set_data(self, path: str, value: bytes = b"", version: int = -1) -> Self:
+        """Add a set."""
+        self._parts.append(self._calls.set_part(path, value, version))
+        return self
+
+    def delete(self, path: str, version: int = -1) -> Self:
+        """Add a delete."""
+        self._parts.append(self._calls.delete_part(path, version))
+        return self
+
+    def check(self, path: str, version: int) -> Self:
+        """Have the transaction fail unless the node has this version (-1: unless it exists)."""
+        self._parts.append(self._calls.check_part(path, version))
+        return self
+
+    @property
+    def parts(self) -> list[Part]:
+        """The operations that were added."""
+        return list(self._parts)

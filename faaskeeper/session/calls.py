@@ -1,0 +1,446 @@
+"""What a user asks a client for, as operations and steps: the same for every kind of client.
+
+Input is checked at once; nothing waits here, and nothing is sent. Paths are the user's, below the client's
+chroot; what is made of them names the whole tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Union
+
+from faaskeeper.core import acl as acls
+from faaskeeper.core import paths
+from faaskeeper.core.acl import Credential, Identity
+from faaskeeper.core.connection import Connection
+from faaskeeper.core.errors import Code
+from faaskeeper.core.records import Record
+from faaskeeper.core.requests import (
+    Check,
+    Create,
+    Data,
+    Delete,
+    Multi,
+    Operation,
+    Outcome,
+    SetAcl,
+    SetData,
+    inline,
+)
+from faaskeeper.core.znode import MAX_DATA_BYTES, Acl, Meta, Stat
+from faaskeeper.exceptions import (
+    FaaSKeeperException,
+    MalformedInputException,
+    NodeDoesntExistException,
+    NoWatcherException,
+    ProviderException,
+    RolledBackException,
+    TooLargeException,
+    ZooKeeperException,
+)
+from faaskeeper.node import Node
+from faaskeeper.session.arguments import (
+    Below,
+    NodeKind,
+    acl_of,
+    check,
+    check_version,
+    error_of,
+    kinds_of,
+    raise_error,
+    ttl_of,
+)
+from faaskeeper.session.commands import Steps
+from faaskeeper.session.reads import TOGETHER, Answer, Found, Lost, Reads, Refused, readable
+from faaskeeper.session.rules import Rules
+from faaskeeper.watch import WatchCallbackType, WatchType
+
+Part = Union[Create, SetData, Delete, Check]
+Result = Union[Node, bool, FaaSKeeperException]
+ReadResult = Union[Node, list[Node], ZooKeeperException, None]
+
+
+class Write(NamedTuple):
+    """An operation to send. ``what`` names it in errors; ``finish`` makes the user's result of its outcome,
+    or raises the operation's error.
+    """
+
+    operation: Operation
+    what: str
+    finish: Callable[[Outcome], Any]
+
+
+class Identities:
+    """What a client shows for itself, and what is proven by that."""
+
+    def __init__(self) -> None:
+        self.credentials: tuple[Credential, ...] = ()
+        self.who: tuple[Identity, ...] = ()
+
+    def add(self, scheme: str, credential: str) -> None:
+        """Show a credential from now on. Raises MalformedInputException."""
+        if scheme != "digest":
+            raise MalformedInputException(f"{scheme!r} is no scheme to authenticate by; there is 'digest'")
+        if not isinstance(credential, str) or ":" not in credential:
+            raise MalformedInputException("the credential of the scheme 'digest' is 'user:password'")
+        if (scheme, credential) not in self.credentials:
+            shown = (*self.credentials, (scheme, credential))
+            if acls.size_of(shown) > acls.MAX_CREDENTIALS_BYTES:
+                most = acls.MAX_CREDENTIALS_BYTES
+                raise MalformedInputException(f"a client's credentials may have {most} bytes in all")
+            self.credentials = shown
+
+    def prove(self, connection: Connection | None) -> None:
+        """Find out what is proven to a deployment."""
+        if connection is not None:
+            here: tuple[Identity, ...] = (("ip", connection.peer),) if connection.peer else ()
+            self.who = (*here, *acls.identities(self.credentials, connection.super_digest))
+
+
+class Calls:
+    """The operations of one client. :meth:`begin` gives it the session that they are for.
+
+    ``load`` reads a listed child's Stat, when that is first asked for (None: it cannot be).
+    """
+
+    def __init__(self, chroot: str, load: Callable[[str], Stat] | None = None) -> None:
+        check(chroot)
+        self._load = load
+        self.chroot = "" if chroot == "/" else chroot
+        self.identities = Identities()
+        self._reads = Reads(Rules(0, lambda callback, event: None), ())
+        self._rules = Rules(0, lambda callback, event: None)
+        self._most = MAX_DATA_BYTES
+
+    def begin(self, rules: Rules, connection: Connection) -> None:
+        """A session begins."""
+        self._rules = rules
+        self._most = MAX_DATA_BYTES if connection.blobs is not None else connection.inline_bytes
+        self.prove(connection)
+
+    def prove(self, connection: Connection | None) -> None:
+        """Take the client's credentials into account, from now on."""
+        self.identities.prove(connection)
+        self._reads = Reads(self._rules, self.identities.who)
+
+    # ---- paths ---------------------------------------------------------------------------
+
+    def real(self, path: str, sequential: bool = False) -> str:
+        """The path in the whole tree. Raises MalformedInputException."""
+        check(f"{path}0" if sequential else path)
+        if not self.chroot:
+            return path
+        real = self.chroot if path == "/" and not sequential else self.chroot + path
+        check(f"{real}0" if sequential else real)
+        return real
+
+    def there(self, path: str) -> str:
+        """The path in the whole tree, of a node that there can be. Raises MalformedInputException."""
+        wrong = paths.invalid(path) if isinstance(path, str) else None
+        if wrong is not None:
+            raise MalformedInputException(wrong)
+        return self.real(path)
+
+    def shown(self, real: str) -> str:
+        """A path of the tree as this client's user sees it."""
+        return real[len(self.chroot) :] or "/" if self.chroot else real
+
+    def watcher(self, callback: WatchCallbackType) -> WatchCallbackType:
+        """A watch's callback, as the session keeps it."""
+        return Below(self.chroot, callback) if self.chroot else callback
+
+    def _watcher(self, callback: WatchCallbackType | None) -> WatchCallbackType | None:
+        return None if callback is None else self.watcher(callback)
+
+    # ---- operations ----------------------------------------------------------------------
+
+    def create_part(self, path: str, value: bytes, kind: NodeKind) -> Create:
+        """A create."""
+        return self._create(self.real(path, kind.sequential), value, kind)
+
+    def _create(self, real: str, value: bytes, kind: NodeKind) -> Create:
+        data, ttl = self._data(value), ttl_of(kind)
+        return Create(real, data, kind.ephemeral, kind.sequential, acl_of(kind.acl), ttl)
+
+    def set_part(self, path: str, value: bytes, version: int) -> SetData:
+        """A set."""
+        real = self.real(path)
+        check_version(version)
+        return SetData(real, self._data(value), version)
+
+    def delete_part(self, path: str, version: int) -> Delete:
+        """A delete."""
+        real = self.real(path)
+        check_version(version)
+        return Delete(real, version)
+
+    def check_part(self, path: str, version: int) -> Check:
+        """A check, in a transaction."""
+        real = self.real(path)
+        check_version(version)
+        return Check(real, version)
+
+    def _data(self, value: bytes) -> Data:
+        if not isinstance(value, (bytes, bytearray, memoryview)):
+            raise MalformedInputException(f"data must be bytes, not {type(value).__name__}")
+        data = bytes(value)
+        if len(data) > self._most:
+            where = "a node" if self._most == MAX_DATA_BYTES else "this deployment"
+            raise TooLargeException(f"data of {len(data)} bytes: {where} holds at most {self._most}")
+        return inline(data)
+
+    # ---- writes --------------------------------------------------------------------------
+
+    def create(self, path: str, value: bytes, kind: NodeKind) -> Write:
+        """Result: the Node, with its number where it is sequential."""
+        return self._creation(path, self.create_part(path, value, kind))
+
+    def _creation(self, path: str, operation: Create) -> Write:
+        return Write(operation, f"create {path}", partial(self._created, path))
+
+    def _created(self, path: str, outcome: Outcome) -> Node:
+        raise_error(outcome, path)
+        return Node(self.shown(outcome.path), None, _meta(outcome).stat())
+
+    def above(self, path: str) -> list[Write]:
+        """Creates of everything above a path, from the top down; each may find that it exists."""
+        real = self.real(path, True)
+        missing = [each for each in paths.upwards(paths.parent(real)) if each != "/"]
+        return [self._creation(each, self._create(each, b"", NodeKind())) for each in reversed(missing)]
+
+    def set_data(self, path: str, value: bytes, version: int) -> Write:
+        """Result: the Node."""
+        operation = self.set_part(path, value, version)
+        return Write(operation, f"set_data {path}", partial(self._changed, path, version))
+
+    def _changed(self, path: str, version: int, outcome: Outcome) -> Node:
+        raise_error(outcome, path, version)
+        return Node(path, None, _meta(outcome).stat())
+
+    def delete(self, path: str, version: int) -> Write:
+        """Result: None."""
+        operation = self.delete_part(path, version)
+        return Write(operation, f"delete {path}", lambda outcome: raise_error(outcome, path, version))
+
+    def set_acls(self, path: str, acl: Sequence[Acl], version: int) -> Write:
+        """Result: the Node."""
+        real = self.real(path)
+        check_version(version)
+        operation = SetAcl(real, acl_of(acl), version)
+        return Write(operation, f"set_acls {path}", partial(self._changed, path, version))
+
+    def commit(self, parts: Sequence[Part]) -> Write:
+        """Result: a Result for each part."""
+        return Write(Multi(tuple(parts)), "the transaction", partial(self._committed, tuple(parts)))
+
+    def _committed(self, parts: Sequence[Part], outcome: Outcome) -> list[Result]:
+        return [self._result(part, each) for part, each in zip(parts, outcome.results, strict=True)]
+
+    def _result(self, part: Part, outcome: Outcome) -> Result:
+        """What a transaction's caller gets for one operation: its error is returned, not raised."""
+        if outcome.code is Code.RUNTIME_INCONSISTENCY:
+            return RolledBackException("an operation before it failed")
+        try:
+            raise_error(outcome, self.shown(part.path), getattr(part, "version", -1))
+        except FaaSKeeperException as error:
+            return error
+        if outcome.meta is not None:
+            return Node(self.shown(outcome.path or part.path), None, outcome.meta.stat())
+        return True
+
+    # ---- reads -----------------------------------------------------------------------------
+
+    def error(self, error: Refused | Lost) -> FaaSKeeperException:
+        """A read's error, as the user gets it."""
+        if isinstance(error, Lost):
+            return ProviderException(str(error))
+        return error_of(error.code, self.shown(error.path))
+
+    def _read(self, steps: Steps) -> Steps:
+        try:
+            return (yield from steps)
+        except (Refused, Lost) as error:
+            raise self.error(error) from None
+
+    def may_read(self, path: str, meta: Meta) -> None:
+        """Raise NoAuthException unless the client may read a node with this metadata."""
+        if not acls.permits(meta.acl, acls.READ, self.identities.who):
+            raise error_of(Code.NO_AUTH, path)
+
+    def node_of(self, path: str, real: str, record: Record | None) -> Node | None:
+        """A node with its data, of its record; None where the data is kept apart. Raises its error."""
+        try:
+            found = readable(real, record, self.identities.who)
+        except Refused as refused:
+            raise self.error(refused) from None
+        return None if found.meta.blob else _node(path, found)
+
+    def children_of(self, path: str, real: str, record: Record | None) -> list[Node] | None:
+        """A Node for each child, of the parent's record; None where the names are kept in pages."""
+        try:
+            found = readable(real, record, self.identities.who)
+        except Refused as refused:
+            raise self.error(refused) from None
+        return None if found.meta.pages else self._children(path, found)
+
+    def get_data(self, path: str, watch: WatchCallbackType | None) -> Steps:
+        """Returns the Node, with its data."""
+        return self._read(self._get_data(path, self.there(path), self._watcher(watch)))
+
+    def _get_data(self, path: str, real: str, watch: WatchCallbackType | None) -> Steps:
+        return _node(path, (yield from self._reads.data(real, watch)))
+
+    def data_of(self, path: str, record: Record | None) -> Steps:
+        """The same, of a record that was read."""
+        return self._read(self._data_of(path, self.there(path), record))
+
+    def _data_of(self, path: str, real: str, record: Record | None) -> Steps:
+        return _node(path, (yield from self._reads.data_of(real, record)))
+
+    def exists(self, path: str, watch: WatchCallbackType | None) -> Steps:
+        """Returns the Node without its data, or None."""
+        return self._read(self._exists(path, self.there(path), self._watcher(watch)))
+
+    def _exists(self, path: str, real: str, watch: WatchCallbackType | None) -> Steps:
+        meta: Meta | None = yield from self._reads.exists(real, watch)
+        return None if meta is None else Node(path, None, meta.stat())
+
+    def record(self, path: str) -> Steps:
+        """Returns all that is stored of a node that may be read, with the names of all its children."""
+        return self._read(self._record(self.there(path)))
+
+    def _record(self, real: str) -> Steps:
+        record: Record | None = yield from self._reads.read(real, "children", None)
+        record = yield from self._reads.whole(real, record)
+        readable(real, record, self.identities.who)
+        return record
+
+    def get_children(self, path: str, include_data: bool, watch: WatchCallbackType | None) -> Steps:
+        """Returns a Node for each child, by name."""
+        return self._read(self._get_children(path, self.there(path), include_data, self._watcher(watch)))
+
+    def _get_children(
+        self, path: str, real: str, include_data: bool, watch: WatchCallbackType | None
+    ) -> Steps:
+        found: Found = yield from self._reads.children(real, watch)
+        if not include_data:
+            return self._children(path, found)
+        nodes: list[Node] = []
+        for at in range(0, len(found.children), TOGETHER):
+            names = found.children[at : at + TOGETHER]
+            below = [("data", paths.child(real, name)) for name in names]
+            answers: list[Answer] = yield from self._reads.together(below)
+            for name, answer in zip(names, answers, strict=True):
+                if isinstance(answer, Found):
+                    nodes.append(_node(paths.child(path, name), answer))
+                elif isinstance(answer, Lost):
+                    raise answer
+        return nodes
+
+    def get_children_with_stat(self, path: str, watch: WatchCallbackType | None) -> Steps:
+        """Returns the names of the children, and the node's Stat."""
+        return self._read(self._with_stat(self.there(path), self._watcher(watch)))
+
+    def _with_stat(self, real: str, watch: WatchCallbackType | None) -> Steps:
+        found: Found = yield from self._reads.children(real, watch)
+        return list(found.children), found.meta.stat()
+
+    def all_children_number(self, path: str) -> Steps:
+        """Returns how many nodes there are below one."""
+        return self._read(self._reads.number_below(self.there(path)))
+
+    def get_ephemerals(self, prefix: str, session: int, owned: Sequence[str]) -> Steps:
+        """Returns the paths of a session's ephemerals that begin with a prefix. ``owned``: what may be."""
+        return self._get_ephemerals(session, [path for path in owned if self.shown(path).startswith(prefix)])
+
+    def _get_ephemerals(self, session: int, candidates: Sequence[str]) -> Steps:
+        alive: list[str] = yield from self._reads.owned_by(session, candidates)
+        return [self.shown(each) for each in alive]
+
+    def get_acls(self, path: str) -> Steps:
+        """Returns ACL and Stat."""
+        return self._read(self._get_acls(self.there(path)))
+
+    def _get_acls(self, real: str) -> Steps:
+        shown, meta = yield from self._reads.acl(real)
+        return list(shown), meta.stat()
+
+    def sync(self, path: str) -> Steps:
+        """Returns the path, when reads show at least what is committed."""
+        self.real(path)
+        return self._sync(path)
+
+    def _sync(self, path: str) -> Steps:
+        yield from self._rules.sync()
+        return path
+
+    def read_together(self, reads: Sequence[tuple[str, str]]) -> Steps:
+        """Reads of (kind, path) as of one transaction; returns a ReadResult for each."""
+        return self._read_together([path for _, path in reads], [(k, self.there(path)) for k, path in reads])
+
+    def _read_together(self, shown: Sequence[str], reads: Sequence[tuple[str, str]]) -> Steps:
+        answers: list[Answer] = yield from self._reads.together(reads)
+        results: list[ReadResult] = []
+        for path, (kind, _), answer in zip(shown, reads, answers, strict=True):
+            if isinstance(answer, Lost):
+                raise self.error(answer)
+            if isinstance(answer, Refused):
+                error = self.error(answer)
+                if not isinstance(error, ZooKeeperException):
+                    raise error
+                results.append(error)
+            elif answer is not None:
+                children = kind == "children"
+                results.append(self._children(path, answer) if children else _node(path, answer))
+        return results
+
+    def _children(self, path: str, found: Found) -> list[Node]:
+        load = self._load
+        below = [paths.child(path, name) for name in found.children]
+        return [Node(each, load=None if load is None else partial(load, each)) for each in below]
+
+    # ---- watches -----------------------------------------------------------------------------
+
+    def add_watch(self, path: str, watch: WatchCallbackType, recursive: bool) -> Steps:
+        """Leaves a watch that stays."""
+        kind = "recursive" if recursive else "persistent"
+        return self._rules.add_watch(self.there(path), kind, self.watcher(watch))
+
+    def remove_watches(
+        self, path: str, kind: WatchType | Sequence[WatchType] | None, watch: WatchCallbackType | None
+    ) -> Steps:
+        """Removes watches; raises NoWatcherException where there is none."""
+        return self._remove_watches(path, self.real(path), kinds_of(kind), self._watcher(watch))
+
+    def _remove_watches(
+        self, path: str, real: str, kinds: list[str], watch: WatchCallbackType | None
+    ) -> Steps:
+        if not (yield from self._rules.remove_watches(real, kinds, watch)):
+            raise NoWatcherException(path)
+
+    def check_watches(
+        self, path: str, kind: WatchType | Sequence[WatchType] | None, watch: WatchCallbackType | None
+    ) -> None:
+        """Raise NoWatcherException unless the session has such a watch."""
+        if not self._rules.found(self.real(path), kinds_of(kind), self._watcher(watch)):
+            raise NoWatcherException(path)
+
+
+def stat_of(path: str, node: Node | None) -> Stat:
+    """The Stat of a node that was looked for. Raises NodeDoesntExistException."""
+    if node is None:
+        raise NodeDoesntExistException(path)
+    return node.stat
+
+
+def _node(path: str, found: Found) -> Node:
+    """A node with its data; its children are there unless they are kept in pages."""
+    children = None if found.meta.pages else list(found.children)
+    return Node(path, found.data, found.meta.stat(), children, dataless=found.meta.length < 0)
+
+
+def _meta(outcome: Outcome) -> Meta:
+    if outcome.meta is None:
+        raise AssertionError("what changed a node has its metadata")
+    return outcome.meta

@@ -1,0 +1,84 @@
+"""What a session's steps ask their shell for.
+
+Whatever needs I/O is a generator: it yields one of these commands and is sent the answer. Between two
+yields a generator runs alone: the threaded shell holds a lock, the others run it in their event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, NamedTuple, Union
+
+Writes = tuple[int, tuple[tuple[str, str], ...]]
+"""A transaction as an epoch lists it: txid, and (path, letters) of what it wrote."""
+
+
+class ReadRecord(NamedTuple):
+    """Answer: the path's Record, or None."""
+
+    path: str
+
+
+class ReadRecords(NamedTuple):
+    """Answer: a list of them."""
+
+    paths: tuple[str, ...]
+
+
+class ReadLog(NamedTuple):
+    """Answer: the Writes in (after, upto], or None where the log was trimmed in between."""
+
+    after: int
+    upto: int
+
+
+class ReadLogEnd(NamedTuple):
+    """Answer: the Writes after ``after`` to the log's end and the last txid, or None where it was trimmed."""
+
+    after: int
+
+
+class ReadMark(NamedTuple):
+    """Answer: the mark ``applied``."""
+
+
+class Await(NamedTuple):
+    """User storage lacks ``txid``: ask the service to apply it and wait a little. Answer: nothing."""
+
+    txid: int
+
+
+class PutWatch(NamedTuple):
+    """Put the row of a watch. Answer: nothing."""
+
+    path: str
+    kind: str
+    stamp: int
+
+
+class RemoveWatch(NamedTuple):
+    """Delete the row of a watch, unless it was put anew. Answer: nothing."""
+
+    path: str
+    kind: str
+    stamp: int
+
+
+class ReadBlob(NamedTuple):
+    """Answer: the data, ``length`` bytes, in a blob; None where it is missing, or is not what was written."""
+
+    name: str
+    length: int
+
+
+class PutBlob(NamedTuple):
+    """Store data that is too large for a request. Answer: nothing."""
+
+    name: str
+    data: bytes
+
+
+Command = Union[
+    ReadRecord, ReadRecords, ReadLog, ReadLogEnd, ReadMark, Await, PutWatch, RemoveWatch, ReadBlob, PutBlob
+]
+Steps = Generator[Command, Any, Any]

@@ -1,0 +1,146 @@
+"""One process' part in a session: what its requests are sent as, and what the answers to them mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
+
+from faaskeeper.core.acl import Credential
+from faaskeeper.core.errors import Code, Conflict
+from faaskeeper.core.requests import (
+    Create,
+    Delete,
+    Message,
+    Multi,
+    Open,
+    Operation,
+    Outcome,
+    Reply,
+    Request,
+    Resume,
+)
+from faaskeeper.core.sessions import Lease, Leases, next_incarnation
+from faaskeeper.session.outbox import Outbox, Unanswered
+
+W = TypeVar("W")
+
+OVER = (Code.SESSION_EXPIRED, Code.SESSION_MOVED)
+"""Outcomes by which an incarnation has ended: with its session, or because another took its place."""
+
+
+class Over(Exception):
+    """The session has ended (SESSION_EXPIRED), or another process goes on with it (SESSION_MOVED)."""
+
+    def __init__(self, code: Code) -> None:
+        super().__init__(code.value)
+        self.code = code
+
+
+class Answered(NamedTuple, Generic[W]):
+    """What a reply means. ``ready``: requests whose turn it is, in order, with their outcomes.
+
+    ``again``: requests that the writer lacks, to be sent again. ``over``: one of :data:`OVER`, or None.
+    """
+
+    ready: list[tuple[Unanswered[W], Outcome]]
+    again: tuple[Request, ...]
+    over: Code | None
+
+
+class Incarnation(Generic[W]):
+    """One incarnation of a session, as a process holds it. No I/O, no clock, no lock.
+
+    ``timeout``: the session's, in ms. ``W``: what the process hands outcomes to.
+    """
+
+    def __init__(self, session: int, number: int, secret: bytes, timeout: int) -> None:
+        self.session = session
+        self.number = number
+        self.secret = secret
+        self.timeout = timeout
+        self.address = ""
+        """Where answers are sent to."""
+        self.outbox: Outbox[W] = Outbox()
+        self.owned: set[str] = set()
+        """Paths of the ephemerals that the session is known to have created and not deleted itself."""
+
+    # ---- beginning -----------------------------------------------------------------------
+
+    def open(self, nonce: str) -> Message:
+        """The message that opens a session. It is sent until it is answered."""
+        return self._begin(Open(nonce, self.secret, self.timeout))
+
+    def resume(self, current: int, random: Callable[[int], bytes]) -> Message:
+        """The message by which this process takes the place of the incarnation ``current``.
+
+        Its number is drawn anew each time, so no two processes ever have the same.
+        """
+        self.number = next_incarnation(max(self.number, current), random)
+        return self._begin(Resume(current))
+
+    def _begin(self, operation: Open | Resume) -> Message:
+        return Message(self.session, self.number, 0, self.address, (Request(0, operation),))
+
+    # ---- asking --------------------------------------------------------------------------
+
+    def message(self, requests: tuple[Request, ...], acked: int | None = None) -> Message:
+        """Requests as they are sent. ``acked``: as of when they were taken; None: now."""
+        acked = self.outbox.acked if acked is None else acked
+        return Message(self.session, self.number, acked, self.address, requests)
+
+    def add(self, operation: Operation, waiter: W, auth: tuple[Credential, ...]) -> None:
+        """Number a request; it is to be sent by the outbox's ``take``."""
+        self.outbox.add(operation, waiter, auth)
+
+    # ---- being answered --------------------------------------------------------------------
+
+    def is_for_us(self, reply: Reply) -> bool:
+        """Whether a reply answers requests of this incarnation."""
+        return reply.session == self.session and reply.incarnation == self.number and not reply.nonce
+
+    def answered(self, reply: Reply) -> Answered[W]:
+        """Take in a reply whose epoch was met."""
+        outbox = self.outbox
+        ready = outbox.answered(reply.outcomes)
+        over: Code | None = None
+        for each, outcome in ready:
+            if outcome.code is Code.OK:
+                self._note(each.request.operation, outcome)
+            elif outcome.code in OVER:
+                over = outcome.code
+        again = outbox.resend(reply.resend) if reply.resend else ()
+        return Answered(ready, again, over)
+
+    def _note(self, operation: Operation, outcome: Outcome) -> None:
+        """Keep track of ephemerals."""
+        if isinstance(operation, Create):
+            if operation.ephemeral:
+                self.owned.add(outcome.path)
+        elif isinstance(operation, Delete):
+            self.owned.discard(operation.path)
+        elif isinstance(operation, Multi):
+            for part, each in zip(operation.operations, outcome.results, strict=True):
+                self._note(part, each)
+
+    # ---- the lease -------------------------------------------------------------------------
+
+    def lease(self, version: int, expires: int) -> Lease:
+        """This incarnation's lease, over the version that is known (0 and 1: just granted)."""
+        return Lease(self.session, version, expires, False, self.number, 0, self.timeout)
+
+
+def renew(leases: Leases, wanted: Lease) -> Lease:
+    """Write a lease over the version that it names; returns it as it is now.
+
+    A renewal that seemed to fail may have taken effect, and a process before this one may have renewed: then
+    the version is another, and the lease is still ours to renew. Raises Over, or DriverError.
+    """
+    try:
+        return leases.replace(wanted)
+    except Conflict:
+        current = leases.get(wanted.session)
+        if current is None or current.marked:
+            raise Over(Code.SESSION_EXPIRED) from None
+        if current.incarnation > wanted.incarnation:
+            raise Over(Code.SESSION_MOVED) from None
+        return leases.replace(wanted._replace(version=current.version))

@@ -1,0 +1,106 @@
+"""The one interpreter of commands: performs them on a deployment's stores, in the thread that calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from faaskeeper.core.blobs import read_blob
+from faaskeeper.core.children import writes_of
+from faaskeeper.core.connection import Connection
+from faaskeeper.core.errors import Unavailable
+from faaskeeper.core.log import Log, Trimmed
+from faaskeeper.core.watches import Row
+from faaskeeper.session import commands
+from faaskeeper.session.registrations import MOST, Registrations
+
+
+class Interpreter:
+    """Performs commands for one session: the one that watches are registered under.
+
+    ``lock`` makes locks, which are held during calls that put or remove watches. ``most``: registrations
+    that are kept before idle ones are removed.
+    """
+
+    def __init__(
+        self, connection: Connection, lock: Callable[[], AbstractContextManager[Any]], most: int = MOST
+    ) -> None:
+        self._connection = connection
+        self.registrations = Registrations(connection.watches, lock, most)
+        self.session = 0
+        """Id of the session, once it is open."""
+        self.address = ""
+        """Where notifications are sent to."""
+
+    def perform(self, command: commands.Command) -> Any:
+        """Perform a command, except :class:`~faaskeeper.session.commands.Await`, which is the shell's.
+
+        Returns its answer. May block. Raises DriverError.
+        """
+        return self._PERFORM[type(command)](self, command)
+
+    def _read_record(self, command: commands.ReadRecord) -> Any:
+        return self._connection.records.get(command.path)
+
+    def _read_records(self, command: commands.ReadRecords) -> Any:
+        return self._connection.records.get_many(command.paths)
+
+    def _read_log(self, command: commands.ReadLog) -> Any:
+        found = read_writes(self._connection.log, command.after, command.upto)
+        return None if found is None or found[1] < command.upto else found[0]
+
+    def _read_log_end(self, command: commands.ReadLogEnd) -> Any:
+        return read_writes(self._connection.log, command.after, None)
+
+    def _read_mark(self, _: commands.ReadMark) -> Any:
+        return self._connection.applied()
+
+    def _put_watch(self, command: commands.PutWatch) -> None:
+        self.registrations.put(self._row(command))
+
+    def _remove_watch(self, command: commands.RemoveWatch) -> None:
+        self.registrations.remove(self._row(command))
+
+    def _row(self, command: commands.PutWatch | commands.RemoveWatch) -> Row:
+        return Row(command.path, command.kind, self.session, command.stamp, self.address)
+
+    def _read_blob(self, command: commands.ReadBlob) -> Any:
+        return read_blob(self._connection.blobs, command.name, command.length)
+
+    def _put_blob(self, command: commands.PutBlob) -> None:
+        if self._connection.blobs is None:
+            raise Unavailable("this deployment has no store for large data")
+        self._connection.blobs.put(command.name, command.data, absent=True)
+
+    _PERFORM: dict[type, Callable[[Any, Any], Any]] = {  # noqa: RUF012
+        commands.ReadRecord: _read_record,
+        commands.ReadRecords: _read_records,
+        commands.ReadLog: _read_log,
+        commands.ReadLogEnd: _read_log_end,
+        commands.ReadMark: _read_mark,
+        commands.PutWatch: _put_watch,
+        commands.RemoveWatch: _remove_watch,
+        commands.ReadBlob: _read_blob,
+        commands.PutBlob: _put_blob,
+    }
+
+
+def read_writes(log: Log, after: int, upto: int | None) -> tuple[list[commands.Writes], int] | None:
+    """The writes of transactions in (after, upto], None: to the end, and the last txid read.
+
+    ``after`` is the end of some entry. None where the log was trimmed.
+    """
+    writes: list[commands.Writes] = []
+    more = True
+    while more and (upto is None or after < upto):
+        try:
+            entries, more = log.after(after)
+        except Trimmed:
+            return None
+        for entry in entries:
+            for transaction in entry.transactions:
+                if upto is None or transaction.txid <= upto:
+                    writes.append((transaction.txid, writes_of(transaction)))
+            after = entry.last
+    return writes, after

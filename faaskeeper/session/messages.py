@@ -1,0 +1,37 @@
+"""Messages between a session and the service, signed with the session's secret."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from faaskeeper.core import codec, trust
+from faaskeeper.core.queue import Queue
+from faaskeeper.core.requests import Message, Notification, Reply
+
+_log = logging.getLogger(__name__)
+
+
+def send(queue: Queue, message: Message, secret: bytes) -> None:
+    """Send a message to the writer. Raises DriverError."""
+    signed = trust.sign(secret, codec.message(message))
+    queue.send("writer", f"{message.session} {message.incarnation}", signed)
+
+
+def verified(
+    signed: bytes, secret_of: Callable[[Reply | Notification], bytes | None]
+) -> Reply | Notification | None:
+    """What a message from the channel says; None unless its sender knew the session's secret.
+
+    ``secret_of``: the secret that it must be signed with, None where it is for no session of this process.
+    """
+    try:
+        told = codec.to_told(trust.body(signed))
+        secret = secret_of(told)
+        if secret is None:
+            return None
+        trust.verify(secret, signed)
+    except (trust.Forged, codec.Malformed) as error:
+        _log.warning("dropped a message: %s", error)
+        return None
+    return told

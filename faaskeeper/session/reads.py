@@ -1,0 +1,215 @@
+"""Reads of znodes under their ACLs: as steps, with typed results, for every kind of client.
+
+Paths are those of the whole tree, and valid. ``who``: the identities that a client has proven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Union
+
+from faaskeeper.core import acl as acls
+from faaskeeper.core import paths
+from faaskeeper.core.acl import Identity
+from faaskeeper.core.blobs import TRIES, lost
+from faaskeeper.core.errors import Code
+from faaskeeper.core.records import Record
+from faaskeeper.core.znode import OPEN_ACL, Acl, Meta
+from faaskeeper.session.commands import ReadBlob, Steps
+from faaskeeper.session.rules import Rules, names_of
+from faaskeeper.watch import WatchCallbackType
+
+TOGETHER = 100
+"""Znodes that are read in one call."""
+
+
+class Refused(Exception):
+    """A read is refused: NO_NODE, or NO_AUTH."""
+
+    def __init__(self, code: Code, path: str) -> None:
+        super().__init__(f"{path}: {code.value}")
+        self.code = code
+        self.path = path
+
+
+class Lost(Exception):
+    """The data of a znode, which is kept apart, is gone."""
+
+    def __init__(self, path: str, blob: str) -> None:
+        super().__init__(lost(path, blob))
+
+
+class Found(NamedTuple):
+    """A znode as it was read: its metadata; its data, empty where that was not asked for; and the names of
+    its children, which are complete where they were asked for, or ``meta.pages`` is 0.
+    """
+
+    meta: Meta
+    data: bytes
+    children: Sequence[str]
+
+
+Answer = Union[Found, Refused, Lost, None]
+"""Of one read among several; None: ``exists`` of a znode that does not exist."""
+
+
+def readable(path: str, record: Record | None, who: tuple[Identity, ...]) -> Found:
+    """What a record says of a znode that exists and may be read. Raises Refused."""
+    meta = None if record is None else record.meta
+    if record is None or meta is None:
+        raise Refused(Code.NO_NODE, path)
+    if meta.acl is not OPEN_ACL and not acls.permits(meta.acl, acls.READ, who):
+        raise Refused(Code.NO_AUTH, path)
+    return Found(meta, record.data, record.children)
+
+
+class Reads:
+    """Reads of one client, in its session's order if they are driven in it."""
+
+    def __init__(self, rules: Rules, who: tuple[Identity, ...]) -> None:
+        self._rules = rules
+        self.who = who
+
+    # ---- one znode -----------------------------------------------------------------------
+
+    def read(self, path: str, kind: str, watch: WatchCallbackType | None) -> Steps:
+        """Read a path; returns its record (a tombstone, or None). ``kind`` of the watch: data, exists,
+        children. Raises Refused where a watch would be left of a znode that may not be read.
+        """
+        if watch is None:
+            return (yield from self._rules.read(path))
+        allowed = None if kind == "exists" else self._allowed(path, acls.READ)
+        return (yield from self._rules.watch(path, kind, watch, allowed))
+
+    def _allowed(self, path: str, permission: int) -> Callable[[Meta], None]:
+        def allowed(meta: Meta) -> None:
+            if not acls.permits(meta.acl, permission, self.who):
+                raise Refused(Code.NO_AUTH, path)
+
+        return allowed
+
+    def exists(self, path: str, watch: WatchCallbackType | None = None) -> Steps:
+        """The znode's metadata, or None."""
+        record: Record | None = yield from self.read(path, "exists", watch)
+        return None if record is None else record.meta
+
+    def data(self, path: str, watch: WatchCallbackType | None = None) -> Steps:
+        """The znode with its data, as Found. Raises Refused, or Lost."""
+        record: Record | None = yield from self.read(path, "data", watch)
+        return (yield from self.data_of(path, record))
+
+    def data_of(self, path: str, record: Record | None) -> Steps:
+        """The same of a record that was read; of a newer one, where its data is not there any more."""
+        for _ in range(TRIES):
+            found = readable(path, record, self.who)
+            if not found.meta.blob:
+                return found
+            data: bytes | None = yield ReadBlob(found.meta.blob, found.meta.length)
+            if data is not None:
+                return found._replace(data=data)
+            # Swept, if the znode was changed long enough ago: then it has other data by now.
+            record = yield from self._rules.read(path)
+        raise Lost(path, found.meta.blob)
+
+    def children(self, path: str, watch: WatchCallbackType | None = None) -> Steps:
+        """The znode with the names of all its children, as Found. Raises Refused."""
+        record: Record | None = yield from self.read(path, "children", watch)
+        return (yield from self.children_of(path, record))
+
+    def children_of(self, path: str, record: Record | None) -> Steps:
+        """The same of a record that was read; newer than that, where the names are kept in pages. A watch
+        that it left has fired by then.
+        """
+        whole: Record | None = yield from self.whole(path, record)
+        return readable(path, whole, self.who)
+
+    def whole(self, path: str, record: Record | None) -> Steps:
+        """A record with the names of all children. Raises Refused."""
+        if not readable(path, record, self.who).meta.pages:
+            return record
+        records = yield from self._rules.snapshot([path], [path])
+        record = records[path]
+        return None if record is None else record._replace(children=names_of(path, records))
+
+    def acl(self, path: str) -> Steps:
+        """ACL and metadata, hashes of passwords only to who may administrate the znode. Raises Refused."""
+        record: Record | None = yield from self._rules.read(path)
+        meta = None if record is None else record.meta
+        if meta is None:
+            raise Refused(Code.NO_NODE, path)
+        self._allowed(path, acls.READ | acls.ADMIN)(meta)
+        shown: tuple[Acl, ...] = acls.masked(acls.held(path, meta.acl), self.who)
+        return shown, meta
+
+    # ---- several -------------------------------------------------------------------------
+
+    def together(self, reads: Sequence[tuple[str, str]]) -> Steps:
+        """Several (kind, path), as of one transaction; returns an Answer for each. ``kind``: data, exists,
+        children.
+        """
+        listed = [path for kind, path in reads if kind == "children"]
+        wanted = list(dict.fromkeys(path for _, path in reads))
+        answers: list[Answer] = []
+        for _ in range(TRIES):
+            records = yield from self._rules.snapshot(wanted, listed)
+            answers = []
+            for kind, path in reads:
+                answers.append((yield from self._one_of(kind, path, records)))
+            if not any(isinstance(each, Lost) for each in answers):
+                break
+            # The blob was swept, if what was read is long outdated: then the next look shows another.
+        return answers
+
+    def _one_of(self, kind: str, path: str, records: dict[str, Record | None]) -> Steps:
+        record = records[path]
+        if kind == "exists":
+            return None if record is None or record.meta is None else Found(record.meta, b"", ())
+        try:
+            found = readable(path, record, self.who)
+        except Refused as refused:
+            return refused
+        if kind == "children":
+            return _listed(found, path, records)
+        if not found.meta.blob:
+            return found
+        data: bytes | None = yield ReadBlob(found.meta.blob, found.meta.length)
+        if data is None:
+            return Lost(path, found.meta.blob)
+        return found._replace(data=data)
+
+    def owned_by(self, session: int, candidates: Iterable[str]) -> Steps:
+        """Those of some paths that are a session's ephemerals, in order."""
+        wanted = sorted(candidates)
+        alive: list[str] = []
+        for some in _batches(wanted):
+            records: dict[str, Record | None] = yield from self._rules.snapshot(some)
+            for path in some:
+                record = records[path]
+                if record is not None and record.meta is not None and record.meta.owner == session:
+                    alive.append(path)
+        return alive
+
+    def number_below(self, path: str) -> Steps:
+        """How many znodes there are below one, at any depth; reads every one of them. Raises Refused."""
+        top: Found = yield from self.children(path)
+        level = [paths.child(path, name) for name in top.children]
+        number = 0
+        while level:
+            below: list[str] = []
+            for some in _batches(level):
+                records: dict[str, Record | None] = yield from self._rules.snapshot(some, some)
+                for each in some:
+                    record = records[each]
+                    if record is not None and record.meta is not None:
+                        number += 1
+                        below.extend(paths.child(each, name) for name in names_of(each, records))
+            level = below
+        return number
+
+
+def _listed(found: Found, path: str, records: dict[str, Record | None]) -> Found:
+    return found._replace(children=names_of(path, records)) if found.meta.pages else found
+
+
+def _batches(wanted: list[str]) -> Iterable[list[str]]:
+    return (wanted[at : at + TOGETHER] for at in range(0, len(wanted), TOGETHER))
