@@ -62,6 +62,7 @@ def test_deployment_needs_no_library_of_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("package", "forbidden"),
     [
+        ("aio", ("cli", "deploy", "gateway", "providers", "recipes", "testing")),
         ("client", ("cli", "deploy", "providers", "recipes", "testing")),
         ("deploy", ("cli", "gateway", "recipes", "testing")),
         ("gateway", ("cli", "deploy", "recipes", "testing")),

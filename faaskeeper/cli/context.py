@@ -128,7 +128,7 @@ def _when(ms: int) -> str:
 class Watcher:
     """A watch that a command leaves, and prints the events of.
 
-    By itself a command waits for them, since they would find nobody afterwards; in the shell they are
+    Outside of the shell a command waits for them, since its process ends after it; in the shell they are
     printed whenever they come, unless the command has a time-out or ``waits`` says so.
     """
 

@@ -2,7 +2,7 @@
 
 An interrupt is an exception that may come between any two steps of the main thread. There it ends a
 command's waiting for a call, and no step of the client's own, whose threads must agree on what was sent; the
-call itself goes on to its end, and nobody looks at what it returns.
+call itself goes on to its end, and its result is dropped.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _CONTROL = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud80
 _IN_JSON = "[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
 """Those of them that :func:`json.dumps` leaves as they are."""
 _LONGEST = 2000
-"""Characters of a line of an error: what somebody gave by mistake may be a megabyte."""
+"""Characters of a line of an error: an argument given by mistake may be a megabyte."""
 
 
 class Unwritable(Portable):
