@@ -117,6 +117,7 @@ class Session(forks.Inherited):
             ticket.timeout if ticket else int(timeout * 1000),
         )
         self._nonce = random(16).hex()
+        self._opening: Message | None = None
         self._random = random
         self._runtime = runtime
         self._lock = runtime.lock()
@@ -148,7 +149,10 @@ class Session(forks.Inherited):
         self.auth: tuple[Credential, ...] = ()
         """The credentials under which requests are asked for."""
         self._state = SessionState.LOST
-        self._ear = connection.channel.listen(self._heard)
+        within = connection.within if connection.objects else None
+        self._signs = within is None
+        """Whether messages are signed; the opening one always is: it proves that a ticket has the secret."""
+        self._ear = within.listen_late(self._heard) if within else connection.channel.listen(self._heard)
         self._incarnation.address = self._interpreter.address = self._ear.address
         connection.on_failure(self._failed)
         forks.register(self)
@@ -316,7 +320,7 @@ class Session(forks.Inherited):
 
     def _expired(self, error: SessionExpiredException) -> None:
         """The session has ended, for every process. Rows of watches that were put after the service cleared
-        them are in no index, so they go by name. Raises DriverError.
+        them go now, by name, and not only with its sweep. Raises DriverError.
         """
         self._over = True
         self._lose(error, SessionState.LOST)
@@ -446,8 +450,9 @@ class Session(forks.Inherited):
         queue = self.connection.worker_queue
         if prompt:
             queue = self.connection.prompt_queue or queue
+        signed = self._signs or message is self._opening
         try:
-            messages.send(queue, message, self._incarnation.secret)
+            messages.send(queue, message, self._incarnation.secret if signed else None)
         except DriverError as error:
             raise ProviderException(str(error)) from error
 
@@ -462,20 +467,20 @@ class Session(forks.Inherited):
 
     # ---- being told --------------------------------------------------------------------
 
-    def _heard(self, signed: bytes) -> None:
-        """A message from the channel: whoever made it must have known our secret."""
-        told = messages.verified(signed, lambda _: self._incarnation.secret)
-        if told is None:
-            return
+    def _heard(self, message: bytes | Reply) -> None:
+        """A message from the channel: its sender knew our secret, or is the service in this process."""
+        told = message if isinstance(message, Reply) else self._verified(message)
         try:
-            if isinstance(told, Notification):
-                if told.session == self.id:
-                    self.drive(self.rules.meet(told.epoch, settled=True))
-            else:
+            if isinstance(told, Reply):
                 self._replied(told)
+            elif told is not None and told.session == self.id:
+                self.drive(self.rules.meet(told.epoch, settled=True))
         except (DriverError, ProviderException) as error:
             # Nothing is lost: the next read or the keeper meets it again, requests are sent again.
             _log.warning("session %x could not take in what it was told: %s", self.id, error)
+
+    def _verified(self, signed: bytes) -> Reply | Notification | None:
+        return messages.verified(signed, lambda _: self._incarnation.secret)
 
     def _replied(self, reply: Reply) -> None:
         self.connection.heard(reply)
@@ -648,7 +653,7 @@ class Session(forks.Inherited):
         self.rules.observer.performed(command, answer)
         if isinstance(command, commands.PutWatch):
             if self._over:
-                self.registrations.end(self.id)  # nobody else finds what is put from now on
+                self.registrations.end(self.id)  # the service has cleared what there was
             elif self.registrations.many:
                 self._wake_keeper()
         return answer

@@ -45,7 +45,14 @@ CALLS: dict[str, Calls] = {"key-value": _IN_TABLES, "hybrid": _IN_TABLES, "persi
 """By user storage and operation (data up to the inline limit): who makes how many calls of what."""
 BEAT: dict[str, int] = {"lease.query": 2, "checkpoint.get": 1, "log.get": 1}
 """Calls of one beat at rest: two partitions of leases, the mark, the entry after it."""
-SWEEP: dict[str, int] = {"checkpoint.get": 2, "heartbeat.get": 1, "heartbeat.put": 1, "objects.list": 1}
+SWEEP: dict[str, int] = {
+    "checkpoint.get": 2,
+    "checkpoint.query": 1,
+    "records.query": 1,
+    "heartbeat.get": 1,
+    "heartbeat.put": 1,
+    "objects.list": 1,
+}
 """Calls of one sweep at rest, at most; it runs every hour."""
 
 INLINE_BYTES = 16 * 1024

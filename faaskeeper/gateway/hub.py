@@ -47,8 +47,9 @@ _log = logging.getLogger(__name__)
 
 LEASE_MS = 60_000
 """Longest time-out of a server's own lease; shorter as soon as one of its sessions' is."""
-_STEPS = 200
-"""Commands performed in the event loop's thread before others get their turn."""
+_STEPS = 100
+"""Commands performed in the event loop's thread before others get their turn; of records that are
+read in one command, each counts."""
 _THREADS = 32
 _ALONE = 4
 """After how many times in a row that only one connection had something it counts as alone."""
@@ -325,7 +326,8 @@ class Hub:
 
         What they raise, and a driver's error at a command, is the error.
         """
-        for _ in range(_STEPS):
+        left = _STEPS
+        while left > 0:
             try:
                 command = steps.send(answer)
             except StopIteration as stopped:
@@ -349,6 +351,7 @@ class Hub:
                 steps.close()
                 done(None, error)
                 return
+            left -= len(command.paths) if isinstance(command, commands.ReadRecords) else 1
         self._loop.call_soon(self.drive, steps, done, answer, pauses)
 
     def _performed(

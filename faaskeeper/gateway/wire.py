@@ -13,6 +13,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from contextlib import suppress
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -111,6 +112,7 @@ class Wire(asyncio.BufferedProtocol):
         self._waiting_bytes = 0
         self._writing = 0
         self._reading = False
+        self._counting: Steps | None = None
         self._advancing = False
         self._looking = False
         self._word = False
@@ -288,6 +290,9 @@ class Wire(asyncio.BufferedProtocol):
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
         self._waiting.clear()
+        if self._counting is not None:
+            with suppress(ValueError):  # it is at this very step, which ended the connection
+                self._counting.close()  # it may take long, and nobody waits for it any more
         session, self.session = self.session, None
         if session is not None and session.line is self:
             session.line = None
@@ -608,6 +613,8 @@ class Wire(asyncio.BufferedProtocol):
         else:
             raise AssertionError(f"not a read: {request!r}")
         self._reading = True
+        if request.kind in _COUNTING and not getattr(request, "watch", False):
+            self._counting = steps
         self._hub.drive(steps, lambda result, error: self._was_read(waiting, result, error))
 
     def _read_on(self, first: _Waiting, request: Read) -> bool:
@@ -630,6 +637,9 @@ class Wire(asyncio.BufferedProtocol):
 
         def done(results: Any, error: BaseException | None) -> None:
             self._reading = False
+            self._counting = None
+            if self.state is State.CLOSED:
+                return
             if error is not None:
                 self._failed(error)
                 return
@@ -637,11 +647,13 @@ class Wire(asyncio.BufferedProtocol):
                 self._answer(waiting, code, record)
             self._go_on()
 
-        self._hub.drive(first.reader.read_plainly(reads), done)
+        self._counting = first.reader.read_plainly(reads)
+        self._hub.drive(self._counting, done)
         return True
 
     def _was_read(self, waiting: _Waiting, record: Any, error: BaseException | None) -> None:
         self._reading = False
+        self._counting = None
         if self.state is State.CLOSED:
             self._gateway.unwatch(self)  # what was left by a read that was under way when it ended
         elif error is None:
@@ -670,6 +682,8 @@ class Wire(asyncio.BufferedProtocol):
         self.spent.answered(kind, waiting.xid, zxid, self._metrics.answered(kind, error, waiting.came))
 
 
+_COUNTING = frozenset((protocol.GET_DATA, protocol.MULTI_READ, protocol.GET_ALL_CHILDREN_NUMBER))
+"""Reads that may have to count a subtree."""
 _ALL_KINDS = ("data", "exists", "children", "persistent", "recursive")
 
 

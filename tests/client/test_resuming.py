@@ -183,3 +183,15 @@ def test_a_service_that_does_not_answer_a_resume_is_a_time_out(
         FaaSKeeperClient(config).start(resume=first.ticket)
     monkeypatch.undo()
     assert first.create("/n").path == "/n"
+
+
+def test_a_ticket_with_another_secret_resumes_nothing(
+    connect: Start, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = connect()
+    monkeypatch.setattr("faaskeeper.client.client._START_S", 0.05)
+    stolen = first.ticket._replace(secret=bytes(trust.KEY_BYTES))
+    with pytest.raises(TimeoutException):
+        FaaSKeeperClient(config).start(resume=stolen)
+    assert "dropped a message" in first.logs()
+    assert first.create("/mine").path == "/mine"

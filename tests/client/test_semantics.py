@@ -111,7 +111,14 @@ def test_the_super_user_of_the_configuration_may_do_everything(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "wrong", [[], [(0, "world", "anyone")], [(32, "world", "anyone")], [(31, "sasl", "x")]]
+    "wrong",
+    [
+        [],
+        [(0, "world", "anyone")],
+        [(32, "world", "anyone")],
+        [(31, "sasl", "x")],
+        [(31, "digest", "half a surrogate \ud800:x")],
+    ],
 )
 def test_an_acl_that_cannot_be_is_refused_with_what_is_wrong(
     client: FaaSKeeperClient, wrong: list[object]

@@ -20,6 +20,7 @@ from faaskeeper.core.requests import Epoch
 from faaskeeper.core.znode import genesis
 from faaskeeper.session import rules as module
 from faaskeeper.session.rules import Rules
+from faaskeeper.session.watching import Watch
 from faaskeeper.watch import WatchedEvent
 
 META = next(iter(genesis().values()))[0]
@@ -54,7 +55,7 @@ class Scene:
         self.moments: list[Moment] = []
         self.stored = {path: Record(1, META, b"", [], 0, 1, "") for path in WRITTEN}
         for path in WRITTEN:
-            self.rules._keep(module.Watch(path, "persistent", 1, True, print))
+            self.rules._keep(Watch(path, "persistent", 1, True, print))
         self.note()
 
     def _fire(self, callback: object, event: WatchedEvent) -> None:

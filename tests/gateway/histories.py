@@ -12,10 +12,10 @@ import threading
 import time
 from typing import Any, NamedTuple
 
+from faaskeeper.core.changes import Transaction
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Outcome
-from faaskeeper.core.transactions import Transaction
 from faaskeeper.core.znode import Stat
 from faaskeeper.testing.model import ClientView, Key, Model
 from tests.gateway import raw

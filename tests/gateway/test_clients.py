@@ -136,6 +136,7 @@ SAID = (
     "Sync is OK",
     "WatchedEvent state:SyncConnected type:PersistentWatchRemoved path:/a",
     "Output quota for /a count=10,bytes=-1=;byteHardLimit=-1;countHardLimit=-1",
+    "Output stat for /a count=2,bytes=8",
     "KeeperErrorCode = Reconfig is disabled",
     "Node already exists: /a",
     "Node does not exist: /none",

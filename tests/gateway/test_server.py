@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import re
 import socket
@@ -289,7 +288,7 @@ def test_a_watch_that_is_being_set_when_its_connection_ends_is_not_left(
             self._watches.put(row)
 
     def slowly(connection: Connection) -> Connection:
-        return dataclasses.replace(far(connection), watches=Slow(connection.watches))  # type: ignore[arg-type]
+        return far(connection).replaced(watches=Slow(connection.watches))  # type: ignore[arg-type]
 
     server = InThread(directory, slowly)
     client = Raw(server.port)
@@ -413,7 +412,7 @@ def test_a_word_is_answered_to_who_says_no_more_and_reads(directory: Path, where
             assert go_on.wait(30)
             return Tally(6, 50, 0)
 
-        return dataclasses.replace(far(connection), tally=slow)
+        return far(connection).replaced(tally=slow)
 
     server = InThread(directory, changed, commands=frozenset({"mntr"}))
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as asked:
@@ -603,7 +602,7 @@ def threaded(directory: Path) -> Iterator[tuple[InThread, Leases]]:
 
     def counted(connection: Connection) -> Connection:
         made.append(Leases(connection.leases))
-        return dataclasses.replace(far(connection), leases=made[0])  # type: ignore[arg-type]
+        return far(connection).replaced(leases=made[0])  # type: ignore[arg-type]
 
     server = InThread(directory, counted)
     yield server, made[0]

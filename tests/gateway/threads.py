@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ T = TypeVar("T")
 
 def far(connection: Connection) -> Connection:
     """The same deployment as one whose stores are not in this process."""
-    return dataclasses.replace(connection, within=None)
+    return connection.replaced(within=None)
 
 
 class InThread:

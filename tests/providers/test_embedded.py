@@ -20,7 +20,10 @@ import pytest
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
+from faaskeeper.core import codec, trust
 from faaskeeper.core.log import RETENTION_MS
+from faaskeeper.core.records import Record
+from faaskeeper.core.storage import Check
 from faaskeeper.core.sweeping import DAY_MS
 from faaskeeper.exceptions import NodeExistsException, ProviderException
 from faaskeeper.providers.local.service import EmbeddedService, clock
@@ -442,3 +445,45 @@ def test_whatever_fails_in_a_beat_heartbeat_goes_on(config: Config, caplog: pyte
     assert "something odd" in caplog.text
     service._stop = stop
     service.stop()
+
+
+def test_a_write_within_the_process_is_neither_signed_nor_decoded(
+    connect: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect()
+    calls: list[str] = []
+
+    def counted(module: object, name: str) -> None:
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args: calls.append(name) or function(*args))
+
+    for name in ("sign", "verify"):
+        counted(trust, name)
+    for name in ("message", "to_message", "reply", "to_told"):
+        counted(codec, name)
+    client.create("/a", b"1")
+    client.set_data_async("/a", b"2").get()
+    client.delete("/a")
+    assert calls == []
+
+
+def test_a_client_is_told_of_its_write_when_it_can_be_read(
+    config: Config, connect: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect()
+    client.create("/a")
+    session = client._session
+    assert session is not None
+    records = session.connection.records
+    put, done = records.put, []
+
+    def putting(path: str, record: Record, *check: Check) -> bool:
+        done.append(writing.done())
+        return put(path, record, *check)
+
+    monkeypatch.setattr(records, "put", putting)
+    with session.connection.worker_queue._running:  # type: ignore[attr-defined]  # the writer, which is held
+        writing = client.set_data_async("/a", b"1")
+    session.connection.worker_queue._signal.release()  # type: ignore[attr-defined]
+    writing.get()
+    assert done == [False]

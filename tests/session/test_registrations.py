@@ -142,7 +142,7 @@ def test_a_row_that_may_come_yet_is_still_in_the_index_when_it_does(kind: str) -
     place.registrations.forget(SESSION, place.idle())
     late[0]()
     assert place.watches.rows("/n") == [row("/n", kind)]
-    place.watches.clear(SESSION)
+    place.watches.clear(SESSION, last=True)
     assert not place.table._items
 
 
@@ -283,3 +283,19 @@ def test_a_row_that_is_put_after_its_session_was_cleared_goes_with_what_the_clie
     assert client.state is SessionState.LOST
     assert watches.rows("/n") == []
     assert not watches.recursive(lambda session: False)
+
+
+def test_a_mark_is_not_left_where_the_index_is_gone_already() -> None:
+    place = Place()
+    place.put("/n", "recursive")
+    drop = place.watches._drop
+
+    def index_last(partition: str, key: str, stamp: int) -> None:
+        drop(partition, key, stamp)
+        if partition.startswith("session"):
+            raise Unavailable("the answer was lost")
+
+    place.watches._drop = index_last  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        place.registrations.forget(SESSION, place.idle())
+    assert not place.table._items
