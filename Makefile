@@ -13,7 +13,7 @@ PYTHON_THERE := $(VENV)/.python
 FK           := $(VENV)/.fk
 GATEWAY      := $(VENV)/.gateway
 DEV          := $(VENV)/.dev
-METADATA     := setup.cfg pyproject.toml
+METADATA     := setup.cfg setup.py pyproject.toml
 # Emulators for the tests of cloud providers, and ZooKeeper's client for Node, in places of their own.
 MINISTACK      := $(VENV)/ministack/.set-up
 DYNAMODB_LOCAL := $(VENV)/dynamodb-local/.set-up

@@ -23,8 +23,9 @@ def test_importing_the_client_loads_nothing_heavy() -> None:
     modules = loaded("import faaskeeper.client")
     heavy = {"asyncio", "sqlite3", "socket", "ssl", "email", "click", "rich", "prompt_toolkit"}
     assert modules.isdisjoint(heavy | {"importlib.metadata", "concurrent.futures", "multiprocessing"})
+    others = ("faaskeeper.cli.", "faaskeeper.deploy", "faaskeeper.providers")
+    assert not any(name.startswith(others) for name in modules)
     assert modules.isdisjoint({"dataclasses", "inspect"})
-    assert not any(name.startswith(("faaskeeper.providers", "faaskeeper.cli.")) for name in modules)
     service = {"deployment", "view", "checkpoint", "tally", "writer", "distributor", "heartbeat", "sweeping"}
     assert modules.isdisjoint(f"faaskeeper.core.{name}" for name in service)
 
@@ -56,12 +57,21 @@ def test_core_imports_the_standard_library_and_itself_only() -> None:
             assert module.startswith("faaskeeper.core") or top in sys.stdlib_module_names, (path, module)
 
 
+def test_deployment_needs_no_library_of_the_command_line() -> None:
+    for path in (PACKAGE / "deploy").rglob("*.py"):
+        assert not {module.split(".")[0] for module in imports(path)} & {"click", "rich"}, path
+
+
 @pytest.mark.parametrize(
     ("package", "forbidden"),
     [
-        ("client", ("cli", "providers", "recipes", "testing")),
-        ("providers", ("cli", "client", "recipes", "testing")),
-        ("recipes", ("cli", "providers", "testing")),
+        ("aio", ("cli", "deploy", "gateway", "providers", "recipes", "testing")),
+        ("client", ("cli", "deploy", "providers", "recipes", "testing")),
+        ("deploy", ("cli", "gateway", "recipes", "testing")),
+        ("gateway", ("cli", "deploy", "recipes", "testing")),
+        ("providers", ("cli", "client", "deploy", "recipes", "testing")),
+        ("recipes", ("cli", "deploy", "providers", "testing")),
+        ("session", ("cli", "client", "deploy", "gateway", "providers", "recipes", "testing")),
         ("testing", ("cli",)),
     ],
 )

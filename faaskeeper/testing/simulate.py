@@ -22,7 +22,7 @@ from multiprocessing import get_context
 from random import Random
 from typing import Any
 
-from faaskeeper.client import FaaSKeeperClient, Ticket
+from faaskeeper.client import FaaSKeeperClient, SessionState, Ticket
 from faaskeeper.client.futures import Future
 from faaskeeper.core import paths
 from faaskeeper.core.acl import CREATOR_ALL_ACL, READ_ACL
@@ -746,6 +746,11 @@ class Director:
         over = app.over or session is None or session.error is not None
         if session is not None and not over and not self.world.model.sessions[session.id].closed:
             self.world.scheduler.sleep(self.timeout * 1_000)
+            if self.world.plan.sharing and session.state is SessionState.SUSPENDED:
+                # Another process goes on with the session, and this one's renewal stands still: it cannot
+                # know that, and says that it is suspended.
+                self.world.reached["moved without knowing"] += 1
+                return
             app.view.settle()
             self.world.bounds.client(session)
 

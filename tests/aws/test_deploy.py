@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from faaskeeper.cli.aws.stack import Stack, StackFailed
 from faaskeeper.config import Config
+from faaskeeper.deploy.aws.stack import Stack, StackFailed
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.aws import backends

@@ -16,7 +16,7 @@ from faaskeeper.providers.aws.events import messages_of
 from faaskeeper.providers.aws.objects import S3Store
 from faaskeeper.providers.aws.queues import SqsQueue, TableQueue
 from faaskeeper.providers.aws.tables import DynamoTable
-from faaskeeper.providers.cloud.channels import Near, Services
+from faaskeeper.providers.cloud.channels import LoopbackChannel, RoutedChannel
 from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
 from faaskeeper.testing import lambdas
@@ -43,8 +43,8 @@ class TestS3Store(ObjectStoreSuite):
 
 class TestSqsChannel(ChannelSuite):
     @pytest.fixture
-    def channel(self, aws: Aws) -> Services:
-        return Services(TcpChannel(), {PREFIX: SqsChannel(aws)})
+    def channel(self, aws: Aws) -> RoutedChannel:
+        return RoutedChannel(TcpChannel(), {PREFIX: SqsChannel(aws)})
 
     @pytest.fixture
     def client_channel(self, aws: Aws) -> SqsClientChannel:
@@ -65,11 +65,11 @@ def test_the_queues_of_clients_that_were_killed_go_after_a_day_and_no_others(aws
 
 class TestChannelOfAProcessThatIsClientAndWriter(ChannelSuite):
     @pytest.fixture
-    def channel(self) -> Near:
-        return Near(TcpChannel(), TcpClientChannel())
+    def channel(self) -> LoopbackChannel:
+        return LoopbackChannel(TcpChannel(), TcpClientChannel())
 
     @pytest.fixture
-    def client_channel(self, channel: Near) -> Near:
+    def client_channel(self, channel: LoopbackChannel) -> LoopbackChannel:
         return channel
 
 

@@ -15,7 +15,7 @@ import pytest
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.providers.aws.clients import Aws
-from faaskeeper.providers.aws.service import Place, connect
+from faaskeeper.providers.aws.service import AwsService, connect
 from faaskeeper.providers.clocks import clock
 from faaskeeper.testing.faults import Faults, Rates
 from faaskeeper.testing.patience import PATIENCE_S
@@ -140,7 +140,7 @@ def test_of_a_hundred_clients_those_that_die_are_gone_after_their_time_out_and_o
     assert len(living[0].get_children("/e")) == 100
     dying.kill()
     dying.communicate()
-    leases = Place(system.config, system._aws).deployment(b"", worker_queue=None).leases
+    leases = AwsService(system.config, system._aws).deployment(b"", worker_queue=None).leases
     last = max(each.expires for each in leases.all() if each.expires < clock() + 10_000)
     while clock() <= last:
         time.sleep(0.05)

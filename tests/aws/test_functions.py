@@ -210,7 +210,7 @@ def test_only_heartbeat_begins_a_deployment(ministack: str) -> None:
         again = functions.Functions(environment, begins=False)
         assert begun.deployment.key == again.deployment.key
         assert again.deployment.records.get("/") is not None
-        begun.place.aws.close()
-        again.place.aws.close()
+        begun.service.aws.close()
+        again.service.aws.close()
     finally:
         root.handlers[:], root.level = before

@@ -10,11 +10,11 @@ import cfnlint.api
 import cfnlint.decode.cfn_yaml
 import pytest
 
-from faaskeeper.cli import package as packages
-from faaskeeper.cli.aws import package, stack
 from faaskeeper.core.objects import TableObjects
 from faaskeeper.core.records import TableRecords
 from faaskeeper.core.znode import genesis
+from faaskeeper.deploy.aws import package, stack
+from faaskeeper.deploy.package import sources
 from faaskeeper.providers.aws import functions
 from faaskeeper.providers.aws.clients import CONNECT_S, READ_S, TRIES
 from faaskeeper.providers.aws.service import Names
@@ -281,9 +281,10 @@ def test_the_package_is_small_reproducible_and_has_no_more_than_the_functions_im
     made = package.package()
     assert package.package() == made
     assert len(made.body) < 200_000
-    found = set(packages.sources(package.ENTRY))
+    found = set(sources(package.ENTRY))
     assert "faaskeeper/providers/aws/functions.py" in found
     assert not any(
-        each.startswith(("faaskeeper/client", "faaskeeper/cli", "faaskeeper/testing")) for each in found
+        each.startswith(("faaskeeper/client", "faaskeeper/cli", "faaskeeper/deploy", "faaskeeper/testing"))
+        for each in found
     )
     assert not any(each.startswith("faaskeeper/providers/local") for each in found)

@@ -25,8 +25,7 @@ def fk(tmp_path: Path) -> Fk:
 
 
 def taken(client: FaaSKeeperClient) -> snapshots.Snapshot:
-    assert client._connection is not None
-    return snapshots.take(client, client._connection)
+    return snapshots.take(client, client.connection)
 
 
 def test_what_is_exported_is_imported_elsewhere(fk: Fk, tmp_path: Path) -> None:

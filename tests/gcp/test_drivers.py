@@ -12,7 +12,7 @@ import pytest
 from faaskeeper.core.channel import Channel, ClientChannel
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.storage import Joint, ObjectStore, Table
-from faaskeeper.providers.cloud.channels import Services
+from faaskeeper.providers.cloud.channels import RoutedChannel
 from faaskeeper.providers.gcp.channels import PREFIX, InOrder, PubsubChannel, PubsubClientChannel
 from faaskeeper.providers.gcp.clients import Gcp
 from faaskeeper.providers.gcp.events import message_of
@@ -66,7 +66,7 @@ class TestPubsubChannel(ChannelSuite):
     @pytest.fixture
     def channel(self, gcp: Gcp) -> Channel:
         backends.create_topic(gcp, "clients")
-        return Services(TcpChannel(), {PREFIX: PubsubChannel(gcp, "clients")})
+        return RoutedChannel(TcpChannel(), {PREFIX: PubsubChannel(gcp, "clients")})
 
     @pytest.fixture
     def client_channel(self, gcp: Gcp) -> ClientChannel:

@@ -29,7 +29,7 @@ from faaskeeper.providers.gcp.clients import core_error
 from faaskeeper.providers.gcp.events import message_of
 from faaskeeper.providers.gcp.functions import RESERVE_MS, TIMEOUT_S, Batch, Gathering
 from faaskeeper.providers.gcp.reports import JsonFormatter, Metrics
-from faaskeeper.providers.gcp.service import Place
+from faaskeeper.providers.gcp.service import GcpService
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.gcp import backends
 
@@ -236,10 +236,10 @@ def test_the_published_system_s_keys_at_the_top_are_the_section_s() -> None:
         "project-id": "wide-axiom", "project-credentials": "key.json",
     }  # fmt: skip
     assert Config.deserialize(data).provider_config == {"project-id": "wide-axiom", "credentials": "key.json"}
-    place = Place(Config.deserialize({**data, "gcp": {"project-id": "mine"}}))
-    assert place.project == "mine"
+    service = GcpService(Config.deserialize({**data, "gcp": {"project-id": "mine"}}))
+    assert service.project == "mine"
     with pytest.raises(ConfigurationException, match=r"gcp.unheard"):
-        Place(Config.deserialize({**data, "gcp": {"unheard": 1}}))
+        GcpService(Config.deserialize({**data, "gcp": {"unheard": 1}}))
 
 
 @pytest.fixture
@@ -274,7 +274,7 @@ def test_only_heartbeat_begins_a_deployment_and_each_function_says_whether_it_is
         assert again.push("writer", b'{"message": {"data": "!", "messageId": "1"}}', {}) == ("", 204)
         assert again.push("writer", json.dumps(PUSH).encode(), {}) == ("", 204)  # dropped: no client made it
         assert json.loads(said[-1])["metrics"]["batch"] == 1
-        begun.place.gcp.close()
-        again.place.gcp.close()
+        begun.service.gcp.close()
+        again.service.gcp.close()
     finally:
         root.handlers[:], root.level = before
