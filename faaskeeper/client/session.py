@@ -36,7 +36,6 @@ from faaskeeper.core.requests import (
     Reply,
     Request,
 )
-from faaskeeper.core.sessions import Lease
 from faaskeeper.exceptions import (
     FaaSKeeperException,
     ForkedException,
@@ -51,6 +50,7 @@ from faaskeeper.session import commands, messages
 from faaskeeper.session.commands import Steps
 from faaskeeper.session.incarnation import Incarnation, Over, renew
 from faaskeeper.session.interpreter import Interpreter
+from faaskeeper.session.opening import Opening, Step
 from faaskeeper.session.outbox import Outbox, size_of
 from faaskeeper.session.rules import Rules
 from faaskeeper.session.states import SessionState, Ticket, over, unknown
@@ -110,8 +110,7 @@ class Session(forks.Inherited):
             ticket.secret if ticket else random(trust.KEY_BYTES),
             ticket.timeout if ticket else int(timeout * 1000),
         )
-        self._nonce = random(16).hex()
-        self._opening: Message | None = None
+        self._opening = Opening(self._incarnation, random)
         self._random = random
         self._runtime = runtime
         self._lock = runtime.lock()
@@ -172,15 +171,19 @@ class Session(forks.Inherited):
 
         Raises TimeoutException, ProviderException with the reason, or SessionExpiredException.
         """
-        resuming = self.id > 0
-        if resuming:
-            current = max(self._incarnation.number, self._must_live().incarnation)
-            self._opening = self._incarnation.resume(current, self._random)
-        else:
-            self._opening = self._incarnation.open(self._nonce)
+        resuming = self._opening.resumes
+        try:
+            if resuming:
+                self._opening.resume(self.connection.leases.get(self.id))
+            else:
+                self._opening.open()
+        except Over:
+            raise SessionExpiredException() from None
+        except DriverError as error:
+            raise ProviderException(str(error)) from error
         deadline = self._runtime.monotonic() + timeout
         for pause in doubling(OPEN_S):
-            self._put(self._opening)
+            self._put_opening()
             if self._opened.wait(min(pause, max(deadline - self._runtime.monotonic(), 0))):
                 break
             if self._runtime.monotonic() >= deadline:
@@ -191,17 +194,9 @@ class Session(forks.Inherited):
             self.check()
         self._keeping = self._thread(self._keeper.run, "keeper")
 
-    def _must_live(self) -> Lease:
-        """The session's lease. Raises SessionExpiredException where there is no good one: a session that is
-        long over has nobody to say so.
-        """
-        try:
-            lease = self.connection.leases.get(self.id)
-        except DriverError as error:
-            raise ProviderException(str(error)) from error
-        if lease is None or lease.marked:
-            raise SessionExpiredException()
-        return lease
+    def _put_opening(self) -> None:
+        if self._opening.message is not None:
+            self._put(self._opening.message)
 
     @property
     def ticket(self) -> Ticket:
@@ -412,7 +407,7 @@ class Session(forks.Inherited):
         queue = self.connection.worker_queue
         if prompt:
             queue = self.connection.prompt_queue or queue
-        signed = self._signs or message is self._opening
+        signed = self._signs or message is self._opening.message
         try:
             messages.send(queue, message, self._incarnation.secret if signed else None)
         except DriverError as error:
@@ -446,13 +441,10 @@ class Session(forks.Inherited):
 
     def _replied(self, reply: Reply) -> None:
         self.connection.heard(reply)
-        if reply.nonce:
-            self._on_open(reply)
+        if not self._opening.done or reply.nonce:
+            self._take_opening(reply)
             return
         if not self._incarnation.is_for_us(reply):
-            return
-        if not self._opened.done():
-            self._on_resume(reply)
             return
         self.drive(self.rules.meet(reply.epoch, settled=True))
         with self._lock:
@@ -477,24 +469,14 @@ class Session(forks.Inherited):
         elif unsent:
             self.flush()
 
-    def _on_open(self, reply: Reply) -> None:
-        if reply.nonce != self._nonce or self._opened.done():
-            return
-        self._incarnation.session = reply.session
-        self._begin(reply)
-
-    def _on_resume(self, reply: Reply) -> None:
-        for cxid, outcome in reply.outcomes:
-            if cxid:
-                continue
-            if outcome.code is Code.SESSION_MOVED:
-                self._opening = self._incarnation.resume(reply.current, self._random)
-                self._put(self._opening)
-            elif outcome.code is Code.OK:
-                self.owned.update(outcome.paths)
-                self._begin(reply)
-            else:
-                self._lose(SessionExpiredException(), SessionState.LOST)
+    def _take_opening(self, reply: Reply) -> None:
+        step = self._opening.answered(reply)
+        if step is Step.BEGUN:
+            self._begin(reply)
+        elif step is Step.AGAIN:
+            self._put_opening()
+        elif step is Step.OVER:
+            self._lose(SessionExpiredException(), SessionState.LOST)
 
     def _begin(self, reply: Reply) -> None:
         self._interpreter.session = self.id
