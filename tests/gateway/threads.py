@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from faaskeeper.config import Config
 from faaskeeper.core.connection import Connection
 from faaskeeper.gateway.server import Gateway, Settings
+from faaskeeper.providers.clocks import elapsed_s
 from faaskeeper.providers.local import connect
 
 T = TypeVar("T")
@@ -30,6 +31,7 @@ class InThread:
         directory: Path,
         change: Callable[[Connection], Connection] = lambda each: each,
         connection: Connection | None = None,
+        now: Callable[[], float] = elapsed_s,
         **settings: Any,
     ) -> None:
         data = {"cloud-provider": "local", "deployment-name": "test", "heartbeat-frequency": 1}
@@ -37,6 +39,7 @@ class InThread:
         self._settings = Settings(**{"listen": (("127.0.0.1", 0),), **settings})
         self._change = change
         self._connection = connection
+        self._now = now
         self._ready = threading.Event()
         self.gateway: Any = None
         self._failure: BaseException | None = None
@@ -58,7 +61,7 @@ class InThread:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         connection = self._connection or self._change(connect(self.config, -1))
-        self.gateway = Gateway(connection, self.config, self._settings)
+        self.gateway = Gateway(connection, self.config, self._settings, self._now)
         await self.gateway.start()
         self._ready.set()
         await self.gateway.run()
