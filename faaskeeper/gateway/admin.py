@@ -58,7 +58,7 @@ _LAST = {
 """Names of a connection's last request, as in ``FinalRequestProcessor``."""
 
 
-class Connection(Protocol):
+class ConnectionView(Protocol):
     """A client's connection, as commands show it."""
 
     peer: str
@@ -81,7 +81,7 @@ class Connection(Protocol):
         """Whether it has watches."""
 
 
-class Server(Protocol):
+class ServerView(Protocol):
     """A server, as commands show it."""
 
     metrics: Metrics
@@ -93,7 +93,7 @@ class Server(Protocol):
     sent: int
 
     @property
-    def connections(self) -> Collection[Connection]:
+    def connections(self) -> Collection[ConnectionView]:
         """The open connections."""
 
     @property
@@ -109,15 +109,15 @@ def version() -> str:
     return f"{ZOOKEEPER_VERSION}-faaskeeper-{__version__}"
 
 
-def _ruok(server: Server, levels: Levels) -> str:
+def _ruok(server: ServerView, levels: Levels) -> str:
     return "imok"
 
 
-def _isro(server: Server, levels: Levels) -> str:
+def _isro(server: ServerView, levels: Levels) -> str:
     return "rw"
 
 
-def _summary(server: Server, levels: Levels) -> str:
+def _summary(server: ServerView, levels: Levels) -> str:
     least, average, most = server.metrics.latency_ms()
     received = sum(each.received for each in server.connections)
     sent = sum(each.sent for each in server.connections)
@@ -143,11 +143,11 @@ def _version_line() -> str:
     return f"Zookeeper version: {version()}, built on 1970-01-01 00:00 UTC\n"
 
 
-def _srvr(server: Server, levels: Levels) -> str:
+def _srvr(server: ServerView, levels: Levels) -> str:
     return _version_line() + _summary(server, levels)
 
 
-def _stat(server: Server, levels: Levels) -> str:
+def _stat(server: ServerView, levels: Levels) -> str:
     lines = (
         f" /{each.peer}[{int(each.session is not None)}]"
         f"(queued={each.waiting},recved={each.received},sent={each.sent})\n"
@@ -157,9 +157,7 @@ def _stat(server: Server, levels: Levels) -> str:
 
 
 def _held(tally: Tally | None) -> list[tuple[str, object]]:
-    """Sizes of the deployment's tree; no rows where they are unknown, which a scraper can tell from
-    0.
-    """
+    """Sizes of the deployment's tree. No rows, rather than zeros, where they are unknown."""
     if tally is None:
         return []
     return [
@@ -169,7 +167,7 @@ def _held(tally: Tally | None) -> list[tuple[str, object]]:
     ]
 
 
-def _mntr(server: Server, levels: Levels) -> str:
+def _mntr(server: ServerView, levels: Levels) -> str:
     least, average, most = server.metrics.latency_ms()
     rows: list[tuple[str, object]] = [
         ("version", version()),
@@ -199,11 +197,11 @@ def _mntr(server: Server, levels: Levels) -> str:
     return "".join(f"zk_{name}\t{value}\n" for name, value in rows)
 
 
-def _conf(server: Server, levels: Levels) -> str:
+def _conf(server: ServerView, levels: Levels) -> str:
     return "".join(f"{name}={value}\n" for name, value in server.settings().items())
 
 
-def _cons(server: Server, levels: Levels) -> str:
+def _cons(server: ServerView, levels: Levels) -> str:
     lines: list[str] = []
     for each in server.connections:
         line = (
@@ -216,7 +214,7 @@ def _cons(server: Server, levels: Levels) -> str:
     return "".join(lines) + "\n"
 
 
-def _stats_of(connection: Connection) -> str:
+def _stats_of(connection: ConnectionView) -> str:
     """Latencies of a connection's requests, in ms, and the last request
     (``ServerCnxn.dumpConnectionInfo``).
     """
@@ -231,12 +229,12 @@ def _stats_of(connection: Connection) -> str:
     )
 
 
-def _wchs(server: Server, levels: Levels) -> str:
+def _wchs(server: ServerView, levels: Levels) -> str:
     watching = sum(each.watching for each in server.connections)
     return f"{watching} connections watching {levels.watched_paths} paths\nTotal watches:{levels.watches}\n"
 
 
-def _envi(server: Server, levels: Levels) -> str:
+def _envi(server: ServerView, levels: Levels) -> str:
     rows = {
         "zookeeper.version": f"{version()}, built on 1970-01-01 00:00 UTC",
         "host.name": platform.node(),
@@ -251,7 +249,7 @@ def _envi(server: Server, levels: Levels) -> str:
     return "Environment:\n" + "".join(f"{name}={value}\n" for name, value in rows.items())
 
 
-def _dump(server: Server, levels: Levels) -> str:
+def _dump(server: ServerView, levels: Levels) -> str:
     sessions = list(server.sessions.values())
     lines = ["SessionTracker dump:\n", f"Session Sets ({len(sessions)})/({len(sessions)}):\n"]
     lines.extend(f"0x{each.id:x}\t{each.timeout}ms\n" for each in sessions)
@@ -263,7 +261,7 @@ def _dump(server: Server, levels: Levels) -> str:
     return "".join(lines)
 
 
-_WORDS: dict[str, Callable[[Server, Levels], str]] = {
+_WORDS: dict[str, Callable[[ServerView, Levels], str]] = {
     "ruok": _ruok,
     "isro": _isro,
     "srvr": _srvr,
@@ -283,10 +281,8 @@ COUNTING = frozenset({"srvr", "stat", "mntr"})
 """Commands that show sizes of the deployment's tree."""
 
 
-def answer(server: Server, word: str, allowed: frozenset[str], levels: Levels) -> str:
-    """The answer to a command. ``levels``: with the tally of the deployment for
-    :data:`COUNTING`.
-    """
+def answer(server: ServerView, word: str, allowed: frozenset[str], levels: Levels) -> str:
+    """The answer to a command. ``levels`` has the tally for :data:`COUNTING`."""
     if word not in allowed:
         return f"{word} is not executed because it is not in the whitelist.\n"
     return _WORDS[word](server, levels)

@@ -3,6 +3,19 @@
 A request whose record is malformed is answered with an error. Any other error in a frame ends the
 connection that it came by, with a line in the log that says what is wrong, and affects no other.
 
+==========  =================================  ==================================================
+state       left by                            next state
+==========  =================================  ==================================================
+NEW         a four-letter word                 COMMAND
+..          a ConnectRequest                   CONNECTING
+COMMAND     the answer was sent                CLOSED
+CONNECTING  the session is open, or resumed    OPEN
+..          there is none for the client       CLOSED
+OPEN        the session is closed, has ended,  CLOSED
+            or is served elsewhere
+any         an error; the client has gone      CLOSED
+==========  =================================  ==================================================
+
 Back-pressure: the connection is *held* while too many of its requests have no reply, or too many
 bytes wait to be sent to it. A held connection takes no frames and does not read from its socket.
 """
@@ -41,18 +54,16 @@ _PING = b"\x00\x00\x00\x08\xff\xff\xff\xfe\x00\x00\x00\x0b"
 
 
 class State(Enum):
-    """Of a connection. OPEN: it has a session."""
+    """Of a connection; the module has the transitions."""
 
     NEW = auto()
     COMMAND = auto()
-    """A four-letter word is being answered."""
     CONNECTING = auto()
-    """A session is being opened or resumed."""
     OPEN = auto()
     CLOSED = auto()
 
 
-class _Refused(Exception):
+class _NoSession(Exception):
     """A client gets no session, and why."""
 
 
@@ -63,14 +74,14 @@ class Server(Protocol):
     registry: SessionRegistry
     metrics: Metrics
     buffer: memoryview
-    """Where all connections receive to; emptied before the next one does."""
+    """Receives the bytes of all connections; each takes its own at once."""
     max_buffer: int
     """Most bytes of a frame."""
 
     def admit(self, connection: ClientConnection) -> bool:
         """Whether there is room for a connection."""
 
-    def left(self, connection: ClientConnection) -> None:
+    def forget(self, connection: ClientConnection) -> None:
         """A connection has ended."""
 
     async def command(self, word: str) -> str:
@@ -170,9 +181,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             self.proceed()
 
     def eof_received(self) -> bool:
-        """See :class:`asyncio.BufferedProtocol`: after a four-letter word the client may close its
-        end.
-        """
+        """See :class:`asyncio.BufferedProtocol`. After a four-letter word a client may send EOF."""
         return self.state is State.COMMAND
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -224,7 +233,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         session, self.session = self.session, None
         if session is not None and session.connection is self:
             session.connection = None
-        self._server.left(self)
+        self._server.forget(self)
         self.watches.release()
 
     def _overflow(self, waiting: int) -> None:
@@ -299,8 +308,9 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.send(protocol.reply(xid, 0, 0))
 
     def _live(self) -> bool:
-        """Note that the client lives, if it has a session; end the connection if it may not be
-        served.
+        """Note that the session's client is alive; False where there is no session.
+
+        Ends the connection, and returns False, while the server's lease is not good.
         """
         session = self.session
         if session is None:
@@ -390,7 +400,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             _log.info("session 0x%x is over, answered %s", request.session & (1 << 64) - 1, self.peer)
             self.send(protocol.connected(0, 0, bytes(PASSWORD_BYTES), request.aware))
             self.close()
-        except (_Refused, SessionBusy) as error:
+        except (_NoSession, SessionBusy) as error:
             self.end(str(error))
         except (DriverError, ServerError, TimeoutError) as error:
             self.end(f"no session: {error or 'the service did not answer'}")
@@ -402,10 +412,10 @@ class ClientConnection(asyncio.BufferedProtocol):
                 self._opened(session, request.aware)
 
     async def _session_for(self, request: Connect) -> GatewaySession:
-        """Raises _Refused, SessionExpired, SessionBusy, ServerError, DriverError, TimeoutError."""
+        """Raises _NoSession, SessionExpired, SessionBusy, ServerError, DriverError, TimeoutError."""
         hub, registry = self._hub, self._server.registry
         if not hub.lease.serving:
-            raise _Refused("the deployment cannot be reached now")
+            raise _NoSession("the deployment cannot be reached now")
         if request.session:
             session = await registry.resume(request.session, request.password, request.timeout)
         else:
@@ -413,7 +423,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         if request.last_zxid > hub.watches.rules.seen:
             await hub.runner.perform(hub.watches.rules.sync())
             if request.last_zxid > hub.watches.rules.seen:
-                raise _Refused(
+                raise _NoSession(
                     f"its client has seen zxid 0x{request.last_zxid:x}, this deployment is at "
                     f"0x{hub.watches.rules.seen:x}: it was a client of another"
                 )

@@ -62,9 +62,7 @@ class FrameReader:
         return bytes(received[begin:end])
 
     def compact(self) -> None:
-        """Free the bytes of the frames that were taken. Costs a copy of the rest: once for many
-        frames.
-        """
+        """Free the bytes of frames that were taken. Copies the rest, so not after each frame."""
         if self._at:
             del self._received[: self._at]
             self._at = 0
@@ -113,8 +111,7 @@ class FrameWriter:
     def full(self) -> bool:
         """Whether the transport holds more than :data:`PAUSE_BYTES`.
 
-        The event loop may call ``pause_writing`` only after its turn, so this is asked before it
-        does.
+        The event loop may call ``pause_writing`` only after its turn; this is true at once.
         """
         transport = self._transport
         return transport is not None and transport.get_write_buffer_size() > PAUSE_BYTES

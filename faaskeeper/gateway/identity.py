@@ -19,8 +19,10 @@ class AuthFailed(Exception):
 
 
 class ClientIdentity:
-    """``credentials`` go with a client's writes, and are judged by the writer; ``proven`` are the
-    identities that its reads are judged by.
+    """What a client has proven.
+
+    ``credentials`` go with its writes and are judged by the writer; its reads are judged by
+    ``proven``.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -29,9 +31,7 @@ class ClientIdentity:
         self.proven: tuple[Identity, ...] = ()
 
     def connected(self, host: str, transport: asyncio.BaseTransport) -> None:
-        """Take in the client's address ("" where it has none), and the certificate that was
-        verified.
-        """
+        """Take in the client's address, or "", and the certificate that TLS has verified."""
         connection = self._connection
         if host and host != connection.peer and connection.vouch is not None:
             self.credentials = (connection.vouch(host, "ip"),)

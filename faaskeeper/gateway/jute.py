@@ -1,5 +1,6 @@
-"""Jute, the encoding of ZooKeeper's records (``org.apache.jute.BinaryInputArchive`` of release
-3.8).
+"""Jute, the encoding of ZooKeeper's records.
+
+Source: ``org.apache.jute.BinaryInputArchive`` of release 3.8.
 
 Numbers are big-endian. A string (UTF-8), a buffer and a vector begin with a length of 4 bytes; -1
 stands for none. Input is not trusted: a length is compared with the bytes that are left before it
@@ -26,9 +27,7 @@ _REPLACE = "faaskeeper.jute"
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:
-    """As Java's decoder replaces what is no UTF-8: a surrogate's three bytes are one mistake, not
-    three.
-    """
+    """Replace invalid UTF-8 as Java does: the three bytes of a surrogate are one error."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     start, some = error.start, error.object[error.start : error.start + 3]
@@ -102,9 +101,7 @@ class Decoder:
         return self.buffer() or (None if _int(self._body, at)[0] < 0 else b"")
 
     def text(self) -> str:
-        """A text; none is an empty one. What is no UTF-8 becomes U+FFFD, which fits no path, as in
-        Java.
-        """
+        """A text; none is an empty one. Invalid UTF-8 becomes U+FFFD, which no path has."""
         return text(self.buffer())
 
     def path(self) -> str:

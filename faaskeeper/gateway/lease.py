@@ -166,9 +166,7 @@ class ServerLease:
             await self._runner.perform(rules.meet(Epoch(mark, mark, ()), settled=True))
 
     async def keep(self) -> None:
-        """Renew the lease for ever. When the session has ended, end all connections and open
-        another.
-        """
+        """Renew the lease for ever. When the session has ended: ``on_lost``, then open another."""
         pause = self._timeout / 1000 / RENEWALS
         while True:
             with suppress(TimeoutError):

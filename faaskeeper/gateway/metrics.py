@@ -34,8 +34,9 @@ class RequestStats:
 
 
 class ConnectionStats:
-    """Latencies of one connection's requests (s), and its last reply: of which request, when (s
-    since 1970).
+    """Latencies of one connection's requests (s).
+
+    Of the last reply: its request's ``kind`` and ``xid``, its ``zxid``, ``at`` (s since 1970).
     """
 
     __slots__ = ("at", "kind", "least", "most", "number", "took", "total", "xid", "zxid")
@@ -72,8 +73,9 @@ class Metrics:
         self.refused_connections = 0
 
     def answered(self, kind: int, error: int, came: float) -> float:
-        """A request that came at ``came`` (by :func:`elapsed_s`) was answered; returns after how
-        long (s).
+        """Count a reply to a request of the time ``came`` (by :func:`elapsed_s`).
+
+        Returns the request's latency (s).
         """
         counts = self.kinds.get(kind)
         if counts is None:

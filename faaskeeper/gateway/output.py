@@ -15,9 +15,7 @@ class Output(Protocol):
 
 
 class OutputBatch:
-    """Flushes outputs when the outermost ``with`` block ends; outside of one, in the loop's next
-    turn.
-    """
+    """Flushes outputs when the outermost ``with`` ends; outside of one, in the loop's next turn."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

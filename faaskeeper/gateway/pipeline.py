@@ -34,12 +34,12 @@ from faaskeeper.gateway.identity import ClientIdentity
 from faaskeeper.gateway.metrics import ConnectionStats, Metrics
 from faaskeeper.gateway.protocol import (
     About,
-    NotHere,
     Read,
     ReadTogether,
     Refused,
     Request,
     SetWatches,
+    Unsupported,
     Write,
 )
 from faaskeeper.gateway.reads import Reader
@@ -59,8 +59,10 @@ _TOGETHER = 64
 
 
 class Pending(NamedTuple):
-    """A request without a reply: its frame's length, when it came, and on whose behalf it is
-    performed.
+    """A request without a reply.
+
+    ``size``: bytes of its frame. ``came``: when it came, by the server's clock. ``auth``,
+    ``reader``: the identities that it is performed with.
     """
 
     xid: int
@@ -79,9 +81,7 @@ class Client(Protocol):
         """Whether it has stopped to take frames."""
 
     def writable(self) -> bool:
-        """Whether replies may be sent now. If not, it calls :meth:`RequestPipeline.advance` when
-        they may.
-        """
+        """Whether replies may be sent now; if not, :meth:`proceed` is called when they may."""
 
     def proceed(self) -> None:
         """A request was answered: begin what waits, take the frames that have come."""
@@ -149,10 +149,9 @@ class RequestPipeline:
     # ---- order -----------------------------------------------------------------------------
 
     def add(self, xid: int, request: Request, size: int) -> bool:
-        """Take in a request, whose frame has so many bytes; True where it should be the last for
-        now.
+        """Take in a request of so many bytes; :meth:`advance` begins it.
 
-        It is not begun before :meth:`advance`.
+        True: no more should be taken for now.
         """
         session, order = self._session, self._order
         pending = Pending(xid, request, self._identity.credentials, self._reader, size, session.active)
@@ -258,7 +257,7 @@ class RequestPipeline:
         self._own_watches.paths.update(*request[2:])
         self._perform(pending, pending.reader.set_watches(request))
 
-    def _not_here(self, pending: Pending, request: NotHere) -> None:
+    def _unsupported(self, pending: Pending, request: Unsupported) -> None:
         self._order.done(False)
         self._answer(pending, request.error, request.record)
 
@@ -307,7 +306,7 @@ class RequestPipeline:
         About: _read_about,
         ReadTogether: _read_together,
         SetWatches: _set_watches,
-        NotHere: _not_here,
+        Unsupported: _unsupported,
     }
 
 

@@ -134,8 +134,9 @@ def refusal(code: Code) -> Refused:
 
 
 class Connect(NamedTuple):
-    """A client's first record. ``timeout`` in ms; ``aware``: it knows of read-only servers (since
-    3.4).
+    """A client's first record. ``timeout`` in ms.
+
+    ``aware``: the client, of release 3.4 or later, knows read-only servers.
     """
 
     last_zxid: int
@@ -227,7 +228,7 @@ class Ping(NamedTuple):
     kind: int
 
 
-class NotHere(NamedTuple):
+class Unsupported(NamedTuple):
     """A request that is answered as a standalone server without this feature does."""
 
     kind: int
@@ -235,7 +236,7 @@ class NotHere(NamedTuple):
     record: bytes = b""
 
 
-Request = Union[Write, Read, About, ReadTogether, SetWatches, Auth, Ping, NotHere]
+Request = Union[Write, Read, About, ReadTogether, SetWatches, Auth, Ping, Unsupported]
 
 _PING = Ping(PING)
 _ROOT = "/"
@@ -252,13 +253,11 @@ def to_request(body: bytes) -> tuple[int, Request]:
     except Malformed:
         if kind == AUTH:
             raise
-        return xid, NotHere(kind, MARSHALLING_ERROR)
+        return xid, Unsupported(kind, MARSHALLING_ERROR)
 
 
 def _record(kind: int, decoder: Decoder) -> Request:
-    """What follows a header; what follows that is of a later release: ZooKeeper's server ignores it
-    too.
-    """
+    """The request after a header. Bytes after it, of later releases, are ignored."""
     if kind == PING:
         return _PING
     if kind in (GET_DATA, EXISTS, GET_CHILDREN, GET_CHILDREN2):
@@ -286,20 +285,18 @@ def _record(kind: int, decoder: Decoder) -> Request:
     elif kind == WHO_AM_I:
         request = About(kind, "/")
     elif kind == RECONFIG:
-        request = NotHere(kind, RECONFIG_DISABLED)
+        request = Unsupported(kind, RECONFIG_DISABLED)
     elif kind == SASL:
-        request = NotHere(kind, 0, _NONE)
+        request = Unsupported(kind, 0, _NONE)
     elif kind == DELETE_CONTAINER:  # the server's own
-        request = NotHere(kind, ERRORS[Code.BAD_ARGUMENTS])
+        request = Unsupported(kind, ERRORS[Code.BAD_ARGUMENTS])
     else:
-        request = NotHere(kind, UNIMPLEMENTED)
+        request = Unsupported(kind, UNIMPLEMENTED)
     return request
 
 
 def _read(kind: int, decoder: Decoder) -> Read:
-    """The empty path is the root's too, to a read; nothing happens to it that a watch would
-    tell.
-    """
+    """An empty path reads the root, as in ZooKeeper; a watch on it never fires, so none is set."""
     path, watch = decoder.path(), decoder.flag()
     return Read(kind, path or _ROOT, watch and path != "")
 
@@ -320,9 +317,7 @@ _NO_TTL = CONTAINER - 1
 
 
 def _create(kind: int, decoder: Decoder, within: bool) -> Create:
-    """``within``: in a multi, where the flags alone say what is made; else the type says
-    container.
-    """
+    """``within`` a multi the flags alone say what is created, else the type says "container"."""
     path, data, acl, flags = decoder.path(), _data(decoder), _acl(decoder), decoder.number()
     ttl = decoder.long() if kind == CREATE_TTL else None
     if within and flags in (0, 1, 2, 3):

@@ -43,9 +43,7 @@ _WATCHED: dict[int, tuple[str, ...]] = {
 
 
 class Reader:
-    """Reads of one connection. ``watcher`` gets its watches' events; ``who``: its client's
-    identities.
-    """
+    """Reads of one connection. ``watcher`` gets its watches' events, ``who``: its identities."""
 
     def __init__(
         self, rules: SharedRules, watcher: WatchCallbackType, who: tuple[Identity, ...], session: int
@@ -166,8 +164,7 @@ class Reader:
     # ---- coming back -----------------------------------------------------------------------
 
     def set_watches(self, request: SetWatches) -> Steps:
-        """Set the watches that a client had before it connected anew; send it at once the events it
-        has missed.
+        """Set the watches of a client that has reconnected; send it the events that it missed.
 
         The rules are ``DataTree.setWatches``' of release 3.8.
         """

@@ -1,6 +1,4 @@
-"""The registry of a server's sessions: opens them, resumes them, and releases those with silent
-clients.
-"""
+"""The registry of a server's sessions: opens, resumes and releases them."""
 
 from __future__ import annotations
 
@@ -115,9 +113,7 @@ class SessionRegistry:
             raise SessionBusy(f"another server takes session 0x{session.id:x} over") from None
 
     def check(self) -> None:
-        """Release sessions whose clients were silent for too long; send unanswered requests
-        again.
-        """
+        """Release sessions with silent clients; send requests again that have no reply."""
         now = self._hub.now()
         sessions = self._hub.sessions.values()
         for session in [each for each in sessions if now > each.active + each.timeout / 1000]:
@@ -126,9 +122,7 @@ class SessionRegistry:
             session.resend(now)
 
     def release(self, session: GatewaySession, silent: float) -> None:
-        """Leave a session to heartbeat. ``silent``: seconds since its client was last heard
-        from.
-        """
+        """Leave a session to heartbeat. ``silent``: seconds since its client was last active."""
         hub = self._hub
         hub.forget(session.id)
         session.detach(f"session 0x{session.id:x}: nothing was heard for {silent:.1f} s")

@@ -1,5 +1,4 @@
-"""Runs steps for all connections: in the event loop where stores are near, else in a pool of
-threads.
+"""Runs steps for all connections: in the event loop, or in threads where stores are far.
 
 Stores that answer within microseconds are called in the loop's thread. Calls to others run in the
 pool, and their results come back to the loop. Everything else belongs to the loop's thread.
@@ -35,9 +34,7 @@ Done = Callable[[Any, BaseException | None], None]
 
 
 class StepRunner:
-    """Runs steps on a deployment's stores. ``ring`` asks the service to apply what is in the
-    log.
-    """
+    """Runs steps on a deployment's stores. ``ring`` asks the service to apply the log."""
 
     def __init__(self, connection: Connection, ring: Callable[[], None]) -> None:
         self._connection = connection
@@ -54,9 +51,7 @@ class StepRunner:
         return interpreter
 
     def begin(self, session: int, address: str) -> None:
-        """Register watches under a session of the server's, from now on. ``address``: of its
-        notifications.
-        """
+        """Register later watches under a session, with its address for notifications."""
         self._interpreter = self._interpreter_of(session, address)
 
     @property
@@ -113,8 +108,7 @@ class StepRunner:
     def drive(
         self, steps: Steps, done: Done, answer: Any = None, pauses: Iterator[float] | None = None
     ) -> None:
-        """Run steps, then call ``done(result, error)``: before this returns, if no command has to
-        wait.
+        """Run steps, then call ``done(result, error)``: before this returns, if nothing waits.
 
         The error is what the steps raised, or a driver's error at a command.
         """

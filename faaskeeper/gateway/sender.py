@@ -28,9 +28,7 @@ Signed = tuple[Message, bytes]
 
 
 class RequestSender:
-    """Sends messages to the writer: all that the sessions ask for in one turn of the loop
-    together.
-    """
+    """Sends messages to the writer, batched: all requests of one turn of the loop together."""
 
     def __init__(
         self, connection: Connection, runner: StepRunner, receiver: ReplyReceiver, output: OutputBatch
@@ -49,9 +47,7 @@ class RequestSender:
         """:meth:`_flush` is called soon."""
         self._collecting = False
         self._last: object = None
-        """The connection from which the last event came, and how many came from it in a row
-        before.
-        """
+        """The connection that was active last, and for how many events in a row before."""
         self._row = 0
 
     def post(self, session: GatewaySession) -> None:

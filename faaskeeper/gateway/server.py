@@ -43,12 +43,12 @@ _STOP_S = 10.0
 
 @dataclass(frozen=True)
 class Settings:
-    """How a server serves. ``listen``: each (host, port), port 0 for a free one; ``metrics``
-    likewise.
+    """A server's settings.
 
-    ``commands``: four-letter words that are answered. ``max_buffer``: bytes of a frame.
-    ``max_connections`` 0: as many as the process may have files. ``tls``: (certificate, key) files;
-    ``tls_ca``: authorities whose certificates clients may show, "" for none.
+    ``listen``: each (host, port), port 0 for a free one; ``metrics`` likewise. ``commands``:
+    four-letter words that are answered. ``max_buffer``: most bytes of a frame. ``max_connections``
+    0: as many as the process may have files. ``tls``: (certificate, key) files; ``tls_ca``:
+    authorities whose certificates clients may show, "" for none.
     """
 
     listen: tuple[tuple[str, int], ...] = (("127.0.0.1", 2181),)
@@ -206,7 +206,7 @@ class Gateway:
         self.connections.add(connection)
         return True
 
-    def left(self, connection: ClientConnection) -> None:
+    def forget(self, connection: ClientConnection) -> None:
         """A connection has ended."""
         self.connections.discard(connection)
         self.received += connection.received
@@ -318,8 +318,9 @@ async def serve(
     settings: Settings,
     ready: Callable[[Gateway], None] = lambda gateway: None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; calls ``ready`` once clients may connect. Raises
-    ServerError.
+    """Serve until SIGTERM or SIGINT. ``ready`` is called once clients may connect.
+
+    Raises ServerError.
     """
     gateway = Gateway(connection, config, settings)
     loop = asyncio.get_running_loop()

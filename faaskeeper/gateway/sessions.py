@@ -156,9 +156,7 @@ class GatewaySession:
         self._sender.repeat(self, answered.again)
 
     def detach(self, why: str) -> None:
-        """Stop serving the session here: its connection is ended, and its client has to connect
-        anew.
-        """
+        """Stop serving the session here: end its connection, give up its requests."""
         connection, self.connection = self.connection, None
         self._outbox.abandon()
         if connection is not None:

@@ -62,8 +62,9 @@ class SharedWatches:
         self.rules = SharedRules(self.rules.seen, _fire, self._near)
 
     async def tidy(self) -> None:
-        """Remove registrations that no connection waits for, when there are many. Raises
-        DriverError.
+        """Remove registrations that no connection waits for, if there are many.
+
+        Raises DriverError.
         """
         session, registrations = self.runner.session, self.runner.registrations
         if not registrations.many:

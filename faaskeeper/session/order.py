@@ -1,5 +1,4 @@
-"""In which order a session's requests begin, so that each sees the effects of those before it and
-no others.
+"""The order in which a session's requests begin: each sees the effects of those before it only.
 
 Requests begin in the order in which they are added:
 
@@ -23,9 +22,7 @@ T = TypeVar("T")
 
 
 class Order(Generic[T]):
-    """Requests that wait for their turn, and how many are under way. ``most``: reads at one
-    time.
-    """
+    """Requests that wait, and how many are under way. ``most``: reads at one time."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -88,10 +85,9 @@ class Order(Generic[T]):
         return request
 
     def join(self, fits: Callable[[T], bool], most: int) -> list[T]:
-        """Take reads that follow, as long as they fit, to be done with the read that was just
-        begun.
+        """Take the reads that follow, while they fit, to be done with the read that was begun last.
 
-        They count as one read with it. ``most``: of them.
+        They count as one read with it. ``most``: how many.
         """
         joined: list[T] = []
         while self._waiting and len(joined) < most:
