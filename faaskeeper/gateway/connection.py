@@ -95,6 +95,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         hub = server.hub
         self._server = server
         self._hub = hub
+        self._now = hub.now
+        self._lease = hub.lease
         self._watches = hub.watches
         self._metrics = server.metrics
         self.state = State.NEW
@@ -110,6 +112,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         """No frames are taken."""
         self._frames = FrameReader()
         self._output = FrameWriter(hub.output, self._overflow)
+        self.send = self._output.send
+        """Sends a frame, together with others."""
         self._transport: asyncio.Transport | None = None
         self._identity = ClientIdentity(hub.connection)
         self._requests: RequestPipeline | None = None
@@ -277,8 +281,6 @@ class ClientConnection(asyncio.BufferedProtocol):
             self.end(str(error))
         except Malformed as error:
             self.end(f"malformed frame: {error}")
-        finally:
-            frames.compact()
 
     def _request(self, frame: bytes) -> None:
         requests = self._requests
@@ -293,9 +295,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         elif isinstance(request, Auth):
             self._authenticate(xid, request, requests)
         else:
-            if requests.add(xid, request, len(frame)):
-                self.held = True
-            requests.advance()
+            requests.add(xid, request, len(frame))
 
     def _authenticate(self, xid: int, request: Auth, requests: RequestPipeline) -> None:
         try:
@@ -315,8 +315,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         session = self.session
         if session is None:
             return False
-        now = self._hub.now()
-        if not self._hub.lease.serves(now):
+        now = self._now()
+        if not self._lease.serves(now):
             self.end("the deployment cannot be reached now")
             return False
         session.active = now
@@ -335,6 +335,10 @@ class ClientConnection(asyncio.BufferedProtocol):
         elif not stop and not transport.is_reading():
             transport.resume_reading()
 
+    def hold(self) -> None:
+        """Take no frames until a request was answered."""
+        self.held = True
+
     def proceed(self) -> None:
         """Begin requests that wait and take frames that have come, as far as they may."""
         requests = self._requests
@@ -349,15 +353,15 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     # ---- frames out ------------------------------------------------------------------------
 
-    def send(self, frame: bytes) -> None:
-        """Send a frame, together with others."""
-        self._output.send(frame)
-
     def writable(self) -> bool:
-        """Whether replies may be sent now. If not, :meth:`proceed` is called when they may."""
-        if self._paused:
+        """Whether replies may be sent now. If not, :meth:`proceed` is called when they may.
+
+        The event loop may call ``pause_writing`` only after its turn, so the transport is asked.
+        """
+        transport = self._transport
+        if self._paused or transport is None:
             return False
-        if not self._output.full:
+        if transport.get_write_buffer_size() <= PAUSE_BYTES:
             return True
         if self._retry is None:
             self._retry = asyncio.get_running_loop().call_soon(self._look_again)
@@ -414,7 +418,7 @@ class ClientConnection(asyncio.BufferedProtocol):
     async def _session_for(self, request: Connect) -> GatewaySession:
         """Raises _NoSession, SessionExpired, SessionBusy, ServerError, DriverError, TimeoutError."""
         hub, registry = self._hub, self._server.registry
-        if not hub.lease.serving:
+        if not self._lease.serving:
             raise _NoSession("the deployment cannot be reached now")
         if request.session:
             session = await registry.resume(request.session, request.password, request.timeout)
@@ -435,7 +439,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         before, session.connection = session.connection, self
         if before is not None:
             before.end(f"session 0x{session.id:x} has connected again")
-        session.active = self._hub.now()
+        session.active = self._now()
         self.session = session
         self.state = State.OPEN
         self._requests = RequestPipeline(

@@ -46,23 +46,25 @@ class FrameReader:
     def take(self, most: int) -> bytes | None:
         """The next frame without its length, or None while it is not complete.
 
-        Raises FrameTooLong where its length is negative or above ``most``.
+        The bytes of frames that were taken are freed when there is none, not after each, since that
+        copies the rest. Raises FrameTooLong where the length is negative or above ``most``.
         """
         begin = self._at + 4
         received = self._received
         if len(received) < begin:
+            self._free()
             return None
         length = int.from_bytes(received[begin - 4 : begin], "big", signed=True)
         if not 0 <= length <= most:
             raise FrameTooLong(f"a frame of {length} bytes; there may be {most}")
         end = begin + length
         if len(received) < end:
+            self._free()
             return None
         self._at = end
         return bytes(received[begin:end])
 
-    def compact(self) -> None:
-        """Free the bytes of frames that were taken. Copies the rest, so not after each frame."""
+    def _free(self) -> None:
         if self._at:
             del self._received[: self._at]
             self._at = 0
@@ -106,15 +108,6 @@ class FrameWriter:
     def empty(self) -> bool:
         """Whether no frame waits to be flushed."""
         return not self._frames
-
-    @property
-    def full(self) -> bool:
-        """Whether the transport holds more than :data:`PAUSE_BYTES`.
-
-        The event loop may call ``pause_writing`` only after its turn; this is true at once.
-        """
-        transport = self._transport
-        return transport is not None and transport.get_write_buffer_size() > PAUSE_BYTES
 
     def send(self, frame: bytes) -> None:
         """Send a frame, together with others."""

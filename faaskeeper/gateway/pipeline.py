@@ -80,6 +80,9 @@ class Client(Protocol):
     def held(self) -> bool:
         """Whether it has stopped to take frames."""
 
+    def hold(self) -> None:
+        """Take no frames until a request was answered."""
+
     def writable(self) -> bool:
         """Whether replies may be sent now; if not, :meth:`proceed` is called when they may."""
 
@@ -113,6 +116,8 @@ class RequestPipeline:
         self._receiver = hub.receiver
         self._watches = hub.watches
         self._client = client
+        self._send = client.send
+        self._drive = hub.runner.drive
         self._session = session
         self._identity = identity
         self._own_watches = watches
@@ -148,29 +153,29 @@ class RequestPipeline:
 
     # ---- order -----------------------------------------------------------------------------
 
-    def add(self, xid: int, request: Request, size: int) -> bool:
-        """Take in a request of so many bytes; :meth:`advance` begins it.
-
-        True: no more should be taken for now.
-        """
-        session, order = self._session, self._order
-        pending = Pending(xid, request, self._identity.credentials, self._reader, size, session.active)
-        order.add(isinstance(request, Write), pending)
+    def add(self, xid: int, request: Request, size: int) -> None:
+        """Take in a request of so many bytes, and begin it if it may begin."""
+        came, credentials = self._session.active, self._identity.credentials
+        pending = Pending(xid, request, credentials, self._reader, size, came)
+        self._order.add(isinstance(request, Write), pending)
         self._bytes += size
-        return len(order) >= _MAX_WAITING or self._bytes >= _MAX_WAITING_BYTES
+        if len(self._order) >= _MAX_WAITING or self._bytes >= _MAX_WAITING_BYTES:
+            self._client.hold()
+        self.advance()
 
     def advance(self) -> None:
         """Begin the requests that may begin."""
         if self._advancing:
             return  # a request that is answered at once comes back here
         self._advancing = True
-        order, client = self._order, self._client
+        order, client, receiver = self._order, self._client, self._receiver
         try:
-            while (pending := order.peek()) is not None and client.writable():
-                if self._receiver.committing and not isinstance(pending.request, Write):
-                    self._receiver.after_commit(client.proceed)
-                    return
-                order.next()
+            while order and client.writable():
+                pending = order.next(not receiver.committing)
+                if pending is None:
+                    if receiver.committing and not order.writing:  # a read waits for the writer only
+                        receiver.after_commit(client.proceed)
+                    break
                 self._BEGIN[type(pending.request)](self, pending, pending.request)
         finally:
             self._advancing = False
@@ -180,13 +185,9 @@ class RequestPipeline:
         if self._closed:
             return
         zxid = txid or self._watches.rules.seen
-        self._client.send(protocol.reply(pending.xid, zxid, error, record))
+        self._send(protocol.reply(pending.xid, zxid, error, record))
         kind = pending.request.kind
         self._stats.answered(kind, pending.xid, zxid, self._metrics.answered(kind, error, pending.came))
-
-    def _proceed(self) -> None:
-        if self._client.held or len(self._order):
-            self._client.proceed()
 
     # ---- writes ----------------------------------------------------------------------------
 
@@ -215,7 +216,7 @@ class RequestPipeline:
 
         self._order.hold()
         steps = upload(request.operation, limit, session.id, connection.service(), self._hub.random)
-        self._hub.runner.drive(steps, stored)
+        self._drive(steps, stored)
 
     def _submit(self, pending: Pending, request: Write) -> None:
         self._session.submit(
@@ -231,7 +232,8 @@ class RequestPipeline:
         if isinstance(request.operation, Close):
             self._client.close()
             return
-        self._proceed()
+        if self._order or self._client.held:
+            self._client.proceed()
 
     # ---- reads -----------------------------------------------------------------------------
 
@@ -262,7 +264,7 @@ class RequestPipeline:
         self._answer(pending, request.error, request.record)
 
     def _perform(self, pending: Pending, steps: Steps) -> None:
-        self._hub.runner.drive(steps, lambda record, error: self._was_read(pending, record, error))
+        self._drive(steps, lambda record, error: self._was_read(pending, record, error))
 
     def _was_read(self, pending: Pending, record: Any, error: BaseException | None) -> None:
         self._order.done(False)
@@ -278,7 +280,8 @@ class RequestPipeline:
         else:
             self._failed(error)
             return
-        self._proceed()
+        if self._order or self._client.held:
+            self._client.proceed()
 
     def _read_run(self, run: list[Pending]) -> None:
         """Perform plain reads together."""
@@ -293,7 +296,7 @@ class RequestPipeline:
                 self._answer(pending, code, record)
             self._client.proceed()
 
-        self._hub.runner.drive(run[0].reader.read_plainly(requests), done)
+        self._drive(run[0].reader.read_plainly(requests), done)
 
     def _failed(self, error: BaseException) -> None:
         if not isinstance(error, DriverError):

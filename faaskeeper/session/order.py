@@ -39,10 +39,7 @@ class Order(Generic[T]):
 
     def may_begin(self, write: bool) -> bool:
         """Whether a request that is asked for now may begin at once."""
-        return not self._waiting and self._may(write)
-
-    def _may(self, write: bool) -> bool:
-        if self._held:
+        if self._waiting or self._held:
             return False
         return not self.reading if write else not self.writing and self.reading < self._most
 
@@ -69,19 +66,20 @@ class Order(Generic[T]):
         else:
             self.reading += 1
 
-    def peek(self) -> T | None:
-        """The next request, if it may begin now; else None."""
-        if not self._waiting:
+    def next(self, reads: bool = True) -> T | None:
+        """The next request, which begins by this; None where none may. ``reads``: a read may."""
+        if not self._waiting or self._held:
             return None
         write, request = self._waiting[0]
-        return request if self._may(write) else None
-
-    def next(self) -> T | None:
-        """The next request, which begins by this; None where none may."""
-        if not self._waiting or not self._may(self._waiting[0][0]):
-            return None
-        write, request = self._waiting.popleft()
-        self.begin(write)
+        if write:
+            if self.reading:
+                return None
+            self.writing += 1
+        else:
+            if self.writing or self.reading >= self._most or not reads:
+                return None
+            self.reading += 1
+        self._waiting.popleft()
         return request
 
     def join(self, fits: Callable[[T], bool], most: int) -> list[T]:
