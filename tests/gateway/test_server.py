@@ -689,3 +689,43 @@ def test_data_that_is_lost_is_an_error_of_its_request_alone(directory: Path) -> 
     assert "the data of /n is lost" in server.text
     client.close()
     assert server.stop() == 0
+
+
+def test_nothing_overtakes_a_write_whose_data_is_being_stored(directory: Path) -> None:
+    storing, go_on = threading.Event(), threading.Event()
+
+    class Slow:
+        def __init__(self, blobs: Any) -> None:
+            self._blobs = blobs
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._blobs, name)
+
+        def put(self, *args: Any, **more: Any) -> Any:
+            storing.set()
+            assert go_on.wait(30)
+            return self._blobs.put(*args, **more)
+
+    def slowly(connection: Connection) -> Connection:
+        return dataclasses.replace(far(connection), blobs=Slow(connection.blobs))  # type: ignore[arg-type]
+
+    server = InThread(directory, slowly, config={"user-storage": "hybrid"})
+    client, other = Raw(server.port), Raw(server.port)
+    client.create("/n")
+    sent = [
+        client.send(raw.SET, string("/n") + string(b"x" * 200_000) + number(0)),
+        client.send(raw.SET, string("/n") + string(b"y") + number(1)),
+        client.send(raw.GET, string("/n") + b"\0"),
+    ]
+    assert storing.wait(30)
+    while server.call(lambda: sum(each.waiting for each in server.gateway.connections)) < 3:
+        threading.Event().wait(0.01)
+    assert other.ask(raw.EXISTS, string("/n") + b"\0")[0] == 0  # others go on meanwhile
+    go_on.set()
+    answers = [client.next() for _ in sent]
+    assert [answer[0] for answer in answers] == sent
+    assert [answer[2] for answer in answers] == [0, 0, 0]
+    assert answers[2][3].buffer() == b"y"
+    for each in (client, other):
+        each.close()
+    server.stop()

@@ -32,10 +32,11 @@ class InThread:
         change: Callable[[Connection], Connection] = lambda each: each,
         connection: Connection | None = None,
         now: Callable[[], float] = elapsed_s,
+        config: dict[str, str] | None = None,
         **settings: Any,
     ) -> None:
         data = {"cloud-provider": "local", "deployment-name": "test", "heartbeat-frequency": 1}
-        self.config = Config.deserialize({**data, "directory": str(directory)})
+        self.config = Config.deserialize({**data, **(config or {}), "directory": str(directory)})
         self._settings = Settings(**{"listen": (("127.0.0.1", 0),), **settings})
         self._change = change
         self._connection = connection
