@@ -23,10 +23,10 @@ from faaskeeper.recipes import (
     ReadLock,
     Semaphore,
     WriteLock,
-    contender,
     watchers,
 )
-from faaskeeper.recipes import waiting as waits
+from faaskeeper.recipes.rules import contender
+from faaskeeper.recipes.rules import waiting as waits
 from tests.client.test_session import Service, flush, session_of
 from tests.recipes.test_recipes import service, waiting
 

@@ -4,6 +4,11 @@ A contender's node is deleted with its session; a contender that gives up, or is
 waits, deletes its own. Each waits for the one node before it that is in its way, so that a node that goes
 wakes one contender, not all; only where several places come first (a semaphore) all are woken.
 
+**Interrupted.** A caller may be interrupted at any ``await`` of :meth:`Contender.wait`, and again while it
+leaves. The node is then in one of three states, each of which ends without it: asked for but not answered,
+where :class:`Own` deletes what the answer names; known, where its delete is asked for before anything is
+waited for; or of a session that is over. A place that came first is returned without another ``await``.
+
 **States.** A contender has no node, or one of the client's present session (*queued*), and may be *first* on
 top of that. A session that is suspended takes *first* away and leaves the node: if its lease is renewed in
 time, nobody came in between, so waiting again goes on with the node that there is. Else the node goes with
@@ -12,41 +17,30 @@ the session, and waiting again, in the client's next session, queues up anew.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
-from faaskeeper.client import FaaSKeeperClient, SessionState
 from faaskeeper.core import paths
-from faaskeeper.exceptions import FaaSKeeperException, NodeExistsException, SessionExpiredException
-from faaskeeper.recipes.waiting import LOOK_S, Deadline, Own, may_wait
+from faaskeeper.exceptions import FaaSKeeperException, SessionExpiredException
+from faaskeeper.recipes.rules.port import Port
+from faaskeeper.recipes.rules.waiting import LOOK_S, Deadline, Own, may_wait, number
+from faaskeeper.session.states import SessionState
 
 Blocks = Callable[[str], bool]
 """Whether an earlier contender, by the name of its node, is in the way."""
-
-_NUMBER = 10
-
-
-def ensure(client: FaaSKeeperClient, path: str) -> None:
-    """Create a path with everything above it, where it is not there."""
-    if client.exists(path) is None:
-        try:
-            client.create(path, makepath=True)
-        except NodeExistsException:
-            return  # somebody else was faster
 
 
 class Contender:
     """One place in the queue below ``path``, taken with :meth:`wait` and given back with :meth:`leave`.
 
-    ``places``: how many come first. ``on_loss`` is called once, from the client's callback thread, when a
+    ``places``: how many come first. ``on_loss`` is called once, where the client calls its callbacks, when a
     place that came first can no longer be relied on: the session is suspended or lost.
 
-    One thread at a time may wait. Another that would wait, too, is refused; one that leaves ends the waiting.
+    One caller at a time may wait. Another that would wait, too, is refused; one that leaves ends the waiting.
     """
 
     def __init__(
         self,
-        client: FaaSKeeperClient,
+        port: Port,
         path: str,
         prefix: str,
         data: bytes,
@@ -54,16 +48,16 @@ class Contender:
         on_loss: Callable[[], None],
         places: int = 1,
     ) -> None:
-        self._client = client
+        self._port = port
         self._path = path
         self._prefix = prefix
         self._data = data
         self._blocks = blocks
         self._on_loss = on_loss
         self._places = places
-        self._changed = threading.Event()
-        self._own = Own(client)
-        self._guard = threading.Lock()
+        self._changed = port.signal()
+        self._own = Own(port)
+        self._guard = port.guard()
         """Guards the fields below; never held while anything is waited for."""
         self._first = False
         self._waiting = False
@@ -73,7 +67,7 @@ class Contender:
     @property
     def first(self) -> bool:
         """Whether this place is among those that come first, as far as is known here."""
-        return self._first and self._own.current and self._client.state is SessionState.CONNECTED
+        return self._first and self._own.current and self._port.state is SessionState.CONNECTED
 
     @property
     def token(self) -> int:
@@ -86,16 +80,16 @@ class Contender:
             raise ValueError("there is a token only while the place is first")
         return node.stat.czxid
 
-    def wait(self, timeout: float | None) -> bool:
+    async def wait(self, timeout: float | None) -> bool:
         """Queue up, and wait to be first for at most so many seconds; leaves the queue when that fails.
 
-        Raises FaaSKeeperException where this place is first already, or another thread waits or leaves.
+        Raises FaaSKeeperException where this place is first already, or another caller waits or leaves.
         """
         with self._guard:
             if self._waiting or self._leaving:
                 raise FaaSKeeperException(
-                    f"another thread acquires or releases {self._path} by this object: "
-                    "it stands for one contender, so give each thread one of its own"
+                    f"another {self._port.worker} acquires or releases {self._path} by this object: "
+                    f"it stands for one contender, so give each {self._port.worker} one of its own"
                 )
             if self.first:
                 raise FaaSKeeperException(
@@ -104,46 +98,50 @@ class Contender:
             self._waiting, self._given_up, self._first = True, False, False
         reached = False
         try:
-            self._client.add_listener(self._listen)
-            reached = self._wait(Deadline(timeout))
+            self._port.remove_listener(self._listen)  # it listens still where its session was suspended
+            self._port.add_listener(self._listen)
+            reached = await self._wait(Deadline(timeout))
+            if not reached:
+                await self._go()
             return reached
+        except BaseException as error:
+            self._stop()
+            await self._own.remove_after(error)
+            raise
         finally:
             if not reached:
-                try:
-                    self._go()
-                finally:
-                    self._waiting = False
+                self._waiting = False
 
-    def _wait(self, deadline: Deadline) -> bool:
+    async def _wait(self, deadline: Deadline) -> bool:
         known = self._own.current  # of before the session was suspended
-        if not known and not self._queue_up(deadline):
+        if not known and not await self._queue_up(deadline):
             return False
         while not self._given_up:
-            suspended = self._client.state is SessionState.SUSPENDED
+            suspended = self._port.state is SessionState.SUSPENDED
             if not suspended:
                 try:
-                    if self._is_next() and self._come_first():
+                    if await self._is_next() and self._come_first():
                         return True
                     known = False
                 except SessionExpiredException:
-                    if not known or not self._queue_up(deadline):
+                    if not known or not await self._queue_up(deadline):
                         raise
                     known = False
                     continue
             left = deadline.left()
             if left == 0:
                 return False
-            may_wait(self._client)
-            if suspended or self._client.state is SessionState.SUSPENDED:
+            may_wait(self._port)
+            if suspended or self._port.state is SessionState.SUSPENDED:
                 left = LOOK_S if left is None else min(left, LOOK_S)
-            self._changed.wait(left)
+            await self._changed.wait(left)
             self._changed.clear()
         return False
 
-    def _queue_up(self, deadline: Deadline) -> bool:
-        return self._own.make_numbered(f"{self._path}/{self._prefix}", self._data, deadline)
+    async def _queue_up(self, deadline: Deadline) -> bool:
+        return await self._own.make_numbered(f"{self._path}/{self._prefix}", self._data, deadline)
 
-    def _is_next(self) -> bool:
+    async def _is_next(self) -> bool:
         """Look who is before us; if somebody is in the way, watch the nearest of those.
 
         Raises SessionExpiredException where this contender's node is gone.
@@ -154,22 +152,23 @@ class Contender:
         own = paths.name(node.path)
         while True:
             watch = self._wake if self._places > 1 else None
-            names = [paths.name(child.path) for child in self._client.get_children(self._path, watch=watch)]
+            children = await self._port.get_children(self._path, watch=watch)
+            names = [paths.name(child.path) for child in children]
             if own not in names:
                 raise SessionExpiredException(
                     "this contender's node is gone: its session has ended, or somebody has deleted it"
                 )
-            before = [name for name in names if name[-_NUMBER:] < own[-_NUMBER:] and self._blocks(name)]
+            before = [name for name in names if number(name) < number(own) and self._blocks(name)]
             if len(before) < self._places:
                 return True
             if watch is not None:
                 return False
-            nearest = max(before, key=lambda name: name[-_NUMBER:])
-            if self._client.exists(f"{self._path}/{nearest}", self._wake) is not None:
+            nearest = max(before, key=number)
+            if await self._port.exists(f"{self._path}/{nearest}", self._wake) is not None:
                 return False
 
     def _come_first(self) -> bool:
-        """Be first, unless the session is suspended by now, or another thread has given up for us."""
+        """Be first, unless the session is suspended by now, or another caller has given up for us."""
         with self._guard:
             if self._given_up:
                 return False
@@ -192,8 +191,8 @@ class Contender:
         if lost:
             self._on_loss()
 
-    def leave(self) -> None:
-        """Give the place back; does nothing where there is none. Ends the waiting of another thread."""
+    async def leave(self) -> None:
+        """Give the place back; does nothing where there is none. Ends the waiting of another caller."""
         with self._guard:
             if self._waiting:
                 self._given_up = True  # it leaves by itself
@@ -203,11 +202,14 @@ class Contender:
                 return
             self._leaving = True
         try:
-            self._go()
+            await self._go()
         finally:
             self._leaving = False
 
-    def _go(self) -> None:
+    async def _go(self) -> None:
+        self._stop()
+        await self._own.remove()
+
+    def _stop(self) -> None:
         self._first = False
-        self._client.remove_listener(self._listen)
-        self._own.remove()
+        self._port.remove_listener(self._listen)
