@@ -24,10 +24,9 @@ from faaskeeper.recipes import (
     Semaphore,
 )
 from tests.client.test_session import Service, flush
-from tests.recipes.test_recipes import die, service, waiting
+from tests.recipes.test_recipes import die, waiting
 
 Start = Callable[..., FaaSKeeperClient]
-__all__ = ["service"]
 
 
 # ---- semaphores ------------------------------------------------------------------------------
@@ -145,6 +144,7 @@ def test_a_participant_that_dies_has_not_come_and_one_that_dies_inside_holds_nob
         barriers[1].leave()
 
 
+@pytest.mark.parametrize("kind", ["threads"])
 def test_who_is_interrupted_while_its_node_is_made_leaves_none(
     connect: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

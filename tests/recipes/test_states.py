@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from faaskeeper.aio.recipes import watchers as aio_watchers
 from faaskeeper.client import FaaSKeeperClient, SessionState
 from faaskeeper.core.errors import Unavailable
 from faaskeeper.exceptions import FaaSKeeperException, SessionExpiredException
@@ -28,15 +29,15 @@ from faaskeeper.recipes import (
 from faaskeeper.recipes.rules import contender
 from faaskeeper.recipes.rules import waiting as waits
 from tests.client.test_session import Service, flush, session_of
-from tests.recipes.test_recipes import service, waiting
+from tests.recipes.blocking import BlockingClient
+from tests.recipes.test_recipes import waiting
 
 Start = Callable[..., FaaSKeeperClient]
-__all__ = ["service"]
 
 LOCKS: list[Callable[..., Lock]] = [
-    Lock,
-    WriteLock,
-    ReadLock,
+    lambda *args, **more: Lock(*args, **more),
+    lambda *args, **more: WriteLock(*args, **more),
+    lambda *args, **more: ReadLock(*args, **more),
     lambda client, path, **more: Semaphore(client, path, 1, **more),
 ]
 
@@ -46,7 +47,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What looks again every second looks again at once."""
     for module in (waits, contender):
         monkeypatch.setattr(module, "LOOK_S", 0.01)
-    monkeypatch.setattr(watchers, "AGAIN_S", 0.01)
+    for shell in (watchers, aio_watchers):
+        monkeypatch.setattr(shell, "AGAIN_S", 0.01)
 
 
 class Unreachable:
@@ -74,6 +76,9 @@ def out_of_reach(client: FaaSKeeperClient, *parts: str) -> Iterator[None]:
     for part, value in before.items():
         setattr(connection, part, value)
     session.renew()
+    if isinstance(client, BlockingClient):
+        client.resend()
+        return
     acked = session.outbox.acked
     if again := session.outbox.resend(acked + 1):
         session._send(again, acked)
@@ -261,6 +266,7 @@ def test_a_place_that_somebody_deleted_while_the_session_was_suspended_is_taken_
     assert nodes(other, "/lock") == []
 
 
+@pytest.mark.parametrize("kind", ["threads"])
 def test_a_create_that_is_interrupted_before_anybody_has_its_future_leaves_no_node(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,7 +306,7 @@ def test_one_lock_is_one_contender_s_and_other_threads_are_refused_at_once(servi
     with ThreadPoolExecutor(1) as pool:
         acquired = pool.submit(lock.acquire, 60)
         waiting(holder, "/lock", 2)
-        with pytest.raises(FaaSKeeperException, match="give each thread one of its own"):
+        with pytest.raises(FaaSKeeperException, match=r"give each (thread|task) one of its own"):
             lock.acquire()
         assert len(nodes(holder, "/lock")) == 2
         first.release()
@@ -350,6 +356,7 @@ def test_a_lock_released_by_another_thread_is_waited_for_no_more(service: Servic
     lock.release()
 
 
+@pytest.mark.parametrize("kind", ["threads"])
 def test_a_callback_is_told_that_it_must_not_wait_for_another(service: Service) -> None:
     holder, client = service.client(), service.client()
     first = Lock(holder, "/lock")
@@ -395,7 +402,7 @@ def test_one_election_is_one_candidate_s(service: Service) -> None:
     with ThreadPoolExecutor(1) as pool:
         led = pool.submit(election.run, lead)
         assert leading.wait(60)
-        with pytest.raises(FaaSKeeperException, match="give each thread one of its own"):
+        with pytest.raises(FaaSKeeperException, match=r"give each (thread|task) one of its own"):
             election.run(lead)
         assert election.leading
         stop.set()
@@ -444,6 +451,7 @@ def test_a_consumer_of_a_session_that_is_over_gives_no_other_s_value_back(servic
     assert next_.consume()
 
 
+@pytest.mark.parametrize("kind", ["threads"])
 def test_one_queue_s_object_is_one_consumer_s(service: Service) -> None:
     client = service.client()
     queue = LockingQueue(client, "/jobs")
@@ -459,7 +467,7 @@ def test_one_queue_s_object_is_one_consumer_s(service: Service) -> None:
     with ThreadPoolExecutor(1) as pool:
         value = pool.submit(queue.get, 60)
         assert reads.wait(60)
-        with pytest.raises(FaaSKeeperException, match="give each thread one of its own"):
+        with pytest.raises(FaaSKeeperException, match=r"give each (thread|task) one of its own"):
             queue.get(0)
         queue.put(b"a")
         assert value.result(60) == b"a"
@@ -533,6 +541,7 @@ def test_a_watcher_that_could_not_read_once_reads_again(service: Service) -> Non
     watcher.stop()
 
 
+@pytest.mark.parametrize("kind", ["threads"])
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, ValueError])
 def test_what_a_callback_raises_ends_no_other_callback(service: Service, error: type[BaseException]) -> None:
     client = service.client()
