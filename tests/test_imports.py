@@ -56,9 +56,11 @@ def test_core_imports_the_standard_library_and_itself_only() -> None:
 @pytest.mark.parametrize(
     ("package", "forbidden"),
     [
-        ("client", ("cli", "providers", "recipes", "testing")),
+        ("aio", ("cli", "gateway", "providers", "testing")),
+        ("client", ("aio", "cli", "gateway", "providers", "recipes", "testing")),
         ("providers", ("cli", "client", "recipes", "testing")),
-        ("recipes", ("cli", "providers", "testing")),
+        ("recipes", ("aio", "cli", "gateway", "providers", "testing")),
+        ("recipes/rules", ("aio", "client")),
         ("testing", ("cli",)),
     ],
 )
@@ -67,3 +69,9 @@ def test_no_arrow_runs_back_up(package: str, forbidden: tuple[str, ...]) -> None
         for module in imports(path):
             parts = module.split(".")
             assert parts[0] != "faaskeeper" or parts[1:2] not in [[each] for each in forbidden], path
+
+
+def test_rules_of_sessions_and_recipes_use_neither_threads_nor_event_loops() -> None:
+    for package in ("session", "recipes/rules"):
+        for path in (PACKAGE / package).glob("*.py"):
+            assert imports(path).isdisjoint({"asyncio", "concurrent.futures", "queue", "threading"}), path

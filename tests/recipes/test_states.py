@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from faaskeeper.aio.recipes import watchers as aio_watchers
-from faaskeeper.client import FaaSKeeperClient, SessionState
+from faaskeeper.client import FaaSKeeperClient, Future, SessionState
 from faaskeeper.core.errors import Unavailable
-from faaskeeper.exceptions import FaaSKeeperException, SessionExpiredException
+from faaskeeper.exceptions import FaaSKeeperException, ProviderException, SessionExpiredException
 from faaskeeper.recipes import (
     DataWatch,
     DoubleBarrier,
@@ -297,6 +297,37 @@ def test_a_create_that_is_interrupted_before_anybody_has_its_future_leaves_no_no
     settle(client)
     for path in ("/lock", "/race", "/party", "/jobs/taken"):
         assert nodes(other, path) == []
+
+
+@pytest.mark.parametrize("kind", ["threads"])
+def test_a_node_that_nobody_waits_for_is_looked_for_until_the_store_answers(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, other = service.client(), service.client()
+    other.create("/lock")
+    create, look, looks = client.create_async, client.get_children_async, threading.Semaphore(0)
+    failures = iter([ProviderException("no answer"), ProviderException("no answer")])
+
+    def interrupted(*args: Any, **more: Any) -> Any:
+        create(*args, **more).get()
+        raise KeyboardInterrupt
+
+    def looked(path: str) -> Any:
+        future = look(path)
+        if (error := next(failures, None)) is not None:
+            future = Future("read", run=lambda call: client.call_later(call))
+            future.set_exception(error)
+        looks.release()
+        return future
+
+    monkeypatch.setattr(client, "create_async", interrupted)
+    monkeypatch.setattr(client, "get_children_async", looked)
+    with pytest.raises(KeyboardInterrupt):
+        Lock(client, "/lock").acquire()
+    for _ in range(3):
+        assert looks.acquire(timeout=60)
+    settle(client)
+    assert nodes(other, "/lock") == []
 
 
 def test_one_lock_is_one_contender_s_and_other_threads_are_refused_at_once(service: Service) -> None:

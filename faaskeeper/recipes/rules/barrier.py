@@ -105,9 +105,8 @@ class DoubleBarrierRules:
                 transaction.delete(sign)
             transaction.create(sign, " ".join(names).encode())
             results = await self._port.commit(transaction)
-            raise_of(
-                results, NodeExistsException, NodeDoesntExistException
-            )  # by another participant: look again
+            # Another participant may have changed the sign first: look again.
+            raise_of(results, NodeExistsException, NodeDoesntExistException)
 
     async def _participants(self, waiting: Waiting) -> list[str]:
         children = await self._port.get_children(self._path, watch=waiting.wake)
