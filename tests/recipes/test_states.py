@@ -299,6 +299,62 @@ def test_a_create_that_is_interrupted_before_anybody_has_its_future_leaves_no_no
         assert nodes(other, path) == []
 
 
+class Interrupted:
+    """A client whose thread is interrupted at the ``at``-th call of its methods: before it, or after it."""
+
+    def __init__(self, client: FaaSKeeperClient, at: int, after: bool) -> None:
+        self._client = client
+        self._calls = iter(range(at + 1))
+        self._at = at
+        self._after = after
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not callable(found):
+            return found
+
+        def called(*args: Any, **more: Any) -> Any:
+            interrupt = next(self._calls, None) == self._at
+            if interrupt and not self._after:
+                raise KeyboardInterrupt
+            result = found(*args, **more)
+            if interrupt:
+                raise KeyboardInterrupt
+            return result
+
+        return called
+
+
+@pytest.mark.parametrize("kind", ["threads"])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("make", LOCKS[::3])
+def test_a_thread_that_is_interrupted_at_any_call_leaves_no_node(
+    service: Service, make: Callable[..., Lock], held: bool, after: bool
+) -> None:
+    client, other = service.client(), service.client()
+    holder = make(other, "/lock")
+    other.create("/lock")
+    at = 0
+    while True:
+        if held:
+            assert holder.acquire(30)
+        lock = make(Interrupted(client, at, after), "/lock")
+        try:
+            assert lock.acquire(0.01 if held else 30) is not held
+            lock.release()
+        except KeyboardInterrupt:
+            settle(client)
+            assert len(nodes(other, "/lock")) == held, f"interrupted at call {at}"
+            assert not lock.held
+            holder.release()
+            at += 1
+            continue
+        break
+    assert at > (6 if held else 4)
+    assert len(nodes(other, "/lock")) == held
+
+
 @pytest.mark.parametrize("kind", ["threads"])
 def test_a_node_that_nobody_waits_for_is_looked_for_until_the_store_answers(
     service: Service, monkeypatch: pytest.MonkeyPatch

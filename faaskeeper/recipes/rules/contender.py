@@ -105,8 +105,7 @@ class Contender:
                 await self._go()
             return reached
         except BaseException as error:
-            self._stop()
-            await self._own.remove_after(error)
+            await self._go_after(error)
             raise
         finally:
             if not reached:
@@ -203,12 +202,19 @@ class Contender:
             self._leaving = True
         try:
             await self._go()
+        except BaseException as error:
+            await self._go_after(error)
+            raise
         finally:
             self._leaving = False
 
     async def _go(self) -> None:
         self._stop()
         await self._own.remove()
+
+    async def _go_after(self, error: BaseException) -> None:
+        self._stop()
+        await self._own.remove_after(error)
 
     def _stop(self) -> None:
         self._first = False
