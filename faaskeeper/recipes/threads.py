@@ -48,6 +48,20 @@ class _Future(Pending[T]):
         self._future.add_callback(lambda _: callback(self))
 
 
+class _Done(Pending[None]):
+    def done(self) -> bool:
+        return True
+
+    async def wait(self, timeout: float) -> bool:
+        return True
+
+    def get(self) -> None:
+        return None
+
+    def add_callback(self, callback: Callable[[Pending[None]], None]) -> None:
+        callback(self)
+
+
 class _Event(Signal):
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -137,10 +151,15 @@ class ThreadPort(Port):
     ) -> tuple[list[str], Stat]:
         return self._client.get_children_with_stat(path, watch)
 
-    def ask_create(self, path: str, value: bytes, *, sequential: bool, makepath: bool) -> Pending[Node]:
-        return _Future(self._client.create_async(path, value, True, sequential, makepath=makepath))
+    def ask_create(
+        self, path: str, value: bytes, *, ephemeral: bool, sequential: bool = False, makepath: bool = False
+    ) -> Pending[Node]:
+        return _Future(self._client.create_async(path, value, ephemeral, sequential, makepath=makepath))
 
-    def ask_delete(self, path: str) -> Pending[None]:
+    def ask_delete(self, path: str, prompt: bool = False) -> Pending[None]:
+        if prompt:  # a thread that waits may do a direct writer's work
+            self._client.delete(path)
+            return _Done()
         return _Future(self._client.delete_async(path))
 
     def ask_children(self, path: str) -> Pending[list[Node]]:

@@ -46,7 +46,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """For which kind of client; the names of the recipes in the test's module are those of that kind."""
     kind: str = request.param
     module = cast(ModuleType, request.module)
-    if kind == "asyncio" and module.__name__ != "tests.recipes.test_async":
+    if kind == "asyncio":
         for name in recipes.__all__:
             if name != "LockLost" and hasattr(module, name):
                 monkeypatch.setattr(module, name, blocking(name))

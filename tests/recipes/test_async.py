@@ -314,6 +314,25 @@ def test_a_task_that_is_cancelled_while_it_joins_enters_or_takes_leaves_no_node(
     perform(test)
 
 
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_task_that_is_cancelled_while_it_takes_a_value_leaves_it_in_its_place(
+    perform: Perform, late: bool, times: int
+) -> None:
+    async def test(client: AsyncClient, other: AsyncClient) -> None:
+        queue = Queue(client, "/jobs")
+        await Queue(other, "/jobs").put_all([b"a", b"b"])
+        before = await names(other, "/jobs")
+
+        async def all_there(at: int) -> None:
+            assert await names(other, "/jobs") == before
+
+        assert await cancelled_everywhere(client, lambda at: queue.get(None), times, late, all_there) > 2
+        assert await queue.get() == b"b"  # the last of the gets was not cancelled, and has the other
+
+    perform(test)
+
+
 def test_a_task_cancelled_while_the_service_is_out_of_reach_leaves_no_node_when_it_is_reached(
     perform: Perform,
 ) -> None:
@@ -405,6 +424,25 @@ def test_on_loss_may_be_a_coroutine_function_that_uses_the_client(perform: Perfo
             with pytest.raises(LockLost):
                 use()
         await told.wait()
+        assert await names(other, "/lock") == []
+
+    perform(test)
+
+
+def test_a_task_may_be_cancelled_by_the_loss_of_its_lock(perform: Perform) -> None:
+    async def test(client: AsyncClient, other: AsyncClient) -> None:
+        async def work() -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            async with Lock(client, "/lock", on_loss=task.cancel):
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(work())
+        await queued(other, "/lock", 1)
+        await client.sync()  # the task has seen its node, too
+        while not task.done():
+            await suspend(client)
+        assert task.cancelled()
         assert await names(other, "/lock") == []
 
     perform(test)

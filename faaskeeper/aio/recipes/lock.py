@@ -18,7 +18,7 @@ class Lock(Held):
 
     :param identifier: kept with the contender's node, for people who look (:meth:`contenders`)
     :param on_loss: a function, called once in the loop when a held lock is held no longer, or a coroutine
-        function, which then runs in a task of its own
+        function, which then runs in a task of its own; ``asyncio.current_task().cancel`` ends this task
 
     A held lock has a fencing :attr:`token`. Holding is a lease: check :attr:`held`, or call :meth:`check`,
     before what must not be done by two; what must *never* be done by two needs the token.

@@ -155,10 +155,13 @@ class AsyncPort(Port):
     ) -> tuple[list[str], Stat]:
         return await self._client.get_children_with_stat(path, watch)
 
-    def ask_create(self, path: str, value: bytes, *, sequential: bool, makepath: bool) -> Pending[Node]:
-        return _Task(self._begin(self._client.create(path, value, True, sequential, makepath=makepath)))
+    def ask_create(
+        self, path: str, value: bytes, *, ephemeral: bool, sequential: bool = False, makepath: bool = False
+    ) -> Pending[Node]:
+        create = self._client.create(path, value, ephemeral, sequential, makepath=makepath)
+        return _Task(self._begin(create))
 
-    def ask_delete(self, path: str) -> Pending[None]:
+    def ask_delete(self, path: str, prompt: bool = False) -> Pending[None]:
         return _Task(self._begin(self._client.delete(path)))
 
     def ask_children(self, path: str) -> Pending[list[Node]]:

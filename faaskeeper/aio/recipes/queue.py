@@ -12,8 +12,8 @@ from faaskeeper.recipes.rules.queue import LockingQueueRules, QueueRules
 class Queue:
     """Values, each of which one consumer takes: lower priorities first, then in the order they were put.
 
-    A consumer that dies after :meth:`get` returned, or is cancelled while it takes a value, may take it
-    along: wait with ``timeout`` instead, or use :class:`LockingQueue`.
+    A consumer that dies after :meth:`get` returned takes its value along; see :class:`LockingQueue`. A task
+    that is cancelled while it takes a value puts it back where it was.
     """
 
     def __init__(self, client: AsyncClient, path: str) -> None:

@@ -11,7 +11,7 @@ waited for; or of a session that is over. A place that came first is returned wi
 
 **States.** A contender has no node, or one of the client's present session (*queued*), and may be *first* on
 top of that. A session that is suspended takes *first* away and leaves the node: if its lease is renewed in
-time, nobody came in between, so waiting again goes on with the node that there is. Else the node goes with
+time, nobody came in between, so waiting again goes on with that node. Else the node goes with
 the session, and waiting again, in the client's next session, queues up anew.
 """
 
@@ -141,7 +141,7 @@ class Contender:
         return await self._own.make_numbered(f"{self._path}/{self._prefix}", self._data, deadline)
 
     async def _is_next(self) -> bool:
-        """Look who is before us; if somebody is in the way, watch the nearest of those.
+        """Whether no earlier contender is in the way; if one is, watch the nearest of those.
 
         Raises SessionExpiredException where this contender's node is gone.
         """

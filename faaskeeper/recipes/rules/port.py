@@ -135,12 +135,14 @@ class Port(ABC):
         """Names of the children, and the node's Stat."""
 
     @abstractmethod
-    def ask_create(self, path: str, value: bytes, *, sequential: bool, makepath: bool) -> Pending[Node]:
-        """Create an ephemeral node."""
+    def ask_create(
+        self, path: str, value: bytes, *, ephemeral: bool, sequential: bool = False, makepath: bool = False
+    ) -> Pending[Node]:
+        """Create a node."""
 
     @abstractmethod
-    def ask_delete(self, path: str) -> Pending[None]:
-        """Delete a node."""
+    def ask_delete(self, path: str, prompt: bool = False) -> Pending[None]:
+        """Delete a node. ``prompt``: the caller waits for it next, so that a thread may wait here already."""
 
     @abstractmethod
     def ask_children(self, path: str) -> Pending[list[Node]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from faaskeeper.core import paths
-from faaskeeper.exceptions import NodeDoesntExistException, NodeExistsException
-from faaskeeper.recipes.rules.port import Alone, Port
-from faaskeeper.recipes.rules.waiting import Own, Waiting, ensure, raise_of, size
+from faaskeeper.exceptions import FaaSKeeperException, NodeDoesntExistException, NodeExistsException
+from faaskeeper.recipes.rules.port import Alone, Pending, Port
+from faaskeeper.recipes.rules.waiting import LOOK_S, Own, Waiting, ensure, raise_of, size
 from faaskeeper.session.states import SessionState
 
 _DIGITS = 3
@@ -55,12 +56,33 @@ class QueueRules:
             waiting.end()
 
     async def _take(self, path: str) -> bytes | None:
+        """Take a value; None where another consumer was faster.
+
+        Interrupted meanwhile, put it back where it was, if it was this consumer that took it.
+        """
+        taking: Pending[None] | None = None
         try:
             value = (await self._port.get_data(path)).data
-            await self._port.delete(path)
+            taking = self._port.ask_delete(path, prompt=True)
+            while not await taking.wait(LOOK_S):
+                pass  # it is answered, or the session ends
+            taking.get()
+            return value
         except NodeDoesntExistException:
-            return None  # another consumer was faster
-        return value
+            return None
+        except FaaSKeeperException:
+            raise
+        except BaseException:
+            if taking is not None:
+                taking.add_callback(partial(self._put_back, path, value or b""))
+            raise
+
+    def _put_back(self, path: str, value: bytes, taking: Pending[None]) -> None:
+        try:
+            taking.get()
+            self._port.ask_create(path, value, ephemeral=False)
+        except FaaSKeeperException:
+            return  # it was not taken, or the session is over
 
     async def size(self) -> int:
         """How many values there are."""

@@ -129,10 +129,13 @@ class Own:
 
     async def _make(self, path: str, data: bytes, sequential: bool, token: str, deadline: Deadline) -> bool:
         asked: Pending[Node] | None = None
+        makepath = False
         try:
-            for makepath in (False, True):
+            while True:
                 asked = None
-                asked = self._port.ask_create(path, data, sequential=sequential, makepath=makepath)
+                asked = self._port.ask_create(
+                    path, data, ephemeral=True, sequential=sequential, makepath=makepath
+                )
                 while not await asked.wait(LOOK_S):
                     if deadline.left() == 0 and self._port.state is not SessionState.CONNECTED:
                         self._undo(path, sequential, token, asked)
@@ -143,7 +146,7 @@ class Own:
                 except NodeDoesntExistException:
                     if makepath:
                         raise
-            return False
+                    makepath = True
         except FaaSKeeperException:
             raise  # the create's own error: it made nothing, or its session is over
         except BaseException:
