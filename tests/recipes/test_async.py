@@ -340,8 +340,9 @@ def test_a_task_cancelled_while_the_service_is_out_of_reach_leaves_no_node_when_
         await other.create("/lock")
         async with out_of_reach(client, *QUEUES):
             task = asyncio.create_task(Lock(client, "/lock").acquire())
-            while client.state is not SessionState.SUSPENDED:  # the create could not be sent
-                await asyncio.sleep(0)
+            async for state in client.states():
+                if state is SessionState.SUSPENDED:  # the create could not be sent
+                    break
             task.cancel()
             await asyncio.wait((task,))
             assert task.cancelled()
