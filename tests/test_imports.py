@@ -56,8 +56,8 @@ def test_core_imports_the_standard_library_and_itself_only() -> None:
 @pytest.mark.parametrize(
     ("package", "forbidden"),
     [
-        ("aio", ("cli", "gateway", "providers", "testing")),
         ("client", ("aio", "cli", "gateway", "providers", "recipes", "testing")),
+        ("aio", ("cli", "gateway", "providers", "testing")),
         ("providers", ("cli", "client", "recipes", "testing")),
         ("recipes", ("aio", "cli", "gateway", "providers", "testing")),
         ("recipes/rules", ("aio", "client")),
