@@ -12,7 +12,8 @@ from faaskeeper.recipes.threads import ThreadPort, run
 class Election(Leading):
     """Elects one leader at a time among those who volunteer on the same path.
 
-    The leader's function gets the election, to look at :attr:`leading` and use the fencing :attr:`token`.
+    The leader's function gets the election, to look at :attr:`leading` and use the fencing
+    :attr:`token`.
     """
 
     def __init__(self, client: FaaSKeeperClient, path: str, identifier: str = "") -> None:
@@ -26,8 +27,8 @@ class Election(Leading):
     ) -> bool:
         """Volunteer, lead while ``lead`` runs, and resign; returns whether that was ever the case.
 
-        ``on_loss`` is called, from the client's callback thread, when the lead is lost meanwhile. Raises
-        FaaSKeeperException where another thread runs by this object.
+        ``on_loss`` is called, from the client's callback thread, when the lead is lost meanwhile.
+        Raises FaaSKeeperException where another thread runs by this object.
         """
 
         async def leads() -> None:

@@ -10,9 +10,10 @@ from faaskeeper.recipes.threads import ThreadPort, run
 
 
 class Queue:
-    """Values, each of which one consumer takes: lower priorities first, then in the order they were put.
+    """Values, each of which one consumer takes: by priority, lower first, then in their order.
 
-    A consumer that dies after :meth:`get` returned takes its value along; see :class:`LockingQueue`.
+    A consumer that dies after :meth:`get` returned takes its value along; see
+    :class:`LockingQueue`.
     """
 
     def __init__(self, client: FaaSKeeperClient, path: str) -> None:
@@ -27,7 +28,7 @@ class Queue:
         run(self._rules.put_all(values, priority))
 
     def get(self, timeout: float | None = 0) -> bytes | None:
-        """Take the first value; None when there is none for so many seconds (None: wait for ever)."""
+        """Take the first value; None if there is none for so many seconds (None: for ever)."""
         return run(self._rules.get(timeout))
 
     def __len__(self) -> int:
@@ -37,8 +38,8 @@ class Queue:
 class LockingQueue:
     """Values, each of which one consumer at a time holds while it works on it.
 
-    Of a consumer that dies, the value goes to another; only :meth:`consume` removes it. An object stands for
-    one consumer, which holds one value: threads have one each.
+    Of a consumer that dies, the value goes to another; only :meth:`consume` removes it. An object
+    stands for one consumer, which holds one value: threads have one each.
     """
 
     def __init__(self, client: FaaSKeeperClient, path: str) -> None:
@@ -65,7 +66,10 @@ class LockingQueue:
         return self._rules.holds
 
     def consume(self) -> bool:
-        """Remove the held value: it is done. False: it was held no more, and another may work on it."""
+        """Remove the held value: it is done.
+
+        Returns False where it was held no more: another consumer may work on it.
+        """
         return run(self._rules.consume())
 
     def release(self) -> None:

@@ -12,8 +12,8 @@ from faaskeeper.recipes.rules import lock as rules
 class Semaphore(Lock):
     """Held by at most ``leases`` contenders at a time, among all clients that name the same path.
 
-    All must name the same number. Else as :class:`~faaskeeper.recipes.lock.Lock`: a fencing token, on_loss
-    called at once, not re-entrant.
+    All must name the same number. Else as :class:`~faaskeeper.recipes.lock.Lock`: a fencing token,
+    on_loss called at once, not re-entrant.
     """
 
     def __init__(

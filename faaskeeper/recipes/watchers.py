@@ -1,4 +1,4 @@
-"""Watches that renew themselves: a function that is called with what is there, now and after every change."""
+"""Watches that renew themselves: a function is called with what is there, now and when it changes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _log = logging.getLogger(__name__)
 class _Watching(ABC, Generic[T]):
     """Looks, and looks again after every event, and when the client has a session again.
 
-    The first look is in the caller's thread, later ones in the client's callback thread. Of several changes
-    in a short time only the last need be shown.
+    The first look is in the caller's thread, later ones in the client's callback thread. Of several
+    changes in a short time only the last need be shown.
     """
 
     def __init__(self, client: FaaSKeeperClient, looks: Looks[T]) -> None:
@@ -77,7 +77,8 @@ class _Watching(ABC, Generic[T]):
 class DataWatch(_Watching[Data]):
     """Calls ``function(data, stat)`` with a node's data, (None, None) where there is no node.
 
-    Until the function returns False. Usable as a decorator: ``@partial(DataWatch, client, "/path")``.
+    Until the function returns False. Usable as a decorator: ``@partial(DataWatch, client,
+    "/path")``.
     """
 
     def __init__(self, client: FaaSKeeperClient, path: str, function: DataFunction) -> None:
@@ -91,8 +92,8 @@ class DataWatch(_Watching[Data]):
 class ChildrenWatch(_Watching[list[str]]):
     """Calls ``function(names)`` with the names of a node's children.
 
-    Until the function returns False, or the node is gone. Usable as a decorator like :class:`DataWatch`.
-    Raises NodeDoesntExistException where there is no node at first.
+    Until the function returns False, or the node is gone. Usable as a decorator like
+    :class:`DataWatch`. Raises NodeDoesntExistException where there is no node at first.
     """
 
     def __init__(self, client: FaaSKeeperClient, path: str, function: ChildrenFunction) -> None:

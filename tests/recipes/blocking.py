@@ -1,7 +1,8 @@
-"""The asyncio client and its recipes with the API of the threaded ones: for tests of what both promise.
+"""The asyncio client and its recipes with the API of the threaded ones: for tests of what both
+promise.
 
-Each call runs in a loop in a thread of its own, and is waited for. In that thread, where the loop calls
-callbacks, a call returns its coroutine instead.
+Each call runs in a loop in a thread of its own, and is waited for. In that thread, where the loop
+calls callbacks, a call returns its coroutine instead.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class AsyncService(Service):
 
 @pytest.fixture(params=["threads", "asyncio"])
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """For which kind of client; the names of the recipes in the test's module are those of that kind."""
+    """The kind of client; the names of recipes in the test's module are those of that kind."""
     kind: str = request.param
     module = cast(ModuleType, request.module)
     if kind == "asyncio":

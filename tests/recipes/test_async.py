@@ -1,4 +1,5 @@
-"""What is particular to recipes for asyncio: cancellation, tasks that meet, coroutine functions, iterators.
+"""What is particular to recipes for asyncio: cancellation, tasks that meet, coroutine functions,
+iterators.
 
 Here every read runs in a thread, so that each is a step at which a task may be cancelled.
 """
@@ -103,7 +104,7 @@ def session_of(client: AsyncClient) -> Any:
 
 @asynccontextmanager
 async def out_of_reach(client: AsyncClient, *parts: str) -> AsyncIterator[None]:
-    """Parts of the service do not answer this client; afterwards it sends again what was not answered."""
+    """Parts of the service do not answer this client; then it sends again what is unanswered."""
     session = session_of(client)
     before = {part: getattr(session.connection, part) for part in parts}
     for part in parts:
@@ -160,7 +161,8 @@ async def queued(client: AsyncClient, path: str, many: int) -> None:
 
 
 class Cancelled:
-    """Awaits a coroutine, and cancels the task at its ``at``-th suspension, and at ``times`` - 1 after it.
+    """Awaits a coroutine, and cancels the task at its ``at``-th suspension, and at ``times`` - 1
+    after it.
 
     ``late``: once that is done which it waits for, but before it goes on.
     """

@@ -300,7 +300,7 @@ def test_a_create_that_is_interrupted_before_anybody_has_its_future_leaves_no_no
 
 
 class Interrupted:
-    """A client whose thread is interrupted at the ``at``-th call of its methods: before it, or after it."""
+    """A client whose thread is interrupted at the ``at``-th call: before it, or after it."""
 
     def __init__(self, client: FaaSKeeperClient, at: int, after: bool) -> None:
         self._client = client

@@ -8,7 +8,7 @@ from faaskeeper.recipes.rules.barrier import BarrierRules, DoubleBarrierRules
 
 
 class Barrier:
-    """Holds up all callers of :meth:`wait` while it exists. It stays if the session that made it ends."""
+    """Holds up all callers of :meth:`wait` while it exists, also after its session has ended."""
 
     def __init__(self, client: AsyncClient, path: str) -> None:
         self._rules = BarrierRules(AsyncPort(client), path)
@@ -29,15 +29,15 @@ class Barrier:
 class DoubleBarrier:
     """Lets ``number`` participants begin together, and end together.
 
-    A participant is an ephemeral node: one that dies before all have come has not come, and one that dies
-    inside holds nobody up. What stays is the sign that the last round began, one node.
+    A participant is an ephemeral node: one that dies before all have come has not come, and one
+    that dies inside holds nobody up. What stays is the sign that the last round began, one node.
     """
 
     def __init__(self, client: AsyncClient, path: str, number: int, identifier: str = "") -> None:
         self._rules = DoubleBarrierRules(AsyncPort(client), path, number, identifier)
 
     async def enter(self, timeout: float | None = None) -> bool:
-        """Come, and wait until so many have come, at most so many seconds; returns whether they have.
+        """Come, and wait until all have come, at most so many seconds; returns whether they have.
 
         A participant that gives up, or is cancelled here, has not come.
         """

@@ -13,7 +13,8 @@ from faaskeeper.recipes.rules.election import ElectionRules, Leading
 class Election(Leading):
     """Elects one leader at a time among those who volunteer on the same path.
 
-    The leader's function gets the election, to look at :attr:`leading` and use the fencing :attr:`token`.
+    The leader's function gets the election, to look at :attr:`leading` and use the fencing
+    :attr:`token`.
     """
 
     def __init__(self, client: AsyncClient, path: str, identifier: str = "") -> None:
@@ -28,9 +29,9 @@ class Election(Leading):
     ) -> bool:
         """Volunteer, lead while ``lead`` runs, and resign; returns whether that was ever the case.
 
-        ``lead`` and ``on_loss``: functions or coroutine functions. ``on_loss`` is called when the lead is
-        lost meanwhile; it does not end ``lead``. Raises FaaSKeeperException where another task runs by this
-        object.
+        ``lead`` and ``on_loss``: functions or coroutine functions. ``on_loss`` is called when the
+        lead is lost meanwhile; it does not end ``lead``. Raises FaaSKeeperException where another
+        task runs by this object.
         """
         return await self._rules.run(lambda: result_of(lead(self)), self._port.calling(on_loss), timeout)
 

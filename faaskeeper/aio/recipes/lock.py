@@ -17,11 +17,13 @@ class Lock(Held):
     """A lock that one contender at a time holds, among all clients that name the same path.
 
     :param identifier: kept with the contender's node, for people who look (:meth:`contenders`)
-    :param on_loss: a function, called once in the loop when a held lock is held no longer, or a coroutine
-        function, which then runs in a task of its own; ``asyncio.current_task().cancel`` ends this task
+    :param on_loss: a function, called once in the loop when a held lock is held no longer, or a
+        coroutine function, which then runs in a task of its own; ``asyncio.current_task().cancel``
+        ends this task
 
-    A held lock has a fencing :attr:`token`. Holding is a lease: check :attr:`held`, or call :meth:`check`,
-    before what must not be done by two; what must *never* be done by two needs the token.
+    A held lock has a fencing :attr:`token`. Holding is a lease: check :attr:`held`, or call
+    :meth:`check`, before what must not be done by two; what must *never* be done by two needs the
+    token.
 
     An object stands for one contender: tasks that are to exclude each other have a lock each.
     """
@@ -35,20 +37,20 @@ class Lock(Held):
         self._rules = LockRules(port, path, identifier, port.calling(on_loss), self._kind)
 
     async def acquire(self, timeout: float | None = None) -> bool:
-        """Wait for the lock, at most ``timeout`` seconds (None: for ever); returns whether it is held.
+        """Wait for the lock, at most so many seconds (None: for ever); returns whether it is held.
 
-        A lock that was lost may be acquired again. A task that is cancelled here holds no lock and leaves no
-        node. Raises FaaSKeeperException where this object holds it already, or another task acquires or
-        releases it by this object.
+        A lock that was lost may be acquired again. A task that is cancelled here holds no lock and
+        leaves no node. Raises FaaSKeeperException where this object holds it already, or another
+        task acquires or releases it by this object.
         """
         return await self._rules.acquire(timeout)
 
     async def release(self) -> None:
         """Give the lock back; does nothing where there is nothing to give back.
 
-        From another task than that which waits for it: ends the waiting, and :meth:`acquire` returns False
-        there. Where the service is out of reach, or this task is cancelled here, the lock is given back as
-        soon as the service is reached, or when the session ends.
+        From another task than that which waits for it: ends the waiting, and :meth:`acquire`
+        returns False there. Where the service is out of reach, or this task is cancelled here, the
+        lock is given back as soon as the service is reached, or when the session ends.
         """
         await self._rules.release()
 

@@ -91,7 +91,7 @@ class AsyncPort(Port):
             task.exception()  # its caller may be gone
 
     def calling(self, function: OnLoss | None) -> Callable[[], None] | None:
-        """A function for the rules that calls one of a user; a coroutine runs in a task of its own."""
+        """What calls a user's function for the rules; a coroutine runs in a task of its own."""
         if function is None:
             return None
 

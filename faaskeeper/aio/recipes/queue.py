@@ -10,10 +10,11 @@ from faaskeeper.recipes.rules.queue import LockingQueueRules, QueueRules
 
 
 class Queue:
-    """Values, each of which one consumer takes: lower priorities first, then in the order they were put.
+    """Values, each of which one consumer takes: by priority, lower first, then in their order.
 
-    A consumer that dies after :meth:`get` returned takes its value along; see :class:`LockingQueue`. A task
-    that is cancelled while it takes a value puts it back where it was.
+    A consumer that dies after :meth:`get` returned takes its value along; see
+    :class:`LockingQueue`. A task that is cancelled while it takes a value puts it back where it
+    was.
     """
 
     def __init__(self, client: AsyncClient, path: str) -> None:
@@ -28,7 +29,7 @@ class Queue:
         await self._rules.put_all(values, priority)
 
     async def get(self, timeout: float | None = 0) -> bytes | None:
-        """Take the first value; None when there is none for so many seconds (None: wait for ever)."""
+        """Take the first value; None if there is none for so many seconds (None: for ever)."""
         return await self._rules.get(timeout)
 
     async def size(self) -> int:
@@ -39,8 +40,8 @@ class Queue:
 class LockingQueue:
     """Values, each of which one consumer at a time holds while it works on it.
 
-    Of a consumer that dies, the value goes to another; only :meth:`consume` removes it. An object stands for
-    one consumer, which holds one value: tasks have one each.
+    Of a consumer that dies, the value goes to another; only :meth:`consume` removes it. An object
+    stands for one consumer, which holds one value: tasks have one each.
     """
 
     def __init__(self, client: AsyncClient, path: str) -> None:
@@ -57,8 +58,8 @@ class LockingQueue:
     async def get(self, timeout: float | None = None) -> bytes | None:
         """Hold the first value that is not held; the same again until it is consumed or released.
 
-        None when there is none for so many seconds (None: wait for ever). A task that is cancelled here
-        holds no value that it did not hold before.
+        None when there is none for so many seconds (None: wait for ever). A task that is cancelled
+        here holds no value that it did not hold before.
         """
         return await self._rules.get(timeout)
 
@@ -68,7 +69,10 @@ class LockingQueue:
         return self._rules.holds
 
     async def consume(self) -> bool:
-        """Remove the held value: it is done. False: it was held no more, and another may work on it."""
+        """Remove the held value: it is done.
+
+        Returns False where it was held no more: another consumer may work on it.
+        """
         return await self._rules.consume()
 
     async def release(self) -> None:

@@ -24,9 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Watching(ABC, Generic[T]):
-    """Looks, and looks again after every event. Of several changes in a short time only the last need be
-    shown.
-    """
+    """Looks, and looks again after every event. Of quick changes maybe only the last is shown."""
 
     def __init__(self, client: AsyncClient, path: str, calls: bool) -> None:
         self._client = client
@@ -58,7 +56,7 @@ class _Watching(ABC, Generic[T]):
                     if first or (lost and not in_later_sessions):
                         raise
                     if not lost:
-                        # The store is out of reach, maybe for this one call: nothing else may wake us.
+                        # The store is out of reach, maybe for one call: nothing else may wake us.
                         _log.exception("a watcher could not read; it tries again in %g s", AGAIN_S)
                         again = AGAIN_S
                 else:
@@ -82,10 +80,10 @@ class _Watching(ABC, Generic[T]):
     # ---- with a function -----------------------------------------------------------------
 
     async def start(self) -> None:
-        """Call the function with what is there now, and from then on after every change, in the background.
+        """Call the function with what is there now, and in the background after every change.
 
-        It is called in the client's later sessions, too, until :meth:`stop`, or until it returns False.
-        Raises what the first read, or the function's first call, raises.
+        It is called in the client's later sessions, too, until :meth:`stop`, or until it returns
+        False. Raises what the first read, or the function's first call, raises.
         """
         if not self._calls:
             raise ValueError(f"a watch of {self._path} without a function is for `async for`")
@@ -115,7 +113,7 @@ class _Watching(ABC, Generic[T]):
                     _log.exception("the function of a watch of %s failed", self._path)
 
     def stop(self) -> None:
-        """Call the function no more; a call that is under way is cancelled, unless this is that call."""
+        """Call the function no more; cancels a call that is under way, unless this is that call."""
         self._over = True
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
@@ -138,9 +136,9 @@ class _Watching(ABC, Generic[T]):
 class DataWatch(_Watching[Data]):
     """A node's data and Stat, now and after every change; (None, None) where there is no node.
 
-    ``async for data, stat in DataWatch(client, "/config")`` ends with the session, by the error that ended
-    it. With ``function(data, stat)``, which may be a coroutine function: ``async with DataWatch(client,
-    "/config", function)``, or :meth:`start` and :meth:`stop`.
+    ``async for data, stat in DataWatch(client, "/config")`` ends with the session, by the error
+    that ended it. With ``function(data, stat)``, which may be a coroutine function: ``async with
+    DataWatch(client, "/config", function)``, or :meth:`start` and :meth:`stop`.
     """
 
     def __init__(self, client: AsyncClient, path: str, function: DataFunction | None = None) -> None:

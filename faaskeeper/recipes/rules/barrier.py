@@ -64,7 +64,7 @@ class DoubleBarrierRules:
         self._fellows: set[str] = set()
 
     async def enter(self, timeout: float | None) -> bool:
-        """Come, and wait until so many have come; whether they have. One that gives up has not come."""
+        """Come, and wait until all have come; whether they have. One that gives up has not."""
         with self._alone():
             if self._own.current:
                 raise ValueError("this participant has come already")
@@ -84,7 +84,7 @@ class DoubleBarrierRules:
                 waiting.end()
 
     async def _opened(self, waiting: Waiting) -> bool:
-        """Whether the sign of this round is there: the one that names this participant among others."""
+        """Whether the sign of this round is there: it names this participant among others."""
         sign = f"{self._path}/{self._READY}"
         node = self._own.node
         if node is None or not self._own.current:

@@ -1,18 +1,20 @@
 """A place in a queue of ephemeral sequential nodes: what locks and elections have in common.
 
-A contender's node is deleted with its session; a contender that gives up, or is interrupted wherever it
-waits, deletes its own. Each waits for the one node before it that is in its way, so that a node that goes
-wakes one contender, not all; only where several places come first (a semaphore) all are woken.
+A contender's node is deleted with its session; a contender that gives up, or is interrupted
+wherever it waits, deletes its own. Each waits for the one node before it that is in its way, so
+that a node that goes wakes one contender, not all; only where several places come first (a
+semaphore) all are woken.
 
-**Interrupted.** A caller may be interrupted at any ``await`` of :meth:`Contender.wait`, and again while it
-leaves. The node is then in one of three states, each of which ends without it: asked for but not answered,
-where :class:`Own` deletes what the answer names; known, where its delete is asked for before anything is
-waited for; or of a session that is over. A place that came first is returned without another ``await``.
+**Interrupted.** A caller may be interrupted at any ``await`` of :meth:`Contender.wait`, and again
+while it leaves. The node is then in one of three states, each of which ends without it: asked for
+but not answered, where :class:`Own` deletes what the answer names; known, where its delete is asked
+for before anything is waited for; or of a session that is over. A place that came first is returned
+without another ``await``.
 
-**States.** A contender has no node, or one of the client's present session (*queued*), and may be *first* on
-top of that. A session that is suspended takes *first* away and leaves the node: if its lease is renewed in
-time, nobody came in between, so waiting again goes on with that node. Else the node goes with
-the session, and waiting again, in the client's next session, queues up anew.
+**States.** A contender has no node, or one of the client's present session (*queued*), and may be
+*first* on top of that. A session that is suspended takes *first* away and leaves the node: if its
+lease is renewed in time, nobody came in between, so waiting again goes on with that node. Else the
+node goes with the session, and waiting again, in the client's next session, queues up anew.
 """
 
 from __future__ import annotations
@@ -30,12 +32,15 @@ Blocks = Callable[[str], bool]
 
 
 class Contender:
-    """One place in the queue below ``path``, taken with :meth:`wait` and given back with :meth:`leave`.
+    """One place in the queue below ``path``, taken with :meth:`wait` and given back with
+    :meth:`leave`.
 
-    ``places``: how many come first. ``on_loss`` is called once, where the client calls its callbacks, when a
-    place that came first can no longer be relied on: the session is suspended or lost.
+    ``places``: how many come first. ``on_loss`` is called once, where the client calls its
+    callbacks, when a place that came first can no longer be relied on: the session is suspended or
+    lost.
 
-    One caller at a time may wait. Another that would wait, too, is refused; one that leaves ends the waiting.
+    One caller at a time may wait. Another that would wait, too, is refused; one that leaves ends
+    the waiting.
     """
 
     def __init__(
@@ -71,7 +76,8 @@ class Contender:
 
     @property
     def token(self) -> int:
-        """The fencing token: the czxid of this contender's node, higher than that of every one before it.
+        """The fencing token: the czxid of this contender's node, higher than that of every one
+        before it.
 
         Send it along with what the lock protects, and let that refuse lower ones than it has seen.
         """
@@ -81,9 +87,11 @@ class Contender:
         return node.stat.czxid
 
     async def wait(self, timeout: float | None) -> bool:
-        """Queue up, and wait to be first for at most so many seconds; leaves the queue when that fails.
+        """Queue up, and wait to be first for at most so many seconds; leaves the queue when that
+        fails.
 
-        Raises FaaSKeeperException where this place is first already, or another caller waits or leaves.
+        Raises FaaSKeeperException where this place is first already, or another caller waits or
+        leaves.
         """
         with self._guard:
             if self._waiting or self._leaving:
@@ -98,7 +106,7 @@ class Contender:
             self._waiting, self._given_up, self._first = True, False, False
         reached = False
         try:
-            self._port.remove_listener(self._listen)  # it listens still where its session was suspended
+            self._port.remove_listener(self._listen)  # where the session was suspended
             self._port.add_listener(self._listen)
             reached = await self._wait(Deadline(timeout))
             if not reached:
@@ -167,7 +175,7 @@ class Contender:
                 return False
 
     def _come_first(self) -> bool:
-        """Be first, unless the session is suspended by now, or another caller has given up for us."""
+        """Be first, unless the session is suspended now, or another caller has given up."""
         with self._guard:
             if self._given_up:
                 return False
@@ -191,7 +199,7 @@ class Contender:
             self._on_loss()
 
     async def leave(self) -> None:
-        """Give the place back; does nothing where there is none. Ends the waiting of another caller."""
+        """Give the place back, if there is one. Ends the waiting of another caller."""
         with self._guard:
             if self._waiting:
                 self._given_up = True  # it leaves by itself

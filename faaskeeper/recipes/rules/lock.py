@@ -98,5 +98,5 @@ class Held:
 
     @property
     def token(self) -> int:
-        """The fencing token of the held lock: higher than that of any holder before. Raises LockLost."""
+        """The fencing token: higher than that of any holder before. Raises LockLost."""
         return self._rules.token

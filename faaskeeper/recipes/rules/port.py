@@ -28,7 +28,7 @@ class Pending(ABC, Generic[T]):
 
     @abstractmethod
     async def wait(self, timeout: float) -> bool:
-        """Wait at most so many seconds; whether it is done. To be interrupted here changes nothing."""
+        """Wait at most so many seconds; whether it is done. An interrupt changes nothing."""
 
     @abstractmethod
     def get(self) -> T:
@@ -58,8 +58,8 @@ class Signal(ABC):
 class Port(ABC):
     """A client and a way to wait. The operations are those of the clients, with their errors.
 
-    The ``ask_`` methods ask for an operation and return at once. In that very step the operation is bound
-    to be done, unless the session ends before.
+    The ``ask_`` methods ask for an operation and return at once. In that very step the operation is
+    bound to be done, unless the session ends before.
     """
 
     worker: str
@@ -142,7 +142,7 @@ class Port(ABC):
 
     @abstractmethod
     def ask_delete(self, path: str, prompt: bool = False) -> Pending[None]:
-        """Delete a node. ``prompt``: the caller waits for it next, so that a thread may wait here already."""
+        """Delete a node. ``prompt``: the caller waits next, so that a thread may wait here."""
 
     @abstractmethod
     def ask_children(self, path: str) -> Pending[list[Node]]:
@@ -168,7 +168,7 @@ class Port(ABC):
 
     @abstractmethod
     def call_after(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Call it then, where the client calls its callbacks; never, if there is no session then."""
+        """Call it then, where the client calls its callbacks, if there is a session then."""
 
 
 class Alone:

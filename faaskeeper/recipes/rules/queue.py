@@ -90,7 +90,7 @@ class QueueRules:
 
 
 class LockingQueueRules:
-    """A consumer. An ephemeral node, its mark, keeps other consumers from the value that it holds."""
+    """A consumer. An ephemeral node, its mark, keeps others from the value that it holds."""
 
     def __init__(self, port: Port, path: str) -> None:
         self._port = port
@@ -105,7 +105,7 @@ class LockingQueueRules:
         )
 
     async def get(self, timeout: float | None) -> bytes | None:
-        """Hold the first value that is not held; the same again until it is consumed or released."""
+        """Hold the first value that is not held; the same until it is consumed or released."""
         with self._alone():
             if await self._mark.there():
                 try:

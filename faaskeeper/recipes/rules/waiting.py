@@ -81,7 +81,7 @@ def is_own(port: Port, node: Node) -> bool:
 
 
 def may_wait(port: Port) -> None:
-    """Raise in a callback: what a recipe waits for is announced by a later callback, in the same thread."""
+    """Raise in a callback: a later callback, in the same thread, would end the waiting."""
     if port.in_callback:
         raise FaaSKeeperException(
             "a callback must not wait for another callback: wait in a thread of your own"
@@ -89,10 +89,12 @@ def may_wait(port: Port) -> None:
 
 
 class Own:
-    """An ephemeral that a recipe makes for itself: one at a time, found again, and removed for sure.
+    """An ephemeral that a recipe makes for itself: one at a time, found again, and removed for
+    sure.
 
-    Requests are asked again until they are answered or the session ends, and in their order. So a node goes
-    with its session, or by a delete that was *asked for*; a caller that is interrupted need not see it done.
+    Requests are asked again until they are answered or the session ends, and in their order. So a
+    node goes with its session, or by a delete that was *asked for*; a caller that is interrupted
+    need not see it done.
     """
 
     def __init__(self, port: Port) -> None:
@@ -106,7 +108,7 @@ class Own:
         return self.node is not None and is_own(self._port, self.node)
 
     async def there(self) -> bool:
-        """Whether the node is there, and of the client's present session; reads it, if it may be."""
+        """Whether the node is there, and of the client's present session; reads it if need be."""
         node = self.node
         if node is None or not is_own(self._port, node):
             return False
@@ -114,10 +116,11 @@ class Own:
         return found is not None and found.stat.czxid == node.stat.czxid
 
     async def make_numbered(self, prefix: str, data: bytes, deadline: Deadline = NEVER) -> bool:
-        """Make a sequential one, and what is missing above it. False: the deadline is over, and the service
-        out of reach; one that answers is waited for.
+        """Make a sequential one, and what is missing above it. False: the deadline is over, and the
+        service out of reach; one that answers is waited for.
 
-        Its name has something random in it, by which it is found if the call that makes it is interrupted.
+        Its name has something random in it, by which it is found if the call that makes it is
+        interrupted.
         """
         token = secrets.token_hex(4)
         return await self._make(f"{prefix}{token}-", data, True, token, deadline)
@@ -157,8 +160,9 @@ class Own:
     def _undo(self, path: str, sequential: bool, token: str, asked: Pending[Node] | None) -> None:
         """Delete what a create makes that nobody waits for any more.
 
-        While it is not answered, its answer says which node that is. Else the node is looked for: an
-        interrupt may have come before the answer was taken, or between the request and its future.
+        While it is not answered, its answer says which node that is. Else the node is looked for:
+        an interrupt may have come before the answer was taken, or between the request and its
+        future.
         """
 
         def answered(done: Pending[Node]) -> None:
@@ -180,7 +184,7 @@ class Own:
     def _find(
         self, ask: Callable[[], Pending[list[Node]] | Pending[Node]], ours: Callable[[Node], bool]
     ) -> None:
-        """Delete our node among those that a read finds, which is done after the create is decided."""
+        """Delete our node among those that a read finds, after the create is decided."""
 
         def read(done: Pending[list[Node]] | Pending[Node]) -> None:
             try:
@@ -199,8 +203,8 @@ class Own:
             return  # the session is over: it goes with it
 
     async def remove(self) -> None:
-        """Delete the node; does nothing where there is none. Waits until it is gone, or the service is out of
-        reach: it then goes as soon as that is reached, or with the session.
+        """Delete the node; does nothing where there is none. Waits until it is gone, or the service
+        is out of reach: it then goes as soon as that is reached, or with the session.
         """
         node = self.node
         if node is None or not is_own(self._port, node):

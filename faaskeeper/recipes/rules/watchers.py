@@ -1,4 +1,4 @@
-"""What a watch that renews itself shows: of several changes in a short time only the last need be shown."""
+"""What watches that renew themselves show: of several quick changes maybe only the last."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Looks(ABC, Generic[T]):
 
     @abstractmethod
     async def look(self, wake: WatchCallbackType) -> T | None:
-        """Read, leave ``wake`` as a watch, and return what is new since the look before; None: nothing."""
+        """Read, leave ``wake`` as a watch, and return what is new, or None."""
 
 
 class DataLooks(Looks[Data]):
