@@ -1,4 +1,4 @@
-"""Watches that renew themselves: a function is called with what is there, now and when it changes."""
+"""Watches that renew themselves: a function is called with what is there, now and after changes."""
 
 from __future__ import annotations
 
