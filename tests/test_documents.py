@@ -52,9 +52,11 @@ def test_the_program_of_the_readme_that_speaks_zookeeper_runs(tmp_path: Path) ->
 
 
 def test_every_other_program_of_the_readme_runs(tmp_path: Path) -> None:
-    assert "holding it with the fencing token" in ran(PROGRAMS[1], tmp_path)
+    lock, lock_of_a_task, kinds = PROGRAMS[1:4]
+    assert "holding it with the fencing token" in ran(lock, tmp_path)
+    assert "holding it in a task with the fencing token" in ran(lock_of_a_task, tmp_path)
     for turn in range(2):
-        said = ran(PROGRAMS[2], tmp_path)
+        said = ran(kinds, tmp_path)
         for part in ("NodeDataChanged", "/mine", "b'2'", f"{2 + turn}"):  # two threads print
             assert part in said
 

@@ -66,13 +66,14 @@ def test_deployment_needs_no_library_of_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("package", "forbidden"),
     [
-        ("aio", ("cli", "deploy", "gateway", "providers", "recipes", "testing")),
-        ("client", ("cli", "deploy", "providers", "recipes", "testing")),
+        ("aio", ("cli", "deploy", "gateway", "providers", "testing")),
+        ("client", ("aio", "cli", "deploy", "providers", "recipes", "testing")),
         ("deploy", ("cli", "gateway", "recipes", "testing")),
         ("gateway", ("cli", "deploy", "recipes", "testing")),
         ("providers", ("cli", "client", "deploy", "recipes", "testing")),
-        ("recipes", ("cli", "deploy", "providers", "testing")),
-        ("session", ("cli", "client", "deploy", "gateway", "providers", "recipes", "testing")),
+        ("recipes", ("aio", "cli", "deploy", "gateway", "providers", "testing")),
+        ("session", ("cli", "aio", "client", "deploy", "gateway", "providers", "recipes", "testing")),
+        ("recipes/rules", ("aio", "client")),
         ("testing", ("cli",)),
     ],
 )
@@ -261,3 +262,9 @@ def test_a_use_of_another_module_s_private_member_is_found() -> None:
 def test_no_module_uses_private_members_of_another() -> None:
     found = {name: uses for name, tree in modules().items() if (uses := foreign(tree))}
     assert {name.removeprefix("faaskeeper."): uses for name, uses in found.items()} == FOREIGN
+
+
+def test_rules_of_sessions_and_recipes_use_neither_threads_nor_event_loops() -> None:
+    for package in ("session", "recipes/rules"):
+        for path in (PACKAGE / package).glob("*.py"):
+            assert imports(path).isdisjoint({"asyncio", "concurrent.futures", "queue", "threading"}), path
