@@ -319,8 +319,9 @@ class AsyncSession(forks.Inherited):
             if tasks:
                 await asyncio.wait(tasks, timeout=_SETTLE_S)
         self._dispatch()
-        if self._ear is not None:
-            await self._own.run(self._ear.close)
+        ear, self._ear = self._ear, None
+        if ear is not None:
+            await self._own.run(ear.close)
         await self._calls.quiet(_SETTLE_S)  # a store should not be closed under who reads it
 
     async def release(self) -> None:

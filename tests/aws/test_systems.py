@@ -10,9 +10,10 @@ from faaskeeper.testing.systems import CrashSuite, Harness, SemanticsSuite, Sess
 from tests.aws.system import System
 
 
-@pytest.fixture(scope="module")
-def harness(ministack: str) -> Iterator[Harness]:
+@pytest.fixture(scope="module", params=["threads", "asyncio"])
+def harness(request: pytest.FixtureRequest, ministack: str) -> Iterator[Harness]:
     system = System(ministack, {})
+    system.asynchronous = request.param == "asyncio"
     yield system
     system.stop()
 

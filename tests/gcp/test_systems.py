@@ -10,9 +10,10 @@ from faaskeeper.testing.systems import CrashSuite, Harness, SemanticsSuite, Sess
 from tests.gcp.system import System
 
 
-@pytest.fixture(scope="module")
-def harness(emulators: dict[str, str]) -> Iterator[Harness]:
+@pytest.fixture(scope="module", params=["threads", "asyncio"])
+def harness(request: pytest.FixtureRequest, emulators: dict[str, str]) -> Iterator[Harness]:
     system = System(emulators, {})
+    system.asynchronous = request.param == "asyncio"
     yield system
     system.stop()
 
