@@ -17,7 +17,7 @@ NODE_CLIENT := node-zookeeper-client@1.1.3
 # Tests run in two processes, which share nothing: see tests/conftest.py.
 TWO := -n 2 --dist loadgroup
 
-.PHONY: setup run serve test test-all lint types wheel bench bench-aws bench-change bench-gateway bench-gcp simulate clean
+.PHONY: setup run serve test test-all lint types wheel bench bench-aio bench-aws bench-change bench-gateway bench-gcp simulate clean
 
 setup: $(STAMP) $(VENV)/ministack/.set-up $(VENV)/dynamodb-local/.set-up $(VENV)/node/.set-up
 
@@ -81,6 +81,10 @@ wheel: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' >&2
 	@$(BIN)/python -m benchmarks.embedded
+
+bench-aio: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench,gateway]' >&2
+	@$(BIN)/python -m benchmarks.aio
 
 bench-gateway: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench,gateway]' >&2

@@ -26,11 +26,13 @@ from faaskeeper.client.connect import connect
 from faaskeeper.config import Config
 from faaskeeper.core.acl import Identity
 from faaskeeper.core.connection import Connection
-from faaskeeper.core.znode import Acl, Stat
+from faaskeeper.core.records import Record
+from faaskeeper.core.znode import Acl, Meta, Stat
 from faaskeeper.exceptions import SessionClosingException
 from faaskeeper.node import Node
 from faaskeeper.session.arguments import NodeKind
 from faaskeeper.session.calls import Calls, Part, ReadResult, Result, stat_of
+from faaskeeper.session.commands import Steps
 from faaskeeper.watch import WatchCallbackType, WatchType
 
 T = TypeVar("T")
@@ -72,6 +74,19 @@ class BlockingSession:
         if inspect.ismethod(found):
             return partial(self._client.in_loop, found)
         return found
+
+    @property
+    def incarnation(self) -> int:
+        """Which process' part in the session this is."""
+        return self._session.ticket.incarnation
+
+    def drive(self, steps: Steps) -> Any:
+        """Perform steps in the session's order."""
+        return self._client.in_loop(self._session.read, steps)
+
+    def get(self, path: str) -> Record | None:
+        """A path's record (its tombstone, or None), as it may be shown now."""
+        return cast("Record | None", self.drive(self._session.rules.read(path)))
 
     def call_later(self, callback: Callable[[], Any]) -> None:
         """Run a callback in the callback thread, after those that the session knows of."""
@@ -228,6 +243,11 @@ class BlockingClient:
     @property
     def _connection(self) -> Connection | None:
         return self.client._connection
+
+    @property
+    def in_callback(self) -> bool:
+        """See the threaded client."""
+        return threading.current_thread() in self._threads
 
     @property
     def _calls(self) -> Calls:
@@ -400,6 +420,14 @@ class BlockingClient:
     def get_acls(self, path: str) -> tuple[list[Acl], Stat]:
         """See the threaded client."""
         return self._wait(self.client.get_acls(path))
+
+    def record(self, path: str) -> Record:
+        """See the threaded client."""
+        return cast(Record, self._wait(self.client._open().read(self._calls.record(path))))
+
+    def may_read(self, path: str, meta: Meta) -> None:
+        """See the threaded client."""
+        self._calls.may_read(path, meta)
 
     def multi_read(self) -> ReadRequest:
         """See the threaded client."""

@@ -27,6 +27,8 @@ from faaskeeper.providers.local import EmbeddedService
 from faaskeeper.providers.local.database import Database
 from faaskeeper.recipes import Counter, DataWatch, Lock, Queue
 
+pytestmark = pytest.mark.threads
+
 Start = Callable[..., FaaSKeeperClient]
 WAIT_S = 60
 
