@@ -56,7 +56,8 @@ def test_core_imports_the_standard_library_and_itself_only() -> None:
 @pytest.mark.parametrize(
     ("package", "forbidden"),
     [
-        ("client", ("cli", "providers", "recipes", "testing")),
+        ("client", ("aio", "cli", "gateway", "providers", "recipes", "testing")),
+        ("aio", ("cli", "gateway", "providers", "testing")),
         ("providers", ("cli", "client", "recipes", "testing")),
         ("recipes", ("cli", "providers", "testing")),
         ("testing", ("cli",)),
