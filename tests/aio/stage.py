@@ -68,6 +68,8 @@ class Stage:
         """Numbers of the requests that were sent, each when it was sent first."""
         self.connections = 0
         """Those that are open."""
+        self.ears = 0
+        """Listeners that are open."""
 
     def client(self, **options: Any) -> AsyncClient:
         options.setdefault("session_timeout", 30.0)
@@ -94,6 +96,11 @@ class Stage:
             result = function(*args, **more)
             if name == "close":
                 self.connections -= 1
+            elif name == "ear.close":
+                self.ears -= 1
+            elif name == "channel.listen":
+                self.ears += 1
+                return _Driver(self, "ear", result)
             return result
 
         return call
@@ -150,16 +157,20 @@ def near(directory: Path, **options: str) -> Iterator[Stage]:
         {"cloud-provider": "local", "deployment-name": "near", "directory": str(directory), **options}
     )
     service = EmbeddedService(config, directory, beat=False)
-    yield Stage(config, lambda: service.connection(0, lambda: None))
+    stage = Stage(config, lambda: service.connection(0, lambda: None))
+    yield stage
     service.stop()
+    assert (stage.connections, stage.ears) == (0, 0)
 
 
 @contextmanager
 def far() -> Iterator[Stage]:
     """A service whose every call may wait."""
     system = MemorySystem()
-    yield Stage(system.config, lambda: system.connect(system.config, 0))
+    stage = Stage(system.config, lambda: system.connect(system.config, 0))
+    yield stage
     system.stop()
+    assert (stage.connections, stage.ears) == (0, 0)
 
 
 def session_of(client: AsyncClient) -> AsyncSession:

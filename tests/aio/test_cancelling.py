@@ -297,7 +297,26 @@ async def test_a_stop_that_is_cancelled_stops_all_the_same(far_stage: Stage) -> 
     assert client.session_id is None
 
 
-async def test_a_large_write_keeps_its_place_while_its_data_is_uploaded(near_hybrid: Stage) -> None:
+async def test_a_large_write_keeps_its_place_before_a_write_while_its_data_is_uploaded(
+    near_hybrid: Stage,
+) -> None:
+    stage, large = near_hybrid, b"x" * 200_000
+    async with stage.client() as client:
+        await client.create("/n", b"0")
+        with stage.hold("blobs.put") as hold:
+            before = asyncio.create_task(client.set_data("/n", b"before"))
+            tasks = [asyncio.create_task(client.set_data("/n", large))]
+            tasks += [asyncio.create_task(client.set_data("/n", b"%d" % number)) for number in range(3)]
+            await reached(hold)
+            await before
+            session_of(client)._advance()
+        assert [(await task).stat.version for task in tasks] == [2, 3, 4, 5]
+        at_rest(client)
+
+
+async def test_a_large_write_keeps_its_place_before_a_read_while_its_data_is_uploaded(
+    near_hybrid: Stage,
+) -> None:
     stage, large = near_hybrid, b"x" * 200_000
     async with stage.client() as client:
         await client.create("/n", b"0")

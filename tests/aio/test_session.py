@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from faaskeeper.aio import AsyncClient, SessionState
+from faaskeeper.aio.session import _CALLS
 from faaskeeper.core.acl import CREATOR_ALL_ACL
 from faaskeeper.core.requests import Epoch, Notification
 from faaskeeper.exceptions import (
@@ -82,27 +83,68 @@ async def test_a_credential_counts_for_what_is_asked_for_after_it(far_stage: Sta
             assert (await after).stat.version == 1
 
 
-async def test_a_gap_that_is_found_while_something_is_sent_is_filled_right_after_it(stage: Stage) -> None:
+async def test_a_gap_that_is_found_while_something_is_sent_is_filled_right_after_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("faaskeeper.session.timing.RESEND_S", 1000.0)
     async with stage.client() as client:
         await client.create("/n")
         session = session_of(client)
-        post = session._post
-        lost: list[object] = []
+        post, resend = session._post, session._resend
+        posted: list[object] = []
+        found = threading.Event()
 
         def losing(batch: list[Any]) -> None:
-            if not lost:
-                lost.extend(batch)
-            else:
+            posted.append(batch)
+            if len(posted) == 3:
+                assert found.wait(60)
+            if len(posted) != 1:
                 post(batch)
 
-        session._post = losing  # type: ignore[method-assign]
-        first = asyncio.create_task(client.set_data("/n", b"1"))
-        while not lost:
-            await asyncio.sleep(0.001)
-        tasks = [asyncio.create_task(client.set_data("/n", b"%d" % number)) for number in range(2, 5)]
-        assert (await first).stat.version == 1
-        assert [(await task).stat.version for task in tasks] == [2, 3, 4]
+        def finding(requests: tuple[Any, ...]) -> None:
+            resend(requests)
+            if requests:
+                assert session._sending
+                found.set()
+
+        session._post, session._resend = losing, finding  # type: ignore[method-assign]
+        tasks = []
+        for number in range(1, 4):
+            tasks.append(asyncio.create_task(client.set_data("/n", b"%d" % number)))
+            while len(posted) < number:
+                await asyncio.sleep(0.001)
+        assert [(await task).stat.version for task in tasks] == [1, 2, 3]
         at_rest(client)
+
+
+async def test_a_read_that_could_be_answered_at_once_waits_for_what_was_asked_for_before(
+    near_hybrid: Stage,
+) -> None:
+    stage = near_hybrid
+    async with stage.client() as client:
+        await client.create("/n", b"0")
+        session_of(client)._gave_way = float("inf")
+        with stage.hold(stage.sending) as hold:
+            writing = asyncio.create_task(client.set_data("/n", b"1"))
+            await reached(hold)
+            reads = [
+                asyncio.create_task(client.get_data("/n")),
+                asyncio.create_task(client.exists("/n")),
+                asyncio.create_task(client.get_children("/n")),
+            ]
+            await asyncio.sleep(0)
+            assert not any(task.done() for task in reads)
+        await writing
+        data, found, children = await asyncio.gather(*reads)
+        assert (data.data, found.stat.version, children) == (b"1", 1, [])  # type: ignore[union-attr]
+        with stage.hold("blobs.put") as hold:
+            writing = asyncio.create_task(client.set_data("/n", b"x" * 200_000))
+            await reached(hold)
+            reading = asyncio.create_task(client.get_data("/n"))
+            await asyncio.sleep(0)
+            assert not reading.done()
+        await writing
+        assert len((await reading).data) == 200_000
 
 
 # ---- events ----------------------------------------------------------------------------------
@@ -331,6 +373,49 @@ async def test_a_read_between_two_calls_when_the_client_is_stopped_gets_an_error
         await watching
 
 
+async def test_a_connection_is_closed_when_the_calls_that_use_it_have_returned(
+    far_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("faaskeeper.aio.session._SETTLE_S", 60.0)
+    client = far_stage.client()
+    await client.start()
+    order: list[str] = []
+    far_stage.before["close"] = lambda: order.append("close")
+    with far_stage.hold("records.get") as hold:
+        reading = asyncio.create_task(client.get_data("/"))
+        await reached(hold)
+        stopping = asyncio.create_task(client.stop(close=False))
+        while far_stage.ears:
+            await asyncio.sleep(0.001)
+        for _ in range(100):
+            await asyncio.sleep(0.001)
+        order.append("read")
+    await stopping
+    await asyncio.wait((reading,))
+    assert order == ["read", "close"]
+
+
+async def test_a_watch_that_is_put_after_its_session_expired_is_removed_again(far_stage: Stage) -> None:
+    client = far_stage.client()
+    await client.start()
+    session = session_of(client)
+    connection = session.connection
+    await client.create("/n")
+    lease = connection.leases.get(session.id)
+    assert lease is not None
+    connection.leases.mark(lease)
+    with far_stage.hold("watches.index") as hold:
+        watching = asyncio.create_task(client.get_data("/n", print))
+        await reached(hold)
+        watching.cancel()
+        await session.renew()
+        assert client.state is SessionState.LOST
+    await asyncio.wait((watching,))
+    await session._calls.quiet(60)
+    assert connection.watches.rows("/n") == []
+    await client.stop()
+
+
 async def test_a_write_that_was_sent_when_its_session_ends_may_have_happened(stage: Stage) -> None:
     client = stage.client()
     await client.start()
@@ -483,6 +568,8 @@ async def test_reads_that_hang_in_a_store_delay_neither_writes_of_others_nor_the
                 read.cancel()
             await asyncio.wait(reads)
             assert (await client.set_data("/n", b"1")).stat.version == 1
+        await session_of(client)._calls.quiet(60)
+        assert len([call for call in far_stage.calls if call.name == "records.get"]) <= _CALLS
         at_rest(client)
 
 
