@@ -410,6 +410,8 @@ async def test_a_watch_that_is_put_after_its_session_expired_is_removed_again(fa
         watching.cancel()
         await session.renew()
         assert client.state is SessionState.LOST
+        while any("-cleaner-" in task.get_name() for task in session._tasks):
+            await asyncio.sleep(0.001)
     await asyncio.wait((watching,))
     await session._calls.quiet(60)
     assert connection.watches.rows("/n") == []
