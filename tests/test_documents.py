@@ -51,6 +51,18 @@ def test_the_program_of_the_readme_that_speaks_zookeeper_runs(tmp_path: Path) ->
     assert server.stop() == 0
 
 
+def test_the_programs_for_asyncio_run(tmp_path: Path) -> None:
+    program = next(each for each in PROGRAMS if "client.watch(" in each)
+    for turn in range(2):
+        said = ran(program, tmp_path)
+        assert f"NodeCreated /tasks/task-{turn:010d}" in said
+    page = (ROOT / "docs" / "asyncio.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    said = ran(program, tmp_path)
+    assert "NodeCreated /jobs/job-0000000000" in said
+    assert "Node('/jobs/job-0000000000')" in said
+
+
 def test_every_other_program_of_the_readme_runs(tmp_path: Path) -> None:
     lock, lock_of_a_task, kinds = PROGRAMS[1:4]
     assert "holding it with the fencing token" in ran(lock, tmp_path)

@@ -223,6 +223,7 @@ def foreign(tree: ast.Module) -> list[str]:
 
 FOREIGN = {
     "providers.gcp.clients": ["_http"],
+    "testing.blocking": ["_load", "_open", "_ready"],
     "testing.bounds": [
         "_MAX_CONTENTS",
         "_contents",
