@@ -15,6 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from faaskeeper import registry
 from faaskeeper.exceptions import FaaSKeeperException
 
 
@@ -82,29 +83,6 @@ class ClientChannel(_Choice):
     LOCAL = "local"
 
 
-_OF_PROVIDER: dict[CloudProvider, dict[str, tuple[_Choice, ...]]] = {
-    CloudProvider.LOCAL: {
-        "worker-queue": (QueueType.LOCAL, QueueType.DIRECT),
-        "distributor-queue": (QueueType.INLINE, QueueType.LOCAL),
-        "client-channel": (ClientChannel.LOCAL, ClientChannel.TCP),
-    },
-    CloudProvider.AWS: {
-        "worker-queue": (QueueType.SQS, QueueType.SQS_UNORDERED, QueueType.DYNAMODB, QueueType.DIRECT),
-        "distributor-queue": (QueueType.INLINE, QueueType.SQS, QueueType.DYNAMODB),
-        "client-channel": (ClientChannel.TCP, ClientChannel.SQS),
-    },
-    CloudProvider.GCP: {
-        "worker-queue": (QueueType.PUBSUB, QueueType.PUBSUB_ORDERED, QueueType.DIRECT),
-        "distributor-queue": (QueueType.INLINE, QueueType.PUBSUB, QueueType.PUBSUB_ORDERED),
-        "client-channel": (ClientChannel.TCP, ClientChannel.PUBSUB),
-    },
-}
-_OF_PROVIDER[CloudProvider.OTHER] = {
-    "worker-queue": (QueueType.LOCAL, *(each for each in QueueType if each is not QueueType.LOCAL)),
-    "distributor-queue": (QueueType.INLINE, *(each for each in QueueType if each is not QueueType.INLINE)),
-    "client-channel": (ClientChannel.LOCAL, *(each for each in ClientChannel if each.value != "local")),
-}
-ENTRY_POINTS = "faaskeeper.providers"
 _KNOWN = (
     "verbose",
     "cloud-provider",
@@ -122,13 +100,9 @@ _KNOWN = (
     "session-timeout",
     "super-digest",
     "directory",
-    "project-id",
-    "project-credentials",
-    "aws",
-    "gcp",
+    *(key for each in registry.PROVIDERS.values() for key in each.top_level_keys),
+    *registry.deployable(),
 )
-_PUBLISHED_GCP = {"project-id": "project-id", "project-credentials": "credentials"}
-"""Keys at the top of the published system's files for GCP, and where they belong."""
 
 
 def strict_json(text: bytes) -> Any:
@@ -170,6 +144,13 @@ def _number(word: str) -> float:
     return number
 
 
+def _members(kind: type[_C], values: tuple[str, ...]) -> tuple[_C, ...]:
+    """The members of a registry's values, in their order."""
+    chosen = [kind(value) for value in values if value != registry.ANY]
+    others = [member for member in kind if member not in chosen] if registry.ANY in values else []
+    return (*chosen, *others)
+
+
 def _refused(character: str) -> bool:
     """Whether a character has no place in a name: control characters, and what is none in UTF-8."""
     point = ord(character)
@@ -181,24 +162,22 @@ class Config:
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         fields = _Fields(data)
-        self._provider_name = fields.provider("cloud-provider")
+        self._spec = spec = fields.provider("cloud-provider")
         known = {each.value: each for each in CloudProvider}
-        self._provider = known.get(self._provider_name, CloudProvider.OTHER)
-        local = self._provider in (CloudProvider.LOCAL, CloudProvider.OTHER)
+        self._provider = known.get(spec.name, CloudProvider.OTHER)
         self._name = fields.text("deployment-name", None)
-        self._region = fields.text("deployment-region", "local" if local else None)
+        self._region = fields.text("deployment-region", spec.defaults.deployment_region)
         self._verbose = fields.boolean("verbose", False)
         self._port = fields.integer("port", -1, -1, 65535)
-        self._heartbeat = fields.integer("heartbeat-frequency", 5 if local else 60, 1, 3600)
-        self._session_timeout = fields.integer("session-timeout", 30 if local else 180, 4, 3600)
-        self._user_storage = fields.choice(
-            "user-storage", StorageType, StorageType.KEY_VALUE if local else StorageType.HYBRID
-        )
+        self._heartbeat = fields.integer("heartbeat-frequency", spec.defaults.heartbeat_frequency, 1, 3600)
+        self._session_timeout = fields.integer("session-timeout", spec.defaults.session_timeout, 4, 3600)
+        storage = StorageType(spec.defaults.user_storage)
+        self._user_storage = fields.choice("user-storage", tuple(StorageType), storage)
         fields.only("system-storage", "key-value")
-        allowed = _OF_PROVIDER[self._provider]
-        self._worker_queue = fields.of("worker-queue", allowed["worker-queue"], QueueType)
-        self._distributor_queue = fields.of("distributor-queue", allowed["distributor-queue"], QueueType)
-        self._channel = fields.of("client-channel", allowed["client-channel"], ClientChannel)
+        self._worker_queue = fields.one_of("worker-queue", _members(QueueType, spec.worker_queues))
+        queues = _members(QueueType, spec.distributor_queues)
+        self._distributor_queue = fields.one_of("distributor-queue", queues)
+        self._channel = fields.one_of("client-channel", _members(ClientChannel, spec.client_channels))
         self._directory = fields.directory("directory")
         self._super_digest = fields.digest("super-digest")
         benchmarking = fields.mapping("configuration")
@@ -206,13 +185,14 @@ class Config:
         inner.refuse_unknown(("benchmarking", "benchmarking-frequency"))
         self._benchmarking = inner.boolean("benchmarking", False)
         self._benchmarking_frequency = inner.integer("benchmarking-frequency", 1, 1, 10**9)
-        section = dict(fields.mapping(self._provider_name))
-        for key, name in _PUBLISHED_GCP.items():
-            value = fields.text(key, "")
-            if value and self._provider is CloudProvider.GCP:
-                section.setdefault(name, value)
+        section = dict(fields.mapping(spec.name))
+        for each in registry.PROVIDERS.values():
+            for key, name in each.top_level_keys.items():
+                value = fields.text(key, "")
+                if value and each is spec:
+                    section.setdefault(name, value)
         self._provider_cfg: Mapping[str, Any] = section
-        fields.refuse_unknown((*_KNOWN, self._provider_name))
+        fields.refuse_unknown((*_KNOWN, spec.name))
 
     @staticmethod
     def deserialize(data: Mapping[str, Any]) -> Config:
@@ -250,7 +230,7 @@ class Config:
 
     def written_directly(self) -> Config:
         """The same deployment for a process that is trusted with its log: its writer runs there."""
-        if QueueType.DIRECT not in _OF_PROVIDER[self._provider]["worker-queue"]:
+        if QueueType.DIRECT not in _members(QueueType, self._spec.worker_queues):
             return self
         direct = copy(self)
         direct._worker_queue = QueueType.DIRECT
@@ -268,8 +248,13 @@ class Config:
 
     @property
     def provider_name(self) -> str:
-        """The provider's name, as its entry point has it."""
-        return self._provider_name
+        """The provider's name, as the registry or its entry point has it."""
+        return self._spec.name
+
+    @property
+    def provider_spec(self) -> registry.ProviderSpec:
+        """The provider's entry of the registry."""
+        return self._spec
 
     @property
     def deployment_name(self) -> str:
@@ -390,19 +375,13 @@ class _Fields:
             raise self._error(key, "it must be a name that this system's files can have") from None
         return value
 
-    def provider(self, key: str) -> str:
-        """The name of a provider that is built in or installed."""
-        built_in = [each.value for each in CloudProvider if each is not CloudProvider.OTHER]
-        name = self._data.get(key)
-        if name in built_in:
-            return str(name)
-        from importlib.metadata import entry_points
-
-        installed = sorted({each.name for each in entry_points(group=ENTRY_POINTS)} - set(built_in))
-        if name not in installed:
-            words = ", ".join(repr(each) for each in (*built_in, *installed))
+    def provider(self, key: str) -> registry.ProviderSpec:
+        """The provider of a name, built in or installed."""
+        found = registry.find(self._data.get(key))
+        if found is None:
+            words = ", ".join(map(repr, registry.names()))
             raise self._error(key, f"it must be one of {words}; other providers are packages to install")
-        return str(name)
+        return found
 
     def digest(self, key: str) -> str:
         value = self.text(key, "")
@@ -432,16 +411,13 @@ class _Fields:
         if self._data.get(key, word) != word:
             raise self._error(key, f"it must be {word!r}")
 
-    def choice(self, key: str, kind: type[_C], default: _C | None) -> _C:
-        return self._choice(key, tuple(kind), default)
+    def choice(self, key: str, members: tuple[_C, ...], default: _C) -> _C:
+        return default if key not in self._data else self._member(key, members)
 
-    def of(self, key: str, allowed: tuple[_Choice, ...], kind: type[_C]) -> _C:
-        members = tuple(member for member in allowed if isinstance(member, kind))
-        return self._choice(key, members, members[0])
+    def one_of(self, key: str, members: tuple[_C, ...]) -> _C:
+        return self.choice(key, members, members[0])
 
-    def _choice(self, key: str, members: tuple[_C, ...], default: _C | None) -> _C:
-        if key not in self._data and default is not None:
-            return default
+    def _member(self, key: str, members: tuple[_C, ...]) -> _C:
         for member in members:
             if member.value == self._data.get(key):
                 return member

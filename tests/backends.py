@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-_PATIENCE_S = 60.0
+from faaskeeper.testing.patience import PATIENCE_S
 
 
 def missing(what: str, where: str = "'make setup' installs it") -> None:
@@ -48,7 +48,7 @@ def process(command: list[str], environment: dict[str, str], url: str, cwd: Path
             start_new_session=True,  # some are scripts, whose server must end with them
         )
     try:
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
                 urllib.request.urlopen(url, timeout=5).close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,16 +13,56 @@ pytest.register_assert_rewrite("faaskeeper.testing")
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 
-_BESIDE = ("aws", "examples", "gateway")
-"""Folders whose tests wait for other processes most of the time: they run beside all others."""
+PARTS = ("basic", "clouds", "simulator")
+"""Markers: which of ``make test``, ``make test-clouds`` and ``make test-simulator`` runs a test."""
+_EMULATORS = {"ministack", "dynamodb_local", "emulators"}
+"""Fixtures that start the emulator of a cloud."""
+_SLOW = ("gcp", "aws", "gateway", "examples")
+"""Folders whose tests take longest: they begin first, so that both processes end at about the same time."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m selects by part
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which of the two processes of ``make test`` a test is for; a whole folder shares its emulators."""
+    """Give each test its part: its own marker counts; of the others, what uses an emulator is for clouds."""
     here = Path(__file__).parent
-    for item in items:
+
+    def place(item: pytest.Item) -> int:
         folder = item.path.relative_to(here).parts[0]
-        item.add_marker(pytest.mark.xdist_group("beside" if folder in _BESIDE else "all others"))
+        return _SLOW.index(folder) if folder in _SLOW else len(_SLOW)
+
+    items.sort(key=place)
+    for item in items:
+        if not any(item.get_closest_marker(part) for part in PARTS):
+            asked: list[str] = getattr(item, "fixturenames", [])
+            item.add_marker("basic" if _EMULATORS.isdisjoint(asked) else "clouds")
+
+
+def group(test: str) -> str:
+    """The tests that must run in one process with a test, by its id.
+
+    The tests of a cloud share its emulators, those of a file its servers, those of the simulator nothing.
+    """
+    file = test.split("::")[0]
+    if file.endswith("/test_simulator.py"):
+        return test
+    folder = file.split("/")[1]
+    return folder if folder in ("aws", "gcp") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Spread groups over processes in the order of the tests.
+
+    Groups of ``--dist loadgroup`` would do, but are lost without a word with pytest 9.2 and pytest-xdist 3.8.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid)
+
+    config.option.loadscopereorder = False
+    return Groups(config, log)
 
 
 @pytest.fixture

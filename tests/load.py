@@ -7,6 +7,7 @@ import time
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.exceptions import BadVersionError, ProviderException
+from faaskeeper.testing.patience import PATIENCE_S
 
 
 class Load:
@@ -46,7 +47,7 @@ class Load:
 
     def wait(self, number: int) -> None:
         """Until so many znodes were created."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE_S
         while len(self.created) < number:
             assert not self._failed, self._failed
             assert time.monotonic() < deadline, len(self.created)
@@ -56,7 +57,7 @@ class Load:
         """Nothing acknowledged is lost, nothing was done twice."""
         self._stop.set()
         for thread in self._threads:
-            thread.join(120)
+            thread.join(PATIENCE_S)
             assert not thread.is_alive()
         assert not self._failed, self._failed
         client = self._clients[0]

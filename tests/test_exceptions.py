@@ -16,8 +16,8 @@ import faaskeeper
 from faaskeeper import exceptions
 from faaskeeper.core import errors
 from faaskeeper.exceptions import FaaSKeeperException, NodeExistsException, TimeoutException
+from faaskeeper.testing.patience import PATIENCE_S
 
-WAIT_S = 60
 ARGUMENTS = {"str": "/a path", "int": 7, "float": 1.5, "OSError": OSError(28, "No space left on device")}
 
 
@@ -87,4 +87,4 @@ def test_a_pool_s_worker_hands_its_error_on() -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         for number, message in enumerate(("the node /n exists", "no answer within 1.5 s")):
             with pytest.raises(FaaSKeeperException, match=message):
-                pool.apply_async(raising, (number,)).get(WAIT_S)
+                pool.apply_async(raising, (number,)).get(PATIENCE_S)

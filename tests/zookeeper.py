@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from shutil import which
 
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.backends import free_port, missing
 
 JAR = Path("/usr/share/java/zookeeper.jar")
 SUPER_DIGEST = "super:D/InIHSb7yEEbrWz8b9l71RjZJU="
 """Of ``super:test``."""
-_PATIENCE_S = 120.0
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def zookeeper(directory: Path) -> Iterator[int]:
             start_new_session=True,
         )
     try:
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_S
         while not _answers(port):
             assert running.poll() is None, (directory / "output").read_text()
             assert time.monotonic() < deadline, "ZooKeeper does not answer"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar
 
 from faaskeeper.cli import output
-from faaskeeper.cli.errors import Failed, status_of
-from faaskeeper.cli.interrupts import LOOK_S, Caller
+from faaskeeper.cli.errors import Failed
+from faaskeeper.cli.interrupts import POLL_S, Caller
 from faaskeeper.client import FaaSKeeperClient, SessionState
 from faaskeeper.config import Config
 from faaskeeper.exceptions import SessionExpiredException
@@ -34,6 +35,11 @@ class Context:
         self._auth = auth
         self._client: FaaSKeeperClient | None = None
         self._caller = Caller()
+
+    def choose(self, config: Path | None) -> None:
+        """Work on the deployment of a configuration's file, if one is given."""
+        if config is not None:
+            self.config = Config.load(config)
 
     def call(self, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """Call a method of the client; an interrupt ends the waiting for it."""
@@ -75,13 +81,13 @@ class Context:
 
     # ---- printing ----------------------------------------------------------------------
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print a line."""
-        output.say(output.shown(text, "\t"))
+        output.print_line(output.escaped(text, "\t"))
 
     def print_json(self, value: Any) -> None:
         """Print JSON on one line."""
-        output.say(output.json_line(value))
+        output.print_line(output.json_line(value))
 
     def print_data(self, node: Node) -> None:
         """Print a node's data: as text and a new line, or byte for byte when it is no text; at a terminal
@@ -89,7 +95,7 @@ class Context:
         """
         data = node.data
         if output.at_terminal():
-            output.say(output.shown_data(data, "\n\t"))
+            output.print_line(output.escaped_data(data, "\n\t"))
             return
         try:
             data.decode()
@@ -107,7 +113,7 @@ class Context:
                 shown = f"0x{value:x}"
             else:
                 shown = str(value)
-            self.say(f"{field} = {shown}")
+            self.print_line(f"{field} = {shown}")
 
 
 def _when(ms: int) -> str:
@@ -122,7 +128,7 @@ def _when(ms: int) -> str:
 class Watcher:
     """A watch that a command leaves, and prints the events of.
 
-    By itself a command waits for them, since they would find nobody afterwards; in the shell they are
+    Outside of the shell a command waits for them, since its process ends after it; in the shell they are
     printed whenever they come, unless the command has a time-out or ``waits`` says so.
     """
 
@@ -170,9 +176,9 @@ class Watcher:
         end = None if self._timeout is None else monotonic() + self._timeout
         seen = 0
         while not number or seen < number:
-            left = LOOK_S if end is None else max(0.0, end - monotonic())
+            left = POLL_S if end is None else max(0.0, end - monotonic())
             try:
-                event = self._come.get(timeout=min(left, LOOK_S))
+                event = self._come.get(timeout=min(left, POLL_S))
             except Empty:
                 if left:
                     continue
@@ -194,7 +200,4 @@ class Watcher:
                 {"event": str(event.event_type), "path": event.path, "zxid": event.timestamp}
             )
         else:
-            self._context.say(f"WatchedEvent type: {event.event_type} path: {event.path}")
-
-
-__all__ = ["Context", "Watcher", "status_of"]
+            self._context.print_line(f"WatchedEvent type: {event.event_type} path: {event.path}")

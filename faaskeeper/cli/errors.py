@@ -67,17 +67,17 @@ def report(error: BaseException, in_shell: bool = False) -> int:
     if isinstance(error, click.Abort):
         error = error.__cause__ or error
     if isinstance(error, (EOFError, click.Abort)):  # as click says it
-        output.tell("Aborted!")
+        output.print_error("Aborted!")
         return 1
     message, status = _line(error, in_shell)
     if message:
-        output.tell(f"fk: {message}")
+        output.print_error(f"fk: {message}")
     return status
 
 
 def _line(error: BaseException, in_shell: bool) -> tuple[str, int]:
     if isinstance(error, output.Unwritable):
-        output.give_up()
+        output.discard_rest()
         return "" if error.closed else str(error), 1
     if isinstance(error, Failed):
         return str(error), error.status
@@ -117,7 +117,7 @@ def _usage(error: click.ClickException) -> int:
     hint = ""
     if isinstance(error, click.NoSuchOption) and error.ctx is not None and _takes_words(error.ctx):
         hint = " What begins with '-' and is no option goes after '--'."
-    output.tell("\n".join([*lines, f"Error: {error.format_message()}{hint}"]))
+    output.print_error("\n".join([*lines, f"Error: {error.format_message()}{hint}"]))
     return error.exit_code
 
 
@@ -126,7 +126,7 @@ def _takes_words(context: click.Context) -> bool:
     return bool(names & {"value", "version_word", "credential"})
 
 
-def like(name: str, names: Iterable[str]) -> str:
+def suggestion(name: str, names: Iterable[str]) -> str:
     """A question for the name that was perhaps meant; empty where none is near."""
     from difflib import get_close_matches
 

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are replaced atomically."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import IO
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[IO[str]]:
-    """A text file that takes the other's place when it is whole; after an exception the other stays.
+def replacing(path: Path) -> Iterator[IO[str]]:
+    """A text file that replaces ``path`` when the block ends; after an exception the old file stays.
 
-    A link stays one, and a device or a pipe is written to as it is. Raises OSError.
+    A link stays a link; a device or a pipe is written to directly. Raises OSError.
     """
     path = path.resolve()
     before = path.stat() if path.exists() else None

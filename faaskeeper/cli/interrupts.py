@@ -2,7 +2,7 @@
 
 An interrupt is an exception that may come between any two steps of the main thread. There it ends a
 command's waiting for a call, and no step of the client's own, whose threads must agree on what was sent; the
-call itself goes on to its end, and nobody looks at what it returns.
+call itself goes on to its end, and its result is dropped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
-LOOK_S = 0.5
+POLL_S = 0.5
 """Seconds: a signal that comes just before a wait begins is looked at when the wait ends."""
 _Steps = SimpleQueue[Callable[[], object] | None]
 
@@ -65,7 +65,7 @@ class Caller:
         made = _Call(function)
         try:
             steps.put(made.run)
-            while not made.done.acquire(timeout=LOOK_S):
+            while not made.done.acquire(timeout=POLL_S):
                 pass
         except BaseException:
             self._steps = None  # the next call does not wait for this one

@@ -13,13 +13,9 @@ from click.core import ParameterSource
 from faaskeeper import __version__
 from faaskeeper.cli import output
 from faaskeeper.cli.arguments import Directory, File, Whole, text_of
-from faaskeeper.cli.commands import COMMANDS
+from faaskeeper.cli.commands import COMMANDS, DEPLOYMENT_COMMANDS
 from faaskeeper.cli.context import Context
-from faaskeeper.cli.deploying import deploy
-from faaskeeper.cli.errors import like, report
-from faaskeeper.cli.moving import cost, export, import_
-from faaskeeper.cli.serving import serve
-from faaskeeper.cli.tending import deadletters, doctor
+from faaskeeper.cli.errors import report, suggestion
 from faaskeeper.config import Config
 
 _DEEPEST = 5000
@@ -27,7 +23,13 @@ _DEEPEST = 5000
 
 
 class _Group(click.Group):
-    """Tells which command was perhaps meant."""
+    """Imports a command when it is used; for a word that is none it suggests the nearest."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*COMMANDS, *DEPLOYMENT_COMMANDS])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return COMMANDS.get(cmd_name) or DEPLOYMENT_COMMANDS.get(cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -38,7 +40,9 @@ class _Group(click.Group):
                 raise click.UsageError(
                     f"{name!r} is a command of the shell: see 'fk shell', 'fk --help'.", ctx
                 )
-            raise click.UsageError(f"No such command {name[:100]!r}.{like(name, self.commands)}", ctx)
+            raise click.UsageError(
+                f"No such command {name[:100]!r}.{suggestion(name, self.list_commands(ctx))}", ctx
+            )
         return super().resolve_command(ctx, args)
 
 
@@ -120,31 +124,12 @@ def fk(
     ctx.call_on_close(context.close)
 
 
-@fk.command("shell")
-@click.argument("config", required=False, type=File())
-@click.pass_obj
-def shell(context: Context, config: Path | None) -> None:
-    """Open a shell; reads commands from standard input when that is no terminal."""
-    from faaskeeper.cli.shell import run
-
-    if config is not None:
-        context.config = Config.load(config)
-    context.one_shot = False
-    context.status = run(context)
-
-
-for _each in (deploy, serve, doctor, deadletters, export, import_, cost):
-    fk.add_command(_each)
-for _name, _command in COMMANDS.items():
-    fk.add_command(_command, _name)
-
-
 def run_file() -> None:
     """Entry point of ``bin/fkCli.py CONFIG [options]``: the shell on a configuration."""
-    main(_options_first(sys.argv[1:]), os.path.basename(sys.argv[0]))
+    main(options_first(sys.argv[1:]), os.path.basename(sys.argv[0]))
 
 
-def _options_first(arguments: Sequence[str]) -> list[str]:
+def options_first(arguments: Sequence[str]) -> list[str]:
     """``CONFIG --port N --verbose`` as ``--port N --verbose shell CONFIG``."""
     options: list[str] = []
     configs: list[str] = []

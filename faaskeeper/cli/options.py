@@ -1,4 +1,4 @@
-"""How commands are registered, and the options and arguments that several of them have."""
+"""How commands on znodes are made, and the options and arguments that several of them have."""
 
 from __future__ import annotations
 
@@ -14,24 +14,21 @@ from faaskeeper.cli.context import Context, Watcher
 
 pass_context = click.make_pass_decorator(Context)
 F = TypeVar("F", bound=Callable[..., Any])
-COMMANDS: dict[str, click.Command] = {}
-"""By name; aliases stand beside."""
 
 
-def command(name: str, *aliases: str) -> Callable[[F], click.Command]:
-    """Register a command; its help is the function's docstring."""
+def command(name: str) -> Callable[[F], click.Command]:
+    """Make a command of a function; its help is the function's docstring."""
 
-    def register(function: F) -> click.Command:
+    def make(function: F) -> click.Command:
         made: click.Command = click.command(name)(pass_context(function))
-        for each in (name, *aliases):
-            COMMANDS[each] = made
         return made
 
-    return register
+    return make
 
 
 VERSION = Whole(-1, 2**31 - 1)
 path = click.argument("path", type=ZnodePath())
+optional_config = click.argument("config", required=False, type=File())
 path_or_root = click.argument("path", type=ZnodePath(), default="/")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 watch_flag = click.option(

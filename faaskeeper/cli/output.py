@@ -2,7 +2,7 @@
 
 Text is written as UTF-8 whatever the locale says, but at a terminal in the terminal's encoding, where what
 that lacks is escaped. What a person reads has no control characters: a znode's name or data must not move the
-cursor, or give the terminal a command. Data byte for byte is for whoever asks for it (:func:`raw`).
+cursor, or give the terminal a command. :func:`raw` writes data byte for byte, on demand.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _CONTROL = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud80
 _IN_JSON = "[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
 """Those of them that :func:`json.dumps` leaves as they are."""
 _LONGEST = 2000
-"""Characters of a line of an error: what somebody gave by mistake may be a megabyte."""
+"""Characters of a line of an error: an argument given by mistake may be a megabyte."""
 
 
 class Unwritable(Portable):
-    """Standard output takes no more; ``closed``: whoever was reading it has enough."""
+    """Standard output cannot be written; ``closed``: its reader closed the pipe."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(f"cannot write standard output: {error.strerror or error}")
@@ -50,20 +50,20 @@ def prepare() -> None:
         sys.stdin.reconfigure(encoding=encoding, errors="surrogateescape")
 
 
-def shown(text: str, keep: str = "") -> str:
+def escaped(text: str, keep: str = "") -> str:
     """A text with its control characters escaped, but those of ``keep``."""
     if text.isprintable():  # the usual case, which needs no pattern
         return text
-    return re.sub(_CONTROL, lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
+    return re.sub(_CONTROL, lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
-def shown_data(data: bytes, keep: str = "") -> str:
+def escaped_data(data: bytes, keep: str = "") -> str:
     """Data as a person reads it."""
-    return shown(data.decode(errors="backslashreplace"), keep)
+    return escaped(data.decode(errors="backslashreplace"), keep)
 
 
 def guides() -> tuple[str, str, str]:
@@ -81,7 +81,7 @@ def at_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Write a line. Raises Unwritable."""
     _write(sys.stdout, text + "\n")
 
@@ -114,14 +114,14 @@ def raw(data: bytes) -> None:
         raise Unwritable(error) from error
 
 
-def tell(text: str) -> None:
+def print_error(text: str) -> None:
     """Write a line to standard error: what went wrong, or beside what was asked for."""
-    lines = (shown(line, "\t") for line in text.split("\n"))
+    lines = (escaped(line, "\t") for line in text.split("\n"))
     short = (line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..." for line in lines)
     try:
         _write(sys.stderr, "\n".join(short) + "\n")
     except Unwritable:
-        pass  # there is nobody to tell
+        pass  # standard error is closed: nothing can be reported
 
 
 def _write(stream: TextIO, text: str) -> None:
@@ -132,7 +132,7 @@ def _write(stream: TextIO, text: str) -> None:
         raise Unwritable(error) from error
 
 
-def give_up() -> None:
+def discard_rest() -> None:
     """After Unwritable: what is left in the buffer goes nowhere, so that the interpreter can end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from faaskeeper.cli import output
-from faaskeeper.cli.commands import COMMANDS
+from faaskeeper.cli.commands import COMMANDS, DEPLOYMENT_COMMANDS
 from faaskeeper.cli.context import Context
-from faaskeeper.cli.errors import Failed, like, report
+from faaskeeper.cli.errors import Failed, report, suggestion
 from faaskeeper.cli.words import split
 from faaskeeper.core import paths
 from faaskeeper.exceptions import FaaSKeeperException
@@ -30,8 +30,6 @@ BUILT_IN = {
     "quit": "Close the session and leave.",
     "exit": "The same.",
 }
-_OUTSIDE = ("cost", "deadletters", "deploy", "doctor", "export", "import", "serve", "shell")
-"""Commands that are not for the shell, since each is about a deployment of its own."""
 
 
 class Quit(Exception):
@@ -85,14 +83,14 @@ def _execute(context: Context, name: str, *arguments: str) -> None:
     command = COMMANDS.get(name)
     if command is not None:
         command.main(arguments, prog_name=name, standalone_mode=False, obj=context)
-    elif name in _OUTSIDE:
+    elif name in DEPLOYMENT_COMMANDS:
         raise click.UsageError(f"{name!r} is not for the shell: outside of it, 'fk {name} --help' says more.")
     else:
         raise _unknown(name)
 
 
 def _unknown(name: str) -> Failed:
-    question = like(name, (*COMMANDS, *BUILT_IN))
+    question = suggestion(name, (*COMMANDS, *BUILT_IN))
     return Failed(f"unknown command {name[:100]!r}; 'help' lists them{'.' if question else ''}{question}", 2)
 
 
@@ -103,18 +101,18 @@ def _built_in(context: Context, name: str, arguments: tuple[str, ...]) -> None:
         raise Quit
     if name == "connect":
         context.connect()
-        context.say(f"Session {context.client.session_id} is open")
+        context.print_line(f"Session {context.client.session_id} is open")
     elif name == "close":
         context.close()
-        context.say("The session is closed")
+        context.print_line("The session is closed")
     elif not arguments:
         for each, what in sorted({**BUILT_IN, **_summaries()}.items(), key=lambda pair: pair[0].lower()):
-            context.say(f"{each:22}{what}")
+            context.print_line(f"{each:22}{what}")
     elif arguments[0] in BUILT_IN:
-        context.say(BUILT_IN[arguments[0]])
+        context.print_line(BUILT_IN[arguments[0]])
     elif arguments[0] in COMMANDS:
         command = COMMANDS[arguments[0]]
-        output.say(command.get_help(click.Context(command, info_name=arguments[0])))
+        output.print_line(command.get_help(click.Context(command, info_name=arguments[0])))
     else:
         raise _unknown(arguments[0])
 
@@ -225,6 +223,6 @@ def _history() -> History:
         with open(file, "ab"):
             pass
     except (OSError, ValueError) as error:
-        output.tell(f"fk: what you type is not kept: {error}")
+        output.print_error(f"fk: what you type is not kept: {error}")
         return InMemoryHistory()
     return Kept(str(file))

@@ -15,9 +15,9 @@ from faaskeeper.cli.output import json_line
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.core import paths
 from faaskeeper.core.blobs import lost, read_blob
+from faaskeeper.core.changes import Change
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.log import Log, Trimmed
-from faaskeeper.core.transactions import Change
 from faaskeeper.core.znode import CONTAINER, OPEN_ACL, Meta
 from faaskeeper.exceptions import NodeDoesntExistException, ProviderException
 

@@ -38,6 +38,7 @@ from faaskeeper.session.arguments import NodeKind
 from faaskeeper.session.calls import Calls, Part, ReadResult, Result, Write, stat_of
 from faaskeeper.session.commands import Steps
 from faaskeeper.session.states import SessionState, Ticket
+from faaskeeper.session.usage import counted_by
 from faaskeeper.watch import WatchCallbackType, WatchType
 
 _START_S = 30.0
@@ -400,10 +401,10 @@ class FaaSKeeperClient(forks.Inherited):
 
         Raises NodeDoesntExistException or NoAuthException.
         """
-        if watch is not None:
-            return cast(Node, self._run(self._ready().get_data(path, watch), watch))
         session, calls = self._open(), self._calls
         real = calls.there(path)
+        if watch is not None or counted_by(real):
+            return cast(Node, self._run(calls.get_data(path, watch), watch))
         record = session.get(real)
         node = calls.node_of(path, real, record)
         if node is None:

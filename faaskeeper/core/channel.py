@@ -58,13 +58,19 @@ class ClientChannel(Protocol):
 class Teller(Protocol):
     """Service side, to listeners in this very process: what they are told is neither encoded nor signed.
 
-    They are told *early*, as soon as a write is in the log, and promise that nobody can read user storage
+    Some are told *early*, as soon as a write is in the log, and promise that nobody can read user storage
     before the writer has put it there: whoever runs the writer in the thread that it reads in keeps that by
-    itself, others wait for :meth:`settled`.
+    itself, others wait for :meth:`settled`. Others promise nothing and are told when it is there.
     """
 
+    def early(self, address: str) -> bool:
+        """Whether somebody listens at the address to be told early."""
+
     def tell(self, address: str, reply: Reply) -> bool:
-        """Hand a reply over; False where nobody listens so at the address."""
+        """Hand a reply over early; False where nobody listens so at the address."""
+
+    def hand(self, address: str, reply: Reply) -> bool:
+        """Hand over a reply that is in user storage; False where nobody listens for that at the address."""
 
     def settled(self) -> None:
         """What was told is in user storage."""

@@ -11,6 +11,7 @@ watch event up to it has been handed on. Losing a newer mark or checkpoint costs
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -89,11 +90,18 @@ class Checkpoints:
     """Checkpoint and mark in a table.
 
     ``expiring``: the log's store trims by itself, so an old checkpoint may have lost what follows it.
-    ``gather``: how rows are put side by side.
+    ``gather``: how rows are put side by side. ``random``: see :class:`~faaskeeper.core.wide.WideTable`.
     """
 
-    def __init__(self, table: Table, *, expiring: bool, gather: Gather[Any] = in_turn) -> None:
-        self._table = WideTable(table)
+    def __init__(
+        self,
+        table: Table,
+        *,
+        expiring: bool,
+        gather: Gather[Any] = in_turn,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.wide = self._table = WideTable(table, random=random)
         self._expiring = expiring
         self._gather = gather
         self._latest: Header | None = None

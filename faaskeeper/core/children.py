@@ -16,7 +16,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from faaskeeper.core import paths
-from faaskeeper.core.transactions import Transaction
+from faaskeeper.core.changes import Transaction
 from faaskeeper.core.znode import Meta
 
 INLINE = -1

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from faaskeeper.core import acl
-from faaskeeper.core.acl import Credential
-from faaskeeper.core.channel import ClientChannel, Listener
-from faaskeeper.core.clocks import Clock, ServiceClock
-from faaskeeper.core.deployment import Deployment
-from faaskeeper.core.log import Log
-from faaskeeper.core.queue import Queue
-from faaskeeper.core.records import Records
-from faaskeeper.core.requests import Message, Reply
-from faaskeeper.core.sessions import Leases
-from faaskeeper.core.storage import Gather, ObjectStore, in_turn
-from faaskeeper.core.tally import Tally, current
-from faaskeeper.core.watches import WatchTable
+from faaskeeper.core.clocks import ServiceClock
+from faaskeeper.core.fields import Fields
+from faaskeeper.core.storage import Gather, in_turn
+
+if TYPE_CHECKING:  # a client loads of a service what its provider needs
+    from faaskeeper.core.acl import Credential
+    from faaskeeper.core.channel import ClientChannel, Listener
+    from faaskeeper.core.clocks import Clock
+    from faaskeeper.core.deployment import Deployment
+    from faaskeeper.core.log import Log
+    from faaskeeper.core.queue import Queue
+    from faaskeeper.core.records import Records
+    from faaskeeper.core.requests import Message, Reply
+    from faaskeeper.core.sessions import Leases
+    from faaskeeper.core.storage import ObjectStore
+    from faaskeeper.core.tally import Tally
+    from faaskeeper.core.watches import WatchTable
 
 FailureHandler = Callable[[Exception], None]
 
@@ -27,20 +31,23 @@ FailureHandler = Callable[[Exception], None]
 class Within(Protocol):
     """A service in this process, for who is as trusted as it is: nothing is encoded, nothing signed.
 
-    Who listens is told early, as :class:`~faaskeeper.core.channel.Teller` says, and keeps its promise.
+    Its queue takes a :class:`~faaskeeper.core.requests.Message` as it is.
     """
 
     def commit(self, messages: Sequence[Message]) -> None:
         """Hand messages to the writer, which serves them in this thread if it is free. Raises DriverError."""
 
     def listen(self, handler: Callable[[Reply | bytes], None], settled: Callable[[], None]) -> Listener:
-        """Begin to listen for replies, early; notifications come as signed bytes. ``settled`` is called when
-        replies are in user storage that ``handler`` was called with before, in the same thread: any.
+        """Begin to listen for replies, early, as :class:`~faaskeeper.core.channel.Teller` says; notifications
+        come as signed bytes. ``settled`` is called when replies are in user storage that ``handler`` was
+        called with before, in the same thread: any.
         """
 
+    def listen_late(self, handler: Callable[[Reply | bytes], None]) -> Listener:
+        """Begin to listen for replies that are in user storage; notifications come as signed bytes."""
 
-@dataclass
-class Connection:
+
+class Connection(Fields):
     """A client's way to a deployment.
 
     ``clock``: this process', which nobody sets while it runs; ``service``: the service's, as replies tell it.
@@ -49,7 +56,7 @@ class Connection:
     ``coalesce``: the writer takes what waits anyway, so requests may wait here, in one message, while
     others are under way.
     ``within``: the service itself, where it runs in this process and its stores answer within microseconds
-    (None: they are far).
+    (None: they are far). ``objects``: a client's session, too, sends and hears within.
     ``vouch``: makes a credential of what this process has seen of a client, the name in its certificate or
     (with the scheme ``ip``) its address, where it holds the deployment's key (None: it does not).
     ``tally`` counts what there is at the log's end (None: it cannot).
@@ -73,6 +80,7 @@ class Connection:
     prompt_queue: Queue | None = None
     coalesce: bool = False
     within: Within | None = None
+    objects: bool = False
     vouch: Callable[..., Credential] | None = None
     tally: Callable[[], Tally | None] | None = None
     ring: Callable[[], None] | None = None
@@ -80,7 +88,7 @@ class Connection:
     gather: Gather[Any] = in_turn
     peer: str = ""
     super_digest: str = ""
-    logs: Callable[[], str] = field(default=lambda: "")
+    logs: Callable[[], str] = lambda: ""
 
     def __post_init__(self) -> None:
         self.service = self.clock if isinstance(self.clock, ServiceClock) else ServiceClock(self.clock)
@@ -89,6 +97,12 @@ class Connection:
         """Take in what time it is for the service. One within this process has this process' clock."""
         if self.within is None:
             self.service.heard(reply.time)
+
+
+def _tally(deployment: Deployment) -> Tally | None:
+    from faaskeeper.core.tally import current
+
+    return current(deployment.log, deployment.checkpoints)
 
 
 def connection_to(deployment: Deployment, channel: ClientChannel, **more: Any) -> Connection:
@@ -108,7 +122,7 @@ def connection_to(deployment: Deployment, channel: ClientChannel, **more: Any) -
         "gather": deployment.gather,
         "peer": deployment.peer,
         "super_digest": deployment.super_digest,
-        "tally": partial(current, deployment.log, deployment.checkpoints),
+        "tally": partial(_tally, deployment),
         "vouch": partial(acl.vouch, deployment.key) if deployment.key else None,
     }
     return Connection(**{**usual, **more})

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from faaskeeper.core.channel import Channel, Teller
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.clocks import Clock, LogClock
+from faaskeeper.core.fields import Fields
 from faaskeeper.core.log import Log
 from faaskeeper.core.queue import Queue
 from faaskeeper.core.records import Records, TableRecords, bootstrap
@@ -25,8 +25,7 @@ MAX_TIMEOUT_MS = 3_600_000
 renewal, so ours reach further up."""
 
 
-@dataclass
-class Deployment:
+class Deployment(Fields):
     """What a provider hands to the functions. Nothing in here is opened at import time.
 
     ``key``: the deployment's own (32 bytes), which functions and trusted writers share. ``clock``: the
@@ -63,7 +62,7 @@ class Deployment:
     joint: Joint | None = None
     gather: Gather[Any] = in_turn
     random: Callable[[int], bytes] = os.urandom
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = Limits()
     expiring_log: bool = True
     recent_bytes: int = 1024
     save_every: int = 64

@@ -15,7 +15,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from faaskeeper.core import codec, log, paths, trust
+from faaskeeper.core import codec, paths, trust
+from faaskeeper.core.answers import Answer, reply_of, to_bell
+from faaskeeper.core.changes import Closed, Opened, Transaction
 from faaskeeper.core.channel import tell
 from faaskeeper.core.children import (
     PAGE_META,
@@ -31,15 +33,14 @@ from faaskeeper.core.children import (
 )
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.errors import StaleView, Unavailable
+from faaskeeper.core.images import Image, images_of, lacking
 from faaskeeper.core.log import Entry
 from faaskeeper.core.records import Record
-from faaskeeper.core.requests import Epoch, Outcome, Reply
+from faaskeeper.core.requests import Epoch
 from faaskeeper.core.sessions import Sessions
 from faaskeeper.core.storage import JOINT_WRITES, Write
-from faaskeeper.core.transactions import Closed, Opened, Transaction
 from faaskeeper.core.view import View, load, roll
 from faaskeeper.core.watches import Recipient, Secrets, WatchFunction
-from faaskeeper.core.znode import Meta
 
 GROUP_ENTRIES = 16
 """Most entries that are applied side by side."""
@@ -51,25 +52,10 @@ _CONFIRM_MS = 3600 * 1000
 """How long a distributor of its own goes by what bells bring before it looks for the log's end itself."""
 SETTLE_WITHIN_MS = 6 * 3600 * 1000
 """How long after it began an invocation may write records: well below the age at which tombstones lapse."""
-LOOK_WITHIN_MS = 24 * 3600 * 1000
-"""How far ahead heartbeat is asked to look at a znode that goes by itself."""
 _AHEAD = 5
 """How often a list is read again because another distributor moved its names meanwhile."""
 
 _log = logging.getLogger(__name__)
-
-
-class Answer(NamedTuple):
-    """What a session is to be told, as soon as everything up to the view's head is applied."""
-
-    session: int
-    incarnation: int
-    outcomes: tuple[tuple[int, Outcome], ...]
-    address: str
-    sealed: bytes
-    resend: int = 0
-    nonce: str = ""
-    current: int = 0
 
 
 class _Content(NamedTuple):
@@ -78,39 +64,6 @@ class _Content(NamedTuple):
     txid: int
     data: bytes
     children: list[str]
-
-
-class _Image:
-    """The last image of a path in a group, as far as the group's entries tell it."""
-
-    __slots__ = ("data", "fresh", "meta", "names", "txid")
-
-    def __init__(self) -> None:
-        self.txid = 0
-        self.meta: Meta | None = None
-        self.data: bytes | None = None
-        self.fresh = False
-        self.names: dict[str, bool] = {}
-
-    def lacks_content(self) -> bool:
-        """Whether data or children must come from what was there before."""
-        meta = self.meta
-        if meta is None or self.fresh:
-            return False
-        listed = meta.children > 0 and not meta.pages
-        return listed or (self.data is None and meta.length > 0 and not meta.blob)
-
-    def look_at(self) -> int | None:
-        """When heartbeat is to look at the znode (ms), if it has become one that may go by itself: one with a
-        time to live was created, or such a znode or a container lost its last child.
-
-        A lower bound of when it goes, and not far ahead: the row of a znode that is deleted stays until then.
-        """
-        meta = self.meta
-        if meta is None or not meta.ttl or not (self.fresh or not all(self.names.values())):
-            return None
-        due = meta.due_at()
-        return None if due is None else min(due, max(meta.mtime, meta.emptied) + LOOK_WITHIN_MS)
 
 
 class Joined(NamedTuple):
@@ -218,12 +171,12 @@ class Distributor:
         if view.pending or any(isinstance(e, Opened) for each in transactions for e in each.effects):
             return None
         some = list(passes(transactions))
-        images, lists = _images(transactions), listings(transactions)
+        images, lists = images_of(transactions), listings(transactions)
         if len(some) != 1 or len(images) > JOINT_WRITES or any(each.gives() for each in lists.values()):
             return None
         if any(image.look_at() is not None for image in images.values()):
             return None
-        wanted = _wanted(images, lists)
+        wanted = lacking(images, lists)
         contents = self._read(wanted)
         if len(contents) < len(wanted) or any(each.txid > view.head for each in contents.values()):
             return None  # written meanwhile, or deleted, and so long ago that no tombstone is left
@@ -259,15 +212,16 @@ class Distributor:
         self, transactions: Sequence[Transaction], epoch: Epoch, recent: str, doubtful: bool
     ) -> None:
         """Write what some transactions changed, side by side; but lists that give names away come second."""
-        images = _images(transactions)
+        images = images_of(transactions)
         lists = listings(transactions)
-        contents = self._read(_wanted(images, lists))
+        contents = self._read(lacking(images, lists))
         records, second = self._records(images, lists, contents, epoch, recent)
         if doubtful:
             records = self._lacking(records)
         put = self._deployment.records.put
+        check = self._check_age
         puts: list[Callable[[], object]] = [
-            partial(put, path, record) for path, record in records.items() if path not in second
+            partial(put, path, record, check) for path, record in records.items() if path not in second
         ]
         for transaction in transactions:
             for effect in transaction.effects:
@@ -280,11 +234,11 @@ class Distributor:
                 puts.append(partial(self._deployment.transients.put, path, due, image.txid))
         self._put(puts)
         if second:
-            self._put([partial(put, path, records[path]) for path in records if path in second])
+            self._put([partial(put, path, records[path], check) for path in records if path in second])
 
     def _records(
         self,
-        images: dict[str, _Image],
+        images: dict[str, Image],
         lists: dict[str, Listing],
         contents: dict[str, _Content],
         epoch: Epoch,
@@ -292,7 +246,7 @@ class Distributor:
     ) -> tuple[dict[str, Record], set[str]]:
         """The records of some images and lists, and the paths of those that must be written second.
 
-        ``contents``: of the paths that :func:`_wanted` names.
+        ``contents``: of the paths that :func:`faaskeeper.core.images.lacking` names.
         """
         self._run(lists, contents)
         records: dict[str, Record] = {}
@@ -326,9 +280,12 @@ class Distributor:
 
     def _in_time(self, put: Callable[[], object]) -> object:
         """Put, unless this process stood still: also between one put and the next."""
+        self._check_age()
+        return put()
+
+    def _check_age(self) -> None:
         if abs(self._deployment.clock() - self._since) > SETTLE_WITHIN_MS:
             raise StaleView("this invocation was stalled for hours: what it would write may be long past")
-        return put()
 
     def _run(self, lists: dict[str, Listing], contents: dict[str, _Content]) -> None:
         """Bring the lists forward; where somebody is ahead, the contents are read again."""
@@ -370,7 +327,7 @@ class Distributor:
     def _record(
         self,
         path: str,
-        image: _Image,
+        image: Image,
         before: _Content | None,
         listing: Listing | None,
         epoch: Epoch,
@@ -416,7 +373,12 @@ class Distributor:
             self._contents.popitem(last=False)
 
     def lacks(self, view: View, path: str) -> bool:
-        """Whether the children of the path's parent are at hand, as of the view's head, without it."""
+        """Whether the children of the path's parent are at hand, as of the view's head, without it.
+
+        What is pending may have moved names between pages, which does not show in the names' own changes.
+        """
+        if view.pending:
+            return False
         above = paths.parent(path)
         name = paths.name(path)
         known = view.known(above)
@@ -436,18 +398,23 @@ class Distributor:
         returns the answers of the others.
         """
         teller = self._deployment.teller
-        if teller is None:
+        if teller is None or not any(teller.early(each.address) for each in answers):
             return list(answers)
         recent = tuple((each.txid, writes_of(each)) for each in entry.transactions)
         epoch = Epoch(entry.first - 1, entry.last, recent)
-        now = self._told_time()
-        return [each for each in answers if not teller.tell(each.address, _reply(each, epoch, now))]
+        # Without the time: they have the same clock.
+        return [each for each in answers if not teller.tell(each.address, reply_of(each, epoch, 0))]
 
     def answer(self, answers: Sequence[Answer], epoch: Epoch) -> None:
         """Tell sessions their outcomes, with the epoch of what they were judged on."""
+        if not answers:
+            return  # all were told early
         now = self._told_time()
+        teller = self._deployment.teller
         for each in answers:
-            reply = _reply(each, epoch, now)
+            reply = reply_of(each, epoch, now)
+            if teller is not None and teller.hand(each.address, reply):
+                continue
             signed = trust.sign(self._secrets.unseal(each.sealed), codec.reply(reply))
             tell(self._deployment.channel, each.address, signed)
 
@@ -485,100 +452,7 @@ class Distributor:
             self._unsaved = 0
 
 
-def _reply(answer: Answer, epoch: Epoch, now: int) -> Reply:
-    return Reply(
-        answer.session,
-        answer.incarnation,
-        answer.outcomes,
-        epoch,
-        now,
-        answer.resend,
-        answer.nonce,
-        answer.current,
-    )
-
-
-def _wanted(images: dict[str, _Image], lists: dict[str, Listing]) -> list[str]:
-    """Paths whose contents images lack and lists need."""
-    wanted = [path for path, image in images.items() if image.lacks_content()]
-    wanted += [path for listing in lists.values() for path in listing.needs()]
-    return list(dict.fromkeys(wanted))
-
-
-def _images(transactions: Sequence[Transaction]) -> dict[str, _Image]:
-    images: dict[str, _Image] = {}
-    for transaction in transactions:
-        for path, letters, meta, data in transaction.changes:
-            image = images.get(path)
-            if image is None:
-                image = images[path] = _Image()
-            image.txid = transaction.txid
-            image.meta = meta
-            if "C" in letters or meta is None:
-                image.fresh = True
-                image.names = {}
-            if data is not None:
-                image.data = data
-        for path, letters, meta, _ in transaction.changes:
-            if "C" in letters or "D" in letters:
-                above = images.get(paths.parent(path))
-                if above is not None and above.meta is not None:
-                    above.names[paths.name(path)] = meta is not None
-    return images
-
-
 # ---- the distributor as a function of its own ------------------------------------------------
-
-
-def bell(entry: Entry | None, upto: int, answers: Sequence[Answer]) -> bytes:
-    """A message to the distributor's function: apply up to ``upto``, then answer.
-
-    Carries a copy of the entry, so that in the steady state the log is not read.
-    """
-    rows = [
-        [
-            each.session,
-            each.incarnation,
-            [[cxid, *codec.outcome(outcome)] for cxid, outcome in each.outcomes],
-            each.address,
-            each.sealed.hex(),
-            each.resend,
-            each.nonce,
-            each.current,
-        ]
-        for each in answers
-    ]
-    if entry is None:
-        return codec.frame([upto, rows, None])
-    item = log.encode(entry)
-    data = item.pop("data")
-    if not isinstance(data, bytes):
-        raise AssertionError("an entry's data is bytes")
-    return codec.frame([upto, rows, item], (data,))
-
-
-class _Bell(NamedTuple):
-    upto: int
-    answers: tuple[Answer, ...]
-    entry: Entry | None
-
-
-def _to_bell(body: bytes) -> _Bell:
-    (upto, rows, item), at = codec.unframe(body)
-    answers = tuple(
-        Answer(
-            row[0],
-            row[1],
-            tuple((each[0], codec.to_outcome(each[1:])) for each in row[2]),
-            row[3],
-            bytes.fromhex(row[4]),
-            *row[5:],
-        )
-        for row in rows
-    )
-    if item is None:
-        return _Bell(upto, answers, None)
-    return _Bell(upto, answers, log.decode({**item, "data": body[at:]}))
 
 
 class DistributorFunction:
@@ -593,7 +467,7 @@ class DistributorFunction:
         """Apply what the bells ring for, and answer. Raises when it must be delivered again."""
         view, self._view = self._view, None
         began = self._deployment.clock()
-        bells = sorted((_to_bell(body) for body in bodies), key=lambda each: each.upto)
+        bells = sorted((to_bell(body) for body in bodies), key=lambda each: each.upto)
         clock = self._deployment.clock
         if view is None or not view.valid(clock()):
             view = self._distributor.load(max_nodes=0)

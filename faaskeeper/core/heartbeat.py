@@ -13,10 +13,11 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+from faaskeeper.core.answers import bell
 from faaskeeper.core.clocks import carried
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, Deployment
-from faaskeeper.core.distributor import LOOK_WITHIN_MS, bell
 from faaskeeper.core.errors import Conflict
+from faaskeeper.core.images import LOOK_WITHIN_MS
 from faaskeeper.core.records import Record
 from faaskeeper.core.sessions import Lease, Transient, served_ms
 from faaskeeper.core.storage import Table

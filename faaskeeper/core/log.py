@@ -12,15 +12,16 @@ a writer that knew the end of the log recently. :class:`~faaskeeper.core.view.Vi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
 from faaskeeper.core import codec
+from faaskeeper.core.changes import Transaction
 from faaskeeper.core.errors import StaleView
 from faaskeeper.core.requests import Outcome
 from faaskeeper.core.storage import Gather, IfAbsent, Item, Table, Write, in_turn
-from faaskeeper.core.transactions import Transaction
 from faaskeeper.core.wide import WideTable
 
 _DAY_MS = 24 * 3600 * 1000
@@ -130,10 +131,16 @@ def _check_age(age: int) -> None:
 
 
 class Log:
-    """The log in a table. ``gather``: how entries are deleted side by side."""
+    """The log in a table. ``gather``: how entries are deleted side by side. ``random``: see
+    :class:`~faaskeeper.core.wide.WideTable`."""
 
-    def __init__(self, table: Table, gather: Gather[Any] = in_turn) -> None:
-        self._table = WideTable(table)
+    def __init__(
+        self,
+        table: Table,
+        gather: Gather[Any] = in_turn,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._table = WideTable(table, "", random)
         self._gather = gather
 
     def append(self, entry: Entry, age: int) -> None:
@@ -175,3 +182,9 @@ class Log:
     def trim(self, entries: Iterable[Entry]) -> None:
         """Delete entries, side by side, for stores without a time to live of their own."""
         self._gather([partial(self._table.delete, PARTITION, key(entry.first)) for entry in entries])
+
+    def drop_parts(self, first: int) -> None:
+        """Delete what is left of entries below one that begins with this txid, and of attempts to append
+        them: there are no such entries any more.
+        """
+        self._table.drop_parts(PARTITION, key(first))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.storage import IfAbsent, IfOlder, IfStamp, Object, Table
-from faaskeeper.core.wide import WideTable
+from faaskeeper.core.wide import INDEX, WideTable
 
 _PARTITION = "objects"
 _PAGE = 500
@@ -22,7 +22,8 @@ class TableObjects:
     """
 
     def __init__(self, table: Table, random: Callable[[int], bytes] = os.urandom) -> None:
-        self._table = WideTable(table)
+        self.wide = self._table = WideTable(table, f"{INDEX} {_PARTITION}", random)
+        self._bare = table
         self._random = random
 
     def get(self, key: str) -> Object | None:
@@ -55,11 +56,8 @@ class TableObjects:
 
     def delete(self, key: str, *, match: str | None = None) -> None:
         """See :class:`faaskeeper.core.storage.ObjectStore`."""
-        found = self._table.get(_PARTITION, key)  # shows whether there are parts to delete
-        if match is not None:
-            self._table.delete(_PARTITION, key, IfStamp(int(match) if match.isdigit() else -1))
-        elif found is not None:
-            self._table.delete(_PARTITION, key)
+        condition = None if match is None else IfStamp(int(match) if match.isdigit() else -1)
+        self._table.delete(_PARTITION, key, condition)
 
     def list(self, prefix: str, after: str, limit: int) -> list[str]:
         """See :class:`faaskeeper.core.storage.ObjectStore`."""
@@ -68,7 +66,7 @@ class TableObjects:
         position = max(after, f"{prefix[:-1]}{chr(ord(prefix[-1]) - 1)}\U0010ffff" if prefix else "")
         more = True
         while more and len(keys) < limit:
-            items, more = self._table.query(_PARTITION, position, min(limit - len(keys), _PAGE))
+            items, more = self._bare.query(_PARTITION, position, min(limit - len(keys), _PAGE))
             for key, _ in items:
                 position = key
                 if not key.startswith(prefix):

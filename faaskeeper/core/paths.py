@@ -68,7 +68,9 @@ def malformed(path: str) -> str | None:
         for character in path:
             if _refused(character):
                 return f"a path must not contain the character U+{ord(character):04X}"
-    return f"a path must not be longer than {MAX_PATH_BYTES} bytes" if overlong(path) else None
+    if 4 * len(path) > MAX_PATH_BYTES and overlong(path):  # most are too short to ask
+        return f"a path must not be longer than {MAX_PATH_BYTES} bytes"
+    return None
 
 
 def overlong(path: str) -> bool:

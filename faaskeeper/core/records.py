@@ -10,9 +10,10 @@ Three layouts: *key-value* (records in a table), *persistent* (records in an obj
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +21,7 @@ from faaskeeper.core import codec
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.requests import Epoch
 from faaskeeper.core.storage import (
+    Check,
     Gather,
     IfOlder,
     IfStamp,
@@ -27,6 +29,7 @@ from faaskeeper.core.storage import (
     ObjectStore,
     Table,
     Write,
+    in_any_case,
 )
 from faaskeeper.core.wide import WideTable
 from faaskeeper.core.znode import Meta, genesis
@@ -93,8 +96,11 @@ class Records(Protocol):
     def get_many(self, paths: Sequence[str]) -> list[Record | None]:
         """As many ``get``."""
 
-    def put(self, path: str, record: Record) -> bool:
-        """Write a record over an older one. False: an equal or newer one is there, which is as good."""
+    def put(self, path: str, record: Record, check: Check = in_any_case) -> bool:
+        """Write a record over an older one. False: an equal or newer one is there, which is as good.
+
+        Where that takes several calls, ``check`` is called before the one that decides.
+        """
 
     def write_of(self, path: str, record: Record) -> Write | None:
         """:meth:`put` as a put to be made together with others; None where it cannot be that."""
@@ -112,8 +118,8 @@ def bootstrap(records: Records) -> None:
 class TableRecords:
     """Records in a table: one item per path, under (path, "node"); in parts where it is too large for one."""
 
-    def __init__(self, table: Table) -> None:
-        self._table = WideTable(table)
+    def __init__(self, table: Table, random: Callable[[int], bytes] = os.urandom) -> None:
+        self.wide = self._table = WideTable(table, random=random)
 
     def get(self, path: str) -> Record | None:
         """See :class:`Records`."""
@@ -125,10 +131,10 @@ class TableRecords:
         items = self._table.get_many([(path, _NODE) for path in paths])
         return [None if item is None else decode(item) for item in items]
 
-    def put(self, path: str, record: Record) -> bool:
+    def put(self, path: str, record: Record, check: Check = in_any_case) -> bool:
         """See :class:`Records`."""
         try:
-            self._table.put(path, _NODE, encode(record), IfOlder(record.txid))
+            self._table.put(path, _NODE, encode(record), IfOlder(record.txid), check)
         except Conflict:
             return False
         return True
@@ -172,13 +178,14 @@ class ObjectRecords:
         """See :class:`Records`."""
         return list(self._gather([partial(self.get, path) for path in paths]))
 
-    def put(self, path: str, record: Record) -> bool:
+    def put(self, path: str, record: Record, check: Check = in_any_case) -> bool:
         """See :class:`Records`."""
         body = _to_object(record)
         known = self._tags.get(path)
         while True:
             if known is None:
                 known = self._look(path)
+                check()
             txid, tag = known
             if tag is not None and txid >= record.txid:
                 return False

@@ -12,7 +12,6 @@ argument that a trimmed log is safe to append to rests on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar, Union
 
 LATE_MS = 15 * 60 * 1000
@@ -20,29 +19,50 @@ LATE_MS = 15 * 60 * 1000
 
 _PAGE = 500
 
+Check = Callable[[], None]
+"""Raises where a write would come too late. A put of several calls makes it before the one that decides:
+a process may stand still for days between two calls, and its caller checked only before the first."""
+
+
+def in_any_case() -> None:
+    """A check that lets every write pass."""
+
+
 Value = Union[str, int, bytes, list[str]]
 Item = dict[str, Value]
 """A flat map that a cloud's console can show. ``stamp`` (an int) is the number that conditions
 compare: the txid that wrote a record, the timestamp of a watch, the version of a lease."""
 
 
-@dataclass(frozen=True)
 class IfAbsent:
     """Write only where nothing is stored under the key."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True)
-class IfOlder:
+    def __repr__(self) -> str:
+        return "IfAbsent()"
+
+
+class _Stamped:
+    __slots__ = ("stamp",)
+
+    def __init__(self, stamp: int) -> None:
+        self.stamp = stamp
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.stamp})"
+
+
+class IfOlder(_Stamped):
     """Write only where nothing is stored, or an item whose ``stamp`` is below this."""
 
-    stamp: int
+    __slots__ = ()
 
 
-@dataclass(frozen=True)
-class IfStamp:
+class IfStamp(_Stamped):
     """Write or delete only where an item with exactly this ``stamp`` is stored."""
 
-    stamp: int
+    __slots__ = ()
 
 
 Condition = Union[IfAbsent, IfOlder, IfStamp, None]

@@ -1,7 +1,8 @@
 """Sweeping: what nobody refers to any more goes, by age, in small steps.
 
-Three parts, each on its own: tombstones and replaced blobs, found by walking the log behind the mark; blobs
-that no record names; the log itself, where its store does not trim it. A sweep stops when its time is over
+Four parts, each on its own: tombstones and replaced blobs, found by walking the log behind the mark; blobs
+that no record names; the log itself, where its store does not trim it; what is left of items kept in parts
+(:mod:`faaskeeper.core.wide`). A sweep stops when its time is over
 and the next one goes on where it stopped, so it fits into any invocation and behind any command.
 
 **Ages.** An entry's time is its writer's clock, so nothing here goes by it. A sweep *notes* the mark, about
@@ -14,19 +15,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
 from faaskeeper.core import paths
 from faaskeeper.core.blobs import PREFIX, parse_blob_name
+from faaskeeper.core.changes import Closed
+from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.children import page_path, removed_pages
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.errors import Conflict, DriverError, Throttled, Unavailable
+from faaskeeper.core.fields import Fields
 from faaskeeper.core.log import RETENTION_MS, Entry, Trimmed
-from faaskeeper.core.records import Record
+from faaskeeper.core.objects import TableObjects
+from faaskeeper.core.records import Record, TableRecords
 from faaskeeper.core.storage import IfAbsent, IfStamp, Item, Table
-from faaskeeper.core.transactions import Closed
 
 DAY_MS = 24 * 3600 * 1000
 TOMBSTONE_MS = 2 * DAY_MS
@@ -55,16 +58,15 @@ class Note(NamedTuple):
     clock: int
 
 
-@dataclass
-class Progress:
+class Progress(Fields):
     """How far sweeping has come. ``swept``, ``trimmed``: txids; ``blobs``: a name, and ``young``: nothing
     unreferenced was made before it (ms); ``ended``: the clock when the last sweep came to its end, 0 while
     one has not."""
 
+    notes: list[Note]
     version: int = 0
     clock: int = 0
     counted: int = 0
-    notes: list[Note] = field(default_factory=list)
     swept: int = 0
     trimmed: int = 0
     blobs: str = ""
@@ -124,11 +126,11 @@ def _item(progress: Progress) -> Item:
 
 def _progress(item: Item | None) -> Progress:
     if item is None:
-        return Progress()
+        return Progress([])
     fields: dict[str, Any] = dict(item)
     rows = [map(int, each.split()) for each in fields.pop("notes")]
     notes = [Note(at, mark, clock * 1000) for at, mark, clock in rows]
-    return Progress(version=fields.pop("stamp"), notes=notes, **fields)
+    return Progress(notes, version=fields.pop("stamp"), **fields)
 
 
 class _Late(Exception):
@@ -141,7 +143,7 @@ class Sweeper:
     def __init__(self, deployment: Deployment, state: Table) -> None:
         self._deployment = deployment
         self._state = state
-        self._progress = Progress()
+        self._progress = Progress([])
         self._began = 0
         self._within = 0
         self._failed = 0
@@ -165,7 +167,7 @@ class Sweeper:
         progress.ended = 0
         self._began, self._within, self._failed = now, within, 0
         error: Exception | None = None
-        for part in (self._collect, self._orphans, self._trim):
+        for part in (self._collect, self._orphans, self._trim, self._left_parts):
             try:
                 part()
             except (_Late, Conflict):  # a Conflict: another one sweeps
@@ -258,8 +260,8 @@ class Sweeper:
             for path in removed_pages(transaction):
                 yield partial(records.lapse, path, transaction.txid)
             for effect in transaction.effects:
-                if isinstance(effect, Closed):  # what was put after it was cleared
-                    yield partial(self._deployment.watches.clear, effect.session)
+                if isinstance(effect, Closed):  # its index, and what was put after it was cleared
+                    yield partial(self._deployment.watches.clear, effect.session, last=True)
             if blobs is not None:
                 for blob in transaction.garbage:
                     if parse_blob_name(blob) is not None:  # else of a log from before names were judged
@@ -357,8 +359,20 @@ class Sweeper:
             going = kept + entries
             kept = going[-1:]
             deployment.log.trim(going[:-1])
+            deployment.log.drop_parts(kept[0].first)
             progress.trimmed = max(progress.trimmed, kept[0].first - 1)
             self._step()
+
+    # ---- items in parts ------------------------------------------------------------------
+
+    def _left_parts(self) -> None:
+        """Delete parts that no item names. Each sweep looks at all items in parts: there are few."""
+        deployment = self._deployment
+        for store in (deployment.checkpoints, deployment.records, deployment.blobs):
+            if isinstance(store, (Checkpoints, TableRecords, TableObjects)):
+                for calls in store.wide.sweep(self._progress.counted, TOMBSTONE_MS):
+                    self._each(calls)
+                    self._step()
 
 
 def _names(record: Record | None, blob: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from faaskeeper.core.transactions import Closed, Owned, Transaction
+from faaskeeper.core.changes import Closed, Owned, Transaction
 from faaskeeper.core.znode import genesis
 
 if TYPE_CHECKING:

@@ -3,22 +3,18 @@
 No clock, no store, no log in here; whoever calls brings the view, the time and the txid. The order
 in which rules are checked is observed behaviour of ZooKeeper 3.8 (``PrepRequestProcessor``), and
 ``faaskeeper/testing/golden.json`` holds it.
-
-What happened to a path is written in letters: ``C`` created, ``S`` data set, ``D`` deleted, ``K``
-a child created or deleted; no letter: written for another reason. The first three are in the order in which
-they happened, through all of a transaction's changes; a ``K`` happened with each ``C`` and ``D`` of a child,
-so neither its place nor how often it stands there tells anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from heapq import nsmallest
-from typing import NamedTuple, Protocol, Union
+from typing import Any, NamedTuple, Protocol, Union
 
 from faaskeeper.core import acl, paths
 from faaskeeper.core.acl import Identity
 from faaskeeper.core.blobs import parse_blob_name
+from faaskeeper.core.changes import Change, Closed, Owned, Transaction, acl_weight, merged, weight
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import (
     NO_DATA,
@@ -42,85 +38,6 @@ before all others, and then uses numbers again: recipes break in silence. Here t
 MAX_TRANSACTION_BYTES = 24 * 1024 * 1024
 """Most that a multi may take in the log, by :func:`weight`. Whatever fits a message of 1 MiB stays below it,
 unless long ACLs are repeated in many images."""
-
-
-class Change(NamedTuple):
-    """Post-image of one path. ``meta`` None: the znode is gone. ``data`` None: as it was (or gone)."""
-
-    path: str
-    letters: str
-    meta: Meta | None
-    data: bytes | None
-
-
-class Opened(NamedTuple):
-    """The transaction opened a session (its txid is the id). ``sealed``: the secret, encrypted."""
-
-    nonce: str
-    sealed: bytes
-    timeout: int
-
-
-class Resumed(NamedTuple):
-    """A session goes on as another incarnation."""
-
-    session: int
-    incarnation: int
-
-
-class Closed(NamedTuple):
-    """A session ended: none of its requests is accepted any more. The ephemerals that the transaction deletes
-    are not the session's any more; ``more``: it owns others, and transactions like this one follow.
-    """
-
-    session: int
-    more: bool = False
-
-
-class Owned(NamedTuple):
-    """A session's ephemeral was created (``kept``) or deleted."""
-
-    session: int
-    path: str
-    kept: bool
-
-
-Effect = Union[Opened, Resumed, Closed, Owned]
-
-
-class Transaction(NamedTuple):
-    """What one request changes; replaying it changes nothing more. ``garbage``: blobs let go.
-
-    ``resized``: paths whose lists of children have another number of pages now, and the number before.
-    ``grown``: by how many bytes there is more data in all znodes together (below 0: less). ``order``: what
-    happened, in order, where the changes do not tell it, since one of several paths was changed more than
-    once: (index of the change, its letters without ``K``).
-    """
-
-    txid: int
-    changes: tuple[Change, ...]
-    effects: tuple[Effect, ...] = ()
-    garbage: tuple[str, ...] = ()
-    resized: tuple[tuple[str, int], ...] = ()
-    grown: int = 0
-    order: tuple[tuple[int, str], ...] = ()
-
-
-def acl_weight(meta: Meta | None) -> int:
-    """About how many bytes a znode's ACL takes, 0 for the usual one."""
-    if meta is None or meta.acl is OPEN_ACL:
-        return 0
-    return sum(20 + len(scheme) + len(name) for _, scheme, name in meta.acl)
-
-
-def weight(changes: Iterable[Change]) -> int:
-    """About how many bytes changes take in the log; not less."""
-    total = 0
-    for path, _, meta, data in changes:
-        total += 200 + len(path) + acl_weight(meta)
-        if data:
-            total += len(data)
-    return total
 
 
 class State(Protocol):
@@ -152,40 +69,34 @@ class Limits(NamedTuple):
 Judgement = tuple[Outcome, Union[Transaction, None]]
 
 
-def apply(
-    state: State,
-    operation: Operation,
-    session: int,
-    now: int,
-    txid: int,
-    limits: Limits,
-    who: tuple[Identity, ...] = (),
-) -> Judgement:
-    """Judge a request against a state: its outcome, and a transaction ``txid`` if it changes anything.
-
-    ``now`` in ms; ``who``: the identities of who asks. Raises nothing but what ``state`` raises.
+class Case(NamedTuple):
+    """What a request is judged by. ``session``: of the client that asks. ``now`` in ms. ``txid``: of the
+    transaction that the request makes, if it changes anything. ``who``: the identities of the client.
     """
-    if isinstance(operation, SetData):
-        return _set_data(state, operation, session, now, txid, limits, who)
-    if isinstance(operation, Create):
-        return _create(state, operation, session, now, txid, limits, who)
-    if isinstance(operation, Delete):
-        return _delete(state, operation, now, txid, limits, who)
-    if isinstance(operation, Multi):
-        return _multi(state, operation, session, now, txid, limits, who)
-    if isinstance(operation, SetAcl):
-        return _set_acl(state, operation, txid, who)
-    if isinstance(operation, Check):
-        return _check(state, operation, txid, who)
-    if isinstance(operation, Reap):
-        return _reap(state, operation, now, txid, limits)
-    if isinstance(operation, Close):
-        return _close(state, session, now, txid, limits)
-    return _refuse(Code.UNIMPLEMENTED, txid)
+
+    state: State
+    session: int
+    now: int
+    txid: int
+    limits: Limits
+    who: tuple[Identity, ...] = ()
+
+    def refuse(self, code: Code) -> Judgement:
+        """The outcome of a request that is refused."""
+        return Outcome(code, self.txid - 1), None
+
+    def denied(self, path: str, meta: Meta, permission: int) -> bool:
+        """Whether the znode's ACL keeps the client from something."""
+        return _denied(path, meta, permission, self.who)
 
 
-def _refuse(code: Code, txid: int) -> Judgement:
-    return Outcome(code, txid - 1), None
+def apply(case: Case, operation: Operation) -> Judgement:
+    """Judge a request: its outcome, and a transaction if it changes anything.
+
+    Raises nothing but what the case's state raises.
+    """
+    judge = JUDGES.get(type(operation))
+    return case.refuse(Code.UNIMPLEMENTED) if judge is None else judge(case, operation)
 
 
 def _denied(path: str, meta: Meta, permission: int, who: tuple[Identity, ...]) -> bool:
@@ -214,47 +125,40 @@ def _believed(data: Data, path: str, session: int, limits: Limits, sequential: b
     return said is not None and (said.path, said.sequential, said.session) == (path, sequential, session)
 
 
-def _create(
-    state: State,
-    operation: Create,
-    session: int,
-    now: int,
-    txid: int,
-    limits: Limits,
-    who: tuple[Identity, ...],
-) -> Judgement:
+def _create(case: Case, operation: Create) -> Judgement:
+    state, session, now, txid, limits, who = case
     path = operation.path
     if operation.ttl and (
         operation.ephemeral
         or not CONTAINER <= operation.ttl <= MAX_TTL_MS
         or (operation.ttl == CONTAINER and operation.sequential)
     ):
-        return _refuse(Code.BAD_ARGUMENTS, txid)
+        return case.refuse(Code.BAD_ARGUMENTS)
     if "/" not in path or "\0" in path:
-        return _refuse(Code.BAD_ARGUMENTS, txid)
+        return case.refuse(Code.BAD_ARGUMENTS)
     if not _believed(operation.data, path, session, limits, operation.sequential):
-        return _refuse(Code.BAD_ARGUMENTS, txid)
+        return case.refuse(Code.BAD_ARGUMENTS)
     kept = acl.fixed(operation.acl, who)
     if kept is None:
-        return _refuse(Code.INVALID_ACL, txid)
+        return case.refuse(Code.INVALID_ACL)
     above = paths.parent(path)
     parent = state.node(above)
     if parent is None:
-        return _refuse(Code.NO_NODE, txid)
-    if _denied(above, parent, acl.CREATE, who):
-        return _refuse(Code.NO_AUTH, txid)
+        return case.refuse(Code.NO_NODE)
+    if case.denied(above, parent, acl.CREATE):
+        return case.refuse(Code.NO_AUTH)
     if operation.sequential:
         if parent.creations > MAX_SEQUENCE:
-            return _refuse(Code.SEQUENCE_USED_UP, txid)
+            return case.refuse(Code.SEQUENCE_USED_UP)
         path = f"{path}{parent.creations:010d}"
     if paths.invalid(path):
-        return _refuse(Code.BAD_ARGUMENTS, txid)
+        return case.refuse(Code.BAD_ARGUMENTS)
     if state.node(path) is not None:
-        return _refuse(Code.NODE_EXISTS, txid)
+        return case.refuse(Code.NODE_EXISTS)
     if parent.owner:
-        return _refuse(Code.NO_CHILDREN_FOR_EPHEMERALS, txid)
+        return case.refuse(Code.NO_CHILDREN_FOR_EPHEMERALS)
     if _oversized(operation.data, limits):
-        return _refuse(Code.TOO_LARGE, txid)
+        return case.refuse(Code.TOO_LARGE)
     meta = Meta(
         czxid=txid,
         mzxid=txid,
@@ -305,29 +209,22 @@ def _resized(path: str, before: Meta, after: Meta | None) -> tuple[tuple[str, in
     return () if pages == before.pages else ((path, before.pages),)
 
 
-def _set_data(
-    state: State,
-    operation: SetData,
-    session: int,
-    now: int,
-    txid: int,
-    limits: Limits,
-    who: tuple[Identity, ...],
-) -> Judgement:
+def _set_data(case: Case, operation: SetData) -> Judgement:
+    state, session, now, txid, limits, _ = case
     path, data = operation.path, operation.data
     if paths.invalid(path):
-        return _refuse(_impossible(path), txid)
+        return case.refuse(_impossible(path))
     if not _believed(data, path, session, limits):
-        return _refuse(Code.BAD_ARGUMENTS, txid)
+        return case.refuse(Code.BAD_ARGUMENTS)
     meta = state.node(operation.path)
     if meta is None:
-        return _refuse(Code.NO_NODE, txid)
-    if _denied(operation.path, meta, acl.WRITE, who):
-        return _refuse(Code.NO_AUTH, txid)
+        return case.refuse(Code.NO_NODE)
+    if case.denied(operation.path, meta, acl.WRITE):
+        return case.refuse(Code.NO_AUTH)
     if operation.version not in (-1, meta.version):
-        return _refuse(Code.BAD_VERSION, txid)
+        return case.refuse(Code.BAD_VERSION)
     if _oversized(operation.data, limits):
-        return _refuse(Code.TOO_LARGE, txid)
+        return case.refuse(Code.TOO_LARGE)
     after = Meta(
         meta.czxid,
         txid,
@@ -352,31 +249,31 @@ def _set_data(
     return Outcome(Code.OK, txid, "", after), Transaction(txid, (change,), (), garbage, (), grown)
 
 
-def _delete(
-    state: State, operation: Delete, now: int, txid: int, limits: Limits, who: tuple[Identity, ...]
-) -> Judgement:
+def _delete(case: Case, operation: Delete) -> Judgement:
+    state = case.state
     path = operation.path
     if "/" not in path or "\0" in path or path in paths.RESERVED:
-        return _refuse(Code.BAD_ARGUMENTS, txid)
+        return case.refuse(Code.BAD_ARGUMENTS)
     above = paths.parent(path)
     parent = state.node(above)
     if parent is None:
-        return _refuse(Code.NO_NODE, txid)
-    if _denied(above, parent, acl.DELETE, who):
-        return _refuse(Code.NO_AUTH, txid)
+        return case.refuse(Code.NO_NODE)
+    if case.denied(above, parent, acl.DELETE):
+        return case.refuse(Code.NO_AUTH)
     meta = state.node(path)
     if meta is None:
-        return _refuse(Code.NO_NODE, txid)
+        return case.refuse(Code.NO_NODE)
     if operation.version not in (-1, meta.version):
-        return _refuse(Code.BAD_VERSION, txid)
+        return case.refuse(Code.BAD_VERSION)
     if meta.children:
-        return _refuse(Code.NOT_EMPTY, txid)
-    return _removed(path, meta, parent, now, txid, limits)
+        return case.refuse(Code.NOT_EMPTY)
+    return _removed(case, path, meta, parent)
 
 
-def _removed(path: str, meta: Meta, parent: Meta, now: int, txid: int, limits: Limits) -> Judgement:
+def _removed(case: Case, path: str, meta: Meta, parent: Meta) -> Judgement:
+    txid = case.txid
     above = paths.parent(path)
-    lost = _lost(parent, now, txid, limits)
+    lost = _lost(parent, case.now, txid, case.limits)
     changes = (Change(path, "D", None, None), Change(above, "K", lost, None))
     effects = (Owned(meta.owner, path, False),) if meta.owner else ()
     garbage = (meta.blob,) if meta.blob else ()
@@ -385,44 +282,46 @@ def _removed(path: str, meta: Meta, parent: Meta, now: int, txid: int, limits: L
     return Outcome(Code.OK, txid), transaction
 
 
-def _reap(state: State, operation: Reap, now: int, txid: int, limits: Limits) -> Judgement:
+def _reap(case: Case, operation: Reap) -> Judgement:
     """Heartbeat saw that a znode was due; it goes if it still is."""
+    state = case.state
     meta = state.node(operation.path)
     parent = state.node(paths.parent(operation.path))
-    if meta is None or parent is None or not meta.due(now):
-        return _refuse(Code.NO_NODE, txid)
-    return _removed(operation.path, meta, parent, now, txid, limits)
+    if meta is None or parent is None or not meta.due(case.now):
+        return case.refuse(Code.NO_NODE)
+    return _removed(case, operation.path, meta, parent)
 
 
-def _set_acl(state: State, operation: SetAcl, txid: int, who: tuple[Identity, ...]) -> Judgement:
+def _set_acl(case: Case, operation: SetAcl) -> Judgement:
+    txid = case.txid
     if paths.invalid(operation.path):
-        return _refuse(_impossible(operation.path), txid)
-    kept = acl.fixed(operation.acl, who)
+        return case.refuse(_impossible(operation.path))
+    kept = acl.fixed(operation.acl, case.who)
     if kept is None:
-        return _refuse(Code.INVALID_ACL, txid)
-    meta = state.node(operation.path)
+        return case.refuse(Code.INVALID_ACL)
+    meta = case.state.node(operation.path)
     if meta is None:
-        return _refuse(Code.NO_NODE, txid)
-    if _denied(operation.path, meta, acl.ADMIN, who):
-        return _refuse(Code.NO_AUTH, txid)
+        return case.refuse(Code.NO_NODE)
+    if case.denied(operation.path, meta, acl.ADMIN):
+        return case.refuse(Code.NO_AUTH)
     if operation.version not in (-1, meta.aversion):
-        return _refuse(Code.BAD_VERSION, txid)
+        return case.refuse(Code.BAD_VERSION)
     after = meta._replace(acl=kept, aversion=wrapped(meta.aversion + 1))
     transaction = Transaction(txid, (Change(operation.path, "", after, None),))
     return Outcome(Code.OK, txid, "", after), transaction
 
 
-def _check(state: State, operation: Check, txid: int, who: tuple[Identity, ...]) -> Judgement:
+def _check(case: Case, operation: Check) -> Judgement:
     if paths.invalid(operation.path):
-        return _refuse(_impossible(operation.path), txid)
-    meta = state.node(operation.path)
+        return case.refuse(_impossible(operation.path))
+    meta = case.state.node(operation.path)
     if meta is None:
-        return _refuse(Code.NO_NODE, txid)
-    if _denied(operation.path, meta, acl.READ, who):
-        return _refuse(Code.NO_AUTH, txid)
+        return case.refuse(Code.NO_NODE)
+    if case.denied(operation.path, meta, acl.READ):
+        return case.refuse(Code.NO_AUTH)
     if operation.version not in (-1, meta.version):
-        return _refuse(Code.BAD_VERSION, txid)
-    return Outcome(Code.OK, txid), None
+        return case.refuse(Code.BAD_VERSION)
+    return Outcome(Code.OK, case.txid), None
 
 
 class _Within:
@@ -443,21 +342,15 @@ class _Within:
             self._nodes[change.path] = change.meta
 
 
-def _multi(
-    state: State,
-    operation: Multi,
-    session: int,
-    now: int,
-    txid: int,
-    limits: Limits,
-    who: tuple[Identity, ...],
-) -> Judgement:
-    within = _Within(state)
+def _multi(case: Case, operation: Multi) -> Judgement:
+    txid = case.txid
+    within = _Within(case.state)
+    inner = case._replace(state=within)
     done: list[Transaction] = []
     results: list[Outcome] = []
     size = 0
     for number, each in enumerate(operation.operations):
-        outcome, transaction = apply(within, each, session, now, txid, limits, who)
+        outcome, transaction = apply(inner, each)
         size += 100 + acl_weight(outcome.meta) + (weight(transaction.changes) if transaction else 0)
         if size > MAX_TRANSACTION_BYTES:
             outcome = Outcome(Code.TOO_LARGE, txid - 1)
@@ -469,62 +362,16 @@ def _multi(
         if transaction is not None:
             within.take(transaction)
             done.append(transaction)
-    return Outcome(Code.OK, txid, results=tuple(results)), _merged(txid, done)
+    return Outcome(Code.OK, txid, results=tuple(results)), merged(txid, done)
 
 
-def _merged(txid: int, parts: Sequence[Transaction]) -> Transaction:
-    """One transaction of several: per path the last image, and the letters of all that happened."""
-    changes: dict[str, Change] = {}
-    happened: list[tuple[str, str]] = []
-    again = False
-    for part in parts:
-        for change in part.changes:
-            path, letters, meta, data = change
-            told = letters.replace("K", "")
-            if told:
-                happened.append((path, told))
-            before = changes.get(path)
-            if before is not None:
-                if told:
-                    if before.letters.strip("K"):
-                        again = True
-                    else:
-                        del changes[path]  # its place is that of what happened to it first
-                data = before.data if data is None and meta is not None else data
-                change = Change(path, before.letters + letters, meta, data)
-            changes[path] = change
-    effects = tuple(effect for part in parts for effect in part.effects)
-    named = {change.meta.blob for change in changes.values() if change.meta is not None}
-    garbage = tuple(blob for part in parts for blob in part.garbage if blob not in named)
-    sizes: dict[str, int] = {}
-    for part in parts:
-        for path, pages in part.resized:
-            sizes.setdefault(path, pages)
-    resized = tuple(
-        (path, pages)
-        for path, pages in sizes.items()
-        if (meta := changes[path].meta) is None or meta.pages != pages
-    )
-    grown = sum(part.grown for part in parts)
-    order = _order(changes, happened) if again else ()
-    return Transaction(txid, tuple(changes.values()), effects, garbage, resized, grown, order)
-
-
-def _order(changes: dict[str, Change], happened: Sequence[tuple[str, str]]) -> tuple[tuple[int, str], ...]:
-    """What happened in order; nothing where the changes tell it."""
-    shown = [(path, letter) for path, change in changes.items() for letter in change.letters if letter != "K"]
-    if shown == [(path, letter) for path, letters in happened for letter in letters]:
-        return ()
-    places = {path: place for place, path in enumerate(changes)}
-    return tuple((places[path], letters) for path, letters in happened)
-
-
-def _close(state: State, session: int, now: int, txid: int, limits: Limits) -> Judgement:
+def _close(case: Case, _: Close) -> Judgement:
     """All ephemerals go in one transaction, as ZooKeeper's ``closeSession`` does it; or in several, each of
     which deletes ``limits.close_changes`` of them. The first ends the session.
 
     Ephemerals have no children, so the order does not matter.
     """
+    state, session, now, txid, limits, _who = case
     gone: list[Change] = []
     garbage: list[str] = []
     parents: dict[str, Meta] = {}
@@ -551,3 +398,16 @@ def _close(state: State, session: int, now: int, txid: int, limits: Limits) -> J
     changes, effects = (*gone, *touched), (Closed(session, more),)
     transaction = Transaction(txid, changes, effects, tuple(garbage), resized, grown)
     return Outcome(Code.OK, txid), transaction
+
+
+JUDGES: dict[type, Callable[[Case, Any], Judgement]] = {
+    SetData: _set_data,
+    Create: _create,
+    Delete: _delete,
+    Multi: _multi,
+    SetAcl: _set_acl,
+    Check: _check,
+    Reap: _reap,
+    Close: _close,
+}
+"""How each operation is judged, by its type."""

@@ -132,15 +132,20 @@ class WatchTable:
         self._table.delete(path, f"{kind} {session}")
         self._drop(_index(session), f"{kind} {path}", number)
 
-    def clear(self, session: int) -> None:
-        """Delete all rows of a session that is closed, then its index."""
+    def clear(self, session: int, *, last: bool = False) -> None:
+        """Delete all rows of a session that is closed.
+
+        Its index stays, since a row may come late: put by who does not know yet, or by a call on its way.
+        ``last``: nothing may come any more, so the index goes too.
+        """
         keys = [key for key, _ in every(self._table, _index(session))]
         if any(key.startswith("recursive ") for key in keys):
             self._table.delete(_RECURSIVE, str(session))
         for key in keys:
             kind, path = key.split(" ", 1)
             self._table.delete(path, f"{kind} {session}")
-            self._table.delete(_index(session), key)
+            if last:
+                self._table.delete(_index(session), key)
 
 
 class Secrets:

@@ -1,24 +1,60 @@
 """Items larger than a store's items may be: kept in parts.
 
-The parts are written first, under a name of their own, then the item that names them, on its condition. So
-whoever finds the item finds its parts, unless it was replaced in between: then it is read again. Who
-replaces an item deletes the parts of what lies below it by stamp; a writer that loses deletes its own. After
-a crash in between, parts that nothing names may stay until the item is replaced again.
+A version of an item that is kept in parts has a name that no other version has, not even one of
+equal contents. Its parts are put under that name, then the item that names it, on its condition.
+So whoever finds the item finds its parts, unless it was replaced in between: then it is read
+again. Who replaces or deletes an item need not know whether it was in parts, and deletes none.
+
+**What is left.** Parts of versions that were replaced, and of those that no item ever named,
+because their writer lost to another, or crashed. Before the first part, the writer puts a row with
+the version's name into an index, a partition of the same table. Sweeping looks at the item of each
+row. Where it is gone or names another version, the sweep marks the row with the time; when it
+finds the same again and the mark is old, it deletes the version's parts, then the row.
+
+*Nothing is deleted that an item names, or will.* A version is named by one put only: the last call
+of the writer that made up its name, which began before the row was marked. A mark is old after
+longer than an invocation lives and a call stays on its way, so that put took effect before the
+last look, or never will; and a version that was replaced is never named again. (A client that
+sleeps for days in the middle of a put stores what nobody asks for: its session is over.)
+
+*All that is left is found.* The row is there before the first part and goes after the last one; a
+sweep that crashes in between begins again at the row. A writer that stands still, for any time
+short of an invocation's, changes nothing: its row stays until the mark is old.
+
+An item that fits costs one put, whatever was there before; one in parts costs a put for itself,
+one for each part, and one for its row. The log has no index: its parts go by age, as entries do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from hashlib import blake2b
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from faaskeeper.core import codec
 from faaskeeper.core.errors import Conflict, TooLarge, Unavailable
-from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, Item, Page, Table, every
+from faaskeeper.core.storage import (
+    Check,
+    Condition,
+    IfAbsent,
+    IfOlder,
+    IfStamp,
+    Item,
+    Page,
+    Table,
+    every,
+    in_any_case,
+)
 
 _OVERHEAD = 300
 """What a part has beside its piece of the item, at most, keys of 1,000 bytes aside."""
 _NO_LIMIT = 100_000_000
 _TRIES = 5
+_TOKEN_BYTES = 8
+_ROWS = 100
+_MOST_PARTS = 10_000
+INDEX = "wide"
+"""The index of a table with items of different partitions."""
 
 
 def size_of(partition: str, key: str, item: Item) -> int:
@@ -36,14 +72,18 @@ def size_of(partition: str, key: str, item: Item) -> int:
 
 
 class WideTable:
-    """A table whose items, put under IfAbsent or IfOlder, may be of any size."""
+    """A table whose items, put under IfAbsent or IfOlder, may be of any size.
+
+    ``index``: the partition with a row for each version in parts; "": none, parts go by :meth:`drop_parts` or
+    by the store's time to live. ``random``: what names of versions are made of.
+    """
 
     max_item_bytes = 1 << 40
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, index: str = INDEX, random: Callable[[int], bytes] = os.urandom) -> None:
         self._table = table
-        self._wide: set[tuple[str, str]] = set()
-        """Items that were seen in parts and not replaced since, as far as is known here."""
+        self.index = index
+        self._random = random
 
     # ---- reading -----------------------------------------------------------------------
 
@@ -72,13 +112,10 @@ class WideTable:
         for _ in range(_TRIES):
             if item is None or "parts" not in item:
                 return item
-            self._wide.add((partition, key))
             number, name = item["parts"], item["named"]
             if not isinstance(number, int) or not isinstance(name, str):
                 raise codec.Malformed(f"the item {partition} {key} has parts {number!r} {name!r}")
-            parts = self._table.get_many(
-                [(_parts(partition), f"{key} {name} {part:04d}") for part in range(number)]
-            )
+            parts = self._table.get_many(_parts(partition, key, name, number))
             pieces = [part["piece"] for part in parts if part is not None]
             if len(pieces) == number:
                 return codec.to_item(b"".join(piece for piece in pieces if isinstance(piece, bytes)))
@@ -88,56 +125,79 @@ class WideTable:
     # ---- writing -----------------------------------------------------------------------
 
     def single(self, partition: str, key: str, item: Item) -> bool:
-        """Whether to put the item is one put of the table's: it has no parts, nor had it any."""
-        return self._fits(partition, key, item) and (partition, key) not in self._wide
+        """Whether to put the item is one put of the table's: it has no parts."""
+        return self._fits(partition, key, item)
 
-    def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.storage.Table`."""
-        wide = (partition, key) in self._wide
+    def put(
+        self, partition: str, key: str, item: Item, condition: Condition = None, check: Check = in_any_case
+    ) -> None:
+        """See :class:`faaskeeper.core.storage.Table`. Calls ``check`` where it takes several."""
         if self._fits(partition, key, item):
             self._table.put(partition, key, item, condition)
-            if wide:
-                self._clean(partition, key, item)
             return
         if not isinstance(condition, (IfAbsent, IfOlder)):
             raise TooLarge(f"the item {partition} {key} is too large, and not one that may be kept in parts")
         body = codec.item(item)
         room = self._table.max_item_bytes - _OVERHEAD - len(partition.encode()) - len(key.encode())
         pieces = [body[at : at + room] for at in range(0, len(body), room)]
-        name = f"{_stamp(item)} {blake2b(body, digest_size=8).hexdigest()}"
-        names = [f"{key} {name} {number:04d}" for number in range(len(pieces))]
-        for each, piece in zip(names, pieces, strict=True):
-            self._table.put(_parts(partition), each, {"stamp": 0, "piece": piece})
+        name = f"{_stamp(item)} {self._random(_TOKEN_BYTES).hex()}"
+        if self.index:
+            row: Item = {"stamp": 0, "partition": partition, "key": key, "parts": len(pieces)}
+            self._table.put(self.index, name, row)
+        for part, piece in zip(_parts(partition, key, name, len(pieces)), pieces, strict=True):
+            self._table.put(*part, {"stamp": 0, "piece": piece})
+        check()
         numbers: Item = {field: value for field, value in item.items() if isinstance(value, int)}
-        try:
-            self._table.put(partition, key, {**numbers, "parts": len(pieces), "named": name}, condition)
-        except Conflict:
-            there = self._table.get(partition, key)
-            if there is None or there.get("named") != name:  # else another wrote the same
-                for each in names:
-                    self._table.delete(_parts(partition), each)
-            if there is not None and "parts" in there:
-                self._wide.add((partition, key))
-            raise
-        self._wide.add((partition, key))
-        if wide:
-            self._clean(partition, key, item)
+        self._table.put(partition, key, {**numbers, "parts": len(pieces), "named": name}, condition)
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
         """See :class:`faaskeeper.core.storage.Table`."""
         self._table.delete(partition, key, condition)
-        if (partition, key) in self._wide:
-            self._clean(partition, key, None)
 
-    def _clean(self, partition: str, key: str, item: Item | None) -> None:
-        """Delete the parts of an item's earlier versions: nothing names them, and nothing will."""
-        below = f"{key} {_stamp(item)}" if item is not None else f"{key} ~"
-        for each, _ in every(self._table, _parts(partition), f"{key} "):
-            if each >= below:
-                break
-            self._table.delete(_parts(partition), each)
-        if item is None or self._fits(partition, key, item):
-            self._wide.discard((partition, key))
+    # ---- what is left ------------------------------------------------------------------
+
+    def sweep(self, now: int, age: int) -> Iterator[list[Callable[[], object]]]:
+        """Calls that look at what the index names, some at a time, and delete what is left over.
+
+        ``now``: ms, by a clock that never counts more than passed; ``age``: of a mark that is old.
+        """
+        after, more = "", bool(self.index)
+        while more:
+            rows, more = self._table.query(self.index, after, _ROWS)
+            if not rows:
+                return
+            after = rows[-1][0]
+            yield [partial(self._look, name, row, now, age) for name, row in rows]
+
+    def _look(self, name: str, row: Item, now: int, age: int) -> None:
+        mark, partition, key, number = row["stamp"], row["partition"], row["key"], row["parts"]
+        if not (
+            isinstance(mark, int)
+            and isinstance(partition, str)
+            and isinstance(key, str)
+            and isinstance(number, int)
+            and 0 <= number < _MOST_PARTS
+        ):
+            raise codec.Malformed(f"the row {name} of items in parts is {row!r}")
+        item = self._table.get(partition, key)
+        if item is not None and item.get("named") == name:
+            return
+        if not mark:
+            try:
+                self._table.put(self.index, name, {**row, "stamp": now + 1}, IfStamp(0))
+            except Conflict:
+                pass  # another sweep has marked it, or deleted it
+        elif now + 1 - mark >= age:
+            for part in _parts(partition, key, name, number):
+                self._table.delete(*part)
+            self._table.delete(self.index, name)
+
+    def drop_parts(self, partition: str, below: str) -> None:
+        """Delete the parts of all items whose keys are below one; these are gone, and will not be put."""
+        for part, _ in every(self._table, _parts_of(partition)):
+            if part >= below:
+                return
+            self._table.delete(_parts_of(partition), part)
 
     def _fits(self, partition: str, key: str, item: Item) -> bool:
         most = self._table.max_item_bytes
@@ -151,5 +211,9 @@ def _stamp(item: Item) -> str:
     return f"{stamp:016d}"
 
 
-def _parts(partition: str) -> str:
+def _parts_of(partition: str) -> str:
     return f"parts {partition}"
+
+
+def _parts(partition: str, key: str, name: str, number: int) -> list[tuple[str, str]]:
+    return [(_parts_of(partition), f"{key} {name} {part:04d}") for part in range(number)]

@@ -25,6 +25,8 @@ def wrapped(number: int) -> int:
     """A number as 32 bits with a sign hold it: versions go on with -2**31 after 2**31 - 1, as on ZooKeeper's
     server (``PrepRequestProcessor.checkAndIncVersion``), and protocols have no room for more.
     """
+    if -0x80000000 <= number <= 0x7FFFFFFF:  # nearly all are
+        return number
     return (number + 2**31) % 2**32 - 2**31
 
 

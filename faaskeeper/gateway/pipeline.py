@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from faaskeeper.core.acl import Credential
@@ -56,6 +57,8 @@ _MAX_WAITING_BYTES = 4 * 1024 * 1024
 """Unanswered requests, and bytes of them, above which nothing more is taken from a client."""
 _TOGETHER = 64
 """Reads that are performed in one call where stores are far."""
+_COUNTING = frozenset((protocol.GET_DATA, protocol.MULTI_READ, protocol.GET_ALL_CHILDREN_NUMBER))
+"""Reads that may have to count a subtree."""
 
 
 class Pending(NamedTuple):
@@ -126,6 +129,8 @@ class RequestPipeline:
         self._order: Order[Pending] = Order(1)
         self._bytes = 0
         """Bytes of unanswered requests."""
+        self._counting: Steps | None = None
+        """Steps of a read that may take long, and leaves no watch."""
         self._closed = False
         self._advancing = False
         self.authenticated()
@@ -140,6 +145,9 @@ class RequestPipeline:
         """Begin nothing more, answer nothing more."""
         self._closed = True
         self._order.abandon()
+        if self._counting is not None:
+            with suppress(ValueError):  # it is at this very step, which ended the connection
+                self._counting.close()
 
     @property
     def unanswered(self) -> int:
@@ -264,10 +272,14 @@ class RequestPipeline:
         self._answer(pending, request.error, request.record)
 
     def _perform(self, pending: Pending, steps: Steps) -> None:
+        request = pending.request
+        if request.kind in _COUNTING and not getattr(request, "watch", False):
+            self._counting = steps
         self._drive(steps, lambda record, error: self._was_read(pending, record, error))
 
     def _was_read(self, pending: Pending, record: Any, error: BaseException | None) -> None:
         self._order.done(False)
+        self._counting = None
         if self._closed:
             # The read may have left a watch after the others were removed.
             self._own_watches.release()
@@ -289,6 +301,9 @@ class RequestPipeline:
 
         def done(results: Any, error: BaseException | None) -> None:
             self._order.done(False)
+            self._counting = None
+            if self._closed:
+                return
             if error is not None:
                 self._failed(error)
                 return
@@ -296,7 +311,8 @@ class RequestPipeline:
                 self._answer(pending, code, record)
             self._client.proceed()
 
-        self._drive(run[0].reader.read_plainly(requests), done)
+        self._counting = run[0].reader.read_plainly(requests)
+        self._drive(self._counting, done)
 
     def _failed(self, error: BaseException) -> None:
         if not isinstance(error, DriverError):

@@ -25,8 +25,10 @@ _T = TypeVar("_T")
 
 MAX_REGISTRATIONS = 5_000
 """Registered watches that are kept before idle ones are removed."""
-_STEPS = 200
-"""Commands performed in the event loop's thread before it serves others."""
+_STEPS = 100
+"""Commands performed in the event loop's thread before it serves others; of records that are read
+in one command, each counts.
+"""
 _THREADS = 32
 
 Done = Callable[[Any, BaseException | None], None]
@@ -112,7 +114,8 @@ class StepRunner:
 
         The error is what the steps raised, or a driver's error at a command.
         """
-        for _ in range(_STEPS):
+        left = _STEPS
+        while left > 0:
             try:
                 command = steps.send(answer)
             except StopIteration as stopped:
@@ -136,6 +139,7 @@ class StepRunner:
                 steps.close()
                 done(None, error)
                 return
+            left -= len(command.paths) if isinstance(command, commands.ReadRecords) else 1
         self._loop.call_soon(self.drive, steps, done, answer, pauses)
 
     def _performed(

@@ -5,6 +5,7 @@ Bad input is refused here, before anything is sent, with what would be right.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -28,6 +29,8 @@ from faaskeeper.exceptions import (
     ZooKeeperException,
 )
 from faaskeeper.watch import WatchCallbackType, WatchedEvent, WatchType
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class NodeKind(NamedTuple):
@@ -61,12 +64,13 @@ def acl_of(entries: Sequence[Acl] | None) -> tuple[Acl, ...]:
         permissions, scheme, id = entry if len(entry) == 3 else (-1, "", "")
         if type(permissions) is not int or not 0 < permissions <= acls.ALL:
             raise InvalidACLException(f"an entry is (permissions from 1 to 31, scheme, id), not {entry!r}")
-        if scheme not in acls.SCHEMES or not isinstance(id, str):
+        if scheme not in acls.SCHEMES or not isinstance(id, str) or _SURROGATE.search(id):
             schemes = ", ".join(acls.SCHEMES)
             raise InvalidACLException(f"the scheme of {entry!r} is none of {schemes}, or its id no text")
     if not entries:
         raise InvalidACLException("an ACL must not be empty: nobody could ever read, change or open the node")
-    return tuple((permissions, scheme, id) for permissions, scheme, id in entries)
+    asked = tuple((permissions, scheme, id) for permissions, scheme, id in entries)
+    return OPEN_ACL if asked == OPEN_ACL else asked
 
 
 class Below:

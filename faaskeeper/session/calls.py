@@ -137,10 +137,12 @@ class Calls:
 
     def there(self, path: str) -> str:
         """The path in the whole tree, of a node that there can be. Raises MalformedInputException."""
-        wrong = paths.invalid(path) if isinstance(path, str) else None
+        if not isinstance(path, str):
+            return self.real(path)
+        wrong = paths.invalid(path)
         if wrong is not None:
             raise MalformedInputException(wrong)
-        return self.real(path)
+        return self.real(path) if self.chroot else path
 
     def shown(self, real: str) -> str:
         """A path of the tree as this client's user sees it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from faaskeeper.core import codec, trust
 from faaskeeper.core.queue import Queue
@@ -12,10 +13,15 @@ from faaskeeper.core.requests import Message, Notification, Reply
 _log = logging.getLogger(__name__)
 
 
-def send(queue: Queue, message: Message, secret: bytes) -> None:
-    """Send a message to the writer. Raises DriverError."""
-    signed = trust.sign(secret, codec.message(message))
-    queue.send("writer", f"{message.session} {message.incarnation}", signed)
+def send(queue: Queue, message: Message, secret: bytes | None) -> None:
+    """Send a message to the writer; as it is, without a secret to sign it with, to one in this process.
+
+    Raises DriverError.
+    """
+    body: Any = message
+    if secret is not None:
+        body = trust.sign(secret, codec.message(message))
+    queue.send("writer", f"{message.session} {message.incarnation}", body)
 
 
 def verified(

@@ -11,7 +11,7 @@ from faaskeeper.session.commands import Command
 from faaskeeper.watch import WatchCallbackType, WatchedEvent
 
 if TYPE_CHECKING:
-    from faaskeeper.session.rules import Watch
+    from faaskeeper.session.watching import Watch
 
 
 class Observer:

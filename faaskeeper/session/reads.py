@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Union
 
 from faaskeeper.core import acl as acls
-from faaskeeper.core import paths
 from faaskeeper.core.acl import Identity
 from faaskeeper.core.blobs import TRIES, lost
 from faaskeeper.core.errors import Code
 from faaskeeper.core.records import Record
 from faaskeeper.core.znode import OPEN_ACL, Acl, Meta
+from faaskeeper.session import usage
 from faaskeeper.session.commands import ReadBlob, Steps
 from faaskeeper.session.rules import Rules, names_of
 from faaskeeper.watch import WatchCallbackType
@@ -95,7 +95,10 @@ class Reads:
 
     def data(self, path: str, watch: WatchCallbackType | None = None) -> Steps:
         """The znode with its data, as Found. Raises Refused, or Lost."""
-        record: Record | None = yield from self.read(path, "data", watch)
+        reading = self.read(path, "data", watch)
+        if usage.counted_by(path):
+            reading = usage.read(self._rules, path, self.who, reading)
+        record: Record | None = yield from reading
         return (yield from self.data_of(path, record))
 
     def data_of(self, path: str, record: Record | None) -> Steps:
@@ -150,8 +153,9 @@ class Reads:
         listed = [path for kind, path in reads if kind == "children"]
         wanted = list(dict.fromkeys(path for _, path in reads))
         answers: list[Answer] = []
+        data_of = [path for kind, path in reads if kind == "data"]
         for _ in range(TRIES):
-            records = yield from self._rules.snapshot(wanted, listed)
+            records = yield from usage.snapshot(self._rules, wanted, listed, data_of, self.who)
             answers = []
             for kind, path in reads:
                 answers.append((yield from self._one_of(kind, path, records)))
@@ -191,20 +195,9 @@ class Reads:
 
     def number_below(self, path: str) -> Steps:
         """How many znodes there are below one, at any depth; reads every one of them. Raises Refused."""
-        top: Found = yield from self.children(path)
-        level = [paths.child(path, name) for name in top.children]
-        number = 0
-        while level:
-            below: list[str] = []
-            for some in _batches(level):
-                records: dict[str, Record | None] = yield from self._rules.snapshot(some, some)
-                for each in some:
-                    record = records[each]
-                    if record is not None and record.meta is not None:
-                        number += 1
-                        below.extend(paths.child(each, name) for name in names_of(each, records))
-            level = below
-        return number
+        readable(path, (yield from self._rules.read(path)), self.who)
+        counted: usage.Usage = yield from usage.measure(self._rules, path)
+        return max(counted.znodes - 1, 0)
 
 
 def _listed(found: Found, path: str, records: dict[str, Record | None]) -> Found:

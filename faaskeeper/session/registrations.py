@@ -107,7 +107,7 @@ class Registrations:
     def end(self, session: int) -> None:
         """Remove everything by name, when the session is over. Raises DriverError.
 
-        A row that was put after the session's rows were cleared is in no index any more.
+        The service finds a row that was put after it cleared the session only when it sweeps, days later.
         """
         self.forget(session, self.idle(lambda path, kind: False))
 
@@ -118,7 +118,8 @@ class Registrations:
             with self._strip(path, kind):
                 number = self._idle.get(registered, 0)
                 if number and registered not in self._known:  # else it was registered anew meanwhile
-                    self._watches.forget(session, path, kind, number)
+                    # the mark first: by the index the service finds it where this goes no further
                     if kind == "recursive" and not any(each == kind for _, each in list(self._known)):
                         self._watches.unmark(session, self._marked)
+                    self._watches.forget(session, path, kind, number)
                 self._idle.pop(registered, None)

@@ -10,7 +10,6 @@ Whatever needs I/O is a generator of :mod:`faaskeeper.session.commands`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 from faaskeeper.core import paths
 from faaskeeper.core.children import page_path
@@ -31,6 +30,7 @@ from faaskeeper.session.commands import (
     Writes,
 )
 from faaskeeper.session.observer import NOBODY
+from faaskeeper.session.watching import Called, Watch, difference, unchanged
 from faaskeeper.watch import WatchCallbackType, WatchedEvent, WatchEventType
 
 _EVENTS = {
@@ -43,46 +43,8 @@ _EVENTS = {
 _ORDER = "DCSK?"
 
 
-class Watch(NamedTuple):
-    """A watch that is set. ``stamp``: it has seen the znode (``present``, or not) as of this txid.
-
-    One that stays keeps its stamp, which is its row's; it has seen what its session has.
-    """
-
-    path: str
-    kind: str
-    stamp: int
-    present: bool
-    callback: WatchCallbackType
-
-    def same(self, other: Watch) -> bool:
-        """Whether both are one, whatever it has seen since."""
-        return self.kind == other.kind and self.callback == other.callback
-
-
 Allowed = Callable[[Meta], None]
 """Raises where a znode may not be read."""
-
-
-class _Called:
-    """Callbacks that an event is for, each once, in order. Some cannot be hashed: those are compared."""
-
-    __slots__ = ("_known", "callbacks")
-
-    def __init__(self) -> None:
-        self.callbacks: list[WatchCallbackType] = []
-        self._known: set[WatchCallbackType] = set()
-
-    def add(self, callback: WatchCallbackType) -> None:
-        """Take a callback, unless it is there."""
-        try:
-            if callback in self._known:
-                return
-            self._known.add(callback)
-        except TypeError:
-            if callback in self.callbacks:
-                return
-        self.callbacks.append(callback)
 
 
 class _Track:
@@ -288,7 +250,7 @@ class Rules:
             return "?"
         if watch.kind == "persistent":
             watch = watch._replace(stamp=max(watch.stamp, self.seen))
-        return _difference(watch, record)
+        return difference(watch, record)
 
     def _trigger(self, txid: int, writes: Iterable[tuple[str, str]]) -> None:
         """Fire what a transaction of the log fires: in the order in which it happened, and for the list of
@@ -306,7 +268,7 @@ class Rules:
                     self._happened(above, "K", txid)
 
     def _happened(self, path: str, letter: str, txid: int) -> None:
-        called = _Called()
+        called = Called()
         if path in self._watches:
             self._fire_at(path, letter, txid, called)
         if self._recursive and letter in FIRED_BY["recursive"]:
@@ -319,7 +281,7 @@ class Rules:
             self.observer.fired(callback, event)
             self._fire(callback, event)
 
-    def _fire_at(self, path: str, letter: str, txid: int, called: _Called) -> None:
+    def _fire_at(self, path: str, letter: str, txid: int, called: Called) -> None:
         left: list[Watch] = []
         for watch in self._watches.pop(path):
             if txid <= watch.stamp or letter not in FIRED_BY[watch.kind]:
@@ -360,7 +322,7 @@ class Rules:
                     stamp = meta.pzxid if kind == "children" else meta.mzxid
                 yield PutWatch(path, kind, stamp)
                 after: Record | None = yield from self.read(path)
-                if _unchanged(before, after, kind):
+                if unchanged(before, after, kind):
                     watch = Watch(path, kind, stamp, meta is not None, callback)
                     self._keep(watch)
                     self.observer.watched(watch, after)
@@ -474,7 +436,8 @@ class Rules:
                     stale[path] = least
             if any(path in before for path in stale):  # read since it is known, and not there yet
                 yield from self._catch_up(max(stale.values()))
-            todo = list(stale) + self._pages(found, track, listed)
+            new = self._pages(found, track, listed)
+            todo = [path for path in stale if path in track.latest] + new  # without pages that are gone
         return found
 
     def _pages(self, found: dict[str, Record | None], track: _Track, listed: Sequence[str]) -> list[str]:
@@ -499,30 +462,3 @@ def names_of(path: str, found: dict[str, Record | None]) -> list[str]:
         return [] if record is None else record.children
     pages = [found[page_path(path, number)] for number in range(record.meta.pages)]
     return sorted(name for page in pages if page is not None for name in page.children)
-
-
-def _unchanged(before: Record | None, after: Record | None, kind: str) -> bool:
-    one = before.meta if before is not None else None
-    two = after.meta if after is not None else None
-    if one is None or two is None:
-        # Absent both times: only if no transaction created and deleted it in between.
-        same = (before.txid if before is not None else 0) == (after.txid if after is not None else 0)
-        return one is two and same
-    return one.pzxid == two.pzxid if kind == "children" else one.mzxid == two.mzxid
-
-
-def _difference(watch: Watch, record: Record | None) -> str:
-    """Letters of what happened since a watch saw its path, as far as the record tells."""
-    meta = record.meta if record is not None else None
-    if meta is None:
-        again = record is not None and record.txid > watch.stamp
-        return "D" if watch.present or again else ""
-    if watch.kind == "persistent":
-        if meta.czxid > watch.stamp:
-            return "DC" if watch.present else "C"
-        return ("S" if meta.mzxid > watch.stamp else "") + ("K" if meta.pzxid > watch.stamp else "")
-    if watch.kind == "children":
-        return "D" if meta.czxid > watch.stamp else "K" if meta.pzxid > watch.stamp else ""
-    if meta.mzxid <= watch.stamp:
-        return ""
-    return "S" if meta.czxid <= watch.stamp else "C" if watch.kind == "exists" else "D"

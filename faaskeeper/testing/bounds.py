@@ -7,16 +7,15 @@ end everything is gone, whoever ought to have removed it.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter, defaultdict, deque
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from faaskeeper.core import log
+from faaskeeper.core.changes import Closed
 from faaskeeper.core.log import RETENTION_MS, Entry
 from faaskeeper.core.records import from_object
 from faaskeeper.core.sessions import CLOSED_KEPT_MS
-from faaskeeper.core.storage import Item
-from faaskeeper.core.transactions import Closed
-from faaskeeper.providers.memory import MemoryTable
+from faaskeeper.core.wide import INDEX
 from faaskeeper.testing.scheduler import Violation
 
 if TYPE_CHECKING:
@@ -24,75 +23,8 @@ if TYPE_CHECKING:
     from faaskeeper.testing.world import World
 
 _DAY_MS = 24 * 3600 * 1000
-_PARTS = "parts "
 _BEATS = 40
 """So many runs of heartbeat, with what they lead to, remove whatever they are to remove, faults or not."""
-
-Named = tuple[str, str, str]
-"""Table, partition and key of an item."""
-
-
-class Parts:
-    """Parts of items that were replaced: who replaces an item that it knows to be in parts deletes them.
-
-    Left over may be those of a replacement that met a fault (*disturbed*), and of one by a process that had
-    not seen the item (*cold*), until somebody who knows replaces it again.
-    """
-
-    def __init__(self) -> None:
-        self._known: set[tuple[int, Named]] = set()
-        self._late: Counter[Named] = Counter()
-        """Faults of which each may leave parts of one more version."""
-        self._excused: set[tuple[Named, str]] = set()
-
-    def seen(self, process: object, where: Named, item: Item | None) -> None:
-        """A process reads or has put an item."""
-        if item is not None and "parts" in item:
-            self._known.add((id(process), where))
-        else:
-            self._known.discard((id(process), where))
-
-    def replaced(
-        self, process: object, where: Named, before: Item | None, after: Item | None, table: MemoryTable
-    ) -> None:
-        """An item was put over another, or deleted."""
-        if before is not None and "parts" in before and (id(process), where) not in self._known:
-            self._excuse(where, table)
-        self.seen(process, where, after)
-
-    def disturbed(self, where: Named, table: MemoryTable) -> None:
-        """A call for an item or one of its parts met a fault."""
-        name, partition, key = where
-        if partition.startswith(_PARTS):
-            where = (name, partition.removeprefix(_PARTS), key.rsplit(" ", 3)[0])
-        self._late[where] += 1
-        self._excuse(where, table)
-
-    def _excuse(self, where: Named, table: MemoryTable) -> None:
-        self._excused.update((where, version) for version in self._versions(table, where[1])[where[2]])
-
-    @staticmethod
-    def _versions(table: MemoryTable, partition: str) -> defaultdict[str, set[str]]:
-        """Names of all versions of which there are parts, by the item's key."""
-        versions: defaultdict[str, set[str]] = defaultdict(set)
-        for part in table._items.get(_PARTS + partition, {}):
-            key, stamp, token, _ = part.rsplit(" ", 3)
-            versions[key].add(f"{stamp} {token}")
-        return versions
-
-    def look(self, world: World, under_way: int) -> None:
-        """``under_way``: how many replacements may be about to be done just now."""
-        for name in ("log", "records", "checkpoint"):
-            table = world.tables[name].inner
-            for parts in [each for each in table._items if each.startswith(_PARTS)]:
-                partition = parts.removeprefix(_PARTS)
-                for key, versions in self._versions(table, partition).items():
-                    where = (name, partition, key)
-                    left = versions - {str(table._items.get(partition, {}).get(key, {}).get("named"))}
-                    world.reached["a part is left over"] += bool(left)
-                    left = {version for version in left if (where, version) not in self._excused}
-                    if len(left) > self._late[where] + under_way:
-                        raise Violation(f"parts of replaced versions are left: {where} {sorted(left)}")
 
 
 class Bounds:
@@ -100,7 +32,6 @@ class Bounds:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self.parts = Parts()
         self._ended: dict[int, int] = {}
         """When sessions ended, in runs of heartbeat that came to their end."""
         self.beats = 0
@@ -121,9 +52,6 @@ class Bounds:
 
     def middle(self) -> None:
         """At any time, faults or not."""
-        world = self._world
-        queues = (world.worker_queue, world.distributor_queue)
-        self.parts.look(world, 2 + sum(queue.running for queue in queues if queue is not None))
         for session, since in self._ended.items():
             if self.beats - since > _BEATS and self._leased(session):
                 raise Violation(f"the lease of session {session} is there {self.beats - since} beats after")
@@ -156,16 +84,21 @@ class Bounds:
 
     # ---- at rest -----------------------------------------------------------------------
 
-    def rows(self) -> list[str]:
-        """Rows of sessions that have ended; none may be there when all has come to rest."""
+    def rows(self, *, swept: bool = False) -> list[str]:
+        """Rows of sessions that have ended; none may be there when all has come to rest.
+
+        Until all is ``swept`` there may be their index of watches, and rows that were put after the end.
+        """
         world = self._world
         left = [f"the lease of {session}" for session in self._ended if self._leased(session)]
         for partition, items in world.tables["watch"].inner._items.items():
             for key, row in items.items():
+                indexed = not row.get("session")
                 owner = row.get("session") or (
                     key if partition == "recursive" else partition.removeprefix("session ")
                 )
-                if int(owner) in self._ended and not world.late_watch:  # type: ignore[arg-type]
+                late = indexed or (partition, key) in world.late
+                if int(owner) in self._ended and (swept or not late):  # type: ignore[arg-type]
                     left.append(f"the watch row {partition} {key}")
         return left
 
@@ -194,8 +127,7 @@ class Bounds:
         """After weeks of rest with a run of heartbeat a day."""
         world = self._world
         self.checkpoint(2 * _DAY_MS)
-        # A client that stands still between index and row while its session ends leaves what nobody finds.
-        if left := self.rows():
+        if left := self.rows(swept=True):
             raise Violation(f"left of sessions that ended long ago: {left}")
         for key, found in world.objects.objects.items():
             record = from_object(found.body) if key.startswith("r/") else None
@@ -208,12 +140,33 @@ class Bounds:
             # Who comes late may leave one again that had lapsed, and nobody looks for that.
             if not world.model.lapsed(path, int(node["stamp"])):  # type: ignore[arg-type]
                 raise Violation(f"the tombstone {node} of {path} is there for good")
+        self.parts()
         if not world.plan.expiring:
             entries = world.tables["log"].inner._items.get(log.PARTITION, {})
             ages = {key: world.scheduler.now - world.appended[key] for key in entries}
             old = [key for key, age in ages.items() if age > RETENTION_MS + 3 * _DAY_MS]
             if len(old) > 1:  # one stays, so that the log's end is known for ever
                 raise Violation(f"the entries {old} are there after {ages} ms")
+
+    def parts(self) -> None:
+        """After weeks of rest there are no parts but of what items name, and of entries that are there."""
+        world = self._world
+        for name in ("checkpoint", "records"):
+            items = world.tables[name].inner._items
+            named = {
+                str(item["named"]) for some in items.values() for item in some.values() if "named" in item
+            }
+            left = set(items.get(INDEX, {})) - named
+            for partition, parts in items.items():
+                if partition.startswith("parts "):
+                    left |= {" ".join(part.rsplit(" ", 3)[1:3]) for part in parts} - named
+            if left:
+                raise Violation(f"parts of replaced versions are left in {name}: {sorted(left)}")
+        entries = world.tables["log"].inner._items
+        first = min(entries.get(log.PARTITION, {}), default="")
+        left = {part for part in entries.get(f"parts {log.PARTITION}", {}) if part.split(" ")[0] < first}
+        if left:
+            raise Violation(f"parts of entries that were trimmed are left: {sorted(left)}")
 
     def _leased(self, session: int) -> bool:
         return self._world.tables["lease"].inner.get("lease", f"{session:016d}") is not None

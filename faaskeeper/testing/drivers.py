@@ -13,6 +13,7 @@ from faaskeeper.core.channel import Channel, ClientChannel
 from faaskeeper.core.errors import Conflict, TooLarge
 from faaskeeper.core.queue import Queue
 from faaskeeper.core.storage import IfAbsent, IfOlder, IfStamp, Item, Joint, ObjectStore, Table, Write
+from faaskeeper.testing.patience import PATIENCE_S
 
 _ITEM: Item = {
     "stamp": 7,
@@ -376,7 +377,7 @@ class _Heard:
             self._enough.set()
 
     def wait(self) -> list[bytes]:
-        assert self._enough.wait(30), f"{len(self._messages)} of {self._expected} messages came"
+        assert self._enough.wait(PATIENCE_S), f"{len(self._messages)} of {self._expected} messages came"
         return self._messages
 
 

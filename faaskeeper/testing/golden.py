@@ -21,6 +21,11 @@ def name_of(scenario: dict[str, Any]) -> str:
     return f"{scenario['area']}: {scenario['name']}"
 
 
+def ending(scenario: dict[str, Any]) -> set[str]:
+    """Names of the sessions whose clients die in a scenario: these alone need a short time-out."""
+    return {step["session"] for step in scenario["steps"] if step["op"] == "expire"}
+
+
 def content(value: Any) -> bytes:
     """Data as scenarios write it: a text, or so many zero bytes."""
     return bytes(value[1]) if isinstance(value, list) else value.encode()

@@ -1,8 +1,8 @@
 """A client that asks for what no client of ours asks for, and what it must not be able to change.
 
-It holds the secret of a session of its own, and may put any bytes into the worker queue. The *vault* is a
-subtree whose ACLs give it no right: nothing there changes, no object of it goes, whatever is sent. What
-happens to others is checked as in any history.
+It holds the secret of a session of its own, and may put any bytes into the worker queue, and any object.
+The *vault* is a subtree whose ACLs give it no right: nothing there changes, no object of it goes, whatever
+is sent. What happens to others is checked as in any history.
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ class Vault:
         while not task.done:
             world.scheduler.sleep(patience)
             patience = min(patience * 2, 600_000)
+            world.beat()  # it may take days, where something stands still
         self.sealed = world.model.head
 
     def _own(self, process: Any) -> None:
@@ -156,6 +157,8 @@ class Hostile:
         for _ in range(self._times):
             if not self._session:
                 self._open(ear.address)
+            elif self._random.random() < 0.1:
+                self._write_over()
             else:
                 self._send(ear.address)
             self._world.scheduler.sleep(self._random.choice((1, 1, 30, 500)))
@@ -193,6 +196,17 @@ class Hostile:
             world.worker_queue.send("writer", "hostile", signed)
         except DriverError:
             pass  # nothing depends on it
+
+    def _write_over(self) -> None:
+        """Clients may put any object: write over another's data, at once."""
+        objects = self._world.objects
+        names = [name for name in objects.objects if name.startswith("b/")]
+        if names:
+            name = self._random.choice(names)
+            body = objects.objects[name].body
+            other = objects.objects[self._random.choice(names)].body
+            objects.write_over(name, self._random.choice((b"", other, self._random.randbytes(len(body)))))
+            self._world.reached["data written over by another"] += 1
 
     # ---- what it sends -----------------------------------------------------------------
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from faaskeeper.config import Config
 from faaskeeper.core import trust
+from faaskeeper.core.answers import bell
 from faaskeeper.core.connection import Connection, connection_to
 from faaskeeper.core.deployment import Deployment, begin, on_tables
-from faaskeeper.core.distributor import DistributorFunction, bell
+from faaskeeper.core.distributor import DistributorFunction
 from faaskeeper.core.errors import Unavailable
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.storage import Condition, Item

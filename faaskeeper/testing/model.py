@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from faaskeeper.core import paths
 from faaskeeper.core.acl import identities
+from faaskeeper.core.changes import Closed, Opened, Owned, Resumed, Transaction
 from faaskeeper.core.children import (
     PAGE_META,
     page_of,
@@ -25,15 +26,7 @@ from faaskeeper.core.errors import Code
 from faaskeeper.core.log import Entry
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Close, Message, Outcome, Reap, Reply, Request
-from faaskeeper.core.transactions import (
-    Closed,
-    Limits,
-    Opened,
-    Owned,
-    Resumed,
-    Transaction,
-    apply,
-)
+from faaskeeper.core.transactions import Case, Limits, apply
 from faaskeeper.core.watches import FIRED_BY, STAYING
 from faaskeeper.core.znode import Meta, genesis
 from faaskeeper.testing.scheduler import Violation
@@ -182,7 +175,7 @@ class Model:
         for request in asked:
             assert request is not None
             operation, who = request.operation, identities(request.auth)
-            expected, changes = apply(self, operation, key[0], now, txid, self._limits, who)
+            expected, changes = apply(Case(self, key[0], now, txid, self._limits, who), operation)
             if expected == outcome and changes == transaction:
                 break
         else:
@@ -203,7 +196,7 @@ class Model:
             session = self.sessions.get(effect.session)
             if session is None or (session.closed and not session.ephemerals):
                 raise Violation(f"session {effect.session} was closed twice")
-            _, expected = apply(self, Close(), effect.session, now, transaction.txid, self._limits)
+            _, expected = apply(Case(self, effect.session, now, transaction.txid, self._limits), Close())
             if not session.closed and not self._marked(effect.session):
                 raise Violation(f"session {effect.session} was closed, its lease is good")
             if expected != transaction:
@@ -220,7 +213,9 @@ class Model:
             meta.ttl < 0 and now - self._empty_since(transaction.changes[0].path) < 60_000
         ):
             raise Violation(f"{transaction} removes {meta}, which was not due")
-        _, expected = apply(self, Reap(transaction.changes[0].path), 0, now, transaction.txid, self._limits)
+        _, expected = apply(
+            Case(self, 0, now, transaction.txid, self._limits), Reap(transaction.changes[0].path)
+        )
         if expected != transaction:
             raise Violation(f"nobody asked for {transaction}")
 
@@ -350,9 +345,8 @@ class Model:
             known = self.outcomes.get(key)
             if outcome.code is Code.SESSION_MOVED:
                 current = self.sessions[reply.session].incarnation
-                if current == reply.incarnation or (
-                    current < reply.incarnation and reply.session not in self.hostile
-                ):
+                # one that keeps to nothing asks as an incarnation that it becomes only later
+                if current <= reply.incarnation and reply.session not in self.hostile:
                     raise Violation(f"Z1: {key} was told that another process goes on, none does")
             elif outcome.code is Code.FORGOTTEN:
                 if known is None:

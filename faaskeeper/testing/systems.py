@@ -45,13 +45,14 @@ from faaskeeper.exceptions import (
 from faaskeeper.node import Node
 from faaskeeper.testing import golden
 from faaskeeper.testing.golden import Refused, content
+from faaskeeper.testing.patience import PATIENCE_S
 from faaskeeper.watch import WatchedEvent, WatchType
 
 TIMEOUT_S = 4.0
-"""Time-out of the suites' sessions: the shortest there is."""
+"""Time-out of sessions that are to end: the shortest there is."""
+LASTING_S = 60.0
+"""Time-out of all others: a client that gets little of its machine's time keeps it."""
 _CRASHES = 5
-PATIENCE_S = 60.0
-"""How long a test waits for what must happen."""
 
 EVENTS = {
     "NodeCreated": "created",
@@ -85,7 +86,7 @@ class Harness(ABC):
 
     def client(self, **options: Any) -> FaaSKeeperClient:
         """A client of the deployment, not started."""
-        options.setdefault("session_timeout", TIMEOUT_S)
+        options.setdefault("session_timeout", LASTING_S)
         if self.connect is not None:
             options["connect"] = self.connect
         return FaaSKeeperClient(self.config, **options)
@@ -168,14 +169,16 @@ def _expire(harness: Harness, gone: FaaSKeeperClient, others: list[FaaSKeeperCli
 class _Adapter:
     """Runs the scenarios' operations through clients."""
 
-    def __init__(self, harness: Harness) -> None:
+    def __init__(self, harness: Harness, ending: set[str]) -> None:
+        """``ending``: the sessions of clients that are to die."""
         self._harness = harness
+        self._ending = ending
         self._clients: dict[str, FaaSKeeperClient] = {}
         self._fired: dict[str, list[WatchedEvent]] = {}
 
     def client(self, name: str) -> FaaSKeeperClient:
         if name not in self._clients:
-            client = self._harness.client()
+            client = self._harness.client(session_timeout=TIMEOUT_S if name in self._ending else LASTING_S)
             client.start()
             self._clients[name] = client
             self._fired[name] = []
@@ -330,7 +333,7 @@ class SemanticsSuite(_Suite):
     def test_the_client_shows_what_the_server_showed(
         self, scenario: dict[str, Any], harness: Harness, root: str
     ) -> None:
-        adapter = _Adapter(harness)
+        adapter = _Adapter(harness, golden.ending(scenario))
         try:
             golden.run(scenario, adapter, root)
         finally:
@@ -441,7 +444,7 @@ class SessionSuite(_Suite):
     def test_the_session_of_a_client_that_died_ends_and_no_other(
         self, harness: Harness, start: Callable[..., FaaSKeeperClient], root: str
     ) -> None:
-        dead, alive = start(), start()
+        dead, alive = start(session_timeout=TIMEOUT_S), start()
         dead.create(f"{root}/dead", ephemeral=True)
         alive.create(f"{root}/alive", ephemeral=True)
         _expire(harness, dead, [alive])
@@ -451,7 +454,7 @@ class SessionSuite(_Suite):
     def test_a_session_that_has_ended_is_refused(
         self, harness: Harness, start: Callable[..., FaaSKeeperClient], root: str
     ) -> None:
-        client, other = start(heartbeat=False), start()
+        client, other = start(session_timeout=TIMEOUT_S, heartbeat=False), start()
         session = _session(client)
         with harness.client() as witness:
             path = witness.create("/witness-", ephemeral=True, sequential=True).path
@@ -596,7 +599,7 @@ class CrashSuite(_Suite):
     def test_every_acknowledged_write_is_there_once_although_functions_die(
         self, harness: Harness, start: Callable[..., FaaSKeeperClient], root: str
     ) -> None:
-        clients = [start(session_timeout=30.0) for _ in range(3)]
+        clients = [start() for _ in range(3)]
         done = threading.Event()
 
         def load(number: int) -> list[str]:
@@ -632,7 +635,7 @@ class CrashSuite(_Suite):
     def test_watches_and_ephemerals_survive_functions_that_die(
         self, harness: Harness, start: Callable[..., FaaSKeeperClient], root: str
     ) -> None:
-        owner, watcher = start(session_timeout=30.0), start(session_timeout=30.0)
+        owner, watcher = start(), start()
         owner.create(f"{root}/e", ephemeral=True)
         gone = threading.Event()
         watcher.sync()

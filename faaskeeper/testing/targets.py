@@ -19,7 +19,8 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-_PATIENCE_S = 60.0
+from faaskeeper.testing.patience import PATIENCE_S
+
 _POLL_S = 0.02
 
 
@@ -70,7 +71,7 @@ class Target:
 
     def wait(self) -> None:
         """Until it answers, well or not."""
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             try:
                 self.call(None)
@@ -88,7 +89,7 @@ class Target:
         """POST a body (None: GET) and wait for the answer. Raises CallFailed."""
         request = urllib.request.Request(self.url, body, dict(headers or {}))
         try:
-            with urllib.request.urlopen(request, timeout=_PATIENCE_S) as response:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
                 answer: bytes = response.read()
                 return answer
         except urllib.error.HTTPError as error:

@@ -13,11 +13,13 @@ from typing import Any
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core import codec, log, trust
+from faaskeeper.core.answers import bell
+from faaskeeper.core.changes import Closed
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.codec import Malformed
 from faaskeeper.core.connection import Connection, connection_to
 from faaskeeper.core.deployment import MIN_TIMEOUT_MS, Deployment, begin
-from faaskeeper.core.distributor import DistributorFunction, bell
+from faaskeeper.core.distributor import DistributorFunction
 from faaskeeper.core.errors import Code, Conflict, DriverError, StaleView, Throttled, Unavailable
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.log import RETENTION_MS, Log
@@ -25,7 +27,7 @@ from faaskeeper.core.records import ObjectRecords, Records, TableRecords, from_o
 from faaskeeper.core.requests import Reply
 from faaskeeper.core.sessions import Leases, Transients
 from faaskeeper.core.storage import LATE_MS, Condition, IfOlder, IfStamp, Item, Object, Page, Write
-from faaskeeper.core.transactions import Closed, Limits
+from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import Secrets, WatchFunction, WatchTable
 from faaskeeper.core.wide import WideTable
 from faaskeeper.core.writer import Writer, order
@@ -127,8 +129,8 @@ class World:
         self.calm = False
         """Faults are over: everything is to come to rest."""
         self.calm_since = 0
-        self.late_watch = False
-        """A watch's row was put after its session's end: it may stay."""
+        self.late: set[tuple[str, str]] = set()
+        """Watch rows, by partition and key, that were put after their session's end."""
         self.reached: Counter[str] = Counter()
         """How often each fault and rare branch was really reached."""
         self.bounds = Bounds(self)
@@ -140,6 +142,8 @@ class World:
         """When an entry was appended, by its key: what it says itself is the log's own time."""
         self.renewed: dict[str, int] = {}
         """When a lease was last renewed, by its key."""
+        self.stored: dict[str, bytes] = {}
+        """The data of blobs, as it was put first."""
         self.foul: set[bytes] = set()
         """Messages of a client that keeps to nothing."""
         blobs = plan.inline_bytes < 1 << 20
@@ -197,13 +201,15 @@ class World:
 
     def deployment(self, process: Process) -> Deployment:
         """The deployment as a process sees it."""
-        records: Records = TableRecords(self.tables["records"])
+        records: Records = TableRecords(self.tables["records"], self.bytes)
         if self.plan.object_records:
             records = ObjectRecords(self.objects, self.gather)
         small = self.plan.inline_bytes < 1 << 20
         return Deployment(
-            log=Log(self.tables["log"]),
-            checkpoints=Checkpoints(self.tables["checkpoint"], expiring=self.plan.expiring),
+            log=Log(self.tables["log"], random=self.bytes),
+            checkpoints=Checkpoints(
+                self.tables["checkpoint"], expiring=self.plan.expiring, random=self.bytes
+            ),
             records=records,
             leases=Leases(self.tables["lease"]),
             transients=Transients(self.tables["lease"]),
@@ -448,12 +454,12 @@ class World:
             raise Violation(f"the lease of session {key} is marked {passed} ms after it was good: {item}")
 
     def watch_put(self, partition: str, key: str, item: Item) -> None:
-        """A watch's row or index was put; for a session that is over, nobody may be left to remove it."""
+        """A watch's row or index was put: perhaps for a session that is over, and whose rows are cleared."""
         owner = item.get("session") or (
             key if partition == "recursive" else partition.removeprefix("session ")
         )
         if self.model.sessions[int(owner)].closed:  # type: ignore[arg-type]
-            self.late_watch = True
+            self.late.add((partition, key))
             self.reached["watch put after its session's end"] += 1
 
     def ring(self) -> None:
@@ -500,19 +506,12 @@ class SimulatedTable:
         self.inner = MemoryTable(self.max_item_bytes)
         self._world = world
         self._name = name
-        self._parts = world.bounds.parts if self.max_item_bytes < 1 << 30 else None
 
     def get(self, partition: str, key: str) -> Item | None:
         """See :class:`faaskeeper.core.storage.Table`."""
         label = f"{self._name}.get {partition} {key}"
-        found: Item | None = self._call(label, False, partition, key, lambda: self.inner.get(partition, key))
-        if self._parts is not None:
-            self._parts.seen(self._process(), (self._name, partition, key), found)
+        found: Item | None = self._world.call(label, False, lambda: self.inner.get(partition, key))
         return found
-
-    def _process(self) -> Process | None:
-        current = self._world.scheduler._current
-        return None if current is None else current.process
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
         """See :class:`faaskeeper.core.storage.Table`: not as of one moment."""
@@ -522,27 +521,15 @@ class SimulatedTable:
         """See :class:`faaskeeper.core.storage.Table`."""
         effect = partial(self.effect, partition, key, dict(item), condition)
         label = f"{self._name}.put {partition} {key} {item.get('stamp')!r}"
-        self._call(label, True, partition, key, effect)
-
-    def _call(self, label: str, writes: bool, partition: str, key: str, effect: Callable[[], Any]) -> Any:
-        if self._parts is None:
-            return self._world.call(label, writes, effect)
-        try:
-            return self._world.call(label, writes, effect)
-        except Conflict:
-            raise
-        except BaseException:
-            self._parts.disturbed((self._name, partition, key), self.inner)
-            raise
+        self._world.call(label, True, effect)
 
     def effect(self, partition: str, key: str, item: Item, condition: Condition) -> None:
         """The effect of :meth:`put`, at once."""
-        before = self.inner.get(partition, key) if self._parts is not None else None
         if self._world.foul:
             _storable(partition, key, item)
         self.inner.put(partition, key, item, condition)
-        if self._parts is not None:
-            self._parts.replaced(self._process(), (self._name, partition, key), before, item, self.inner)
+        if "parts" in item and "named" in item:
+            self._in_parts(partition, key, item)
         if self._name == "log" and partition == log.PARTITION:
             whole = WideTable(self.inner).get(partition, key)
             if whole is None:
@@ -563,27 +550,34 @@ class SimulatedTable:
         def effect() -> None:
             if self._name == "log" and partition == log.PARTITION:
                 self._world.trimmed(key)
-            before = self.inner.get(partition, key) if self._parts is not None else None
             self.inner.delete(partition, key, condition)
-            if self._parts is not None:
-                self._parts.replaced(self._process(), (self._name, partition, key), before, None, self.inner)
+            if partition.startswith("parts "):
+                self._part_deleted(partition.removeprefix("parts "), *key.rsplit(" ", 3)[:3])
             if self._name == "records" and isinstance(condition, IfStamp):
                 self._world.reached["tombstone lapsed"] += 1
                 self._world.model.lapse(partition, condition.stamp)
 
-        self._call(f"{self._name}.delete {partition} {key}", True, partition, key, effect)
+        self._world.call(f"{self._name}.delete {partition} {key}", True, effect)
+
+    def _in_parts(self, partition: str, key: str, item: Item) -> None:
+        """An item in parts was put: they are all there."""
+        number, name = int(item["parts"]), str(item["named"])  # type: ignore[arg-type]
+        for part in range(number):
+            if self.inner.get(f"parts {partition}", f"{key} {name} {part:04d}") is None:
+                raise Violation(f"the item {partition} {key} lacks part {part} of {number}")
+
+    def _part_deleted(self, partition: str, key: str, stamp: str, token: str) -> None:
+        """A part was deleted: no item names it."""
+        item = self.inner.get(partition, key)
+        if item is not None and item.get("named") == f"{stamp} {token}":
+            raise Violation(f"a part of the item {partition} {key} is deleted, which names it")
+        self._world.reached["a part is left over"] += 1
 
     def query(self, partition: str, after: str, limit: int) -> Page:
         """See :class:`faaskeeper.core.storage.Table`."""
         limit = min(limit, self._world.random.choice((1, 2, 100)))
         label = f"{self._name}.query {partition} {after}"
-        cleaning = f"{after}- - -" if after.endswith(" ") else after
-        page: Page = self._call(
-            label, False, partition, cleaning, lambda: self.inner.query(partition, after, limit)
-        )
-        if self._parts is not None:
-            for key, item in page.items:
-                self._parts.seen(self._process(), (self._name, partition, key), item)
+        page: Page = self._world.call(label, False, lambda: self.inner.query(partition, after, limit))
         return page
 
 
@@ -609,11 +603,17 @@ class SimulatedObjects:
                 match is not None and (found is None or found.tag != match)
             ):
                 raise Conflict(key)
-            tag = str(next(self._tags))
-            self.objects[key] = Object(body, tag)
-            return tag
+            if key.startswith("b/"):
+                self._world.stored.setdefault(key, body)
+            return self.write_over(key, body)
 
         tag: str = self._world.call(f"objects.put {key}", True, effect)
+        return tag
+
+    def write_over(self, key: str, body: bytes) -> str:
+        """Store an object at once; returns its tag."""
+        tag = str(next(self._tags))
+        self.objects[key] = Object(body, tag)
         return tag
 
     def delete(self, key: str, *, match: str | None = None) -> None:

@@ -8,10 +8,10 @@ from uuid import uuid4
 
 import pytest
 
-from faaskeeper.cli import costs
 from faaskeeper.config import Config
+from faaskeeper.deploy import costs
 from faaskeeper.providers.aws import service
-from faaskeeper.providers.aws.service import Place
+from faaskeeper.providers.aws.service import AwsService
 from faaskeeper.testing.faults import Capacity
 from tests.aws import backends
 from tests.aws.system import TABLES
@@ -34,7 +34,7 @@ def counting(endpoint: str, storage: str) -> Counted:
             "aws": section,
         }
     )
-    return Counted(Place(config), Place(config))
+    return Counted(AwsService(config), AwsService(config))
 
 
 @pytest.fixture(params=["key-value", "hybrid", "persistent"])
@@ -105,9 +105,9 @@ def test_the_store_counts_the_capacity_that_prices_are_multiplied_with(on_amazon
         client.create("/p", DATA)
         client.set_data("/p", DATA)
         capacity = Capacity()
-        for place in (counted.theirs, counted._mine):
-            assert isinstance(place, Place)
-            capacity.attach(place.aws.client("dynamodb"))
+        for service in (counted.theirs, counted._mine):
+            assert isinstance(service, AwsService)
+            capacity.attach(service.aws.client("dynamodb"))
         counted.count(lambda: client.set_data("/p", DATA))
         client.get_data("/p")
         units = dict(capacity.units)

@@ -1,7 +1,6 @@
 """Deployments of the other configurations: chosen so that each value of each key meets those of the others.
 
-Each passes the suites of watches and of functions that die; the others, which are more the core's matter, run
-on them by ``make test-all``.
+Each passes all that the default configuration does (``test_systems.py``).
 """
 
 from __future__ import annotations
@@ -46,11 +45,9 @@ class TestCrashes(CrashSuite):
     pass
 
 
-@pytest.mark.slow
 class TestSessions(SessionSuite):
     pass
 
 
-@pytest.mark.slow
 class TestSemantics(SemanticsSuite):
     pass

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from faaskeeper.cli.aws.stack import Stack, StackFailed
 from faaskeeper.config import Config
+from faaskeeper.deploy.aws.stack import Stack, StackFailed
 from faaskeeper.providers.aws.clients import Aws
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.aws import backends
 from tests.aws.system import TABLES
 from tests.load import CLIENT
@@ -54,7 +55,7 @@ class Account:
             text=True,
             env=self.environment,
             cwd=ROOT,
-            timeout=120,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert done.returncode == code, done.stdout + done.stderr
@@ -157,7 +158,7 @@ print("as it should be")
 def run(script: str, account: Account, environment: dict[str, str]) -> str:
     done = subprocess.run(
         [sys.executable, "-c", script, str(account.out)],
-        capture_output=True, text=True, env=environment, cwd=ROOT, timeout=120, check=False,
+        capture_output=True, text=True, env=environment, cwd=ROOT, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -258,6 +259,7 @@ def test_a_deployment_that_fails_says_which_events_explain_it(monkeypatch: pytes
     assert seen[:2] == ["CREATE_IN_PROGRESS LogTable", "CREATE_FAILED LogTable: fk-log already exists"]
 
 
+@pytest.mark.clouds
 def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers(account: Account) -> None:
     account.deployer()
     planned = account.service("--dry-run")
@@ -345,6 +347,7 @@ def enforcing() -> Iterator[str]:
         yield endpoint
 
 
+@pytest.mark.clouds
 @pytest.mark.parametrize("which", list(OTHERS))
 def test_each_role_has_what_its_function_needs_and_each_policy_what_its_clients_need(
     which: str, enforcing: str, tmp_path: Path

@@ -16,18 +16,19 @@ from faaskeeper.providers.aws.events import messages_of
 from faaskeeper.providers.aws.objects import S3Store
 from faaskeeper.providers.aws.queues import SqsQueue, TableQueue
 from faaskeeper.providers.aws.tables import DynamoTable
-from faaskeeper.providers.cloud.channels import Near, Services
+from faaskeeper.providers.cloud.channels import LoopbackChannel, RoutedChannel
 from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
 from faaskeeper.testing import lambdas
 from faaskeeper.testing.drivers import ChannelSuite, ObjectStoreSuite, QueueSuite, TableSuite
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.aws import backends
 
 
 class TestDynamoTable(TableSuite):
     @pytest.fixture(params=["ministack", "dynamodb_local"])
-    def table(self, request: pytest.FixtureRequest) -> Iterator[Table]:
-        endpoint = request.getfixturevalue(request.param)
+    def table(self, request: pytest.FixtureRequest, ministack: str, dynamodb_local: str) -> Iterator[Table]:
+        endpoint = ministack if request.param == "ministack" else dynamodb_local
         name = f"table-{uuid4().hex}"
         backends.create_table(endpoint, name, ttl=True)
         with backends.aws(endpoint) as aws:
@@ -42,8 +43,8 @@ class TestS3Store(ObjectStoreSuite):
 
 class TestSqsChannel(ChannelSuite):
     @pytest.fixture
-    def channel(self, aws: Aws) -> Services:
-        return Services(TcpChannel(), {PREFIX: SqsChannel(aws)})
+    def channel(self, aws: Aws) -> RoutedChannel:
+        return RoutedChannel(TcpChannel(), {PREFIX: SqsChannel(aws)})
 
     @pytest.fixture
     def client_channel(self, aws: Aws) -> SqsClientChannel:
@@ -64,11 +65,11 @@ def test_the_queues_of_clients_that_were_killed_go_after_a_day_and_no_others(aws
 
 class TestChannelOfAProcessThatIsClientAndWriter(ChannelSuite):
     @pytest.fixture
-    def channel(self) -> Near:
-        return Near(TcpChannel(), TcpClientChannel())
+    def channel(self) -> LoopbackChannel:
+        return LoopbackChannel(TcpChannel(), TcpClientChannel())
 
     @pytest.fixture
-    def client_channel(self, channel: Near) -> Near:
+    def client_channel(self, channel: LoopbackChannel) -> LoopbackChannel:
         return channel
 
 
@@ -91,7 +92,7 @@ class _Collecting(lambdas.Function):
 
     def wait(self, number: int) -> list[bytes]:
         with self._came:
-            assert self._came.wait_for(lambda: len(self.bodies) >= number, 60), self.bodies
+            assert self._came.wait_for(lambda: len(self.bodies) >= number, PATIENCE_S), self.bodies
             return list(self.bodies)
 
 
@@ -105,10 +106,10 @@ class _Harness:
 
 
 @pytest.fixture(params=["fifo", "standard", "ministack", "dynamodb_local"])
-def harness(request: pytest.FixtureRequest, ministack: str) -> Iterator[_Harness]:
+def harness(request: pytest.FixtureRequest, ministack: str, dynamodb_local: str) -> Iterator[_Harness]:
     """A queue on SQS, or on a table with its stream, and what its adapter hands over."""
     kind = request.param
-    endpoint = request.getfixturevalue("dynamodb_local" if kind == "dynamodb_local" else "ministack")
+    endpoint = dynamodb_local if kind == "dynamodb_local" else ministack
     function = _Collecting()
     name = f"queue-{uuid4().hex}"
     clients = []

@@ -15,9 +15,10 @@ import pytest
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.providers.aws.clients import Aws
-from faaskeeper.providers.aws.service import Place, connect
+from faaskeeper.providers.aws.service import AwsService, connect
 from faaskeeper.providers.clocks import clock
 from faaskeeper.testing.faults import Faults, Rates
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.aws import backends
 from tests.aws.system import System
 from tests.load import Load
@@ -52,7 +53,7 @@ def test_a_writer_killed_twenty_times_in_the_middle_of_a_load_loses_and_repeats_
     for kill in range(20):
         before, made = writer.cold_starts, len(load.created)
         writer.crash()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while writer.cold_starts == before:
             assert time.monotonic() < deadline, f"kill {kill}: the load stands still"
             time.sleep(0.01)
@@ -139,12 +140,12 @@ def test_of_a_hundred_clients_those_that_die_are_gone_after_their_time_out_and_o
     assert len(living[0].get_children("/e")) == 100
     dying.kill()
     dying.communicate()
-    leases = Place(system.config, system._aws).deployment(b"", worker_queue=None).leases
+    leases = AwsService(system.config, system._aws).deployment(b"", worker_queue=None).leases
     last = max(each.expires for each in leases.all() if each.expires < clock() + 10_000)
     while clock() <= last:
         time.sleep(0.05)
     system.beat()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         names = [each.path for each in living[0].get_children("/e")]
         if not any("killed" in each for each in names):

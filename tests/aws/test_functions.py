@@ -24,6 +24,7 @@ from faaskeeper.providers.aws.functions import RESERVE_MS
 from faaskeeper.providers.aws.reports import Metrics
 from faaskeeper.providers.cloud.logs import log_as_json
 from faaskeeper.providers.cloud.serving import Message, serve
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.aws import backends
 from tests.aws.system import TABLES
 
@@ -188,7 +189,7 @@ def test_importing_the_handlers_opens_nothing_and_reads_no_environment() -> None
         "assert functions._functions.cache_info().currsize == 0"
     )
     bare = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
-    subprocess.run([sys.executable, "-c", script], env=bare, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script], env=bare, check=True, timeout=PATIENCE_S)
 
 
 def test_only_heartbeat_begins_a_deployment(ministack: str) -> None:
@@ -209,7 +210,7 @@ def test_only_heartbeat_begins_a_deployment(ministack: str) -> None:
         again = functions.Functions(environment, begins=False)
         assert begun.deployment.key == again.deployment.key
         assert again.deployment.records.get("/") is not None
-        begun.place.aws.close()
-        again.place.aws.close()
+        begun.service.aws.close()
+        again.service.aws.close()
     finally:
         root.handlers[:], root.level = before

@@ -12,10 +12,11 @@ from uuid import uuid4
 
 import pytest
 
-from faaskeeper.cli import costs
 from faaskeeper.config import Config
 from faaskeeper.core.heartbeat import Heartbeat
-from faaskeeper.providers.aws.service import Place
+from faaskeeper.deploy import costs
+from faaskeeper.providers.aws.service import AwsService
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.aws import backends
 from tests.aws.system import TABLES
 from tests.counting import Counted
@@ -44,7 +45,7 @@ class Deployed:
             "aws": {"endpoint-url": endpoint, "client-host": "127.0.0.1"},
         }
         config = Config.deserialize({**self.data, "aws": {**self.data["aws"], "worker-queue-url": "-"}})
-        self.counted = Counted(Place(config), Place(config))
+        self.counted = Counted(AwsService(config), AwsService(config))
         self._heartbeat = Heartbeat(self.counted.deployment, self.counted.theirs.table("heartbeat"))
         self._stop = threading.Event()
         self._beating = threading.Thread(target=self._beat)
@@ -97,10 +98,10 @@ def test_what_one_server_was_told_the_other_shows_and_watches(servers: list[Serv
 
 
 def test_operations_cost_what_a_direct_writer_s_cost_and_no_queue(deployed: Deployed, tmp_path: Path) -> None:
-    place = Place(Config.deserialize(deployed.data).written_directly())
+    service = AwsService(Config.deserialize(deployed.data).written_directly())
     calls: Counter[str] = Counter()
-    place.calls.observe(lambda name, took, failed: calls.update([name]))
-    server = InThread(tmp_path, connection=place.connect(-1, place.aws.close))
+    service.calls.observe(lambda name, took, failed: calls.update([name]))
+    server = InThread(tmp_path, connection=service.connect(-1, service.aws.close))
     client = Raw(server.port, timeout=3_600_000)
     client.create("/a", b"x")
     writer = server.gateway.hub.connection.worker_queue._local
@@ -148,7 +149,7 @@ def test_histories_hold_while_servers_are_killed_at_random(deployed: Deployed, s
     for client in clients:
         client.end()
     for client in clients:
-        client.join(60)
+        client.join(PATIENCE_S)
         assert not client.is_alive()
         assert client.error is None
     model = histories.replay(deployed.counted.deployment)

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from faaskeeper.testing.patience import PATIENCE_S
+
 ROOT = Path(__file__).parent.parent.parent
 FK = [sys.executable, "-m", "faaskeeper.cli"]
 
@@ -35,7 +37,7 @@ class Fk:
             input=stdin,
             capture_output=True,
             env=self.environment,
-            timeout=60,
+            timeout=PATIENCE_S,
             cwd=ROOT,
             check=False,
         )
@@ -59,7 +61,7 @@ class Terminal:
     def wait_for(self, pattern: str) -> str:
         """Read until the pattern is on the screen; returns what came up to its end."""
         while not (found := re.search(pattern, self.seen)):
-            ready, _, _ = select.select([self.handle], [], [], 30)
+            ready, _, _ = select.select([self.handle], [], [], PATIENCE_S)
             assert ready, self.seen
             try:
                 text = os.read(self.handle, 4096).decode(errors="replace")

@@ -182,7 +182,10 @@ def test_every_number_of_every_command_is_of_a_kind_that_is_checked() -> None:
     def commands(command: click.Command) -> Iterator[click.Command]:
         yield command
         if isinstance(command, click.Group):
-            for each in command.commands.values():
+            context = click.Context(command)
+            for name in command.list_commands(context):
+                each = command.get_command(context, name)
+                assert each is not None
                 yield from commands(each)
 
     kinds = [param.type for command in commands(fk_command) for param in command.params]

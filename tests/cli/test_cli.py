@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from faaskeeper.cli.context import Context
-from faaskeeper.cli.main import _options_first
+from faaskeeper.cli.main import options_first
 from faaskeeper.cli.shell import Quit, complete, execute, prompt_text
 from faaskeeper.config import Config
 from tests.cli.console import FK, ROOT, Fk, Terminal
@@ -167,7 +167,7 @@ def test_the_scripts_of_the_checkout_start_the_same_command(fk: Fk, tmp_path: Pa
     script = [sys.executable, str(ROOT / "bin" / "fkCli.py")]
     done = fk.run(str(config), "--port", "13001", stdin=b"get /a\n", command=script)
     assert done.stdout == b"x\n", done.stderr
-    assert _options_first(["c.json", "--port", "1", "--verbose"]) == [
+    assert options_first(["c.json", "--port", "1", "--verbose"]) == [
         "--port",
         "1",
         "--verbose",

@@ -17,7 +17,7 @@ import pytest
 from faaskeeper.cli import restoring, snapshots
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.errors import Failed, report
-from faaskeeper.cli.files import whole
+from faaskeeper.cli.files import replacing
 from faaskeeper.cli.shell import execute
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
@@ -52,10 +52,10 @@ def test_a_file_takes_the_others_place_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
     path.chmod(0o640)
-    with pytest.raises(TypeError), whole(path) as file:
+    with pytest.raises(TypeError), replacing(path) as file:
         file.writelines(["half", 1])  # type: ignore[list-item]
     assert path.read_text() == "old"
-    with whole(path) as file:
+    with replacing(path) as file:
         file.write("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
@@ -65,12 +65,15 @@ def test_a_file_takes_the_others_place_when_it_is_whole(tmp_path: Path) -> None:
 
 def test_a_link_stays_one_and_a_device_is_written_to_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "file")
-    with whole(tmp_path / "link") as file:
+    with replacing(tmp_path / "link") as file:
         file.write("x")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "file").read_text() == "x"
     (tmp_path / "full").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="No space left on device") as raised, whole(tmp_path / "full") as file:
+    with (
+        pytest.raises(OSError, match="No space left on device") as raised,
+        replacing(tmp_path / "full") as file,
+    ):
         file.write("x")
     assert raised.value.filename == "/dev/full"
     assert (tmp_path / "full").is_symlink()
@@ -220,7 +223,7 @@ def test_no_data_at_all_and_control_characters_survive(client: FaaSKeeperClient,
     client.commit([client.transaction().create("/none").parts[0]._replace(data=NO_DATA)])
     out = io.StringIO()
     assert client._connection is not None
-    snapshots.dump(snapshots.take(client, client._connection), out)
+    snapshots.dump(snapshots.take(client, client.connection), out)
     assert not {"\x9b", "\x7f", "\u202e"} & set(out.getvalue())
     with FaaSKeeperClient(Config.local(tmp_path / "other")) as other:
         restoring.load(other, read(out.getvalue().encode()), False)

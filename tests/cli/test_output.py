@@ -18,6 +18,7 @@ from faaskeeper.cli.shell import execute
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core.requests import NO_DATA
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.cli.console import FK, ROOT, Fk, Terminal
 
 ESCAPES = "\x1b]0;title\x07\x1b[31mred\x9b0m\u202e"
@@ -153,7 +154,9 @@ def test_a_terminal_without_utf_8_gets_what_it_can_show(fk: Fk) -> None:
 
 
 def run(fk: Fk, *arguments: str, **streams: Any) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([*FK, *arguments], env=fk.environment, cwd=ROOT, timeout=60, check=False, **streams)
+    return subprocess.run(
+        [*FK, *arguments], env=fk.environment, cwd=ROOT, timeout=PATIENCE_S, check=False, **streams
+    )
 
 
 @pytest.mark.parametrize("command", [["ls"], ["tree"], ["export"], ["--help"], ["cost"]])
@@ -176,7 +179,7 @@ def test_a_reader_that_has_enough_is_no_fault_to_speak_of(fk: Fk) -> None:
         os.close(writing)
         os.read(reading, 1)
         os.close(reading)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=PATIENCE_S)
         assert (process.returncode, said) == (1, b"")
 
 

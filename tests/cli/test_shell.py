@@ -20,6 +20,7 @@ from faaskeeper.cli.shell import Quit, complete, execute
 from faaskeeper.cli.words import split
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.cli.console import FK, Fk, Terminal
 
 PROMPT = r"\[fk: local:faaskeeper-dev\(CONNECTED\) session:(\w+) %d\]"
@@ -127,11 +128,11 @@ def test_a_call_that_is_interrupted_goes_on_and_nobody_waits_for_it() -> None:
 
     def slow() -> str:
         begun.set()
-        end.wait(60)
+        end.wait(PATIENCE_S)
         return "late"
 
     def interrupt() -> None:
-        begun.wait(60)
+        begun.wait(PATIENCE_S)
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
@@ -140,7 +141,7 @@ def test_a_call_that_is_interrupted_goes_on_and_nobody_waits_for_it() -> None:
     assert caller.call(lambda: "next") == "next"
     assert not dropped.is_set()
     end.set()
-    assert dropped.wait(60)
+    assert dropped.wait(PATIENCE_S)
     with pytest.raises(ValueError, match="as it was"):
         caller.call(lambda: raised("as it was"))
 

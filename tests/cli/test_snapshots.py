@@ -15,6 +15,7 @@ from faaskeeper.cli import restoring, snapshots
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.exceptions import NoAuthException, ProviderException
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.cli.console import Fk
 
 
@@ -24,8 +25,7 @@ def fk(tmp_path: Path) -> Fk:
 
 
 def taken(client: FaaSKeeperClient) -> snapshots.Snapshot:
-    assert client._connection is not None
-    return snapshots.take(client, client._connection)
+    return snapshots.take(client, client.connection)
 
 
 def test_what_is_exported_is_imported_elsewhere(fk: Fk, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_an_export_is_of_one_transaction_while_others_write(
 
     thread = threading.Thread(target=write)
     thread.start()
-    assert begun.wait(60)
+    assert begun.wait(PATIENCE_S)
     seen: list[bytes] = []
     while len(seen) < 5 or len(set(seen)) < 2:
         nodes = taken(client).nodes

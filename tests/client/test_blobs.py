@@ -76,8 +76,7 @@ def test_data_that_is_not_there_or_not_what_was_written_is_said_to_be_lost(
         client.get_data_async("/n").get(30)
     with pytest.raises(ProviderException, match="the data of /n is lost"):
         client.multi_read().get_data("/whole").get_data("/n").commit()
-    connection = client._connection
-    assert connection is not None
+    connection = client.connection
     with pytest.raises(FaaSKeeperException, match="the data of /n is lost"):
         snapshots.take(client, connection)
     assert client.get_data("/whole").data == LARGE

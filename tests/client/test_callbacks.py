@@ -15,9 +15,9 @@ from faaskeeper.client.session import Session
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.tcp import TcpChannel, TcpListener
 from faaskeeper.recipes import ChildrenWatch, DataWatch, Lock
+from faaskeeper.testing.patience import PATIENCE_S
 
 Start = Callable[..., FaaSKeeperClient]
-WAIT_S = 60
 
 
 class Raising:
@@ -73,7 +73,7 @@ def by_children_watch(client: FaaSKeeperClient, raising: Raising) -> None:
 
 def by_lock(client: FaaSKeeperClient, raising: Raising) -> None:
     lock = Lock(client, "/lock", on_loss=raising)
-    assert lock.acquire(WAIT_S)
+    assert lock.acquire(PATIENCE_S)
     session_of(client)._become(SessionState.SUSPENDED)
 
 
@@ -109,11 +109,11 @@ def test_what_a_callback_raises_is_logged_and_the_next_is_called(
     client.create("/n", b"")
     raising = Raising(error)
     way(client, raising)
-    assert raising.called.wait(WAIT_S)
+    assert raising.called.wait(PATIENCE_S)
     done = threading.Event()
     client.get_data("/n", lambda event: done.set())
     client.set_data("/n", b"2")
-    assert done.wait(WAIT_S)
+    assert done.wait(PATIENCE_S)
     assert f"{type(error).__name__}: left" in caplog.text
 
 
@@ -128,9 +128,9 @@ def test_a_read_that_fails_in_an_unexpected_way_is_told_and_others_have_their_tu
     with monkeypatch.context() as patch:
         patch.setattr("faaskeeper.session.calls._node", broken)
         with pytest.raises(ValueError, match="broken"):
-            client.get_data_async("/n").get(WAIT_S)
-    assert client.get_data_async("/n").get(WAIT_S).data == b"1"
-    assert client.set_data_async("/n", b"2").get(WAIT_S).stat.version == 1
+            client.get_data_async("/n").get(PATIENCE_S)
+    assert client.get_data_async("/n").get(PATIENCE_S).data == b"1"
+    assert client.set_data_async("/n", b"2").get(PATIENCE_S).stat.version == 1
 
 
 def test_a_write_whose_result_cannot_be_made_is_told_and_others_are_answered(
@@ -139,8 +139,8 @@ def test_a_write_whose_result_cannot_be_made_is_told_and_others_are_answered(
     with monkeypatch.context() as patch:
         patch.setattr(client._calls, "shown", lambda path: int(path))
         with pytest.raises(ValueError, match="invalid literal"):
-            client.create_async("/n").get(WAIT_S)
-    assert client.set_data_async("/n", b"2").get(WAIT_S).stat.version == 1
+            client.create_async("/n").get(PATIENCE_S)
+    assert client.set_data_async("/n", b"2").get(PATIENCE_S).stat.version == 1
 
 
 def test_a_session_whose_keeper_fails_is_lost_and_says_why(
@@ -154,9 +154,9 @@ def test_a_session_whose_keeper_fails_is_lost_and_says_why(
     def broken() -> None:
         raise ValueError("the keeper broke")
 
-    monkeypatch.setattr(session, "_tidy", broken)
-    session._wake_keeper()
-    assert lost.wait(WAIT_S)
+    monkeypatch.setattr(session, "tidy", broken)
+    session._keeper.hand_over()
+    assert lost.wait(PATIENCE_S)
     assert client.state is SessionState.LOST
     with pytest.raises(ProviderException, match="the keeper broke"):
         client.exists("/")
@@ -179,7 +179,7 @@ def test_a_client_that_fails_on_a_message_by_tcp_hears_the_next(caplog: pytest.L
         assert channel.deliver(listener.address, b"bad")
         connection = channel._connections[listener.address]
         assert channel.deliver(listener.address, b"good")
-        assert more.wait(WAIT_S)
+        assert more.wait(PATIENCE_S)
     assert channel._connections[listener.address] is connection
     assert heard == [b"good"]
     assert "cannot be heard" in caplog.text

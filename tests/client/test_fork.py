@@ -26,9 +26,9 @@ from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
 from faaskeeper.providers.local import EmbeddedService
 from faaskeeper.providers.local.database import Database
 from faaskeeper.recipes import Counter, DataWatch, Lock, Queue
+from faaskeeper.testing.patience import PATIENCE_S
 
 Start = Callable[..., FaaSKeeperClient]
-WAIT_S = 60
 
 
 def embedded(directory: Path, **more: str) -> Config:
@@ -49,7 +49,7 @@ def in_child(act: Callable[[], Any]) -> Any:
             os._exit(0)
     os.close(writing)
     try:
-        ready, _, _ = select.select([reading], [], [], WAIT_S)
+        ready, _, _ = select.select([reading], [], [], PATIENCE_S)
         if not ready:
             os.kill(child, signal.SIGKILL)
         assert ready, "the child hangs"
@@ -141,7 +141,7 @@ def test_what_was_asked_for_before_the_fork_is_given_up_in_the_child_alone(clien
         assert errors[2] == 0
         assert not writing.done()
         session.connection.worker_queue._signal.release()  # type: ignore[attr-defined]
-    assert reading.get(WAIT_S).data == b"1"
+    assert reading.get(PATIENCE_S).data == b"1"
 
 
 def test_a_child_may_start_its_own_and_the_inherited_client_again(
@@ -187,7 +187,7 @@ def test_children_of_a_busy_process_never_hang(connect: Start, tmp_path: Path) -
                 assert in_child(lambda turn=turn: act(turn)) == "/n ForkedException"  # type: ignore[misc]
         finally:
             over.set()
-        written = sum(each.result(WAIT_S) for each in working)
+        written = sum(each.result(PATIENCE_S) for each in working)
     assert clients[0].get_data("/n").stat.version == written
 
 
@@ -247,7 +247,7 @@ def test_a_child_s_sockets_are_closed_and_the_parent_s_are_not_shut_down(tmp_pat
 
         assert not mine & set(in_child(act))
         client.create("/m")
-        socket.create_connection(("127.0.0.1", port), timeout=WAIT_S).close()
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S).close()
 
 
 def test_a_queue_whose_function_runs_in_the_parent_refuses_in_the_child(tmp_path: Path) -> None:
@@ -278,13 +278,13 @@ def test_a_fork_waits_until_no_thread_is_within_sqlite(tmp_path: Path) -> None:
     reader.set_progress_handler(inside.set, 1000)
     with ThreadPoolExecutor(2) as pool:
         reading = pool.submit(database.read, slow, (300_000,))
-        assert inside.wait(WAIT_S)
+        assert inside.wait(PATIENCE_S)
         database.fork_begins()
         assert len(database._readers._back) == 1  # type: ignore[union-attr]
         blocked = pool.submit(database.read, slow, (2,))
         database.fork_ends()
-        assert reading.result(WAIT_S) == [(300_000,)]
-        assert blocked.result(WAIT_S) == [(2,)]
+        assert reading.result(PATIENCE_S) == [(300_000,)]
+        assert blocked.result(PATIENCE_S) == [(2,)]
     database.close()
 
 
@@ -297,9 +297,9 @@ def test_a_process_of_multiprocessing_is_a_child_like_others(client: FaaSKeeperC
     here, there = fork.Pipe()
     process = fork.Process(target=_work, args=(client, there))
     process.start()
-    assert here.poll(WAIT_S)
+    assert here.poll(PATIENCE_S)
     assert here.recv().startswith("ForkedException")
-    process.join(WAIT_S)
+    process.join(PATIENCE_S)
     assert process.exitcode == 0
     assert client.exists("/from-child") is None
 
@@ -345,7 +345,7 @@ def test_what_a_child_destroys_at_its_end_is_not_its_parent_s_data(tmp_path: Pat
         assert parent.stdout.readline() == "written\n"
         with pytest.raises(ProviderException, match=f"in use by process {parent.pid}"):
             FaaSKeeperClient(Config.local(directory)).start()
-        parent.communicate(timeout=WAIT_S)
+        parent.communicate(timeout=PATIENCE_S)
         assert parent.returncode == 9
     with FaaSKeeperClient(Config.local(directory)) as client:
         names = {node.path for node in client.get_children("/")}
@@ -383,10 +383,10 @@ def test_a_child_that_outlives_its_parent_does_not_keep_the_directory_and_says_w
 ) -> None:
     directory = tmp_path / "service"
     with running(_ORPHAN, directory) as parent:
-        assert parent.wait(WAIT_S) == 9
+        assert parent.wait(PATIENCE_S) == 9
         with FaaSKeeperClient(Config.local(directory)) as client:  # the child lives, and does not have it
             assert client.create("/between").path == "/between"
-        output, _ = parent.communicate("\n", WAIT_S)
+        output, _ = parent.communicate("\n", PATIENCE_S)
     refused, made = output.splitlines()
     assert refused.startswith(f"this process is a fork of one that had {directory}/log.db open")
     assert made == "/m"
@@ -408,11 +408,11 @@ os._exit(9)
 def test_a_child_that_ends_after_its_parent_leaves_alone_what_others_wrote_since(tmp_path: Path) -> None:
     directory = tmp_path / "service"
     with running(_ORPHAN, directory) as parent:
-        assert parent.wait(WAIT_S) == 9
+        assert parent.wait(PATIENCE_S) == 9
         with FaaSKeeperClient(Config.local(directory)) as client:
             client.create("/between")
         with running(_KILLED, directory) as killed:  # what it wrote is in the write-ahead log alone
-            assert killed.wait(WAIT_S) == 9
-        parent.communicate("\n", WAIT_S)  # and only now does the child end
+            assert killed.wait(PATIENCE_S) == 9
+        parent.communicate("\n", PATIENCE_S)  # and only now does the child end
     with FaaSKeeperClient(Config.local(directory)) as client:
         assert {"/n", "/between", "/acknowledged"} <= {node.path for node in client.get_children("/")}

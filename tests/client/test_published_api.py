@@ -26,6 +26,7 @@ from faaskeeper.exceptions import (
     ZooKeeperException,
 )
 from faaskeeper.node import Node
+from faaskeeper.testing.patience import PATIENCE_S
 from faaskeeper.watch import WatchedEvent, WatchEventType, WatchType
 
 Start = Callable[..., FaaSKeeperClient]
@@ -135,7 +136,7 @@ def test_setting_raises_modified_and_leaves_created(client: FaaSKeeperClient) ->
 def test_asynchronous_twins_return_futures(client: FaaSKeeperClient) -> None:
     created = client.create_async("/n", b"1").get()
     assert isinstance(created, Node)
-    assert client.get_data_async("/n").get(timeout=30).data == b"1"
+    assert client.get_data_async("/n").get(timeout=PATIENCE_S).data == b"1"
     found = client.exists_async("/n").get()
     assert found is not None
     assert not found.has_data
@@ -211,7 +212,7 @@ def test_a_watch_is_called_once_with_the_event(client: FaaSKeeperClient, connect
 
     read = client.get_data("/n", watch)
     written = connect().set_data("/n", b"2")
-    assert fired.wait(30)
+    assert fired.wait(PATIENCE_S)
     client.set_data("/n", b"3")
     assert [(event.event_type, event.path) for event in events] == [(WatchEventType.NODE_DATA_CHANGED, "/n")]
     assert read.modified.system.sum < events[0].timestamp == written.modified.system.sum

@@ -109,7 +109,7 @@ def test_a_resume_of_a_dead_process_that_the_queue_brings_late_changes_nothing(
     first = connect()
     ticket = first.ticket
     dead = resume(ticket)
-    old = session_of(dead)._opening
+    old = session_of(dead)._opening.message
     dies(dead)
     alive = resume(ticket)
     greater = old._replace(incarnation=session_of(alive).incarnation + 1)
@@ -183,3 +183,15 @@ def test_a_service_that_does_not_answer_a_resume_is_a_time_out(
         FaaSKeeperClient(config).start(resume=first.ticket)
     monkeypatch.undo()
     assert first.create("/n").path == "/n"
+
+
+def test_a_ticket_with_another_secret_resumes_nothing(
+    connect: Start, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = connect()
+    monkeypatch.setattr("faaskeeper.client.client._START_S", 0.05)
+    stolen = first.ticket._replace(secret=bytes(trust.KEY_BYTES))
+    with pytest.raises(TimeoutException):
+        FaaSKeeperClient(config).start(resume=stolen)
+    assert "dropped a message" in first.logs()
+    assert first.create("/mine").path == "/mine"

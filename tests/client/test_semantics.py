@@ -20,6 +20,7 @@ from faaskeeper.exceptions import (
     NoWatcherException,
 )
 from faaskeeper.node import Node
+from faaskeeper.testing.patience import PATIENCE_S
 from faaskeeper.watch import WatchedEvent, WatchType
 
 Start = Callable[..., FaaSKeeperClient]
@@ -39,7 +40,7 @@ class Heard:
 
     def wait(self, number: int) -> list[tuple[str, str]]:
         with self._more:
-            assert self._more.wait_for(lambda: len(self.events) >= number, 30), self.events
+            assert self._more.wait_for(lambda: len(self.events) >= number, PATIENCE_S), self.events
         return self.events
 
 
@@ -54,7 +55,7 @@ def test_what_one_user_locks_another_cannot_read_or_write(connect: Start) -> Non
     for refused in (
         lambda: other.get_data("/own"),
         lambda: other.get_data("/own", watch=print),
-        lambda: other.get_data_async("/own").get(10),
+        lambda: other.get_data_async("/own").get(PATIENCE_S),
         lambda: other.get_children("/own"),
         lambda: other.get_children_with_stat("/own"),
         lambda: other.all_children_number("/own"),
@@ -111,7 +112,14 @@ def test_the_super_user_of_the_configuration_may_do_everything(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "wrong", [[], [(0, "world", "anyone")], [(32, "world", "anyone")], [(31, "sasl", "x")]]
+    "wrong",
+    [
+        [],
+        [(0, "world", "anyone")],
+        [(32, "world", "anyone")],
+        [(31, "sasl", "x")],
+        [(31, "digest", "half a surrogate \ud800:x")],
+    ],
 )
 def test_an_acl_that_cannot_be_is_refused_with_what_is_wrong(
     client: FaaSKeeperClient, wrong: list[object]
@@ -135,7 +143,8 @@ def test_credentials_that_cannot_be_are_refused(client: FaaSKeeperClient) -> Non
 def test_makepath_creates_what_is_missing_above(client: FaaSKeeperClient) -> None:
     assert client.create("/a/b/c", b"1", makepath=True).path == "/a/b/c"
     assert (
-        client.create_async("/a/x/y/z-", sequential=True, makepath=True).get(10).path == "/a/x/y/z-0000000000"
+        client.create_async("/a/x/y/z-", sequential=True, makepath=True).get(PATIENCE_S).path
+        == "/a/x/y/z-0000000000"
     )
     with pytest.raises(NodeExistsException):
         client.create("/a/b/c", makepath=True)

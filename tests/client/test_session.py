@@ -29,6 +29,7 @@ from faaskeeper.exceptions import (
 )
 from faaskeeper.node import Node
 from faaskeeper.providers.local import EmbeddedService
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.bare import Clock
 
 Start = Callable[..., FaaSKeeperClient]
@@ -114,7 +115,7 @@ def test_writes_take_effect_and_are_answered_in_the_order_they_were_sent(
 def flush(client: FaaSKeeperClient) -> None:
     done = threading.Event()
     session_of(client).call_later(done.set)
-    assert done.wait(30)
+    assert done.wait(PATIENCE_S)
 
 
 def test_reads_and_writes_asked_for_without_waiting_see_each_other_in_order(
@@ -189,7 +190,7 @@ def test_a_thread_that_waits_for_its_own_write_does_not_send_for_others_for_ever
         monkeypatch.setattr(queue, "send", asked_for_meanwhile(queue))
     client.create("/own")
     assert len(sent_here) == _MESSAGES_AT_ONCE
-    assert len({future.get(timeout=30).path for future in others}) == _MESSAGES_AT_ONCE
+    assert len({future.get(timeout=PATIENCE_S).path for future in others}) == _MESSAGES_AT_ONCE
 
 
 def test_many_clients_at_once_lose_no_update(connect: Start) -> None:
@@ -217,11 +218,11 @@ def test_a_callback_may_block_without_holding_the_session_up(client: FaaSKeeperC
 
     def block(event: object) -> None:
         running.set()
-        assert release.wait(30)
+        assert release.wait(PATIENCE_S)
 
     client.get_data("/n", block)
     client.set_data("/n", b"1")
-    assert running.wait(30)
+    assert running.wait(PATIENCE_S)
     for number in range(20):
         client.set_data("/n", b"%d" % number)
         assert client.get_data("/n").data == b"%d" % number
@@ -241,7 +242,7 @@ def test_a_callback_may_use_the_client(client: FaaSKeeperClient) -> None:
 
     client.get_data("/n", follow)
     client.set_data("/n", b"1")
-    assert finished.wait(30)
+    assert finished.wait(PATIENCE_S)
 
 
 def test_a_callback_that_fails_is_logged_and_the_next_still_runs(
@@ -256,7 +257,7 @@ def test_a_callback_that_fails_is_logged_and_the_next_still_runs(
     client.get_data("/n", fail)
     client.exists("/n", lambda event: ran.set())
     client.set_data("/n", b"1")
-    assert ran.wait(30)
+    assert ran.wait(PATIENCE_S)
     assert "the callback's own mistake" in caplog.text
 
 
@@ -277,10 +278,10 @@ def test_an_expired_session_is_told_so_and_its_listeners_too(service: Service) -
     assert service.embedded.heartbeat.expire() == [session_of(client).id]
     gone = threading.Event()
     if other.exists("/e", lambda event: gone.set()) is not None:
-        assert gone.wait(30)
+        assert gone.wait(PATIENCE_S)
     with pytest.raises(SessionExpiredException):
         client.create("/n")
-    assert lost.wait(30)
+    assert lost.wait(PATIENCE_S)
     assert states == [SessionState.LOST]
     assert client.session_status == "LOST"
     for operation in (client.get_data, client.exists, client.create, client.get_children_async):
@@ -341,7 +342,7 @@ def test_a_time_out_says_what_is_known_and_the_outcome_can_still_be_had(service:
     queue.send = send  # type: ignore[method-assign]
     for body in held:
         queue.send("writer", "", body)
-    assert future.get(timeout=30).path == "/n"
+    assert future.get(timeout=PATIENCE_S).path == "/n"
 
 
 def test_a_lost_request_is_sent_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,7 +359,7 @@ def test_a_lost_request_is_sent_again(service: Service, monkeypatch: pytest.Monk
             send(group, identity, body)
 
     queue.send = losing  # type: ignore[method-assign]
-    assert client.create_async("/n", b"").get(timeout=30).path == "/n"
+    assert client.create_async("/n", b"").get(timeout=PATIENCE_S).path == "/n"
     assert len(lost) == 2
 
 
@@ -386,7 +387,7 @@ def test_a_service_that_cannot_go_on_says_why_to_everyone_who_waits(service: Ser
     client.create("/n", b"kept")
     store = service.embedded.deployment.records
 
-    def full(path: str, record: object) -> bool:
+    def full(*_: object) -> bool:
         from faaskeeper.core.errors import Denied
 
         raise Denied("the disk is full: free some space")
@@ -460,7 +461,7 @@ def test_closing_ends_what_is_unanswered_with_an_error_that_says_so(service: Ser
     future = client.create_async("/n", b"")
     session_of(client).abandon()
     with pytest.raises(SessionClosingException, match="whether it happened is not known"):
-        future.get(timeout=30)
+        future.get(timeout=PATIENCE_S)
 
 
 def test_a_transaction_commits_all_or_nothing(client: FaaSKeeperClient) -> None:
@@ -508,7 +509,7 @@ def test_a_session_without_heartbeat_ends_after_its_time_out(tmp_path: Path) -> 
         silent.create("/e", b"", ephemeral=True)
         gone = threading.Event()
         assert other.exists("/e", lambda event: gone.set()) is not None
-        assert gone.wait(60)
+        assert gone.wait(PATIENCE_S)
         with pytest.raises(SessionExpiredException):
             silent.create("/n")
         silent.stop()

@@ -20,6 +20,8 @@ from faaskeeper.core.requests import Epoch
 from faaskeeper.core.znode import genesis
 from faaskeeper.session import rules as module
 from faaskeeper.session.rules import Rules
+from faaskeeper.session.watching import Watch
+from faaskeeper.testing.patience import PATIENCE_S
 from faaskeeper.watch import WatchedEvent
 
 META = next(iter(genesis().values()))[0]
@@ -54,7 +56,7 @@ class Scene:
         self.moments: list[Moment] = []
         self.stored = {path: Record(1, META, b"", [], 0, 1, "") for path in WRITTEN}
         for path in WRITTEN:
-            self.rules._keep(module.Watch(path, "persistent", 1, True, print))
+            self.rules._keep(Watch(path, "persistent", 1, True, print))
         self.note()
 
     def _fire(self, callback: object, event: WatchedEvent) -> None:
@@ -189,6 +191,6 @@ def test_while_an_event_is_being_queued_its_cause_is_not_shown_to_other_threads(
     client.get_data("/n", lambda event: told.set())
     rules._fire = fired
     writer.set_data("/n", b"1")
-    assert told.wait(30)
+    assert told.wait(PATIENCE_S)
     assert accepted == [False]
     assert client.get_data("/n").data == b"1"

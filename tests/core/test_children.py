@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faaskeeper.core import children
+from faaskeeper.core.changes import Transaction
 from faaskeeper.core.children import INLINE, Ahead, Listing, page_of, page_path, passes, written
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import Create, Delete, Multi, inline
-from faaskeeper.core.transactions import Limits, Transaction, apply
+from faaskeeper.core.transactions import Case, Limits, apply
 from faaskeeper.core.znode import Meta
 
 
@@ -55,7 +56,7 @@ class Tree:
                 )
             )
             txid = len(self.transactions) + 1
-            outcome, transaction = apply(self, many, 1, 0, txid, limits)
+            outcome, transaction = apply(Case(self, 1, 0, txid, limits), many)
             if outcome.code is not Code.OK or transaction is None or not transaction.changes:
                 continue
             self.transactions.append(transaction)

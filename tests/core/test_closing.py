@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from faaskeeper.core import log
-from faaskeeper.core.distributor import GROUP_ENTRIES, bell
+from faaskeeper.core.answers import bell
+from faaskeeper.core.distributor import GROUP_ENTRIES
 from faaskeeper.core.errors import Code, Unavailable
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Close, Create, Delete, Multi, SetData, inline
 from faaskeeper.core.sessions import CLOSED_KEPT_MS, Session, Sessions
+from faaskeeper.core.storage import Check
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.view import load
 from faaskeeper.core.writer import order
@@ -241,7 +243,7 @@ def test_a_multi_whose_acls_would_fill_the_log_is_refused() -> None:
 def test_a_session_that_acknowledges_nothing_is_kept_no_more_than_so_many_outcomes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("faaskeeper.core.writer._UNACKED", 5)
+    monkeypatch.setattr("faaskeeper.core.judging._UNACKED", 5)
     bare = Bare()
     session = bare.session()
     for number in range(20):
@@ -288,12 +290,12 @@ def test_a_long_backlog_is_marked_as_it_is_applied_and_not_begun_again(
     written: list[str] = []
     put = bare.deployment.records.put
 
-    def slow(path: str, record: Record) -> bool:
+    def slow(path: str, record: Record, *check: Check) -> bool:
         if len(written) == 100:
             raise Unavailable("the invocation is at its time's end")
         written.append(path)
         bare.clock.now += 1_000
-        return put(path, record)
+        return put(path, record, *check)
 
     monkeypatch.setattr(bare.deployment.records, "put", slow)
     bare.recycle()

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faaskeeper.core import codec, log, records, trust
+from faaskeeper.core.changes import Change, Closed, Opened, Owned, Resumed, Transaction
 from faaskeeper.core.errors import Code
 from faaskeeper.core.log import Answers, Entry
 from faaskeeper.core.records import Record
@@ -29,7 +30,6 @@ from faaskeeper.core.requests import (
     SetAcl,
     SetData,
 )
-from faaskeeper.core.transactions import Change, Closed, Opened, Owned, Resumed, Transaction
 from faaskeeper.core.znode import OPEN_ACL, Meta
 
 numbers = st.integers(0, 2**62)

@@ -8,15 +8,19 @@ from typing import Any
 import pytest
 
 from faaskeeper.core import paths
-from faaskeeper.core.distributor import Distributor, DistributorFunction, bell
-from faaskeeper.core.errors import StaleView
+from faaskeeper.core.answers import bell
+from faaskeeper.core.distributor import Distributor, DistributorFunction
+from faaskeeper.core.errors import Code, StaleView
 from faaskeeper.core.records import ObjectRecords, Record, TableRecords
 from faaskeeper.core.requests import Close, Create, Delete, Multi, SetData, inline
 from faaskeeper.core.sessions import CLOSED_KEPT_MS
-from faaskeeper.core.storage import in_turn
+from faaskeeper.core.storage import Check, in_any_case, in_turn
+from faaskeeper.core.transactions import Limits
 from faaskeeper.core.view import load
 from faaskeeper.core.writer import Writer, order
+from faaskeeper.core.znode import genesis
 from faaskeeper.providers.local.objects import DirectoryStore
+from faaskeeper.providers.memory import MemoryTable
 from tests.bare import Bare, BareSession
 
 
@@ -225,6 +229,21 @@ def test_object_storage_keeps_the_newer_of_two_records_whoever_comes_last(tmp_pa
         assert found.txid == newest
 
 
+@pytest.mark.parametrize("storage", ["objects", "items in parts"])
+def test_a_stall_between_the_calls_of_one_put_writes_nothing(tmp_path: Any, storage: str) -> None:
+    """A tombstone may have lapsed meanwhile, and an older record would bring the znode back."""
+
+    def late() -> None:
+        raise StaleView("too late")
+
+    store, table = DirectoryStore(tmp_path), MemoryTable(1000)
+    records = ObjectRecords(store, in_turn) if storage == "objects" else TableRecords(table)
+    large = Record(1, genesis()["/"][0], b"x" * 2000, [], 0, 1, "[]")
+    with pytest.raises(StaleView):
+        records.put("/a", large, late)
+    assert records.get("/a") is None
+
+
 def test_who_was_stalled_for_hours_writes_nothing_more() -> None:
     """A tombstone may have lapsed meanwhile, and an older record would bring the znode back."""
     bare = Bare()
@@ -268,8 +287,8 @@ class Noting(TableRecords):
         super().__init__(table)
         self.put_there: list[str] = []
 
-    def put(self, path: str, record: Record) -> bool:
-        done = super().put(path, record)
+    def put(self, path: str, record: Record, check: Check = in_any_case) -> bool:
+        done = super().put(path, record, check)
         if done and record.meta is not None:
             self.put_there.append(path)
         return done
@@ -295,3 +314,24 @@ def test_who_was_idle_for_days_does_not_bring_back_what_others_applied_and_delet
     records.put_there.clear()
     idle.handle([bell(None, 0, ())] if own else [order(bare.deployment)])
     assert "/gone" not in records.put_there
+
+
+@pytest.mark.parametrize("kept", range(8))
+def test_a_name_that_another_writer_moved_to_another_page_is_not_taken_for_absent(kept: int) -> None:
+    """The writer has pages at hand from before; where the name lies now follows from what is pending."""
+    bare = Bare(limits=Limits(page_names=1))
+    bare.deployment.max_nodes = 3
+    bare.recycle()
+    session = bare.session()
+    session.do(Create("/p", inline(b"")))
+    names = [f"/p/c{number}" for number in range(8)]
+    for path in names:
+        session.do(Create(path, inline(b"")))
+    for path in ("/x", "/y", "/z"):  # so that the view forgets /p and its children, and not their names
+        session.do(Create(path, inline(b"")))
+    mine, bare.writer = bare.writer, Writer(bare.deployment)
+    for path in names:
+        if path != names[kept]:
+            assert session.do(Delete(path)).code is Code.OK
+    bare.writer = mine
+    assert session.do(Delete(names[kept])).code is Code.OK

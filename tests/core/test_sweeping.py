@@ -117,7 +117,7 @@ def test_an_entry_of_a_clock_that_was_years_ahead_stops_nothing() -> None:
 
 
 def test_notes_are_few_and_one_is_nearly_as_old_as_is_asked_for() -> None:
-    progress = sweeping.Progress()
+    progress = sweeping.Progress([])
     for hour in range(24 * 60):
         progress.pass_time(hour, (hour + 1) * 3_600_000)
         assert len(progress.notes) <= 11

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from faaskeeper.core.distributor import Distributor, bell
+from faaskeeper.core.answers import bell
+from faaskeeper.core.distributor import Distributor
 from faaskeeper.core.requests import Close, Create, Delete, SetData, inline
 from faaskeeper.core.view import load
 from faaskeeper.core.znode import CONTAINER

@@ -45,7 +45,9 @@ def test_the_mark_of_a_session_that_is_over_and_all_its_rows_go_with_the_next_wr
     put(late, "/elsewhere", "recursive")
     put(late, "/elsewhere", "data")
     writer.do(SetData("/n", inline(b"1")))
-    assert left(bare) == 0
+    assert left(bare) == 2  # the index stays until nothing may come any more
+    assert bare.deployment.watches.rows("/elsewhere") == []
+    assert not bare.deployment.watches.recursive(lambda session: False)
 
 
 def test_a_mark_alone_goes_too() -> None:
@@ -83,6 +85,20 @@ def test_what_was_put_after_a_session_s_end_and_never_fires_is_swept() -> None:
     for path in ("/a", "/b"):
         put(late, path, "exists")
     assert left(bare) == 4
+    for _ in range(4):
+        bare.writer.idle()
+        bare.heartbeat.sweep()
+        bare.clock.now += TOMBSTONE_MS + 1
+    assert left(bare) == 0
+
+
+def test_a_row_that_comes_after_its_session_was_cleared_is_still_in_the_index() -> None:
+    bare = Bare()
+    session = bare.session("late")
+    watches = bare.deployment.watches
+    watches.index(session.id, "/a", "exists")
+    session.do(Close())
+    watches.put(Row("/a", "exists", session.id, session.rules.seen, session.name))
     for _ in range(4):
         bare.writer.idle()
         bare.heartbeat.sweep()

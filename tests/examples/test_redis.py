@@ -25,6 +25,7 @@ from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.objects import TableObjects
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.testing.drivers import ChannelSuite, ObjectStoreSuite, QueueSuite, TableSuite
+from faaskeeper.testing.patience import PATIENCE_S
 from faaskeeper.testing.systems import CrashSuite, Harness, SemanticsSuite, SessionSuite, WatchSuite
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "redis" / "faaskeeper_redis.py"
@@ -56,7 +57,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     retry.call_with_retry(server.ping, lambda error: None)
     yield f"redis://127.0.0.1:{port}"
     process.terminate()
-    process.wait(30)
+    process.wait(PATIENCE_S)
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ class QueueHarness:
 
     def receive(self, number: int) -> list[bytes]:
         while len(self._came) < number:
-            assert self.queue.serve(self._came.extend, timeout=30)
+            assert self.queue.serve(self._came.extend, timeout=PATIENCE_S)
         return self._came
 
 
@@ -134,12 +135,12 @@ class RedisSystem(Harness):
 
     def crash(self) -> None:
         self._process.kill()
-        self._process.wait(30)
+        self._process.wait(PATIENCE_S)
         self._start()
 
     def stop(self) -> None:
         self._process.kill()
-        self._process.wait(30)
+        self._process.wait(PATIENCE_S)
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import threading
 import time
 from typing import Any, NamedTuple
 
+from faaskeeper.core.changes import Transaction
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Outcome
-from faaskeeper.core.transactions import Transaction
 from faaskeeper.core.znode import Stat
 from faaskeeper.testing.model import ClientView, Key, Model
 from tests.gateway import raw
@@ -105,7 +105,7 @@ class Client(threading.Thread):
         last = self._last
         known = {} if last is None else {"session": last.session, "password": last.password}
         try:
-            made = Raw(port, timeout=10_000, last_zxid=self._zxid, **known)
+            made = Raw(port, last_zxid=self._zxid, **known)
         except (Closed, OSError):
             time.sleep(0.02)
             raise

@@ -5,20 +5,52 @@ They are written for a cluster of servers that their harness starts and stops; h
 
 from __future__ import annotations
 
+import functools
 import os
+import queue
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 for _name in ("OpenSSL", "jks"):  # the harness imports them for a cluster with TLS, which is not used
     sys.modules.setdefault(_name, ModuleType(_name))
 
+from kazoo.client import KazooClient
 from kazoo.testing import harness
 
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.gateway.servers import Server
+
+
+def _patient(wait: Callable[..., Any]) -> Callable[..., Any]:
+    """A wait of kazoo's tests, which lasts as much longer as the machine is busier than it should be.
+
+    No longer than that: some wait to the end for what does not come.
+    """
+
+    @functools.wraps(wait)
+    def waited(self: Any, *given: Any, **named: Any) -> Any:
+        asks: str = sys._getframe(1).f_globals["__name__"]
+        if asks.startswith("kazoo.tests"):
+            busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+            given = tuple(each * busy if type(each) in (int, float) else each for each in given)
+            if named.get("timeout"):
+                named["timeout"] *= busy
+        return wait(self, *given, **named)
+
+    return waited
+
+
+threading.Event.wait = _patient(threading.Event.wait)  # type: ignore[method-assign]
+threading.Condition.wait = _patient(threading.Condition.wait)  # type: ignore[method-assign]
+queue.Queue.get = _patient(queue.Queue.get)  # type: ignore[method-assign]
+KazooClient.start.__defaults__ = (PATIENCE_S,)
+harness.KazooTestHarness.DEFAULT_CLIENT_TIMEOUT = 60
 
 
 class Member:

@@ -7,6 +7,8 @@ import struct
 from collections import deque
 from typing import Any, ClassVar
 
+from faaskeeper.testing.patience import PATIENCE_S
+
 CREATE2, DELETE, EXISTS, GET, SET, GET_ACL, SET_ACL, CHILDREN, SYNC, PING = 15, 2, 3, 4, 5, 6, 7, 8, 9, 11
 CHILDREN2, CHECK, MULTI, CHECK_WATCHES, REMOVE_WATCHES, CONTAINER, TTL, MULTI_READ = (
     12,
@@ -97,7 +99,7 @@ class Raw:
         self,
         port: int,
         *,
-        timeout: int = 10_000,
+        timeout: int = 120_000,
         session: int = 0,
         password: bytes = bytes(16),
         last_zxid: int = 0,
@@ -105,7 +107,7 @@ class Raw:
         connect: bool = True,
         wrap: Any = None,
     ) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if wrap is not None:
             self.socket = wrap(self.socket)

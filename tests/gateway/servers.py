@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
+from faaskeeper.testing.patience import PATIENCE_S
+
 
 class Server:
     """``fk serve`` on an embedded service in a directory, or on a configuration's deployment."""
@@ -78,7 +80,7 @@ class Server:
         """End it without a word."""
         assert self.process is not None
         os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(30)
+        self.process.wait(PATIENCE_S)
 
     def stop(self) -> int:
         """End it in order; returns its exit status."""
@@ -87,4 +89,4 @@ class Server:
             self.process.send_signal(signal.SIGTERM)
         if self in self.made:
             self.made.remove(self)
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE_S)

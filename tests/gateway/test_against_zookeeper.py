@@ -278,3 +278,182 @@ def test_the_reserved_nodes_are_open_to_the_same_requests(path: bytes, user: byt
         if theirs != ours:
             differs[name] = (theirs, ours)
     assert not differs
+
+
+# ---- quotas --------------------------------------------------------------------------------------
+
+
+def _quota(path: str, limits: str = "count=10,bytes=-1=;byteHardLimit=-1;countHardLimit=-1") -> list[Request]:
+    """Set a quota in the steps of zkCli.sh, whose path above is there."""
+    quota = f"/zookeeper/quota{path}"
+    return [
+        _creation(quota),
+        _creation(f"{quota}/zookeeper_limits", limits),
+        _creation(f"{quota}/zookeeper_stats", "count=0,bytes=0"),
+    ]
+
+
+def _creation(path: str, data: str = "") -> Request:
+    return 1, string(path) + string(data) + _OPEN + number(0)
+
+
+def _deletion(path: str) -> Request:
+    return raw.DELETE, string(path) + number(-1)
+
+
+def _setting(path: str, data: str) -> Request:
+    return raw.SET, string(path) + string(data) + number(-1)
+
+
+_STATS = "/zookeeper/quota/used/zookeeper_stats"
+_READ: Request = (raw.GET, string(_STATS) + b"\0")
+_READ_WATCHING: Request = (raw.GET, string(_STATS) + b"\1")
+
+QUOTAS: dict[str, list[Request]] = {
+    "of what is there": [
+        _creation("/used", "hello"),
+        _creation("/used/b", "xyz"),
+        _creation("/used/b/c"),
+        _creation("/used-not", "not this"),
+        *_quota("/used"),
+        _READ,
+    ],
+    "after every kind of change": [
+        _creation("/used", "hello"),
+        *_quota("/used"),
+        *itertools.chain.from_iterable(
+            (change, _READ)
+            for change in (
+                _creation("/used/b", "xyz"),
+                (raw.CREATE2, string("/used/e") + string("eph") + _OPEN + number(1)),
+                (1, string("/used/n") + number(-1) + _OPEN + number(0)),
+                _setting("/used/b", "longer than it was"),
+                _setting("/used", ""),
+                _deletion("/used/b"),
+                _deletion("/used/n"),
+            )
+        ),
+    ],
+    "of what is not there yet, and no more": [
+        *_quota("/used"),
+        _READ,
+        _creation("/used", "12"),
+        _creation("/used/b", "12"),
+        _READ,
+        _deletion("/used/b"),
+        _deletion("/used"),
+        _READ,
+    ],
+    "set in a multi": [
+        _creation("/used", "hello"),
+        (raw.MULTI, b"".join(_part(1, body) for _, body in _quota("/used")) + _END),
+        _READ,
+        (raw.MULTI_READ, _part(raw.GET, string(_STATS) + b"\0") + _END),
+    ],
+    "with hard limits that are not reached": [
+        _creation("/used", "hello"),
+        *_quota("/used", "count=-1,bytes=-1=;byteHardLimit=100;countHardLimit=100"),
+        _creation("/used/b", "xyz"),
+        _READ,
+    ],
+    "without limits": [_creation("/used", "hello"), *_quota("/used")[::2], _READ],
+    "taken back": [
+        _creation("/used", "hello"),
+        *_quota("/used"),
+        _READ_WATCHING,
+        _deletion(_STATS),
+        _READ,
+        _READ_WATCHING,
+    ],
+    "watched": [
+        _creation("/used", "hello"),
+        *_quota("/used"),
+        _READ_WATCHING,
+        _creation("/used/b", "xyz"),
+        _setting("/used", "h"),
+        _READ,
+    ],
+    "watched, and written to by a client": [
+        _creation("/used", "hello"),
+        *_quota("/used"),
+        _READ_WATCHING,
+        _setting(_STATS, "count=1,bytes=5"),
+        _READ,
+    ],
+    "asked for by who may not": [
+        _creation("/used", "hello"),
+        *_quota("/used"),
+        (raw.SET_ACL, string(_STATS) + acls([[2, "world", "anyone"]]) + number(-1)),
+        _READ,
+        _READ_WATCHING,
+    ],
+    "of what nobody may read": [
+        _creation("/used", "hello"),
+        _creation("/used/b", "xyz"),
+        (raw.SET_ACL, string("/used") + acls([[4, "world", "anyone"]]) + number(-1)),
+        *_quota("/used"),
+        _READ,
+    ],
+    "named like them, elsewhere": [
+        _creation("/used", "hello"),
+        _creation("/used/zookeeper_stats", "own"),
+        (raw.GET, string("/used/zookeeper_stats") + b"\0"),
+        *_quota("/used"),
+        _creation(f"{_STATS}/child", "own"),
+        (raw.GET, string(f"{_STATS}/child") + b"\0"),
+        _deletion(f"{_STATS}/child"),
+    ],
+    "below another": [
+        _creation("/used", "hello"),
+        _creation("/used/b", "xyz"),
+        _creation("/used/b/c", "c"),
+        *_quota("/used"),
+        *_quota("/used/b"),
+        _READ,
+        (raw.GET, string("/zookeeper/quota/used/b/zookeeper_stats") + b"\0"),
+    ],
+}
+_LEFT = (
+    "/used/zookeeper_stats",
+    "/used/b/c",
+    "/used/b",
+    "/used/e",
+    "/used/n",
+    "/used",
+    "/used-not",
+    "/zookeeper/quota/used/b/zookeeper_stats",
+    "/zookeeper/quota/used/b/zookeeper_limits",
+    "/zookeeper/quota/used/b",
+    _STATS,
+    "/zookeeper/quota/used/zookeeper_limits",
+    "/zookeeper/quota/used",
+)
+
+
+def read_by(port: int, steps: list[Request]) -> list[Any]:
+    """Error of each request, and of reads what they show: data, version, and length; then the events."""
+    client = Raw(port)
+    told: list[Any] = []
+    for op, body in steps:
+        error, record = client.ask(op, body)
+        if error or op != raw.GET:
+            told.append(error)
+            if op == raw.MULTI_READ:
+                assert record.take("i") == raw.GET
+                assert record.take("bi") == (0, 0)
+                told.append(record.buffer())
+            continue
+        data, stat = record.buffer(), record.stat()
+        told.append((data, stat[0] == stat[1], *stat[4:10]))
+        record.end()
+    client.ping()
+    told.append(list(client.events))
+    for path in _LEFT:
+        client.ask(*_deletion(path))
+    client.close()
+    return told
+
+
+@pytest.mark.parametrize("steps", QUOTAS.values(), ids=QUOTAS)
+def test_quotas_show_the_same_use(steps: list[Request], ports: Ports) -> None:
+    assert read_by(ports.theirs, steps) == read_by(ports.ours, steps)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.backends import missing
 from tests.gateway.servers import Server
 
@@ -58,7 +59,7 @@ def test_kazoo_s_own_tests_pass(modules: str, tmp_path: Path) -> None:
         "no:xdist",
     ]
     left_out = " and ".join(f"not {each}" for each in LEFT_OUT)
-    command = [sys.executable, "-m", "pytest", *options, "--timeout", "120", "-k", left_out]
+    command = [sys.executable, "-m", "pytest", *options, "--timeout", "900", "-k", left_out]
     done = subprocess.run(
         [*command, "-p", "tests.gateway.kazoo_plugin", "--pyargs", *names],
         cwd=tmp_path,
@@ -136,6 +137,7 @@ SAID = (
     "Sync is OK",
     "WatchedEvent state:SyncConnected type:PersistentWatchRemoved path:/a",
     "Output quota for /a count=10,bytes=-1=;byteHardLimit=-1;countHardLimit=-1",
+    "Output stat for /a count=2,bytes=8",
     "KeeperErrorCode = Reconfig is disabled",
     "Node already exists: /a",
     "Node does not exist: /none",
@@ -156,7 +158,7 @@ def test_zkcli_runs_a_session_with_every_command(directory: Path) -> None:
         capture_output=True,
         text=True,
         cwd=directory,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3_000:]
@@ -174,7 +176,7 @@ def test_node_zookeeper_client_runs_a_session_with_every_operation(directory: Pa
         env={**os.environ, "NODE_PATH": str(NODE)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.stdout.splitlines()[-1:] == ["done"], done.stdout + done.stderr

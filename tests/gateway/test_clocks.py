@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -55,7 +54,7 @@ class Served:
 def behind(connection: Connection) -> Connection:
     """Of a server on another machine, whose clock is behind."""
     clock = connection.clock
-    return dataclasses.replace(far(connection), clock=lambda: clock() - 31 * SECOND)
+    return far(connection).replaced(clock=lambda: clock() - 31 * SECOND)
 
 
 @pytest.fixture(params=[lambda connection: connection, far, behind], ids=["near", "far", "behind"])

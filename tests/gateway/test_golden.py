@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import select
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pytest
@@ -45,14 +45,16 @@ OPS = {
 
 
 class WireAdapter:
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, ending: Collection[str] = ()) -> None:
         self.port = port
+        self.ending = ending
         self.sessions: dict[str, Raw] = {}
         self.ids: dict[str, int] = {}
 
     def session(self, name: str) -> Raw:
         if name not in self.sessions:
-            self.sessions[name] = Raw(self.port, timeout=4_000)
+            timeout = {"timeout": 4_000} if name in self.ending else {}
+            self.sessions[name] = Raw(self.port, **timeout)
             self.ids[name] = self.sessions[name].session
         return self.sessions[name]
 
@@ -186,7 +188,7 @@ class WireAdapter:
 
 
 def run(scenario: dict[str, Any], port: int) -> None:
-    adapter = WireAdapter(port)
+    adapter = WireAdapter(port, golden.ending(scenario))
     root = f"/golden{next(_NUMBERS)}"
     try:
         adapter.session("root").create(root)

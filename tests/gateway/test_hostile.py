@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from faaskeeper.gateway import protocol
 from faaskeeper.gateway.jute import Malformed
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.gateway import raw
 from tests.gateway.raw import Closed, Raw, acls, number, string
 from tests.gateway.servers import Server
@@ -186,7 +187,7 @@ def test_whatever_comes_first_asks_for_a_session_or_is_malformed(body: bytes) ->
 @given(frames=st.lists(requests() | st.binary(max_size=64), min_size=1, max_size=20))
 def test_whatever_comes_the_server_goes_on(frames: list[bytes], server: Server) -> None:
     hostile = Raw(server.port)
-    hostile.socket.settimeout(30)
+    hostile.socket.settimeout(PATIENCE_S)
     try:
         for each in frames:
             hostile.frame(each)

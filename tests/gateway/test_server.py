@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import re
 import socket
@@ -26,6 +25,7 @@ from faaskeeper.core.errors import Unavailable
 from faaskeeper.core.sessions import Lease
 from faaskeeper.core.tally import Tally
 from faaskeeper.providers.local.objects import DirectoryStore
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.gateway import raw
 from tests.gateway.raw import Closed, Raw, acls, number, string
 from tests.gateway.servers import Server
@@ -103,7 +103,7 @@ def test_a_silent_client_s_session_ends_with_its_ephemerals_and_its_client_is_to
     watcher = Raw(server.port)
     assert watcher.ask(raw.EXISTS, string("/mine") + b"\1")[0] == 0
     watcher.socket.settimeout(1)
-    for _ in range(30):  # it pings, as clients do, until it is told
+    for _ in range(int(PATIENCE_S)):  # it pings, as clients do, until it is told
         watcher.ping()
         if watcher.events:
             break
@@ -286,17 +286,17 @@ def test_a_watch_that_is_being_set_when_its_connection_ends_is_not_left(
 
         def put(self, row: Any) -> None:
             putting.set()
-            assert go_on.wait(30)
+            assert go_on.wait(PATIENCE_S)
             self._watches.put(row)
 
     def slowly(connection: Connection) -> Connection:
-        return dataclasses.replace(far(connection), watches=Slow(connection.watches))  # type: ignore[arg-type]
+        return far(connection).replaced(watches=Slow(connection.watches))  # type: ignore[arg-type]
 
     server = InThread(directory, slowly)
     client = Raw(server.port)
     client.create("/a")
     client.send(raw.GET, string("/a") + b"\1")
-    assert putting.wait(30)
+    assert putting.wait(PATIENCE_S)
     client.close()
     while server.call(lambda: server.gateway.connections):
         threading.Event().wait(0.01)
@@ -337,7 +337,7 @@ async def settled(server: InThread) -> None:
 
 
 def ask(port: int, word: str) -> str:
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as asked:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as asked:
         asked.sendall(word.encode())
         answer = b""
         while more := asked.recv(65536):
@@ -411,17 +411,17 @@ def test_a_word_is_answered_to_who_says_no_more_and_reads(directory: Path, where
 
         def slow() -> Tally:
             counting.set()
-            assert go_on.wait(30)
+            assert go_on.wait(PATIENCE_S)
             return Tally(6, 50, 0)
 
-        return dataclasses.replace(far(connection), tally=slow)
+        return far(connection).replaced(tally=slow)
 
     server = InThread(directory, changed, commands=frozenset({"mntr"}))
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as asked:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as asked:
         asked.sendall(b"mntr\n")
         asked.shutdown(socket.SHUT_WR)
         if where == "far":
-            assert counting.wait(30)
+            assert counting.wait(PATIENCE_S)
             assert ask(server.port, "ruok").startswith("ruok is not executed")  # others are not kept waiting
             go_on.set()
         answer = b""
@@ -436,7 +436,7 @@ def test_a_server_listens_at_several_addresses(directory: Path) -> None:
         six = free.getsockname()[1]
     server = Server(directory, "--listen", f"[::1]:{six}")
     assert f"127.0.0.1:{server.port}, [::1]:{six}" in server.text
-    with socket.create_connection(("::1", six), timeout=30) as asked:
+    with socket.create_connection(("::1", six), timeout=PATIENCE_S) as asked:
         asked.sendall(b"ruok")
         assert asked.recv(10) == b"imok"
     assert ask(server.port, "ruok") == "imok"
@@ -452,7 +452,7 @@ def test_an_address_that_is_taken_is_named_in_one_line(directory: Path) -> None:
         config.write_text(json.dumps(settings))
         command = [sys.executable, "-m", "faaskeeper.cli", "serve", str(config)]
         command += ["--listen", "127.0.0.1:0", "--listen", f"127.0.0.1:{port}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 1
     assert done.stderr == f"fk: cannot listen on 127.0.0.1:{port}: Address already in use\n"
 
@@ -604,7 +604,7 @@ def threaded(directory: Path) -> Iterator[tuple[InThread, Leases]]:
 
     def counted(connection: Connection) -> Connection:
         made.append(Leases(connection.leases))
-        return dataclasses.replace(far(connection), leases=made[0])  # type: ignore[arg-type]
+        return far(connection).replaced(leases=made[0])  # type: ignore[arg-type]
 
     server = InThread(directory, counted)
     yield server, made[0]
@@ -704,11 +704,11 @@ def test_nothing_overtakes_a_write_whose_data_is_being_stored(directory: Path) -
 
         def put(self, *args: Any, **more: Any) -> Any:
             storing.set()
-            assert go_on.wait(30)
+            assert go_on.wait(PATIENCE_S)
             return self._blobs.put(*args, **more)
 
     def slowly(connection: Connection) -> Connection:
-        return dataclasses.replace(far(connection), blobs=Slow(connection.blobs))  # type: ignore[arg-type]
+        return far(connection).replaced(blobs=Slow(connection.blobs))  # type: ignore[arg-type]
 
     server = InThread(directory, slowly, config={"user-storage": "hybrid"})
     client, other = Raw(server.port), Raw(server.port)
@@ -718,7 +718,7 @@ def test_nothing_overtakes_a_write_whose_data_is_being_stored(directory: Path) -
         client.send(raw.SET, string("/n") + string(b"y") + number(1)),
         client.send(raw.GET, string("/n") + b"\0"),
     ]
-    assert storing.wait(30)
+    assert storing.wait(PATIENCE_S)
     while server.call(lambda: sum(each.waiting for each in server.gateway.connections)) < 3:
         threading.Event().wait(0.01)
     assert other.ask(raw.EXISTS, string("/n") + b"\0")[0] == 0  # others go on meanwhile
@@ -743,11 +743,11 @@ class SlowRecords:
         return getattr(self._records, name)
 
     def get(self, path: str) -> Any:
-        assert self._go_on.wait(30)
+        assert self._go_on.wait(PATIENCE_S)
         return self._records.get(path)
 
     def get_many(self, paths: Any) -> Any:
-        assert self._go_on.wait(30)
+        assert self._go_on.wait(PATIENCE_S)
         return self._records.get_many(paths)
 
 
@@ -756,7 +756,7 @@ def test_a_read_counts_the_credentials_that_were_shown_before_it_only(directory:
 
     def slowly(connection: Connection) -> Connection:
         records: Any = SlowRecords(connection.records, go_on)
-        return dataclasses.replace(far(connection), records=records)
+        return far(connection).replaced(records=records)
 
     server = InThread(directory, slowly)
     owner, client = Raw(server.port), Raw(server.port)
@@ -784,7 +784,7 @@ def test_a_server_stops_to_read_from_a_client_that_has_too_many_requests(directo
 
     def slowly(connection: Connection) -> Connection:
         records: Any = SlowRecords(connection.records, go_on)
-        return dataclasses.replace(far(connection), records=records)
+        return far(connection).replaced(records=records)
 
     server = InThread(directory, slowly)
     client, other = Raw(server.port), Raw(server.port)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +13,14 @@ from faaskeeper.core.connection import Connection
 from faaskeeper.gateway.server import Gateway, Settings
 from faaskeeper.providers.clocks import elapsed_s
 from faaskeeper.providers.local import connect
+from faaskeeper.testing.patience import PATIENCE_S
 
 T = TypeVar("T")
 
 
 def far(connection: Connection) -> Connection:
     """The same deployment as one whose stores are not in this process."""
-    return dataclasses.replace(connection, within=None)
+    return connection.replaced(within=None)
 
 
 class InThread:
@@ -46,7 +46,7 @@ class InThread:
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
-        assert self._ready.wait(30)
+        assert self._ready.wait(PATIENCE_S)
         if self._failure is not None:
             raise self._failure
         self.port = self.gateway.addresses[0][1]
@@ -73,15 +73,15 @@ class InThread:
         async def called() -> T:
             return function()
 
-        return asyncio.run_coroutine_threadsafe(called(), self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(called(), self._loop).result(PATIENCE_S)
 
     def wait(self, coroutine: Any) -> Any:
         """Run a coroutine in the loop."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE_S)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self.gateway.stop)
-        self._thread.join(30)
+        self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()
         if self._failure is not None:
             raise self._failure

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from google.cloud.datastore_v1 import types
 
-from faaskeeper.cli import costs
 from faaskeeper.config import Config
 from faaskeeper.core.storage import IfAbsent, IfOlder, IfStamp, Write
+from faaskeeper.deploy import costs
 from faaskeeper.providers.gcp.channels import PREFIX, PubsubChannel, PubsubClientChannel
 from faaskeeper.providers.gcp.clients import Gcp
 from faaskeeper.providers.gcp.objects import GcsStore
 from faaskeeper.providers.gcp.queues import PubsubQueue
-from faaskeeper.providers.gcp.service import Place
+from faaskeeper.providers.gcp.service import GcpService
 from faaskeeper.providers.gcp.tables import DatastoreTable, joint_of
 from tests.counting import Counted, at_rest, operations
 from tests.gcp import backends
@@ -36,7 +36,7 @@ def counted(request: pytest.FixtureRequest, emulators: dict[str, str]) -> Iterat
             "gcp": section,
         }
     )
-    made = Counted(Place(config), Place(config))
+    made = Counted(GcpService(config), GcpService(config))
     yield made
     made.stop()
 

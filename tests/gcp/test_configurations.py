@@ -1,8 +1,7 @@
 """Deployments of the other configurations: chosen so that each value of each key meets those of the others.
 
-Each passes the suites of watches and of functions that die, although messages overtake each other and come
-twice on their way to the functions; the other suites, which are more the core's matter, run on them by
-``make test-all``.
+Each passes all that the default configuration does (``test_systems.py``), although messages overtake each
+other and come twice on their way to the functions.
 """
 
 from __future__ import annotations
@@ -48,11 +47,9 @@ class TestCrashes(CrashSuite):
     pass
 
 
-@pytest.mark.slow
 class TestSessions(SessionSuite):
     pass
 
 
-@pytest.mark.slow
 class TestSemantics(SemanticsSuite):
     pass

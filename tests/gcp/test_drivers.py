@@ -12,7 +12,7 @@ import pytest
 from faaskeeper.core.channel import Channel, ClientChannel
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.storage import Joint, ObjectStore, Table
-from faaskeeper.providers.cloud.channels import Services
+from faaskeeper.providers.cloud.channels import RoutedChannel
 from faaskeeper.providers.gcp.channels import PREFIX, InOrder, PubsubChannel, PubsubClientChannel
 from faaskeeper.providers.gcp.clients import Gcp
 from faaskeeper.providers.gcp.events import message_of
@@ -21,6 +21,7 @@ from faaskeeper.providers.gcp.queues import PubsubQueue
 from faaskeeper.providers.gcp.tables import DatastoreTable, joint_of
 from faaskeeper.providers.tcp import TcpChannel
 from faaskeeper.testing.drivers import ChannelSuite, JointSuite, ObjectStoreSuite, QueueSuite, TableSuite
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.gcp import backends
 
 
@@ -65,7 +66,7 @@ class TestPubsubChannel(ChannelSuite):
     @pytest.fixture
     def channel(self, gcp: Gcp) -> Channel:
         backends.create_topic(gcp, "clients")
-        return Services(TcpChannel(), {PREFIX: PubsubChannel(gcp, "clients")})
+        return RoutedChannel(TcpChannel(), {PREFIX: PubsubChannel(gcp, "clients")})
 
     @pytest.fixture
     def client_channel(self, gcp: Gcp) -> ClientChannel:
@@ -111,7 +112,7 @@ class _Harness:
 
     def receive(self, number: int) -> list[bytes]:
         with self._came:
-            assert self._came.wait_for(lambda: len(self._bodies) >= number, 60), self._bodies
+            assert self._came.wait_for(lambda: len(self._bodies) >= number, PATIENCE_S), self._bodies
             return list(self._bodies)
 
     def stop(self) -> None:

@@ -15,6 +15,7 @@ import pytest
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.providers.gcp.service import connect
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.gcp import backends, faulty
 from tests.gcp.system import ROOT, System
 from tests.load import CLIENT, Load
@@ -103,7 +104,7 @@ def test_a_client_in_a_process_of_its_own_is_answered_through_each_channel(
     path.write_text(json.dumps(system.data))
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", CLIENT, str(path)],
-        capture_output=True, text=True, env=dict(os.environ), cwd=ROOT, timeout=120, check=False,
+        capture_output=True, text=True, env=dict(os.environ), cwd=ROOT, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.stdout == "as it should be\n", done.stdout + done.stderr
     assert done.returncode == 0

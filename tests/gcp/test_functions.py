@@ -29,7 +29,8 @@ from faaskeeper.providers.gcp.clients import core_error
 from faaskeeper.providers.gcp.events import message_of
 from faaskeeper.providers.gcp.functions import RESERVE_MS, TIMEOUT_S, Batch, Gathering
 from faaskeeper.providers.gcp.reports import JsonFormatter, Metrics
-from faaskeeper.providers.gcp.service import Place
+from faaskeeper.providers.gcp.service import GcpService
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.gcp import backends
 
 TEXT = b64encode(b"body").decode()
@@ -66,7 +67,7 @@ def test_what_comes_while_a_batch_runs_is_committed_together_in_the_next() -> No
         batches.append(list(bodies))
         if len(batches) == 1:
             first.set()
-            assert go_on.wait(60)
+            assert go_on.wait(PATIENCE_S)
 
     gathering = Gathering(handle, told.append)
     done: list[bool] = []
@@ -76,7 +77,7 @@ def test_what_comes_while_a_batch_runs_is_committed_together_in_the_next() -> No
 
     threads = [threading.Thread(target=send, args=(0,))]
     threads[0].start()
-    assert first.wait(60)
+    assert first.wait(PATIENCE_S)
     threads += [threading.Thread(target=send, args=(number,)) for number in range(1, 20)]
     for thread in threads[1:]:
         thread.start()
@@ -97,7 +98,7 @@ def test_of_a_batch_only_what_cannot_be_handled_comes_again() -> None:
     def handle(bodies: Sequence[bytes]) -> None:
         if bodies == [b"0"]:
             first.set()
-            assert go_on.wait(60)
+            assert go_on.wait(PATIENCE_S)
         if b"poison" in bodies:
             raise ValueError("poison")
 
@@ -109,7 +110,7 @@ def test_of_a_batch_only_what_cannot_be_handled_comes_again() -> None:
 
     threads = [threading.Thread(target=send, args=(body,)) for body in (b"0", b"a", b"poison", b"b")]
     threads[0].start()
-    assert first.wait(60)
+    assert first.wait(PATIENCE_S)
     for thread in threads[1:]:
         thread.start()
     while len(gathering._waiting) < 3:
@@ -135,7 +136,7 @@ def test_a_request_that_has_waited_long_makes_no_other_come_again() -> None:
     def handle(bodies: Sequence[bytes]) -> None:
         if bodies == [b"0"]:
             first.set()
-            assert go_on.wait(60)
+            assert go_on.wait(PATIENCE_S)
 
     gathering = Gathering(handle, clock=lambda: now)
     done: dict[bytes, bool] = {}
@@ -145,7 +146,7 @@ def test_a_request_that_has_waited_long_makes_no_other_come_again() -> None:
 
     threads = [threading.Thread(target=send, args=(b"0", 60.0))]
     threads[0].start()
-    assert first.wait(60)
+    assert first.wait(PATIENCE_S)
     threads += [threading.Thread(target=send, args=each) for each in ((b"old", 60.0), (b"new", 110.0))]
     for thread in threads[1:]:
         thread.start()
@@ -226,7 +227,7 @@ def test_importing_the_targets_opens_nothing_and_reads_no_environment() -> None:
         "assert functions._made.cache_info().currsize == 0"
     )
     bare = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
-    subprocess.run([sys.executable, "-c", script], env=bare, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script], env=bare, check=True, timeout=PATIENCE_S)
 
 
 def test_the_published_system_s_keys_at_the_top_are_the_section_s() -> None:
@@ -235,10 +236,10 @@ def test_the_published_system_s_keys_at_the_top_are_the_section_s() -> None:
         "project-id": "wide-axiom", "project-credentials": "key.json",
     }  # fmt: skip
     assert Config.deserialize(data).provider_config == {"project-id": "wide-axiom", "credentials": "key.json"}
-    place = Place(Config.deserialize({**data, "gcp": {"project-id": "mine"}}))
-    assert place.project == "mine"
+    service = GcpService(Config.deserialize({**data, "gcp": {"project-id": "mine"}}))
+    assert service.project == "mine"
     with pytest.raises(ConfigurationException, match=r"gcp.unheard"):
-        Place(Config.deserialize({**data, "gcp": {"unheard": 1}}))
+        GcpService(Config.deserialize({**data, "gcp": {"unheard": 1}}))
 
 
 @pytest.fixture
@@ -273,7 +274,7 @@ def test_only_heartbeat_begins_a_deployment_and_each_function_says_whether_it_is
         assert again.push("writer", b'{"message": {"data": "!", "messageId": "1"}}', {}) == ("", 204)
         assert again.push("writer", json.dumps(PUSH).encode(), {}) == ("", 204)  # dropped: no client made it
         assert json.loads(said[-1])["metrics"]["batch"] == 1
-        begun.place.gcp.close()
-        again.place.gcp.close()
+        begun.service.gcp.close()
+        again.service.gcp.close()
     finally:
         root.handlers[:], root.level = before

@@ -9,6 +9,9 @@ import pytest
 from faaskeeper.testing.systems import CrashSuite, Harness, SemanticsSuite, SessionSuite, WatchSuite
 from tests.gcp.system import System
 
+pytestmark = pytest.mark.basic
+"""Of what needs emulators, these alone are for ``make test``."""
+
 
 @pytest.fixture(scope="module")
 def harness(emulators: dict[str, str]) -> Iterator[Harness]:

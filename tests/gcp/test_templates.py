@@ -20,11 +20,11 @@ import jsonschema
 import pytest
 import yaml
 
-from faaskeeper.cli.gcp.tools import _camel
 from faaskeeper.config import Config
 from faaskeeper.core.log import RETENTION_MS
+from faaskeeper.deploy.gcp.tools import camel
 from faaskeeper.providers.gcp import functions
-from faaskeeper.providers.gcp.service import Names, Place
+from faaskeeper.providers.gcp.service import GcpService, Names
 from faaskeeper.providers.gcp.tables import TTL
 
 HERE = Path(__file__).parent.parent.parent / "deploy" / "gcp"
@@ -50,7 +50,7 @@ EVERY = [dict(zip(CHOICES, each, strict=True)) for each in itertools.product(*CH
 def expand(**chosen: Any) -> dict[str, Any]:
     """What the template makes, with properties that are valid by its schema."""
     properties = {"deployment": NAME, "codeBucket": "code", "codeObject": "functions.zip"}
-    properties.update({_camel(key): value for key, value in chosen.items()})
+    properties.update({camel(key): value for key, value in chosen.items()})
     jsonschema.validate(properties, SCHEMA)
     defaults = {key: each["default"] for key, each in SCHEMA["properties"].items() if "default" in each}
     found = importlib.util.spec_from_file_location("template", HERE / "deployment_manager" / "faaskeeper.py")
@@ -309,8 +309,8 @@ def test_the_functions_understand_their_configuration(chosen: dict[str, str]) ->
     for each in of(expand(**chosen), "locations.functions"):
         environment = each["properties"]["serviceConfig"]["environmentVariables"]
         config = Config.deserialize(json.loads(environment["FAASKEEPER_CONFIG"]))
-        place = Place(config)
-        assert (place.watch_queue() is None) == (chosen["watch_function"] == "inline")
+        service = GcpService(config)
+        assert (service.watch_queue() is None) == (chosen["watch_function"] == "inline")
         assert config.user_storage.value == chosen["user_storage"]
         assert each["properties"]["buildConfig"]["entryPoint"] in dir(functions)
 

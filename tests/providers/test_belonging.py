@@ -20,6 +20,7 @@ from faaskeeper.config import Config
 from faaskeeper.core.errors import Denied
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.local.service import EmbeddedService
+from faaskeeper.testing.patience import PATIENCE_S
 
 STORAGES = ["key-value", "hybrid", "persistent"]
 LARGE = b"x" * 70_000  # above the inline limit of the hybrid storage
@@ -64,7 +65,7 @@ def killed(directory: Path, storage: str = "key-value", writes: int = 10) -> Non
         [sys.executable, "-c", textwrap.dedent(KILLED), str(directory), storage, str(writes)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert done.stdout == "acknowledged\n", done.stderr
 

@@ -26,6 +26,7 @@ from faaskeeper.providers.local.tables import NumberedTable, SqliteTable
 from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.providers.tcp import MAX_FRAME_BYTES, TcpChannel, TcpClientChannel
 from faaskeeper.testing.drivers import ChannelSuite, ObjectStoreSuite, TableSuite
+from faaskeeper.testing.patience import PATIENCE_S
 
 
 @pytest.fixture
@@ -154,7 +155,7 @@ def test_a_stranger_on_a_client_s_port_wastes_no_more_than_its_connection(garbag
         assert stranger.recv(1) == b""  # the connection was ended
     channel = TcpChannel()
     assert channel.deliver(listener.address, b"hello")
-    assert arrived.wait(30)
+    assert arrived.wait(PATIENCE_S)
     assert heard == [b"hello"]
     channel.close()
     listener.close()
@@ -186,7 +187,7 @@ def test_a_client_in_another_process_is_answered_and_knows_by_whom() -> None:
     channel = TcpChannel()
     assert channel.deliver(address, trust.sign(b"x" * trust.KEY_BYTES, b"a stranger's"))
     assert channel.deliver(address, trust.sign(secret, b"the service's"))
-    assert client.communicate(timeout=60)[0] == "forged\nthe service's\n"
+    assert client.communicate(timeout=PATIENCE_S)[0] == "forged\nthe service's\n"
     channel.close()
 
 

@@ -20,10 +20,14 @@ import pytest
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
+from faaskeeper.core import codec, trust
 from faaskeeper.core.log import RETENTION_MS
+from faaskeeper.core.records import Record
+from faaskeeper.core.storage import Check
 from faaskeeper.core.sweeping import DAY_MS
 from faaskeeper.exceptions import NodeExistsException, ProviderException
 from faaskeeper.providers.local.service import EmbeddedService, clock
+from faaskeeper.testing.patience import PATIENCE_S
 
 Start = Callable[..., FaaSKeeperClient]
 
@@ -93,7 +97,7 @@ def test_a_second_process_is_told_who_holds_the_database_and_what_to_do(
         except ProviderException as error:
             print(error)
     """
-    said, wrong = child(script, config.directory).communicate(timeout=60)
+    said, wrong = child(script, config.directory).communicate(timeout=PATIENCE_S)
     assert f"in use by process {os.getpid()} (" in said, wrong
     assert "end that process" in said
 
@@ -193,7 +197,7 @@ def test_a_directory_that_may_not_be_written_to_is_an_error_that_says_so(tmp_pat
         except ProviderException as error:
             print(error)
     """
-    said, wrong = child(script, str(directory)).communicate(timeout=60)
+    said, wrong = child(script, str(directory)).communicate(timeout=PATIENCE_S)
     assert f"cannot use the directory {directory}: Permission denied" in said, wrong
     assert digests(directory) == before
 
@@ -228,7 +232,7 @@ def test_when_no_more_can_be_written_the_error_says_so_and_what_was_acknowledged
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     process = child(FULL, config.directory, preexec_fn=limited)
-    said, wrong = process.communicate(timeout=120)
+    said, wrong = process.communicate(timeout=PATIENCE_S)
     lines = said.splitlines()
     acknowledged = [int(line) for line in lines if line.isdigit()]
     assert acknowledged, wrong
@@ -367,7 +371,7 @@ def test_ephemerals_of_a_killed_process_go_with_its_session(config: Config) -> N
         client.create("/e", b"", ephemeral=True)
         os.kill(os.getpid(), 9)
     """
-    child(script, config.directory).communicate(timeout=60)
+    child(script, config.directory).communicate(timeout=PATIENCE_S)
     fast = Config.deserialize(
         {
             "cloud-provider": "local",
@@ -379,7 +383,7 @@ def test_ephemerals_of_a_killed_process_go_with_its_session(config: Config) -> N
     with FaaSKeeperClient(fast) as client:
         gone = threading.Event()
         if client.exists("/e", lambda event: gone.set()) is not None:
-            assert gone.wait(30)
+            assert gone.wait(PATIENCE_S)
         assert client.exists("/e") is None
 
 
@@ -442,3 +446,45 @@ def test_whatever_fails_in_a_beat_heartbeat_goes_on(config: Config, caplog: pyte
     assert "something odd" in caplog.text
     service._stop = stop
     service.stop()
+
+
+def test_a_write_within_the_process_is_neither_signed_nor_decoded(
+    connect: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect()
+    calls: list[str] = []
+
+    def counted(module: object, name: str) -> None:
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args: calls.append(name) or function(*args))
+
+    for name in ("sign", "verify"):
+        counted(trust, name)
+    for name in ("message", "to_message", "reply", "to_told"):
+        counted(codec, name)
+    client.create("/a", b"1")
+    client.set_data_async("/a", b"2").get()
+    client.delete("/a")
+    assert calls == []
+
+
+def test_a_client_is_told_of_its_write_when_it_can_be_read(
+    config: Config, connect: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect()
+    client.create("/a")
+    session = client._session
+    assert session is not None
+    records = session.connection.records
+    put, done = records.put, []
+
+    def putting(path: str, record: Record, *check: Check) -> bool:
+        done.append(writing.done())
+        return put(path, record, *check)
+
+    monkeypatch.setattr(records, "put", putting)
+    with session.connection.worker_queue._running:  # type: ignore[attr-defined]  # the writer, which is held
+        writing = client.set_data_async("/a", b"1")
+    session.connection.worker_queue._signal.release()  # type: ignore[attr-defined]
+    writing.get()
+    assert done == [False]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from faaskeeper.providers.inprocess import LocalQueue
+from faaskeeper.testing.patience import PATIENCE_S
 
 
 @pytest.mark.parametrize("how", ["send", "send_prompt", "serve_promptly"])
@@ -23,11 +24,11 @@ def test_what_comes_while_the_function_idles_is_handed_over_when_it_is_done(how:
     def idle() -> None:
         if seen == [b"first"]:
             idling.set()
-            assert go_on.wait(30)
+            assert go_on.wait(PATIENCE_S)
 
     queue = LocalQueue("test", handle, idle, lambda error: None)
     queue.send("", "", b"first")
-    assert idling.wait(30)
+    assert idling.wait(PATIENCE_S)
     ways: dict[str, Callable[[], None]] = {
         "send": lambda: queue.send("", "", b"second"),
         "send_prompt": lambda: queue.send_prompt(b"second"),
@@ -36,5 +37,5 @@ def test_what_comes_while_the_function_idles_is_handed_over_when_it_is_done(how:
     ways[how]()
     assert not handled.is_set()
     go_on.set()
-    assert handled.wait(30)
+    assert handled.wait(PATIENCE_S)
     queue.stop()

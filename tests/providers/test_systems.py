@@ -17,6 +17,7 @@ from faaskeeper.providers.local import EmbeddedService
 from faaskeeper.providers.local import service as service_module
 from faaskeeper.testing.drivers import QueueSuite
 from faaskeeper.testing.memory import MemorySystem
+from faaskeeper.testing.patience import PATIENCE_S
 from faaskeeper.testing.systems import CrashSuite, Harness, SemanticsSuite, SessionSuite, WatchSuite
 
 CONFIGURATIONS: dict[str, dict[str, str]] = {
@@ -126,7 +127,7 @@ class LocalQueueHarness:
 
     def receive(self, number: int) -> list[bytes]:
         with self._more:
-            assert self._more.wait_for(lambda: len(self._came) >= number, 30)
+            assert self._more.wait_for(lambda: len(self._came) >= number, PATIENCE_S)
             return list(self._came)
 
 
@@ -153,5 +154,5 @@ def test_who_waits_for_its_own_answer_does_not_serve_all_others_for_ever() -> No
     queue = LocalQueue("suite", handle, lambda: None, lambda error: None)
     queue.send_prompt(b"mine")
     assert served.count(threading.current_thread()) <= 4
-    assert enough.wait(30)  # and nothing is left lying
+    assert enough.wait(PATIENCE_S)  # and nothing is left lying
     queue.stop()

@@ -23,6 +23,7 @@ from faaskeeper.recipes import (
     Queue,
     Semaphore,
 )
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.client.test_session import Service, flush
 from tests.recipes.test_recipes import die, service, waiting
 
@@ -63,7 +64,7 @@ def test_a_lease_whose_holder_dies_goes_to_the_next(service: Service) -> None:
         waiting(clients[2], "/two", 3)
         assert three.holders() == ["c0", "c1"]
         die(service, clients[0])  # not the nearest before the one that waits
-        assert third.result(60)
+        assert third.result(PATIENCE_S)
     assert three.holders() == ["c1", "c2"]
     two.release()
     three.release()
@@ -87,7 +88,7 @@ def test_a_barrier_holds_everybody_up_also_when_its_maker_dies(service: Service)
         die(service, maker)
         assert not any(each.done() for each in passed)
         assert Barrier(one, "/gate/a").remove()
-        assert [each.result(60) for each in passed] == [True, True]
+        assert [each.result(PATIENCE_S) for each in passed] == [True, True]
     assert not Barrier(one, "/gate/a").remove()
     assert Barrier(one, "/gate/a").wait(0.01)
 
@@ -99,7 +100,7 @@ def test_who_waits_at_a_barrier_and_dies_is_told(service: Service) -> None:
         waits = pool.submit(Barrier(one, "/gate").wait)
         die(service, one)
         with pytest.raises(FaaSKeeperException):
-            waits.result(60)
+            waits.result(PATIENCE_S)
 
 
 def test_participants_begin_together_and_end_together(connect: Start) -> None:
@@ -132,15 +133,15 @@ def test_a_participant_that_dies_has_not_come_and_one_that_dies_inside_holds_nob
         waiting(clients[1], "/race", 1)
         die(service, clients[0])
         with pytest.raises(FaaSKeeperException):
-            in_vain.result(60)
+            in_vain.result(PATIENCE_S)
         assert barriers[1].enter(0.01) is False  # alone
         first = pool.submit(barriers[1].enter, 60)
         second = pool.submit(barriers[2].enter, 60)
-        assert first.result(60)
-        assert second.result(60)
+        assert first.result(PATIENCE_S)
+        assert second.result(PATIENCE_S)
         leaving = pool.submit(barriers[1].leave, 60)
         die(service, clients[2])  # inside
-        assert leaving.result(60)
+        assert leaving.result(PATIENCE_S)
     with pytest.raises(ValueError, match="has not come"):
         barriers[1].leave()
 
@@ -209,7 +210,7 @@ def test_a_consumer_waits_for_a_value(connect: Start) -> None:
     with ThreadPoolExecutor(1) as pool:
         value = pool.submit(Queue(one, "/jobs").get, 60)
         Queue(two, "/jobs").put(b"late")
-        assert value.result(60) == b"late"
+        assert value.result(PATIENCE_S) == b"late"
 
 
 def test_what_a_producer_put_before_it_died_is_there(service: Service) -> None:
@@ -223,13 +224,13 @@ def test_the_value_of_a_consumer_that_dies_goes_to_another(service: Service) -> 
     one, two = service.client(), service.client()
     first, second = LockingQueue(one, "/jobs"), LockingQueue(two, "/jobs")
     first.put_all([b"a"])
-    assert first.get(5) == b"a"
-    assert first.get(5) == b"a"  # it is held still
+    assert first.get(PATIENCE_S) == b"a"
+    assert first.get(PATIENCE_S) == b"a"  # it is held still
     assert second.get(0.01) is None
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(second.get, 60)
         die(service, one)
-        assert other.result(60) == b"a"
+        assert other.result(PATIENCE_S) == b"a"
     assert second.consume()
     assert second.get(0.01) is None
     with pytest.raises(ValueError, match="no value is held"):
@@ -240,13 +241,13 @@ def test_a_value_that_is_not_held_any_more_cannot_be_consumed(service: Service) 
     one, two = service.client(), service.client()
     first, second = LockingQueue(one, "/jobs"), LockingQueue(two, "/jobs")
     first.put(b"a")
-    assert first.get(5) == b"a"
+    assert first.get(PATIENCE_S) == b"a"
     one.start()  # another session, the mark went with the one before
-    assert second.get(5) == b"a"
+    assert second.get(PATIENCE_S) == b"a"
     assert not first.holds
     assert first.consume() is False
     second.release()
-    assert first.get(5) == b"a"
+    assert first.get(PATIENCE_S) == b"a"
     assert first.consume() is True
 
 
@@ -281,13 +282,13 @@ def test_a_data_watch_shows_what_is_there_and_every_change_of_it(service: Servic
     one, two = service.client(), service.client()
     shown: SimpleQueue[Any] = SimpleQueue()
     DataWatch(one, "/n", lambda data, stat: shown.put(data))
-    assert shown.get(timeout=30) is None
+    assert shown.get(timeout=PATIENCE_S) is None
     two.create("/n", b"1", ephemeral=True)
-    assert shown.get(timeout=30) == b"1"
+    assert shown.get(timeout=PATIENCE_S) == b"1"
     two.set_data("/n", b"2")
-    assert shown.get(timeout=30) == b"2"
+    assert shown.get(timeout=PATIENCE_S) == b"2"
     die(service, two)
-    assert shown.get(timeout=30) is None
+    assert shown.get(timeout=PATIENCE_S) is None
 
 
 def test_a_data_watch_goes_on_in_the_clients_next_session(service: Service) -> None:
@@ -300,13 +301,13 @@ def test_a_data_watch_goes_on_in_the_clients_next_session(service: Service) -> N
         shown.put(data)
         return data != b"last"
 
-    assert shown.get(timeout=30) == b"1"
+    assert shown.get(timeout=PATIENCE_S) == b"1"
     one.start()
     two.set_data("/n", b"2")
-    while shown.get(timeout=30) != b"2":
+    while shown.get(timeout=PATIENCE_S) != b"2":
         pass
     two.set_data("/n", b"last")
-    assert shown.get(timeout=30) == b"last"
+    assert shown.get(timeout=PATIENCE_S) == b"last"
     two.set_data("/n", b"not shown")
     one.sync()
     flush(one)
@@ -321,11 +322,11 @@ def test_a_children_watch_shows_members_come_and_die_until_the_node_is_gone(serv
     one.create("/p")
     shown: SimpleQueue[Any] = SimpleQueue()
     ChildrenWatch(one, "/p", shown.put)
-    assert shown.get(timeout=30) == []
+    assert shown.get(timeout=PATIENCE_S) == []
     two.create("/p/a", ephemeral=True)
-    assert shown.get(timeout=30) == ["a"]
+    assert shown.get(timeout=PATIENCE_S) == ["a"]
     die(service, two)
-    assert shown.get(timeout=30) == []
+    assert shown.get(timeout=PATIENCE_S) == []
     one.delete("/p")
     one.create("/p/again", makepath=True)
     one.sync()
@@ -349,4 +350,4 @@ def test_a_function_that_fails_does_not_end_its_watch(service: Service) -> None:
     one.sync()
     flush(one)
     two.create("/p/b")
-    assert told.wait(30)
+    assert told.wait(PATIENCE_S)

@@ -13,6 +13,7 @@ from faaskeeper.client import FaaSKeeperClient, Future
 from faaskeeper.config import Config
 from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.recipes import Counter, Election, Lock, LockLost, ReadLock, WriteLock
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.client.test_session import Service, flush, session_of
 
 Start = Callable[..., FaaSKeeperClient]
@@ -77,7 +78,7 @@ def test_a_lock_whose_holder_dies_goes_to_the_next(service: Service) -> None:
         waiting(two, "/lock", 2)
         assert second.contenders() == ["one", "two"]
         die(service, one)
-        assert acquired.result(60)
+        assert acquired.result(PATIENCE_S)
     assert second.token > token
     second.release()
 
@@ -93,9 +94,9 @@ def test_a_contender_that_dies_while_it_waits_is_in_nobody_s_way(service: Servic
         waiting(one, "/lock", 3)
         die(service, two)
         with pytest.raises(FaaSKeeperException):
-            in_vain.result(60)
+            in_vain.result(PATIENCE_S)
         first.release()
-        assert acquired.result(60)
+        assert acquired.result(PATIENCE_S)
     third.release()
 
 
@@ -149,7 +150,7 @@ def test_a_holder_is_told_at_once_when_its_session_is_suspended_or_lost(service:
     assert lease is not None
     service.embedded.deployment.leases.mark(lease)
     session_of(client).renew()
-    assert lost.wait(30)
+    assert lost.wait(PATIENCE_S)
     assert not lock.held
     for use in (lock.check, lambda: lock.token):
         with pytest.raises(LockLost):
@@ -192,10 +193,10 @@ def test_readers_share_and_writers_do_not(connect: Start) -> None:
         one.release()
         assert not writing.done()
         two.release()
-        assert writing.result(60)
+        assert writing.result(PATIENCE_S)
         assert not reading.done()
         writer.release()
-        assert reading.result(60)
+        assert reading.result(PATIENCE_S)
     late.release()
 
 
@@ -208,21 +209,21 @@ def test_a_leader_that_dies_is_followed_by_the_next(service: Service) -> None:
         assert election.leading
         tokens.append(election.token)
         leading.set()
-        assert stop.wait(60)
+        assert stop.wait(PATIENCE_S)
 
     first, second = Election(one, "/leader", "one"), Election(two, "/leader", "two")
     with ThreadPoolExecutor(2) as pool:
         done = pool.submit(first.run, lead)
-        assert leading.wait(30)
+        assert leading.wait(PATIENCE_S)
         leading.clear()
         following = pool.submit(second.run, lead)
         waiting(two, "/leader", 2)
         assert second.contenders() == ["one", "two"]
         die(service, one)
-        assert leading.wait(30)
+        assert leading.wait(PATIENCE_S)
         stop.set()
-        assert following.result(60)
-        assert done.result(60)  # it had led; its node went with its session
+        assert following.result(PATIENCE_S)
+        assert done.result(PATIENCE_S)  # it had led; its node went with its session
     assert len(tokens) == 2
     assert tokens[0] < tokens[1]
 

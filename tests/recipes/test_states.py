@@ -27,6 +27,7 @@ from faaskeeper.recipes import (
     watchers,
 )
 from faaskeeper.recipes import waiting as waits
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.client.test_session import Service, flush, session_of
 from tests.recipes.test_recipes import service, waiting
 
@@ -76,7 +77,7 @@ def out_of_reach(client: FaaSKeeperClient, *parts: str) -> Iterator[None]:
     session.renew()
     acked = session.outbox.acked
     if again := session.outbox.resend(acked + 1):
-        session._send(again, acked)
+        session.send(again, acked)
 
 
 QUEUES = ("worker_queue", "prompt_queue", "leases")
@@ -207,7 +208,7 @@ def test_who_waits_gets_the_lock_though_nobody_tells_that_its_lease_was_renewed(
         first.release()
         flush(client)  # it was woken
         session_of(client).renew()
-        assert acquired.result(60)
+        assert acquired.result(PATIENCE_S)
     second.release()
 
 
@@ -226,7 +227,7 @@ def test_who_waits_goes_on_when_the_service_is_reached_again(service: Service) -
             first.release()
             flush(client)
             assert not acquired.done()
-        assert acquired.result(60)
+        assert acquired.result(PATIENCE_S)
     second.release()
 
 
@@ -241,7 +242,7 @@ def test_a_contender_whose_node_somebody_deleted_says_so(service: Service) -> No
             for node in nodes(holder, "/lock"):
                 transaction.delete(node)
         with pytest.raises(SessionExpiredException, match="somebody has deleted it"):
-            acquired.result(60)
+            acquired.result(PATIENCE_S)
     assert second.acquire(30)
     second.release()
 
@@ -304,7 +305,7 @@ def test_one_lock_is_one_contender_s_and_other_threads_are_refused_at_once(servi
             lock.acquire()
         assert len(nodes(holder, "/lock")) == 2
         first.release()
-        assert acquired.result(60)
+        assert acquired.result(PATIENCE_S)
         with pytest.raises(FaaSKeeperException, match="not re-entrant"):
             lock.acquire()
     lock.check()
@@ -343,7 +344,7 @@ def test_a_lock_released_by_another_thread_is_waited_for_no_more(service: Servic
         acquired = pool.submit(lock.acquire)
         waiting(holder, "/lock", 2)
         lock.release()
-        assert acquired.result(60) is False
+        assert acquired.result(PATIENCE_S) is False
     assert len(nodes(holder, "/lock")) == 1
     first.release()
     assert lock.acquire(30)
@@ -390,16 +391,16 @@ def test_one_election_is_one_candidate_s(service: Service) -> None:
 
     def lead(_: Election) -> None:
         leading.set()
-        assert stop.wait(60)
+        assert stop.wait(PATIENCE_S)
 
     with ThreadPoolExecutor(1) as pool:
         led = pool.submit(election.run, lead)
-        assert leading.wait(60)
+        assert leading.wait(PATIENCE_S)
         with pytest.raises(FaaSKeeperException, match="give each thread one of its own"):
             election.run(lead)
         assert election.leading
         stop.set()
-        assert led.result(60)
+        assert led.result(PATIENCE_S)
     assert election.run(lead)
     assert nodes(client, "/leader") == []
 
@@ -458,11 +459,11 @@ def test_one_queue_s_object_is_one_consumer_s(service: Service) -> None:
     client.get_children = told  # type: ignore[method-assign]
     with ThreadPoolExecutor(1) as pool:
         value = pool.submit(queue.get, 60)
-        assert reads.wait(60)
+        assert reads.wait(PATIENCE_S)
         with pytest.raises(FaaSKeeperException, match="give each thread one of its own"):
             queue.get(0)
         queue.put(b"a")
-        assert value.result(60) == b"a"
+        assert value.result(PATIENCE_S) == b"a"
     assert queue.consume()
 
 
@@ -527,7 +528,7 @@ def test_a_watcher_that_could_not_read_once_reads_again(service: Service) -> Non
 
     connection.records = Once()  # type: ignore[assignment]
     other.set_data("/n", b"2")
-    assert later.wait(60)
+    assert later.wait(PATIENCE_S)
     assert failed.is_set()
     assert seen == [b"1", b"2"]
     watcher.stop()

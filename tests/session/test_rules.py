@@ -13,6 +13,7 @@ import pytest
 from faaskeeper.core.log import Trimmed
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Create, Delete, Epoch, Multi, SetData, inline
+from faaskeeper.core.storage import Check
 from faaskeeper.core.transactions import Limits
 from faaskeeper.session.commands import Await, PutWatch, ReadLog, ReadMark, ReadRecord
 from faaskeeper.session.rules import Rules, names_of
@@ -29,11 +30,11 @@ class Halting:
         self.hold: set[str] = set()
         bare.deployment.records.put = self._put  # type: ignore[method-assign]
 
-    def _put(self, path: str, record: Record) -> bool:
+    def _put(self, path: str, record: Record, *check: Check) -> bool:
         if path in self.hold:
             self.held[path] = partial(self.put, path, record)
             return True
-        return self.put(path, record)
+        return self.put(path, record, *check)
 
     def release(self) -> None:
         self.hold = set()
@@ -392,6 +393,25 @@ def test_pages_that_belong_to_a_list_are_found_again_when_their_number_changes()
     assert record is not None
     assert record.meta is not None
     assert len(found) == 1 + record.meta.pages
+
+
+def test_a_page_that_was_to_be_read_again_and_is_gone_is_left_out() -> None:
+    bare = Bare(limits=Limits(page_names=2))
+    writer, reader = bare.session("writer"), bare.session("reader")
+    writer.do(create("/p"))
+    for number in range(11):
+        writer.do(create(f"/p/c{number:02}"))
+
+    def shorten(left: int) -> None:
+        there = reader.bare.deployment.records.get("/p")
+        assert there is not None
+        assert there.meta is not None
+        gone = range(left, there.meta.children)
+        writer.do(Multi(tuple(Delete(f"/p/c{number:02}") for number in gone)))
+
+    steps = reader.rules.snapshot(["/p"], ["/p"])
+    found = stepwise(reader, steps, {0: lambda: shorten(5), 2: lambda: shorten(2)})
+    assert names_of("/p", found) == ["c00", "c01"]
 
 
 # ---- watches that stay -----------------------------------------------------------------------

@@ -22,7 +22,7 @@ from faaskeeper.providers.aws import channels
 from faaskeeper.providers.aws.clients import CONNECT_S, READ_S, TRIES
 from faaskeeper.providers.aws.events import failures, messages_of
 from faaskeeper.providers.aws.reports import Metrics
-from faaskeeper.providers.aws.service import Place
+from faaskeeper.providers.aws.service import AwsService
 from faaskeeper.providers.clocks import clock
 from faaskeeper.providers.cloud.functions import Warm
 from faaskeeper.providers.cloud.logs import JsonFormatter, log_as_json
@@ -56,10 +56,10 @@ class Functions:
         every = config.benchmarking_frequency if config.benchmarking else 0
         function = environment.get("AWS_LAMBDA_FUNCTION_NAME", "")
         self.metrics = Metrics(config.deployment_name, function, every, say, clock)
-        self.place = Place(config)
+        self.service = AwsService(config)
         if every:
-            self.place.aws.observe(self.metrics.observe)
-        self._warm = Warm(self.place, begins)
+            self.service.aws.observe(self.metrics.observe)
+        self._warm = Warm(self.service, begins)
         self.deployment = self._warm.deployment
 
     def batch(self, which: str, event: Mapping[str, Any], context: Context) -> dict[str, Any]:
@@ -87,10 +87,10 @@ class Functions:
         began = time.perf_counter()
         sweep = bool(event.get("sweep"))
         done = self._warm.beat(sweep)
-        if sweep and self.place.config.client_channel is ClientChannel.SQS:
+        if sweep and self.service.config.client_channel is ClientChannel.SQS:
             wanted = _addresses(self.deployment.checkpoints)
-            leases = self.place.table("lease")
-            done["queues"] = len(channels.leftovers(self.place.aws, leases, wanted, clock()))
+            leases = self.service.table("lease")
+            done["queues"] = len(channels.leftovers(self.service.aws, leases, wanted, clock()))
         self.metrics.finish(messages=0, sent=0, failed=0, took=(time.perf_counter() - began) * 1000)
         return done
 

@@ -1,9 +1,9 @@
-"""A deployment on AWS: its names, its drivers, and a client's way to it."""
+"""A deployment on AWS: its names, its drivers, and how a client connects."""
 
 from __future__ import annotations
 
 from faaskeeper.config import ClientChannel, Config, QueueType
-from faaskeeper.core.channel import ClientChannel as Ears
+from faaskeeper.core import channel as drivers
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.log import RETENTION_MS
 from faaskeeper.core.queue import Queue
@@ -12,8 +12,8 @@ from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.objects import S3Store
 from faaskeeper.providers.aws.queues import LambdaQueue, SqsQueue, TableQueue
 from faaskeeper.providers.aws.tables import DynamoTable
-from faaskeeper.providers.cloud.channels import Services
-from faaskeeper.providers.cloud.place import FUNCTIONS, CloudPlace
+from faaskeeper.providers.cloud.channels import RoutedChannel
+from faaskeeper.providers.cloud.service import FUNCTIONS, CloudService
 from faaskeeper.providers.tcp import TcpChannel
 
 INLINE_BYTES = 16 * 1024
@@ -51,8 +51,8 @@ class Names:
         return f"{self.deployment}-{short}"
 
 
-class Place(CloudPlace):
-    """See :class:`CloudPlace`."""
+class AwsService(CloudService):
+    """See :class:`CloudService`."""
 
     inline_bytes = INLINE_BYTES
     keys = SECTION
@@ -68,59 +68,59 @@ class Place(CloudPlace):
         super().__init__(config, self.aws)
 
     def table(self, short: str) -> DynamoTable:
-        """See :class:`CloudPlace`."""
+        """See :class:`CloudService`."""
         lifetime = RETENTION_MS // 1000 if short == "log" else 0
         name = self.names.table(short)
         return DynamoTable(self.aws, name, short, lifetime_s=lifetime, clock=self.seconds)
 
     def objects(self) -> S3Store:
-        """See :class:`CloudPlace`."""
+        """See :class:`CloudService`."""
         return S3Store(self.aws, self.text("data-bucket", f"user-storage {self.config.user_storage.value!r}"))
 
     def queue(self, which: str, kind: QueueType) -> Queue:
-        """See :class:`CloudPlace`."""
+        """See :class:`CloudService`."""
         if kind is QueueType.DYNAMODB:
             return TableQueue(self.aws, self.names.table(f"{which}-queue"), which)
         url = self.text(f"{which}-queue-url", f"{which}-queue {kind.value!r}")
         return SqsQueue(self.aws, url, which)
 
     def watch_queue(self) -> Queue | None:
-        """See :class:`CloudPlace`."""
+        """See :class:`CloudService`."""
         function = self.text("watch-function")
         return LambdaQueue(self.aws, function, "watch-function") if function else None
 
     def fallback(self) -> Queue | None:
-        """See :class:`CloudPlace`."""
+        """See :class:`CloudService`."""
         if self.section.get("worker-queue-url"):
             return self.queue("worker", QueueType.SQS)
         if self.section.get("worker-queue-table"):
             return self.queue("worker", QueueType.DYNAMODB)
         return None
 
-    def channel(self) -> Services:
-        """See :class:`CloudPlace`."""
-        return Services(TcpChannel(), {PREFIX: SqsChannel(self.aws)})
+    def channel(self) -> RoutedChannel:
+        """See :class:`CloudService`."""
+        return RoutedChannel(TcpChannel(), {PREFIX: SqsChannel(self.aws)})
 
-    def queue_ears(self) -> Ears | None:
-        """See :class:`CloudPlace`."""
+    def queue_client_channel(self) -> drivers.ClientChannel | None:
+        """See :class:`CloudService`."""
         if self.config.client_channel is not ClientChannel.SQS:
             return None
         return SqsClientChannel(self.aws, self.names.client_queues, self.table("lease"), self.seconds)
 
     def logs(self) -> str:
-        """See :class:`CloudPlace`."""
+        """See :class:`CloudService`."""
         groups = ", ".join(f"/aws/lambda/{self.names.function(each)}" for each in FUNCTIONS)
         return f"CloudWatch has the functions' logs: {groups}\n"
 
     def endpoint(self) -> str:
-        """See :class:`CloudPlace`."""
+        """See :class:`CloudService`."""
         return str(self.aws.client("dynamodb").meta.endpoint_url)
 
 
 def connect(config: Config, port: int, aws: Aws | None = None) -> Connection:
-    """A client's way to the deployment. Raises DriverError with what a person can do.
+    """A client's connection to the deployment. Raises DriverError with what a person can do.
 
     ``aws``: clients that several connections share; the caller closes them.
     """
-    place = Place(config, aws)
-    return place.connect(port, place.aws.close if aws is None else lambda: None)
+    service = AwsService(config, aws)
+    return service.connect(port, service.aws.close if aws is None else lambda: None)

@@ -1,4 +1,4 @@
-"""Channels on top of others: by whatever an address says, and with oneself."""
+"""Channels on top of others: one that routes by address, and one that delivers within a process."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from faaskeeper.providers.tcp import TcpChannel
 _log = logging.getLogger(__name__)
 
 
-class Services:
-    """Service side of a deployment: delivers by whatever a client's address says.
+class RoutedChannel:
+    """Service side of a deployment: delivers by the channel that a client's address names.
 
-    ``others``: channels by the prefix of their addresses; what has none of these goes by TCP.
+    ``others``: channels by the prefix of their addresses; an address with none of these is one of TCP.
     """
 
     def __init__(self, tcp: TcpChannel, others: dict[str, Channel]) -> None:
@@ -34,46 +34,46 @@ class Services:
         self._tcp.close()
 
 
-class Near:
-    """Both sides, for a process that is client and writer: it tells itself without any way between."""
+class LoopbackChannel:
+    """Both sides, for a process that is client and writer: its own listeners are called directly."""
 
     def __init__(self, channel: Channel, clients: ClientChannel) -> None:
         self._channel = channel
         self._clients = clients
-        self._ears: dict[str, Handler] = {}
+        self._handlers: dict[str, Handler] = {}
 
     def deliver(self, address: str, message: bytes) -> bool:
         """See :class:`faaskeeper.core.channel.Channel`."""
-        hear = self._ears.get(address)
-        if hear is None:
+        handler = self._handlers.get(address)
+        if handler is None:
             return self._channel.deliver(address, message)
-        hear(message)
+        handler(message)
         return True
 
     def listen(self, handler: Handler) -> Listener:
         """See :class:`faaskeeper.core.channel.ClientChannel`."""
-        ear = _NearEar(handler, lambda address: self._ears.pop(address, None))
-        ear.over(self._clients.listen(ear.hear))
-        self._ears[ear.address] = ear.hear
-        return ear
+        listener = _LoopbackListener(handler, lambda address: self._handlers.pop(address, None))
+        listener.wrap(self._clients.listen(listener.receive))
+        self._handlers[listener.address] = listener.receive
+        return listener
 
 
-class _NearEar:
-    """An ear that is spoken into from both ways, one message at a time."""
+class _LoopbackListener:
+    """Messages may come from both sides at once; the handler gets one at a time."""
 
     def __init__(self, handler: Handler, forget: Callable[[str], object]) -> None:
         self._handler = handler
         self._forget = forget
-        self._hearing = threading.RLock()
+        self._receiving = threading.RLock()
         self._open = True
         self.address = ""
 
-    def over(self, listener: Listener) -> None:
+    def wrap(self, listener: Listener) -> None:
         self._listener = listener
         self.address = listener.address
 
-    def hear(self, message: bytes) -> None:
-        with self._hearing:
+    def receive(self, message: bytes) -> None:
+        with self._receiving:
             if self._open:
                 try:
                     self._handler(message)
@@ -82,6 +82,6 @@ class _NearEar:
 
     def close(self) -> None:
         self._forget(self.address)
-        with self._hearing:
+        with self._receiving:
             self._open = False
         self._listener.close()

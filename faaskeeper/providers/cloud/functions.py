@@ -10,7 +10,7 @@ from faaskeeper.core.distributor import DistributorFunction
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.watches import Secrets, WatchFunction
 from faaskeeper.core.writer import Writer
-from faaskeeper.providers.cloud.place import CloudPlace
+from faaskeeper.providers.cloud.service import CloudService
 from faaskeeper.providers.cloud.serving import LOSSES
 
 Handle = Callable[[Sequence[bytes]], None]
@@ -19,11 +19,11 @@ Handle = Callable[[Sequence[bytes]], None]
 class Warm:
     """The functions on one deployment. ``begins``: heartbeat's process, which begins it where nobody has."""
 
-    def __init__(self, place: CloudPlace, begins: bool) -> None:
-        self._place = place
-        key = place.begun() if begins else place.key()
-        _, fields = place.contended(LOSSES)
-        self.deployment: Deployment = place.deployment(key, **fields)
+    def __init__(self, service: CloudService, begins: bool) -> None:
+        self._service = service
+        key = service.initialize() if begins else service.key()
+        _, fields = service.contended(LOSSES)
+        self.deployment: Deployment = service.deployment(key, **fields)
         self._handles: dict[str, Handle] = {}
 
     def handle_of(self, which: str) -> Handle:
@@ -45,7 +45,7 @@ class Warm:
 
     def beat(self, sweep: bool) -> dict[str, Any]:
         """A beat, or with ``sweep`` what is enough now and then."""
-        beat = Heartbeat(self.deployment, self._place.table("heartbeat"))
+        beat = Heartbeat(self.deployment, self._service.table("heartbeat"))
         if sweep:
             beat.tend()
             return {}

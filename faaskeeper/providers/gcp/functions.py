@@ -32,7 +32,7 @@ from faaskeeper.providers.cloud.serving import Message, serve
 from faaskeeper.providers.gcp.clients import CALL_S, TRY_S
 from faaskeeper.providers.gcp.events import message_of
 from faaskeeper.providers.gcp.reports import JsonFormatter, Metrics
-from faaskeeper.providers.gcp.service import Place
+from faaskeeper.providers.gcp.service import GcpService
 
 if TYPE_CHECKING:
     from flask import Request
@@ -140,10 +140,10 @@ class Functions:
         every = config.benchmarking_frequency if config.benchmarking else 0
         self.name = environment.get("K_SERVICE", "")
         self.metrics = Metrics(config.deployment_name, self.name, every, say, clock)
-        self.place = Place(config)
+        self.service = GcpService(config)
         if every:
-            self.place.gcp.observe(self.metrics.observe)
-        self._warm = Warm(self.place, begins)
+            self.service.gcp.observe(self.metrics.observe)
+        self._warm = Warm(self.service, begins)
         self.deployment = self._warm.deployment
         self._lock = threading.Lock()
         self._gatherings: dict[str, Gathering] = {}
@@ -200,7 +200,7 @@ class Functions:
 
     def _trace(self, headers: Mapping[str, str]) -> None:
         trace = headers.get("X-Cloud-Trace-Context", "").split("/")[0]
-        self._formatter.request = f"projects/{self.place.project}/traces/{trace}" if trace else ""
+        self._formatter.request = f"projects/{self.service.project}/traces/{trace}" if trace else ""
 
 
 _making = threading.Lock()

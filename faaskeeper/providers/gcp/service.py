@@ -1,4 +1,4 @@
-"""A deployment on Google Cloud: its names, its drivers, and a client's way to it."""
+"""A deployment on Google Cloud: its names, its drivers, and how a client connects."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 import threading
 
 from faaskeeper.config import ClientChannel, Config, ConfigurationException, QueueType, StorageType
-from faaskeeper.core.channel import ClientChannel as Ears
+from faaskeeper.core import channel as drivers
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.log import RETENTION_MS
 from faaskeeper.core.queue import Queue
 from faaskeeper.core.storage import Joint
-from faaskeeper.providers.cloud.channels import Services
-from faaskeeper.providers.cloud.place import FUNCTIONS, CloudPlace
+from faaskeeper.providers.cloud.channels import RoutedChannel
+from faaskeeper.providers.cloud.service import FUNCTIONS, CloudService
 from faaskeeper.providers.gcp.channels import PREFIX, PubsubChannel, PubsubClientChannel
 from faaskeeper.providers.gcp.clients import Gcp
 from faaskeeper.providers.gcp.objects import GcsStore
@@ -67,8 +67,8 @@ class Names:
         return f"{self.deployment}-{short}"
 
 
-class Place(CloudPlace):
-    """See :class:`CloudPlace`."""
+class GcpService(CloudService):
+    """See :class:`CloudService`."""
 
     inline_bytes = INLINE_BYTES
     keys = SECTION
@@ -88,7 +88,7 @@ class Place(CloudPlace):
         super().__init__(config, self.gcp)
 
     def table(self, short: str) -> DatastoreTable:
-        """See :class:`CloudPlace`; always the same, since it remembers what it saw."""
+        """See :class:`CloudService`; always the same, since it remembers what it saw."""
         with self._lock:
             table = self._tables.get(short)
             if table is None:
@@ -102,55 +102,55 @@ class Place(CloudPlace):
             return table
 
     def objects(self) -> GcsStore:
-        """See :class:`CloudPlace`."""
+        """See :class:`CloudService`."""
         return GcsStore(self.gcp, self.text("data-bucket") or self.names.bucket(self.project))
 
     def joint(self) -> Joint | None:
-        """See :class:`CloudPlace`."""
+        """See :class:`CloudService`."""
         if self.config.user_storage is StorageType.PERSISTENT:
             return None
         return joint_of(self.gcp, self.names.database("log"), self.table)
 
     def queue(self, which: str, kind: QueueType) -> PubsubQueue:
-        """See :class:`CloudPlace`."""
+        """See :class:`CloudService`."""
         ordered = kind is QueueType.PUBSUB_ORDERED
         return PubsubQueue(self.gcp, self.names.topic(which), which, ordered=ordered)
 
     def watch_queue(self) -> Queue | None:
-        """See :class:`CloudPlace`."""
+        """See :class:`CloudService`."""
         topic = self.text("watch-topic")
         return PubsubQueue(self.gcp, topic, "watch") if topic else None
 
     def fallback(self) -> Queue | None:
-        """See :class:`CloudPlace`."""
+        """See :class:`CloudService`."""
         topic = self.text("worker-topic")
         return PubsubQueue(self.gcp, topic, "worker") if topic else None
 
-    def channel(self) -> Services:
-        """See :class:`CloudPlace`."""
-        return Services(TcpChannel(), {PREFIX: PubsubChannel(self.gcp, self.names.topic("clients"))})
+    def channel(self) -> RoutedChannel:
+        """See :class:`CloudService`."""
+        return RoutedChannel(TcpChannel(), {PREFIX: PubsubChannel(self.gcp, self.names.topic("clients"))})
 
-    def queue_ears(self) -> Ears | None:
-        """See :class:`CloudPlace`."""
+    def queue_client_channel(self) -> drivers.ClientChannel | None:
+        """See :class:`CloudService`."""
         if self.config.client_channel is not ClientChannel.PUBSUB:
             return None
         return PubsubClientChannel(self.gcp, self.names.topic("clients"), self.names.client_subscriptions)
 
     def logs(self) -> str:
-        """See :class:`CloudPlace`."""
+        """See :class:`CloudService`."""
         names = ", ".join(self.names.function(each) for each in FUNCTIONS)
         return f"Cloud Logging has the functions' logs, by the services' names: {names}\n"
 
     def endpoint(self) -> str:
-        """See :class:`CloudPlace`."""
+        """See :class:`CloudService`."""
         emulator = os.environ.get("DATASTORE_EMULATOR_HOST", "").removeprefix("http://")
         return f"http://{emulator}" if emulator else "https://datastore.googleapis.com"
 
 
 def connect(config: Config, port: int, gcp: Gcp | None = None) -> Connection:
-    """A client's way to the deployment. Raises DriverError with what a person can do.
+    """A client's connection to the deployment. Raises DriverError with what a person can do.
 
     ``gcp``: clients that several connections share; the caller closes them.
     """
-    place = Place(config, gcp)
-    return place.connect(port, place.gcp.close if gcp is None else lambda: None)
+    service = GcpService(config, gcp)
+    return service.connect(port, service.gcp.close if gcp is None else lambda: None)

@@ -23,9 +23,11 @@ class LocalListener:
         address: str,
         handler: Callable[[Any], None],
         settled: Callable[[], None] | None = None,
+        late: bool = False,
     ) -> None:
         self.address = address
         self.settled = settled
+        self.late = late
         self._channel = channel
         self._handler = handler
         self._lock = threading.RLock()
@@ -57,20 +59,29 @@ class LocalChannel:
         self._listeners: dict[str, LocalListener] = {}
         self._told: set[LocalListener] = set()
 
+    def _added(self, handler: Callable[[Any], None], **more: Any) -> LocalListener:
+        listener = LocalListener(self, f"local:{next(self._numbers)}", handler, **more)
+        self._listeners[listener.address] = listener
+        return listener
+
     def listen(self, handler: Handler) -> LocalListener:
         """See :class:`faaskeeper.core.channel.ClientChannel`."""
-        address = f"local:{next(self._numbers)}"
-        listener = LocalListener(self, address, handler)
-        self._listeners[address] = listener
-        return listener
+        return self._added(handler)
 
     def listen_early(
         self, handler: Callable[[Reply | bytes], None], settled: Callable[[], None]
     ) -> LocalListener:
         """See :meth:`faaskeeper.core.connection.Within.listen`."""
-        listener = LocalListener(self, f"local:{next(self._numbers)}", handler, settled)
-        self._listeners[listener.address] = listener
-        return listener
+        return self._added(handler, settled=settled)
+
+    def listen_late(self, handler: Callable[[Reply | bytes], None]) -> LocalListener:
+        """See :meth:`faaskeeper.core.connection.Within.listen_late`."""
+        return self._added(handler, late=True)
+
+    def early(self, address: str) -> bool:
+        """See :class:`faaskeeper.core.channel.Teller`."""
+        listener = self._listeners.get(address)
+        return listener is not None and listener.settled is not None
 
     def tell(self, address: str, reply: Reply) -> bool:
         """See :class:`faaskeeper.core.channel.Teller`."""
@@ -79,6 +90,11 @@ class LocalChannel:
             return False
         self._told.add(listener)
         return listener.hear(reply)
+
+    def hand(self, address: str, reply: Reply) -> bool:
+        """See :class:`faaskeeper.core.channel.Teller`."""
+        listener = self._listeners.get(address)
+        return listener is not None and listener.late and listener.hear(reply)
 
     def settled(self) -> None:
         """See :class:`faaskeeper.core.channel.Teller`."""

@@ -14,18 +14,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from faaskeeper.config import ClientChannel, Config, QueueType, StorageType
 from faaskeeper.core import records as user_storage
 from faaskeeper.core import trust
-from faaskeeper.core.channel import Channel, Listener
+from faaskeeper.core.answers import bell
+from faaskeeper.core.channel import Listener
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.clocks import Clock, Steady
 from faaskeeper.core.connection import Connection, FailureHandler, connection_to
 from faaskeeper.core.deployment import Deployment
-from faaskeeper.core.distributor import DistributorFunction, bell
+from faaskeeper.core.distributor import DistributorFunction
 from faaskeeper.core.errors import Conflict, Denied, DriverError
 from faaskeeper.core.forks import Inherited, register
 from faaskeeper.core.heartbeat import Heartbeat
@@ -33,7 +34,7 @@ from faaskeeper.core.log import Log
 from faaskeeper.core.records import ObjectRecords, Record, Records, TableRecords
 from faaskeeper.core.requests import Message, Reply
 from faaskeeper.core.sessions import Leases, Transients
-from faaskeeper.core.storage import Gather, IfAbsent, ObjectStore, Table, in_turn
+from faaskeeper.core.storage import Check, Gather, IfAbsent, ObjectStore, Table, in_any_case, in_turn
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import WatchTable
 from faaskeeper.core.writer import Writer, order
@@ -47,7 +48,9 @@ from faaskeeper.providers.local.database import Database, Owner
 from faaskeeper.providers.local.objects import DirectoryStore
 from faaskeeper.providers.local.tables import NumberedTable, SqliteTable
 from faaskeeper.providers.memory import MemoryTable
-from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
+
+if TYPE_CHECKING:
+    from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
 
 INLINE_BYTES = 64 * 1024
 """Hybrid storage: data above it is kept in a file of its own."""
@@ -80,14 +83,27 @@ class _Lately(logging.Handler):
 class _Channel:
     """Delivers to clients of this process and, by TCP, to others."""
 
-    def __init__(self, local: LocalChannel, tcp: TcpChannel) -> None:
+    def __init__(self, local: LocalChannel) -> None:
         self._local = local
-        self._tcp = tcp
+        self._lock = threading.Lock()
+        self._tcp: TcpChannel | None = None
 
     def deliver(self, address: str, message: bytes) -> bool:
         if address.startswith("tcp:"):
-            return self._tcp.deliver(address, message)
+            return self._by_tcp().deliver(address, message)
         return self._local.deliver(address, message)
+
+    def _by_tcp(self) -> TcpChannel:
+        with self._lock:
+            if self._tcp is None:  # sockets take a twentieth of a command's time to import
+                from faaskeeper.providers.tcp import TcpChannel
+
+                self._tcp = TcpChannel()
+            return self._tcp
+
+    def close(self) -> None:
+        if self._tcp is not None:
+            self._tcp.close()
 
 
 class _CoveredRecords(ObjectRecords):
@@ -97,10 +113,10 @@ class _CoveredRecords(ObjectRecords):
         super().__init__(store, gather)
         self._belonging = belonging
 
-    def put(self, path: str, record: Record) -> bool:
+    def put(self, path: str, record: Record, check: Check = in_any_case) -> bool:
         """See :class:`faaskeeper.core.records.Records`."""
         self._belonging.rise(record.txid)
-        return super().put(path, record)
+        return super().put(path, record, check)
 
 
 class _Within:
@@ -115,6 +131,9 @@ class _Within:
 
     def listen(self, handler: Callable[[Reply | bytes], None], settled: Callable[[], None]) -> Listener:
         return self._channel.listen_early(handler, settled)
+
+    def listen_late(self, handler: Callable[[Reply | bytes], None]) -> Listener:
+        return self._channel.listen_late(handler)
 
 
 class EmbeddedService(Inherited):
@@ -174,7 +193,7 @@ class EmbeddedService(Inherited):
         self._state_file.open(dict.fromkeys(_STATE_TABLES, SqliteTable.SCHEMA), HIGH_WATER)
         self._belonging = Belonging(self._log_file, self._state_file, key)
         self.local_channel = LocalChannel()
-        self._tcp = TcpChannel()
+        self._channel = _Channel(self.local_channel)
         self.blobs: ObjectStore | None = None
         records: Records = TableRecords(SqliteTable(self._state_file, "records"))
         if config.user_storage is not StorageType.KEY_VALUE:
@@ -199,7 +218,7 @@ class EmbeddedService(Inherited):
             blobs=self.blobs,
             worker_queue=_Later(),
             distributor_queue=None,
-            channel=self._channel(),
+            channel=self._channel,
             teller=self.local_channel,
             key=key,
             clock=self._given or self._steady(heartbeat_state),
@@ -213,9 +232,6 @@ class EmbeddedService(Inherited):
         self.heartbeat = Heartbeat(self.deployment, heartbeat_state)
         self.heartbeat.readmit()
         self._start_functions()
-
-    def _channel(self) -> Channel:
-        return _Channel(self.local_channel, self._tcp)
 
     def _settled_once(self, config: Config) -> bytes:
         """What a directory keeps from its first opening on: the deployment's key, the layout of storage."""
@@ -336,10 +352,11 @@ class EmbeddedService(Inherited):
 
         return connection_to(
             deployment,
-            TcpClientChannel(port=port) if tcp else self.local_channel,
+            _by_tcp(port) if tcp else self.local_channel,
             prompt_queue=self._prompt,
             coalesce=True,
             within=_Within(self._queues[0], self.local_channel),
+            objects=not tcp,
             close=closed,
             ring=self.ring,
             on_failure=handlers.append,
@@ -358,7 +375,7 @@ class EmbeddedService(Inherited):
         if self._beating:
             self._tend_at_last()
         logging.getLogger("faaskeeper").removeHandler(self._lately)
-        self._tcp.close()
+        self._channel.close()
         self._log_file.close()
         self._state_file.close()
         self._owner.release()
@@ -367,6 +384,12 @@ class EmbeddedService(Inherited):
         """See :class:`faaskeeper.core.forks.Inherited`; files and queues see to themselves."""
         self._inherited = why
         logging.getLogger("faaskeeper").removeHandler(self._lately)
+
+
+def _by_tcp(port: int) -> TcpClientChannel:
+    from faaskeeper.providers.tcp import TcpClientChannel
+
+    return TcpClientChannel(port=port)
 
 
 def _unknown(error: Exception) -> bool:

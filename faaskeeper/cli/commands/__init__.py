@@ -1,0 +1,68 @@
+"""The commands by name, each in a module named after it or its group, which is imported when it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from faaskeeper import registry
+
+if TYPE_CHECKING:
+    import click
+
+
+class Commands(Mapping[str, "click.Command"]):
+    """Commands by name. ``references``: ``MODULE:NAME`` by name, in this package."""
+
+    def __init__(self, references: Mapping[str, str]) -> None:
+        self._references = references
+
+    def __getitem__(self, name: str) -> click.Command:
+        command: click.Command = registry.load(f"{__name__}.{self._references[name]}")
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._references)
+
+    def __len__(self) -> int:
+        return len(self._references)
+
+
+COMMANDS = Commands(
+    {
+        "addWatch": "watches:add_watch",
+        "addauth": "auth:addauth",
+        "create": "nodes:create",
+        "delete": "nodes:delete",
+        "deleteall": "nodes:deleteall",
+        "digest": "auth:digest",
+        "exists": "nodes:exists",
+        "get": "nodes:get",
+        "getAcl": "acl:get_acl",
+        "getAllChildrenNumber": "ls:all_children_number",
+        "getChildren": "ls:ls",
+        "getEphemerals": "ls:get_ephemerals",
+        "logs": "logs:logs",
+        "ls": "ls:ls",
+        "removeWatches": "watches:remove_watches",
+        "set": "nodes:set_",
+        "setAcl": "acl:set_acl",
+        "stat": "nodes:stat",
+        "sync": "nodes:sync",
+        "tree": "tree:tree",
+    }
+)
+"""The commands on znodes, the same in the shell and as ``fk COMMAND``. Aliases stand beside."""
+DEPLOYMENT_COMMANDS = Commands(
+    {
+        "cost": "cost:cost",
+        "deadletters": "deadletters:deadletters",
+        "deploy": "deploy:deploy",
+        "doctor": "doctor:doctor",
+        "export": "export:export",
+        "import": "import_:import_",
+        "serve": "serve:serve",
+        "shell": "shell:shell",
+    }
+)
+"""Commands that are not for the shell, since each is about a deployment of its own."""

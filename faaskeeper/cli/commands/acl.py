@@ -1,0 +1,36 @@
+"""``getAcl``, ``setAcl``."""
+
+from __future__ import annotations
+
+import click
+
+from faaskeeper.cli import acls
+from faaskeeper.cli.arguments import text_of
+from faaskeeper.cli.context import Context
+from faaskeeper.cli.options import VERSION, as_json, command, path
+
+
+@command("getAcl")
+@path
+@as_json
+def get_acl(context: Context, path: str, as_json: bool) -> None:
+    """Print a node's ACL, an entry a line."""
+    entries, _ = context.call(context.client.get_acls, path)
+    if as_json:
+        context.print_json([list(entry) for entry in entries])
+        return
+    for entry in entries:
+        context.print_line(acls.show(entry))
+
+
+@command("setAcl")
+@path
+@click.argument("acl")
+@click.option(
+    "-v", "--version", "version", type=VERSION, default=-1, help="Only if the ACL has this version."
+)
+def set_acl(context: Context, path: str, acl: str, version: int) -> None:
+    """Replace a node's ACL by SCHEME:ID:PERMISSIONS,... (permissions: letters of cdrwa)."""
+    entries = acls.parse(text_of(acl))
+    node = context.call(context.client.set_acls, path, entries, version)
+    context.print_line(f"Set the ACL of {path}, version {node.stat.aversion}")

@@ -1,0 +1,29 @@
+"""``fk doctor``: checks a deployment from a client's side."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from faaskeeper.cli import output
+from faaskeeper.cli.deployments import config_argument, load, provider_option
+from faaskeeper.deploy.providers import doctor_of, translated_errors
+from faaskeeper.exceptions import ProviderException
+
+
+@click.command("doctor")
+@config_argument
+@provider_option
+def doctor(config: Path, provider: str | None) -> None:
+    """Check a deployment from the client's side, and say what to do. Exit status 1: something is wrong."""
+    loaded = load(config, provider)
+    bad = 0
+    with translated_errors(), closing(doctor_of(loaded)) as checks:
+        for finding in checks.findings():
+            mark = {True: "ok  ", False: "BAD ", None: "?   "}[finding.good]
+            output.print_line(f"{mark} {finding.check}: {finding.message}")
+            bad += finding.good is False
+    if bad:
+        raise ProviderException(f"{bad} of these are wrong")

@@ -1,0 +1,37 @@
+"""``addWatch``, ``removeWatches``."""
+
+from __future__ import annotations
+
+import click
+
+from faaskeeper.cli.arguments import Whole
+from faaskeeper.cli.context import Context, Watcher
+from faaskeeper.cli.options import as_json, command, path, timeout_option
+
+
+@command("addWatch")
+@path
+@click.option("-r", "--recursive", is_flag=True, help="Of the path and of every path below.")
+@click.option(
+    "-n",
+    "--number",
+    type=Whole(0, 10**9),
+    default=None,
+    help="Wait for so many changes; 0: until Ctrl-C, or as long as --timeout says. Outside of the shell: 1.",
+)
+@timeout_option
+@as_json
+def add_watch(
+    context: Context, path: str, recursive: bool, number: int | None, timeout: float | None, as_json: bool
+) -> None:
+    """Print the changes of a path: in the shell every one, until the session ends or removeWatches."""
+    watcher = Watcher(context, timeout, as_json, number is not None)
+    context.call(context.client.add_watch, path, watcher, recursive)
+    watcher.wait(1 if number is None else number)
+
+
+@command("removeWatches")
+@path
+def remove_watches(context: Context, path: str) -> None:
+    """Remove this session's watches of a path."""
+    context.call(context.client.remove_watches, path)

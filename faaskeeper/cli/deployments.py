@@ -1,0 +1,65 @@
+"""What the commands on a cloud's deployment share: their options, and how they open it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import click
+
+from faaskeeper import registry
+from faaskeeper.cli import output
+from faaskeeper.cli.arguments import Amount, File
+from faaskeeper.config import Config
+from faaskeeper.deploy.deployment import Deployment, Progress
+from faaskeeper.deploy.providers import deployment_of, translated_errors
+
+PROVIDERS = click.Choice(registry.deployable())
+config_argument = click.argument("config", type=File())
+provider_option = click.option("--provider", type=PROVIDERS, help="The cloud; as in the configuration.")
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+
+
+def load(path: Path, provider: str | None) -> Config:
+    """A configuration, for the cloud that was named."""
+    config = Config.load(path)
+    if provider is not None and config.provider_name != provider:
+        raise click.UsageError(f"{path} is for {config.provider_name!r}, not for {provider!r}")
+    if config.provider_name not in PROVIDERS.choices:
+        known = ", ".join(repr(each) for each in PROVIDERS.choices)
+        raise click.UsageError(f"{path} is for {config.provider_name!r}; what can be deployed is {known}")
+    return config
+
+
+@contextmanager
+def opened(config: Config) -> Iterator[Deployment]:
+    """The deployment of a configuration."""
+    with translated_errors(), closing(deployment_of(config, _pause())) as deployment:
+        yield deployment
+
+
+def _pause() -> Callable[[float], None]:
+    import time
+
+    given = os.environ.get("FK_POLL_FACTOR", "1")  # emulators are quicker than clouds
+    try:
+        factor = Amount(1000).convert(given, None, None)
+    except click.BadParameter as error:
+        raise click.UsageError(f"FK_POLL_FACTOR: {error.message}") from error
+    return lambda seconds: time.sleep(seconds * factor)
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Progress]:
+    """Prints each step of a deployment to standard error; at a terminal with a spinner and a title."""
+    if not sys.stderr.isatty():
+        yield output.print_error
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status(f"[bold]{title} ..."):
+        yield lambda line: console.print(output.escaped(line, "\n"), highlight=False, markup=False)

@@ -1,0 +1,91 @@
+"""Answers to sessions, and the message that wakes the distributor's function, which carries them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from faaskeeper.core import codec, log
+from faaskeeper.core.log import Entry
+from faaskeeper.core.requests import Epoch, Outcome, Reply
+
+
+class Answer(NamedTuple):
+    """What a session is to be told, as soon as everything up to the view's head is applied."""
+
+    session: int
+    incarnation: int
+    outcomes: tuple[tuple[int, Outcome], ...]
+    address: str
+    sealed: bytes
+    resend: int = 0
+    nonce: str = ""
+    current: int = 0
+
+
+def reply_of(answer: Answer, epoch: Epoch, now: int) -> Reply:
+    """The reply that carries an answer. ``now``: the service's clock, ms; 0 where it is not known."""
+    return Reply(
+        answer.session,
+        answer.incarnation,
+        answer.outcomes,
+        epoch,
+        now,
+        answer.resend,
+        answer.nonce,
+        answer.current,
+    )
+
+
+def bell(entry: Entry | None, upto: int, answers: Sequence[Answer]) -> bytes:
+    """A message to the distributor's function: apply up to ``upto``, then answer.
+
+    Carries a copy of the entry, so that in the steady state the log is not read.
+    """
+    rows = [
+        [
+            each.session,
+            each.incarnation,
+            [[cxid, *codec.outcome(outcome)] for cxid, outcome in each.outcomes],
+            each.address,
+            each.sealed.hex(),
+            each.resend,
+            each.nonce,
+            each.current,
+        ]
+        for each in answers
+    ]
+    if entry is None:
+        return codec.frame([upto, rows, None])
+    item = log.encode(entry)
+    data = item.pop("data")
+    if not isinstance(data, bytes):
+        raise AssertionError("an entry's data is bytes")
+    return codec.frame([upto, rows, item], (data,))
+
+
+class Bell(NamedTuple):
+    """A message to the distributor's function."""
+
+    upto: int
+    answers: tuple[Answer, ...]
+    entry: Entry | None
+
+
+def to_bell(body: bytes) -> Bell:
+    """The message again."""
+    (upto, rows, item), at = codec.unframe(body)
+    answers = tuple(
+        Answer(
+            row[0],
+            row[1],
+            tuple((each[0], codec.to_outcome(each[1:])) for each in row[2]),
+            row[3],
+            bytes.fromhex(row[4]),
+            *row[5:],
+        )
+        for row in rows
+    )
+    if item is None:
+        return Bell(upto, answers, None)
+    return Bell(upto, answers, log.decode({**item, "data": body[at:]}))

@@ -1,0 +1,183 @@
+"""A batch of requests while it is judged: the state that they are judged on, and what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from faaskeeper.core.answers import Answer
+from faaskeeper.core.changes import Closed, Opened, Owned, Resumed, Transaction, weight
+from faaskeeper.core.errors import Code
+from faaskeeper.core.log import ENTRY_BYTES, Answers, Entry
+from faaskeeper.core.requests import Outcome
+from faaskeeper.core.sessions import Session
+from faaskeeper.core.view import View
+from faaskeeper.core.znode import Meta
+
+ENTRY_CHANGES = 2_000
+"""A batch is closed when it has made about as many changes."""
+
+
+class ServiceOrder(NamedTuple):
+    """What the service's own functions ask the writer for; signed with the deployment's key.
+
+    ``close``: end these sessions (their leases are marked). ``reap``: remove these containers and znodes past
+    their time to live. Without either: settle what is pending, and save.
+    """
+
+    close: tuple[int, ...]
+    reap: tuple[str, ...] = ()
+
+    @property
+    def rings(self) -> bool:
+        """Whether it asks for nothing but settling and saving."""
+        return not self.close and not self.reap
+
+
+class Tentative:
+    """A session as it will be if the batch is committed."""
+
+    __slots__ = ("acked", "address", "closed", "incarnation", "last", "outcomes", "owned", "session")
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.incarnation = session.incarnation
+        self.last = session.last
+        self.closed = bool(session.closed)
+        self.owned: dict[str, bool] = {}
+        self.outcomes: list[tuple[int, Outcome]] = []
+        self.acked = session.acked
+        self.address = session.address
+
+    def known(self, cxid: int, txid: int) -> Outcome | None:
+        """The outcome of a request that is decided; None where this batch did it, and tells it.
+
+        One that is not kept is answered too: a client that has the answer ignores this one, and one that
+        waits for it would wait for ever.
+        """
+        session = self.session
+        if self.incarnation != session.incarnation or cxid > session.last:
+            return None
+        return session.outcomes.get(cxid) or Outcome(Code.FORGOTTEN, txid)
+
+    def answers(self) -> Answers:
+        """For the entry."""
+        outcomes = tuple(self.outcomes)
+        return Answers(self.session.id, self.incarnation, self.acked, self.address, outcomes)
+
+    def answer(self) -> Answer:
+        """For the client."""
+        session = self.session
+        return Answer(session.id, self.incarnation, tuple(self.outcomes), self.address, session.sealed)
+
+
+class Batch:
+    """One attempt at a batch: the state its requests are judged on, and what came out.
+
+    Implements :class:`faaskeeper.core.transactions.State` as the view with the batch's earlier effects.
+    """
+
+    def __init__(self, view: View, now: int, judged: int) -> None:
+        self.view = view
+        self.now = now
+        """The log's time."""
+        self.judged = judged
+        """When it was judged, by the service's clock."""
+        self.txid = view.head
+        self.transactions: list[Transaction] = []
+        self.answers: list[Answers] = []
+        self.told: list[Answer] = []
+        self.untold: list[Answer] | None = None
+        """What is left to tell, once those were told who may be told early."""
+        self.uncertain = False
+        """Something is answered that is only right at the log's end."""
+        self.dead: list[int] = []
+        """Sessions that heartbeat wants closed and that are closed: their leases are leftovers."""
+        self.unfinished: set[int] = set()
+        """Sessions that are closed and of whose ephemerals some are left: more transactions are needed."""
+        self.bytes = 0
+        self.changes = 0
+        self._nodes: dict[str, Meta | None] = {}
+        self._sessions: dict[int, Tentative] = {}
+        self._nonces: dict[str, int] = {}
+
+    def node(self, path: str) -> Meta | None:
+        nodes = self._nodes
+        return nodes[path] if path in nodes else self.view.node(path)
+
+    def ephemerals(self, session: int) -> Iterator[str]:
+        tentative = self._sessions[session]
+        for path in tentative.session.ephemerals:
+            if path not in tentative.owned:
+                yield path
+        for path, kept in tentative.owned.items():
+            if kept:
+                yield path
+
+    def session(self, id: int) -> Tentative | None:
+        tentative = self._sessions.get(id)
+        if tentative is None:
+            session = self.view.sessions.get(id)
+            if session is not None:
+                tentative = self._sessions[id] = Tentative(session)
+        return tentative
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should go into the entry."""
+        return self.bytes > ENTRY_BYTES or self.changes > ENTRY_CHANGES
+
+    def opened_by(self, nonce: str) -> int | None:
+        return self._nonces.get(nonce) or self.view.sessions.opened_by(nonce)
+
+    def take(self, transaction: Transaction) -> None:
+        """Let the next requests see what this one did."""
+        self.txid = transaction.txid
+        self.transactions.append(transaction)
+        self.bytes += weight(transaction.changes)
+        self.changes += len(transaction.changes)
+        for path, _, meta, _ in transaction.changes:
+            self._nodes[path] = meta
+        for effect in transaction.effects:
+            if isinstance(effect, Opened):
+                self._nonces[effect.nonce] = transaction.txid
+                self.bytes += 400 + len(effect.nonce)
+                continue
+            tentative = self.session(effect.session)
+            if tentative is None:
+                continue
+            if isinstance(effect, Owned):
+                tentative.owned[effect.path] = effect.kept
+            elif isinstance(effect, Closed):
+                tentative.closed = True
+                (self.unfinished.add if effect.more else self.unfinished.discard)(effect.session)
+                gone = (change.path for change in transaction.changes if change.meta is None)
+                tentative.owned.update((path, False) for path in gone)
+            elif isinstance(effect, Resumed):
+                self._supersede(tentative, effect)
+
+    def _supersede(self, tentative: Tentative, resumed: Resumed) -> None:
+        """What the replaced incarnation asked for earlier in this batch keeps its own answers."""
+        if tentative.outcomes:
+            self.answers.append(tentative.answers())
+            self.told.append(tentative.answer())
+        tentative.incarnation = resumed.incarnation
+        tentative.outcomes = []
+        tentative.last = tentative.acked = 0
+
+    def entry(self) -> Entry | None:
+        """The entry to append; None where nothing new was decided."""
+        answers = [each.answers() for each in self._sessions.values() if each.outcomes]
+        answers.extend(self.answers)
+        if not self.transactions and not answers:
+            return None
+        if not self.transactions:
+            self.txid += 1
+            self.transactions.append(Transaction(self.txid, ()))
+        first = self.view.head + 1
+        return Entry(first, self.txid, self.now, tuple(self.transactions), tuple(answers))
+
+    def decided(self) -> list[Answer]:
+        """What the sessions of the batch are to be told once the entry is in the log and applied."""
+        told = [each.answer() for each in self._sessions.values() if each.outcomes]
+        return told + self.told

@@ -1,0 +1,288 @@
+"""Judging messages: what each request of a batch comes to, on the view and what the batch did before."""
+
+from __future__ import annotations
+
+import logging
+from enum import Enum, auto
+
+from faaskeeper.core import trust
+from faaskeeper.core.acl import Credential, Identity, identities
+from faaskeeper.core.answers import Answer
+from faaskeeper.core.batch import Batch, ServiceOrder, Tentative
+from faaskeeper.core.changes import Opened, Resumed, Transaction, acl_weight
+from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS, Deployment
+from faaskeeper.core.errors import Code
+from faaskeeper.core.log import Answers
+from faaskeeper.core.requests import Close, Message, Open, Operation, Outcome, Reap, Request, Resume
+from faaskeeper.core.transactions import Case, apply
+from faaskeeper.core.view import Missing, View
+
+_RESUMED_PATHS = 1_000
+"""Most ephemerals that the answer to a Resume lists."""
+_IDENTITIES = 1_000
+"""Credentials whose identities a writer remembers."""
+_IDENTITY_BYTES = 4_096
+"""Longer credentials are looked at anew for each request."""
+_UNACKED = 100_000
+"""Outcomes of a session that are kept for it without being acknowledged, at most."""
+
+_CLOSE = Close()
+_logger = logging.getLogger(__name__)
+
+
+class _Standing(Enum):
+    """How a request stands to what its session has decided."""
+
+    RESUMES = auto()
+    """It goes on with the session, as another incarnation."""
+    MOVED = auto()
+    """Another incarnation goes on with the session."""
+    DECIDED = auto()
+    """It was decided before: it is answered as it was."""
+    EXPIRED = auto()
+    """The session is closed."""
+    EARLY = auto()
+    """One before it is missing, or the client acknowledges nothing: it is to be sent again."""
+    FULL = auto()
+    """Its turn has come, and the entry is full."""
+    NEXT = auto()
+    """Its turn has come."""
+
+
+_REFUSED = {_Standing.MOVED: Code.SESSION_MOVED, _Standing.EXPIRED: Code.SESSION_EXPIRED}
+
+
+def _standing(batch: Batch, session: Tentative, message: Message, request: Request) -> _Standing:
+    cxid, operation, _ = request
+    if isinstance(operation, Resume):
+        return _Standing.RESUMES
+    if message.incarnation != session.incarnation:
+        return _Standing.MOVED
+    if cxid <= session.last:
+        return _Standing.DECIDED
+    if session.closed:
+        return _Standing.EXPIRED
+    if cxid > session.last + 1 or session.last - message.acked > _UNACKED:
+        return _Standing.EARLY
+    return _Standing.FULL if batch.full else _Standing.NEXT
+
+
+class _Again:
+    """The answer to what a message asks for that is not decided now."""
+
+    def __init__(self, sealed: bytes, message: Message) -> None:
+        self._sealed = sealed
+        self._message = message
+        self._outcomes: list[tuple[int, Outcome]] = []
+        self.resend = 0
+
+    def tell(self, request: Request, outcome: Outcome | None) -> None:
+        """Answer a request, if there is an outcome."""
+        if outcome is not None:
+            self._outcomes.append((request.cxid, outcome))
+
+    def into(self, batch: Batch) -> None:
+        """Have the batch answer, if there is anything to say."""
+        if self._outcomes or self.resend:
+            message, outcomes = self._message, tuple(self._outcomes)
+            answer = Answer(
+                message.session, message.incarnation, outcomes, message.address, self._sealed, self.resend
+            )
+            batch.told.append(answer)
+
+
+class Judge:
+    """Judges messages; has no memory but of what credentials prove."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._limits = deployment.limits._replace(blobs=deployment.blobs is not None)
+        self._anybody: tuple[Identity, ...] = (("ip", deployment.peer),) if deployment.peer else ()
+        self._identities: dict[tuple[Credential, ...], tuple[Identity, ...]] = {}
+
+    def judge(
+        self, view: View, waiting: list[Message | ServiceOrder]
+    ) -> tuple[Batch, list[Message | ServiceOrder]]:
+        deployment = self._deployment
+        batch = Batch(view, deployment.log_clock.now(view.time), deployment.clock())
+        left: list[Message | ServiceOrder] = []
+        for number, message in enumerate(waiting):
+            if batch.full:
+                left = waiting[number:]
+                break
+            rest = self._one(batch, message)
+            if rest is not None:
+                left = [rest, *waiting[number + 1 :]]
+                break
+        if batch.unfinished:  # others have their turn first
+            left = [*left, ServiceOrder(tuple(sorted(batch.unfinished)))]
+        return batch, left
+
+    def _one(self, batch: Batch, message: Message | ServiceOrder) -> Message | ServiceOrder | None:
+        """Judge one message; returns what no longer fits the entry of it."""
+        if isinstance(message, ServiceOrder):
+            return self._ordered(batch, message)
+        batch.bytes += len(message.address)
+        if message.session == 0:
+            self._open(batch, message)
+            return None
+        rest = self._requests(batch, message)
+        return message._replace(requests=rest) if rest else None
+
+    def _ordered(self, batch: Batch, wanted: ServiceOrder) -> ServiceOrder | None:
+        batch.uncertain = batch.uncertain or wanted.rings
+        for number, session in enumerate(wanted.close):
+            if batch.full:
+                return wanted._replace(close=wanted.close[number:])
+            self._close(batch, session)
+        for number, path in enumerate(wanted.reap):
+            if batch.full:
+                return ServiceOrder((), wanted.reap[number:])
+            self._unasked(batch, Reap(path), 0)
+        return None
+
+    def _open(self, batch: Batch, message: Message) -> None:
+        operation = message.requests[0].operation
+        if not isinstance(operation, Open):
+            raise AssertionError("admitted as an Open")
+        known = batch.opened_by(operation.nonce)
+        if known is not None:
+            session = batch.view.sessions.get(known)
+            if session is not None:
+                outcome = Outcome(Code.OK, known)
+                batch.told.append(
+                    Answer(
+                        known,
+                        0,
+                        ((0, outcome),),
+                        message.address,
+                        session.sealed,
+                        0,
+                        operation.nonce,
+                    )
+                )
+            return
+        txid = batch.txid + 1
+        timeout = min(max(operation.timeout, MIN_TIMEOUT_MS), MAX_TIMEOUT_MS)
+        nonce = self._deployment.random(16)
+        sealed = trust.seal(self._deployment.key, operation.secret, nonce)
+        opened = Opened(operation.nonce, sealed, timeout)
+        batch.take(Transaction(txid, (), (opened,)))
+        outcomes = ((0, Outcome(Code.OK, txid)),)
+        batch.answers.append(Answers(txid, 0, 0, message.address, outcomes))
+        batch.told.append(Answer(txid, 0, outcomes, message.address, sealed, 0, operation.nonce))
+
+    def _close(self, batch: Batch, id: int) -> None:
+        """Heartbeat's close, or going on with one: not numbered, and nobody waits for an answer."""
+        session = batch.session(id)
+        if session is None or (session.closed and not any(batch.ephemerals(id))):
+            batch.uncertain = True
+            batch.dead.append(id)
+            return
+        self._unasked(batch, _CLOSE, id)
+
+    def _unasked(self, batch: Batch, operation: Operation, session: int) -> None:
+        """What heartbeat asks for: its outcome is nobody's, and a refusal is not logged."""
+        transaction = self._decide(batch, Request(0, operation), session)[1]
+        if transaction is None:
+            batch.uncertain = True  # from a view that is behind, it would be refused in every beat
+        else:
+            batch.take(transaction)
+
+    def _requests(self, batch: Batch, message: Message) -> tuple[Request, ...]:
+        """Judge a client's requests; returns those that no longer fit the entry."""
+        session = batch.session(message.session)
+        if session is None:
+            return ()
+        requests = sorted(message.requests, key=_cxid)
+        if not requests:  # it rings: apply what is in the log
+            batch.uncertain = True
+        if session.session.closing:
+            batch.unfinished.add(message.session)
+        again = _Again(session.session.sealed, message)
+        rest: tuple[Request, ...] = ()
+        for number, request in enumerate(requests):
+            standing = _standing(batch, session, message, request)
+            if standing is _Standing.FULL:
+                rest = tuple(requests[number:])
+                break
+            if standing is _Standing.NEXT:
+                self._next(batch, session, message, request)
+            elif standing is _Standing.RESUMES:
+                self._resume(batch, session, message, request)
+            elif standing is _Standing.DECIDED:
+                again.tell(request, session.known(request.cxid, batch.txid))
+            else:
+                batch.uncertain = True  # right only at the log's end: our view may be behind
+                if standing is _Standing.EARLY:
+                    again.resend = session.last + 1
+                else:
+                    again.tell(request, Outcome(_REFUSED[standing], batch.txid))
+        again.into(batch)
+        return rest
+
+    def _next(self, batch: Batch, session: Tentative, message: Message, request: Request) -> None:
+        """Decide the session's next request."""
+        outcome, transaction = self._decide(batch, request, message.session)
+        if transaction is not None:
+            batch.take(transaction)
+        session.last = request.cxid
+        session.acked = max(session.acked, min(message.acked, request.cxid - 1))
+        session.address = message.address
+        session.outcomes.append((request.cxid, outcome))
+        batch.bytes += 200 * (1 + len(outcome.results)) + acl_weight(outcome.meta)
+
+    def _resume(self, batch: Batch, session: Tentative, message: Message, request: Request) -> None:
+        """Go on with a session as ``message.incarnation``, in the place of the one that it names.
+
+        An incarnation is one process: the same again is a repetition. Where another is in its place the
+        Resume is refused, and told which: who sent it may draw again, above that, and a copy that comes when
+        its sender is gone takes the session from nobody.
+        """
+        if not isinstance(request.operation, Resume):
+            raise AssertionError("a Resume")
+        after = request.operation.after
+        id, asked, current = message.session, message.incarnation, session.incarnation
+        owned: tuple[str, ...] = ()
+        if session.closed:
+            batch.uncertain = True
+            code = Code.SESSION_EXPIRED
+        elif asked != current and (asked < current or after not in (-1, current)):
+            batch.uncertain = True
+            code = Code.SESSION_MOVED
+        else:
+            code = Code.OK
+            if asked != current:
+                batch.take(Transaction(batch.txid + 1, (), (Resumed(id, asked),)))
+                batch.answers.append(Answers(id, asked, 0, message.address, ()))
+            owned = tuple(sorted(batch.ephemerals(id)))[:_RESUMED_PATHS]
+        outcomes = ((0, Outcome(code, batch.txid, paths=owned)),)
+        moved = current if code is Code.SESSION_MOVED else 0
+        batch.told.append(Answer(id, asked, outcomes, message.address, session.session.sealed, current=moved))
+
+    def _decide(self, batch: Batch, request: Request, session: int) -> tuple[Outcome, Transaction | None]:
+        try:
+            who = self._who(request.auth) if request.auth else self._anybody
+            case = Case(batch, session, batch.now, batch.txid + 1, self._limits, who)
+            return apply(case, request.operation)
+        except Missing:
+            raise
+        except Exception:
+            # A fault of ours: it must be this request's alone, not that of all who wait beside it.
+            _logger.exception("request %d of session %d could not be judged: refused", request.cxid, session)
+            return Outcome(Code.BAD_ARGUMENTS, batch.txid), None
+
+    def _who(self, auth: tuple[Credential, ...]) -> tuple[Identity, ...]:
+        known = self._identities.get(auth)
+        if known is None:
+            if len(self._identities) >= _IDENTITIES:
+                self._identities.clear()
+            shown = identities(auth, self._deployment.super_digest, self._deployment.key)
+            known = shown if any(scheme == "ip" for scheme, _ in shown) else (*self._anybody, *shown)
+            if sum(len(scheme) + len(each) for scheme, each in auth) <= _IDENTITY_BYTES:
+                self._identities[auth] = known
+        return known
+
+
+def _cxid(request: Request) -> int:
+    return request.cxid

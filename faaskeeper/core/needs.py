@@ -1,0 +1,77 @@
+"""Which znodes judging some messages will ask for: so they are read in one call, before."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from heapq import nsmallest
+
+from faaskeeper.core import paths
+from faaskeeper.core.batch import ENTRY_CHANGES, ServiceOrder
+from faaskeeper.core.requests import Close, Create, Message, Multi, Operation, SetData
+from faaskeeper.core.view import View
+
+_AHEAD = 2 * ENTRY_CHANGES
+"""About how many paths are read at once for an order to close sessions: a batch does not come to more."""
+
+
+def needs_of(message: Message | ServiceOrder, view: View, most: int) -> set[str]:
+    """Paths that judging a message will ask for, as far as the message and the view's sessions tell.
+
+    ``most``: how many ephemerals go at once when a session is closed.
+    """
+    if isinstance(message, ServiceOrder):
+        needed = {path for each in message.reap[:_AHEAD] for path in (paths.parent(each), each)}
+        for session in message.close:
+            if len(needed) > _AHEAD:
+                break
+            needed |= _owned(view, session, most)
+        return needed
+    needed = {path for request in message.requests for path in _needs(request.operation)}
+    if any(isinstance(request.operation, Close) for request in message.requests):
+        needed |= _owned(view, message.session, most)
+    return needed
+
+
+def _owned(view: View, session: int, most: int) -> set[str]:
+    """The ephemerals of a session that go in one transaction when it is closed, and their parents."""
+    known = view.sessions.get(session)
+    if known is None:
+        return set()
+    owned: Collection[str] = known.ephemerals
+    if len(owned) > most:
+        owned = nsmallest(most, owned)
+    return {*owned, *(paths.parent(path) for path in owned)}
+
+
+def numbered(waiting: Sequence[Message | ServiceOrder], view: View) -> set[str]:
+    """Paths that sequential creates will ask for, if all creates before them succeed: all in one read."""
+    creations: dict[str, int] = {}
+    found: set[str] = set()
+    for message in waiting:
+        if isinstance(message, ServiceOrder):
+            continue
+        for request in message.requests:
+            operation = request.operation
+            for each in operation.operations if isinstance(operation, Multi) else (operation,):
+                if not isinstance(each, Create):
+                    continue
+                above = paths.parent(each.path)
+                if above not in creations:
+                    known = view.known(above)
+                    creations[above] = known.meta.creations if known and known.meta else 0
+                if each.sequential:
+                    found.add(f"{each.path}{creations[above]:010d}")
+                creations[above] += 1
+    return found
+
+
+def _needs(operation: Operation) -> tuple[str, ...]:
+    if isinstance(operation, SetData):
+        return (operation.path,)
+    if isinstance(operation, Create):
+        above = paths.parent(operation.path)
+        return (above,) if operation.sequential else (above, operation.path)
+    if isinstance(operation, Multi):
+        return tuple(path for each in operation.operations for path in _needs(each))
+    path = getattr(operation, "path", "")
+    return (paths.parent(path), path) if path else ()

@@ -1,0 +1,97 @@
+"""Checks of a deployment on AWS."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from faaskeeper.config import Config
+from faaskeeper.core.errors import Denied
+from faaskeeper.deploy.aws.deadletters import AwsDeadLetters
+from faaskeeper.deploy.doctor import Check, Doctor, Finding, clock_finding
+from faaskeeper.providers.aws.service import AwsService
+
+
+class AwsDoctor(Doctor[AwsService]):
+    """See :class:`faaskeeper.deploy.doctor.Doctor`."""
+
+    without_tcp = "sqs"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config, AwsService(config))
+        self._identity: Mapping[str, Any] = {}
+        self._asked = 0.0
+
+    def before(self) -> Iterator[tuple[str, Check]]:
+        """See :class:`faaskeeper.deploy.doctor.Doctor`."""
+        yield "credentials", self._credentials
+        yield "clock", self._clock
+
+    def after(self) -> Iterator[tuple[str, Check]]:
+        """See :class:`faaskeeper.deploy.doctor.Doctor`."""
+        yield "requests that wait", self._queue
+        yield "dead letters", self._dead
+
+    def _credentials(self) -> Finding:
+        began = time.time()
+        aws = self.service.aws
+        self._identity = aws.call("who am I", aws.client("sts").get_caller_identity)
+        self._asked = (began + time.time()) / 2
+        return Finding("credentials", True, str(self._identity["Arn"]))
+
+    def _clock(self) -> Finding:
+        date = self._identity["ResponseMetadata"]["HTTPHeaders"].get("date", "") if self._identity else ""
+        return clock_finding(self._asked, date, "AWS'")
+
+    def _queue(self) -> Finding:
+        url = self.service.section.get("worker-queue-url")
+        if not url:
+            return Finding("requests that wait", None, "a table's stream hands them over; it cannot be asked")
+        aws, attribute = self.service.aws, "ApproximateNumberOfMessages"
+        try:
+            answer = aws.call(
+                "worker queue",
+                aws.client("sqs").get_queue_attributes,
+                QueueUrl=url,
+                AttributeNames=[attribute],
+            )
+            oldest = self._oldest(str(url))
+        except Denied:
+            return Finding("requests that wait", None, "these credentials may not look")
+        number = int(answer["Attributes"][attribute])
+        if oldest is not None and oldest > 60:
+            return Finding("requests that wait", False, f"{number}, the oldest for {oldest:.0f} s")
+        waited = "" if oldest is None else f", the oldest for {oldest:.0f} s"
+        return Finding("requests that wait", True, f"{number}{waited}")
+
+    def _oldest(self, url: str) -> float | None:
+        """Age of the oldest message in s, by its metric; None where that is not known."""
+        aws, now = self.service.aws, time.time()
+        try:
+            answer = aws.call(
+                "age of the oldest message",
+                aws.client("cloudwatch").get_metric_statistics,
+                Namespace="AWS/SQS",
+                MetricName="ApproximateAgeOfOldestMessage",
+                Dimensions=[{"Name": "QueueName", "Value": url.rsplit("/", 1)[-1]}],
+                StartTime=now - 300,
+                EndTime=now,
+                Period=60,
+                Statistics=["Maximum"],
+            )
+        except Denied:
+            return None
+        points: list[Any] = sorted(answer["Datapoints"], key=lambda each: each["Timestamp"])
+        return float(points[-1]["Maximum"]) if points else None
+
+    def _dead(self) -> Finding:
+        try:
+            found = AwsDeadLetters(self.service).counts()
+        except Denied:
+            return Finding("dead letters", None, "these credentials may not look")
+        number = sum(found.values())
+        if number:
+            where = ", ".join(f"{many} in {name}" for name, many in found.items() if many)
+            return Finding("dead letters", False, f"{where}: 'fk deadletters' shows them")
+        return Finding("dead letters", True, "none")

@@ -1,0 +1,150 @@
+"""Checks of a deployment from a client's side: each says what it found and, if that is bad, what to do."""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Generic, NamedTuple, TypeVar
+
+from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.config import Config
+from faaskeeper.core.errors import DriverError, StaleView
+from faaskeeper.core.log import PARTITION, key
+from faaskeeper.exceptions import FaaSKeeperException
+from faaskeeper.providers.clocks import clock
+from faaskeeper.providers.cloud.service import CloudService
+
+_SKEW_MS = 5_000
+_OLD_MS = 36 * 3600 * 1000
+_LAG_MS = 60_000
+
+Service = TypeVar("Service", bound=CloudService)
+
+
+class Finding(NamedTuple):
+    """The result of a check. ``good`` None: it could not be found out, which is no fault."""
+
+    check: str
+    good: bool | None
+    message: str
+
+
+Check = Callable[[], Finding]
+
+
+def clock_finding(asked: float, date: str, whose: str) -> Finding:
+    """Compares this machine's clock with a service's.
+
+    ``asked``: when it was asked, s since 1970; ``date``: the header of its answer; ``whose``: in a message.
+    """
+    if not date:
+        return Finding("clock", None, "the service did not tell its time")
+    skew = asked - email.utils.parsedate_to_datetime(date).timestamp() - 0.5
+    if abs(skew) * 1000 > _SKEW_MS:
+        return Finding("clock", False, f"{skew:+.1f} s from {whose}: have NTP set this machine's clock")
+    return Finding("clock", True, f"agrees with {whose} within a second or two")
+
+
+class Doctor(ABC, Generic[Service]):
+    """The checks, in the order in which a fault shows first.
+
+    ``without_tcp``: the value of ``client-channel`` that needs no TCP.
+    """
+
+    without_tcp: str
+
+    def __init__(self, config: Config, service: Service) -> None:
+        self.config = config
+        self.service = service
+        self._deployment = service.deployment(b"", distributor_queue=None, worker_queue=None)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.service.calls.close()
+
+    @abstractmethod
+    def before(self) -> Iterator[tuple[str, Check]]:
+        """Checks of what a client needs before it can read the deployment."""
+
+    @abstractmethod
+    def after(self) -> Iterator[tuple[str, Check]]:
+        """Checks of the queues."""
+
+    def findings(self) -> Iterator[Finding]:
+        """Each check's finding, as it is made."""
+        for what, check in (
+            *self.before(),
+            ("tree", self._tree),
+            ("heartbeat", self._heartbeat),
+            ("log", self._lag),
+            *self.after(),
+            ("a session", self._session),
+        ):
+            yield self._checked(what, check)
+
+    @staticmethod
+    def _checked(what: str, check: Callable[[], Finding]) -> Finding:
+        try:
+            return check()
+        except (DriverError, StaleView, FaaSKeeperException) as error:
+            return Finding(what, False, str(error))
+
+    def _tree(self) -> Finding:
+        began = time.perf_counter()
+        record = self._deployment.records.get("/")
+        took = (time.perf_counter() - began) * 1000
+        if record is None:
+            return Finding(
+                "tree", False, "there is no tree: call the heartbeat's function once, it begins one"
+            )
+        return Finding("tree", True, f"read in {took:.0f} ms")
+
+    def _heartbeat(self) -> Finding:
+        age = clock() - self._deployment.checkpoints.header().asof
+        if age > _OLD_MS:
+            return Finding(
+                "heartbeat",
+                False,
+                f"the checkpoint is {age // 3_600_000} hours old: is the schedule on, what does its log say?",
+            )
+        return Finding("heartbeat", True, f"the checkpoint is {age // 60_000} minutes old")
+
+    def _lag(self) -> Finding:
+        applied = self._deployment.checkpoints.applied()
+        page = self.service.table("log").query(PARTITION, key(applied), 100)
+        if not page.items:
+            return Finding("log", True, f"applied up to its end, {applied}")
+        oldest = page.items[0][1]["time"]
+        age = clock() - oldest if isinstance(oldest, int) else 0
+        many = f"{len(page.items)}{'+' if page.more else ''}"
+        if age > _LAG_MS:
+            return Finding(
+                "log",
+                False,
+                f"{many} entries above the mark, the oldest {age // 1000} s old: what do the logs of writer "
+                "and distributor say?",
+            )
+        return Finding("log", True, f"{many} entries above the mark, the oldest {age // 1000} s old")
+
+    def _session(self) -> Finding:
+        client = FaaSKeeperClient(self.config)
+        began = time.perf_counter()
+        try:
+            client.start()
+            opened = (time.perf_counter() - began) * 1000
+            began = time.perf_counter()
+            client.create("/fk-doctor-", ephemeral=True, sequential=True)
+            written = (time.perf_counter() - began) * 1000
+        except FaaSKeeperException as error:
+            return Finding(
+                "a session",
+                False,
+                f"{error}. By TCP the functions must reach this machine: "
+                f"{self.config.provider_name}.client-host says where, "
+                f"'client-channel': {self.without_tcp!r} does without",
+            )
+        finally:
+            client.stop()
+        return Finding("a session", True, f"opened in {opened:.0f} ms, a write in {written:.0f} ms")

@@ -1,0 +1,182 @@
+"""Checks of a deployment on Google Cloud, and of the steps that only a person can take."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+from google.auth.exceptions import GoogleAuthError
+
+from faaskeeper.config import Config
+from faaskeeper.core.errors import Denied
+from faaskeeper.deploy.doctor import Check, Doctor, Finding, clock_finding
+from faaskeeper.deploy.gcp.deadletters import GcpDeadLetters
+from faaskeeper.deploy.gcp.rest import Rest
+from faaskeeper.deploy.templates import templates
+from faaskeeper.providers.gcp.clients import core_error
+from faaskeeper.providers.gcp.service import GcpService
+
+_OLDEST = "pubsub.googleapis.com/subscription/oldest_unacked_message_age"
+_EMULATED = "emulators have none"
+
+
+class GcpDoctor(Doctor[GcpService]):
+    """See :class:`faaskeeper.deploy.doctor.Doctor`."""
+
+    without_tcp = "pubsub"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config, GcpService(config))
+        deploy = self.service.section.get("deploy")
+        endpoint = str(deploy.get("endpoint", "")) if isinstance(deploy, dict) else ""
+        self._emulated = bool(os.environ.get("DATASTORE_EMULATOR_HOST")) and not endpoint
+        self._rest = Rest(self.service.gcp, endpoint)
+        self._endpoint = endpoint
+        self._project = self.service.project
+        self._date = ""
+        self._asked = 0.0
+
+    def close(self) -> None:
+        """See :class:`faaskeeper.deploy.doctor.Doctor`."""
+        self._rest.close()
+        super().close()
+
+    def before(self) -> Iterator[tuple[str, Check]]:
+        """See :class:`faaskeeper.deploy.doctor.Doctor`."""
+        yield "command for deploying", self._command
+        yield "credentials", self._credentials
+        yield "project", self._in_project
+        yield "billing", self._billing
+        yield "services", self._services
+        yield "clock", self._clock
+
+    def after(self) -> Iterator[tuple[str, Check]]:
+        """See :class:`faaskeeper.deploy.doctor.Doctor`."""
+        yield "requests that wait", self._queue
+        yield "dead letters", self._dead
+
+    # ---- what only a person can do -------------------------------------------------------
+
+    def _command(self) -> Finding:
+        for name in ("terraform", "tofu"):
+            if shutil.which(name):
+                return Finding("command for deploying", True, name)
+        return Finding(
+            "command for deploying", None, "neither terraform nor tofu is here; only 'fk deploy' needs one"
+        )
+
+    def _credentials(self) -> Finding:
+        if self._emulated or self._endpoint:
+            return Finding("credentials", None, _EMULATED)
+        try:
+            found: Any = self.service.gcp.credentials()
+        except GoogleAuthError as error:
+            raise core_error("credentials", error) from error
+        return Finding("credentials", True, str(getattr(found, "service_account_email", "") or "a person's"))
+
+    def _ask(self, service: str, path: str) -> Any:
+        began = time.time()
+        answer, self._date = self._rest.call(service, path)
+        self._asked = (began + time.time()) / 2
+        return answer
+
+    def _in_project(self) -> Finding:
+        if self._emulated:
+            return Finding("project", None, _EMULATED)
+        try:
+            answer = self._ask("cloudresourcemanager", f"v1/projects/{self._project}")
+        except Denied as error:
+            return Finding(
+                "project",
+                False,
+                f"{error}. https://console.cloud.google.com/projectcreate makes one; let this account see it",
+            )
+        state = answer.get("lifecycleState", "")
+        if state != "ACTIVE":
+            return Finding("project", False, f"{self._project} is {state}: restore it, or choose another")
+        return Finding("project", True, f"{self._project} is there")
+
+    def _billing(self) -> Finding:
+        if self._emulated:
+            return Finding("billing", None, _EMULATED)
+        try:
+            answer = self._ask("cloudbilling", f"v1/projects/{self._project}/billingInfo")
+        except Denied:
+            return Finding("billing", None, "this account may not look")
+        if not answer.get("billingEnabled"):
+            where = f"https://console.cloud.google.com/billing/linkedaccount?project={self._project}"
+            return Finding("billing", False, f"no billing account: link one at {where}")
+        return Finding("billing", True, "enabled")
+
+    def _services(self) -> Finding:
+        if self._emulated:
+            return Finding("services", None, _EMULATED)
+        text = templates("gcp").joinpath("resources.json").read_text(encoding="utf-8")
+        wanted: list[str] = json.loads(text)["services"]
+        parent = f"projects/{self._project}"
+        names = "&".join(f"names={quote(f'{parent}/services/{each}', safe='')}" for each in wanted)
+        try:
+            answer = self._ask("serviceusage", f"v1/{parent}/services:batchGet?{names}")
+        except Denied as error:
+            return Finding(
+                "services",
+                False,
+                f"{error}. 'gcloud services enable serviceusage.googleapis.com --project={self._project}' "
+                "is the first step",
+            )
+        missing = [
+            each["config"]["name"] for each in answer.get("services", ()) if each.get("state") != "ENABLED"
+        ]
+        if missing:
+            return Finding(
+                "services",
+                False,
+                f"'gcloud services enable {' '.join(missing)} --project={self._project}', or deploy, which "
+                "does it",
+            )
+        return Finding("services", True, f"all {len(wanted)} are enabled")
+
+    def _clock(self) -> Finding:
+        return clock_finding(self._asked, self._date, "Google's")
+
+    # ---- queues --------------------------------------------------------------------------
+
+    def _queue(self) -> Finding:
+        if self._emulated:
+            return Finding("requests that wait", None, _EMULATED)
+        subscription = self.service.names.topic("worker")
+        chosen = f'metric.type="{_OLDEST}" AND resource.labels.subscription_id="{subscription}"'
+        now = time.time()
+        span = "&".join(
+            f"interval.{name}={time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(moment))}"
+            for name, moment in (("startTime", now - 600), ("endTime", now))
+        )
+        path = f"v3/projects/{self._project}/timeSeries?filter={quote(chosen)}&{span}"
+        try:
+            answer = self._ask("monitoring", path)
+        except Denied:
+            return Finding("requests that wait", None, "this account may not look")
+        points = [point for series in answer.get("timeSeries", ()) for point in series["points"]]
+        if not points:
+            return Finding("requests that wait", True, "none for the last minutes")
+        oldest = int(points[0]["value"].get("int64Value", 0))
+        if oldest > 60:
+            return Finding(
+                "requests that wait", False, f"the oldest for {oldest} s: what does the writer log?"
+            )
+        return Finding("requests that wait", True, f"the oldest for {oldest} s")
+
+    def _dead(self) -> Finding:
+        try:
+            found = GcpDeadLetters(self.service).counts()
+        except Denied:
+            return Finding("dead letters", None, "this account may not look")
+        if found:
+            where = ", ".join(f"{many} of {name}" for name, many in found.items())
+            return Finding("dead letters", False, f"{where}: 'fk deadletters' shows them")
+        return Finding("dead letters", True, "none")

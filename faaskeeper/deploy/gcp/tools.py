@@ -1,0 +1,274 @@
+"""The tools that create the resources: Terraform (or OpenTofu), or Deployment Manager by gcloud.
+
+Both work on a copy of the templates that stand in ``deploy/gcp``, with the same variables.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from importlib.resources import as_file
+from pathlib import Path
+from typing import Any
+
+from faaskeeper.deploy.deployment import Progress
+from faaskeeper.deploy.templates import templates
+from faaskeeper.exceptions import ProviderException
+
+Variables = Mapping[str, Any]
+_STORES = ("google_firestore_database", "google_storage_bucket")
+_SHOWN_LINES = 12
+"""Last lines of a failed command's output that are shown."""
+
+
+class ToolFailed(ProviderException):
+    """The command failed; the message holds the end of its output."""
+
+
+class Tool(ABC):
+    """Creates, changes and removes resources. ``environment``: of its commands, added to this process's."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = {**os.environ, **environment}
+        self._holder = tempfile.TemporaryDirectory(prefix="fk-gcp-")
+        self.directory = Path(self._holder.name)
+        with as_file(templates("gcp")) as originals:
+            shutil.copytree(originals, self.directory, dirs_exist_ok=True)
+
+    def close(self) -> None:
+        """Remove the copy of the templates."""
+        self._holder.cleanup()
+
+    @abstractmethod
+    def changes(self, variables: Variables) -> list[str]:
+        """What :meth:`apply` would change, and what drifted, a line each; read-only."""
+
+    @abstractmethod
+    def apply(self, variables: Variables, progress: Progress, *, code_only: bool = False) -> None:
+        """Create the resources, or change them. ``code_only``: nothing but the functions."""
+
+    @abstractmethod
+    def outputs(self) -> dict[str, Any]:
+        """Of the last apply; empty where there was none."""
+
+    @abstractmethod
+    def resources(self) -> list[str]:
+        """The resources that exist, a line each."""
+
+    @abstractmethod
+    def destroy(self, variables: Variables, progress: Progress) -> None:
+        """Remove everything."""
+
+    def run(self, command: Sequence[str], progress: Progress | None = None) -> str:
+        """Run a command; returns its output. Raises ToolFailed."""
+        output: list[str] = []
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if progress else subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env=self._environment,
+            cwd=self.directory,
+        ) as process:
+            if progress is None:
+                out, problems = process.communicate()
+                output = [out]
+            else:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    output.append(line)
+                    if line.strip():
+                        progress(line.rstrip())
+                problems = "".join(output)
+        if process.returncode:
+            end = "\n  ".join(line for line in problems.splitlines()[-_SHOWN_LINES:] if line.strip())
+            shown = " ".join(command[:4])
+            raise ToolFailed(f"'{shown} ...' ended with {process.returncode}:\n  {end}")
+        return "".join(output)
+
+
+class Terraform(Tool):
+    """Terraform or OpenTofu, whichever is there. ``bucket``: of the state ("": there is none yet)."""
+
+    def __init__(self, name: str, bucket: str, environment: Mapping[str, str]) -> None:
+        found = shutil.which("terraform") or shutil.which("tofu")
+        if found is None:
+            raise ProviderException(
+                "neither 'terraform' nor 'tofu' is there, and one is needed: see "
+                "https://developer.hashicorp.com/terraform/install, https://opentofu.org/docs/intro/install; "
+                "'deploy': {'with': 'deployment-manager'} in the section 'gcp' does without"
+            )
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "faaskeeper" / "terraform"
+        more = {"TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "TF_PLUGIN_CACHE_DIR": str(cache)}
+        if "TF_PLUGIN_CACHE_DIR" not in os.environ:
+            cache.mkdir(parents=True, exist_ok=True)
+        super().__init__(
+            {**more, **{key: os.environ[key] for key in more if key in os.environ}, **environment}
+        )
+        self._command = [found, f"-chdir={self.directory / 'terraform'}"]
+        self._name = name
+        self._bucket = bucket
+        self._ready = False
+
+    def _terraform(self, *arguments: str, progress: Progress | None = None) -> str:
+        if not self._ready:
+            init = ["init", "-no-color"]
+            if self._bucket:
+                init += [f"-backend-config=bucket={self._bucket}", f"-backend-config=prefix={self._name}"]
+            else:
+                override = 'terraform {\n  backend "local" {}\n}\n'
+                (self.directory / "terraform" / "backend_override.tf").write_text(override)
+            self.run([*self._command, *init])
+            self._ready = True
+        return self.run([*self._command, *arguments], progress)
+
+    def _set(self, variables: Variables) -> None:
+        file = self.directory / "terraform" / "faaskeeper.auto.tfvars.json"
+        file.write_text(json.dumps(variables, indent=2))
+
+    def _plan(self, variables: Variables, *more: str) -> dict[str, Any]:
+        self._set(variables)
+        self._terraform("plan", "-no-color", "-out=plan", *more)
+        plan: dict[str, Any] = json.loads(self._terraform("show", "-json", "plan"))
+        return plan
+
+    def changes(self, variables: Variables) -> list[str]:
+        """See :class:`Tool`."""
+        plan = self._plan(variables)
+        lines = [f"drifted  {each['address']}" for each in plan.get("resource_drift", ())]
+        for each in plan.get("resource_changes", ()):
+            actions = each["change"]["actions"]
+            if actions not in (["no-op"], ["read"]):
+                again = len(actions) > 1
+                note = "  (made anew: what it holds is lost)" if again and _store(each) else ""
+                lines.append(f"{'replace' if again else actions[0]:8} {each['address']}{note}")
+        return lines
+
+    def apply(self, variables: Variables, progress: Progress, *, code_only: bool = False) -> None:
+        """See :class:`Tool`. Refuses what would lose what is stored."""
+        target = ["-target=google_cloudfunctions2_function.function"] if code_only else []
+        plan = self._plan(variables, *target)
+        lost = [
+            each["address"]
+            for each in plan.get("resource_changes", ())
+            if "delete" in each["change"]["actions"] and _store(each)
+        ]
+        if lost:
+            raise ProviderException(
+                f"{', '.join(lost)} would be made anew, and empty: 'fk export' first, then --clean"
+            )
+        self._terraform("apply", "-no-color", "-auto-approve", "plan", progress=progress)
+
+    def outputs(self) -> dict[str, Any]:
+        """See :class:`Tool`."""
+        if not self._bucket:
+            return {}
+        outputs = json.loads(self._terraform("output", "-json"))
+        return {key: each["value"] for key, each in outputs.items()}
+
+    def resources(self) -> list[str]:
+        """See :class:`Tool`."""
+        return self._terraform("state", "list").split("\n")[:-1] if self._bucket else []
+
+    def destroy(self, variables: Variables, progress: Progress) -> None:
+        """See :class:`Tool`."""
+        self._set({**variables, "protect": False})
+        unlock = [f"-target={each}" for each in _STORES_NAMED]
+        self._terraform("apply", "-no-color", "-auto-approve", *unlock, progress=progress)
+        self._terraform("destroy", "-no-color", "-auto-approve", progress=progress)
+
+
+_STORES_NAMED = ("google_firestore_database.database", "google_storage_bucket.data")
+
+
+def _store(change: Mapping[str, Any]) -> bool:
+    return change.get("type") in _STORES
+
+
+class DeploymentManager(Tool):
+    """Google's Deployment Manager, by gcloud."""
+
+    def __init__(self, name: str, project: str, environment: Mapping[str, str]) -> None:
+        found = shutil.which("gcloud")
+        if found is None:
+            raise ProviderException("'gcloud' is not there: see https://cloud.google.com/sdk/docs/install")
+        super().__init__(environment)
+        self._gcloud = [found, "deployment-manager"]
+        self._flags = ["--quiet", f"--project={project}"]
+        self._name = name
+
+    def _deployments(self, *arguments: str, progress: Progress | None = None) -> str:
+        return self.run([*self._gcloud, "deployments", *arguments, *self._flags], progress)
+
+    def _describe(self) -> dict[str, Any] | None:
+        try:
+            described: dict[str, Any] = json.loads(self._deployments("describe", self._name, "--format=json"))
+        except ToolFailed as error:
+            if "not found" in str(error).lower() or "404" in str(error):
+                return None
+            raise
+        return described
+
+    def _config(self, variables: Variables) -> str:
+        properties = {camel(key): value for key, value in variables.items() if key != "project"}
+        config = {
+            "imports": [{"path": "faaskeeper.py"}],
+            "resources": [{"name": "faaskeeper", "type": "faaskeeper.py", "properties": properties}],
+        }
+        file = self.directory / "deployment_manager" / "applied.yaml"
+        file.write_text(json.dumps(config, indent=2))  # which is YAML, too
+        return f"--config={file}"
+
+    def changes(self, variables: Variables) -> list[str]:
+        """See :class:`Tool`."""
+        there = self._describe() is not None
+        self._deployments("update" if there else "create", self._name, self._config(variables), "--preview")
+        listed = [*self._gcloud, "resources", "list", f"--deployment={self._name}", "--format=json"]
+        try:
+            found = json.loads(self.run([*listed, *self._flags]))
+        finally:
+            self._deployments("cancel-preview", self._name)
+            if not there:
+                self._deployments("delete", self._name)
+        lines = []
+        for each in found:
+            intent = each.get("update", {}).get("intent", "")
+            if intent not in ("", "NOT_STARTED", "ACQUIRE"):
+                lines.append(f"{intent.lower():8} {each['type']} {each['name']}")
+        return lines
+
+    def apply(self, variables: Variables, progress: Progress, *, code_only: bool = False) -> None:
+        """See :class:`Tool`. Deployment Manager changes only what differs."""
+        there = self._describe() is not None
+        verb = "update" if there else "create"
+        self._deployments(verb, self._name, self._config(variables), progress=progress)
+
+    def outputs(self) -> dict[str, Any]:
+        """See :class:`Tool`."""
+        described = self._describe()
+        return {each["name"]: each["finalValue"] for each in (described or {}).get("outputs", ())}
+
+    def resources(self) -> list[str]:
+        """See :class:`Tool`."""
+        if self._describe() is None:
+            return []
+        listed = [*self._gcloud, "resources", "list", f"--deployment={self._name}", "--format=json"]
+        return [f"{each['type']} {each['name']}" for each in json.loads(self.run([*listed, *self._flags]))]
+
+    def destroy(self, variables: Variables, progress: Progress) -> None:
+        """See :class:`Tool`."""
+        config = self._config({**variables, "protect": False})
+        self._deployments("update", self._name, config, progress=progress)
+        self._deployments("delete", self._name, progress=progress)
+
+
+def camel(name: str) -> str:
+    """A variable's name as Deployment Manager's template has it."""
+    first, *rest = name.split("_")
+    return first + "".join(each.capitalize() for each in rest)

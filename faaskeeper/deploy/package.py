@@ -1,0 +1,73 @@
+"""The archive (zip) of the functions' code: core, the provider's adapter, and a cloud's own files.
+
+The same files make the same archive, byte for byte, on any machine at any time. It is pure Python, so one
+serves every architecture.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import zipfile
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import NamedTuple
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+class Package(NamedTuple):
+    """An archive, and the key under which it is uploaded: it changes with the contents."""
+
+    key: str
+    body: bytes
+
+
+def sources(entry: str) -> dict[str, bytes]:
+    """The files of this package that a module imports, itself included, by their path in the archive."""
+    found: dict[str, bytes] = {}
+    waiting = [entry]
+    while waiting:
+        module = waiting.pop()
+        source = _source(module)
+        if source is None or source[0] in found:
+            continue
+        path, body = source
+        found[path] = body
+        parts = module.split(".")
+        waiting.extend(".".join(parts[:length]) for length in range(1, len(parts)))
+        for node in ast.walk(ast.parse(body)):
+            if isinstance(node, ast.Import):
+                waiting.extend(each.name for each in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                waiting.append(node.module)
+                waiting.extend(f"{node.module}.{each.name}" for each in node.names)
+    return found
+
+
+def _source(module: str) -> tuple[str, bytes] | None:
+    if module.split(".")[0] != "faaskeeper":
+        return None
+    base = files("faaskeeper").joinpath(*module.split(".")[1:])
+    if base.is_dir():
+        return f"{module.replace('.', '/')}/__init__.py", base.joinpath("__init__.py").read_bytes()
+    *above, name = module.split(".")[1:]
+    file = files("faaskeeper").joinpath(*above, f"{name}.py")
+    return (f"{module.replace('.', '/')}.py", file.read_bytes()) if file.is_file() else None
+
+
+def build(entry: str, extra: Mapping[str, bytes]) -> Package:
+    """The archive of a module and what it imports. ``extra``: other files, by their path."""
+    found = {**sources(entry), **extra}
+    digest = hashlib.sha256()
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as writer:
+        for path in sorted(found):
+            digest.update(f"{path}\0{len(found[path])}\0".encode() + found[path])
+            info = zipfile.ZipInfo(path, _EPOCH)
+            info.external_attr = 0o644 << 16
+            info.create_system = 3
+            info.compress_type = zipfile.ZIP_DEFLATED
+            writer.writestr(info, found[path])
+    return Package(f"functions-{digest.hexdigest()[:16]}.zip", archive.getvalue())

@@ -1,0 +1,246 @@
+"""A deployment on a cloud: its drivers, its key, and how a client connects, whatever the cloud."""
+
+from __future__ import annotations
+
+import os
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from faaskeeper.config import Config, ConfigurationException, QueueType, StorageType
+from faaskeeper.core import trust
+from faaskeeper.core.channel import ClientChannel
+from faaskeeper.core.clocks import Clock, ServiceClock, Steady
+from faaskeeper.core.connection import Connection, FailureHandler, connection_to
+from faaskeeper.core.deployment import Deployment, begin, on_tables
+from faaskeeper.core.errors import Conflict, Denied
+from faaskeeper.core.log import Log
+from faaskeeper.core.objects import TableObjects
+from faaskeeper.core.queue import Queue
+from faaskeeper.core.records import ObjectRecords, TableRecords
+from faaskeeper.core.storage import IfAbsent, Joint, ObjectStore, Table
+from faaskeeper.core.transactions import Limits
+from faaskeeper.providers.clocks import clock, elapsed
+from faaskeeper.providers.cloud.calls import Calls
+from faaskeeper.providers.cloud.channels import LoopbackChannel, RoutedChannel
+from faaskeeper.providers.direct import LOSSES, Contended, DirectQueue, Prompt
+from faaskeeper.providers.tcp import TcpClientChannel
+
+FUNCTIONS = ("writer", "distributor", "watch", "heartbeat")
+
+
+class CloudService(ABC):
+    """Opens the deployment that a configuration names: makes its drivers and connections to it.
+
+    ``inline_bytes``: data above it is written once, apart from log and record. ``keys``: of the provider's
+    section of the configuration.
+    """
+
+    inline_bytes: int
+    keys: tuple[str, ...]
+
+    def __init__(self, config: Config, calls: Calls) -> None:
+        self.clock: Clock = clock
+        """By which what is stored gets its age: a function's own, which the platform keeps; of a client's
+        process the one that it had at first, and what has passed since."""
+        self.config = config
+        self.calls = calls
+        self.section = config.provider_config
+        for key in self.section:
+            if key not in self.keys:
+                known = ", ".join(self.keys)
+                raise ConfigurationException(
+                    f"the key '{config.provider_name}.{key}' is unknown; there are: {known}"
+                )
+
+    def text(self, key: str, why: str = "") -> str:
+        """A text of the provider's section. ``why``: what needs it."""
+        value = self.section.get(key, "")
+        if not isinstance(value, str) or (why and not value):
+            need = f"{why} needs it; 'fk deploy service' writes it" if why else "it must be a text"
+            raise ConfigurationException(f"the key '{self.config.provider_name}.{key}' is {value!r}: {need}")
+        return value
+
+    def seconds(self) -> float:
+        """:attr:`clock` in seconds."""
+        return self.clock() / 1000
+
+    @abstractmethod
+    def table(self, short: str) -> Table:
+        """A table by core's name for it."""
+
+    @abstractmethod
+    def objects(self) -> ObjectStore:
+        """The store of objects."""
+
+    def joint(self) -> Joint | None:
+        """How the log's table and that of records are written in one call; None: they cannot be."""
+        return None
+
+    def contended(self, losses: int) -> tuple[Contended, dict[str, Any]]:
+        """The log's table for a writer that is one of several, and the deployment's fields with it."""
+        table = Contended(self.table("log"), losses=losses)
+        joint = self.joint()
+        return table, {"log": Log(table), "joint": None if joint is None else table.joint(joint)}
+
+    @abstractmethod
+    def queue(self, which: str, kind: QueueType) -> Queue:
+        """A queue; ``which``: worker or distributor."""
+
+    @abstractmethod
+    def watch_queue(self) -> Queue | None:
+        """The queue of a separate watch function; None: the distributor notifies watchers itself."""
+
+    @abstractmethod
+    def fallback(self) -> Queue | None:
+        """The functions' queue, which direct writers use under contention; None: there is none."""
+
+    @abstractmethod
+    def channel(self) -> RoutedChannel:
+        """Service side of the channel."""
+
+    @abstractmethod
+    def queue_client_channel(self) -> ClientChannel | None:
+        """Client side of the channel, if the configuration chooses another than TCP; else None."""
+
+    @abstractmethod
+    def logs(self) -> str:
+        """Where the functions' logs are."""
+
+    @abstractmethod
+    def endpoint(self) -> str:
+        """The URL of a service that a client calls anyway."""
+
+    def deployment(self, key: bytes, **fields: Any) -> Deployment:
+        """The drivers. ``key``: the deployment's, which clients have not (b"")."""
+        config = self.config
+        blobs: ObjectStore = TableObjects(self.table("records"))
+        if config.user_storage is not StorageType.KEY_VALUE:
+            blobs = self.objects()
+        made: dict[str, Any] = {
+            "records": TableRecords(self.table("records")),
+            "blobs": blobs,
+            "key": key,
+            "clock": self.clock,
+            "wall": clock,
+            "elapsed": elapsed,
+            "gather": self.calls.gather,
+            "limits": Limits(self.inline_bytes),
+            "channel": self.channel(),
+            "super_digest": config.super_digest,
+            "peer": self.text("peer"),
+            "watch_queue": self.watch_queue(),
+            "joint": self.joint(),
+        }
+        if config.user_storage is StorageType.PERSISTENT:
+            made["records"] = ObjectRecords(blobs, self.calls.gather)
+        if "worker_queue" not in fields:
+            made["worker_queue"] = self.queue("worker", config.worker_queue)
+        if config.distributor_queue is not QueueType.INLINE and "distributor_queue" not in fields:
+            made["distributor_queue"] = self.queue("distributor", config.distributor_queue)
+        return on_tables(self.table, expiring_log=True, **{**made, **fields})
+
+    def client_channel(self, port: int) -> ClientChannel:
+        """Client side of the channel."""
+        other = self.queue_client_channel()
+        if other is not None:
+            return other
+        host = self.text("client-host") or self.own_address()
+        return TcpClientChannel("127.0.0.1" if host == "127.0.0.1" else "0.0.0.0", port, host)
+
+    def own_address(self) -> str:
+        """The address under which this machine speaks to the cloud."""
+        endpoint = urlsplit(self.endpoint())
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((endpoint.hostname, endpoint.port or 443))  # sends nothing
+            except OSError as error:
+                raise Denied(
+                    f"no way to {endpoint.hostname}: {error}; the configuration's "
+                    f"{self.config.provider_name}.client-host may say under which address the functions "
+                    "reach this machine"
+                ) from error
+            return str(probe.getsockname()[0])
+
+    # ---- the deployment's key ------------------------------------------------------------
+
+    def key(self) -> bytes:
+        """The deployment's key, for functions and trusted writers. Raises Denied where there is none yet."""
+        settings = self.table("settings").get("deployment", "settings")
+        if settings is None:
+            raise Denied(
+                f"the deployment {self.config.deployment_name} was not begun: its heartbeat does that, "
+                "within a minute of its deployment"
+            )
+        key = settings["key"]
+        if not isinstance(key, bytes):
+            raise Denied(f"the settings of {self.config.deployment_name} hold no key")
+        return key
+
+    def initialize(self, random: Callable[[int], bytes] = os.urandom) -> bytes:
+        """The deployment's key; where there is none yet, puts the tree and the checkpoint, then a key."""
+        table = self.table("settings")
+        if table.get("deployment", "settings") is None:
+            begin(self.deployment(b""))
+            try:
+                table.put("deployment", "settings", {"stamp": 1, "key": random(trust.KEY_BYTES)}, IfAbsent())
+            except Conflict:
+                pass  # another process did it first
+        return self.key()
+
+    # ---- connecting ----------------------------------------------------------------------
+
+    def connect(self, port: int, release: Callable[[], None]) -> Connection:
+        """A client's connection; ``release`` is called when it is closed, or cannot be made."""
+        self.clock = Steady(clock(), elapsed)
+        try:
+            if self.config.worker_queue is QueueType.DIRECT:
+                return self._direct(port, release)
+            made = self.deployment(b"", distributor_queue=None)
+            made.checkpoints.header()  # raises, with the reason, where there is no such deployment
+            return connection_to(
+                made, self.client_channel(port), coalesce=True, close=release, logs=self.logs
+            )
+        except BaseException:
+            release()
+            raise
+
+    def _direct(self, port: int, release: Callable[[], None]) -> Connection:
+        """A connection with the writer in this process: it uses the functions' clock, as their replies
+        carry it.
+        """
+        fallback = self.fallback()
+        self.clock = service_clock = ServiceClock(self.clock)
+        channel = self.channel()
+        loopback = LoopbackChannel(channel, self.client_channel(port))
+        handlers: list[FailureHandler] = []
+
+        def broke(error: Exception) -> None:
+            for handler in list(handlers):
+                handler(error)
+
+        table, fields = self.contended(LOSSES if fallback is not None else 0)
+        if fallback is not None:
+            fields["wall"] = service_clock
+        made = self.deployment(
+            self.key(), worker_queue=fallback, channel=loopback, distributor_queue=None, **fields
+        )
+        direct = DirectQueue(made, table, fallback, broke)
+
+        def close() -> None:
+            direct.stop()
+            channel.close()
+            release()
+
+        return connection_to(
+            made,
+            loopback,
+            worker_queue=direct,
+            prompt_queue=Prompt(direct),
+            coalesce=True,
+            on_failure=handlers.append,
+            logs=self.logs,
+            close=close,
+        )

@@ -1,0 +1,144 @@
+"""The providers: what a configuration of each may say, and where its parts are.
+
+The built-in ones are a table. Others are packages with an entry point of the group
+:data:`ENTRY_POINTS`, looked up only for a name that is not in the table, since that search takes longer than
+the imports of a client. A part is named by a reference, ``MODULE`` or ``MODULE:NAME``, which :func:`load`
+imports when it is used: nothing of a provider is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, NamedTuple
+
+ENTRY_POINTS = "faaskeeper.providers"
+ANY = "*"
+"""Among the values of a key: every other value that the key knows."""
+
+
+class Defaults(NamedTuple):
+    """Values of a configuration that does not give them. ``deployment_region`` None: it has to be given.
+
+    ``heartbeat_frequency``, ``session_timeout``: s.
+    """
+
+    deployment_region: str | None
+    heartbeat_frequency: int
+    session_timeout: int
+    user_storage: str
+
+
+class ProviderSpec(NamedTuple):
+    """A provider. Of values that a key may have the first is the default."""
+
+    name: str
+    connection: str
+    """Reference: a module or object that is a :class:`faaskeeper.client.connect.Provider`."""
+    worker_queues: tuple[str, ...]
+    distributor_queues: tuple[str, ...]
+    client_channels: tuple[str, ...]
+    defaults: Defaults
+    top_level_keys: Mapping[str, str] = {}
+    """Keys of the published system's files that stand beside the provider's section: their keys inside it."""
+    service: str = ""
+    """Reference to what makes a deployment's drivers: a class that is called with a configuration."""
+    deployment: str = ""
+    """Reference to a :class:`faaskeeper.deploy.deployment.Deployment`, called with a configuration and a
+    function that waits some seconds; empty: ``fk`` does not deploy it."""
+    doctor: str = ""
+    """Reference to a :class:`faaskeeper.deploy.doctor.Doctor`, called with a configuration."""
+    dead_letters: str = ""
+    """Reference to a :class:`faaskeeper.deploy.deadletters.DeadLetters`, called with a service."""
+    costs: str = ""
+    """Reference to a :class:`faaskeeper.deploy.costs.Costs`, called with a configuration; empty: no prices
+    are known."""
+
+
+_EMBEDDED = Defaults("local", 5, 30, "key-value")
+_CLOUD = Defaults(None, 60, 180, "hybrid")
+_THIRD_PARTY = ProviderSpec(
+    name="",
+    connection="",
+    worker_queues=("local", ANY),
+    distributor_queues=("inline", ANY),
+    client_channels=("local", ANY),
+    defaults=_EMBEDDED,
+)
+PROVIDERS: dict[str, ProviderSpec] = {
+    each.name: each
+    for each in (
+        ProviderSpec(
+            name="local",
+            connection="faaskeeper.providers.local",
+            worker_queues=("local", "direct"),
+            distributor_queues=("inline", "local"),
+            client_channels=("local", "tcp"),
+            defaults=_EMBEDDED,
+        ),
+        ProviderSpec(
+            name="aws",
+            connection="faaskeeper.providers.aws",
+            worker_queues=("sqs", "sqs-unordered", "dynamodb", "direct"),
+            distributor_queues=("inline", "sqs", "dynamodb"),
+            client_channels=("tcp", "sqs"),
+            defaults=_CLOUD,
+            service="faaskeeper.providers.aws.service:AwsService",
+            deployment="faaskeeper.deploy.aws.deployment:AwsDeployment",
+            doctor="faaskeeper.deploy.aws.doctor:AwsDoctor",
+            dead_letters="faaskeeper.deploy.aws.deadletters:AwsDeadLetters",
+            costs="faaskeeper.deploy.costs:Costs",
+        ),
+        ProviderSpec(
+            name="gcp",
+            connection="faaskeeper.providers.gcp",
+            worker_queues=("pubsub", "pubsub-ordered", "direct"),
+            distributor_queues=("inline", "pubsub", "pubsub-ordered"),
+            client_channels=("tcp", "pubsub"),
+            defaults=_CLOUD,
+            top_level_keys={"project-id": "project-id", "project-credentials": "credentials"},
+            service="faaskeeper.providers.gcp.service:GcpService",
+            deployment="faaskeeper.deploy.gcp.deployment:GcpDeployment",
+            doctor="faaskeeper.deploy.gcp.doctor:GcpDoctor",
+            dead_letters="faaskeeper.deploy.gcp.deadletters:GcpDeadLetters",
+        ),
+    )
+}
+"""The built-in providers by name."""
+
+
+def find(name: object) -> ProviderSpec | None:
+    """The provider of a name; None: there is none, built in or installed."""
+    if not isinstance(name, str):
+        return None
+    return PROVIDERS.get(name) or _installed().get(name)
+
+
+def names() -> list[str]:
+    """The names that :func:`find` knows: the built-in ones first."""
+    return [*PROVIDERS, *sorted(_installed().keys() - PROVIDERS.keys())]
+
+
+def deployable() -> list[str]:
+    """The names of providers that ``fk deploy`` deploys."""
+    return [each.name for each in PROVIDERS.values() if each.deployment]
+
+
+def load(reference: str) -> Any:
+    """The module or object of a reference. Raises ImportError, AttributeError."""
+    module, _, path = reference.partition(":")
+    found: Any = import_module(module)
+    for name in path.split(".") if path else ():
+        found = getattr(found, name)
+    return found
+
+
+def _installed() -> dict[str, ProviderSpec]:
+    """Providers with an entry point. Where two have the same name, the first that Python finds counts."""
+    from importlib.metadata import entry_points
+
+    found: dict[str, ProviderSpec] = {}
+    for entry in entry_points(group=ENTRY_POINTS):
+        reference = f"{entry.module}:{entry.attr}" if entry.attr else entry.module
+        found.setdefault(entry.name, _THIRD_PARTY._replace(name=entry.name, connection=reference))
+    return found

@@ -1,0 +1,30 @@
+"""Commands are found by name, and a command costs no more imports than its own."""
+
+from __future__ import annotations
+
+from faaskeeper.cli.commands import COMMANDS, DEPLOYMENT_COMMANDS
+from tests.test_imports import loaded
+
+ALIASES = {"getChildren": "ls"}
+
+
+def test_every_name_is_that_of_its_command_or_an_alias() -> None:
+    assert not set(COMMANDS) & set(DEPLOYMENT_COMMANDS)
+    for commands in (COMMANDS, DEPLOYMENT_COMMANDS):
+        for name in commands:
+            assert commands[name].name == ALIASES.get(name, name)
+
+
+def test_a_command_is_imported_when_it_is_used_and_no_other_with_it() -> None:
+    modules = loaded("import faaskeeper.cli.main as m; m.fk.get_command(None, 'get')")
+    commands = {each for each in modules if each.startswith("faaskeeper.cli.commands.")}
+    assert commands == {"faaskeeper.cli.commands.nodes"}
+    assert not any(each.startswith("faaskeeper.deploy") for each in modules)
+    assert modules.isdisjoint({"prompt_toolkit", "rich", "asyncio"})
+
+
+def test_a_command_of_deployment_imports_no_cloud_until_it_knows_which() -> None:
+    modules = loaded("import faaskeeper.cli.main as m; m.fk.get_command(None, 'deploy')")
+    assert "faaskeeper.deploy.providers" in modules
+    assert not any(each.startswith(("faaskeeper.deploy.aws", "faaskeeper.deploy.gcp")) for each in modules)
+    assert modules.isdisjoint({"boto3", "google", "rich"})
