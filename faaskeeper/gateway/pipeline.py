@@ -181,7 +181,8 @@ class RequestPipeline:
             while order and client.writable():
                 pending = order.next(not receiver.committing)
                 if pending is None:
-                    if receiver.committing and not order.writing:  # a read waits for the writer only
+                    if receiver.committing and not order.writing:
+                        # The next request is a read, which waits for the writer only.
                         receiver.after_commit(client.proceed)
                     break
                 self._BEGIN[type(pending.request)](self, pending, pending.request)
