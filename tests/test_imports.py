@@ -243,7 +243,7 @@ FOREIGN = {
     "testing.systems": ["_connection"],
     "testing.world": ["_MAX_CONTENTS", "_current"],
 }
-"""Uses of private members that are left, by module. May only shrink: one that goes is removed here."""
+"""Uses of private members that are left. May only shrink: one that goes is removed here."""
 
 
 def test_a_use_of_another_module_s_private_member_is_found() -> None:

@@ -416,7 +416,7 @@ class ClientConnection(asyncio.BufferedProtocol):
                 self._opened(session, request.aware)
 
     async def _session_for(self, request: Connect) -> GatewaySession:
-        """Raises _NoSession, SessionExpired, SessionBusy, ServerError, DriverError, TimeoutError."""
+        """Open or resume a session. Raises _NoSession, and what the registry raises."""
         hub, registry = self._hub, self._server.registry
         if not self._lease.serving:
             raise _NoSession("the deployment cannot be reached now")

@@ -57,7 +57,6 @@ _MAX_WAITING_BYTES = 4 * 1024 * 1024
 """Unanswered requests, and bytes of them, above which nothing more is taken from a client."""
 _TOGETHER = 64
 """Reads that are performed in one call where stores are far."""
-
 _COUNTING = frozenset((protocol.GET_DATA, protocol.MULTI_READ, protocol.GET_ALL_CHILDREN_NUMBER))
 """Reads that may have to count a subtree."""
 
@@ -130,9 +129,9 @@ class RequestPipeline:
         self._order: Order[Pending] = Order(1)
         self._bytes = 0
         """Bytes of unanswered requests."""
-        self._closed = False
         self._counting: Steps | None = None
-        """A read that may count a subtree: it may take long, so it ends with the connection."""
+        """Steps of a read that may take long, and leaves no watch."""
+        self._closed = False
         self._advancing = False
         self.authenticated()
 
@@ -147,7 +146,7 @@ class RequestPipeline:
         self._closed = True
         self._order.abandon()
         if self._counting is not None:
-            with suppress(ValueError):  # it is at this very step, which closed the connection
+            with suppress(ValueError):  # it is at this very step, which ended the connection
                 self._counting.close()
 
     @property
@@ -182,7 +181,8 @@ class RequestPipeline:
             while order and client.writable():
                 pending = order.next(not receiver.committing)
                 if pending is None:
-                    if receiver.committing and not order.writing:  # a read waits for the writer only
+                    if receiver.committing and not order.writing:
+                        # The next request is a read, which waits for the writer only.
                         receiver.after_commit(client.proceed)
                     break
                 self._BEGIN[type(pending.request)](self, pending, pending.request)
@@ -273,7 +273,8 @@ class RequestPipeline:
         self._answer(pending, request.error, request.record)
 
     def _perform(self, pending: Pending, steps: Steps) -> None:
-        if pending.request.kind in _COUNTING and not getattr(pending.request, "watch", False):
+        request = pending.request
+        if request.kind in _COUNTING and not getattr(request, "watch", False):
             self._counting = steps
         self._drive(steps, lambda record, error: self._was_read(pending, record, error))
 

@@ -26,8 +26,9 @@ _T = TypeVar("_T")
 MAX_REGISTRATIONS = 5_000
 """Registered watches that are kept before idle ones are removed."""
 _STEPS = 100
-"""Commands performed in the event loop's thread before it serves others; a command that reads several
-records counts as many."""
+"""Commands performed in the event loop's thread before it serves others; of records that are read
+in one command, each counts.
+"""
 _THREADS = 32
 
 Done = Callable[[Any, BaseException | None], None]

@@ -12,6 +12,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -703,7 +704,7 @@ def test_nothing_overtakes_a_write_whose_data_is_being_stored(directory: Path) -
 
         def put(self, *args: Any, **more: Any) -> Any:
             storing.set()
-            assert go_on.wait(30)
+            assert go_on.wait(PATIENCE_S)
             return self._blobs.put(*args, **more)
 
     def slowly(connection: Connection) -> Connection:
@@ -717,7 +718,7 @@ def test_nothing_overtakes_a_write_whose_data_is_being_stored(directory: Path) -
         client.send(raw.SET, string("/n") + string(b"y") + number(1)),
         client.send(raw.GET, string("/n") + b"\0"),
     ]
-    assert storing.wait(30)
+    assert storing.wait(PATIENCE_S)
     while server.call(lambda: sum(each.waiting for each in server.gateway.connections)) < 3:
         threading.Event().wait(0.01)
     assert other.ask(raw.EXISTS, string("/n") + b"\0")[0] == 0  # others go on meanwhile
@@ -728,4 +729,76 @@ def test_nothing_overtakes_a_write_whose_data_is_being_stored(directory: Path) -
     assert answers[2][3].buffer() == b"y"
     for each in (client, other):
         each.close()
+    server.stop()
+
+
+class SlowRecords:
+    """Records whose reads wait for an event."""
+
+    def __init__(self, records: Any, go_on: threading.Event) -> None:
+        self._records = records
+        self._go_on = go_on
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._records, name)
+
+    def get(self, path: str) -> Any:
+        assert self._go_on.wait(PATIENCE_S)
+        return self._records.get(path)
+
+    def get_many(self, paths: Any) -> Any:
+        assert self._go_on.wait(PATIENCE_S)
+        return self._records.get_many(paths)
+
+
+def test_a_read_counts_the_credentials_that_were_shown_before_it_only(directory: Path) -> None:
+    go_on = threading.Event()
+
+    def slowly(connection: Connection) -> Connection:
+        records: Any = SlowRecords(connection.records, go_on)
+        return far(connection).replaced(records=records)
+
+    server = InThread(directory, slowly)
+    owner, client = Raw(server.port), Raw(server.port)
+    credential = number(0) + string("digest") + string("user:password")
+    assert owner.ask(raw.AUTH, credential, xid=-4)[0] == 0
+    entries = acls([[31, "auth", ""]])
+    assert owner.ask(raw.CREATE2, string("/mine") + string(b"x") + entries + number(0))[0] == 0
+    first = client.send(raw.GET, string("/other") + b"\0")  # those after it wait, and are read together
+    before = client.send(raw.GET, string("/mine") + b"\0")
+    client.send(raw.AUTH, credential, xid=-4)
+    after = client.send(raw.GET, string("/mine") + b"\0")
+    assert client.next()[0] == -4
+    while server.call(lambda: sum(each.waiting for each in server.gateway.connections)) < 3:
+        threading.Event().wait(0.01)
+    go_on.set()
+    answers = [client.next() for _ in range(3)]
+    assert [(answer[0], answer[2]) for answer in answers] == [(first, -101), (before, -102), (after, 0)]
+    for each in (owner, client):
+        each.close()
+    server.stop()
+
+
+def test_a_server_stops_to_read_from_a_client_that_has_too_many_requests(directory: Path) -> None:
+    go_on = threading.Event()
+
+    def slowly(connection: Connection) -> Connection:
+        records: Any = SlowRecords(connection.records, go_on)
+        return far(connection).replaced(records=records)
+
+    server = InThread(directory, slowly)
+    client, other = Raw(server.port), Raw(server.port)
+    request = struct.pack(">ii", 1, raw.GET) + string("/" + "n" * 200) + b"\0"
+    requests = (number(len(request)) + request) * 256
+    sent, most = 0, 64 * 1024 * 1024
+    client.socket.settimeout(1.0)
+    with suppress(TimeoutError):
+        while sent < most:
+            sent += client.socket.send(requests)
+    assert sent < most
+    assert server.call(lambda: max(each.waiting for each in server.gateway.connections)) <= 1_001
+    other.ping()
+    client.close()
+    go_on.set()
+    other.close()
     server.stop()
