@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -145,15 +146,18 @@ def compare(turns: int, parent: str, console: Console) -> None:
     gaps: dict[str, list[dict[str, float]]] = {name: [] for name in clients}
     try:
         for turn in range(-1, turns):  # each has run once before it counts
-            measured = {"threads": measure_faaskeeper(threaded, turn)}
+            measured: dict[str, dict[str, float]] = {}
+            for name in list(rates)[:: 1 if turn % 2 else -1]:
+                if name == "threads":
+                    measured[name] = measure_faaskeeper(threaded, turn)
+                else:
+                    ask = partial(measure, root=f"/{name}{turn}")
+                    measured[name] = clients[name].run(ask)
+            for name, each in measured.items() if turn >= 0 else ():
+                rates[name].append(each)
+        for turn in range(turns):
             for name, client in clients.items():
-                root = f"/{name}{turn}"
-                measured[name] = client.run(lambda client, root=root: measure(client, root))
-                if turn >= 0:
-                    gaps[name].append(client.run(lambda client, root=root: pauses(client, f"{root}-pauses")))
-            if turn >= 0:
-                for name, each in measured.items():
-                    rates[name].append(each)
+                gaps[name].append(client.run(partial(pauses, path=f"/{name}-pauses{turn}")))
     finally:
         for client in clients.values():
             client.stop()

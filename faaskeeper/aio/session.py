@@ -23,11 +23,6 @@ asked for later begins.
 A turn that comes at the moment of its cancellation (the future has a result, or was cancelled, but
 its task has not run since) is told apart by :attr:`Turn.begun`, which only
 :meth:`AsyncSession._begin` sets.
-
-**Events before state.** The rules append an event to a queue before they raise what reads may show.
-Events that are queued are dispatched by a callback of the loop that was scheduled with the first of
-them, so before any task that is woken later; and a read that does not wait dispatches them itself
-before it returns or raises.
 """
 
 from __future__ import annotations
@@ -41,6 +36,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
+from faaskeeper.aio.callbacks import Callbacks
+from faaskeeper.aio.sender import Sender
 from faaskeeper.aio.threads import Threads, through
 from faaskeeper.core import forks, trust
 from faaskeeper.core.acl import Credential
@@ -48,7 +45,7 @@ from faaskeeper.core.channel import Listener as Ear
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Code, DriverError
 from faaskeeper.core.records import Record
-from faaskeeper.core.requests import Close, Epoch, Message, Notification, Outcome, Reply, Request
+from faaskeeper.core.requests import Close, Epoch, Message, Notification, Outcome, Reply
 from faaskeeper.exceptions import (
     FaaSKeeperException,
     ForkedException,
@@ -69,9 +66,8 @@ from faaskeeper.session.outbox import size_of
 from faaskeeper.session.reads import TOGETHER
 from faaskeeper.session.rules import Rules
 from faaskeeper.session.states import SessionState, Ticket, over, unknown
-from faaskeeper.session.timing import OPEN_S, RENEWALS, RING_S, WAIT_MOST_S, WAIT_S, Resending, doubling
+from faaskeeper.session.timing import OPEN_S, RENEWALS, RING_S, WAIT_MOST_S, WAIT_S, doubling
 from faaskeeper.session.upload import largest, upload
-from faaskeeper.watch import WatchCallbackType, WatchedEvent
 
 _log = logging.getLogger(__name__)
 
@@ -163,6 +159,13 @@ class AsyncSession(forks.Inherited):
             ticket.timeout if ticket else int(timeout * 1000),
         )
         self.outbox = self._incarnation.outbox
+        self.sender = Sender(
+            connection,
+            self._incarnation,
+            self._own,
+            lambda: self._become(SessionState.SUSPENDED),
+            self._failed,
+        )
         self._order: Order[Turn] = Order(_READS)
         self._held: Turn | None = None
         """A write whose turn has come and whose data is not uploaded: nothing begins before it."""
@@ -172,15 +175,11 @@ class AsyncSession(forks.Inherited):
         self._interpreter = Interpreter(connection, threading.Lock)
         self.registrations = self._interpreter.registrations
         self._near = connection.within is not None
-        self.rules = Rules(0, self._fire)
-        self._events: deque[tuple[WatchCallbackType, WatchedEvent]] = deque()
-        self._dispatching = False
+        self._callbacks = Callbacks()
+        self.rules = Rules(0, self._callbacks.put)
         self._inbox: deque[Reply | Notification] = deque()
         self._meeting = False
         """Something is taken in by a task; what is heard meanwhile waits in the inbox."""
-        self._sending = False
-        self._repeat = 0
-        """Unanswered requests from this number on are to be sent again, after what is being sent."""
         self._tidying = False
         self._gave_way = 0.0
         self._lease_version = 1
@@ -193,8 +192,6 @@ class AsyncSession(forks.Inherited):
         self._listeners = listeners
         self._tasks: dict[asyncio.Task[Any], bool] = {}
         """Tasks of the session's own, and whether its end waits for them (else it cancels them)."""
-        self._resending = Resending(self.loop.time())
-        self._looking: asyncio.TimerHandle | None = None
         self.auth: tuple[Credential, ...] = ()
         """The credentials under which requests are asked for."""
         self._ear: Ear | None = None
@@ -273,7 +270,7 @@ class AsyncSession(forks.Inherited):
         for pause in doubling(OPEN_S):
             if self._opening is None:
                 raise AssertionError("an opening is sent")
-            await self._own.run(self._post, [self._opening])
+            await self._own.run(self.sender.post, [self._opening])
             left = deadline - self.loop.time()
             done, _ = await asyncio.wait((self._opened,), timeout=min(pause, max(left, 0)))
             if done:
@@ -318,7 +315,7 @@ class AsyncSession(forks.Inherited):
                 task.cancel()
             if tasks:
                 await asyncio.wait(tasks, timeout=_SETTLE_S)
-        self._dispatch()
+        self._callbacks.run()
         ear, self._ear = self._ear, None
         if ear is not None:
             await self._own.run(ear.close)
@@ -378,8 +375,7 @@ class AsyncSession(forks.Inherited):
         if not self._opened.done():
             self._opened.set_exception(error)
             self._opened.exception()  # who opens it may be gone
-        if self._looking is not None:
-            self._looking.cancel()
+        self.sender.stop()
         self._announce(state)
 
     def _expired(self, error: SessionExpiredException) -> None:
@@ -409,36 +405,9 @@ class AsyncSession(forks.Inherited):
         if asyncio.get_running_loop() is not self.loop:
             raise RuntimeError("this client was started in another event loop: start() it in this one")
 
-    # ---- callbacks -------------------------------------------------------------------------------
-
     def call_later(self, callback: Callable[[], Any]) -> None:
         """Run a callback in the loop, after those before it."""
-        self._fire(lambda _: callback(), None)
-
-    def _fire(self, callback: Callable[[Any], Any], event: Any) -> None:
-        self._events.append((callback, event))
-        if len(self._events) == 1:
-            self.loop.call_soon(self._dispatch)
-
-    def _dispatch(self) -> None:
-        """Run the callbacks that wait. No read is answered before those of its events were run."""
-        if self._dispatching:
-            return
-        self._dispatching = True
-        try:
-            while self._events:
-                callback, event = self._events.popleft()
-                try:
-                    callback(event)
-                except (
-                    Exception,
-                    asyncio.CancelledError,
-                ):  # its own: nobody has cancelled the task that is here
-                    _log.exception("a callback of session %x failed", self.id)
-        finally:
-            self._dispatching = False
-            if self._events:
-                self.loop.call_soon(self._dispatch)
+        self._callbacks.put(lambda _: callback(), None)
 
     # ---- writing -----------------------------------------------------------------------------------
 
@@ -532,73 +501,15 @@ class AsyncSession(forks.Inherited):
             self._held = turn
         else:
             turn.begun = True
-            if self._looking is None:
-                self._looking = self.loop.call_at(self._resending.at, self._look_again)
-            if not len(self.outbox):
-                self._resending.restart(self.loop.time())
+            self.sender.expect()
             self._incarnation.add(write.operation, _Asked(turn.future, write), turn.auth)
             self.rules.observer.asked(write.operation, turn.future)
-            self._flush()
+            self.sender.flush()
 
     def _advance(self) -> None:
         """Begin what may begin."""
         while self._held is None and (turn := self._order.next()) is not None:
             self._begin(turn)
-
-    def _flush(self) -> None:
-        """Send what is not sent yet, in one thread at a time, so that messages keep their order."""
-        if not self._sending and self.outbox.unsent:
-            self._sending = True
-            self.loop.call_soon(self._send_unsent)
-
-    def _send_unsent(self) -> None:
-        batch: list[Message] = []
-        repeat = not self.connection.worker_queue.ordered
-        while requests := self.outbox.take(repeat):
-            batch.append(self._incarnation.message(requests))
-        if batch:
-            self._send(batch)
-        else:  # the session was lost since
-            self._sending = False
-
-    def _send(self, batch: list[Message]) -> None:
-        self._sending = True
-        self._own.run(self._post, batch).add_done_callback(self._sent)
-
-    def _post(self, batch: list[Message]) -> None:
-        queue = self.connection.prompt_queue or self.connection.worker_queue
-        for message in batch:
-            messages.send(queue, message, self._incarnation.secret)
-
-    def _sent(self, future: asyncio.Future[None]) -> None:
-        self._sending = False
-        error = None if future.cancelled() else future.exception()
-        if isinstance(error, DriverError):
-            _log.warning("a request will be sent again: %s", error)
-            self._become(SessionState.SUSPENDED)
-        elif error is not None:
-            self._failed(error)
-        if self.error is not None:
-            return
-        repeat, self._repeat = self._repeat, 0
-        if repeat and (requests := self.outbox.resend(repeat)):
-            self._send([self._incarnation.message(requests)])
-        else:
-            self._flush()
-
-    def _resend(self, requests: tuple[Request, ...]) -> None:
-        """Send requests again, after what is being sent."""
-        if requests and self._sending:
-            self._repeat = requests[0].cxid
-        elif requests:
-            self._send([self._incarnation.message(requests)])
-
-    async def _ring(self, pause: float) -> None:
-        """Ask the service to apply what is in the log; through a queue only if that takes long (seconds)."""
-        if self.connection.ring is not None:
-            await self._calls.run(self.connection.ring)
-        elif pause > RING_S and not self._sending:  # else what is being sent wakes the writer as well
-            self._send([self._incarnation.message(())])
 
     # ---- being answered ------------------------------------------------------------------------------
 
@@ -671,7 +582,7 @@ class AsyncSession(forks.Inherited):
             self._order.done(True)
             self._settle(each.waiter, outcome, error, moved)
         if error is None:
-            self._resend(answered.again)
+            self.sender.resend(answered.again)
             self._advance()
         elif moved:
             self.lose(error, SessionState.LOST)
@@ -699,8 +610,8 @@ class AsyncSession(forks.Inherited):
                 continue
             if outcome.code is Code.SESSION_MOVED:
                 self._opening = self._incarnation.resume(reply.current, self._random)
-                # Opening does not go through _send(): no request is sent before it has ended.
-                self._own.run(self._post, [self._opening]).add_done_callback(_heed)
+                # Not by flush(): while this is under way there are no requests.
+                self._own.run(self.sender.post, [self._opening]).add_done_callback(_heed)
             elif outcome.code is Code.OK:
                 self.owned.update(outcome.paths)
                 self._has_begun(reply)
@@ -739,8 +650,8 @@ class AsyncSession(forks.Inherited):
         if not rules.accepts(path, record, ticket):
             return LATER
         rules.observer.shown(path, record)
-        if self._events:
-            self._dispatch()
+        if self._callbacks:
+            self._callbacks.run()
         rules.observer.has_read(began)
         return record
 
@@ -758,8 +669,8 @@ class AsyncSession(forks.Inherited):
         finally:
             self._order.done(False)
             self._advance()
-            if self._events:  # also where it raises: that a node does not exist announces its deletion
-                self._dispatch()
+            if self._callbacks:  # also where it raises: that a node does not exist announces its deletion
+                self._callbacks.run()
         self.rules.observer.has_read(began)
         return result
 
@@ -814,10 +725,14 @@ class AsyncSession(forks.Inherited):
             self.check()
 
     async def _wait(self, pause: float) -> None:
-        try:
-            await self._ring(pause)
-        except DriverError as error:
-            raise ProviderException(str(error)) from error
+        """Ask the service to apply what is in the log, through a queue only if that takes long; wait, s."""
+        if self.connection.ring is not None:
+            try:
+                await self._calls.run(self.connection.ring)
+            except DriverError as error:
+                raise ProviderException(str(error)) from error
+        elif pause > RING_S:
+            self.sender.wake()
         await asyncio.sleep(pause)
         self.check()
 
@@ -852,14 +767,6 @@ class AsyncSession(forks.Inherited):
             await asyncio.sleep(every)
             if self._renewing:
                 await self.renew()
-
-    def _look_again(self) -> None:
-        """Send unanswered requests again, when that is due."""
-        self._looking = None
-        if self.error is None and len(self.outbox):
-            if self._resending.due(self.loop.time(), self.outbox):
-                self._resend(self.outbox.resend(self.outbox.acked + 1))
-            self._looking = self.loop.call_at(self._resending.at, self._look_again)
 
     async def _tidy(self) -> None:
         """Remove the registrations that nothing waits for."""

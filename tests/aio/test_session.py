@@ -90,7 +90,7 @@ async def test_a_gap_that_is_found_while_something_is_sent_is_filled_right_after
     async with stage.client() as client:
         await client.create("/n")
         session = session_of(client)
-        post, resend = session._post, session._resend
+        post, resend = session.sender.post, session.sender.resend
         posted: list[object] = []
         found = threading.Event()
 
@@ -104,10 +104,10 @@ async def test_a_gap_that_is_found_while_something_is_sent_is_filled_right_after
         def finding(requests: tuple[Any, ...]) -> None:
             resend(requests)
             if requests:
-                assert session._sending
+                assert session.sender.sending
                 found.set()
 
-        session._post, session._resend = losing, finding  # type: ignore[method-assign]
+        session.sender.post, session.sender.resend = losing, finding  # type: ignore[method-assign]
         tasks = []
         for number in range(1, 4):
             tasks.append(asyncio.create_task(client.set_data("/n", b"%d" % number)))
