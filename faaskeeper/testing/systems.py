@@ -19,7 +19,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Union
 from uuid import uuid4
 
 import pytest
@@ -44,6 +44,7 @@ from faaskeeper.exceptions import (
 )
 from faaskeeper.node import Node
 from faaskeeper.testing import golden
+from faaskeeper.testing.blocking import BlockingClient, BlockingSession, Client
 from faaskeeper.testing.golden import Refused, content
 from faaskeeper.testing.patience import PATIENCE_S
 from faaskeeper.watch import WatchedEvent, WatchType
@@ -83,12 +84,16 @@ class Harness(ABC):
     config: Config
     connect: Callable[[Config, int], Connection] | None = None
     """How clients connect; None: as the configuration's provider does it."""
+    asynchronous = False
+    """Whether the clients are asyncio's, behind the threaded client's interface."""
 
-    def client(self, **options: Any) -> FaaSKeeperClient:
+    def client(self, **options: Any) -> Client:
         """A client of the deployment, not started."""
         options.setdefault("session_timeout", LASTING_S)
         if self.connect is not None:
             options["connect"] = self.connect
+        if self.asynchronous:
+            return BlockingClient(self.config, **options)
         return FaaSKeeperClient(self.config, **options)
 
     @abstractmethod
@@ -109,11 +114,11 @@ class Harness(ABC):
 
 class _Suite:
     @pytest.fixture
-    def start(self, harness: Harness) -> Iterator[Callable[..., FaaSKeeperClient]]:
+    def start(self, harness: Harness) -> Iterator[Callable[..., Client]]:
         """Makes started clients, and stops those that the test leaves open."""
-        clients: list[FaaSKeeperClient] = []
+        clients: list[Client] = []
 
-        def started(**options: Any) -> FaaSKeeperClient:
+        def started(**options: Any) -> Client:
             client = harness.client(**options)
             clients.append(client)
             client.start()
@@ -132,20 +137,20 @@ class _Suite:
         return path
 
 
-def _session(client: FaaSKeeperClient) -> Session:
+def _session(client: Client) -> Union[Session, BlockingSession]:
     session = client._session
     assert session is not None
     return session
 
 
-def _flush(client: FaaSKeeperClient) -> None:
+def _flush(client: Client) -> None:
     """Wait until the callbacks that are due now have run."""
     done = threading.Event()
     _session(client).call_later(done.set)
     assert done.wait(PATIENCE_S)
 
 
-def _expire(harness: Harness, gone: FaaSKeeperClient, others: list[FaaSKeeperClient]) -> None:
+def _expire(harness: Harness, gone: Client, others: list[Client]) -> None:
     """A client's process dies; heartbeat ends its session when its time is over, and only that."""
     session = _session(gone)
     with harness.client() as witness:
@@ -173,10 +178,10 @@ class _Adapter:
         """``ending``: the sessions of clients that are to die."""
         self._harness = harness
         self._ending = ending
-        self._clients: dict[str, FaaSKeeperClient] = {}
+        self._clients: dict[str, Client] = {}
         self._fired: dict[str, list[WatchedEvent]] = {}
 
-    def client(self, name: str) -> FaaSKeeperClient:
+    def client(self, name: str) -> Client:
         if name not in self._clients:
             client = self._harness.client(session_timeout=TIMEOUT_S if name in self._ending else LASTING_S)
             client.start()
@@ -211,7 +216,7 @@ class _Adapter:
                 code = "NoNode"  # the client says so before it asks
             raise Refused(code) from error
 
-    def _perform(self, session: str, client: FaaSKeeperClient, op: str, args: list[Any]) -> dict[str, Any]:
+    def _perform(self, session: str, client: Client, op: str, args: list[Any]) -> dict[str, Any]:
         watch = self._fired[session].append if len(args) > 1 and args[1] is True else None
         if op.startswith("create"):
             node = self._create(client, op, args)
@@ -270,7 +275,7 @@ class _Adapter:
         return {}
 
     @staticmethod
-    def _create(client: FaaSKeeperClient, op: str, args: list[Any]) -> Node:
+    def _create(client: Client, op: str, args: list[Any]) -> Node:
         path, value = args[0], content(args[1])
         if op == "create_container":
             return client.create(path, value, container=True)
@@ -280,7 +285,7 @@ class _Adapter:
         return client.create(path, value, bool(args[2] & 1), bool(args[2] & 2), acl=acl)
 
     @staticmethod
-    def _multi(client: FaaSKeeperClient, parts: list[Any]) -> list[dict[str, Any]]:
+    def _multi(client: Client, parts: list[Any]) -> list[dict[str, Any]]:
         transaction = client.transaction()
         for part in parts:
             if part[0] == "create":
@@ -306,7 +311,7 @@ class _Adapter:
         return shown
 
     @staticmethod
-    def _read_together(client: FaaSKeeperClient, parts: list[Any]) -> list[dict[str, Any]]:
+    def _read_together(client: Client, parts: list[Any]) -> list[dict[str, Any]]:
         reads = client.multi_read()
         for op, path in parts:
             (reads.get_data if op == "get" else reads.get_children)(path)
@@ -347,20 +352,18 @@ class SessionSuite(_Suite):
     """Sessions: order, exactly once, ephemerals, expiry, handing over."""
 
     def test_a_session_s_writes_happen_in_its_order_and_its_reads_after_them(
-        self, start: Callable[..., FaaSKeeperClient], root: str
+        self, start: Callable[..., Client], root: str
     ) -> None:
         client = start()
         futures = [client.set_data_async(root, b"%d" % number) for number in range(100)]
         assert client.get_data(root).data == b"99"
         assert [future.get(PATIENCE_S).stat.version for future in futures] == list(range(1, 101))
 
-    def test_concurrent_changes_each_count_once(
-        self, start: Callable[..., FaaSKeeperClient], root: str
-    ) -> None:
+    def test_concurrent_changes_each_count_once(self, start: Callable[..., Client], root: str) -> None:
         clients = [start() for _ in range(4)]
         clients[0].set_data(root, b"0")
 
-        def count(client: FaaSKeeperClient) -> None:
+        def count(client: Client) -> None:
             for _ in range(10):
                 while True:
                     node = client.get_data(root)
@@ -375,7 +378,7 @@ class SessionSuite(_Suite):
         clients[0].sync()
         assert clients[0].get_data(root).data == b"40"
 
-    def test_transactions_are_seen_whole(self, start: Callable[..., FaaSKeeperClient], root: str) -> None:
+    def test_transactions_are_seen_whole(self, start: Callable[..., Client], root: str) -> None:
         writer, reader = start(), start()
         with writer.transaction() as transaction:
             for name in "abc":
@@ -406,7 +409,7 @@ class SessionSuite(_Suite):
             writing.result(PATIENCE_S)
 
     def test_data_of_any_size_up_to_the_limit_comes_back(
-        self, start: Callable[..., FaaSKeeperClient], root: str
+        self, start: Callable[..., Client], root: str
     ) -> None:
         client, other = start(), start()
         for size in (0, 1, 4_096, 65_537, 300_000, 1024 * 1024):
@@ -416,7 +419,7 @@ class SessionSuite(_Suite):
             assert other.get_data(root).data == value
 
     def test_many_children_are_listed_as_they_come_and_go(
-        self, start: Callable[..., FaaSKeeperClient], root: str
+        self, start: Callable[..., Client], root: str
     ) -> None:
         client, other = start(), start()
         names = [f"n{number:04d}" for number in range(400)]
@@ -429,9 +432,7 @@ class SessionSuite(_Suite):
         other.sync()
         assert other.get_children_with_stat(root)[0] == names[390:]
 
-    def test_ephemerals_go_with_their_session(
-        self, start: Callable[..., FaaSKeeperClient], root: str
-    ) -> None:
+    def test_ephemerals_go_with_their_session(self, start: Callable[..., Client], root: str) -> None:
         client, other = start(), start()
         client.create(f"{root}/e", ephemeral=True)
         gone = threading.Event()
@@ -442,7 +443,7 @@ class SessionSuite(_Suite):
         assert other.exists(f"{root}/e") is None
 
     def test_the_session_of_a_client_that_died_ends_and_no_other(
-        self, harness: Harness, start: Callable[..., FaaSKeeperClient], root: str
+        self, harness: Harness, start: Callable[..., Client], root: str
     ) -> None:
         dead, alive = start(session_timeout=TIMEOUT_S), start()
         dead.create(f"{root}/dead", ephemeral=True)
@@ -452,7 +453,7 @@ class SessionSuite(_Suite):
         assert [node.path for node in alive.get_children(root)] == [f"{root}/alive"]
 
     def test_a_session_that_has_ended_is_refused(
-        self, harness: Harness, start: Callable[..., FaaSKeeperClient], root: str
+        self, harness: Harness, start: Callable[..., Client], root: str
     ) -> None:
         client, other = start(session_timeout=TIMEOUT_S, heartbeat=False), start()
         session = _session(client)
@@ -474,7 +475,7 @@ class SessionSuite(_Suite):
         assert other.get_data(root).data == b""
 
     def test_another_process_goes_on_with_a_session_and_the_first_is_refused(
-        self, start: Callable[..., FaaSKeeperClient], harness: Harness, root: str
+        self, start: Callable[..., Client], harness: Harness, root: str
     ) -> None:
         first = start()
         first.create(f"{root}/e", b"kept", ephemeral=True)
@@ -497,7 +498,7 @@ class WatchSuite(_Suite):
     """Watches: told to other clients, in order, before what they announce can be read."""
 
     def test_each_change_is_told_to_who_watched_before_it(
-        self, start: Callable[..., FaaSKeeperClient], root: str
+        self, start: Callable[..., Client], root: str
     ) -> None:
         writer, reader = start(), start()
         heard: list[WatchedEvent] = []
@@ -529,7 +530,7 @@ class WatchSuite(_Suite):
         assert stamps == sorted(stamps)
 
     def test_an_event_is_told_before_the_state_that_it_announces_is_read(
-        self, start: Callable[..., FaaSKeeperClient], root: str
+        self, start: Callable[..., Client], root: str
     ) -> None:
         """The writer sets the flag after the data: who reads the flag must have been told of the data."""
         writer, reader = start(), start()
@@ -551,7 +552,7 @@ class WatchSuite(_Suite):
                 future.get(PATIENCE_S)
 
     def test_a_recursive_watch_is_told_of_all_that_happens_below(
-        self, start: Callable[..., FaaSKeeperClient], root: str
+        self, start: Callable[..., Client], root: str
     ) -> None:
         writer, reader = start(), start()
         heard: list[tuple[str, str]] = []
@@ -581,7 +582,7 @@ class WatchSuite(_Suite):
         assert len(heard) == 4
 
     def test_what_sync_shows_is_at_least_what_was_committed(
-        self, start: Callable[..., FaaSKeeperClient], root: str
+        self, start: Callable[..., Client], root: str
     ) -> None:
         writer, reader = start(), start()
         for number in range(20):
@@ -597,7 +598,7 @@ class CrashSuite(_Suite):
     """Functions die in the middle: what was acknowledged is there, once, and in order."""
 
     def test_every_acknowledged_write_is_there_once_although_functions_die(
-        self, harness: Harness, start: Callable[..., FaaSKeeperClient], root: str
+        self, harness: Harness, start: Callable[..., Client], root: str
     ) -> None:
         clients = [start() for _ in range(3)]
         done = threading.Event()
@@ -633,7 +634,7 @@ class CrashSuite(_Suite):
             assert stamps == sorted(stamps)
 
     def test_watches_and_ephemerals_survive_functions_that_die(
-        self, harness: Harness, start: Callable[..., FaaSKeeperClient], root: str
+        self, harness: Harness, start: Callable[..., Client], root: str
     ) -> None:
         owner, watcher = start(), start()
         owner.create(f"{root}/e", ephemeral=True)
