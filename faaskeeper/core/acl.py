@@ -90,7 +90,7 @@ def identities(
     return tuple(found)
 
 
-def held(path: str, acl: tuple[Acl, ...]) -> tuple[Acl, ...]:
+def effective(path: str, acl: tuple[Acl, ...]) -> tuple[Acl, ...]:
     """The ACL that holds for a path: its own; but nothing gives everybody more than READ of
     ``/zookeeper/config``, which was open to all in deployments made before.
     """

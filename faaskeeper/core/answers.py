@@ -37,7 +37,7 @@ def reply_of(answer: Answer, epoch: Epoch, now: int) -> Reply:
     )
 
 
-def bell(entry: Entry | None, upto: int, answers: Sequence[Answer]) -> bytes:
+def wake_up(entry: Entry | None, upto: int, answers: Sequence[Answer]) -> bytes:
     """A message to the distributor's function: apply up to ``upto``, then answer.
 
     Carries a copy of the entry, so that in the steady state the log is not read.
@@ -64,7 +64,7 @@ def bell(entry: Entry | None, upto: int, answers: Sequence[Answer]) -> bytes:
     return codec.frame([upto, rows, item], (data,))
 
 
-class Bell(NamedTuple):
+class WakeUp(NamedTuple):
     """A message to the distributor's function."""
 
     upto: int
@@ -72,7 +72,7 @@ class Bell(NamedTuple):
     entry: Entry | None
 
 
-def to_bell(body: bytes) -> Bell:
+def to_wake_up(body: bytes) -> WakeUp:
     """The message again."""
     (upto, rows, item), at = codec.unframe(body)
     answers = tuple(
@@ -87,5 +87,5 @@ def to_bell(body: bytes) -> Bell:
         for row in rows
     )
     if item is None:
-        return Bell(upto, answers, None)
-    return Bell(upto, answers, log.decode({**item, "data": body[at:]}))
+        return WakeUp(upto, answers, None)
+    return WakeUp(upto, answers, log.decode({**item, "data": body[at:]}))

@@ -29,7 +29,7 @@ class ServiceOrder(NamedTuple):
     reap: tuple[str, ...] = ()
 
     @property
-    def rings(self) -> bool:
+    def only_wakes(self) -> bool:
         """Whether it asks for nothing but settling and saving."""
         return not self.close and not self.reap
 
@@ -77,17 +77,17 @@ class Batch:
     Implements :class:`faaskeeper.core.transactions.State` as the view with the batch's earlier effects.
     """
 
-    def __init__(self, view: View, now: int, judged: int) -> None:
+    def __init__(self, view: View, now: int, validated_at: int) -> None:
         self.view = view
         self.now = now
         """The log's time."""
-        self.judged = judged
+        self.validated_at = validated_at
         """When it was judged, by the service's clock."""
         self.txid = view.head
         self.transactions: list[Transaction] = []
         self.answers: list[Answers] = []
-        self.told: list[Answer] = []
-        self.untold: list[Answer] | None = None
+        self.to_deliver: list[Answer] = []
+        self.undelivered: list[Answer] | None = None
         """What is left to tell, once those were told who may be told early."""
         self.uncertain = False
         """Something is answered that is only right at the log's end."""
@@ -150,7 +150,7 @@ class Batch:
                 tentative.owned[effect.path] = effect.kept
             elif isinstance(effect, Closed):
                 tentative.closed = True
-                (self.unfinished.add if effect.more else self.unfinished.discard)(effect.session)
+                (self.unfinished.add if effect.partial else self.unfinished.discard)(effect.session)
                 gone = (change.path for change in transaction.changes if change.meta is None)
                 tentative.owned.update((path, False) for path in gone)
             elif isinstance(effect, Resumed):
@@ -160,7 +160,7 @@ class Batch:
         """What the replaced incarnation asked for earlier in this batch keeps its own answers."""
         if tentative.outcomes:
             self.answers.append(tentative.answers())
-            self.told.append(tentative.answer())
+            self.to_deliver.append(tentative.answer())
         tentative.incarnation = resumed.incarnation
         tentative.outcomes = []
         tentative.last = tentative.acked = 0
@@ -179,5 +179,5 @@ class Batch:
 
     def decided(self) -> list[Answer]:
         """What the sessions of the batch are to be told once the entry is in the log and applied."""
-        told = [each.answer() for each in self._sessions.values() if each.outcomes]
-        return told + self.told
+        answers = [each.answer() for each in self._sessions.values() if each.outcomes]
+        return answers + self.to_deliver

@@ -44,7 +44,7 @@ class Closed(NamedTuple):
     """
 
     session: int
-    more: bool = False
+    partial: bool = False
 
 
 class Owned(NamedTuple):

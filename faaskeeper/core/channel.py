@@ -39,7 +39,7 @@ class Channel(Protocol):
         """
 
 
-def tell(channel: Channel, address: str, message: bytes) -> bool:
+def deliver(channel: Channel, address: str, message: bytes) -> bool:
     """Deliver a message. What a channel raises after all is logged: an address is its client's to choose."""
     try:
         return channel.deliver(address, message)
@@ -55,7 +55,7 @@ class ClientChannel(Protocol):
         """Begin to listen. Raises Unavailable or Denied."""
 
 
-class Teller(Protocol):
+class DirectChannel(Protocol):
     """Service side, to listeners in this very process: what they are told is neither encoded nor signed.
 
     Some are told *early*, as soon as a write is in the log, and promise that nobody can read user storage
@@ -63,13 +63,13 @@ class Teller(Protocol):
     itself, others wait for :meth:`settled`. Others promise nothing and are told when it is there.
     """
 
-    def early(self, address: str) -> bool:
+    def accepts_early(self, address: str) -> bool:
         """Whether somebody listens at the address to be told early."""
 
-    def tell(self, address: str, reply: Reply) -> bool:
+    def deliver_early(self, address: str, reply: Reply) -> bool:
         """Hand a reply over early; False where nobody listens so at the address."""
 
-    def hand(self, address: str, reply: Reply) -> bool:
+    def deliver_late(self, address: str, reply: Reply) -> bool:
         """Hand over a reply that is in user storage; False where nobody listens for that at the address."""
 
     def settled(self) -> None:

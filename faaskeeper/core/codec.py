@@ -353,7 +353,7 @@ def notification(notification: Notification) -> bytes:
 
 
 @_checked
-def to_told(body: bytes) -> Reply | Notification:
+def to_delivery(body: bytes) -> Reply | Notification:
     """The reply or notification of a frame."""
     value, _ = unframe(body)
     if value[0] == "event":
@@ -373,7 +373,7 @@ def _effect(effect: Effect) -> list[Any]:
         return ["open", effect.nonce, effect.sealed.hex(), effect.timeout]
     if isinstance(effect, Resumed):
         return ["resume", effect.session, effect.incarnation]
-    return ["close", effect.session, 1] if effect.more else ["close", effect.session]
+    return ["close", effect.session, 1] if effect.partial else ["close", effect.session]
 
 
 def _to_effect(value: list[Any]) -> Effect:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # a client loads of a service what its provider needs
 FailureHandler = Callable[[Exception], None]
 
 
-class Within(Protocol):
+class InProcess(Protocol):
     """A service in this process, for who is as trusted as it is: nothing is encoded, nothing signed.
 
     Its queue takes a :class:`~faaskeeper.core.requests.Message` as it is.
@@ -60,7 +60,7 @@ class Connection(Fields):
     ``vouch``: makes a credential of what this process has seen of a client, the name in its certificate or
     (with the scheme ``ip``) its address, where it holds the deployment's key (None: it does not).
     ``tally`` counts what there is at the log's end (None: it cannot).
-    ``ring`` asks the service to apply what is waiting (None: a client asks for it through the worker queue).
+    ``wake`` asks the service to apply what is waiting (None: a client asks for it through the worker queue).
     ``on_failure`` registers what to call when the service cannot go on (a full disk, say); ``close``
     releases what ``connect`` took. ``peer`` and ``super_digest``: as in
     :class:`~faaskeeper.core.deployment.Deployment`.
@@ -79,11 +79,11 @@ class Connection(Fields):
     close: Callable[[], None]
     prompt_queue: Queue | None = None
     coalesce: bool = False
-    within: Within | None = None
+    within: InProcess | None = None
     objects: bool = False
     vouch: Callable[..., Credential] | None = None
     tally: Callable[[], Tally | None] | None = None
-    ring: Callable[[], None] | None = None
+    wake: Callable[[], None] | None = None
     on_failure: Callable[[FailureHandler], None] = lambda handler: None
     gather: Gather[Any] = in_turn
     peer: str = ""

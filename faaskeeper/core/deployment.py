@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from faaskeeper.core.channel import Channel, Teller
+from faaskeeper.core.channel import Channel, DirectChannel
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.clocks import Clock, LogClock
 from faaskeeper.core.fields import Fields
@@ -33,9 +33,9 @@ class Deployment(Fields):
     process works on one, nobody sets it. ``wall``: what time it is, and ``elapsed``: what passes, since
     whichever moment; for the log's own time, ``log_clock`` (None: ``clock``). ``distributor_queue`` None:
     the writer distributes inline. ``watch_queue`` None: who distributes tells the watchers, else the
-    watch's own function does (:meth:`faaskeeper.core.watches.WatchFunction.handle`). ``teller``: tells
-    clients in this process early (None: all are told by the channel). ``joint``: appends an entry and puts
-    its records in one call (None: the stores cannot do that). ``expiring_log``: the log's store trims by
+    watch's own function does (:meth:`faaskeeper.core.watches.WatchFunction.handle`). ``direct_channel``:
+    tells clients in this process early (None: all are told by the channel). ``joint``: appends an entry and
+    puts its records in one call (None: the stores cannot do that). ``expiring_log``: the log's store trims by
     itself, else heartbeat does it. ``recent_bytes``: longest ``recent`` that a record carries as JSON;
     above it clients read the log. ``save_every``: entries between two saves of mark and checkpoint.
     ``max_nodes``: most znodes that a view remembers. ``peer``: the address of a client who names none
@@ -58,7 +58,7 @@ class Deployment(Fields):
     wall: Clock | None = None
     elapsed: Clock | None = None
     watch_queue: Queue | None = None
-    teller: Teller | None = None
+    direct_channel: DirectChannel | None = None
     joint: Joint | None = None
     gather: Gather[Any] = in_turn
     random: Callable[[int], bytes] = os.urandom

@@ -16,9 +16,9 @@ from functools import partial
 from typing import NamedTuple
 
 from faaskeeper.core import codec, paths, trust
-from faaskeeper.core.answers import Answer, reply_of, to_bell
+from faaskeeper.core.answers import Answer, reply_of, to_wake_up
 from faaskeeper.core.changes import Closed, Opened, Transaction
-from faaskeeper.core.channel import tell
+from faaskeeper.core.channel import deliver
 from faaskeeper.core.children import (
     PAGE_META,
     Ahead,
@@ -49,7 +49,7 @@ GROUP_CHANGES = 4_000
 SAVE_WITHIN_MS = 5_000
 """How long an invocation applies entries before it saves how far it has come."""
 _CONFIRM_MS = 3600 * 1000
-"""How long a distributor of its own goes by what bells bring before it looks for the log's end itself."""
+"""How long a distributor of its own goes by what wake_ups bring before it looks for the log's end itself."""
 SETTLE_WITHIN_MS = 6 * 3600 * 1000
 """How long after it began an invocation may write records: well below the age at which tombstones lapse."""
 _AHEAD = 5
@@ -107,10 +107,10 @@ class Distributor:
     _MAX_CONTENT_BYTES = 64 * 1024
 
     def __init__(
-        self, deployment: Deployment, secrets: Secrets | None = None, tells_time: bool = True
+        self, deployment: Deployment, secrets: Secrets | None = None, sends_time: bool = True
     ) -> None:
         self._deployment = deployment
-        self._tells_time = tells_time
+        self._sends_time = sends_time
         self._secrets = secrets or Secrets(deployment.key)
         self._watch = WatchFunction(
             deployment.watches, deployment.channel, self._secrets, deployment.gather, deployment.key
@@ -393,33 +393,33 @@ class Distributor:
 
     # ---- answers and notifications -----------------------------------------------------
 
-    def tell(self, entry: Entry, answers: Sequence[Answer]) -> list[Answer]:
+    def answer_early(self, entry: Entry, answers: Sequence[Answer]) -> list[Answer]:
         """Tell the clients that may be told early of an entry, which is in the log and settled next, alone;
         returns the answers of the others.
         """
-        teller = self._deployment.teller
-        if teller is None or not any(teller.early(each.address) for each in answers):
+        direct = self._deployment.direct_channel
+        if direct is None or not any(direct.accepts_early(each.address) for each in answers):
             return list(answers)
         recent = tuple((each.txid, writes_of(each)) for each in entry.transactions)
         epoch = Epoch(entry.first - 1, entry.last, recent)
         # Without the time: they have the same clock.
-        return [each for each in answers if not teller.tell(each.address, reply_of(each, epoch, 0))]
+        return [each for each in answers if not direct.deliver_early(each.address, reply_of(each, epoch, 0))]
 
     def answer(self, answers: Sequence[Answer], epoch: Epoch) -> None:
         """Tell sessions their outcomes, with the epoch of what they were judged on."""
         if not answers:
             return  # all were told early
-        now = self._told_time()
-        teller = self._deployment.teller
+        now = self._time_sent()
+        direct = self._deployment.direct_channel
         for each in answers:
             reply = reply_of(each, epoch, now)
-            if teller is not None and teller.hand(each.address, reply):
+            if direct is not None and direct.deliver_late(each.address, reply):
                 continue
             signed = trust.sign(self._secrets.unseal(each.sealed), codec.reply(reply))
-            tell(self._deployment.channel, each.address, signed)
+            deliver(self._deployment.channel, each.address, signed)
 
-    def _told_time(self) -> int:
-        return self._deployment.clock() if self._tells_time else 0
+    def _time_sent(self) -> int:
+        return self._deployment.clock() if self._sends_time else 0
 
     def finish(self, groups: Sequence[Settled], view: View) -> None:
         """Notify watchers, clean up after closed sessions, and now and then save mark and checkpoint."""
@@ -431,7 +431,7 @@ class Distributor:
                     for effect in transaction.effects:
                         if isinstance(effect, Closed):
                             self._deployment.watches.clear(effect.session)
-                            if not effect.more:  # else heartbeat finds by it that some ephemerals are left
+                            if not effect.partial:  # else heartbeat finds by it that some ephemerals are left
                                 self._deployment.leases.drop(effect.session)
             self._unsaved += len(group.entries)
             self._unmarked += len(group.entries)
@@ -464,25 +464,25 @@ class DistributorFunction:
         self._view: View | None = None
 
     def handle(self, bodies: Sequence[bytes]) -> None:
-        """Apply what the bells ring for, and answer. Raises when it must be delivered again."""
+        """Apply what the wake_ups ring for, and answer. Raises when it must be delivered again."""
         view, self._view = self._view, None
         began = self._deployment.clock()
-        bells = sorted((to_bell(body) for body in bodies), key=lambda each: each.upto)
+        wake_ups = sorted((to_wake_up(body) for body in bodies), key=lambda each: each.upto)
         clock = self._deployment.clock
         if view is None or not view.valid(clock()):
             view = self._distributor.load(max_nodes=0)
-        for each in bells:
+        for each in wake_ups:
             if each.entry is not None and each.entry.first == view.head + 1:
                 view.fold(each.entry)
-        unsure = clock() - view.asof > _CONFIRM_MS  # what bells bring says nothing of the log's end
-        if bells[-1].upto > view.head or unsure or any(each.upto == 0 for each in bells):
+        unsure = clock() - view.asof > _CONFIRM_MS  # what wake_ups bring says nothing of the log's end
+        if wake_ups[-1].upto > view.head or unsure or any(each.upto == 0 for each in wake_ups):
             roll(view, self._deployment.log, clock)
         groups = self._distributor.settle(view, began)
-        for each in bells:
+        for each in wake_ups:
             if each.answers:
                 self._distributor.answer(each.answers, _covering(groups, each.upto, view))
         self._distributor.finish(groups, view)
-        if any(each.upto == 0 for each in bells):
+        if any(each.upto == 0 for each in wake_ups):
             self._distributor.save(view)
         self._view = view
 

@@ -19,10 +19,10 @@ class Portable(Exception):
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (type(self), self.args, self.__dict__)
+        return _rebuild, (type(self), self.args, self.__dict__)
 
 
-def _again(kind: type[Portable], args: tuple[Any, ...], fields: dict[str, Any]) -> Portable:
+def _rebuild(kind: type[Portable], args: tuple[Any, ...], fields: dict[str, Any]) -> Portable:
     error = kind.__new__(kind, *args)
     error.__dict__.update(fields)
     return error

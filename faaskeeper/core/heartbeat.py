@@ -13,7 +13,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from faaskeeper.core.answers import bell
+from faaskeeper.core.answers import wake_up
 from faaskeeper.core.clocks import carried
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, Deployment
 from faaskeeper.core.errors import Conflict
@@ -47,12 +47,12 @@ class Heartbeat:
 
     def run(self) -> None:
         """One beat with all that there is to do."""
-        self._in_turn(self.expire, self.reap, self.ring, self.refresh, self.sweep)
+        self._in_turn(self.expire, self.reap, self.wake, self.refresh, self.sweep)
 
     def beat(self) -> dict[str, Any]:
         """What must happen every minute; returns what was done."""
-        expired, reaped, rang = self._in_turn(self.expire, self.reap, self.ring)
-        return {"expired": len(expired), "reaped": len(reaped), "rang": rang}
+        expired, reaped, woken = self._in_turn(self.expire, self.reap, self.wake)
+        return {"expired": len(expired), "reaped": len(reaped), "woken": woken}
 
     def tend(self, within: int = WITHIN_MS) -> bool:
         """What is enough every hour: the checkpoint and sweeping, for about ``within`` ms.
@@ -228,7 +228,7 @@ class Heartbeat:
 
     # ---- the log -----------------------------------------------------------------------
 
-    def ring(self) -> bool:
+    def wake(self) -> bool:
         """Ring for entries that nobody applied; returns whether there were any."""
         deployment = self._deployment
         applied = deployment.checkpoints.applied()
@@ -239,7 +239,7 @@ class Heartbeat:
             self._order(order(deployment))
         else:
             identity = f"heartbeat {applied}"
-            deployment.distributor_queue.send("distributor", identity, bell(None, 0, ()))
+            deployment.distributor_queue.send("distributor", identity, wake_up(None, 0, ()))
         return True
 
     def refresh(self) -> bool:

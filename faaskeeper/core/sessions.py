@@ -111,7 +111,7 @@ class Sessions:
             del self._by_nonce[session.nonce]
         self.changed.discard(id)
 
-    def left_to_others(self) -> None:
+    def discard_changes(self) -> None:
         """Another view's holder saves the checkpoint: this one need not remember what has changed."""
         self.changed.clear()
         self.forgotten.clear()
@@ -163,7 +163,7 @@ class Sessions:
             return
         self.changed.add(session.id)
         if isinstance(effect, Closed):
-            if effect.more:
+            if effect.partial:
                 session.ephemerals.difference_update(
                     change.path for change in transaction.changes if change.meta is None
                 )

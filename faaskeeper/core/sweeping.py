@@ -133,7 +133,7 @@ def _progress(item: Item | None) -> Progress:
     return Progress(notes, version=fields.pop("stamp"), **fields)
 
 
-class _Late(Exception):
+class _TimeUp(Exception):
     """The time of this sweep is over."""
 
 
@@ -170,7 +170,7 @@ class Sweeper:
         for part in (self._collect, self._orphans, self._trim, self._left_parts):
             try:
                 part()
-            except (_Late, Conflict):  # a Conflict: another one sweeps
+            except (_TimeUp, Conflict):  # a Conflict: another one sweeps
                 return self._stop(error)
             except Exception as failure:
                 if not isinstance(failure, DriverError):
@@ -199,10 +199,10 @@ class Sweeper:
         self._state.put(*_KEY, _item(progress), IfStamp(seen) if seen else IfAbsent())
 
     def _step(self) -> None:
-        """Keep what was reached. Raises _Late when the time is over, also where the clock went back."""
+        """Keep what was reached. Raises _TimeUp when the time is over, also where the clock went back."""
         self._save()
         if not 0 <= self._deployment.clock() - self._began < self._within:
-            raise _Late
+            raise _TimeUp
 
     def _each(self, calls: Sequence[Callable[[], object]]) -> None:
         """Make calls side by side; one that will never succeed is passed over."""

@@ -66,10 +66,10 @@ class Limits(NamedTuple):
     blobs: bool = False
 
 
-Judgement = tuple[Outcome, Union[Transaction, None]]
+Decision = tuple[Outcome, Union[Transaction, None]]
 
 
-class Case(NamedTuple):
+class Context(NamedTuple):
     """What a request is judged by. ``session``: of the client that asks. ``now`` in ms. ``txid``: of the
     transaction that the request makes, if it changes anything. ``who``: the identities of the client.
     """
@@ -81,7 +81,7 @@ class Case(NamedTuple):
     limits: Limits
     who: tuple[Identity, ...] = ()
 
-    def refuse(self, code: Code) -> Judgement:
+    def refuse(self, code: Code) -> Decision:
         """The outcome of a request that is refused."""
         return Outcome(code, self.txid - 1), None
 
@@ -90,17 +90,17 @@ class Case(NamedTuple):
         return _denied(path, meta, permission, self.who)
 
 
-def apply(case: Case, operation: Operation) -> Judgement:
+def apply(context: Context, operation: Operation) -> Decision:
     """Judge a request: its outcome, and a transaction if it changes anything.
 
-    Raises nothing but what the case's state raises.
+    Raises nothing but what the context's state raises.
     """
-    judge = JUDGES.get(type(operation))
-    return case.refuse(Code.UNIMPLEMENTED) if judge is None else judge(case, operation)
+    handle = HANDLERS.get(type(operation))
+    return context.refuse(Code.UNIMPLEMENTED) if handle is None else handle(context, operation)
 
 
 def _denied(path: str, meta: Meta, permission: int, who: tuple[Identity, ...]) -> bool:
-    given = meta.acl if path != CONFIG else acl.held(path, meta.acl)
+    given = meta.acl if path != CONFIG else acl.effective(path, meta.acl)
     return given is not OPEN_ACL and not acl.permits(given, permission, who)
 
 
@@ -125,40 +125,40 @@ def _believed(data: Data, path: str, session: int, limits: Limits, sequential: b
     return said is not None and (said.path, said.sequential, said.session) == (path, sequential, session)
 
 
-def _create(case: Case, operation: Create) -> Judgement:
-    state, session, now, txid, limits, who = case
+def _create(context: Context, operation: Create) -> Decision:
+    state, session, now, txid, limits, who = context
     path = operation.path
     if operation.ttl and (
         operation.ephemeral
         or not CONTAINER <= operation.ttl <= MAX_TTL_MS
         or (operation.ttl == CONTAINER and operation.sequential)
     ):
-        return case.refuse(Code.BAD_ARGUMENTS)
+        return context.refuse(Code.BAD_ARGUMENTS)
     if "/" not in path or "\0" in path:
-        return case.refuse(Code.BAD_ARGUMENTS)
+        return context.refuse(Code.BAD_ARGUMENTS)
     if not _believed(operation.data, path, session, limits, operation.sequential):
-        return case.refuse(Code.BAD_ARGUMENTS)
+        return context.refuse(Code.BAD_ARGUMENTS)
     kept = acl.fixed(operation.acl, who)
     if kept is None:
-        return case.refuse(Code.INVALID_ACL)
+        return context.refuse(Code.INVALID_ACL)
     above = paths.parent(path)
     parent = state.node(above)
     if parent is None:
-        return case.refuse(Code.NO_NODE)
-    if case.denied(above, parent, acl.CREATE):
-        return case.refuse(Code.NO_AUTH)
+        return context.refuse(Code.NO_NODE)
+    if context.denied(above, parent, acl.CREATE):
+        return context.refuse(Code.NO_AUTH)
     if operation.sequential:
         if parent.creations > MAX_SEQUENCE:
-            return case.refuse(Code.SEQUENCE_USED_UP)
+            return context.refuse(Code.SEQUENCE_USED_UP)
         path = f"{path}{parent.creations:010d}"
     if paths.invalid(path):
-        return case.refuse(Code.BAD_ARGUMENTS)
+        return context.refuse(Code.BAD_ARGUMENTS)
     if state.node(path) is not None:
-        return case.refuse(Code.NODE_EXISTS)
+        return context.refuse(Code.NODE_EXISTS)
     if parent.owner:
-        return case.refuse(Code.NO_CHILDREN_FOR_EPHEMERALS)
+        return context.refuse(Code.NO_CHILDREN_FOR_EPHEMERALS)
     if _oversized(operation.data, limits):
-        return case.refuse(Code.TOO_LARGE)
+        return context.refuse(Code.TOO_LARGE)
     meta = Meta(
         czxid=txid,
         mzxid=txid,
@@ -209,22 +209,22 @@ def _resized(path: str, before: Meta, after: Meta | None) -> tuple[tuple[str, in
     return () if pages == before.pages else ((path, before.pages),)
 
 
-def _set_data(case: Case, operation: SetData) -> Judgement:
-    state, session, now, txid, limits, _ = case
+def _set_data(context: Context, operation: SetData) -> Decision:
+    state, session, now, txid, limits, _ = context
     path, data = operation.path, operation.data
     if paths.invalid(path):
-        return case.refuse(_impossible(path))
+        return context.refuse(_impossible(path))
     if not _believed(data, path, session, limits):
-        return case.refuse(Code.BAD_ARGUMENTS)
+        return context.refuse(Code.BAD_ARGUMENTS)
     meta = state.node(operation.path)
     if meta is None:
-        return case.refuse(Code.NO_NODE)
-    if case.denied(operation.path, meta, acl.WRITE):
-        return case.refuse(Code.NO_AUTH)
+        return context.refuse(Code.NO_NODE)
+    if context.denied(operation.path, meta, acl.WRITE):
+        return context.refuse(Code.NO_AUTH)
     if operation.version not in (-1, meta.version):
-        return case.refuse(Code.BAD_VERSION)
+        return context.refuse(Code.BAD_VERSION)
     if _oversized(operation.data, limits):
-        return case.refuse(Code.TOO_LARGE)
+        return context.refuse(Code.TOO_LARGE)
     after = Meta(
         meta.czxid,
         txid,
@@ -249,31 +249,31 @@ def _set_data(case: Case, operation: SetData) -> Judgement:
     return Outcome(Code.OK, txid, "", after), Transaction(txid, (change,), (), garbage, (), grown)
 
 
-def _delete(case: Case, operation: Delete) -> Judgement:
-    state = case.state
+def _delete(context: Context, operation: Delete) -> Decision:
+    state = context.state
     path = operation.path
     if "/" not in path or "\0" in path or path in paths.RESERVED:
-        return case.refuse(Code.BAD_ARGUMENTS)
+        return context.refuse(Code.BAD_ARGUMENTS)
     above = paths.parent(path)
     parent = state.node(above)
     if parent is None:
-        return case.refuse(Code.NO_NODE)
-    if case.denied(above, parent, acl.DELETE):
-        return case.refuse(Code.NO_AUTH)
+        return context.refuse(Code.NO_NODE)
+    if context.denied(above, parent, acl.DELETE):
+        return context.refuse(Code.NO_AUTH)
     meta = state.node(path)
     if meta is None:
-        return case.refuse(Code.NO_NODE)
+        return context.refuse(Code.NO_NODE)
     if operation.version not in (-1, meta.version):
-        return case.refuse(Code.BAD_VERSION)
+        return context.refuse(Code.BAD_VERSION)
     if meta.children:
-        return case.refuse(Code.NOT_EMPTY)
-    return _removed(case, path, meta, parent)
+        return context.refuse(Code.NOT_EMPTY)
+    return _removed(context, path, meta, parent)
 
 
-def _removed(case: Case, path: str, meta: Meta, parent: Meta) -> Judgement:
-    txid = case.txid
+def _removed(context: Context, path: str, meta: Meta, parent: Meta) -> Decision:
+    txid = context.txid
     above = paths.parent(path)
-    lost = _lost(parent, case.now, txid, case.limits)
+    lost = _lost(parent, context.now, txid, context.limits)
     changes = (Change(path, "D", None, None), Change(above, "K", lost, None))
     effects = (Owned(meta.owner, path, False),) if meta.owner else ()
     garbage = (meta.blob,) if meta.blob else ()
@@ -282,46 +282,46 @@ def _removed(case: Case, path: str, meta: Meta, parent: Meta) -> Judgement:
     return Outcome(Code.OK, txid), transaction
 
 
-def _reap(case: Case, operation: Reap) -> Judgement:
+def _reap(context: Context, operation: Reap) -> Decision:
     """Heartbeat saw that a znode was due; it goes if it still is."""
-    state = case.state
+    state = context.state
     meta = state.node(operation.path)
     parent = state.node(paths.parent(operation.path))
-    if meta is None or parent is None or not meta.due(case.now):
-        return case.refuse(Code.NO_NODE)
-    return _removed(case, operation.path, meta, parent)
+    if meta is None or parent is None or not meta.due(context.now):
+        return context.refuse(Code.NO_NODE)
+    return _removed(context, operation.path, meta, parent)
 
 
-def _set_acl(case: Case, operation: SetAcl) -> Judgement:
-    txid = case.txid
+def _set_acl(context: Context, operation: SetAcl) -> Decision:
+    txid = context.txid
     if paths.invalid(operation.path):
-        return case.refuse(_impossible(operation.path))
-    kept = acl.fixed(operation.acl, case.who)
+        return context.refuse(_impossible(operation.path))
+    kept = acl.fixed(operation.acl, context.who)
     if kept is None:
-        return case.refuse(Code.INVALID_ACL)
-    meta = case.state.node(operation.path)
+        return context.refuse(Code.INVALID_ACL)
+    meta = context.state.node(operation.path)
     if meta is None:
-        return case.refuse(Code.NO_NODE)
-    if case.denied(operation.path, meta, acl.ADMIN):
-        return case.refuse(Code.NO_AUTH)
+        return context.refuse(Code.NO_NODE)
+    if context.denied(operation.path, meta, acl.ADMIN):
+        return context.refuse(Code.NO_AUTH)
     if operation.version not in (-1, meta.aversion):
-        return case.refuse(Code.BAD_VERSION)
+        return context.refuse(Code.BAD_VERSION)
     after = meta._replace(acl=kept, aversion=wrapped(meta.aversion + 1))
     transaction = Transaction(txid, (Change(operation.path, "", after, None),))
     return Outcome(Code.OK, txid, "", after), transaction
 
 
-def _check(case: Case, operation: Check) -> Judgement:
+def _check(context: Context, operation: Check) -> Decision:
     if paths.invalid(operation.path):
-        return case.refuse(_impossible(operation.path))
-    meta = case.state.node(operation.path)
+        return context.refuse(_impossible(operation.path))
+    meta = context.state.node(operation.path)
     if meta is None:
-        return case.refuse(Code.NO_NODE)
-    if case.denied(operation.path, meta, acl.READ):
-        return case.refuse(Code.NO_AUTH)
+        return context.refuse(Code.NO_NODE)
+    if context.denied(operation.path, meta, acl.READ):
+        return context.refuse(Code.NO_AUTH)
     if operation.version not in (-1, meta.version):
-        return case.refuse(Code.BAD_VERSION)
-    return Outcome(Code.OK, case.txid), None
+        return context.refuse(Code.BAD_VERSION)
+    return Outcome(Code.OK, context.txid), None
 
 
 class _Within:
@@ -342,10 +342,10 @@ class _Within:
             self._nodes[change.path] = change.meta
 
 
-def _multi(case: Case, operation: Multi) -> Judgement:
-    txid = case.txid
-    within = _Within(case.state)
-    inner = case._replace(state=within)
+def _multi(context: Context, operation: Multi) -> Decision:
+    txid = context.txid
+    within = _Within(context.state)
+    inner = context._replace(state=within)
     done: list[Transaction] = []
     results: list[Outcome] = []
     size = 0
@@ -365,13 +365,13 @@ def _multi(case: Case, operation: Multi) -> Judgement:
     return Outcome(Code.OK, txid, results=tuple(results)), merged(txid, done)
 
 
-def _close(case: Case, _: Close) -> Judgement:
+def _close(context: Context, _: Close) -> Decision:
     """All ephemerals go in one transaction, as ZooKeeper's ``closeSession`` does it; or in several, each of
     which deletes ``limits.close_changes`` of them. The first ends the session.
 
     Ephemerals have no children, so the order does not matter.
     """
-    state, session, now, txid, limits, _who = case
+    state, session, now, txid, limits, _who = context
     gone: list[Change] = []
     garbage: list[str] = []
     parents: dict[str, Meta] = {}
@@ -400,7 +400,7 @@ def _close(case: Case, _: Close) -> Judgement:
     return Outcome(Code.OK, txid), transaction
 
 
-JUDGES: dict[type, Callable[[Case, Any], Judgement]] = {
+HANDLERS: dict[type, Callable[[Context, Any], Decision]] = {
     SetData: _set_data,
     Create: _create,
     Delete: _delete,

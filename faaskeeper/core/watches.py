@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from faaskeeper.core import codec, paths, trust
-from faaskeeper.core.channel import Channel, tell
+from faaskeeper.core.channel import Channel, deliver
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.log import Entry
 from faaskeeper.core.queue import Queue
@@ -248,7 +248,7 @@ class WatchFunction:
                 told.add(row.session)
                 body = codec.notification(Notification(row.session, epoch))
                 signed = trust.sign(self._secrets.unseal(recipient.sealed), body)
-                tell(self._channel, recipient.address or row.address, signed)
+                deliver(self._channel, recipient.address or row.address, signed)
         over = {row.session for row, recipient in due if recipient is None and row.session <= epoch.upto}
         gone = [row for row, _ in due if row.kind not in STAYING or row.session in over]
         self._gather([partial(self._table.remove, row) for row in gone])

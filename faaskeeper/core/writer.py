@@ -14,13 +14,12 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from faaskeeper.core import admission, codec, paths, trust
-from faaskeeper.core.answers import Answer, bell
+from faaskeeper.core.answers import Answer, wake_up
 from faaskeeper.core.batch import Batch, ServiceOrder
 from faaskeeper.core.codec import Malformed
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import Distributor, Settled
 from faaskeeper.core.errors import Conflict, StaleView, Unavailable
-from faaskeeper.core.judging import Judge
 from faaskeeper.core.log import Entry, Log
 from faaskeeper.core.needs import needs_of, numbered
 from faaskeeper.core.requests import (
@@ -28,6 +27,7 @@ from faaskeeper.core.requests import (
     Message,
     Open,
 )
+from faaskeeper.core.validation import Validator
 from faaskeeper.core.view import Missing, Node, View, roll
 from faaskeeper.core.watches import Secrets
 
@@ -46,15 +46,15 @@ def order(deployment: Deployment, sessions: Iterable[int] = (), reap: Iterable[s
 class Writer:
     """The writer's function. One call at a time; any number of instances may run.
 
-    ``tells_time``: whether the clock that it has is the service's, so that clients may follow it.
+    ``sends_time``: whether the clock that it has is the service's, so that clients may follow it.
     """
 
-    def __init__(self, deployment: Deployment, tells_time: bool = True) -> None:
+    def __init__(self, deployment: Deployment, sends_time: bool = True) -> None:
         self._deployment = deployment
         self._log: Log = deployment.log
-        self._judge = Judge(deployment)
+        self._validator = Validator(deployment)
         self._secrets = Secrets(deployment.key)
-        self._distributor = Distributor(deployment, self._secrets, tells_time)
+        self._distributor = Distributor(deployment, self._secrets, sends_time)
         self._view: View | None = None
         self._joined: Settled | None = None
         """What was put into user storage together with the entry that was appended last."""
@@ -80,13 +80,13 @@ class Writer:
             begun = view.sessions.closing
         waiting = [message for body in bodies for message in self._admit(view, body)]
         waiting.sort(key=_first)
-        rung = any(isinstance(each, ServiceOrder) and each.rings for each in waiting)
+        woken = any(isinstance(each, ServiceOrder) and each.only_wakes for each in waiting)
         if begun:
             waiting.append(ServiceOrder(tuple(sorted(begun))))
         while waiting:
             batch, waiting = self._commit(view, waiting)
             self._publish(view, batch, began)
-        if rung:
+        if woken:
             self._save(view)
         self._view = view
 
@@ -152,14 +152,14 @@ class Writer:
     def _commit(
         self, view: View, waiting: list[Message | ServiceOrder]
     ) -> tuple[Batch, list[Message | ServiceOrder]]:
-        """Judge as much as fits one entry and append it; returns the batch and what is left."""
+        """Validator as much as fits one entry and append it; returns the batch and what is left."""
         caught_up = False
         most = self._deployment.limits.close_changes
         self._learn(view, set().union(*(needs_of(message, view, most) for message in waiting)))
         self._learn(view, numbered(waiting, view))
         while True:
             try:
-                batch, left = self._judge.judge(view, waiting)
+                batch, left = self._validator.validate(view, waiting)
             except Missing as missing:
                 self._learn(view, {missing.path})
                 continue
@@ -180,7 +180,7 @@ class Writer:
         present = False
         try:
             view.check_age(began)
-            age = began - batch.judged
+            age = began - batch.validated_at
             if not self._append_joined(view, entry, age):
                 self._log.append(entry, age)
         except Conflict:
@@ -192,7 +192,7 @@ class Writer:
             view.fold(entry)
             view.asof = began
             if early:
-                batch.untold = self._distributor.tell(entry, self._due(view, batch.decided()))
+                batch.undelivered = self._distributor.answer_early(entry, self._due(view, batch.decided()))
             if self._joined is not None:
                 view.settled(entry.last)
             if _logger.isEnabledFor(logging.INFO):
@@ -267,7 +267,7 @@ class Writer:
 
     def _publish(self, view: View, batch: Batch, began: int) -> None:
         """Apply and answer, or ring the distributor's function to do it."""
-        told = self._due(view, batch.decided()) if batch.untold is None else batch.untold
+        answers = self._due(view, batch.decided()) if batch.undelivered is None else batch.undelivered
         for session in batch.dead:
             self._deployment.leases.drop(session)
         queue = self._deployment.distributor_queue
@@ -276,14 +276,14 @@ class Writer:
             if self._joined is not None:
                 groups, self._joined = [self._joined, *groups], None
             epoch = groups[-1].epoch if groups else Epoch(view.applied, view.applied, ())
-            if self._deployment.teller is not None:
-                self._deployment.teller.settled()
-            self._distributor.answer(told, epoch)
+            if self._deployment.direct_channel is not None:
+                self._deployment.direct_channel.settled()
+            self._distributor.answer(answers, epoch)
             self._distributor.finish(groups, view)
             return
-        view.sessions.left_to_others()
+        view.sessions.discard_changes()
         entry = view.pending[-1] if view.pending else None
-        queue.send("distributor", f"{view.head}", bell(entry, view.head, told))
+        queue.send("distributor", f"{view.head}", wake_up(entry, view.head, answers))
         if len(view.pending) > _MAX_PENDING:
             view.settled(self._deployment.checkpoints.applied())
 

@@ -373,7 +373,7 @@ def test_a_forgotten_doorbell_is_rung_in_a_log_that_lies_ahead() -> None:
     assert bare.distributor_queue is not None
     bare.distributor_queue.take()
     bare.clock.now += FORGOTTEN_MS
-    assert far(bare).ring() is True
+    assert far(bare).wake() is True
     bare.pump()
     record = bare.deployment.records.get("/n")
     assert record is not None

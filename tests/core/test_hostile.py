@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from faaskeeper.core import admission, codec, judging, trust, writer
+from faaskeeper.core import admission, codec, trust, validation, writer
 from faaskeeper.core.acl import ALL, MAX_ACL_BYTES, MAX_CREDENTIALS_BYTES, digest, fixed
 from faaskeeper.core.blobs import blob_name, parse_blob_name, read_blob
 from faaskeeper.core.errors import Code
@@ -355,14 +355,14 @@ def test_a_request_that_cannot_be_judged_is_refused_alone(
 ) -> None:
     bare = Bare()
     one, two = bare.session("one"), bare.session("two")
-    judge = judging.apply
+    judge = validation.apply
 
     def faulty(case: Any, operation: Any) -> Any:
         if operation == Delete("/odd"):
             raise ZeroDivisionError
         return judge(case, operation)
 
-    monkeypatch.setattr(judging, "apply", faulty)
+    monkeypatch.setattr(validation, "apply", faulty)
     before, odd, after = one.ask(Create("/a", inline(b""))), one.ask(Delete("/odd")), one.ask(Delete("/a"))
     others = two.ask(Create("/b", inline(b"")))
     bare.pump()

@@ -14,7 +14,7 @@ from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS, Deploymen
 from faaskeeper.core.errors import Code
 from faaskeeper.core.log import Answers
 from faaskeeper.core.requests import Close, Message, Open, Operation, Outcome, Reap, Request, Resume
-from faaskeeper.core.transactions import Case, apply
+from faaskeeper.core.transactions import Context, apply
 from faaskeeper.core.view import Missing, View
 
 _RESUMED_PATHS = 1_000
@@ -30,7 +30,7 @@ _CLOSE = Close()
 _logger = logging.getLogger(__name__)
 
 
-class _Standing(Enum):
+class _Status(Enum):
     """How a request stands to what its session has decided."""
 
     RESUMES = auto()
@@ -49,25 +49,25 @@ class _Standing(Enum):
     """Its turn has come."""
 
 
-_REFUSED = {_Standing.MOVED: Code.SESSION_MOVED, _Standing.EXPIRED: Code.SESSION_EXPIRED}
+_REFUSED = {_Status.MOVED: Code.SESSION_MOVED, _Status.EXPIRED: Code.SESSION_EXPIRED}
 
 
-def _standing(batch: Batch, session: Tentative, message: Message, request: Request) -> _Standing:
+def _status_of(batch: Batch, session: Tentative, message: Message, request: Request) -> _Status:
     cxid, operation, _ = request
     if isinstance(operation, Resume):
-        return _Standing.RESUMES
+        return _Status.RESUMES
     if message.incarnation != session.incarnation:
-        return _Standing.MOVED
+        return _Status.MOVED
     if cxid <= session.last:
-        return _Standing.DECIDED
+        return _Status.DECIDED
     if session.closed:
-        return _Standing.EXPIRED
+        return _Status.EXPIRED
     if cxid > session.last + 1 or session.last - message.acked > _UNACKED:
-        return _Standing.EARLY
-    return _Standing.FULL if batch.full else _Standing.NEXT
+        return _Status.EARLY
+    return _Status.FULL if batch.full else _Status.NEXT
 
 
-class _Again:
+class _UnloggedAnswer:
     """The answer to what a message asks for that is not decided now."""
 
     def __init__(self, sealed: bytes, message: Message) -> None:
@@ -76,22 +76,22 @@ class _Again:
         self._outcomes: list[tuple[int, Outcome]] = []
         self.resend = 0
 
-    def tell(self, request: Request, outcome: Outcome | None) -> None:
+    def add(self, request: Request, outcome: Outcome | None) -> None:
         """Answer a request, if there is an outcome."""
         if outcome is not None:
             self._outcomes.append((request.cxid, outcome))
 
-    def into(self, batch: Batch) -> None:
+    def give_to(self, batch: Batch) -> None:
         """Have the batch answer, if there is anything to say."""
         if self._outcomes or self.resend:
             message, outcomes = self._message, tuple(self._outcomes)
             answer = Answer(
                 message.session, message.incarnation, outcomes, message.address, self._sealed, self.resend
             )
-            batch.told.append(answer)
+            batch.to_deliver.append(answer)
 
 
-class Judge:
+class Validator:
     """Judges messages; has no memory but of what credentials prove."""
 
     def __init__(self, deployment: Deployment) -> None:
@@ -100,7 +100,7 @@ class Judge:
         self._anybody: tuple[Identity, ...] = (("ip", deployment.peer),) if deployment.peer else ()
         self._identities: dict[tuple[Credential, ...], tuple[Identity, ...]] = {}
 
-    def judge(
+    def validate(
         self, view: View, waiting: list[Message | ServiceOrder]
     ) -> tuple[Batch, list[Message | ServiceOrder]]:
         deployment = self._deployment
@@ -130,7 +130,7 @@ class Judge:
         return message._replace(requests=rest) if rest else None
 
     def _ordered(self, batch: Batch, wanted: ServiceOrder) -> ServiceOrder | None:
-        batch.uncertain = batch.uncertain or wanted.rings
+        batch.uncertain = batch.uncertain or wanted.only_wakes
         for number, session in enumerate(wanted.close):
             if batch.full:
                 return wanted._replace(close=wanted.close[number:])
@@ -150,7 +150,7 @@ class Judge:
             session = batch.view.sessions.get(known)
             if session is not None:
                 outcome = Outcome(Code.OK, known)
-                batch.told.append(
+                batch.to_deliver.append(
                     Answer(
                         known,
                         0,
@@ -170,7 +170,7 @@ class Judge:
         batch.take(Transaction(txid, (), (opened,)))
         outcomes = ((0, Outcome(Code.OK, txid)),)
         batch.answers.append(Answers(txid, 0, 0, message.address, outcomes))
-        batch.told.append(Answer(txid, 0, outcomes, message.address, sealed, 0, operation.nonce))
+        batch.to_deliver.append(Answer(txid, 0, outcomes, message.address, sealed, 0, operation.nonce))
 
     def _close(self, batch: Batch, id: int) -> None:
         """Heartbeat's close, or going on with one: not numbered, and nobody waits for an answer."""
@@ -199,26 +199,26 @@ class Judge:
             batch.uncertain = True
         if session.session.closing:
             batch.unfinished.add(message.session)
-        again = _Again(session.session.sealed, message)
+        unlogged = _UnloggedAnswer(session.session.sealed, message)
         rest: tuple[Request, ...] = ()
         for number, request in enumerate(requests):
-            standing = _standing(batch, session, message, request)
-            if standing is _Standing.FULL:
+            status = _status_of(batch, session, message, request)
+            if status is _Status.FULL:
                 rest = tuple(requests[number:])
                 break
-            if standing is _Standing.NEXT:
+            if status is _Status.NEXT:
                 self._next(batch, session, message, request)
-            elif standing is _Standing.RESUMES:
+            elif status is _Status.RESUMES:
                 self._resume(batch, session, message, request)
-            elif standing is _Standing.DECIDED:
-                again.tell(request, session.known(request.cxid, batch.txid))
+            elif status is _Status.DECIDED:
+                unlogged.add(request, session.known(request.cxid, batch.txid))
             else:
                 batch.uncertain = True  # right only at the log's end: our view may be behind
-                if standing is _Standing.EARLY:
-                    again.resend = session.last + 1
+                if status is _Status.EARLY:
+                    unlogged.resend = session.last + 1
                 else:
-                    again.tell(request, Outcome(_REFUSED[standing], batch.txid))
-        again.into(batch)
+                    unlogged.add(request, Outcome(_REFUSED[status], batch.txid))
+        unlogged.give_to(batch)
         return rest
 
     def _next(self, batch: Batch, session: Tentative, message: Message, request: Request) -> None:
@@ -258,13 +258,15 @@ class Judge:
             owned = tuple(sorted(batch.ephemerals(id)))[:_RESUMED_PATHS]
         outcomes = ((0, Outcome(code, batch.txid, paths=owned)),)
         moved = current if code is Code.SESSION_MOVED else 0
-        batch.told.append(Answer(id, asked, outcomes, message.address, session.session.sealed, current=moved))
+        batch.to_deliver.append(
+            Answer(id, asked, outcomes, message.address, session.session.sealed, current=moved)
+        )
 
     def _decide(self, batch: Batch, request: Request, session: int) -> tuple[Outcome, Transaction | None]:
         try:
-            who = self._who(request.auth) if request.auth else self._anybody
-            case = Case(batch, session, batch.now, batch.txid + 1, self._limits, who)
-            return apply(case, request.operation)
+            who = self._identities_of(request.auth) if request.auth else self._anybody
+            context = Context(batch, session, batch.now, batch.txid + 1, self._limits, who)
+            return apply(context, request.operation)
         except Missing:
             raise
         except Exception:
@@ -272,7 +274,7 @@ class Judge:
             _logger.exception("request %d of session %d could not be judged: refused", request.cxid, session)
             return Outcome(Code.BAD_ARGUMENTS, batch.txid), None
 
-    def _who(self, auth: tuple[Credential, ...]) -> tuple[Identity, ...]:
+    def _identities_of(self, auth: tuple[Credential, ...]) -> tuple[Identity, ...]:
         known = self._identities.get(auth)
         if known is None:
             if len(self._identities) >= _IDENTITIES:
