@@ -1,4 +1,4 @@
-"""What some transactions make of each path that they change: only the last image is written."""
+"""The last image of each path that some transactions change: only that is written."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from faaskeeper.core.children import Listing
 from faaskeeper.core.znode import Meta
 
 LOOK_WITHIN_MS = 24 * 3600 * 1000
-"""How far ahead heartbeat is asked to look at a znode that goes by itself."""
+"""How far ahead heartbeat is asked to examine a container or a znode with a time to live."""
 
 
 class Image:
-    """The last image of a path in a group, as far as the group's entries tell it."""
+    """The last image of a path in a group, as far as the group's entries contain it."""
 
     __slots__ = ("data", "fresh", "meta", "names", "txid")
 
@@ -26,7 +26,7 @@ class Image:
         self.names: dict[str, bool] = {}
 
     def lacks_content(self) -> bool:
-        """Whether data or children must come from what was there before."""
+        """Whether data or children must come from the record before."""
         meta = self.meta
         if meta is None or self.fresh:
             return False
@@ -34,10 +34,11 @@ class Image:
         return listed or (self.data is None and meta.length > 0 and not meta.blob)
 
     def look_at(self) -> int | None:
-        """When heartbeat is to look at the znode (ms), if it has become one that may go by itself: one with a
-        time to live was created, or such a znode or a container lost its last child.
+        """When heartbeat should examine the znode (ms); None if the transactions give no reason to.
 
-        A lower bound of when it goes, and not far ahead: the row of a znode that is deleted stays until then.
+        Reasons: a znode with a time to live was created, or such a znode or a container lost its
+        last child. The time is a lower bound of when the znode is due, and not far ahead: the row
+        of a deleted znode stays until then.
         """
         meta = self.meta
         if meta is None or not meta.ttl or not (self.fresh or not all(self.names.values())):

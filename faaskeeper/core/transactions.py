@@ -1,8 +1,8 @@
-"""The judge: one pure function from a state and a request to a transaction or an error.
+"""Validation of one request: a pure function from a state and a request to an outcome.
 
-No clock, no store, no log in here; whoever calls brings the view, the time and the txid. The order
-in which rules are checked is observed behaviour of ZooKeeper 3.8 (``PrepRequestProcessor``), and
-``faaskeeper/testing/golden.json`` holds it.
+No clock, store or log is used here: the caller passes the state, the time and the txid. The order
+of the checks is the observed behaviour of ZooKeeper 3.8 (``PrepRequestProcessor``), recorded in
+``faaskeeper/testing/golden.json``.
 """
 
 from __future__ import annotations
@@ -33,31 +33,32 @@ from faaskeeper.core.requests import (
 from faaskeeper.core.znode import CONFIG, CONTAINER, MAX_DATA_BYTES, MAX_TTL_MS, OPEN_ACL, Meta, wrapped
 
 MAX_SEQUENCE = 2**31 - 1
-"""The greatest sequence number. ZooKeeper, whose counter has 32 bits, goes on with negative ones, which sort
-before all others, and then uses numbers again: recipes break in silence. Here there are no more."""
+"""The greatest sequence number. ZooKeeper's counter has 32 bits. It continues with negative
+numbers, which sort before all others, and then reuses numbers: recipes fail silently. Here there
+are no more numbers."""
 MAX_TRANSACTION_BYTES = 24 * 1024 * 1024
-"""Most that a multi may take in the log, by :func:`weight`. Whatever fits a message of 1 MiB stays below it,
-unless long ACLs are repeated in many images."""
+"""Most bytes of a multi in the log, by :func:`weight`. What fits a message of 1 MiB stays below it,
+unless many images repeat long ACLs."""
 
 
 class State(Protocol):
-    """What the judge may ask."""
+    """The state on which a request is validated."""
 
     def node(self, path: str) -> Meta | None:
-        """Metadata of a znode, None where there is none."""
+        """Metadata of a znode, None if there is none."""
 
     def ephemerals(self, session: int) -> Iterable[str]:
         """Paths of the ephemerals that a session owns."""
 
 
 class Limits(NamedTuple):
-    """What the deployment's stores can hold; checked before anything is logged.
+    """Limits of the deployment's stores, checked before anything is logged.
 
-    ``page_names``: the most children in a znode's own record; beyond that, how many a page holds on average.
-    With names of at most 960 bytes a page of twice as many fits the smallest item of a store (400 KB).
-    ``close_changes``: the most ephemerals that one transaction deletes when a session is closed; a session
-    that owns more is closed by several.
-    ``blobs``: whether there is a store of blobs, which a request's data may be in.
+    ``inline_bytes``: most data in a request itself. ``page_names``: most children in a znode's own
+    record; beyond that, the average number in a page. With names of at most 960 bytes, a page of
+    twice as many fits the smallest item of a store (400 KB). ``close_changes``: most ephemerals
+    that one transaction deletes when a session is closed; several transactions close a session that
+    owns more. ``blobs``: whether there is a blob store, which may hold a request's data.
     """
 
     inline_bytes: int = MAX_DATA_BYTES
@@ -70,8 +71,10 @@ Decision = tuple[Outcome, Union[Transaction, None]]
 
 
 class Context(NamedTuple):
-    """What a request is judged by. ``session``: of the client that asks. ``now`` in ms. ``txid``: of the
-    transaction that the request makes, if it changes anything. ``who``: the identities of the client.
+    """The context of a request.
+
+    ``session``: of the client. ``now``: ms. ``txid``: of the request's transaction, if it changes
+    anything. ``who``: the identities of the client.
     """
 
     state: State
@@ -82,18 +85,18 @@ class Context(NamedTuple):
     who: tuple[Identity, ...] = ()
 
     def refuse(self, code: Code) -> Decision:
-        """The outcome of a request that is refused."""
+        """Refuse the request with an error."""
         return Outcome(code, self.txid - 1), None
 
     def denied(self, path: str, meta: Meta, permission: int) -> bool:
-        """Whether the znode's ACL keeps the client from something."""
+        """Whether the znode's ACL denies the client a permission."""
         return _denied(path, meta, permission, self.who)
 
 
 def apply(context: Context, operation: Operation) -> Decision:
-    """Judge a request: its outcome, and a transaction if it changes anything.
+    """Validate a request and apply it: its outcome, and a transaction if it changes anything.
 
-    Raises nothing but what the context's state raises.
+    Raises only what the context's state raises.
     """
     handle = HANDLERS.get(type(operation))
     return context.refuse(Code.UNIMPLEMENTED) if handle is None else handle(context, operation)
@@ -105,7 +108,7 @@ def _denied(path: str, meta: Meta, permission: int, who: tuple[Identity, ...]) -
 
 
 def _impossible(path: str) -> Code:
-    """Why nothing can be done to an invalid path: one that is only too long to be here is just not here."""
+    """The error for an invalid path: if it is only too long, no znode has it."""
     return Code.NO_NODE if paths.overlong(path) else Code.BAD_ARGUMENTS
 
 
@@ -114,15 +117,20 @@ def _oversized(data: Data, limits: Limits) -> bool:
 
 
 def _believed(data: Data, path: str, session: int, limits: Limits, sequential: bool = False) -> bool:
-    """Whether data is what it claims to be: of its own length, or in a blob that this very session stored for
-    this very path. So nobody has an object read, or deleted, that is another's.
+    """Whether data is valid: of its stated length, or in a blob of this session for this path.
+
+    So no client can have an object read or deleted that another client stored.
     """
     if not data.blob:
         return data.length == len(data.inline) or data == NO_DATA
     if not limits.blobs or data.inline or not 0 <= data.length <= MAX_DATA_BYTES:
         return False
-    said = parse_blob_name(data.blob)
-    return said is not None and (said.path, said.sequential, said.session) == (path, sequential, session)
+    parsed = parse_blob_name(data.blob)
+    return parsed is not None and (parsed.path, parsed.sequential, parsed.session) == (
+        path,
+        sequential,
+        session,
+    )
 
 
 def _create(context: Context, operation: Create) -> Decision:
@@ -193,7 +201,11 @@ def _gained(parent: Meta, txid: int, limits: Limits) -> Meta:
 
 
 def _lost(parent: Meta, now: int, txid: int, limits: Limits) -> Meta:
-    """One child less. A page is given up at half of what makes one, so that none goes to and fro."""
+    """Metadata of a parent after it lost a child.
+
+    A page is removed at half the number of names at which one is added, so that the number of pages
+    does not oscillate.
+    """
     children = parent.children - 1
     pages = parent.pages
     if pages and not children:
@@ -283,7 +295,7 @@ def _removed(context: Context, path: str, meta: Meta, parent: Meta) -> Decision:
 
 
 def _reap(context: Context, operation: Reap) -> Decision:
-    """Heartbeat saw that a znode was due; it goes if it still is."""
+    """Remove a znode that heartbeat found due, if it is still due."""
     state = context.state
     meta = state.node(operation.path)
     parent = state.node(paths.parent(operation.path))
@@ -325,7 +337,7 @@ def _check(context: Context, operation: Check) -> Decision:
 
 
 class _Within:
-    """The state inside a multi: what the operations before did, over what was there."""
+    """The state inside a multi: the effects of its earlier operations over the state before."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -366,10 +378,11 @@ def _multi(context: Context, operation: Multi) -> Decision:
 
 
 def _close(context: Context, _: Close) -> Decision:
-    """All ephemerals go in one transaction, as ZooKeeper's ``closeSession`` does it; or in several, each of
-    which deletes ``limits.close_changes`` of them. The first ends the session.
+    """Close a session and delete its ephemerals.
 
-    Ephemerals have no children, so the order does not matter.
+    They are deleted in one transaction, as in ZooKeeper's ``closeSession``, or in several, each of
+    which deletes ``limits.close_changes`` of them. The first one ends the session. Ephemerals have
+    no children, so the order does not matter.
     """
     state, session, now, txid, limits, _who = context
     gone: list[Change] = []
@@ -410,4 +423,4 @@ HANDLERS: dict[type, Callable[[Context, Any], Decision]] = {
     Reap: _reap,
     Close: _close,
 }
-"""How each operation is judged, by its type."""
+"""The function that validates and applies each type of operation."""

@@ -1,4 +1,4 @@
-"""Judging messages: what each request of a batch comes to, on the view and what the batch did before."""
+"""Validation: what each request of a batch does, on the view and the batch's earlier effects."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from faaskeeper.core.transactions import Context, apply
 from faaskeeper.core.view import Missing, View
 
 _RESUMED_PATHS = 1_000
-"""Most ephemerals that the answer to a Resume lists."""
+"""Most ephemerals in the answer to a Resume."""
 _IDENTITIES = 1_000
-"""Credentials whose identities a writer remembers."""
+"""Most credentials whose identities a writer caches."""
 _IDENTITY_BYTES = 4_096
-"""Longer credentials are looked at anew for each request."""
+"""Longer credentials are not cached."""
 _UNACKED = 100_000
-"""Outcomes of a session that are kept for it without being acknowledged, at most."""
+"""Most outcomes of a session that are kept without being acknowledged."""
 
 _CLOSE = Close()
 _logger = logging.getLogger(__name__)
 
 
 class _Status(Enum):
-    """How a request stands to what its session has decided."""
+    """How a request relates to what its session has decided."""
 
     RESUMES = auto()
-    """It goes on with the session, as another incarnation."""
+    """It continues the session, as another incarnation."""
     MOVED = auto()
-    """Another incarnation goes on with the session."""
+    """Another incarnation continues the session."""
     DECIDED = auto()
-    """It was decided before: it is answered as it was."""
+    """It was decided before, and gets the same answer again."""
     EXPIRED = auto()
     """The session is closed."""
     EARLY = auto()
-    """One before it is missing, or the client acknowledges nothing: it is to be sent again."""
+    """An earlier request is missing, or the client acknowledges nothing: the client must resend."""
     FULL = auto()
-    """Its turn has come, and the entry is full."""
+    """It is the next request, but the entry is full."""
     NEXT = auto()
-    """Its turn has come."""
+    """It is the next request."""
 
 
 _REFUSED = {_Status.MOVED: Code.SESSION_MOVED, _Status.EXPIRED: Code.SESSION_EXPIRED}
@@ -68,7 +68,7 @@ def _status_of(batch: Batch, session: Tentative, message: Message, request: Requ
 
 
 class _UnloggedAnswer:
-    """The answer to what a message asks for that is not decided now."""
+    """The answer to those requests of a message that this batch does not decide."""
 
     def __init__(self, sealed: bytes, message: Message) -> None:
         self._sealed = sealed
@@ -77,12 +77,12 @@ class _UnloggedAnswer:
         self.resend = 0
 
     def add(self, request: Request, outcome: Outcome | None) -> None:
-        """Answer a request, if there is an outcome."""
+        """Add the outcome of a request, if there is one."""
         if outcome is not None:
             self._outcomes.append((request.cxid, outcome))
 
     def give_to(self, batch: Batch) -> None:
-        """Have the batch answer, if there is anything to say."""
+        """Add the answer to the batch, unless it is empty."""
         if self._outcomes or self.resend:
             message, outcomes = self._message, tuple(self._outcomes)
             answer = Answer(
@@ -92,7 +92,7 @@ class _UnloggedAnswer:
 
 
 class Validator:
-    """Judges messages; has no memory but of what credentials prove."""
+    """Validates messages. Keeps no state but a cache of the identities that credentials prove."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
@@ -114,12 +114,12 @@ class Validator:
             if rest is not None:
                 left = [rest, *waiting[number + 1 :]]
                 break
-        if batch.unfinished:  # others have their turn first
+        if batch.unfinished:  # other messages come first
             left = [*left, ServiceOrder(tuple(sorted(batch.unfinished)))]
         return batch, left
 
     def _one(self, batch: Batch, message: Message | ServiceOrder) -> Message | ServiceOrder | None:
-        """Judge one message; returns what no longer fits the entry of it."""
+        """Validate one message; returns the part that does not fit the entry."""
         if isinstance(message, ServiceOrder):
             return self._ordered(batch, message)
         batch.bytes += len(message.address)
@@ -144,7 +144,7 @@ class Validator:
     def _open(self, batch: Batch, message: Message) -> None:
         operation = message.requests[0].operation
         if not isinstance(operation, Open):
-            raise AssertionError("admitted as an Open")
+            raise AssertionError("a message without a session must be an Open")
         known = batch.opened_by(operation.nonce)
         if known is not None:
             session = batch.view.sessions.get(known)
@@ -173,7 +173,7 @@ class Validator:
         batch.to_deliver.append(Answer(txid, 0, outcomes, message.address, sealed, 0, operation.nonce))
 
     def _close(self, batch: Batch, id: int) -> None:
-        """Heartbeat's close, or going on with one: not numbered, and nobody waits for an answer."""
+        """Close a session by order of heartbeat, or continue closing it: no cxid, no answer."""
         session = batch.session(id)
         if session is None or (session.closed and not any(batch.ephemerals(id))):
             batch.uncertain = True
@@ -182,20 +182,20 @@ class Validator:
         self._unasked(batch, _CLOSE, id)
 
     def _unasked(self, batch: Batch, operation: Operation, session: int) -> None:
-        """What heartbeat asks for: its outcome is nobody's, and a refusal is not logged."""
+        """Apply an operation of heartbeat. Nothing awaits the outcome; a refusal is not logged."""
         transaction = self._decide(batch, Request(0, operation), session)[1]
         if transaction is None:
-            batch.uncertain = True  # from a view that is behind, it would be refused in every beat
+            batch.uncertain = True  # a view that is behind would refuse it in every beat
         else:
             batch.take(transaction)
 
     def _requests(self, batch: Batch, message: Message) -> tuple[Request, ...]:
-        """Judge a client's requests; returns those that no longer fit the entry."""
+        """Validate a client's requests; returns those that do not fit the entry."""
         session = batch.session(message.session)
         if session is None:
             return ()
         requests = sorted(message.requests, key=_cxid)
-        if not requests:  # it rings: apply what is in the log
+        if not requests:  # a wake-up: apply the log
             batch.uncertain = True
         if session.session.closing:
             batch.unfinished.add(message.session)
@@ -213,7 +213,7 @@ class Validator:
             elif status is _Status.DECIDED:
                 unlogged.add(request, session.known(request.cxid, batch.txid))
             else:
-                batch.uncertain = True  # right only at the log's end: our view may be behind
+                batch.uncertain = True  # right only at the log's end, and our view may be behind
                 if status is _Status.EARLY:
                     unlogged.resend = session.last + 1
                 else:
@@ -233,14 +233,15 @@ class Validator:
         batch.bytes += 200 * (1 + len(outcome.results)) + acl_weight(outcome.meta)
 
     def _resume(self, batch: Batch, session: Tentative, message: Message, request: Request) -> None:
-        """Go on with a session as ``message.incarnation``, in the place of the one that it names.
+        """Continue a session as ``message.incarnation``, in place of the incarnation that it names.
 
-        An incarnation is one process: the same again is a repetition. Where another is in its place the
-        Resume is refused, and told which: who sent it may draw again, above that, and a copy that comes when
-        its sender is gone takes the session from nobody.
+        An incarnation is one process, so the same incarnation is a repetition. If another one has
+        taken that place, the Resume is refused and the answer names it. The sender may then draw a
+        higher one; and a copy of the message that arrives after its sender has gone takes the
+        session from no process.
         """
         if not isinstance(request.operation, Resume):
-            raise AssertionError("a Resume")
+            raise AssertionError("the request must be a Resume")
         after = request.operation.after
         id, asked, current = message.session, message.incarnation, session.incarnation
         owned: tuple[str, ...] = ()
@@ -270,8 +271,8 @@ class Validator:
         except Missing:
             raise
         except Exception:
-            # A fault of ours: it must be this request's alone, not that of all who wait beside it.
-            _logger.exception("request %d of session %d could not be judged: refused", request.cxid, session)
+            # A bug of ours must affect this request alone, not the requests beside it.
+            _logger.exception("validation of request %d of session %d failed: refused", request.cxid, session)
             return Outcome(Code.BAD_ARGUMENTS, batch.txid), None
 
     def _identities_of(self, auth: tuple[Credential, ...]) -> tuple[Identity, ...]:

@@ -257,7 +257,7 @@ def test_who_was_stalled_for_hours_writes_nothing_more() -> None:
     bare.heartbeat.sweep()
     bare.days(2)
     assert bare.deployment.records.get("/n") is None
-    with pytest.raises(StaleView, match="stalled"):
+    with pytest.raises(StaleView, match="suspended for hours"):
         Distributor(bare.deployment).settle(stalled, began)
     assert bare.deployment.records.get("/n") is None
 
