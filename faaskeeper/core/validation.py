@@ -103,6 +103,10 @@ class Validator:
     def validate(
         self, view: View, waiting: list[Message | ServiceOrder]
     ) -> tuple[Batch, list[Message | ServiceOrder]]:
+        """Validate messages in order; returns the batch, and what is left for the next one.
+
+        Raises Missing when the view lacks a znode.
+        """
         deployment = self._deployment
         batch = Batch(view, deployment.log_clock.now(view.time), deployment.clock())
         left: list[Message | ServiceOrder] = []

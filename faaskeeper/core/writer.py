@@ -102,7 +102,7 @@ class Writer:
     # ---- authentication ----------------------------------------------------------------
 
     def _admit(self, view: View, signed: bytes | Message) -> list[Message | ServiceOrder]:
-        """The message, if its claimed sender made it; otherwise nothing, and a line in the log.
+        """The message, if its claimed sender made it; otherwise nothing, and a warning.
 
         A message that is not bytes comes from this process, which is trusted.
         """
