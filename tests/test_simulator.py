@@ -561,8 +561,8 @@ def containers_go_at_once(patch: Patch) -> None:
 
 def children_lost_leave_no_row(patch: Patch) -> None:
     """Only the creation of a znode that goes by itself is noted, not the loss of its last child."""
-    look = images.Image.look_at
-    patch.setattr(images.Image, "look_at", lambda self: look(self) if self.fresh else None)
+    look = images.Image.check_at
+    patch.setattr(images.Image, "check_at", lambda self: look(self) if self.fresh else None)
 
 
 def closing_ends_half_way(patch: Patch) -> None:
@@ -803,7 +803,7 @@ def row_before_its_index(patch: Patch) -> None:
 
 def any_reference_is_believed(patch: Patch) -> None:
     """A request may name any object as its data."""
-    patch.setattr(transactions, "_believed", lambda *asked: True)
+    patch.setattr(transactions, "_is_valid", lambda *asked: True)
 
 
 def anybody_speaks_for_anybody(patch: Patch) -> None:

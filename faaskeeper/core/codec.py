@@ -117,7 +117,7 @@ def _to_acl(value: Any) -> tuple[Acl, ...]:
     return OPEN_ACL if acl == OPEN_ACL else acl
 
 
-def _asked_acl(value: Any) -> tuple[Acl, ...]:
+def _requested_acl(value: Any) -> tuple[Acl, ...]:
     """The ACL of a request. Raises Malformed if it contains what cannot be logged."""
     if value is None:
         return OPEN_ACL
@@ -220,13 +220,13 @@ def _to_operation(value: list[Any], cursor: _Cursor) -> Operation:
         ttl = _int(value[5]) if len(value) > 5 else 0
         if not 0 <= flags <= 3:
             raise Malformed(f"not the flags of a create: {flags}")
-        return Create(_path(value[1]), data, bool(flags & 1), bool(flags & 2), _asked_acl(value[4]), ttl)
+        return Create(_path(value[1]), data, bool(flags & 1), bool(flags & 2), _requested_acl(value[4]), ttl)
     if kind == "delete":
         return Delete(_path(value[1]), _int32(value[2]))
     if kind == "check":
         return Check(_path(value[1]), _int32(value[2]))
     if kind == "acl":
-        return SetAcl(_path(value[1]), _asked_acl(value[3]), _int32(value[2]))
+        return SetAcl(_path(value[1]), _requested_acl(value[3]), _int32(value[2]))
     if kind == "multi":
         return Multi(tuple(_in_multi(each, cursor) for each in value[1]))
     if kind == "close":

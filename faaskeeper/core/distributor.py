@@ -180,7 +180,7 @@ class Distributor:
         images, lists = images_of(transactions), listings(transactions)
         if len(some) != 1 or len(images) > JOINT_WRITES or any(each.gives() for each in lists.values()):
             return None
-        if any(image.look_at() is not None for image in images.values()):
+        if any(image.check_at() is not None for image in images.values()):
             return None
         wanted = lacking(images, lists)
         contents = self._read(wanted)
@@ -236,7 +236,7 @@ class Distributor:
                     grant = self._deployment.leases.grant
                     puts.append(partial(grant, transaction.txid, expires, effect.timeout))
         for path, image in images.items():
-            if (due := image.look_at()) is not None:
+            if (due := image.check_at()) is not None:
                 puts.append(partial(self._deployment.transients.put, path, due, image.txid))
         self._put(puts)
         if second:

@@ -18,7 +18,7 @@ from faaskeeper.core.answers import wake_up
 from faaskeeper.core.clocks import carried
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, Deployment
 from faaskeeper.core.errors import Conflict
-from faaskeeper.core.images import LOOK_WITHIN_MS
+from faaskeeper.core.images import CHECK_WITHIN_MS
 from faaskeeper.core.records import Record
 from faaskeeper.core.sessions import Lease, Transient, served_ms
 from faaskeeper.core.storage import Table
@@ -104,7 +104,7 @@ class Heartbeat:
                 attached.append(lease)
             elif self._ended(lease, now, noted):
                 overdue.append(lease.session)
-        orphans = self._orphans_of(attached, now)
+        orphans = self._detached(attached, now)
         overdue.extend(lease.session for lease in orphans if self._ended(lease, now, noted))
         deployment.leases.noted = noted
         for at in range(0, len(overdue), _ORDERS):
@@ -127,7 +127,7 @@ class Heartbeat:
             try:
                 leases.replace(lease._replace(under=0, expires=expires))
             except Conflict:
-                continue  # it was renewed, so its client is alive
+                continue  # it has changed, so its client or server is alive
 
     def _ended(self, lease: Lease, now: int, noted: dict[int, tuple[int, int]]) -> bool:
         """Whether a lease is marked; marks it if it is overdue.
@@ -136,7 +136,7 @@ class Heartbeat:
         """
         if lease.marked:
             return True
-        if lease.expires >= now and not (_overlong(lease, now) and self._stands(lease, noted)):
+        if lease.expires >= now and not (_overlong(lease, now) and self._not_renewed(lease, noted)):
             return False
         try:
             self._deployment.leases.mark(lease)
@@ -144,7 +144,7 @@ class Heartbeat:
             return False  # renewed meanwhile: alive
         return True
 
-    def _stands(self, lease: Lease, noted: dict[int, tuple[int, int]]) -> bool:
+    def _not_renewed(self, lease: Lease, noted: dict[int, tuple[int, int]]) -> bool:
         """Whether a lease was not renewed for its time-out while this process watched it.
 
         For leases whose expiry says nothing, because a clock is wrong.
@@ -157,7 +157,7 @@ class Heartbeat:
         noted[lease.session] = lease.version, since
         return now - since > (lease.timeout or MAX_TIMEOUT_MS)
 
-    def _orphans_of(self, attached: Sequence[Lease], now: int) -> Iterator[Lease]:
+    def _detached(self, attached: Sequence[Lease], now: int) -> Iterator[Lease]:
         """Detach the leases whose server's lease is marked or gone; yield them.
 
         Such a server can never answer for them again. Each lease gets its own time-out from the
@@ -197,14 +197,14 @@ class Heartbeat:
         while some := list(islice(rows, _ORDERS)):
             records = deployment.records.get_many([row.path for row in some])
             for row, record in zip(some, records, strict=True):
-                if self._goes(row, record, now):
+                if self._is_due(row, record, now):
                     due[row.path] = None
         asked = list(due)
         for at in range(0, len(asked), _ORDERS):
             self._order(order(deployment, (), asked[at : at + _ORDERS]))
         return asked
 
-    def _goes(self, row: Transient, record: Record | None, now: int) -> bool:
+    def _is_due(self, row: Transient, record: Record | None, now: int) -> bool:
         """Whether a znode whose row is due is due itself. If not, replaces or deletes the row.
 
         A record older than the row says nothing: the one that made the row necessary is still being
@@ -224,7 +224,7 @@ class Heartbeat:
         if at is not None and at <= now:
             return True
         if at is not None:
-            transients.put(row.path, min(at, now + LOOK_WITHIN_MS), record.txid)
+            transients.put(row.path, min(at, now + CHECK_WITHIN_MS), record.txid)
         transients.drop(row)
         return False
 

@@ -9,7 +9,7 @@ from faaskeeper.core.changes import Transaction
 from faaskeeper.core.children import Listing
 from faaskeeper.core.znode import Meta
 
-LOOK_WITHIN_MS = 24 * 3600 * 1000
+CHECK_WITHIN_MS = 24 * 3600 * 1000
 """How far ahead heartbeat is asked to examine a container or a znode with a time to live."""
 
 
@@ -33,7 +33,7 @@ class Image:
         listed = meta.children > 0 and not meta.pages
         return listed or (self.data is None and meta.length > 0 and not meta.blob)
 
-    def look_at(self) -> int | None:
+    def check_at(self) -> int | None:
         """When heartbeat should examine the znode (ms); None if the transactions give no reason to.
 
         Reasons: a znode with a time to live was created, or such a znode or a container lost its
@@ -44,7 +44,7 @@ class Image:
         if meta is None or not meta.ttl or not (self.fresh or not all(self.names.values())):
             return None
         due = meta.due_at()
-        return None if due is None else min(due, max(meta.mtime, meta.emptied) + LOOK_WITHIN_MS)
+        return None if due is None else min(due, max(meta.mtime, meta.emptied) + CHECK_WITHIN_MS)
 
 
 def lacking(images: dict[str, Image], lists: dict[str, Listing]) -> list[str]:

@@ -44,7 +44,7 @@ def _owned(view: View, session: int, most: int) -> set[str]:
     return {*owned, *(paths.parent(path) for path in owned)}
 
 
-def numbered(waiting: Sequence[Message | ServiceOrder], view: View) -> set[str]:
+def sequential_paths(waiting: Sequence[Message | ServiceOrder], view: View) -> set[str]:
     """Paths that sequential creates will need if all creates before them succeed."""
     creations: dict[str, int] = {}
     found: set[str] = set()

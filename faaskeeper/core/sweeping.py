@@ -175,7 +175,7 @@ class Sweeper:
         progress.ended = 0
         self._began, self._within, self._failed = now, within, 0
         error: Exception | None = None
-        for part in (self._collect, self._orphans, self._trim, self._left_parts):
+        for part in (self._sweep_log, self._sweep_blobs, self._trim_log, self._sweep_parts):
             try:
                 part()
             except (_TimeUp, Conflict):  # on a Conflict, another one sweeps
@@ -215,17 +215,17 @@ class Sweeper:
     def _each(self, calls: Sequence[Callable[[], object]]) -> None:
         """Make calls in parallel; skip one that can never succeed."""
         for at in range(0, len(calls), _NAMES):
-            self._deployment.gather([partial(self._tried, call) for call in calls[at : at + _NAMES]])
+            self._deployment.gather([partial(self._try, call) for call in calls[at : at + _NAMES]])
 
-    def _tried(self, call: Callable[[], object]) -> None:
+    def _try(self, call: Callable[[], object]) -> None:
         try:
             call()
         except (Unavailable, Throttled):
             raise  # the next sweep begins here
         except Exception as error:
-            self._pass_over(error)
+            self._skip(error)
 
-    def _pass_over(self, error: Exception) -> None:
+    def _skip(self, error: Exception) -> None:
         """Log the first irregular item and continue after it; else every sweep would stop there."""
         self._failed += 1
         if self._failed == 1:
@@ -233,7 +233,7 @@ class Sweeper:
 
     # ---- tombstones and replaced blobs ---------------------------------------------------
 
-    def _collect(self) -> None:
+    def _sweep_log(self) -> None:
         progress = self._progress
         for entries in self._entries(progress.swept, progress.passed(TOMBSTONE_MS)):
             self._each([call for entry in entries for call in self._garbage(entry)])
@@ -277,7 +277,7 @@ class Sweeper:
 
     # ---- blobs without a record ----------------------------------------------------------
 
-    def _orphans(self) -> None:
+    def _sweep_blobs(self) -> None:
         """Delete blobs whose request was refused or never arrived; each is examined once, when old.
 
         It must be old by its name *and* by a note: a clock that was wrong when the note was made,
@@ -296,7 +296,7 @@ class Sweeper:
             for name in names:
                 parsed = parse_blob_name(name)
                 if parsed is None:  # another program may use it
-                    self._pass_over(ValueError(f"the object {name!r} does not have the name of a blob"))
+                    self._skip(ValueError(f"the object {name!r} does not have the name of a blob"))
                     continue
                 if parsed.made >= limit:
                     progress.young = min(parsed.made, progress.clock)  # a name's time is only a claim
@@ -356,7 +356,7 @@ class Sweeper:
 
     # ---- the log -------------------------------------------------------------------------
 
-    def _trim(self) -> None:
+    def _trim_log(self) -> None:
         """Delete entries past the retention, but never the last: the log's end stays known."""
         deployment, progress = self._deployment, self._progress
         if deployment.expiring_log:
@@ -373,7 +373,7 @@ class Sweeper:
 
     # ---- items in parts ------------------------------------------------------------------
 
-    def _left_parts(self) -> None:
+    def _sweep_parts(self) -> None:
         """Delete parts that no item names. Each sweep examines all items in parts; they are few."""
         deployment = self._deployment
         for store in (deployment.checkpoints, deployment.records, deployment.blobs):

@@ -107,7 +107,7 @@ def _denied(path: str, meta: Meta, permission: int, who: tuple[Identity, ...]) -
     return given is not OPEN_ACL and not acl.permits(given, permission, who)
 
 
-def _impossible(path: str) -> Code:
+def _code_of_invalid(path: str) -> Code:
     """The error for an invalid path: if it is only too long, no znode has it."""
     return Code.NO_NODE if paths.overlong(path) else Code.BAD_ARGUMENTS
 
@@ -116,7 +116,7 @@ def _oversized(data: Data, limits: Limits) -> bool:
     return data.length > MAX_DATA_BYTES or len(data.inline) > limits.inline_bytes
 
 
-def _believed(data: Data, path: str, session: int, limits: Limits, sequential: bool = False) -> bool:
+def _is_valid(data: Data, path: str, session: int, limits: Limits, sequential: bool = False) -> bool:
     """Whether data is valid: of its stated length, or in a blob of this session for this path.
 
     So no client can have an object read or deleted that another client stored.
@@ -144,7 +144,7 @@ def _create(context: Context, operation: Create) -> Decision:
         return context.refuse(Code.BAD_ARGUMENTS)
     if "/" not in path or "\0" in path:
         return context.refuse(Code.BAD_ARGUMENTS)
-    if not _believed(operation.data, path, session, limits, operation.sequential):
+    if not _is_valid(operation.data, path, session, limits, operation.sequential):
         return context.refuse(Code.BAD_ARGUMENTS)
     kept = acl.fixed(operation.acl, who)
     if kept is None:
@@ -225,8 +225,8 @@ def _set_data(context: Context, operation: SetData) -> Decision:
     state, session, now, txid, limits, _ = context
     path, data = operation.path, operation.data
     if paths.invalid(path):
-        return context.refuse(_impossible(path))
-    if not _believed(data, path, session, limits):
+        return context.refuse(_code_of_invalid(path))
+    if not _is_valid(data, path, session, limits):
         return context.refuse(Code.BAD_ARGUMENTS)
     meta = state.node(operation.path)
     if meta is None:
@@ -307,7 +307,7 @@ def _reap(context: Context, operation: Reap) -> Decision:
 def _set_acl(context: Context, operation: SetAcl) -> Decision:
     txid = context.txid
     if paths.invalid(operation.path):
-        return context.refuse(_impossible(operation.path))
+        return context.refuse(_code_of_invalid(operation.path))
     kept = acl.fixed(operation.acl, context.who)
     if kept is None:
         return context.refuse(Code.INVALID_ACL)
@@ -325,7 +325,7 @@ def _set_acl(context: Context, operation: SetAcl) -> Decision:
 
 def _check(context: Context, operation: Check) -> Decision:
     if paths.invalid(operation.path):
-        return context.refuse(_impossible(operation.path))
+        return context.refuse(_code_of_invalid(operation.path))
     meta = context.state.node(operation.path)
     if meta is None:
         return context.refuse(Code.NO_NODE)
@@ -336,7 +336,7 @@ def _check(context: Context, operation: Check) -> Decision:
     return Outcome(Code.OK, context.txid), None
 
 
-class _Within:
+class _Overlay:
     """The state inside a multi: the effects of its earlier operations over the state before."""
 
     def __init__(self, state: State) -> None:
@@ -356,8 +356,8 @@ class _Within:
 
 def _multi(context: Context, operation: Multi) -> Decision:
     txid = context.txid
-    within = _Within(context.state)
-    inner = context._replace(state=within)
+    overlay = _Overlay(context.state)
+    inner = context._replace(state=overlay)
     done: list[Transaction] = []
     results: list[Outcome] = []
     size = 0
@@ -372,7 +372,7 @@ def _multi(context: Context, operation: Multi) -> Decision:
             return Outcome(outcome.code, txid - 1, results=(*before, outcome, *after)), None
         results.append(outcome)
         if transaction is not None:
-            within.take(transaction)
+            overlay.take(transaction)
             done.append(transaction)
     return Outcome(Code.OK, txid, results=tuple(results)), merged(txid, done)
 

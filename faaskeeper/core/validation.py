@@ -114,7 +114,7 @@ class Validator:
             if batch.full:
                 left = waiting[number:]
                 break
-            rest = self._one(batch, message)
+            rest = self._validate_one(batch, message)
             if rest is not None:
                 left = [rest, *waiting[number + 1 :]]
                 break
@@ -122,10 +122,10 @@ class Validator:
             left = [*left, ServiceOrder(tuple(sorted(batch.unfinished)))]
         return batch, left
 
-    def _one(self, batch: Batch, message: Message | ServiceOrder) -> Message | ServiceOrder | None:
+    def _validate_one(self, batch: Batch, message: Message | ServiceOrder) -> Message | ServiceOrder | None:
         """Validate one message; returns the part that does not fit the entry."""
         if isinstance(message, ServiceOrder):
-            return self._ordered(batch, message)
+            return self._service_order(batch, message)
         batch.bytes += len(message.address)
         if message.session == 0:
             self._open(batch, message)
@@ -133,7 +133,7 @@ class Validator:
         rest = self._requests(batch, message)
         return message._replace(requests=rest) if rest else None
 
-    def _ordered(self, batch: Batch, wanted: ServiceOrder) -> ServiceOrder | None:
+    def _service_order(self, batch: Batch, wanted: ServiceOrder) -> ServiceOrder | None:
         batch.uncertain = batch.uncertain or wanted.only_wakes
         for number, session in enumerate(wanted.close):
             if batch.full:
@@ -142,7 +142,7 @@ class Validator:
         for number, path in enumerate(wanted.reap):
             if batch.full:
                 return ServiceOrder((), wanted.reap[number:])
-            self._unasked(batch, Reap(path), 0)
+            self._apply_order(batch, Reap(path), 0)
         return None
 
     def _open(self, batch: Batch, message: Message) -> None:
@@ -183,9 +183,9 @@ class Validator:
             batch.uncertain = True
             batch.dead.append(id)
             return
-        self._unasked(batch, _CLOSE, id)
+        self._apply_order(batch, _CLOSE, id)
 
-    def _unasked(self, batch: Batch, operation: Operation, session: int) -> None:
+    def _apply_order(self, batch: Batch, operation: Operation, session: int) -> None:
         """Apply an operation of heartbeat. Nothing awaits the outcome; a refusal is not logged."""
         transaction = self._decide(batch, Request(0, operation), session)[1]
         if transaction is None:

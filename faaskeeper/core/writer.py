@@ -21,7 +21,7 @@ from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import Distributor, Settled
 from faaskeeper.core.errors import Conflict, StaleView, Unavailable
 from faaskeeper.core.log import Entry, Log
-from faaskeeper.core.needs import needs_of, numbered
+from faaskeeper.core.needs import needs_of, sequential_paths
 from faaskeeper.core.requests import (
     Epoch,
     Message,
@@ -156,7 +156,7 @@ class Writer:
         caught_up = False
         most = self._deployment.limits.close_changes
         self._learn(view, set().union(*(needs_of(message, view, most) for message in waiting)))
-        self._learn(view, numbered(waiting, view))
+        self._learn(view, sequential_paths(waiting, view))
         while True:
             try:
                 batch, left = self._validator.validate(view, waiting)
