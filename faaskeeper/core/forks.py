@@ -62,7 +62,7 @@ class _Forks:
         self._known.clear()
         self._begun = []
         why = (
-            f"this was opened by process {parent}, and process {self._process} is a fork of it: "
+            f"this was opened by process {parent}, of which process {self._process} is a fork: "
             "open another in this process"
         )
         for each in inherited:
