@@ -451,8 +451,8 @@ class AsyncSession(forks.Inherited):
 
     def _ring(self, pause: float) -> None:
         """Ask the service to apply what is in the log; through a queue only if that takes long (seconds)."""
-        if self.connection.wake is not None:
-            self._pool.submit(self.connection.wake)
+        if self.connection.ring is not None:
+            self._pool.submit(self.connection.ring)
         elif pause > RING_S and not self._sending:
             self._send([self._incarnation.message(())])
 

@@ -458,8 +458,8 @@ class Session(forks.Inherited):
 
     def _ring(self, pause: float) -> None:
         """Ask the service to apply what is in the log; through a queue only if that takes long (seconds)."""
-        if self.connection.wake is not None:
-            self.connection.wake()
+        if self.connection.ring is not None:
+            self.connection.ring()
         elif pause > RING_S:
             with self._lock:
                 message = self._incarnation.message(())

@@ -65,17 +65,17 @@ class Connection(Fields):
     others may wait here and share one message.
 
     ``within``: the service itself, if it runs in this process and its stores answer within
-    microseconds (None: they are remote). ``objects``: the sessions of a client use ``within`` for
-    requests and replies, too.
+    microseconds (None: they are remote). ``objects``: sessions of the threaded client send and
+    receive through ``within``, too.
 
     ``vouch``: makes a credential from what this process verified of a client: the name in its
     certificate or (scheme ``ip``) its address. None if this process does not hold the deployment's
     key. ``tally``: counts znodes and data at the log's end; None if it cannot.
 
-    ``wake``: asks the service to apply pending entries (None: the client asks through the worker
-    queue). ``on_failure``: registers a handler for when the service cannot continue (a full disk,
-    say). ``close``: releases what ``connect`` acquired. ``peer`` and ``super_digest``: see
-    :class:`~faaskeeper.core.deployment.Deployment`.
+    ``ring``: sends the service a wake-up to apply pending entries (None: the client asks for it
+    through the worker queue). ``on_failure``: registers a handler for when the service cannot
+    continue (a full disk, say). ``close``: releases what ``connect`` acquired. ``peer`` and
+    ``super_digest``: see :class:`~faaskeeper.core.deployment.Deployment`.
     """
 
     records: Records
@@ -95,7 +95,7 @@ class Connection(Fields):
     objects: bool = False
     vouch: Callable[..., Credential] | None = None
     tally: Callable[[], Tally | None] | None = None
-    wake: Callable[[], None] | None = None
+    ring: Callable[[], None] | None = None
     on_failure: Callable[[FailureHandler], None] = lambda handler: None
     gather: Gather[Any] = in_turn
     peer: str = ""

@@ -366,8 +366,8 @@ class Hub:
 
     def _ring(self) -> None:
         """Ask the service to apply what is in the log."""
-        if self.connection.wake is not None:
-            self.connection.wake()
+        if self.connection.ring is not None:
+            self.connection.ring()
         else:
             self._send([(Message(self.session, 0, 0, self._ear.address, ()), self._secret)])
 

@@ -75,7 +75,7 @@ class MemorySystem(Harness):
 
     def connect(self, config: Config, port: int) -> Connection:
         """A client's way to the deployment."""
-        return connection_to(self.deployment, self.channel, wake=self._ring)
+        return connection_to(self.deployment, self.channel, ring=self._ring)
 
     def _ring(self) -> None:
         if self.deployment.distributor_queue is not None:

@@ -400,7 +400,7 @@ class World:
 
     def _connection(self, process: Process) -> Connection:
         deployment = self.deployment(process)
-        return connection_to(deployment, self.mail, wake=self.ring, coalesce=self.plan.coalesce)
+        return connection_to(deployment, self.mail, ring=self.ring, coalesce=self.plan.coalesce)
 
     def _lease_marked(self, session: int) -> bool:
         item = self.tables["lease"].inner.get("lease", f"{session:016d}")

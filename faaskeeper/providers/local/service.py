@@ -358,7 +358,7 @@ class EmbeddedService(Inherited):
             within=_Within(self._queues[0], self.local_channel),
             objects=not tcp,
             close=closed,
-            wake=self.ring,
+            ring=self.ring,
             on_failure=handlers.append,
             logs=self._lately.text,
         )
