@@ -141,7 +141,7 @@ class Reads:
         if meta is None:
             raise Refused(Code.NO_NODE, path)
         self._allowed(path, acls.READ | acls.ADMIN)(meta)
-        shown: tuple[Acl, ...] = acls.masked(acls.held(path, meta.acl), self.who)
+        shown: tuple[Acl, ...] = acls.masked(acls.effective(path, meta.acl), self.who)
         return shown, meta
 
     # ---- several -------------------------------------------------------------------------
