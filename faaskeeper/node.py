@@ -72,7 +72,7 @@ class Node:
         """ZooKeeper's Stat."""
         if self._stat is None:
             if self._load is None:
-                raise FaaSKeeperException(f"the Stat of {self._path} was not read")
+                raise FaaSKeeperException(f"the Stat of {self._path} was not read: exists() reads it")
             self._stat = self._load()
         return self._stat
 

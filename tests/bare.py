@@ -218,7 +218,7 @@ class BareSession:
         while box:
             signed = box.pop(0)
             trust.verify(self.secret, signed)
-            message = codec.to_told(trust.body(signed))
+            message = codec.to_delivery(trust.body(signed))
             told.append(message)
             self.take_in(message)
         return told

@@ -107,7 +107,7 @@ def at_rest(counted: Counted) -> tuple[dict[str, int], dict[str, int]]:
     def minute() -> None:
         assert beat.expire() == []
         assert beat.reap() == []
-        assert beat.ring() is False
+        assert beat.wake() is False
 
     def hour() -> None:
         beat.tend()

@@ -18,7 +18,13 @@ from faaskeeper.core import errors
 from faaskeeper.exceptions import FaaSKeeperException, NodeExistsException, TimeoutException
 from faaskeeper.testing.patience import PATIENCE_S
 
-ARGUMENTS = {"str": "/a path", "int": 7, "float": 1.5, "OSError": OSError(28, "No space left on device")}
+ARGUMENTS = {
+    "Code": errors.Code.NO_NODE,
+    "str": "/a path",
+    "int": 7,
+    "float": 1.5,
+    "OSError": OSError(28, "No space left on device"),
+}
 
 
 def kinds() -> Iterator[type[BaseException]]:

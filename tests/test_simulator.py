@@ -25,12 +25,12 @@ from faaskeeper.core import (
     distributor,
     heartbeat,
     images,
-    judging,
     log,
     records,
     sessions,
     sweeping,
     transactions,
+    validation,
     view,
     watches,
     wide,
@@ -117,7 +117,7 @@ def lose_outcomes(patch: Patch) -> None:
 
 def judge_ahead(patch: Patch) -> None:
     """A request ahead of its turn is judged instead of being asked for again."""
-    judge = judging.Judge._requests
+    judge = validation.Validator._requests
 
     def ahead(self: Any, batch: Any, message: Any) -> Any:
         session = batch.session(message.session)
@@ -125,7 +125,7 @@ def judge_ahead(patch: Patch) -> None:
             session.last = max(session.last, min(each.cxid for each in message.requests) - 1)
         return judge(self, batch, message)
 
-    patch.setattr(judging.Judge, "_requests", ahead)
+    patch.setattr(validation.Validator, "_requests", ahead)
 
 
 def answer_uncertain(patch: Patch) -> None:
@@ -134,7 +134,7 @@ def answer_uncertain(patch: Patch) -> None:
     class Certain(batch.Batch):
         uncertain = property(lambda self: False, lambda self, value: None)  # type: ignore[assignment]
 
-    patch.setattr(judging, "Batch", Certain)
+    patch.setattr(validation, "Batch", Certain)
 
 
 def trust_unknown_append(patch: Patch) -> None:
@@ -551,7 +551,7 @@ def reaped_without_looking(patch: Patch) -> None:
     def reap(case: Any, operation: Any) -> Any:
         return transactions.apply(case._replace(who=(acl.SUPER,)), transactions.Delete(operation.path))
 
-    patch.setitem(transactions.JUDGES, transactions.Reap, reap)
+    patch.setitem(transactions.HANDLERS, transactions.Reap, reap)
 
 
 def containers_go_at_once(patch: Patch) -> None:
@@ -561,14 +561,14 @@ def containers_go_at_once(patch: Patch) -> None:
 
 def children_lost_leave_no_row(patch: Patch) -> None:
     """Only the creation of a znode that goes by itself is noted, not the loss of its last child."""
-    look = images.Image.look_at
-    patch.setattr(images.Image, "look_at", lambda self: look(self) if self.fresh else None)
+    look = images.Image.check_at
+    patch.setattr(images.Image, "check_at", lambda self: look(self) if self.fresh else None)
 
 
 def closing_ends_half_way(patch: Patch) -> None:
     """Nobody goes on with a session that its first transaction has closed."""
     closed = transactions.Closed
-    patch.setattr(transactions, "Closed", lambda session, more: closed(session))
+    patch.setattr(transactions, "Closed", lambda session, partial: closed(session))
 
 
 def credentials_of_now(patch: Patch) -> None:
@@ -626,7 +626,7 @@ def item_before_its_parts(patch: Patch) -> None:
 
 def old_incarnation_is_heard(patch: Patch) -> None:
     """Requests of a process whose session another goes on with are judged."""
-    judge = judging.Judge._requests
+    judge = validation.Validator._requests
 
     def heard(self: Any, batch: Any, message: Any) -> Any:
         session = batch.session(message.session)
@@ -634,7 +634,7 @@ def old_incarnation_is_heard(patch: Patch) -> None:
             message = message._replace(incarnation=session.incarnation)
         return judge(self, batch, message)
 
-    patch.setattr(judging.Judge, "_requests", heard)
+    patch.setattr(validation.Validator, "_requests", heard)
 
 
 # ---- what may not grow ---------------------------------------------------------------------------
@@ -803,7 +803,7 @@ def row_before_its_index(patch: Patch) -> None:
 
 def any_reference_is_believed(patch: Patch) -> None:
     """A request may name any object as its data."""
-    patch.setattr(transactions, "_believed", lambda *asked: True)
+    patch.setattr(transactions, "_is_valid", lambda *asked: True)
 
 
 def anybody_speaks_for_anybody(patch: Patch) -> None:

@@ -1,14 +1,20 @@
-"""Who may do what: ZooKeeper's access control lists.
+"""Access control lists, with ZooKeeper's rules.
 
-An ACL entry gives permissions to an *identity*, a pair of scheme and id. What a client shows for itself
-are *credentials*, a pair of scheme and secret or address; only the writer (and whoever else may read a
-client's requests) sees them, and the log never does. Rules of ZooKeeper 3.8: ``ZooKeeperServer.checkACL``,
-``PrepRequestProcessor.fixupACL`` and the providers in ``org.apache.zookeeper.server.auth``.
+An ACL entry grants permissions to an *identity*, a pair of scheme and id. A client presents
+*credentials*, pairs of scheme and secret or address. Only the writer sees them, and every other
+process that can read a client's requests; they are never logged. Rules of ZooKeeper 3.8:
+``ZooKeeperServer.checkACL``, ``PrepRequestProcessor.fixupACL`` and the providers in
+``org.apache.zookeeper.server.auth``.
 
-Schemes: ``world`` (everybody), ``digest`` (``user:password``, kept as ``user:base64(sha1)``), ``ip`` (an
-address, or a network with its prefix length), ``x509`` (the subject of a certificate that a server has
-verified), ``auth`` (in a request only: whoever asks), and ``super`` (may do everything; who shows the digest
-credentials of the deployment's super user).
+Schemes:
+
+* ``world``: everybody;
+* ``digest``: ``user:password``, stored as ``user:base64(sha1)``;
+* ``ip``: an address, or a network with its prefix length;
+* ``x509``: the subject of a certificate that a server has verified;
+* ``auth``: in a request only: the client that sends it;
+* ``super``: may do everything; a client gets it with the digest credentials of the deployment's
+  super user.
 """
 
 from __future__ import annotations
@@ -26,12 +32,12 @@ READ, WRITE, CREATE, DELETE, ADMIN, ALL = 1, 2, 4, 8, 16, 31
 Identity = tuple[str, str]
 """Scheme, id."""
 Credential = tuple[str, str]
-"""Scheme, and the password or address that proves it."""
+"""Scheme, and the password or address that proves the identity."""
 
 MAX_CREDENTIALS_BYTES = 16 * 1024
-"""Most bytes of the credentials under which a request is asked for."""
+"""Most bytes of the credentials of a request."""
 MAX_ACL_BYTES = 64 * 1024
-"""Most bytes of schemes and ids in an ACL: it stands in everything that is logged of its znode."""
+"""Most bytes of schemes and ids in an ACL: every logged image of its znode repeats it."""
 
 ANYONE: Identity = ("world", "anyone")
 SUPER: Identity = ("super", "")
@@ -43,17 +49,18 @@ CREATOR_ALL_ACL: tuple[Acl, ...] = ((ALL, "auth", ""),)
 def digest(credential: str) -> str:
     """The id of ``user:password``: ``user:`` and the base64 of its SHA-1.
 
-    The format is ``DigestAuthenticationProvider.generateDigest``'s, so that ACLs of other clients hold.
+    The format is that of ``DigestAuthenticationProvider.generateDigest``, so ACLs set by other
+    clients remain valid.
     """
     user = credential.split(":", 1)[0]
     return f"{user}:{b64encode(sha1(credential.encode()).digest()).decode()}"
 
 
 def vouch(key: bytes, name: str, scheme: str = "x509") -> Credential:
-    """The credential of a certificate's subject or (scheme ``ip``) a client's address, by a server that has
-    seen it and holds the deployment's key.
+    """A credential for the subject of a certificate or (scheme ``ip``) the address of a client.
 
-    A name alone would be anybody's to claim: this one only holders of the key can make.
+    A server makes it after it has verified the name. It needs the deployment's key: anybody could
+    claim a bare name, but only holders of the key can make this credential.
     """
     return scheme, f"{_voucher(key, name, scheme)}:{name}"
 
@@ -64,17 +71,17 @@ def _voucher(key: bytes, name: str, scheme: str) -> str:
 
 
 def size_of(credentials: Iterable[Credential]) -> int:
-    """How many bytes credentials take; a request is asked for under :data:`MAX_CREDENTIALS_BYTES` at most."""
+    """Size of credentials in bytes. A request has at most :data:`MAX_CREDENTIALS_BYTES`."""
     return sum(len(scheme.encode()) + len(shown.encode()) for scheme, shown in credentials)
 
 
 def identities(
     credentials: Iterable[Credential], super_digest: str = "", key: bytes = b""
 ) -> tuple[Identity, ...]:
-    """Identities that credentials prove. ``super_digest``: the id of the deployment's super user, if any.
-    ``key``: the deployment's, by which certificates and addresses are vouched for.
+    """Identities that credentials prove. Credentials of an unknown scheme prove nothing.
 
-    A scheme that is not known proves nothing.
+    ``super_digest``: the id of the deployment's super user, "" for none. ``key``: the deployment's
+    key, which checks credentials made by :func:`vouch`; without it they prove nothing.
     """
     found: list[Identity] = []
     for scheme, shown in credentials:
@@ -90,9 +97,11 @@ def identities(
     return tuple(found)
 
 
-def held(path: str, acl: tuple[Acl, ...]) -> tuple[Acl, ...]:
-    """The ACL that holds for a path: its own; but nothing gives everybody more than READ of
-    ``/zookeeper/config``, which was open to all in deployments made before.
+def effective(path: str, acl: tuple[Acl, ...]) -> tuple[Acl, ...]:
+    """The ACL that applies to a path: its own, with one exception.
+
+    Everybody gets at most READ on ``/zookeeper/config``: older deployments stored an open ACL
+    there.
     """
     if path != CONFIG:
         return acl
@@ -103,7 +112,10 @@ def held(path: str, acl: tuple[Acl, ...]) -> tuple[Acl, ...]:
 
 
 def permits(acl: tuple[Acl, ...], permission: int, who: tuple[Identity, ...]) -> bool:
-    """Whether an ACL gives one of the permissions to one of the identities. An empty ACL gives all."""
+    """Whether an ACL grants one of the permissions to one of the identities.
+
+    An empty ACL grants everything.
+    """
     if acl is OPEN_ACL or not acl:
         return True
     if SUPER in who:
@@ -120,7 +132,7 @@ def permits(acl: tuple[Acl, ...], permission: int, who: tuple[Identity, ...]) ->
 
 
 def fixed(acl: tuple[Acl, ...], who: tuple[Identity, ...]) -> tuple[Acl, ...] | None:
-    """The ACL as it is kept, with ``auth`` replaced by who asks; None where it is not a valid one."""
+    """The ACL to store: ``auth`` is replaced by the client's identities. None: invalid."""
     if acl is OPEN_ACL:
         return acl
     kept: dict[Acl, None] = {}
@@ -139,7 +151,7 @@ def fixed(acl: tuple[Acl, ...], who: tuple[Identity, ...]) -> tuple[Acl, ...] | 
 
 
 def masked(acl: tuple[Acl, ...], who: tuple[Identity, ...]) -> tuple[Acl, ...]:
-    """The ACL as it is shown: hashes of passwords only to who may administrate the znode."""
+    """The ACL to show: only identities with ADMIN on the znode see hashes of passwords."""
     if permits(acl, ADMIN, who):
         return acl
     return tuple(
@@ -149,7 +161,7 @@ def masked(acl: tuple[Acl, ...], who: tuple[Identity, ...]) -> tuple[Acl, ...]:
 
 
 def named(who: Iterable[Identity]) -> list[Identity]:
-    """Identities as they are shown to their owner, without hashes (ZooKeeper's whoAmI)."""
+    """Identities to show to their owner, without hashes (ZooKeeper's whoAmI)."""
     return [(scheme, name.split(":", 1)[0] if scheme == "digest" else name) for scheme, name in who]
 
 
@@ -157,7 +169,7 @@ def _valid(scheme: str, id: str) -> bool:
     if scheme == "world":
         return id == "anyone"
     if scheme == "digest":
-        return len(id.rstrip(":").split(":")) == 2  # as Java splits
+        return len(id.rstrip(":").split(":")) == 2  # as Java's split does
     if scheme == "x509":
         return bool(id)
     return scheme == "ip" and _network(id) is not None

@@ -1,4 +1,4 @@
-"""Answers to sessions, and the message that wakes the distributor's function, which carries them."""
+"""Answers to sessions, and the wake-up for the distributor's function, which carries them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from faaskeeper.core.requests import Epoch, Outcome, Reply
 
 
 class Answer(NamedTuple):
-    """What a session is to be told, as soon as everything up to the view's head is applied."""
+    """The outcomes to send to a session as soon as everything up to the view's head is applied."""
 
     session: int
     incarnation: int
@@ -24,7 +24,7 @@ class Answer(NamedTuple):
 
 
 def reply_of(answer: Answer, epoch: Epoch, now: int) -> Reply:
-    """The reply that carries an answer. ``now``: the service's clock, ms; 0 where it is not known."""
+    """The reply that carries an answer. ``now``: the service's clock in ms, 0 if unknown."""
     return Reply(
         answer.session,
         answer.incarnation,
@@ -37,10 +37,11 @@ def reply_of(answer: Answer, epoch: Epoch, now: int) -> Reply:
     )
 
 
-def bell(entry: Entry | None, upto: int, answers: Sequence[Answer]) -> bytes:
-    """A message to the distributor's function: apply up to ``upto``, then answer.
+def wake_up(entry: Entry | None, upto: int, answers: Sequence[Answer]) -> bytes:
+    """Encode a wake-up for the distributor's function: apply up to ``upto``, then answer.
 
-    Carries a copy of the entry, so that in the steady state the log is not read.
+    It carries a copy of the entry, so that in the steady state the distributor does not read the
+    log.
     """
     rows = [
         [
@@ -64,16 +65,16 @@ def bell(entry: Entry | None, upto: int, answers: Sequence[Answer]) -> bytes:
     return codec.frame([upto, rows, item], (data,))
 
 
-class Bell(NamedTuple):
-    """A message to the distributor's function."""
+class WakeUp(NamedTuple):
+    """A wake-up for the distributor's function."""
 
     upto: int
     answers: tuple[Answer, ...]
     entry: Entry | None
 
 
-def to_bell(body: bytes) -> Bell:
-    """The message again."""
+def to_wake_up(body: bytes) -> WakeUp:
+    """Decode a wake-up."""
     (upto, rows, item), at = codec.unframe(body)
     answers = tuple(
         Answer(
@@ -87,5 +88,5 @@ def to_bell(body: bytes) -> Bell:
         for row in rows
     )
     if item is None:
-        return Bell(upto, answers, None)
-    return Bell(upto, answers, log.decode({**item, "data": body[at:]}))
+        return WakeUp(upto, answers, None)
+    return WakeUp(upto, answers, log.decode({**item, "data": body[at:]}))

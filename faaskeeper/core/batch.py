@@ -1,4 +1,4 @@
-"""A batch of requests while it is judged: the state that they are judged on, and what came out."""
+"""A batch during validation: the state that requests are validated on, and the results."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from faaskeeper.core.view import View
 from faaskeeper.core.znode import Meta
 
 ENTRY_CHANGES = 2_000
-"""A batch is closed when it has made about as many changes."""
+"""A batch is closed after about this many changes."""
 
 
 class ServiceOrder(NamedTuple):
-    """What the service's own functions ask the writer for; signed with the deployment's key.
+    """An order of the service's own functions to the writer, signed with the deployment's key.
 
-    ``close``: end these sessions (their leases are marked). ``reap``: remove these containers and znodes past
-    their time to live. Without either: settle what is pending, and save.
+    ``close``: sessions to close (their leases are marked). ``reap``: containers, and znodes past
+    their time to live, to remove. With neither, the order is a wake-up: settle pending entries, and
+    save.
     """
 
     close: tuple[int, ...]
     reap: tuple[str, ...] = ()
 
     @property
-    def rings(self) -> bool:
-        """Whether it asks for nothing but settling and saving."""
+    def only_wakes(self) -> bool:
+        """Whether the order asks for settling and saving only."""
         return not self.close and not self.reap
 
 
 class Tentative:
-    """A session as it will be if the batch is committed."""
+    """The state that a session will have if the batch is committed."""
 
     __slots__ = ("acked", "address", "closed", "incarnation", "last", "outcomes", "owned", "session")
 
@@ -50,10 +51,10 @@ class Tentative:
         self.address = session.address
 
     def known(self, cxid: int, txid: int) -> Outcome | None:
-        """The outcome of a request that is decided; None where this batch did it, and tells it.
+        """The outcome that was decided before; None if this batch decides the request.
 
-        One that is not kept is answered too: a client that has the answer ignores this one, and one that
-        waits for it would wait for ever.
+        If the outcome is no longer kept, the answer is FORGOTTEN, not silence: a client that has
+        the answer ignores it, and a client that still waits would otherwise wait forever.
         """
         session = self.session
         if self.incarnation != session.incarnation or cxid > session.last:
@@ -61,40 +62,41 @@ class Tentative:
         return session.outcomes.get(cxid) or Outcome(Code.FORGOTTEN, txid)
 
     def answers(self) -> Answers:
-        """For the entry."""
+        """The session's part of the entry."""
         outcomes = tuple(self.outcomes)
         return Answers(self.session.id, self.incarnation, self.acked, self.address, outcomes)
 
     def answer(self) -> Answer:
-        """For the client."""
+        """The answer to the client."""
         session = self.session
         return Answer(session.id, self.incarnation, tuple(self.outcomes), self.address, session.sealed)
 
 
 class Batch:
-    """One attempt at a batch: the state its requests are judged on, and what came out.
+    """One attempt at a batch: the state that its requests are validated on, and the results.
 
-    Implements :class:`faaskeeper.core.transactions.State` as the view with the batch's earlier effects.
+    Implements :class:`faaskeeper.core.transactions.State`: the view, with the effects of the
+    batch's earlier requests.
     """
 
-    def __init__(self, view: View, now: int, judged: int) -> None:
+    def __init__(self, view: View, now: int, validated_at: int) -> None:
         self.view = view
         self.now = now
-        """The log's time."""
-        self.judged = judged
-        """When it was judged, by the service's clock."""
+        """The time of the entry: the log's own, ms."""
+        self.validated_at = validated_at
+        """The time of validation, by the service's clock."""
         self.txid = view.head
         self.transactions: list[Transaction] = []
         self.answers: list[Answers] = []
-        self.told: list[Answer] = []
-        self.untold: list[Answer] | None = None
-        """What is left to tell, once those were told who may be told early."""
+        self.to_deliver: list[Answer] = []
+        self.undelivered: list[Answer] | None = None
+        """The answers that remain after the early ones were delivered."""
         self.uncertain = False
-        """Something is answered that is only right at the log's end."""
+        """An answer of the batch is right only at the log's end."""
         self.dead: list[int] = []
-        """Sessions that heartbeat wants closed and that are closed: their leases are leftovers."""
+        """Closed sessions that heartbeat asked to close: their leases are leftovers."""
         self.unfinished: set[int] = set()
-        """Sessions that are closed and of whose ephemerals some are left: more transactions are needed."""
+        """Closed sessions that still own ephemerals: more transactions are needed."""
         self.bytes = 0
         self.changes = 0
         self._nodes: dict[str, Meta | None] = {}
@@ -124,14 +126,14 @@ class Batch:
 
     @property
     def full(self) -> bool:
-        """Whether nothing more should go into the entry."""
+        """Whether the entry should get no more requests."""
         return self.bytes > ENTRY_BYTES or self.changes > ENTRY_CHANGES
 
     def opened_by(self, nonce: str) -> int | None:
         return self._nonces.get(nonce) or self.view.sessions.opened_by(nonce)
 
     def take(self, transaction: Transaction) -> None:
-        """Let the next requests see what this one did."""
+        """Add a transaction; the requests that follow see its effects."""
         self.txid = transaction.txid
         self.transactions.append(transaction)
         self.bytes += weight(transaction.changes)
@@ -150,23 +152,23 @@ class Batch:
                 tentative.owned[effect.path] = effect.kept
             elif isinstance(effect, Closed):
                 tentative.closed = True
-                (self.unfinished.add if effect.more else self.unfinished.discard)(effect.session)
+                (self.unfinished.add if effect.partial else self.unfinished.discard)(effect.session)
                 gone = (change.path for change in transaction.changes if change.meta is None)
                 tentative.owned.update((path, False) for path in gone)
             elif isinstance(effect, Resumed):
                 self._supersede(tentative, effect)
 
     def _supersede(self, tentative: Tentative, resumed: Resumed) -> None:
-        """What the replaced incarnation asked for earlier in this batch keeps its own answers."""
+        """Keep the answers to requests of this batch that the replaced incarnation sent."""
         if tentative.outcomes:
             self.answers.append(tentative.answers())
-            self.told.append(tentative.answer())
+            self.to_deliver.append(tentative.answer())
         tentative.incarnation = resumed.incarnation
         tentative.outcomes = []
         tentative.last = tentative.acked = 0
 
     def entry(self) -> Entry | None:
-        """The entry to append; None where nothing new was decided."""
+        """The entry to append; None if the batch decided nothing new."""
         answers = [each.answers() for each in self._sessions.values() if each.outcomes]
         answers.extend(self.answers)
         if not self.transactions and not answers:
@@ -178,6 +180,6 @@ class Batch:
         return Entry(first, self.txid, self.now, tuple(self.transactions), tuple(answers))
 
     def decided(self) -> list[Answer]:
-        """What the sessions of the batch are to be told once the entry is in the log and applied."""
-        told = [each.answer() for each in self._sessions.values() if each.outcomes]
-        return told + self.told
+        """The answers to deliver once the entry is in the log and applied."""
+        answers = [each.answer() for each in self._sessions.values() if each.outcomes]
+        return answers + self.to_deliver

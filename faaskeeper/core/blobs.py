@@ -1,9 +1,9 @@
-"""Blobs: the objects that hold data above the inline limit, and what their names say.
+"""Blobs: the objects that hold data above the inline limit, and what their names contain.
 
-A name tells when the blob was made, for which path, and who made what: the session that stored it, and the
-digest of the data. So the writer can refuse a reference to anything but a session's own data for that very
-path, a reader can tell whether an object is what was written, and heartbeat can find out, long after,
-whether anything refers to it (``docs/architecture/storage.md``, *Data in blobs*).
+A name contains when the blob was made, for which path, by which session, and the digest of the
+data. So the writer can refuse a reference to anything but the session's own data for that path, a
+reader can verify that an object is what was written, and heartbeat can find out much later whether
+anything refers to it (``docs/architecture/storage.md``, *Data in blobs*).
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from faaskeeper.core.storage import ObjectStore
 PREFIX = "b/"
 
 TOKEN_BYTES = 3
-"""Random bytes that tell blobs of one session, path, content and millisecond apart."""
+"""Random bytes that distinguish blobs of the same session, path, content and millisecond."""
 _DIGEST_BYTES = 16
 TRIES = 3
-"""How often a reader looks for a znode's data before it says that it is lost. Whoever read the record long
-ago finds its blob swept; that is done a day after the record was replaced, so the next look shows another."""
+"""How often a reader looks for a znode's data before it reports the data as lost. If the reader got
+its record long ago, the blob may have been swept. That happens a day after the record was replaced,
+so the next read returns another record."""
 
-_NAME = (  # compiled when first used: most programs store nothing that large
+_NAME = (  # compiled at first use: most programs store no data that large
     r"(?as)b/(?P<made>[0-9]{13})/"
     r"(?:(?P<session>[0-9a-f]{1,16})\.[\w-]{4}\.(?P<digest>[\w-]{22})|[0-9a-f]{1,64})"
     r"/(?P<kind>[sn])(?P<path>/.*)"
@@ -33,10 +34,11 @@ _NAME = (  # compiled when first used: most programs store nothing that large
 
 
 class BlobName(NamedTuple):
-    """What a blob's name says: when it was made (ms), for which path, and whether that lacks a sequence
-    number; the session that stored it, and the digest of its data.
+    """The contents of a blob's name.
 
-    Names that older versions made do not tell the last two: 0 and "".
+    ``made``: when it was made, in ms. ``path``: the znode's, without its sequence number if
+    ``sequential``. ``session``: the session that stored it. ``digest``: of its data. Names made by
+    older versions lack the last two: 0 and "".
     """
 
     made: int
@@ -47,17 +49,20 @@ class BlobName(NamedTuple):
 
 
 def digest(data: bytes) -> str:
-    """Digest of a blob's data: BLAKE2b, 128 bits, as 22 characters (base64 of RFC 4648, section 5)."""
+    """Digest of a blob's data: BLAKE2b, 128 bits, as 22 characters.
+
+    The alphabet is that of base64 in RFC 4648, section 5.
+    """
     code = blake2b(data, digest_size=_DIGEST_BYTES, person=b"fk blob").digest()
     return urlsafe_b64encode(code).decode().rstrip("=")
 
 
 def blob_name(made: int, token: bytes, session: int, data: bytes, path: str, sequential: bool = False) -> str:
-    """Name of a blob: when it was made (ms), :data:`TOKEN_BYTES` random bytes, the session that stores it,
-    the digest of its data, and the path it is for. At most 62 bytes longer than the path.
+    """Name of a blob. At most 62 bytes longer than the path.
 
-    The number of a sequential znode is not known when its blob is stored: it is named by the path
-    without it, and marked.
+    ``made``: ms. ``token``: :data:`TOKEN_BYTES` random bytes. ``session``: the session that stores
+    it. The sequence number of a ``sequential`` znode is not known when its blob is stored: the name
+    has the path without the number, and is marked.
     """
     random = urlsafe_b64encode(token).decode()
     kind = "s" if sequential else "n"
@@ -65,7 +70,7 @@ def blob_name(made: int, token: bytes, session: int, data: bytes, path: str, seq
 
 
 def parse_blob_name(name: str) -> BlobName | None:
-    """What a blob's name says; None where it is not one that :func:`blob_name` makes or ever made."""
+    """The contents of a blob's name; None if :func:`blob_name` never made such a name."""
     parts = re.fullmatch(_NAME, name)
     if parts is None:
         return None
@@ -74,21 +79,22 @@ def parse_blob_name(name: str) -> BlobName | None:
 
 
 def read_blob(store: ObjectStore | None, name: str, length: int) -> bytes | None:
-    """The data of a znode that names a blob, ``length`` bytes; None where it is not there, or is not what was
-    written. Raises what the store raises.
+    """The data of a znode that names a blob of ``length`` bytes.
+
+    None if the object is absent or is not what was written. Raises what the store raises.
     """
-    said = parse_blob_name(name)
-    found = None if said is None or store is None else store.get(name)
-    if said is None or found is None or len(found.body) != length:
+    parsed = parse_blob_name(name)
+    found = None if parsed is None or store is None else store.get(name)
+    if parsed is None or found is None or len(found.body) != length:
         return None
-    if said.digest and not compare_digest(said.digest, digest(found.body)):
+    if parsed.digest and not compare_digest(parsed.digest, digest(found.body)):
         return None
     return found.body
 
 
 def lost(path: str, name: str) -> str:
-    """What a user is told when a znode's data is gone."""
+    """The message for a user whose znode's data is gone."""
     return (
-        f"the data of {path} is lost: the object {name!r} is not there, or is not what was written; "
-        "set the data anew, or restore the store of objects from a backup"
+        f"the data of {path} is lost: the object {name!r} is absent or is not what was written; "
+        "set the data again, or restore the object store from a backup"
     )

@@ -1,9 +1,9 @@
-"""What a transaction holds: the images of the znodes that it changed, and what else it did.
+"""Contents of a transaction: the images of the znodes that it changed, and its other effects.
 
-What happened to a path is written in letters: ``C`` created, ``S`` data set, ``D`` deleted, ``K``
-a child created or deleted; no letter: written for another reason. The first three are in the order in which
-they happened, through all of a transaction's changes; a ``K`` happened with each ``C`` and ``D`` of a child,
-so neither its place nor how often it stands there tells anything.
+Letters say what happened to a path: ``C`` created, ``S`` data set, ``D`` deleted, ``K`` a child
+created or deleted; no letter: written for another reason. The first three are in the order in which
+they happened, across all changes of a transaction. A ``K`` happened with each ``C`` and ``D`` of a
+child, so neither its position nor how often it occurs carries information.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from faaskeeper.core.znode import OPEN_ACL, Meta
 
 
 class Change(NamedTuple):
-    """Post-image of one path. ``meta`` None: the znode is gone. ``data`` None: as it was (or gone)."""
+    """Image of a path after the transaction.
+
+    ``meta`` None: deleted. ``data`` None: unchanged (or deleted).
+    """
 
     path: str
     letters: str
@@ -32,23 +35,25 @@ class Opened(NamedTuple):
 
 
 class Resumed(NamedTuple):
-    """A session goes on as another incarnation."""
+    """The session continues as another incarnation."""
 
     session: int
     incarnation: int
 
 
 class Closed(NamedTuple):
-    """A session ended: none of its requests is accepted any more. The ephemerals that the transaction deletes
-    are not the session's any more; ``more``: it owns others, and transactions like this one follow.
+    """The session ended: the writer accepts none of its requests any more.
+
+    The session no longer owns the ephemerals that the transaction deletes. ``partial``: it still
+    owns others, and transactions like this one follow.
     """
 
     session: int
-    more: bool = False
+    partial: bool = False
 
 
 class Owned(NamedTuple):
-    """A session's ephemeral was created (``kept``) or deleted."""
+    """An ephemeral of the session was created (``kept``) or deleted."""
 
     session: int
     path: str
@@ -59,12 +64,13 @@ Effect = Union[Opened, Resumed, Closed, Owned]
 
 
 class Transaction(NamedTuple):
-    """What one request changes; replaying it changes nothing more. ``garbage``: blobs let go.
+    """The changes of one request; replaying it changes nothing more.
 
-    ``resized``: paths whose lists of children have another number of pages now, and the number before.
-    ``grown``: by how many bytes there is more data in all znodes together (below 0: less). ``order``: what
-    happened, in order, where the changes do not tell it, since one of several paths was changed more than
-    once: (index of the change, its letters without ``K``).
+    ``garbage``: blobs that it no longer refers to. ``resized``: paths whose lists of children now
+    have another number of pages, with the number before. ``grown``: growth of all data together, in
+    bytes (negative: it shrank). ``order``: the events in order, if the changes do not give the
+    order because one of several paths was changed more than once: (index of the change, its letters
+    without ``K``).
     """
 
     txid: int
@@ -77,14 +83,14 @@ class Transaction(NamedTuple):
 
 
 def acl_weight(meta: Meta | None) -> int:
-    """About how many bytes a znode's ACL takes, 0 for the usual one."""
+    """Approximate size of a znode's ACL in bytes, 0 for the default ACL."""
     if meta is None or meta.acl is OPEN_ACL:
         return 0
     return sum(20 + len(scheme) + len(name) for _, scheme, name in meta.acl)
 
 
 def weight(changes: Iterable[Change]) -> int:
-    """About how many bytes changes take in the log; not less."""
+    """Approximate size of changes in the log in bytes; an upper bound."""
     total = 0
     for path, _, meta, data in changes:
         total += 200 + len(path) + acl_weight(meta)
@@ -94,23 +100,23 @@ def weight(changes: Iterable[Change]) -> int:
 
 
 def merged(txid: int, parts: Sequence[Transaction]) -> Transaction:
-    """One transaction of several: per path the last image, and the letters of all that happened."""
+    """Merge transactions into one: for each path the last image and the letters of all events."""
     changes: dict[str, Change] = {}
     happened: list[tuple[str, str]] = []
-    again = False
+    repeated = False
     for part in parts:
         for change in part.changes:
             path, letters, meta, data = change
-            told = letters.replace("K", "")
-            if told:
-                happened.append((path, told))
+            events = letters.replace("K", "")
+            if events:
+                happened.append((path, events))
             before = changes.get(path)
             if before is not None:
-                if told:
+                if events:
                     if before.letters.strip("K"):
-                        again = True
+                        repeated = True
                     else:
-                        del changes[path]  # its place is that of what happened to it first
+                        del changes[path]  # its position is that of its first event
                 data = before.data if data is None and meta is not None else data
                 change = Change(path, before.letters + letters, meta, data)
             changes[path] = change
@@ -127,12 +133,12 @@ def merged(txid: int, parts: Sequence[Transaction]) -> Transaction:
         if (meta := changes[path].meta) is None or meta.pages != pages
     )
     grown = sum(part.grown for part in parts)
-    order = _order(changes, happened) if again else ()
+    order = _order(changes, happened) if repeated else ()
     return Transaction(txid, tuple(changes.values()), effects, garbage, resized, grown, order)
 
 
 def _order(changes: dict[str, Change], happened: Sequence[tuple[str, str]]) -> tuple[tuple[int, str], ...]:
-    """What happened in order; nothing where the changes tell it."""
+    """The events in order; empty if the changes already give the order."""
     shown = [(path, letter) for path, change in changes.items() for letter in change.letters if letter != "K"]
     if shown == [(path, letter) for path, letters in happened for letter in letters]:
         return ()

@@ -1,7 +1,7 @@
-"""What a provider implements to answer a client: :class:`Channel`.
+"""The protocols through which a provider answers clients: :class:`Channel` and others.
 
-A channel need not be trusted, nor reliable: messages carry a MAC under the session's secret, the
-client asks again for what it was not told, and watch events reach it with its next read.
+A channel need not be trusted or reliable. Messages carry a MAC under the session's secret, the
+client asks again for answers that it did not get, and it finds watch events with its next read.
 """
 
 from __future__ import annotations
@@ -16,61 +16,63 @@ _log = logging.getLogger(__name__)
 
 
 class Listener(Protocol):
-    """A client's ear. ``address`` is what a service's :class:`Channel` delivers to."""
+    """A client's end of a channel. A service's :class:`Channel` delivers to ``address``."""
 
     address: str
 
     def close(self) -> None:
-        """Stop listening; no message is handed over after this returns."""
+        """Stop listening; the handler gets no message after this returns."""
 
 
 Handler = Callable[[bytes], None]
-"""Takes one message. Called from any thread, one call at a time; must not block for long."""
+"""Takes one message. Called from any thread, one call at a time. It must not block for long."""
 
 
 class Channel(Protocol):
-    """Service side: tells clients things."""
+    """The service's side: delivers messages to clients."""
 
     def deliver(self, address: str, message: bytes) -> bool:
-        """Send one message; messages to one address arrive in the order they were delivered.
+        """Send one message. Messages to one address arrive in the order of delivery.
 
-        Returns whether it was handed over: False when nobody listens there (any more). Raises
-        nothing: a client that cannot be reached must not keep others from their answers.
+        Returns whether the message was handed over: False if there is no listener at the address
+        (any more). Raises nothing: a client that cannot be reached must not delay the answers of
+        others.
         """
 
 
-def tell(channel: Channel, address: str, message: bytes) -> bool:
-    """Deliver a message. What a channel raises after all is logged: an address is its client's to choose."""
+def deliver(channel: Channel, address: str, message: bytes) -> bool:
+    """Deliver a message; log what a channel raises nevertheless, since clients choose addresses."""
     try:
         return channel.deliver(address, message)
     except Exception:
-        _log.exception("the client at %s could not be told", address)
+        _log.exception("could not deliver a message to the client at %s", address)
         return False
 
 
 class ClientChannel(Protocol):
-    """Client side: opens ears."""
+    """The client's side: creates listeners."""
 
     def listen(self, handler: Handler) -> Listener:
         """Begin to listen. Raises Unavailable or Denied."""
 
 
-class Teller(Protocol):
-    """Service side, to listeners in this very process: what they are told is neither encoded nor signed.
+class DirectChannel(Protocol):
+    """The service's side, to listeners in this process: replies are neither encoded nor signed.
 
-    Some are told *early*, as soon as a write is in the log, and promise that nobody can read user storage
-    before the writer has put it there: whoever runs the writer in the thread that it reads in keeps that by
-    itself, others wait for :meth:`settled`. Others promise nothing and are told when it is there.
+    A listener is *early* or *late*. An early one gets a reply as soon as the write is in the log.
+    It promises that nothing reads user storage before the writer has written it there: if the
+    writer runs in the reading thread, that follows by itself; other threads wait for
+    :meth:`settled`. A late one promises nothing and gets a reply once user storage has the write.
     """
 
-    def early(self, address: str) -> bool:
-        """Whether somebody listens at the address to be told early."""
+    def accepts_early(self, address: str) -> bool:
+        """Whether there is an early listener at the address."""
 
-    def tell(self, address: str, reply: Reply) -> bool:
-        """Hand a reply over early; False where nobody listens so at the address."""
+    def deliver_early(self, address: str, reply: Reply) -> bool:
+        """Deliver a reply early; False if no early listener is there."""
 
-    def hand(self, address: str, reply: Reply) -> bool:
-        """Hand over a reply that is in user storage; False where nobody listens for that at the address."""
+    def deliver_late(self, address: str, reply: Reply) -> bool:
+        """Deliver a reply to a write that user storage has; False if no late listener is there."""
 
     def settled(self) -> None:
-        """What was told is in user storage."""
+        """Signal that user storage has all writes of early replies."""

@@ -1,12 +1,13 @@
-"""The checkpoint (the fold of the log into sessions, as of a txid) and the mark ``applied``.
+"""The checkpoint (the fold of the log into sessions, as of a txid) and the applied mark.
 
-A checkpoint is rows, one per session that changed since the one before, then a header with the txid
-and the time at which that txid was last known to be the end of the log. Rows and header are put only
-over older ones. Invariant: every row holds a state at or after the header's txid, so whoever
-reads the header first, then the rows, and folds the log after the header, is at the log's end.
+A checkpoint consists of rows, one for each session that changed since the previous checkpoint, and
+a header, written after them. The header has the txid and the time at which that txid was last known
+to be the end of the log. Rows and header replace only older ones. Invariant: every row holds a
+state at or after the header's txid. So a process that reads the header, then the rows, and folds
+the log after the header, is at the log's end.
 
-The mark is a lower bound: every record of every transaction up to it is in user storage, and every
-watch event up to it has been handed on. Losing a newer mark or checkpoint costs work, not correctness.
+The mark is a lower bound: user storage has every record of every transaction up to it, and every
+watch event up to it was passed on. Losing a newer mark or checkpoint costs work, not correctness.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ _ROWS = "session"
 
 
 class Header(NamedTuple):
-    """``txid``: the rows hold at least the state as of it. ``asof``: ms, when it was the log's end, by the
-    service's clock. ``time``: ms, what the log's own time was then, at least (0: not known). ``tally``: what
-    there is as of ``txid``, None where the deployment is older than such counts.
+    """The header of a checkpoint.
+
+    ``txid``: the rows hold at least the state as of it. ``asof``: when it was the log's end, in ms
+    by the service's clock. ``time``: a lower bound of the log's own time then, in ms (0: unknown).
+    ``tally``: the counts as of ``txid``; None if the deployment is older than such counts.
     """
 
     txid: int
@@ -89,8 +92,9 @@ def _session(key: str, item: Item) -> Session:
 class Checkpoints:
     """Checkpoint and mark in a table.
 
-    ``expiring``: the log's store trims by itself, so an old checkpoint may have lost what follows it.
-    ``gather``: how rows are put side by side. ``random``: see :class:`~faaskeeper.core.wide.WideTable`.
+    ``expiring``: the log's store trims itself, so the log after an old checkpoint may be gone.
+    ``gather``: runs the puts of rows in parallel. ``random``: see
+    :class:`~faaskeeper.core.wide.WideTable`.
     """
 
     def __init__(
@@ -107,7 +111,7 @@ class Checkpoints:
         self._latest: Header | None = None
 
     def begin(self, now: int) -> None:
-        """Put the checkpoint and mark of an empty log, unless there are some."""
+        """Put the checkpoint and mark of an empty log, unless they exist."""
         for (partition, key), item in (
             (_MARK, {"stamp": 0}),
             (_HEADER, _header(Header(0, now, 0, beginning()))),
@@ -115,10 +119,10 @@ class Checkpoints:
             try:
                 self._table.put(partition, key, dict(item), IfOlder(0))
             except Conflict:
-                pass  # this deployment began before
+                pass  # the deployment was set up before
 
     def applied(self) -> int:
-        """The mark."""
+        """Read the mark."""
         item = self._table.get(*_MARK)
         return 0 if item is None else int(item["stamp"])  # type: ignore[arg-type]
 
@@ -127,24 +131,24 @@ class Checkpoints:
         try:
             self._table.put(*_MARK, {"stamp": applied}, IfOlder(applied))
         except Conflict:
-            pass  # another saved this or a higher one
+            pass  # another process saved this mark or a higher one
 
     def header(self) -> Header:
-        """The header. Raises StaleView where there is none: nobody began this deployment."""
+        """Read the header. Raises StaleView if there is none: the deployment was not set up."""
         item = self._table.get(*_HEADER)
         if item is None:
-            raise StaleView("this deployment has no checkpoint: it was never set up, or not whole")
+            raise StaleView("this deployment has no checkpoint: it was never set up, or not completely")
         fields: dict[str, Any] = item
         tally = Tally(fields["nodes"], fields["size"], fields["ephemerals"]) if "nodes" in fields else None
         self._latest = Header(fields["stamp"], fields["asof"], fields.get("time", 0), tally)
         return self._latest
 
     def latest(self) -> Header:
-        """The header that was read or written last by this process; the stored one may be newer."""
+        """The header that this process read or wrote last; the stored one may be newer."""
         return self._latest or self.header()
 
     def load(self, now: int) -> tuple[Header, Sessions]:
-        """Header and sessions to fold the log after the header into.
+        """Header and sessions, into which the caller folds the log after the header.
 
         Raises StaleView when the log after the checkpoint may have been trimmed.
         """
@@ -155,12 +159,12 @@ class Checkpoints:
         if now - header.asof < -AHEAD_MS:
             hours = (header.asof - now) // 3_600_000
             raise StaleView(
-                f"the checkpoint was saved {hours} hours later than this machine's clock shows: set the "
-                "clock that is wrong, this one or that of a process that wrote before"
+                f"the checkpoint was saved {hours} hours after this machine's current time: correct the "
+                "clock that is wrong, here or on the machine that wrote the checkpoint"
             )
         if now - header.asof > CHECKPOINT_VALID_MS:
             raise StaleView(
-                "the checkpoint is older than the log is kept: heartbeat has not run for days; "
+                "the checkpoint is older than the log's retention: heartbeat has not run for days; "
                 "restore the log's table from a backup before writing again"
             )
         return header, self._sessions()
@@ -172,11 +176,11 @@ class Checkpoints:
         return sessions
 
     def save(self, header: Header, sessions: Sessions, clock: Callable[[], int]) -> None:
-        """Save the sessions that changed, then the header. Sessions closed for a day, by the log's own time,
-        are dropped.
+        """Save the sessions that changed, then the header.
 
-        Raises StaleView when that takes so long that a session may have been dropped meanwhile: its row must
-        not come back.
+        Deletes the rows of sessions that were closed a day ago, by the log's own time. Raises
+        StaleView when saving takes so long that a row may have been deleted meanwhile: it must not
+        come back.
         """
         changed = [session for id in sorted(sessions.changed) if (session := sessions.get(id)) is not None]
         self._gather([partial(self._put_row, session, header, clock) for session in changed])
@@ -191,12 +195,12 @@ class Checkpoints:
 
     def _put_row(self, session: Session, header: Header, clock: Callable[[], int]) -> None:
         if abs(clock() - header.asof) > CLOSED_KEPT_MS // 2:
-            raise StaleView("what is to be saved is half a day old")
+            raise StaleView("the sessions to save are as of half a day ago")
         try:
             row = _row(session, header)
             self._table.put(_ROWS, _key(session.id), row, IfOlder(header.txid))
         except Conflict:
-            pass  # another saved this or a newer state
+            pass  # another process saved this state or a newer one
 
     def _put_header(self, header: Header) -> None:
         item = _header(header)
@@ -210,4 +214,4 @@ class Checkpoints:
                     self._table.put(*_HEADER, item, IfStamp(header.txid))
                     self._latest = header
                 except Conflict:
-                    pass  # another saved a newer one meanwhile
+                    pass  # another process saved a newer one meanwhile

@@ -1,11 +1,12 @@
-"""Lists of children: in the parent's own record while they are short, in *pages* beyond that.
+"""Lists of children: in the parent's own record while short, in *pages* beyond that.
 
-A page is a record of user storage like any other, under a path that no znode can have, so whatever orders
-reading and writing of records (stamps, tombstones, epochs) holds for pages too. A name's page follows from
-its hash by linear hashing: one page more, or less, moves the names of one page only. How many pages there are
-is part of the parent's metadata and decided by the judge; everything here is pure.
+A page is a record of user storage like any other, under a path that no znode can have. So the rules
+that order reads and writes of records (stamps, tombstones, epochs) hold for pages too. Linear
+hashing assigns a name to a page: adding or removing a page moves names of one other page only. The
+number of pages is part of the parent's metadata and decided during validation. Everything here is
+pure.
 
-The argument why no name is ever lost stands in ``docs/architecture/storage.md``, *Children in pages*.
+``docs/architecture/storage.md``, *Children in pages*, argues why no name is ever lost.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ from faaskeeper.core.znode import Meta
 INLINE = -1
 """In place of a page's number: the parent's own record."""
 PAGE_META = Meta(0, 0, 0, 0, 0)
-"""What a page's record has for metadata: it is not a tombstone."""
+"""The metadata in a page's record, which distinguishes it from a tombstone."""
 
 
 def page_path(path: str, number: int) -> str:
-    """Path under which a page of a parent is kept; no path of a znode has an empty component."""
+    """Path of a page of a parent. No znode's path has an empty component."""
     return f"{path}//{number}"
 
 
 def page_of(name: str, pages: int) -> int:
-    """Number of the page that holds a name, :data:`INLINE` where there are no pages."""
+    """Number of the page that holds a name; :data:`INLINE` if there are no pages."""
     return _reduced(crc32(name.encode()), pages)
 
 
 def _reduced(number: int, pages: int) -> int:
-    """Linear hashing: as many low bits as there are pages for, one less where that page is not there yet."""
+    """Linear hashing: as many low bits as the pages need, one less if that page does not exist."""
     if not pages:
         return INLINE
     wide = (1 << pages.bit_length()) - 1
@@ -45,7 +46,10 @@ def _reduced(number: int, pages: int) -> int:
 
 
 def written(before: int, after: int, names: Iterable[str]) -> list[int]:
-    """Pages that a transaction writes (or removes) which changes these names, and the number of pages."""
+    """Pages that a transaction writes or removes.
+
+    ``before``, ``after``: numbers of pages. ``names``: the names that it creates or deletes.
+    """
     changed = {page_of(name, after) for name in names}
     for number in range(before, after):
         changed.update((number, _reduced(number, before)))
@@ -56,7 +60,10 @@ def written(before: int, after: int, names: Iterable[str]) -> list[int]:
 
 
 class Step(NamedTuple):
-    """What one transaction does to a parent's list. ``names``: whether each is there afterwards."""
+    """The effect of one transaction on a parent's list.
+
+    ``before``, ``after``: numbers of pages. ``names``: whether each changed name exists afterwards.
+    """
 
     txid: int
     before: int
@@ -74,7 +81,10 @@ def paged_in(transaction: Transaction) -> list[str]:
 
 
 def step_of(transaction: Transaction, path: str, names: Mapping[str, Mapping[str, bool]]) -> Step | None:
-    """What a transaction does to a parent's list, None where nothing. ``names``: of :func:`names_in`."""
+    """The effect of a transaction on a parent's list; None if it has none.
+
+    ``names``: the result of :func:`names_in`.
+    """
     changed = names.get(path, {})
     before = dict(transaction.resized).get(path)
     if before is None and not changed:
@@ -86,7 +96,7 @@ def step_of(transaction: Transaction, path: str, names: Mapping[str, Mapping[str
 
 
 def names_in(transaction: Transaction) -> dict[str, dict[str, bool]]:
-    """By parent, the names that a transaction created or deleted, and whether each is there afterwards."""
+    """By parent, the created and deleted names, and whether each exists after the transaction."""
     names: dict[str, dict[str, bool]] = {}
     for path, letters, meta, _ in transaction.changes:
         if "C" in letters or "D" in letters:
@@ -95,16 +105,16 @@ def names_in(transaction: Transaction) -> dict[str, dict[str, bool]]:
 
 
 def writes_of(transaction: Transaction) -> tuple[tuple[str, str], ...]:
-    """Every path that a transaction writes, pages too, with the letters of what happened to it, in order.
+    """Every path that a transaction writes, with the letters of its events, in order.
 
-    A path is listed more than once where that tells the order.
+    Pages are included. A path occurs more than once if the order of events requires it.
     """
     listed = [(change.path, change.letters) for change in transaction.changes]
     if transaction.order:
         happened = [(listed[place][0], letters) for place, letters in transaction.order]
-        told = {path for path, _ in happened}
+        ordered = {path for path, _ in happened}
         rest = [(path, "".join(letter for letter in letters if letter == "K")) for path, letters in listed]
-        listed = happened + [(path, letters) for path, letters in rest if letters or path not in told]
+        listed = happened + [(path, letters) for path, letters in rest if letters or path not in ordered]
     paged = paged_in(transaction)
     if paged:
         names = names_in(transaction)
@@ -117,7 +127,7 @@ def writes_of(transaction: Transaction) -> tuple[tuple[str, str], ...]:
 
 
 def removed_pages(transaction: Transaction) -> Iterator[str]:
-    """Paths of the pages that a transaction gives up."""
+    """Paths of the pages that a transaction removes."""
     after = {change.path: change.meta.pages for change in transaction.changes if change.meta is not None}
     for path, before in transaction.resized:
         for number in range(after.get(path, 0), before):
@@ -125,7 +135,10 @@ def removed_pages(transaction: Transaction) -> Iterator[str]:
 
 
 def passes(transactions: Sequence[Transaction]) -> Iterator[Sequence[Transaction]]:
-    """Transactions in runs, in each of which every list changes its number of pages at most once."""
+    """Split transactions into runs, in each of which a list is resized at most once.
+
+    Resized: its number of pages changes.
+    """
     part: list[Transaction] = []
     resized: set[str] = set()
     for transaction in transactions:
@@ -162,7 +175,7 @@ class Ahead(Exception):
 
 
 class Page(NamedTuple):
-    """A page, or the inline list, as it is to be written. ``names`` None: it is gone."""
+    """A page, or the inline list, to be written. ``names`` None: it is removed."""
 
     number: int
     stamp: int
@@ -180,7 +193,7 @@ class _Slot:
 
 
 class Listing:
-    """One parent's list, brought forward by steps of which at most one changes the number of pages."""
+    """One parent's list, and steps of which at most one changes the number of pages."""
 
     def __init__(self, path: str, steps: Sequence[Step]) -> None:
         self._path = path
@@ -189,7 +202,7 @@ class Listing:
         self._sources: set[int] = set()
 
     def needs(self) -> list[str]:
-        """Paths whose records must be known for :meth:`run`."""
+        """Paths whose records :meth:`run` needs."""
         numbers: set[int] = set()
         for step in self._steps:
             numbers.update(_touched(step))
@@ -199,9 +212,9 @@ class Listing:
         return self._path if number == INLINE else page_path(self._path, number)
 
     def run(self, contents: Mapping[str, tuple[int, Sequence[str]]]) -> None:
-        """Apply the steps to what is stored: by path, the txid that wrote it and its names.
+        """Apply the steps to the stored lists: by path, the txid that wrote it and its names.
 
-        A stored list that is as of a step already, or later, is left as it is. Raises Ahead.
+        Leaves a stored list alone that is as of a step or later. Raises Ahead.
         """
         self._slots = {}
         self._sources = set()
@@ -223,7 +236,7 @@ class Listing:
                 slot.gone = number >= step.after and number != INLINE
 
     def _move(self, step: Step, ours: set[int]) -> None:
-        """Names go from sources to receivers, where those do not have them yet."""
+        """Move names from sources to receivers, unless those have them already."""
         slots = self._slots
         moves = [(_reduced(number, step.before), number) for number in range(step.before, step.after)]
         moves += [(number, _reduced(number, step.after)) for number in range(step.after, step.before)]
@@ -242,15 +255,15 @@ class Listing:
             ]
 
     def inline(self, txid: int) -> list[str] | None:
-        """Names in the parent's own record of ``txid``, where that is where they are.
+        """Names to store in the parent's own record as of ``txid``.
 
-        None: what is stored is as of that already, or later.
+        None: the stored record is as of ``txid`` or later.
         """
         slot = self._slots[INLINE]
         return slot.names if slot.dirty or slot.stamp < txid else None
 
     def pages(self, *, sources: bool) -> list[Page]:
-        """Pages to write: those that gave names away (``sources``), which must come second, or the others."""
+        """The pages to write: only sources of moves, which are written second, or only others."""
         return [
             Page(number, slot.stamp, None if slot.gone else slot.names)
             for number, slot in self._slots.items()
@@ -258,7 +271,7 @@ class Listing:
         ]
 
     def gives(self) -> bool:
-        """Whether the parent's own record gives names away, so that it must be written second."""
+        """Whether names move from the parent's own record, so that it must be written second."""
         return INLINE in self._sources
 
 

@@ -1,6 +1,7 @@
-"""What time it is: for deciding, for the log, and by the service's own clock. Pure: every clock is passed in.
+"""Time: for decisions, for the log, and by the service's clock. Pure: every clock is passed in.
 
-``docs/architecture/clocks.md`` names each clock that decides something, and what a step of it does.
+``docs/architecture/clocks.md`` names each clock that decides something, and the effect when it
+steps.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ Clock = Callable[[], int]
 
 _DAY_MS = 24 * 3600 * 1000
 FOLLOWED_MS = 30 * _DAY_MS
-"""How far the wall clock may lead a log clock that runs and still be followed at once. A steady clock does
-not count how long a virtual machine was paused, so it may be the wall clock that is right; further ahead it
-is not believed."""
+"""How far the wall clock may lead a running log clock that still follows it at once. A steady clock
+does not count the time for which a virtual machine was paused, so the wall clock may be the right
+one; if it leads by more, the log clock does not trust it."""
 IDLE_MS = 365 * _DAY_MS
-"""How far one entry's time may lie above the one before: a log may have been idle, and nobody measured for
-how long."""
+"""How far one entry's time may be above the time of the one before: a log may have been idle, and
+nothing measured for how long."""
 _BEND = 10
-"""A log clock goes by at most a tenth faster or slower than time passes, to come to meet the wall clock."""
+"""To approach the wall clock, a log clock runs faster or slower by at most one tenth."""
 _REPLIES = 4
 
 
 class Steady:
-    """The time at one moment, and what has passed since by a clock that nobody sets."""
+    """The time at one moment, plus the time passed since by a clock that is never set."""
 
     def __init__(self, began: int, elapsed: Clock) -> None:
         self._origin = began - elapsed()
@@ -35,19 +36,22 @@ class Steady:
 
 
 class LogClock:
-    """Times of the log's entries. They never go back, whatever the wall clock does, and go on while time
-    passes.
+    """Times of the log's entries. They never decrease and they advance while time passes.
 
-    ``wall``: what time it is, so they say; may be set at any moment. ``elapsed``: goes on as time passes.
+    Both hold whatever the wall clock does. ``wall``: the current time, ms, which may be set at any
+    moment. ``elapsed``: ms, advances with time.
     """
 
     def __init__(self, wall: Clock, elapsed: Clock) -> None:
         self._wall = wall
         self._elapsed = elapsed
-        self._state: tuple[float, int] | None = None  # replaced whole: threads may share a log clock
+        self._state: tuple[float, int] | None = None  # replaced as a whole: threads may share it
 
     def now(self, last: int) -> int:
-        """The time of an entry that is judged now and follows on one of the time ``last`` (0: on none)."""
+        """The time (ms) of an entry that is validated now.
+
+        ``last``: the time of the entry before it, 0 if there is none.
+        """
         wall, elapsed = self._wall(), self._elapsed()
         if self._state is None:
             time = float(min(wall, last + IDLE_MS) if last else wall)
@@ -71,11 +75,11 @@ class LogClock:
 
 
 def carried(time: int, since: int, now: int) -> int:
-    """What the log's time is at least: as of ``since`` it was ``time``, and nothing is known to have
-    followed.
+    """A lower bound of the log's time at ``now`` (ms), if it was ``time`` at ``since``.
 
-    A log whose time lies ahead goes on as a :class:`LogClock` does, until clocks have caught up. ``since``
-    and ``now`` by the same clock as each other.
+    Assumes that no later entry is known. A log whose time is ahead of the clocks advances as a
+    :class:`LogClock` does, until they have caught up. ``since`` and ``now`` are read from the same
+    clock.
     """
     if time <= since or now <= since:
         return time
@@ -83,11 +87,11 @@ def carried(time: int, since: int, now: int) -> int:
 
 
 class ServiceClock:
-    """The clock of a service as a process elsewhere knows it: its own, corrected by what replies tell.
+    """A remote process's estimate of the service's clock: its own clock, corrected by replies.
 
-    A reply that was long under way tells too early a time, and none too late a one: the greatest of the
-    last few counts. So the error is how long the quickest of them was under way, and what the two clocks
-    have drifted apart since: some seconds a day, where neither is disciplined.
+    A delayed reply carries a time that is too early, never one that is too late. So the greatest
+    lead of the last few replies counts. The error is the delay of the fastest of them, plus the
+    drift of the two clocks since: a few seconds a day if neither is disciplined.
     """
 
     def __init__(self, own: Clock) -> None:
@@ -99,7 +103,7 @@ class ServiceClock:
         return self.own() + self._lead
 
     def heard(self, time: int) -> None:
-        """A reply came that was made at ``time`` by the service's clock (0: it does not tell)."""
+        """Take in a reply that was made at ``time``, ms by the service's clock (0: unknown)."""
         if time:
             self._leads = (*self._leads[1 - _REPLIES :], time - self.own())
             self._lead = max(self._leads)

@@ -1,8 +1,8 @@
-"""The one codec: how messages, log entries and records look as bytes and as table items.
+"""The only codec: messages, log entries and records as bytes and as table items.
 
-Bytes travel as *frames*: the length of a JSON text (4 bytes, big-endian), the text, then raw data
-that the text refers to by lengths. In tables everything is a flat item whose strings are JSON
-where they hold more than a word, so that a console shows what is there.
+Bytes are *frames*: the length of a JSON text (4 bytes, big-endian), the text, then raw data to
+which the text refers by lengths. In tables everything is a flat item, whose strings are JSON if
+they hold more than a word, so that a console shows the contents.
 
 Decoders raise :class:`Malformed` on anything that an encoder would not have written.
 """
@@ -60,7 +60,7 @@ def _checked(decode: Callable[..., _T]) -> Callable[..., _T]:
 
 
 def _encoder() -> Callable[[object], str]:
-    """A JSON encoder made once: ``JSONEncoder.encode`` makes its C encoder anew for every call."""
+    """Make a JSON encoder once: ``JSONEncoder.encode`` makes its C encoder for every call."""
     encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False)
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
@@ -74,7 +74,7 @@ def _encoder() -> Callable[[object], str]:
 
 
 text: Callable[[object], str] = _encoder()
-"""JSON of a value, as short as it gets."""
+"""JSON of a value, without spaces."""
 _dumps = text
 
 
@@ -82,24 +82,24 @@ _scan = json.JSONDecoder().raw_decode
 
 
 def parse(value: str) -> Any:
-    """Value of a JSON text that :func:`text` made. Raises ValueError."""
+    """Value of a JSON text made by :func:`text`. Raises ValueError."""
     parsed, end = _scan(value)
     if end != len(value):
-        raise Malformed("something follows the JSON text")
+        raise Malformed("the JSON text is followed by other bytes")
     return parsed
 
 
 def frame(head: object, data: Sequence[bytes] = ()) -> bytes:
-    """Bytes of a JSON value and the data that it refers to."""
+    """Bytes of a JSON value and the data to which it refers."""
     encoded = _dumps(head).encode()
     return b"".join((len(encoded).to_bytes(4, "big"), encoded, *data))
 
 
 def unframe(body: bytes) -> tuple[Any, int]:
-    """The JSON value of a frame, and where its data begins."""
+    """The JSON value of a frame, and the offset of its data."""
     end = 4 + int.from_bytes(body[:4], "big")
     if len(body) < max(end, 4):
-        raise Malformed("a frame is cut short")
+        raise Malformed("a frame is truncated")
     return parse(body[4:end].decode()), end
 
 
@@ -117,8 +117,8 @@ def _to_acl(value: Any) -> tuple[Acl, ...]:
     return OPEN_ACL if acl == OPEN_ACL else acl
 
 
-def _asked_acl(value: Any) -> tuple[Acl, ...]:
-    """The ACL of a request: nothing in it that could not be logged."""
+def _requested_acl(value: Any) -> tuple[Acl, ...]:
+    """The ACL of a request. Raises Malformed if it contains what cannot be logged."""
     if value is None:
         return OPEN_ACL
     return tuple((_int32(perms), _path(scheme), _path(name)) for perms, scheme, name in value)
@@ -149,7 +149,7 @@ def _operation(operation: Operation, data: list[bytes]) -> list[Any]:
         return ["open", operation.nonce, len(operation.secret), operation.timeout]
     if isinstance(operation, Resume):
         return ["resume", operation.after]
-    raise Malformed(f"clients do not ask for {operation!r}")
+    raise Malformed(f"not an operation of clients: {operation!r}")
 
 
 def _data(data: Data) -> int | list[Any]:
@@ -157,7 +157,7 @@ def _data(data: Data) -> int | list[Any]:
 
 
 def message(message: Message) -> bytes:
-    """A client's message as a frame (to be signed)."""
+    """Encode a client's message as a frame (to be signed)."""
     data: list[bytes] = []
     requests: list[list[Any]] = []
     for cxid, operation, auth in message.requests:
@@ -198,7 +198,7 @@ class _Cursor:
     def take(self, length: Any) -> bytes:
         end = self._at + _int(length)
         if not self._at <= end <= len(self._body):
-            raise Malformed("data is cut short")
+            raise Malformed("data is truncated")
         piece = self._body[self._at : end]
         self._at = end
         return piece
@@ -220,13 +220,13 @@ def _to_operation(value: list[Any], cursor: _Cursor) -> Operation:
         ttl = _int(value[5]) if len(value) > 5 else 0
         if not 0 <= flags <= 3:
             raise Malformed(f"not the flags of a create: {flags}")
-        return Create(_path(value[1]), data, bool(flags & 1), bool(flags & 2), _asked_acl(value[4]), ttl)
+        return Create(_path(value[1]), data, bool(flags & 1), bool(flags & 2), _requested_acl(value[4]), ttl)
     if kind == "delete":
         return Delete(_path(value[1]), _int32(value[2]))
     if kind == "check":
         return Check(_path(value[1]), _int32(value[2]))
     if kind == "acl":
-        return SetAcl(_path(value[1]), _asked_acl(value[3]), _int32(value[2]))
+        return SetAcl(_path(value[1]), _requested_acl(value[3]), _int32(value[2]))
     if kind == "multi":
         return Multi(tuple(_in_multi(each, cursor) for each in value[1]))
     if kind == "close":
@@ -253,7 +253,7 @@ def _to_auth(value: list[Any]) -> tuple[Credential, ...]:
 
 @_checked
 def to_message(body: bytes) -> Message:
-    """The message of a frame."""
+    """Decode the message of a frame."""
     (session, incarnation, acked, address, requests), at = unframe(body)
     cursor = _Cursor(body, at)
     decoded = tuple(
@@ -264,11 +264,11 @@ def to_message(body: bytes) -> Message:
     return Message(_int(session), incarnation, _int(acked), _path(address), decoded)
 
 
-# ---- what travels inside several things ------------------------------------------------------
+# ---- parts of several messages ---------------------------------------------------------------
 
 
 def meta(meta: Meta | None) -> list[Any] | None:
-    """Metadata as a list; the ACL and what comes after it only where they are not the usual ones."""
+    """Metadata as a list; the ACL and later fields only if they differ from the defaults."""
     if meta is None:
         return None
     if meta.emptied:
@@ -283,7 +283,7 @@ def meta(meta: Meta | None) -> list[Any] | None:
 
 
 def to_meta(value: Any) -> Meta | None:
-    """Metadata of a list."""
+    """Decode metadata."""
     if value is None:
         return None
     if len(value) == 12:
@@ -293,7 +293,7 @@ def to_meta(value: Any) -> Meta | None:
 
 
 def outcome(decided: Outcome) -> list[Any]:
-    """An outcome as a list."""
+    """Encode an outcome as a list."""
     row = [decided.code.value, decided.txid, decided.path, meta(decided.meta)]
     if decided.results or decided.paths:
         row.append(list(decided.paths))
@@ -305,7 +305,7 @@ _CODES = {code.value: code for code in Code}
 
 
 def to_outcome(value: Any) -> Outcome:
-    """The outcome of a list."""
+    """Decode an outcome."""
     if len(value) == 4:
         return Outcome(_CODES[value[0]], value[1], value[2], to_meta(value[3]))
     results = tuple(to_outcome(each) for each in value[5])
@@ -314,23 +314,23 @@ def to_outcome(value: Any) -> Outcome:
 
 
 def recent(value: Any) -> Any:
-    """``recent`` of an epoch, from JSON."""
+    """Decode ``recent`` of an epoch."""
     if value is None:
         return None
     return tuple((txid, tuple((path, letters) for path, letters in writes)) for txid, writes in value)
 
 
 def to_epoch(value: Any) -> Epoch:
-    """An epoch, from JSON."""
+    """Decode an epoch."""
     floor, upto, transactions = value
     return Epoch(_int(floor), _int(upto), recent(transactions))
 
 
-# ---- what clients are told -------------------------------------------------------------------
+# ---- messages to clients ---------------------------------------------------------------------
 
 
 def reply(reply: Reply) -> bytes:
-    """A reply as a frame (to be signed)."""
+    """Encode a reply as a frame (to be signed)."""
     outcomes = [[cxid, *outcome(each)] for cxid, each in reply.outcomes]
     head = [
         "reply",
@@ -348,13 +348,13 @@ def reply(reply: Reply) -> bytes:
 
 
 def notification(notification: Notification) -> bytes:
-    """A notification as a frame (to be signed)."""
+    """Encode a notification as a frame (to be signed)."""
     return frame(["event", notification.session, notification.epoch])
 
 
 @_checked
-def to_told(body: bytes) -> Reply | Notification:
-    """The reply or notification of a frame."""
+def to_delivery(body: bytes) -> Reply | Notification:
+    """Decode a reply or notification."""
     value, _ = unframe(body)
     if value[0] == "event":
         return Notification(_int(value[1]), to_epoch(value[2]))
@@ -373,7 +373,7 @@ def _effect(effect: Effect) -> list[Any]:
         return ["open", effect.nonce, effect.sealed.hex(), effect.timeout]
     if isinstance(effect, Resumed):
         return ["resume", effect.session, effect.incarnation]
-    return ["close", effect.session, 1] if effect.more else ["close", effect.session]
+    return ["close", effect.session, 1] if effect.partial else ["close", effect.session]
 
 
 def _to_effect(value: list[Any]) -> Effect:
@@ -390,7 +390,7 @@ def _to_effect(value: list[Any]) -> Effect:
 
 
 def transaction(transaction: Transaction, data: list[bytes]) -> str:
-    """A transaction as JSON; the data it carries is appended to ``data``."""
+    """Encode a transaction as JSON; its data is appended to ``data``."""
     changes: list[list[Any]] = []
     for path, letters, after, content in transaction.changes:
         if content is None:
@@ -413,7 +413,7 @@ def transaction(transaction: Transaction, data: list[bytes]) -> str:
 
 
 def to_transaction(value: str, cursor: _Cursor) -> Transaction:
-    """The transaction of a JSON text, its data taken from the cursor."""
+    """Decode a transaction; its data is taken from the cursor."""
     row = parse(value)
     changes = tuple(
         Change(
@@ -434,15 +434,15 @@ def to_transaction(value: str, cursor: _Cursor) -> Transaction:
 
 
 def cursor(data: bytes) -> _Cursor:
-    """A cursor over data that was appended by :func:`transaction`."""
+    """A cursor over data that :func:`transaction` appended."""
     return _Cursor(data, 0)
 
 
-# ---- items, for stores that keep bytes -------------------------------------------------------
+# ---- items, for stores of bytes --------------------------------------------------------------
 
 
 def item(item: Item) -> bytes:
-    """A table's item as a frame."""
+    """Encode a table's item as a frame."""
     head = {name: [len(value)] if isinstance(value, bytes) else value for name, value in item.items()}
     data = {name: value for name, value in item.items() if isinstance(value, bytes)}
     return frame([head, list(data)], list(data.values()))
@@ -450,7 +450,7 @@ def item(item: Item) -> bytes:
 
 @_checked
 def to_item(body: bytes) -> Item:
-    """The item of a frame."""
+    """Decode the item of a frame."""
     (item, binary), at = unframe(body)
     for name in binary:
         end = at + item[name][0]

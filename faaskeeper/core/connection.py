@@ -1,4 +1,4 @@
-"""What a provider hands to a client: the seams of one deployment as a client uses them."""
+"""The interface of one deployment for its clients, which a provider fills in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from faaskeeper.core.clocks import ServiceClock
 from faaskeeper.core.fields import Fields
 from faaskeeper.core.storage import Gather, in_turn
 
-if TYPE_CHECKING:  # a client loads of a service what its provider needs
+if TYPE_CHECKING:  # a client imports only those parts of a service that its provider needs
     from faaskeeper.core.acl import Credential
     from faaskeeper.core.channel import ClientChannel, Listener
     from faaskeeper.core.clocks import Clock
@@ -28,42 +28,54 @@ if TYPE_CHECKING:  # a client loads of a service what its provider needs
 FailureHandler = Callable[[Exception], None]
 
 
-class Within(Protocol):
-    """A service in this process, for who is as trusted as it is: nothing is encoded, nothing signed.
+class InProcess(Protocol):
+    """A service in this process, for callers as trusted as the service itself.
 
-    Its queue takes a :class:`~faaskeeper.core.requests.Message` as it is.
+    Nothing is encoded or signed. Its queue takes a :class:`~faaskeeper.core.requests.Message`
+    itself.
     """
 
     def commit(self, messages: Sequence[Message]) -> None:
-        """Hand messages to the writer, which serves them in this thread if it is free. Raises DriverError."""
+        """Pass messages to the writer, which serves them in this thread if it is free.
+
+        Raises DriverError.
+        """
 
     def listen(self, handler: Callable[[Reply | bytes], None], settled: Callable[[], None]) -> Listener:
-        """Begin to listen for replies, early, as :class:`~faaskeeper.core.channel.Teller` says; notifications
-        come as signed bytes. ``settled`` is called when replies are in user storage that ``handler`` was
-        called with before, in the same thread: any.
+        """Listen for early replies; see :class:`~faaskeeper.core.channel.DirectChannel`.
+
+        Notifications arrive as signed bytes. ``settled`` is called once user storage has the writes
+        of replies that were passed to ``handler`` before, by the same thread, which may be any
+        thread.
         """
 
     def listen_late(self, handler: Callable[[Reply | bytes], None]) -> Listener:
-        """Begin to listen for replies that are in user storage; notifications come as signed bytes."""
+        """Listen for late replies; notifications arrive as signed bytes."""
 
 
 class Connection(Fields):
-    """A client's way to a deployment.
+    """A client's access to a deployment.
 
-    ``clock``: this process', which nobody sets while it runs; ``service``: the service's, as replies tell it.
-    ``applied`` reads the mark. ``inline_bytes``: data above it goes to ``blobs`` first.
-    ``prompt_queue``: the same queue for a sender who would only wait for the answer.
-    ``coalesce``: the writer takes what waits anyway, so requests may wait here, in one message, while
-    others are under way.
-    ``within``: the service itself, where it runs in this process and its stores answer within microseconds
-    (None: they are far). ``objects``: a client's session, too, sends and hears within.
-    ``vouch``: makes a credential of what this process has seen of a client, the name in its certificate or
-    (with the scheme ``ip``) its address, where it holds the deployment's key (None: it does not).
-    ``tally`` counts what there is at the log's end (None: it cannot).
-    ``ring`` asks the service to apply what is waiting (None: a client asks for it through the worker queue).
-    ``on_failure`` registers what to call when the service cannot go on (a full disk, say); ``close``
-    releases what ``connect`` took. ``peer`` and ``super_digest``: as in
-    :class:`~faaskeeper.core.deployment.Deployment`.
+    ``clock``: this process's clock, which is not set while it runs. ``service``: the service's
+    clock, estimated from replies. ``applied``: reads the mark. ``inline_bytes``: larger data is put
+    into ``blobs`` first.
+
+    ``prompt_queue``: the worker queue, for a sender that would only wait for the answer.
+    ``coalesce``: the writer takes all waiting messages at once, so while requests are under way,
+    others may wait here and share one message.
+
+    ``within``: the service itself, if it runs in this process and its stores answer within
+    microseconds (None: they are remote). ``objects``: sessions of the threaded client send and
+    receive through ``within``, too.
+
+    ``vouch``: makes a credential from what this process verified of a client: the name in its
+    certificate or (scheme ``ip``) its address. None if this process does not hold the deployment's
+    key. ``tally``: counts znodes and data at the log's end; None if it cannot.
+
+    ``ring``: sends the service a wake-up to apply pending entries (None: the client asks for it
+    through the worker queue). ``on_failure``: registers a handler for when the service cannot
+    continue (a full disk, say). ``close``: releases what ``connect`` acquired. ``peer`` and
+    ``super_digest``: see :class:`~faaskeeper.core.deployment.Deployment`.
     """
 
     records: Records
@@ -79,7 +91,7 @@ class Connection(Fields):
     close: Callable[[], None]
     prompt_queue: Queue | None = None
     coalesce: bool = False
-    within: Within | None = None
+    within: InProcess | None = None
     objects: bool = False
     vouch: Callable[..., Credential] | None = None
     tally: Callable[[], Tally | None] | None = None
@@ -94,7 +106,7 @@ class Connection(Fields):
         self.service = self.clock if isinstance(self.clock, ServiceClock) else ServiceClock(self.clock)
 
     def heard(self, reply: Reply) -> None:
-        """Take in what time it is for the service. One within this process has this process' clock."""
+        """Take in the service's time from a reply. A service in this process has the same clock."""
         if self.within is None:
             self.service.heard(reply.time)
 
@@ -106,7 +118,10 @@ def _tally(deployment: Deployment) -> Tally | None:
 
 
 def connection_to(deployment: Deployment, channel: ClientChannel, **more: Any) -> Connection:
-    """A client's way to a deployment whose stores it may reach; ``more``: fields that are not as usual."""
+    """A client's access to a deployment whose stores it can reach.
+
+    ``more``: fields that differ from the defaults.
+    """
     usual: dict[str, Any] = {
         "records": deployment.records,
         "log": deployment.log,

@@ -1,4 +1,4 @@
-"""A deployment: the stores, queues and channels of one service, as its functions use them."""
+"""A deployment: the stores, queues and channels of one service, for its functions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from faaskeeper.core.channel import Channel, Teller
+from faaskeeper.core.channel import Channel, DirectChannel
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.clocks import Clock, LogClock
 from faaskeeper.core.fields import Fields
@@ -21,26 +21,31 @@ from faaskeeper.core.watches import WatchTable
 
 MIN_TIMEOUT_MS = 4_000
 MAX_TIMEOUT_MS = 3_600_000
-"""Bounds of a session's time-out. ZooKeeper's are 2 and 20 ticks; a lease on a cloud costs by the
-renewal, so ours reach further up."""
+"""Bounds of a session's time-out. ZooKeeper's are 2 and 20 ticks. Ours reach further up, because
+each renewal of a lease costs money on a cloud."""
 
 
 class Deployment(Fields):
-    """What a provider hands to the functions. Nothing in here is opened at import time.
+    """What a provider passes to the functions. Nothing here is opened at import time.
 
-    ``key``: the deployment's own (32 bytes), which functions and trusted writers share. ``clock``: the
-    service's, by which leases and ages are counted; where one process owns the service, or a client's
-    process works on one, nobody sets it. ``wall``: what time it is, and ``elapsed``: what passes, since
-    whichever moment; for the log's own time, ``log_clock`` (None: ``clock``). ``distributor_queue`` None:
-    the writer distributes inline. ``watch_queue`` None: who distributes tells the watchers, else the
-    watch's own function does (:meth:`faaskeeper.core.watches.WatchFunction.handle`). ``teller``: tells
-    clients in this process early (None: all are told by the channel). ``joint``: appends an entry and puts
-    its records in one call (None: the stores cannot do that). ``expiring_log``: the log's store trims by
-    itself, else heartbeat does it. ``recent_bytes``: longest ``recent`` that a record carries as JSON;
-    above it clients read the log. ``save_every``: entries between two saves of mark and checkpoint.
-    ``max_nodes``: most znodes that a view remembers. ``peer``: the address of a client who names none
-    (scheme ``ip``; "": none); ``super_digest``: the digest id of the user who may do everything ("":
-    nobody).
+    ``key``: the deployment's key (32 bytes), shared by functions and trusted writers. ``clock``:
+    the service's clock, which measures leases and ages. If one process owns the service, or a
+    client's process works on one, this clock is never set. ``log_clock``, the clock of the log's
+    own time, uses ``wall``, the current time, and ``elapsed``, the time passed since any moment
+    (None: ``clock``).
+
+    ``distributor_queue`` None: the writer distributes inline. ``watch_queue`` None: the distributor
+    notifies watchers itself; otherwise the watch function does
+    (:meth:`faaskeeper.core.watches.WatchFunction.handle`). ``direct_channel``: delivers replies to
+    clients in this process (None: all replies use the channel). ``joint``: appends an entry and
+    puts its records in one call (None: the stores cannot do that). ``expiring_log``: the log's
+    store trims itself; otherwise heartbeat does.
+
+    ``recent_bytes``: longest ``recent`` that a record carries, in bytes of JSON; for a longer one,
+    clients read the log. ``save_every``: entries between two saves of mark and checkpoint.
+    ``max_nodes``: most znodes that a view holds. ``peer``: the address of a client without a
+    credential for one (scheme ``ip``; "": none). ``super_digest``: the digest id of the super user
+    ("": none).
     """
 
     log: Log
@@ -58,7 +63,7 @@ class Deployment(Fields):
     wall: Clock | None = None
     elapsed: Clock | None = None
     watch_queue: Queue | None = None
-    teller: Teller | None = None
+    direct_channel: DirectChannel | None = None
     joint: Joint | None = None
     gather: Gather[Any] = in_turn
     random: Callable[[int], bytes] = os.urandom
@@ -75,9 +80,9 @@ class Deployment(Fields):
 
 
 def on_tables(table: Callable[[str], Table], *, expiring_log: bool, **fields: Any) -> Deployment:
-    """A deployment whose stores are tables, each made from its name; the other fields as they are given.
+    """A deployment whose stores are tables, each made from its name; ``fields``: other fields.
 
-    Records are in a table too, unless ``records`` says otherwise. What is new is set up by :func:`begin`.
+    Records are in a table too, unless ``records`` is given. :func:`begin` sets up a new deployment.
     """
     leases = table("lease")
     usual: dict[str, Any] = {
@@ -98,7 +103,7 @@ def on_tables(table: Callable[[str], Table], *, expiring_log: bool, **fields: An
 
 
 def begin(deployment: Deployment) -> None:
-    """Put the tree and the checkpoint of a deployment that has none; leaves another's alone."""
-    if not deployment.checkpoints.applied():  # else what was deleted of it, long ago, would come back
+    """Put the tree and the checkpoint, unless the deployment has them."""
+    if not deployment.checkpoints.applied():  # otherwise znodes deleted long ago would come back
         bootstrap(deployment.records)
     deployment.checkpoints.begin(deployment.clock())

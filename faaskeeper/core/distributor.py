@@ -1,9 +1,10 @@
-"""Brings the log into user storage, answers clients, and has watchers told.
+"""Applies the log to user storage, answers clients, and has watchers notified.
 
-Everything here is derived from the log and may be done again by anyone at any time: records go only
-over older ones, answers are matched by cxid, notifications are dropped by who has seen them. The
-order is what keeps the promises: *all records of a group, then answers, then notifications, then the
-mark*. Whoever dies in between leaves the mark low, and the next one does the rest again.
+Everything here is derived from the log and can be repeated by any process at any time: records
+replace only older ones, clients match answers by cxid, and drop notifications whose epoch they have
+seen. The order keeps the guarantees: *all records of a group, then answers, then notifications,
+then the mark*. A process that dies in between leaves the mark low, and the next one repeats the
+rest.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from functools import partial
 from typing import NamedTuple
 
 from faaskeeper.core import codec, paths, trust
-from faaskeeper.core.answers import Answer, reply_of, to_bell
+from faaskeeper.core.answers import Answer, reply_of, to_wake_up
 from faaskeeper.core.changes import Closed, Opened, Transaction
-from faaskeeper.core.channel import tell
+from faaskeeper.core.channel import deliver
 from faaskeeper.core.children import (
     PAGE_META,
     Ahead,
@@ -43,15 +44,16 @@ from faaskeeper.core.view import View, load, roll
 from faaskeeper.core.watches import Recipient, Secrets, WatchFunction
 
 GROUP_ENTRIES = 16
-"""Most entries that are applied side by side."""
+"""Most entries that are applied together."""
 GROUP_CHANGES = 4_000
-"""How many changes a group of entries has at most, unless a single entry has more."""
+"""Most changes of a group of entries, unless a single entry has more."""
 SAVE_WITHIN_MS = 5_000
-"""How long an invocation applies entries before it saves how far it has come."""
+"""How long an invocation applies entries before it saves its progress."""
 _CONFIRM_MS = 3600 * 1000
-"""How long a distributor of its own goes by what bells bring before it looks for the log's end itself."""
+"""How long a distributor function relies on wake-ups before it looks for the log's end itself."""
 SETTLE_WITHIN_MS = 6 * 3600 * 1000
-"""How long after it began an invocation may write records: well below the age at which tombstones lapse."""
+"""How long after its start an invocation may write records: well below the age at which tombstones
+lapse."""
 _AHEAD = 5
 """How often a list is read again because another distributor moved its names meanwhile."""
 
@@ -59,7 +61,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Content(NamedTuple):
-    """What a record holds beside metadata, as of a txid."""
+    """The data and children of a record as of a txid."""
 
     txid: int
     data: bytes
@@ -67,7 +69,7 @@ class _Content(NamedTuple):
 
 
 class Joined(NamedTuple):
-    """What an entry does to user storage, to be done together with its append."""
+    """The effects of an entry on user storage, to be written together with its append."""
 
     settled: Settled
     writes: tuple[Write, ...]
@@ -81,7 +83,7 @@ class Settled(NamedTuple):
 
 
 def _group(pending: Sequence[Entry]) -> tuple[Entry, ...]:
-    """The next entries that are applied side by side."""
+    """The next entries to apply together."""
     if len(pending) == 1:  # the usual case
         return tuple(pending)
     number = changes = 0
@@ -101,16 +103,16 @@ def _recipient(sessions: Sessions, id: int) -> Recipient | None:
 
 
 class Distributor:
-    """Applies the pending entries of a view. Not for use by several threads at once."""
+    """Applies the pending entries of a view. Not thread-safe."""
 
     _MAX_CONTENTS = 1_000
     _MAX_CONTENT_BYTES = 64 * 1024
 
     def __init__(
-        self, deployment: Deployment, secrets: Secrets | None = None, tells_time: bool = True
+        self, deployment: Deployment, secrets: Secrets | None = None, sends_time: bool = True
     ) -> None:
         self._deployment = deployment
-        self._tells_time = tells_time
+        self._sends_time = sends_time
         self._secrets = secrets or Secrets(deployment.key)
         self._watch = WatchFunction(
             deployment.watches, deployment.channel, self._secrets, deployment.gather, deployment.key
@@ -124,9 +126,9 @@ class Distributor:
     # ---- records -----------------------------------------------------------------------
 
     def load(self, max_nodes: int) -> View:
-        """A view at the log's end, whose pending entries are the next to settle.
+        """A view at the log's end, whose pending entries are to be settled next.
 
-        What this distributor remembers of records belongs to the view before, and may lack what
+        Clears the remembered contents of records. They belong to the view before, and may lack what
         others applied since.
         """
         deployment = self._deployment
@@ -134,16 +136,19 @@ class Distributor:
         return load(deployment.log, deployment.checkpoints, deployment.clock, max_nodes)
 
     def settle(self, view: View, since: int, doubtful: bool = False) -> list[Settled]:
-        """Write the records of all pending entries; what is returned must go to :meth:`finish`.
+        """Write the records of all pending entries; pass the result to :meth:`finish`.
 
-        Of a long backlog each group but the last is finished in here before the next is begun, so that who is
-        cut short leaves to others only what it had not done; its epoch is returned without its entries.
+        In a long backlog, each group but the last is finished here before the next begins, so that
+        an invocation that is cut short leaves less work to the next. The epoch of such a group is
+        returned without its entries.
 
-        ``doubtful``: some of the entries are others', who are likely to have written them: looks first. A
-        record that is there as of an entry or later is one to which a put would lose: it is left out.
+        ``doubtful``: some of the entries are others', whose writers probably wrote the records:
+        read first. A put over a record as of the same entry or a later one has no effect, so it is
+        left out.
 
-        ``since``: when the view was loaded, or the invocation began (ms). Raises StaleView when that is
-        :data:`SETTLE_WITHIN_MS` ago: a tombstone may have lapsed that what is still to be written lies below.
+        ``since``: when the view was loaded, or the invocation began (ms). Raises StaleView when
+        that is :data:`SETTLE_WITHIN_MS` ago: a tombstone newer than a record still to be written
+        may have lapsed.
         """
         self._since = self._marked = since
         groups: list[Settled] = []
@@ -162,10 +167,11 @@ class Distributor:
         return groups
 
     def join(self, view: View, entry: Entry) -> Joined | None:
-        """What the entry after the view's head does to user storage, as far as it can go with its append.
+        """The effects of the entry after the view's head, to be written together with its append.
 
-        None where it cannot: something below it is not in user storage yet, there is more to do than some
-        puts in any order, or somebody is ahead of the view. Who does not append then calls :meth:`forget`.
+        None if that is impossible: an entry below it is not in user storage yet, the effects are
+        more than a set of puts in any order, or another writer is ahead of the view. A caller that
+        then does not append must call :meth:`forget`.
         """
         transactions = entry.transactions
         if view.pending or any(isinstance(e, Opened) for each in transactions for e in each.effects):
@@ -174,27 +180,27 @@ class Distributor:
         images, lists = images_of(transactions), listings(transactions)
         if len(some) != 1 or len(images) > JOINT_WRITES or any(each.gives() for each in lists.values()):
             return None
-        if any(image.look_at() is not None for image in images.values()):
+        if any(image.check_at() is not None for image in images.values()):
             return None
         wanted = lacking(images, lists)
         contents = self._read(wanted)
         if len(contents) < len(wanted) or any(each.txid > view.head for each in contents.values()):
-            return None  # written meanwhile, or deleted, and so long ago that no tombstone is left
+            return None  # written meanwhile; or deleted, so long ago that no tombstone is left
         epoch, text = self._epoch((entry,))
         records, _ = self._records(images, lists, contents, epoch, text)
         writes = [self._deployment.records.write_of(path, record) for path, record in records.items()]
         made = tuple(write for write in writes if write is not None)
-        if not 0 < len(made) == len(writes) < JOINT_WRITES:  # one more is the append
+        if not 0 < len(made) == len(writes) < JOINT_WRITES:  # the append is one more
             self.forget()
             return None
         return Joined(Settled((entry,), epoch), made)
 
     def forget(self) -> None:
-        """Remember nothing of records: what was to be written was not, or maybe not."""
+        """Forget the contents of records: those to be written were not written, or perhaps not."""
         self._contents.clear()
 
     def _epoch(self, entries: tuple[Entry, ...]) -> tuple[Epoch, str]:
-        """Of the records of some entries, and its ``recent`` as records carry it."""
+        """The epoch for the records of some entries, and its ``recent`` as records carry it."""
         transactions = [each for entry in entries for each in entry.transactions]
         recent = tuple((each.txid, writes_of(each)) for each in transactions)
         encoded = codec.text(recent)
@@ -211,7 +217,7 @@ class Distributor:
     def _write_pass(
         self, transactions: Sequence[Transaction], epoch: Epoch, recent: str, doubtful: bool
     ) -> None:
-        """Write what some transactions changed, side by side; but lists that give names away come second."""
+        """Write what some transactions changed, in parallel; sources of moved names come second."""
         images = images_of(transactions)
         lists = listings(transactions)
         contents = self._read(lacking(images, lists))
@@ -230,7 +236,7 @@ class Distributor:
                     grant = self._deployment.leases.grant
                     puts.append(partial(grant, transaction.txid, expires, effect.timeout))
         for path, image in images.items():
-            if (due := image.look_at()) is not None:
+            if (due := image.check_at()) is not None:
                 puts.append(partial(self._deployment.transients.put, path, due, image.txid))
         self._put(puts)
         if second:
@@ -244,9 +250,9 @@ class Distributor:
         epoch: Epoch,
         recent: str,
     ) -> tuple[dict[str, Record], set[str]]:
-        """The records of some images and lists, and the paths of those that must be written second.
+        """The records of some images and lists, and the paths to be written second.
 
-        ``contents``: of the paths that :func:`faaskeeper.core.images.lacking` names.
+        ``contents``: of the paths that :func:`faaskeeper.core.images.lacking` returns.
         """
         self._run(lists, contents)
         records: dict[str, Record] = {}
@@ -267,7 +273,7 @@ class Distributor:
         return records, second
 
     def _lacking(self, records: dict[str, Record]) -> dict[str, Record]:
-        """Those that user storage does not have, nor anything later."""
+        """The records of which user storage has neither this version nor a later one."""
         there = self._deployment.records.get_many(list(records))
         return {
             path: record
@@ -279,16 +285,16 @@ class Distributor:
         self._deployment.gather([partial(self._in_time, put) for put in puts])
 
     def _in_time(self, put: Callable[[], object]) -> object:
-        """Put, unless this process stood still: also between one put and the next."""
+        """Put, unless this process was suspended; also checked between two puts."""
         self._check_age()
         return put()
 
     def _check_age(self) -> None:
         if abs(self._deployment.clock() - self._since) > SETTLE_WITHIN_MS:
-            raise StaleView("this invocation was stalled for hours: what it would write may be long past")
+            raise StaleView("this invocation was suspended for hours: its records may be out of date")
 
     def _run(self, lists: dict[str, Listing], contents: dict[str, _Content]) -> None:
-        """Bring the lists forward; where somebody is ahead, the contents are read again."""
+        """Apply the steps to the lists; if another distributor is ahead, read again."""
         needed = [path for listing in lists.values() for path in listing.needs()]
         for _ in range(_AHEAD):
             try:
@@ -300,7 +306,7 @@ class Distributor:
                 contents.update(self._read(needed))
             else:
                 return
-        raise Unavailable("other distributors are ahead of this one, again and again")
+        raise Unavailable(f"other distributors moved names {_AHEAD} times while this one read them")
 
     def _read(self, wanted: list[str]) -> dict[str, _Content]:
         contents: dict[str, _Content] = {}
@@ -333,9 +339,9 @@ class Distributor:
         epoch: Epoch,
         recent: str,
     ) -> Record | None:
-        """The record to write, or None where user storage has the image or a later one."""
+        """The record to write; None if user storage has the image or a later one."""
         meta = image.meta
-        self._contents.pop(path, None)  # it is of before this image, whatever comes of it
+        self._contents.pop(path, None)  # it precedes this image, whatever the outcome
         if meta is None:
             return Record(image.txid, None, b"", [], epoch.floor, epoch.upto, recent)
         data, children = image.data, []
@@ -373,9 +379,10 @@ class Distributor:
             self._contents.popitem(last=False)
 
     def lacks(self, view: View, path: str) -> bool:
-        """Whether the children of the path's parent are at hand, as of the view's head, without it.
+        """Whether remembered contents show, as of the view's head, that the path does not exist.
 
-        What is pending may have moved names between pages, which does not show in the names' own changes.
+        They do if they are the children of the path's parent. Pending entries may have moved names
+        between pages, which the names' own changes do not show.
         """
         if view.pending:
             return False
@@ -393,36 +400,40 @@ class Distributor:
 
     # ---- answers and notifications -----------------------------------------------------
 
-    def tell(self, entry: Entry, answers: Sequence[Answer]) -> list[Answer]:
-        """Tell the clients that may be told early of an entry, which is in the log and settled next, alone;
-        returns the answers of the others.
+    def answer_early(self, entry: Entry, answers: Sequence[Answer]) -> list[Answer]:
+        """Deliver answers for an entry to early listeners; returns those for other clients.
+
+        The entry is in the log and will be settled next, as a group of its own.
         """
-        teller = self._deployment.teller
-        if teller is None or not any(teller.early(each.address) for each in answers):
+        direct = self._deployment.direct_channel
+        if direct is None or not any(direct.accepts_early(each.address) for each in answers):
             return list(answers)
         recent = tuple((each.txid, writes_of(each)) for each in entry.transactions)
         epoch = Epoch(entry.first - 1, entry.last, recent)
-        # Without the time: they have the same clock.
-        return [each for each in answers if not teller.tell(each.address, reply_of(each, epoch, 0))]
+        # Without the time: these listeners have the same clock.
+        return [each for each in answers if not direct.deliver_early(each.address, reply_of(each, epoch, 0))]
 
     def answer(self, answers: Sequence[Answer], epoch: Epoch) -> None:
-        """Tell sessions their outcomes, with the epoch of what they were judged on."""
+        """Send sessions their outcomes, with the epoch on which they were validated."""
         if not answers:
-            return  # all were told early
-        now = self._told_time()
-        teller = self._deployment.teller
+            return  # all were delivered early
+        now = self._time_sent()
+        direct = self._deployment.direct_channel
         for each in answers:
             reply = reply_of(each, epoch, now)
-            if teller is not None and teller.hand(each.address, reply):
+            if direct is not None and direct.deliver_late(each.address, reply):
                 continue
             signed = trust.sign(self._secrets.unseal(each.sealed), codec.reply(reply))
-            tell(self._deployment.channel, each.address, signed)
+            deliver(self._deployment.channel, each.address, signed)
 
-    def _told_time(self) -> int:
-        return self._deployment.clock() if self._tells_time else 0
+    def _time_sent(self) -> int:
+        return self._deployment.clock() if self._sends_time else 0
 
     def finish(self, groups: Sequence[Settled], view: View) -> None:
-        """Notify watchers, clean up after closed sessions, and now and then save mark and checkpoint."""
+        """Notify watchers, clean up after closed sessions; at intervals, save the progress.
+
+        The progress is mark and checkpoint.
+        """
         for group in groups:
             recipient_of = partial(_recipient, view.sessions)
             self._watch.notify(group.entries, group.epoch, recipient_of, self._deployment.watch_queue)
@@ -431,7 +442,7 @@ class Distributor:
                     for effect in transaction.effects:
                         if isinstance(effect, Closed):
                             self._deployment.watches.clear(effect.session)
-                            if not effect.more:  # else heartbeat finds by it that some ephemerals are left
+                            if not effect.partial:  # otherwise heartbeat finds the rest by it
                                 self._deployment.leases.drop(effect.session)
             self._unsaved += len(group.entries)
             self._unmarked += len(group.entries)
@@ -441,8 +452,9 @@ class Distributor:
             self.save(view)
 
     def save(self, view: View) -> None:
-        """Save mark and checkpoint of a view; the mark alone while entries are pending. What it calls applied
-        must be finished.
+        """Save mark and checkpoint of a view; only the mark while entries are pending.
+
+        Everything that the view calls applied must be finished.
         """
         if self._unmarked:
             self._deployment.checkpoints.mark(view.applied)
@@ -452,7 +464,7 @@ class Distributor:
             self._unsaved = 0
 
 
-# ---- the distributor as a function of its own ------------------------------------------------
+# ---- the distributor as a separate function --------------------------------------------------
 
 
 class DistributorFunction:
@@ -464,36 +476,36 @@ class DistributorFunction:
         self._view: View | None = None
 
     def handle(self, bodies: Sequence[bytes]) -> None:
-        """Apply what the bells ring for, and answer. Raises when it must be delivered again."""
+        """Apply what the wake-ups ask for, and answer. Raises when the queue must deliver again."""
         view, self._view = self._view, None
         began = self._deployment.clock()
-        bells = sorted((to_bell(body) for body in bodies), key=lambda each: each.upto)
+        wake_ups = sorted((to_wake_up(body) for body in bodies), key=lambda each: each.upto)
         clock = self._deployment.clock
         if view is None or not view.valid(clock()):
             view = self._distributor.load(max_nodes=0)
-        for each in bells:
+        for each in wake_ups:
             if each.entry is not None and each.entry.first == view.head + 1:
                 view.fold(each.entry)
-        unsure = clock() - view.asof > _CONFIRM_MS  # what bells bring says nothing of the log's end
-        if bells[-1].upto > view.head or unsure or any(each.upto == 0 for each in bells):
+        unsure = clock() - view.asof > _CONFIRM_MS  # wake-ups do not contain the log's end
+        if wake_ups[-1].upto > view.head or unsure or any(each.upto == 0 for each in wake_ups):
             roll(view, self._deployment.log, clock)
         groups = self._distributor.settle(view, began)
-        for each in bells:
+        for each in wake_ups:
             if each.answers:
                 self._distributor.answer(each.answers, _covering(groups, each.upto, view))
         self._distributor.finish(groups, view)
-        if any(each.upto == 0 for each in bells):
+        if any(each.upto == 0 for each in wake_ups):
             self._distributor.save(view)
         self._view = view
 
     def idle(self) -> None:
-        """Save mark and checkpoint, when nothing waits."""
+        """Save mark and checkpoint, when no wake-up waits."""
         if self._view is not None:
             self._distributor.save(self._view)
 
 
 def _covering(groups: Sequence[Settled], upto: int, view: View) -> Epoch:
-    """The epoch to answer with what was judged at ``upto``."""
+    """The epoch for answers that were validated at ``upto``."""
     for group in groups:
         if group.epoch.floor < upto <= group.epoch.upto:
             return group.epoch

@@ -1,8 +1,8 @@
-"""The few kinds of error that core knows.
+"""Kinds of error in core.
 
-Drivers raise a :class:`DriverError` of one of five kinds; callers act on the kind, never on a
-message or a cloud's own class. Outcomes of requests are :class:`Code` values: they are data,
-logged and answered, not exceptions.
+Drivers raise a :class:`DriverError` of one of five kinds. Callers act on the kind, never on a
+message or a cloud's own class. Outcomes of requests are :class:`Code` values: they are data, logged
+and answered, not exceptions.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from typing import Any
 
 
 class Portable(Exception):
-    """An error that goes to another process, or is copied, as it is.
+    """An error that can be copied and sent to another process without loss.
 
-    Python makes a copy by calling the class with the message, which not every class takes: a process pool
-    whose worker raises such a one hangs.
+    Python copies an error by calling its class with the message, which not every class accepts. A
+    process pool hangs if a worker raises an error that cannot be copied.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (type(self), self.args, self.__dict__)
+        return _rebuild, (type(self), self.args, self.__dict__)
 
 
-def _again(kind: type[Portable], args: tuple[Any, ...], fields: dict[str, Any]) -> Portable:
+def _rebuild(kind: type[Portable], args: tuple[Any, ...], fields: dict[str, Any]) -> Portable:
     error = kind.__new__(kind, *args)
     error.__dict__.update(fields)
     return error
 
 
 class DriverError(Portable):
-    """What a driver may raise. The message says what a person can do about it."""
+    """An error of a driver. The message says what a person can do about it."""
 
 
 class Conflict(DriverError):
@@ -37,7 +37,7 @@ class Conflict(DriverError):
 
 
 class Throttled(DriverError):
-    """The store refused for load, after the driver's own retries. Nothing was changed."""
+    """The store refused because of load, after the driver's own retries. Nothing was changed."""
 
 
 class Unavailable(DriverError):
@@ -45,22 +45,22 @@ class Unavailable(DriverError):
 
 
 class TooLarge(DriverError):
-    """The item or message is over the store's limit. Nothing was changed."""
+    """The item or message exceeds the store's limit. Nothing was changed."""
 
 
 class Denied(DriverError):
-    """The store does not let us. Trying again will not help."""
+    """The store denied access. A retry will not help."""
 
 
 class StaleView(Portable):
-    """What this process knows of the log is too old to append to it safely.
+    """This process's knowledge of the log is too old for a safe append.
 
-    The view is dropped and the call fails; the queue delivers again and a fresh view is loaded.
+    The view is discarded and the call fails; the queue delivers again and a new view is loaded.
     """
 
 
 class Code(StrEnum):
-    """Outcome of a request, by the names of ZooKeeper's ``KeeperException.Code``."""
+    """Outcome of a request, with the names of ZooKeeper's ``KeeperException.Code``."""
 
     OK = "Ok"
     NO_NODE = "NoNode"
@@ -76,8 +76,9 @@ class Code(StrEnum):
     NO_AUTH = "NoAuth"
     INVALID_ACL = "InvalidACL"
     SEQUENCE_USED_UP = "SequenceUsedUp"
-    """No sequence number is left below the parent (ZooKeeper has no such code)."""
+    """No sequence number is left below the parent (not a code of ZooKeeper)."""
     RUNTIME_INCONSISTENCY = "RuntimeInconsistency"
-    """In a multi that failed: an operation after the one that failed."""
+    """In a multi that failed: an operation after the failed one."""
     FORGOTTEN = "Forgotten"
-    """The request was decided, and its outcome is not kept any more. Never logged; not one of ZooKeeper's."""
+    """The request was decided, and its outcome is no longer kept. Never logged (not a code of
+    ZooKeeper)."""

@@ -1,8 +1,9 @@
-"""What a process inherits when it is forked, and must not touch.
+"""Resources that a forked process inherits and must not use.
 
-A forked child has its parent's files and sockets, but none of its threads; locks may be held by threads that
-are not there. So who holds such things registers them here, and in every child they are called before any of
-its own code runs: from then on they refuse what they are asked for, wait for nobody and touch nothing.
+A forked child has its parent's files and sockets, but none of its threads; locks may be held by
+threads that it does not have. So an object with such resources registers here. In every child,
+before any other code runs, the object is called, and from then on refuses all requests, waits for
+nothing and touches none of the resources.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ _log = logging.getLogger(__name__)
 
 
 class Inherited:
-    """Something that a forked child must not use; made known by :func:`register`."""
+    """An object that a forked child must not use; registered by :func:`register`."""
 
     def fork_begins(self) -> None:
-        """In the parent, just before a fork: come to where a child can be without the other threads."""
+        """In the parent, just before a fork: reach a state in which a child needs no thread."""
 
     def fork_ends(self) -> None:
-        """In the parent, after it."""
+        """In the parent, after the fork."""
 
     def forked(self, why: str) -> None:
-        """In the child: refuse everything from now on, for this reason."""
+        """In the child: refuse everything from now on; ``why``: the reason to give."""
 
 
 class _Forks:
-    """All that is registered, as long as somebody else holds it."""
+    """All registered objects, held by weak references."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
@@ -68,7 +69,7 @@ class _Forks:
             try:
                 each.forked(why)
             except Exception:
-                _log.exception("%r is not safe to use in this process, which is a fork", each)
+                _log.exception("%r is not safe to use in this forked process", each)
 
 
 _forks = _Forks()
@@ -77,12 +78,13 @@ os.register_at_fork(before=_forks.begin, after_in_parent=_forks.end, after_in_ch
 
 
 def keep(thing: Any) -> None:
-    """Never destroy an object, nor what it refers to, not even when the process ends.
+    """Never destroy an object or anything it refers to, even when the process ends.
 
-    For what does something when it is destroyed: SQLite's connections fold their log into the database.
+    For objects with side effects on destruction: SQLite's connections checkpoint their log into the
+    database.
     """
     _forks.kept.append(thing)
-    with suppress(ImportError, AttributeError):  # CPython's own end would empty that list
+    with suppress(ImportError, AttributeError):  # CPython's finalization would empty that list
         import ctypes
 
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))

@@ -1,8 +1,9 @@
-"""Heartbeat: what must happen although nobody asks. Run on a schedule, any number at once.
+"""Heartbeat: work that no request triggers. It runs on a schedule, any number of instances at once.
 
-It ends sessions whose leases ran out, rings a doorbell that was forgotten, keeps the checkpoint young,
-and has swept what nobody refers to any more (:mod:`faaskeeper.core.sweeping`). Each part is independent,
-may be cut short anywhere, and is finished by the next run; one that fails keeps no other from its turn.
+It expires sessions whose leases ran out, repeats lost wake-ups, saves the checkpoint before it
+becomes too old, and runs garbage collection (:mod:`faaskeeper.core.sweeping`). The parts are
+independent. Each may be interrupted anywhere, and the next run finishes it; a part that fails does
+not stop the others.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from faaskeeper.core.answers import bell
+from faaskeeper.core.answers import wake_up
 from faaskeeper.core.clocks import carried
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, Deployment
 from faaskeeper.core.errors import Conflict
-from faaskeeper.core.images import LOOK_WITHIN_MS
+from faaskeeper.core.images import CHECK_WITHIN_MS
 from faaskeeper.core.records import Record
 from faaskeeper.core.sessions import Lease, Transient, served_ms
 from faaskeeper.core.storage import Table
@@ -26,19 +27,20 @@ from faaskeeper.core.view import load
 from faaskeeper.core.writer import order
 
 CLOCKS_DIFFER_MS = 10_000
-"""How far clocks that are right may be apart."""
+"""How far apart correct clocks may be."""
 FORGOTTEN_MS = 5_000
-"""How old an entry above the mark must be before its doorbell counts as forgotten."""
+"""How old an entry above the mark must be before its wake-up counts as lost."""
 CHECKPOINT_EVERY_MS = 24 * 3600 * 1000
 _ORDERS = 100
 _OLD_ROW_MS = 3600 * 1000
-"""How long a znode in use that an earlier release noted keeps a row: no distributor of that lives longer."""
+"""How long a row stays that an earlier release put for a znode in use: its distributors do not live
+longer."""
 
 _logger = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """The heartbeat's function. ``state``: the table in which it keeps how far its sweeps have come."""
+    """The heartbeat's function. ``state``: the table for the progress of its sweeps."""
 
     def __init__(self, deployment: Deployment, state: Table) -> None:
         self._deployment = deployment
@@ -46,32 +48,32 @@ class Heartbeat:
         self._sweeper = Sweeper(deployment, state)
 
     def run(self) -> None:
-        """One beat with all that there is to do."""
-        self._in_turn(self.expire, self.reap, self.ring, self.refresh, self.sweep)
+        """Run all parts once."""
+        self._in_turn(self.expire, self.reap, self.wake, self.refresh, self.sweep)
 
     def beat(self) -> dict[str, Any]:
-        """What must happen every minute; returns what was done."""
-        expired, reaped, rang = self._in_turn(self.expire, self.reap, self.ring)
-        return {"expired": len(expired), "reaped": len(reaped), "rang": rang}
+        """Run what is due every minute; returns counts of what was done."""
+        expired, reaped, woken = self._in_turn(self.expire, self.reap, self.wake)
+        return {"expired": len(expired), "reaped": len(reaped), "woken": woken}
 
     def tend(self, within: int = WITHIN_MS) -> bool:
-        """What is enough every hour: the checkpoint and sweeping, for about ``within`` ms.
+        """Run what is due every hour, the checkpoint and sweeping, for about ``within`` ms.
 
-        Returns whether sweeping came to its end; if not, it should go on soon.
+        Returns whether sweeping was completed; if not, call again soon.
         """
         return bool(self._in_turn(self.refresh, partial(self.sweep, within))[1])
 
     def due(self) -> bool:
-        """Whether sweeping is due, by when it was done last, or has more to do. Costs a read."""
+        """Whether sweeping is due: the last sweep is old or was not completed. Costs a read."""
         return self._sweeper.due()
 
     def sweep(self, within: int = WITHIN_MS) -> bool:
-        """See :meth:`faaskeeper.core.sweeping.Sweeper.sweep`."""
+        """Sweep for about ``within`` ms; see :meth:`faaskeeper.core.sweeping.Sweeper.sweep`."""
         return self._sweeper.sweep(within)
 
     @staticmethod
     def _in_turn(*parts: Callable[[], Any]) -> list[Any]:
-        """Run parts that do not depend on each other. Raises the first error, after all had their turn."""
+        """Run independent parts. Raises the first error, after all parts have run."""
         done: list[Any] = []
         errors: list[Exception] = []
         for part in parts:
@@ -80,7 +82,7 @@ class Heartbeat:
             except Exception as error:
                 errors.append(error)
         for also in errors[1:]:
-            _logger.error("heartbeat failed also: %s: %s", type(also).__name__, also)
+            _logger.error("another part of heartbeat failed: %s: %s", type(also).__name__, also)
         if errors:
             raise errors[0]
         return done
@@ -88,9 +90,9 @@ class Heartbeat:
     # ---- sessions ----------------------------------------------------------------------
 
     def expire(self) -> list[int]:
-        """Mark overdue leases, then have the writer close their sessions; returns those.
+        """Mark overdue leases, then order the writer to close their sessions; returns the sessions.
 
-        A lease that was marked before is asked for again: the request to close it may be lost.
+        Repeats the order for leases that were marked before: it may have been lost.
         """
         deployment = self._deployment
         now = deployment.clock()
@@ -102,7 +104,7 @@ class Heartbeat:
                 attached.append(lease)
             elif self._ended(lease, now, noted):
                 overdue.append(lease.session)
-        orphans = self._orphans_of(attached, now)
+        orphans = self._detached(attached, now)
         overdue.extend(lease.session for lease in orphans if self._ended(lease, now, noted))
         deployment.leases.noted = noted
         for at in range(0, len(overdue), _ORDERS):
@@ -110,12 +112,11 @@ class Heartbeat:
         return overdue
 
     def readmit(self) -> None:
-        """Give sessions that servers answered for their whole time-out again, and cut to it what reaches
-        further.
+        """Renew the leases of sessions that servers held, and shorten leases that reach too far.
 
-        For a service that was down itself, with all its servers: nobody could come back to it meanwhile.
-        Its clock begins anew with each start of the system, so what was counted by the one before may lie
-        years ahead.
+        For a service that was down together with all its servers: no client could resume its
+        session meanwhile. The service's clock starts anew with each start of the system, so leases
+        counted by the earlier clock may be years ahead. Each lease gets its whole time-out.
         """
         leases = self._deployment.leases
         for lease in list(leases.all()):
@@ -126,13 +127,16 @@ class Heartbeat:
             try:
                 leases.replace(lease._replace(under=0, expires=expires))
             except Conflict:
-                continue  # it has changed, so somebody lives
+                continue  # it has changed, so its client or server is alive
 
     def _ended(self, lease: Lease, now: int, noted: dict[int, tuple[int, int]]) -> bool:
-        """Whether a lease is marked, by this call if it is overdue. ``noted``: see :attr:`Leases.noted`."""
+        """Whether a lease is marked; marks it if it is overdue.
+
+        ``noted``: see :attr:`Leases.noted`.
+        """
         if lease.marked:
             return True
-        if lease.expires >= now and not (_overlong(lease, now) and self._stands(lease, noted)):
+        if lease.expires >= now and not (_overlong(lease, now) and self._not_renewed(lease, noted)):
             return False
         try:
             self._deployment.leases.mark(lease)
@@ -140,9 +144,11 @@ class Heartbeat:
             return False  # renewed meanwhile: alive
         return True
 
-    def _stands(self, lease: Lease, noted: dict[int, tuple[int, int]]) -> bool:
-        """Whether a lease that tells nothing was not renewed for its time-out, while this process looked
-        on."""
+    def _not_renewed(self, lease: Lease, noted: dict[int, tuple[int, int]]) -> bool:
+        """Whether a lease was not renewed for its time-out while this process watched it.
+
+        For leases whose expiry says nothing, because a clock is wrong.
+        """
         deployment = self._deployment
         now = (deployment.elapsed or deployment.clock)()
         version, since = deployment.leases.noted.get(lease.session, (0, now))
@@ -151,11 +157,12 @@ class Heartbeat:
         noted[lease.session] = lease.version, since
         return now - since > (lease.timeout or MAX_TIMEOUT_MS)
 
-    def _orphans_of(self, attached: Sequence[Lease], now: int) -> Iterator[Lease]:
-        """Free the leases whose server's is marked or gone, so that it can never answer for them again.
+    def _detached(self, attached: Sequence[Lease], now: int) -> Iterator[Lease]:
+        """Detach the leases whose server's lease is marked or gone; yield them.
 
-        Each gets its own time-out from when that server may last have served its session. Looked at after
-        all leases that stand for themselves: servers' that are overdue are marked by then.
+        Such a server can never answer for them again. Each lease gets its own time-out from the
+        moment at which the server may last have served its session. Called after all leases without
+        a server were examined: the overdue leases of servers are marked by then.
         """
         leases = self._deployment.leases
         servers: dict[int, Lease | None] = {}
@@ -169,19 +176,19 @@ class Heartbeat:
             try:
                 yield leases.replace(lease._replace(under=0, expires=served + lease.timeout))
             except Conflict:
-                continue  # another server answers for it by now, or it is closed
+                continue  # another server answers for it now, or it is closed
 
     def _order(self, body: bytes) -> None:
         identity = self._deployment.random(8).hex()
         self._deployment.worker_queue.send("writer", identity, body)
 
-    # ---- znodes that end by themselves ---------------------------------------------------
+    # ---- containers and znodes with a time to live ---------------------------------------
 
     def reap(self) -> list[str]:
-        """Have the writer remove containers that are empty and znodes past their time to live.
+        """Order the writer to remove empty containers and znodes past their time to live.
 
-        Returns their paths. Looks at the znodes whose row in the index says so, and at no other: what is
-        not due gets a row for later, or none where it can only come to be due by a write that puts one.
+        Returns their paths. Examines only znodes whose row in the index is due. A znode that is not
+        due gets a row for later, or none if it can only become due by a write that puts one.
         """
         deployment = self._deployment
         now = self._log_now()
@@ -190,18 +197,19 @@ class Heartbeat:
         while some := list(islice(rows, _ORDERS)):
             records = deployment.records.get_many([row.path for row in some])
             for row, record in zip(some, records, strict=True):
-                if self._goes(row, record, now):
+                if self._is_due(row, record, now):
                     due[row.path] = None
         asked = list(due)
         for at in range(0, len(asked), _ORDERS):
             self._order(order(deployment, (), asked[at : at + _ORDERS]))
         return asked
 
-    def _goes(self, row: Transient, record: Record | None, now: int) -> bool:
-        """Whether a znode whose row's time has come is due. If not, the row is replaced or dropped.
+    def _is_due(self, row: Transient, record: Record | None, now: int) -> bool:
+        """Whether a znode whose row is due is due itself. If not, replaces or deletes the row.
 
-        A record from before the row says nothing: what made the row needed is being written. Nor does none at
-        all, unless the mark has reached the row: else user storage may not show it yet.
+        A record older than the row says nothing: the one that made the row necessary is still being
+        written. An absent record says nothing either, unless the mark has reached the row: user
+        storage may not have it yet.
         """
         transients = self._deployment.transients
         if record is None:
@@ -216,34 +224,34 @@ class Heartbeat:
         if at is not None and at <= now:
             return True
         if at is not None:
-            transients.put(row.path, min(at, now + LOOK_WITHIN_MS), record.txid)
+            transients.put(row.path, min(at, now + CHECK_WITHIN_MS), record.txid)
         transients.drop(row)
         return False
 
     def _log_now(self) -> int:
-        """The log's own time now, which times to live are counted by; the writer has the last word."""
+        """The log's own time now (ms), which measures times to live; the writer decides."""
         deployment = self._deployment
         known = deployment.checkpoints.latest()
         return deployment.log_clock.now(carried(known.time, known.asof, deployment.clock()))
 
     # ---- the log -----------------------------------------------------------------------
 
-    def ring(self) -> bool:
-        """Ring for entries that nobody applied; returns whether there were any."""
+    def wake(self) -> bool:
+        """Send a wake-up for entries that nothing has applied; returns whether there were any."""
         deployment = self._deployment
         applied = deployment.checkpoints.applied()
         entry = deployment.log.at(applied + 1)
         if entry is None or abs(self._log_now() - entry.time) < FORGOTTEN_MS:
-            return False  # one from ahead of our time is rung for: in vain costs little
+            return False  # an entry from the future gets a wake-up too: a needless one costs little
         if deployment.distributor_queue is None:
             self._order(order(deployment))
         else:
             identity = f"heartbeat {applied}"
-            deployment.distributor_queue.send("distributor", identity, bell(None, 0, ()))
+            deployment.distributor_queue.send("distributor", identity, wake_up(None, 0, ()))
         return True
 
     def refresh(self) -> bool:
-        """Save a checkpoint when the last is a day old, idle or not; returns whether it did."""
+        """Save a checkpoint when the last is a day old, even if idle; returns whether it did."""
         deployment = self._deployment
         now = deployment.clock()
         header = deployment.checkpoints.header()
@@ -255,5 +263,5 @@ class Heartbeat:
 
 
 def _overlong(lease: Lease, now: int) -> bool:
-    """Whether a lease reaches further than any renewal does: one of the clocks is wrong, or was."""
+    """Whether a lease reaches further than any renewal: a clock is or was wrong."""
     return lease.expires > now + (lease.timeout or MAX_TIMEOUT_MS) + CLOCKS_DIFFER_MS

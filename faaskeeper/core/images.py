@@ -1,4 +1,4 @@
-"""What some transactions make of each path that they change: only the last image is written."""
+"""The last image of each path that some transactions change: only that is written."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from faaskeeper.core.changes import Transaction
 from faaskeeper.core.children import Listing
 from faaskeeper.core.znode import Meta
 
-LOOK_WITHIN_MS = 24 * 3600 * 1000
-"""How far ahead heartbeat is asked to look at a znode that goes by itself."""
+CHECK_WITHIN_MS = 24 * 3600 * 1000
+"""How far ahead heartbeat is asked to examine a container or a znode with a time to live."""
 
 
 class Image:
-    """The last image of a path in a group, as far as the group's entries tell it."""
+    """The last image of a path in a group, as far as the group's entries contain it."""
 
     __slots__ = ("data", "fresh", "meta", "names", "txid")
 
@@ -26,24 +26,25 @@ class Image:
         self.names: dict[str, bool] = {}
 
     def lacks_content(self) -> bool:
-        """Whether data or children must come from what was there before."""
+        """Whether data or children must come from the record before."""
         meta = self.meta
         if meta is None or self.fresh:
             return False
         listed = meta.children > 0 and not meta.pages
         return listed or (self.data is None and meta.length > 0 and not meta.blob)
 
-    def look_at(self) -> int | None:
-        """When heartbeat is to look at the znode (ms), if it has become one that may go by itself: one with a
-        time to live was created, or such a znode or a container lost its last child.
+    def check_at(self) -> int | None:
+        """When heartbeat should examine the znode (ms); None if the transactions give no reason to.
 
-        A lower bound of when it goes, and not far ahead: the row of a znode that is deleted stays until then.
+        Reasons: a znode with a time to live was created, or such a znode or a container lost its
+        last child. The time is a lower bound of when the znode is due, and not far ahead: the row
+        of a deleted znode stays until then.
         """
         meta = self.meta
         if meta is None or not meta.ttl or not (self.fresh or not all(self.names.values())):
             return None
         due = meta.due_at()
-        return None if due is None else min(due, max(meta.mtime, meta.emptied) + LOOK_WITHIN_MS)
+        return None if due is None else min(due, max(meta.mtime, meta.emptied) + CHECK_WITHIN_MS)
 
 
 def lacking(images: dict[str, Image], lists: dict[str, Listing]) -> list[str]:

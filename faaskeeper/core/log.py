@@ -1,13 +1,14 @@
-"""The log: the truth. Appending an entry under a key that never existed is the only commit there is.
+"""The log is the source of truth. Appending an entry under an absent key is the only commit.
 
 An entry holds one batch: transactions ``first`` to ``last`` and the outcome of every request of the
-batch. Its key is ``first``; the next entry's key is ``last + 1``. Putting an entry is conditional
-on the absence of its key, so of any number of writers that judged against the same head one
-wins, and the others read what it wrote.
+batch. Its key is ``first``; the next entry's key is ``last + 1``. An entry is put on condition that
+its key is absent. So of any number of writers that validated against the same head, one wins, and
+the others read its entry.
 
-Retention: entries are trimmed after :data:`RETENTION_MS`, so "absent" means "nobody wrote it" only to
+Retention: entries are trimmed after :data:`RETENTION_MS`, so "absent" means "never written" only to
 a writer that knew the end of the log recently. :class:`~faaskeeper.core.view.View` keeps that time
-(``asof``) and :meth:`Log.append` refuses to act on a judgement older than :data:`APPEND_WITHIN_MS`.
+(``asof``), and :meth:`Log.append` refuses a batch that was validated more than
+:data:`APPEND_WITHIN_MS` ago.
 """
 
 from __future__ import annotations
@@ -30,23 +31,24 @@ RETENTION_MS = 7 * _DAY_MS
 VIEW_VALID_MS = 3 * _DAY_MS
 """How long a view may be used after its head was last known to be the end of the log."""
 CHECKPOINT_VALID_MS = 5 * _DAY_MS
-"""How old a checkpoint may be to start from."""
+"""Greatest age of a checkpoint from which a view may be loaded."""
 APPEND_WITHIN_MS = 15 * 60 * 1000
-"""How long after judging a batch its entry may still be put."""
+"""How long after its validation the entry of a batch may still be put."""
 AHEAD_MS = _DAY_MS // 2
-"""How far another's note of when the log's end was known may lie ahead of our clock: then it counts as just
-made. One further ahead tells nothing, since one of the clocks is wrong. This much longer, at most, a note
-counts as valid."""
+"""How far a stored time at which the log's end was known may be ahead of our clock: then it counts
+as just made. One further ahead says nothing, since one of the clocks is wrong. A stored time counts
+as valid longer by this much at most."""
 
 PARTITION = "log"
 ENTRY_BYTES = 256 * 1024
-"""A batch is closed when its requests are about this large, so that an entry fits a table's item."""
+"""A batch is closed when its requests reach about this size, so that an entry fits a table's
+item."""
 
 
 class Answers(NamedTuple):
     """Outcomes of one session's requests in one batch: (cxid, outcome), in order.
 
-    ``acked``: the session's outcomes up to it may be forgotten. ``address``: where to answer.
+    ``acked``: outcomes up to this cxid may be forgotten. ``address``: where the answers go.
     """
 
     session: int
@@ -57,8 +59,11 @@ class Answers(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One batch. ``time``: of judging, ms, by the log's own time, which never goes back: no age of anything
-    but what the log holds may be taken from it (:class:`~faaskeeper.core.clocks.LogClock`)."""
+    """One batch. ``time``: of validation, in ms by the log's own time, which never decreases.
+
+    Only ages of what the log holds may be computed from it
+    (:class:`~faaskeeper.core.clocks.LogClock`).
+    """
 
     first: int
     last: int
@@ -68,7 +73,7 @@ class Entry(NamedTuple):
 
 
 class Trimmed(StaleView):
-    """Entries that were asked for are no longer there: ``first`` is the oldest one found."""
+    """The requested entries are gone; ``first``: the oldest entry that was found."""
 
     def __init__(self, first: int) -> None:
         super().__init__(f"the log begins at {first}")
@@ -76,12 +81,12 @@ class Trimmed(StaleView):
 
 
 def key(txid: int) -> str:
-    """Key of the entry that begins with a txid; ordered as the txids are."""
+    """Key of the entry that begins with a txid; keys sort like txids."""
     return f"{txid:016d}"
 
 
 def encode(entry: Entry) -> Item:
-    """The entry as an item of a table."""
+    """Encode an entry as an item of a table."""
     data: list[bytes] = []
     transactions = [codec.transaction(each, data) for each in entry.transactions]
     answers = [
@@ -113,7 +118,7 @@ def _answers(value: str) -> Answers:
 
 
 def decode(item: Item) -> Entry:
-    """The entry of an item."""
+    """Decode an entry."""
     fields: dict[str, Any] = item
     cursor = codec.cursor(fields["data"])
     return Entry(
@@ -126,13 +131,16 @@ def decode(item: Item) -> Entry:
 
 
 def _check_age(age: int) -> None:
-    if abs(age) > APPEND_WITHIN_MS:  # below zero: the clock was set back meanwhile, and tells nothing
-        raise StaleView("the batch was judged too long ago to append it")
+    if abs(age) > APPEND_WITHIN_MS:  # negative: the clock was set back; the age is unknown
+        raise StaleView("the batch was validated too long ago to append it")
 
 
 class Log:
-    """The log in a table. ``gather``: how entries are deleted side by side. ``random``: see
-    :class:`~faaskeeper.core.wide.WideTable`."""
+    """The log in a table.
+
+    ``gather``: runs deletions of entries in parallel. ``random``: see
+    :class:`~faaskeeper.core.wide.WideTable`.
+    """
 
     def __init__(
         self,
@@ -144,16 +152,17 @@ class Log:
         self._gather = gather
 
     def append(self, entry: Entry, age: int) -> None:
-        """Put the entry if its key is absent. ``age``: how long ago it was judged, just before the call, ms.
+        """Put the entry if its key is absent.
 
-        Raises Conflict (another entry is there), Unavailable (unknown), or StaleView when the
-        judgement is older than an append may be.
+        ``age``: ms between validation and the moment just before this call. Raises Conflict
+        (another entry is there), Unavailable (unknown), or StaleView when the validation was too
+        long ago.
         """
         _check_age(age)
         self._table.put(PARTITION, key(entry.first), encode(entry), IfAbsent())
 
     def write_of(self, entry: Entry, age: int) -> Write | None:
-        """The append as a put to be made together with others; None where it takes more than one."""
+        """The append as one of several joint puts; None if it takes more than one put."""
         _check_age(age)
         item = encode(entry)
         if not self._table.single(PARTITION, key(entry.first), item):
@@ -163,8 +172,8 @@ class Log:
     def after(self, txid: int, limit: int = 100) -> tuple[list[Entry], bool]:
         """Entries from ``txid + 1`` on, at most ``limit``, and whether there may be more.
 
-        ``txid`` must be 0 or the last of an entry. Raises Trimmed where the first found does not
-        follow on it.
+        ``txid``: 0, or the last txid of an entry. Raises Trimmed if the first entry found does not
+        follow it.
         """
         page = self._table.query(PARTITION, key(txid), limit)
         entries = [decode(item) for _, item in page.items]
@@ -180,11 +189,12 @@ class Log:
         return None if item is None else decode(item)
 
     def trim(self, entries: Iterable[Entry]) -> None:
-        """Delete entries, side by side, for stores without a time to live of their own."""
+        """Delete entries, in parallel, for stores without a time to live."""
         self._gather([partial(self._table.delete, PARTITION, key(entry.first)) for entry in entries])
 
     def drop_parts(self, first: int) -> None:
-        """Delete what is left of entries below one that begins with this txid, and of attempts to append
-        them: there are no such entries any more.
+        """Delete the remaining parts of entries below the one that begins with this txid.
+
+        Also those of failed attempts to append them. The entries themselves must be gone.
         """
         self._table.drop_parts(PARTITION, key(first))

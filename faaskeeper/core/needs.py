@@ -1,4 +1,4 @@
-"""Which znodes judging some messages will ask for: so they are read in one call, before."""
+"""Which znodes the validation of some messages will need, to read them in one call before."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from faaskeeper.core.requests import Close, Create, Message, Multi, Operation, S
 from faaskeeper.core.view import View
 
 _AHEAD = 2 * ENTRY_CHANGES
-"""About how many paths are read at once for an order to close sessions: a batch does not come to more."""
+"""About how many paths are read at once for an order to close sessions: a batch does not need
+more."""
 
 
 def needs_of(message: Message | ServiceOrder, view: View, most: int) -> set[str]:
-    """Paths that judging a message will ask for, as far as the message and the view's sessions tell.
+    """Paths that the validation of a message will need, as far as message and sessions show.
 
-    ``most``: how many ephemerals go at once when a session is closed.
+    ``most``: most ephemerals that one transaction removes when a session is closed.
     """
     if isinstance(message, ServiceOrder):
         needed = {path for each in message.reap[:_AHEAD] for path in (paths.parent(each), each)}
@@ -33,7 +34,7 @@ def needs_of(message: Message | ServiceOrder, view: View, most: int) -> set[str]
 
 
 def _owned(view: View, session: int, most: int) -> set[str]:
-    """The ephemerals of a session that go in one transaction when it is closed, and their parents."""
+    """Ephemerals that the first transaction of a session's closing removes, and their parents."""
     known = view.sessions.get(session)
     if known is None:
         return set()
@@ -43,8 +44,8 @@ def _owned(view: View, session: int, most: int) -> set[str]:
     return {*owned, *(paths.parent(path) for path in owned)}
 
 
-def numbered(waiting: Sequence[Message | ServiceOrder], view: View) -> set[str]:
-    """Paths that sequential creates will ask for, if all creates before them succeed: all in one read."""
+def sequential_paths(waiting: Sequence[Message | ServiceOrder], view: View) -> set[str]:
+    """Paths that sequential creates will need if all creates before them succeed."""
     creations: dict[str, int] = {}
     found: set[str] = set()
     for message in waiting:

@@ -12,13 +12,15 @@ from faaskeeper.core.wide import INDEX, WideTable
 _PARTITION = "objects"
 _PAGE = 500
 _FIRST_BYTES = 6
-"""Tags of an object count up from a random number, so that one put again after it was deleted has others."""
+"""Tags of an object count up from a random number, so an object put again after its deletion has
+other tags."""
 
 
 class TableObjects:
-    """Objects as items, in parts where they are too large for one; an object's tag is its item's stamp.
+    """Objects as items, in parts if too large for one item; the tag is the item's stamp.
 
-    A new object costs one put (and one for each part). ``match`` is for objects that fit an item.
+    A new object costs one put (and one for each part). ``match`` works for objects that fit an
+    item.
     """
 
     def __init__(self, table: Table, random: Callable[[int], bytes] = os.urandom) -> None:
@@ -27,12 +29,10 @@ class TableObjects:
         self._random = random
 
     def get(self, key: str) -> Object | None:
-        """See :class:`faaskeeper.core.storage.ObjectStore`."""
         item = self._table.get(_PARTITION, key)
         return None if item is None else Object(bytes(item["body"]), str(item["stamp"]))  # type: ignore[arg-type]
 
     def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
-        """See :class:`faaskeeper.core.storage.ObjectStore`."""
         if match is not None:
             known = int(match) if match.isdigit() else -1
             self._table.put(_PARTITION, key, {"stamp": known + 1, "body": body}, IfStamp(known))
@@ -51,16 +51,14 @@ class TableObjects:
             try:
                 self._table.put(_PARTITION, key, {"stamp": stamp, "body": body}, IfOlder(stamp))
             except Conflict:
-                continue  # another put it meanwhile: ours is the later one
+                continue  # another put came between: ours is the later one
             return str(stamp)
 
     def delete(self, key: str, *, match: str | None = None) -> None:
-        """See :class:`faaskeeper.core.storage.ObjectStore`."""
         condition = None if match is None else IfStamp(int(match) if match.isdigit() else -1)
         self._table.delete(_PARTITION, key, condition)
 
     def list(self, prefix: str, after: str, limit: int) -> list[str]:
-        """See :class:`faaskeeper.core.storage.ObjectStore`."""
         keys: list[str] = []
         # just below the first key with the prefix
         position = max(after, f"{prefix[:-1]}{chr(ord(prefix[-1]) - 1)}\U0010ffff" if prefix else "")

@@ -1,8 +1,8 @@
 """Paths of znodes: ZooKeeper's rules.
 
 Source of the rules: ZooKeeper Programmer's Guide, "The ZooKeeper Data Model", and
-``org.apache.zookeeper.common.PathUtils.validatePath`` of release 3.8; which rule is checked
-when was observed on a server (``faaskeeper/testing/golden.json``, area *paths*).
+``org.apache.zookeeper.common.PathUtils.validatePath`` of release 3.8. Which rule is checked when
+was observed on a server (``faaskeeper/testing/golden.json``, area *paths*).
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 MAX_PATH_BYTES = 960
-"""Longest path, in bytes of UTF-8. Keys of S3 and Cloud Storage end at 1,024 bytes, and blobs and
-records put a prefix of their own before the path."""
+"""Longest path, in bytes of UTF-8. Keys of S3 and Cloud Storage have at most 1,024 bytes, and keys
+of blobs and records have a prefix before the path."""
 
 RESERVED = frozenset({"/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"})
-"""Nodes that exist from the beginning and cannot be deleted."""
+"""Nodes that always exist and cannot be deleted."""
 
 
 def parent(path: str) -> str:
@@ -51,10 +51,10 @@ def _refused(character: str) -> bool:
 
 
 def malformed(path: str) -> str | None:
-    """Why ``path`` cannot even be asked for, or None: its ends, its characters and its length.
+    """Why ``path`` cannot be used in a request, or None. Checks ends, characters and length.
 
-    Empty and dotted components are left to :func:`invalid`, because ZooKeeper looks for a create's
-    parent before it looks at those.
+    :func:`invalid` checks for empty and dotted components, because ZooKeeper looks up a create's
+    parent before it checks those.
     """
     if not path:
         return "a path must not be empty"
@@ -68,20 +68,20 @@ def malformed(path: str) -> str | None:
         for character in path:
             if _refused(character):
                 return f"a path must not contain the character U+{ord(character):04X}"
-    if 4 * len(path) > MAX_PATH_BYTES and overlong(path):  # most are too short to ask
+    if 4 * len(path) > MAX_PATH_BYTES and overlong(path):  # most are short
         return f"a path must not be longer than {MAX_PATH_BYTES} bytes"
     return None
 
 
 def overlong(path: str) -> bool:
-    """Whether a path is too long to be kept: of a node that no deployment has."""
+    """Whether a path is too long to exist in any deployment."""
     if 4 * len(path) <= MAX_PATH_BYTES:
         return False
     return len(path) > MAX_PATH_BYTES or len(path.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES
 
 
 def invalid(path: str) -> str | None:
-    """Why ``path`` is not a valid path of a znode, or None where it is one."""
+    """Why ``path`` is not a valid path of a znode, or None if it is valid."""
     wrong = malformed(path)
     if wrong is not None or path == "/" or ("//" not in path and "/." not in path):
         return wrong

@@ -1,4 +1,4 @@
-"""What a provider implements to ring a function: :class:`Queue`."""
+"""The protocol through which a provider triggers a function: :class:`Queue`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Protocol
 
 
 class Queue(Protocol):
-    """Hands messages to a function, at least once each.
+    """Delivers messages to a function, each at least once.
 
-    The provider's adapter decodes its trigger's event into the bodies sent here. Messages may come
-    twice, late and (where ``ordered`` is False) in any order: core trusts no queue's order and uses
-    it only to send less. ``send`` may be called from several threads at once.
+    The provider's adapter decodes its trigger's event into the bodies sent here. Messages may
+    arrive twice, late and (if ``ordered`` is False) in any order. Core does not rely on the order;
+    it only saves messages. ``send`` may be called from several threads at once.
     """
 
     ordered: bool
@@ -21,7 +21,7 @@ class Queue(Protocol):
     def send(self, group: str, identity: str, body: bytes) -> None:
         """Queue a message.
 
-        ``group``: messages of one group are handled one batch at a time, where the queue can do that;
-        ``identity``: a queue that removes duplicates may do so by this. Raises TooLarge, Throttled,
-        Denied (nothing was queued) or Unavailable (unknown).
+        ``group``: messages of one group are handled one batch at a time, if the queue supports it;
+        ``identity``: a queue may use it to remove duplicates. Raises TooLarge, Throttled, Denied
+        (nothing was queued) or Unavailable (unknown).
         """

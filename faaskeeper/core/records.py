@@ -1,8 +1,8 @@
 """User storage: the records that clients read, over :class:`Table` and :class:`ObjectStore`.
 
-A record is the image of one path as of the txid that wrote it, a tombstone where the znode was
-deleted, always with the epoch of the group it was written with. Writes go only over older records,
-so replaying the log in any order of processes ends in the same images.
+A record is the image of one path as of the txid that wrote it, or a tombstone if the znode was
+deleted, always with the epoch of its group. A record replaces only older ones, so processes that
+replay the log in any order end with the same images.
 
 Three layouts: *key-value* (records in a table), *persistent* (records in an object store), *hybrid*
 (records in a table; data above the inline limit stays in the blob that its client wrote).
@@ -38,9 +38,9 @@ _NODE = "node"
 
 
 class Record(NamedTuple):
-    """What user storage holds of a path. ``meta`` None: a tombstone.
+    """The contents of user storage for a path. ``meta`` None: a tombstone.
 
-    ``epoch``: (floor, upto, JSON of recent or "").
+    ``floor``, ``upto``, ``recent``: the epoch; ``recent`` is JSON, or "" for None.
     """
 
     txid: int
@@ -52,13 +52,13 @@ class Record(NamedTuple):
     recent: str
 
     def epoch(self) -> Epoch:
-        """The epoch, decoded."""
+        """Decode the epoch."""
         recent = codec.recent(codec.parse(self.recent)) if self.recent else None
         return Epoch(self.floor, self.upto, recent)
 
 
 def encode(record: Record) -> Item:
-    """The record as an item of a table."""
+    """Encode a record as an item of a table."""
     item: Item = {"stamp": record.txid, "floor": record.floor, "upto": record.upto}
     if record.recent:
         item["recent"] = record.recent
@@ -73,7 +73,7 @@ def encode(record: Record) -> Item:
 
 
 def decode(item: Item) -> Record:
-    """The record of an item."""
+    """Decode a record."""
     fields: dict[str, Any] = item
     meta = fields.get("meta")
     return Record(
@@ -91,48 +91,45 @@ class Records(Protocol):
     """Records by path. Errors: those of the drivers below."""
 
     def get(self, path: str) -> Record | None:
-        """The path's record, None where there never was one or its tombstone lapsed."""
+        """The path's record; None if there was none, or its tombstone lapsed."""
 
     def get_many(self, paths: Sequence[str]) -> list[Record | None]:
-        """As many ``get``."""
+        """Many ``get``, in the order of the paths."""
 
     def put(self, path: str, record: Record, check: Check = in_any_case) -> bool:
-        """Write a record over an older one. False: an equal or newer one is there, which is as good.
+        """Write a record over an older one. False: an equal or newer one exists, which is as good.
 
-        Where that takes several calls, ``check`` is called before the one that decides.
+        If that takes several calls, ``check`` is called before the one that decides.
         """
 
     def write_of(self, path: str, record: Record) -> Write | None:
-        """:meth:`put` as a put to be made together with others; None where it cannot be that."""
+        """:meth:`put` as one of several joint puts; None if that is impossible."""
 
     def lapse(self, path: str, txid: int) -> None:
         """Delete the tombstone that this txid wrote; leave anything else."""
 
 
 def bootstrap(records: Records) -> None:
-    """Put the records of the tree as of txid 0, unless there are newer ones."""
+    """Put the records of the tree as of txid 0, unless newer ones exist."""
     for path, (meta, children) in genesis().items():
         records.put(path, Record(0, meta, b"", list(children), 0, 0, "[]"))
 
 
 class TableRecords:
-    """Records in a table: one item per path, under (path, "node"); in parts where it is too large for one."""
+    """Records in a table: one item for each path, under (path, "node"), in parts if too large."""
 
     def __init__(self, table: Table, random: Callable[[int], bytes] = os.urandom) -> None:
         self.wide = self._table = WideTable(table, random=random)
 
     def get(self, path: str) -> Record | None:
-        """See :class:`Records`."""
         item = self._table.get(path, _NODE)
         return None if item is None else decode(item)
 
     def get_many(self, paths: Sequence[str]) -> list[Record | None]:
-        """See :class:`Records`."""
         items = self._table.get_many([(path, _NODE) for path in paths])
         return [None if item is None else decode(item) for item in items]
 
     def put(self, path: str, record: Record, check: Check = in_any_case) -> bool:
-        """See :class:`Records`."""
         try:
             self._table.put(path, _NODE, encode(record), IfOlder(record.txid), check)
         except Conflict:
@@ -140,14 +137,12 @@ class TableRecords:
         return True
 
     def write_of(self, path: str, record: Record) -> Write | None:
-        """See :class:`Records`."""
         item = encode(record)
         if not self._table.single(path, _NODE, item):
             return None
         return Write("records", path, _NODE, item, IfOlder(record.txid))
 
     def lapse(self, path: str, txid: int) -> None:
-        """See :class:`Records`."""
         try:
             self._table.delete(path, _NODE, IfStamp(txid))
         except Conflict:
@@ -157,8 +152,8 @@ class TableRecords:
 class ObjectRecords:
     """Records in an object store, under ``r`` and the path.
 
-    An object store compares tags, not txids. The tags of what this process wrote or read last are
-    kept, so that a write of a path that nobody else writes is one call.
+    An object store compares tags, not txids. This process caches the tags of the objects that it
+    wrote or read last, so that writing a path that no other process writes is one call.
     """
 
     _MAX_TAGS = 10_000
@@ -170,16 +165,13 @@ class ObjectRecords:
         self._lock = threading.Lock()
 
     def get(self, path: str) -> Record | None:
-        """See :class:`Records`."""
         found = self._store.get("r" + path)
         return None if found is None else from_object(found.body)
 
     def get_many(self, paths: Sequence[str]) -> list[Record | None]:
-        """See :class:`Records`."""
         return list(self._gather([partial(self.get, path) for path in paths]))
 
     def put(self, path: str, record: Record, check: Check = in_any_case) -> bool:
-        """See :class:`Records`."""
         body = _to_object(record)
         known = self._tags.get(path)
         while True:
@@ -198,11 +190,11 @@ class ObjectRecords:
             return True
 
     def write_of(self, path: str, record: Record) -> Write | None:
-        """See :class:`Records`: objects have no such puts."""
+        """None: object stores have no joint puts."""
         return None
 
     def lapse(self, path: str, txid: int) -> None:
-        """See :class:`Records`: deleted on condition of the tag that the tombstone was read with."""
+        """Delete a tombstone, on condition of the tag with which it was read."""
         found = self._store.get("r" + path)
         if found is None:
             return
@@ -235,7 +227,7 @@ def _to_object(record: Record) -> bytes:
 
 
 def from_object(body: bytes) -> Record:
-    """The record of an object's contents."""
+    """Decode the record of an object."""
     item, at = codec.unframe(body)
     item["data"] = body[at:]
     return decode(item)

@@ -1,8 +1,8 @@
-"""What clients ask for, what is decided, and what they are told. Immutable, without behaviour.
+"""Requests of clients, their outcomes, and replies. Immutable, without behaviour.
 
 A client's message carries ``(session, incarnation, acked)`` and requests numbered by *cxid*, from 1
-without holes. ``acked``: the client has the answers of all cxids up to it, so the session's state
-may forget them. A cxid once sent never gets another body.
+without gaps. ``acked``: the client has the answers of all cxids up to it, so the session's state
+may forget them. A cxid never gets another body once it was sent.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from faaskeeper.core.znode import OPEN_ACL, Acl, Meta
 
 
 class Data(NamedTuple):
-    """Data of a znode: ``inline``, or kept in the object ``blob``; ``length`` in bytes, -1 for none at all.
+    """Data of a znode: ``inline``, or in the object ``blob``; ``length`` in bytes, -1 for null.
 
-    ZooKeeper's clients tell none from empty data; ours show both as empty.
+    ZooKeeper's clients distinguish null from empty data; ours return both as empty.
     """
 
     inline: bytes
@@ -48,7 +48,7 @@ class Create(NamedTuple):
 
 
 class SetData(NamedTuple):
-    """Replace a znode's data. ``version`` -1: whichever it is. Outcome: the metadata."""
+    """Replace a znode's data. ``version`` -1: any version. Outcome: the metadata."""
 
     path: str
     data: Data
@@ -56,14 +56,14 @@ class SetData(NamedTuple):
 
 
 class Delete(NamedTuple):
-    """Delete a znode without children."""
+    """Delete a znode without children. ``version`` -1: any version."""
 
     path: str
     version: int = -1
 
 
 class Check(NamedTuple):
-    """Do nothing, but fail unless the znode has this version (-1: unless it exists). In a Multi."""
+    """Change nothing, but fail unless the znode has this version (-1: exists). For a Multi."""
 
     path: str
     version: int = -1
@@ -84,7 +84,7 @@ class Multi(NamedTuple):
 
 
 class Reap(NamedTuple):
-    """Remove a container or a znode past its time to live, if it still is. Asked for by heartbeat alone."""
+    """Remove a container or a znode past its time to live, if it is still due. Heartbeat only."""
 
     path: str
 
@@ -96,8 +96,8 @@ class Close(NamedTuple):
 class Open(NamedTuple):
     """Begin a session; its id is the txid at which this is logged.
 
-    ``nonce`` (random) makes sending it again harmless. ``secret`` is what the client's messages will
-    be signed with; ``timeout`` in ms.
+    ``nonce`` (random) makes resending idempotent. ``secret``: signs the client's messages;
+    ``timeout`` in ms.
     """
 
     nonce: str
@@ -106,10 +106,10 @@ class Open(NamedTuple):
 
 
 class Resume(NamedTuple):
-    """Go on with a session, as the message's incarnation, which stands for one process from now on.
+    """Continue a session as the message's incarnation, which identifies one process from now on.
 
-    ``after``: the incarnation that it replaces: with another in its place it is refused, and told which (-1:
-    any smaller one). Outcome: ``paths``.
+    ``after``: the incarnation that it replaces (-1: any smaller one). If the session has another
+    one, the Resume is refused and the answer names it. Outcome: ``paths``.
     """
 
     after: int = -1
@@ -119,7 +119,7 @@ Operation = Union[Create, SetData, Delete, Check, SetAcl, Multi, Reap, Close, Op
 
 
 class Request(NamedTuple):
-    """An operation with its number in the session, and the credentials under which it was asked for."""
+    """An operation with its number in the session, and the credentials of the client."""
 
     cxid: int
     operation: Operation
@@ -131,9 +131,10 @@ MAX_INCARNATION = 2**62
 
 
 class Message(NamedTuple):
-    """What a client puts into the worker queue.
+    """A client's message in the worker queue.
 
-    ``address``: where answers go. ``session`` 0: an Open; else signed with the session's secret.
+    ``address``: where answers go. ``session`` 0: an Open; otherwise the message is signed with the
+    session's secret.
     """
 
     session: int
@@ -144,11 +145,12 @@ class Message(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a request ended, decided once. ``txid``: the transaction, or for an error the last one before.
+    """The outcome of a request, decided once.
 
-    ``path``: of a created znode (with its sequence number); ``meta``: of the znode after it;
-    ``paths``: the session's ephemerals, after a Resume. ``results``: of a Multi's operations; of one
-    that failed, OK before the operation that failed and RUNTIME_INCONSISTENCY after it.
+    ``txid``: the transaction, or for an error the last one before. ``path``: of a created znode
+    (with its sequence number); ``meta``: the znode's after the request; ``paths``: the session's
+    ephemerals, after a Resume. ``results``: of a Multi's operations; if it failed, OK before the
+    operation that failed and RUNTIME_INCONSISTENCY after it.
     """
 
     code: Code
@@ -160,11 +162,11 @@ class Outcome(NamedTuple):
 
 
 class Epoch(NamedTuple):
-    """Which part of the log something stands for; what Z3 and Z4 are kept with.
+    """The part of the log that a group changed; clients keep Z3 and Z4 with it.
 
-    ``upto``: the last txid of the whole group it was written with. ``floor``: everything up to it is
-    in user storage. ``recent``: for each transaction in (floor, upto], every path written and the
-    letters of what happened to it; None when that would be too big: then the log is read.
+    ``upto``: the last txid of the whole group. ``floor``: user storage has everything up to it.
+    ``recent``: for each transaction in (floor, upto], every path written and the letters of its
+    events; None if that would be too large: then clients read the log.
     """
 
     floor: int
@@ -173,11 +175,12 @@ class Epoch(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What a client is told about its requests.
+    """The service's reply to a client's requests.
 
-    ``outcomes``: (cxid, outcome) in order. ``resend``: 0, or the cxid from which the service lacks
-    requests. ``nonce``: of the Open that this answers. ``time``: the service's clock, ms (0: from a writer
-    that goes by its client's). ``current``: to a Resume that is refused, the session's incarnation.
+    ``outcomes``: (cxid, outcome) in order. ``resend``: 0, or the first cxid that the service lacks.
+    ``nonce``: of the Open that this answers. ``time``: the service's clock, ms (0: from a writer
+    that uses its client's clock). ``current``: in reply to a refused Resume, the session's
+    incarnation.
     """
 
     session: int
@@ -191,7 +194,7 @@ class Reply(NamedTuple):
 
 
 class Notification(NamedTuple):
-    """A watched znode changed. Carries the epoch, so that meeting it tells of every change before."""
+    """A watched znode changed. The epoch also tells the client of every change before."""
 
     session: int
     epoch: Epoch

@@ -1,8 +1,8 @@
-"""Sessions as the log knows them, and the leases by which their clients are known to live.
+"""Sessions as the log defines them, and the leases that show whether their clients are alive.
 
 A session's state changes only through the log: :meth:`Sessions.fold` is its only writer. Folding is
-idempotent: a checkpoint's rows may be newer than its header, and folding the entries between again
-ends in the same state, because every step either sets an absolute value or is repeated by the
+idempotent: a checkpoint's rows may be newer than its header, and folding the entries in between
+again ends in the same state, because every step either sets an absolute value or is repeated by the
 entries that follow it (see ``docs/architecture/distribution.md``, *Checkpoint*).
 """
 
@@ -21,8 +21,8 @@ from faaskeeper.core.storage import IfAbsent, IfOlder, IfStamp, Item, Table, eve
 OUTCOMES_KEPT_MS = 3600 * 1000
 """How long a closed session's outcomes are kept; after that SessionExpired means "unknown"."""
 CLOSED_KEPT_MS = 24 * OUTCOMES_KEPT_MS
-"""How long a closed session is remembered at all. No invocation lives as long, so none can write
-an older state of it back."""
+"""How long a closed session is kept. No invocation lives as long, so none can write an older state
+of it back."""
 _DRAWN_BYTES = 5
 
 
@@ -59,29 +59,30 @@ class Session:
 
     @property
     def closing(self) -> bool:
-        """Whether it is closed and still owns ephemerals: the transactions that delete them are to follow."""
+        """Whether it is closed and still owns ephemerals: transactions that delete them follow."""
         return bool(self.closed and self.ephemerals)
 
     def forget_acked(self) -> None:
-        """Drop the outcomes that the client has; they stand in the order of their cxids."""
+        """Drop the outcomes that the client acknowledged; they are in the order of their cxids."""
         while self.outcomes and (cxid := next(iter(self.outcomes))) <= self.acked:
             del self.outcomes[cxid]
 
 
 class Sessions:
-    """All sessions that are open or were closed lately."""
+    """All sessions that are open or were closed recently."""
 
     def __init__(self) -> None:
         self._by_id: dict[int, Session] = {}
         self._by_nonce: dict[str, int] = {}
         self.changed: set[int] = set()
-        """Sessions changed since the checkpoint that this began from or was last saved as."""
+        """Sessions changed since the last checkpoint that was loaded or saved here."""
         self.forgotten: dict[int, int] = {}
-        """By session that was forgotten and has a row in the checkpoint yet: when it was closed (ms)."""
+        """Forgotten sessions that still have a row in the checkpoint: by id, when it was closed
+        (ms)."""
         self.closing: set[int] = set()
-        """Sessions that are closed and still own ephemerals."""
+        """Closed sessions that still own ephemerals."""
         self._closed: list[tuple[int, int]] = []
-        """A heap of when a session was closed, and its id."""
+        """A heap of (when a session was closed, its id)."""
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -90,7 +91,7 @@ class Sessions:
         return iter(self._by_id.values())
 
     def get(self, id: int) -> Session | None:
-        """The session, or None where it never was or is long closed."""
+        """The session, or None if it never existed or was closed long ago."""
         return self._by_id.get(id)
 
     def opened_by(self, nonce: str) -> int | None:
@@ -98,7 +99,7 @@ class Sessions:
         return self._by_nonce.get(nonce)
 
     def add(self, session: Session) -> None:
-        """Take a session from a checkpoint."""
+        """Add a session of a checkpoint."""
         self._by_id[session.id] = session
         self._by_nonce[session.nonce] = session.id
         if session.closed:
@@ -111,13 +112,13 @@ class Sessions:
             del self._by_nonce[session.nonce]
         self.changed.discard(id)
 
-    def left_to_others(self) -> None:
-        """Another view's holder saves the checkpoint: this one need not remember what has changed."""
+    def discard_changes(self) -> None:
+        """Discard the record of what changed: another process saves the checkpoint."""
         self.changed.clear()
         self.forgotten.clear()
 
     def fold(self, entry: Entry) -> None:
-        """Bring the sessions forward by one entry, and forget those that were closed a day before it."""
+        """Fold one entry, and forget sessions that were closed a day before it."""
         for transaction in entry.transactions:
             for effect in transaction.effects:
                 self._effect(effect, transaction, entry.time)
@@ -130,7 +131,7 @@ class Sessions:
             for cxid, outcome in answers.outcomes:
                 if cxid:
                     session.last = max(session.last, cxid)
-                    if cxid > session.acked:  # else it is folded again, over a row that has gone on
+                    if cxid > session.acked:  # otherwise folded again, over a newer row
                         session.outcomes[cxid] = outcome
             session.acked = max(session.acked, answers.acked)
             session.forget_acked()
@@ -146,7 +147,7 @@ class Sessions:
 
     def _forget_closed(self, id: int, now: int) -> None:
         if id in self.closing:
-            heappush(self._closed, (now, id))  # what it owns is found by it: looked at again a day later
+            heappush(self._closed, (now, id))  # its ephemerals are found by it: check later
         elif (session := self._by_id.get(id)) is not None:
             self.forgotten[id] = session.closed
             self.forget(id)
@@ -163,7 +164,7 @@ class Sessions:
             return
         self.changed.add(session.id)
         if isinstance(effect, Closed):
-            if effect.more:
+            if effect.partial:
                 session.ephemerals.difference_update(
                     change.path for change in transaction.changes if change.meta is None
                 )
@@ -188,10 +189,10 @@ class Sessions:
 
 
 def next_incarnation(above: int, random: Callable[[int], bytes]) -> int:
-    """An incarnation for a process that goes on with a session: greater than those before, and nobody else's.
+    """Draw an incarnation for a process that continues a session: above all before, and unique.
 
-    It is drawn from 2^40, so two processes that begin at the same number differ; after a million
-    reattachments it is still below :data:`~faaskeeper.core.requests.MAX_INCARNATION`.
+    It is drawn from 2^40 numbers, so two processes that begin at the same number differ. After a
+    million reattachments it is still below :data:`~faaskeeper.core.requests.MAX_INCARNATION`.
     """
     return above + 1 + int.from_bytes(random(_DRAWN_BYTES), "big")
 
@@ -202,12 +203,13 @@ _LEASES = "lease"
 
 
 class Lease(NamedTuple):
-    """A session's lease. ``expires``: ms, by the service's clock. ``marked``: overdue, being closed.
+    """A session's lease.
 
-    ``incarnation``: of the process that renewed it last. ``under``: the session of a server that answers
-    for this one, whose lease counts instead (0: none). ``timeout``: ms, of a server's lease how long before
-    ``expires`` it was renewed, of others the session's time-out (0: not known). ``proof``: by which a
-    server knows who may come back to the session (hexadecimal; "": there is none).
+    ``expires``: ms, by the service's clock. ``marked``: overdue, being closed. ``incarnation``: of
+    the process that renewed it last. ``under``: the session of a server that answers for this one,
+    and whose lease counts instead (0: none). ``timeout``: ms; for a server's lease, how long before
+    ``expires`` it was renewed; for others, the session's time-out (0: unknown). ``proof``: by which
+    a server recognizes clients that may come back to the session (hexadecimal; "": none).
     """
 
     session: int
@@ -221,7 +223,7 @@ class Lease(NamedTuple):
 
 
 def served_ms(timeout: int) -> int:
-    """How long after a renewal a server may go on to serve, of its lease's time-out (both ms)."""
+    """How long a server may serve after a renewal (ms), of its lease's time-out (ms)."""
     return timeout * 2 // 3
 
 
@@ -238,41 +240,48 @@ def _lease_key(session: int) -> str:
 
 
 class Leases:
-    """Lease rows: renewed by clients, marked by heartbeat, conditional on the version that was seen.
+    """Lease rows: clients renew them, heartbeat marks them, both by compare-and-set.
 
-    A marked lease cannot be renewed, since the renewal's condition names an older version; so the
-    close that heartbeat sends after marking never meets a client that believes itself alive.
+    Each write is conditional on the version that was read. A marked lease cannot be renewed,
+    because the renewal's condition names an older version. So a close that heartbeat sends after
+    marking never affects a client that holds a valid lease.
     """
 
     def __init__(self, table: Table) -> None:
         self._table = table
         self.noted: dict[int, tuple[int, int]] = {}
-        """Heartbeat's, of leases that tell nothing: by session, the version and since when it has been
-        that."""
+        """Kept by heartbeat for leases that reach too far: by session, the version and since when
+        it has not changed."""
 
     def grant(self, session: int, expires: int, timeout: int = 0) -> None:
-        """The first lease of a session; one that is there already stays."""
+        """Put the first lease of a session; an existing one stays."""
         try:
             self._put(Lease(session, 1, expires, False, timeout=timeout), IfAbsent())
         except Conflict:
             pass  # granted before: this is a repetition
 
     def renew(self, session: int, version: int, expires: int, incarnation: int = 0, timeout: int = 0) -> int:
-        """Renew the lease seen as ``version``; returns the new one. Raises Conflict when marked or gone."""
+        """Renew the lease read as ``version``; returns the new version.
+
+        Raises Conflict if it is marked or gone. ``expires``, ``timeout``: ms.
+        """
         return self.replace(Lease(session, version, expires, False, incarnation, 0, timeout)).version
 
     def replace(self, lease: Lease) -> Lease:
-        """Write a lease over the version that it names; returns it with its new one. Raises Conflict."""
+        """Write a lease over the version that it names; returns it with the new version.
+
+        Raises Conflict.
+        """
         new = lease._replace(version=lease.version + 1)
         self._put(new, IfStamp(lease.version))
         return new
 
     def mark(self, lease: Lease) -> None:
-        """Mark an overdue lease. Raises Conflict when it was renewed meanwhile."""
+        """Mark an overdue lease. Raises Conflict if it was renewed meanwhile."""
         self.replace(lease._replace(marked=True))
 
     def drop(self, session: int) -> None:
-        """Delete the lease of a session that is closed."""
+        """Delete the lease of a closed session."""
         self._table.delete(_LEASES, _lease_key(session))
 
     def get(self, session: int) -> Lease | None:
@@ -297,7 +306,7 @@ class Leases:
         self._table.put(_LEASES, _lease_key(lease.session), item, condition)
 
 
-# ---- znodes that end by themselves -----------------------------------------------------------
+# ---- containers and znodes with a time to live -----------------------------------------------
 
 _TRANSIENTS = "transient"
 _FIRST_PAGE = 10
@@ -305,10 +314,10 @@ _PAGE = 500
 
 
 class Transient(NamedTuple):
-    """A row of the index: heartbeat is to look at a path at ``due`` (ms) or later.
+    """A row of the index: heartbeat is to examine a path at ``due`` (ms) or later.
 
-    ``stamp``: the transaction as of which the path was noted. ``due`` 0: a row of an earlier release, which
-    had one for each such znode, by path.
+    ``stamp``: the transaction that put the row. ``due`` 0: a row of an earlier release, which had
+    one for each such znode, keyed by path.
     """
 
     key: str
@@ -326,23 +335,23 @@ def _transient(key: str, item: Item) -> Transient:
 
 
 class Transients:
-    """The index by which heartbeat finds containers and znodes with a time to live, by when to look at them.
+    """An index of containers and znodes with a time to live, by when heartbeat is to examine them.
 
-    A row is a hint, and early rather than late: heartbeat looks at the znode, and the writer decides.
+    A row is a hint, early rather than late: heartbeat examines the znode, and the writer decides.
     """
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
     def put(self, path: str, due: int, stamp: int) -> None:
-        """Note when to look at a znode (ms), as of a transaction; a later note of the same time stays."""
+        """Note when to examine a znode (ms), as of a transaction; a later note stays."""
         try:
             self._table.put(_TRANSIENTS, f"{due:016d} {path}", {"stamp": stamp}, IfOlder(stamp))
         except Conflict:
             pass  # noted before
 
     def due(self, now: int) -> Iterator[Transient]:
-        """The rows whose time has come, page by page: the first is small, since mostly there are none."""
+        """The due rows, page by page; the first page is small, since usually there are none."""
         after, limit, more = "", _FIRST_PAGE, True
         while more:
             items, more = self._table.query(_TRANSIENTS, after, limit)
@@ -361,7 +370,7 @@ class Transients:
             yield _transient(key, item)
 
     def drop(self, row: Transient) -> None:
-        """Delete a row; leave one that was noted meanwhile in its place."""
+        """Delete a row; leave a later one in its place."""
         try:
             self._table.delete(_TRANSIENTS, row.key, IfStamp(row.stamp))
         except Conflict:

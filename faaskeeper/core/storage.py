@@ -1,12 +1,12 @@
-"""What a provider implements to store things: :class:`Table` and :class:`ObjectStore`.
+"""The protocols through which a provider stores things: :class:`Table` and :class:`ObjectStore`.
 
 Both are strongly consistent: a read that begins after a write ended sees it. Every method may be
 called from several threads at once. A driver retries what is safe to retry, with capped and
-jittered back-off, maps its cloud's errors to the kinds of :mod:`faaskeeper.core.errors`, and
-raises nothing else. After :class:`~faaskeeper.core.errors.Unavailable` a write may or may not have
-taken effect, or take effect later; core copes with all three. But not after :data:`LATE_MS`: a call that
-lies about for longer must be refused (signatures of cloud requests expire, deadlines pass), because core's
-argument that a trimmed log is safe to append to rests on it.
+jittered back-off, maps its cloud's errors to the kinds of :mod:`faaskeeper.core.errors`, and raises
+nothing else. After :class:`~faaskeeper.core.errors.Unavailable` a write may or may not have taken
+effect, or take effect later; core handles all three. But it must not take effect after
+:data:`LATE_MS`: a call delayed for longer must be refused (signatures of cloud requests expire,
+deadlines pass), because core's argument that an append to a trimmed log is safe depends on it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ LATE_MS = 15 * 60 * 1000
 _PAGE = 500
 
 Check = Callable[[], None]
-"""Raises where a write would come too late. A put of several calls makes it before the one that decides:
-a process may stand still for days between two calls, and its caller checked only before the first."""
+"""Raises if a write would come too late. A put of several calls calls it before the one that
+decides: a process may be suspended for days between two calls, and its caller checked only before
+the first."""
 
 
 def in_any_case() -> None:
@@ -31,11 +32,11 @@ def in_any_case() -> None:
 Value = Union[str, int, bytes, list[str]]
 Item = dict[str, Value]
 """A flat map that a cloud's console can show. ``stamp`` (an int) is the number that conditions
-compare: the txid that wrote a record, the timestamp of a watch, the version of a lease."""
+compare: the txid that wrote a record, the stamp of a watch, the version of a lease."""
 
 
 class IfAbsent:
-    """Write only where nothing is stored under the key."""
+    """Write only if nothing is stored under the key."""
 
     __slots__ = ()
 
@@ -54,13 +55,13 @@ class _Stamped:
 
 
 class IfOlder(_Stamped):
-    """Write only where nothing is stored, or an item whose ``stamp`` is below this."""
+    """Write only if nothing is stored, or an item whose ``stamp`` is below this one."""
 
     __slots__ = ()
 
 
 class IfStamp(_Stamped):
-    """Write or delete only where an item with exactly this ``stamp`` is stored."""
+    """Write or delete only if an item with exactly this ``stamp`` is stored."""
 
     __slots__ = ()
 
@@ -69,7 +70,7 @@ Condition = Union[IfAbsent, IfOlder, IfStamp, None]
 
 
 class Page(NamedTuple):
-    """Part of a query's answer. ``more``: there may be items after the last one."""
+    """Part of a query's result. ``more``: there may be items after the last one."""
 
     items: list[tuple[str, Item]]
     more: bool
@@ -85,20 +86,20 @@ class Table(Protocol):
         """The item, or None."""
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
-        """As many ``get``, in the order of the keys; not as of one moment."""
+        """Many ``get``, in the order of the keys; not as of one moment."""
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
-        """Replace the item whole. Raises Conflict where the condition does not hold."""
+        """Replace the whole item. Raises Conflict if the condition does not hold."""
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
         """Delete the item. An absent one is no error, but a Conflict under IfStamp."""
 
     def query(self, partition: str, after: str, limit: int) -> Page:
-        """Items of a partition with keys above ``after`` ("" for all), in the keys' order."""
+        """Items of a partition with keys above ``after`` ("" for all), in key order."""
 
 
 def every(table: Table, partition: str, after: str = "") -> Iterator[tuple[str, Item]]:
-    """Every item of a partition above a key, with its key, read page by page; not as of one moment."""
+    """Every item of a partition above a key, with its key, page by page; not as of one moment."""
     more = True
     while more:
         items, more = table.query(partition, after, _PAGE)
@@ -116,7 +117,7 @@ class Object(NamedTuple):
 
 
 class ObjectStore(Protocol):
-    """Immutable-at-a-time byte strings under string keys of at most 1,024 bytes of UTF-8."""
+    """Byte strings, replaced as a whole, under string keys of at most 1,024 bytes of UTF-8."""
 
     def get(self, key: str) -> Object | None:
         """The object, or None."""
@@ -124,14 +125,14 @@ class ObjectStore(Protocol):
     def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
         """Store an object and return its tag; durable when this returns.
 
-        ``absent``: only where there is none; ``match``: only over the object with this tag. Raises
+        ``absent``: only if there is none; ``match``: only over the object with this tag. Raises
         Conflict otherwise.
         """
 
     def delete(self, key: str, *, match: str | None = None) -> None:
         """Delete the object. An absent one is no error.
 
-        ``match``: only the object with this tag; raises Conflict where there is another, or none.
+        ``match``: only the object with this tag; raises Conflict if there is another, or none.
         """
 
     def list(self, prefix: str, after: str, limit: int) -> list[str]:
@@ -139,7 +140,7 @@ class ObjectStore(Protocol):
 
 
 class Write(NamedTuple):
-    """A put that is to be made together with others. ``table``: by core's name for it."""
+    """A put that is one of several joint puts. ``table``: core's name for it."""
 
     table: str
     partition: str
@@ -149,15 +150,17 @@ class Write(NamedTuple):
 
 
 Joint = Callable[[Sequence[Write]], None]
-"""Makes some puts as one, all or none, where a store can do that in one call. Raises what a put raises:
-Conflict when one of the conditions does not hold, and then none was made; after Unavailable all or none were.
-Conditions are :class:`IfAbsent` and :class:`IfOlder`, at most :data:`JOINT_WRITES` puts come together."""
+"""Makes some puts as one, all or none, if a store can do that in one call. Raises what a put
+raises: Conflict if one of the conditions does not hold, and then none was made; after Unavailable
+all or none were. Conditions are :class:`IfAbsent` and :class:`IfOlder`; one call has at most
+:data:`JOINT_WRITES` puts."""
 JOINT_WRITES = 50
 
 _T = TypeVar("_T")
 Gather = Callable[[Sequence[Callable[[], _T]]], list[_T]]
-"""Runs independent driver calls side by side and returns their results in order. When some fail it
-waits for all and raises the first error. The provider chooses how: threads, one local transaction."""
+"""Runs independent driver calls in parallel and returns their results in order. If some fail, it
+waits for all and raises the first error. The provider chooses how: threads, or one local
+transaction."""
 
 
 def in_turn(calls: Iterable[Callable[[], _T]]) -> list[_T]:

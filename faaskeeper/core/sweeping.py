@@ -1,14 +1,15 @@
-"""Sweeping: what nobody refers to any more goes, by age, in small steps.
+"""Garbage collection: sweeps remove what nothing refers to any more, by age, in small steps.
 
-Four parts, each on its own: tombstones and replaced blobs, found by walking the log behind the mark; blobs
-that no record names; the log itself, where its store does not trim it; what is left of items kept in parts
-(:mod:`faaskeeper.core.wide`). A sweep stops when its time is over
-and the next one goes on where it stopped, so it fits into any invocation and behind any command.
+Four independent parts: tombstones and replaced blobs, found by walking the log behind the mark;
+blobs that no record names; the log itself, if its store does not trim it; left-over parts of large
+items (:mod:`faaskeeper.core.wide`). A sweep stops when its time is over, and the next one continues
+there, so it fits into any invocation and behind any command.
 
-**Ages.** An entry's time is its writer's clock, so nothing here goes by it. A sweep *notes* the mark, about
-once a day, and counts how much time passed between sweeps by its own clock, at most a day for each. What is
-old is what lies below a note that is old by that count. However far a clock steps, a sweep credits a day at
-most; one that steps back credits nothing. The mark is read before the clock: by then it had been reached.
+**Ages.** An entry's time comes from its writer's clock, so nothing here depends on it. A sweep
+*notes* the mark, about once a day. It counts the time passed between sweeps by its own clock, at
+most a day for each. What lies below a note is old if the note is old by that count. However far a
+clock steps, a sweep credits a day at most; a step back credits nothing. The mark is read before the
+clock, so the mark had been reached by then.
 """
 
 from __future__ import annotations
@@ -33,16 +34,18 @@ from faaskeeper.core.storage import IfAbsent, IfStamp, Item, Table
 
 DAY_MS = 24 * 3600 * 1000
 TOMBSTONE_MS = 2 * DAY_MS
-"""How long a tombstone stays after the mark has passed it: a day, which is longer than any invocation or read
-that began before lives, and the day that a clock's step may be credited for."""
+"""How long a tombstone stays after the mark has passed it: one day, which is longer than any
+invocation or read that began before lives, and one day that the step of a clock may be credited
+for."""
 BLOB_MS = 15 * DAY_MS
-"""How long an unreferenced blob stays: longer than queues and dead letters keep the request that names it."""
+"""How long an unreferenced blob stays: longer than queues and dead letters keep the request that
+names it."""
 EVERY_MS = 3600 * 1000
-"""How long after one sweep ended the next is due."""
+"""How long after the end of one sweep the next is due."""
 WITHIN_MS = 30_000
-"""How long one sweep goes on beginning something new; far below the limit of an invocation."""
+"""How long one sweep begins new work; far below the limit of an invocation."""
 _ENTRIES = 50
-"""Entries that are swept between two looks at the clock."""
+"""Entries that are swept between two reads of the clock."""
 _NAMES = 100
 _TRIES = 10
 _KEY = ("heartbeat", "sweeping")
@@ -51,7 +54,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Note(NamedTuple):
-    """``at``: what was counted of time when the mark was ``mark`` and the clock showed ``clock`` (ms)."""
+    """``at``: the time counted when the mark was ``mark`` and the clock showed ``clock`` (ms)."""
 
     at: int
     mark: int
@@ -59,9 +62,11 @@ class Note(NamedTuple):
 
 
 class Progress(Fields):
-    """How far sweeping has come. ``swept``, ``trimmed``: txids; ``blobs``: a name, and ``young``: nothing
-    unreferenced was made before it (ms); ``ended``: the clock when the last sweep came to its end, 0 while
-    one has not."""
+    """Progress of the sweeps.
+
+    ``swept``, ``trimmed``: txids. ``blobs``: a name; ``young``: no unreferenced blob was made
+    before it (ms). ``ended``: the clock when the last sweep was completed, 0 while one is not.
+    """
 
     notes: list[Note]
     version: int = 0
@@ -73,7 +78,7 @@ class Progress(Fields):
     young: int = 0
     ended: int = 0
     applied: int = 0
-    """The mark now; not kept."""
+    """The mark now; not stored."""
 
     def pass_time(self, applied: int, now: int) -> None:
         """Count the time since the last sweep, and note the mark if the last note is a day old.
@@ -89,7 +94,10 @@ class Progress(Fields):
         self._thin()
 
     def _thin(self) -> None:
-        """Keep notes a day apart, old ones less than half their age, and one as old as is asked for."""
+        """Keep recent notes a day apart, fewer older ones, and one of the greatest age needed.
+
+        Gaps between old notes are less than half their age.
+        """
         kept = self.notes[-1:]
         for at in range(len(self.notes) - 2, -1, -1):
             age = self.counted - kept[0].at
@@ -101,7 +109,7 @@ class Progress(Fields):
         self.notes = kept
 
     def old(self, age: int) -> Note | None:
-        """The newest note that is as old as this (ms), if there is one."""
+        """The newest note that has at least this age (ms), if there is one."""
         return next((each for each in reversed(self.notes) if self.counted - each.at >= age), None)
 
     def passed(self, age: int) -> int:
@@ -133,12 +141,12 @@ def _progress(item: Item | None) -> Progress:
     return Progress(notes, version=fields.pop("stamp"), **fields)
 
 
-class _Late(Exception):
+class _TimeUp(Exception):
     """The time of this sweep is over."""
 
 
 class Sweeper:
-    """Sweeps a deployment. ``state``: the table in which it keeps how far it has come."""
+    """Sweeps a deployment. ``state``: the table in which it stores its progress."""
 
     def __init__(self, deployment: Deployment, state: Table) -> None:
         self._deployment = deployment
@@ -149,15 +157,15 @@ class Sweeper:
         self._failed = 0
 
     def due(self) -> bool:
-        """Whether the last sweep is an hour old, or did not come to its end. Costs a read."""
+        """Whether the last sweep is an hour old, or was not completed. Costs a read."""
         ended = _progress(self._state.get(*_KEY)).ended
         return not ended or not 0 <= self._deployment.clock() - ended < EVERY_MS
 
     def sweep(self, within: int = WITHIN_MS) -> bool:
-        """Go on for about so long (ms); returns whether there is nothing left to do for now.
+        """Sweep for about so long (ms); returns whether nothing is left to do for now.
 
-        Any number may run at once; all but one stop at their next save. Raises what the first part that
-        failed raised, after the others had their turn.
+        Any number may run at once; all but one stop at their next save. Raises the error of the
+        first part that failed, after the others have run.
         """
         deployment = self._deployment
         applied = deployment.checkpoints.applied()
@@ -167,14 +175,14 @@ class Sweeper:
         progress.ended = 0
         self._began, self._within, self._failed = now, within, 0
         error: Exception | None = None
-        for part in (self._collect, self._orphans, self._trim, self._left_parts):
+        for part in (self._sweep_log, self._sweep_blobs, self._trim_log, self._sweep_parts):
             try:
                 part()
-            except (_Late, Conflict):  # a Conflict: another one sweeps
+            except (_TimeUp, Conflict):  # on a Conflict, another one sweeps
                 return self._stop(error)
             except Exception as failure:
                 if not isinstance(failure, DriverError):
-                    _logger.exception("sweeping failed; the rest goes on")
+                    _logger.exception("a part of sweeping failed; the others continue")
                 error = error or failure
         if error is None:
             progress.ended = deployment.clock()
@@ -185,9 +193,9 @@ class Sweeper:
         try:
             self._save()
         except Conflict:
-            pass  # what another saved is as good
+            pass  # what another sweep saved is as good
         if self._failed > 1:
-            _logger.warning("%d things could not be swept, and stay", self._failed)
+            _logger.warning("%d items could not be swept and remain", self._failed)
         if error is not None:
             raise error
         return False
@@ -199,33 +207,33 @@ class Sweeper:
         self._state.put(*_KEY, _item(progress), IfStamp(seen) if seen else IfAbsent())
 
     def _step(self) -> None:
-        """Keep what was reached. Raises _Late when the time is over, also where the clock went back."""
+        """Save the progress. Raises _TimeUp when the time is over, or the clock went back."""
         self._save()
         if not 0 <= self._deployment.clock() - self._began < self._within:
-            raise _Late
+            raise _TimeUp
 
     def _each(self, calls: Sequence[Callable[[], object]]) -> None:
-        """Make calls side by side; one that will never succeed is passed over."""
+        """Make calls in parallel; skip one that can never succeed."""
         for at in range(0, len(calls), _NAMES):
-            self._deployment.gather([partial(self._tried, call) for call in calls[at : at + _NAMES]])
+            self._deployment.gather([partial(self._try, call) for call in calls[at : at + _NAMES]])
 
-    def _tried(self, call: Callable[[], object]) -> None:
+    def _try(self, call: Callable[[], object]) -> None:
         try:
             call()
         except (Unavailable, Throttled):
             raise  # the next sweep begins here
         except Exception as error:
-            self._pass_over(error)
+            self._skip(error)
 
-    def _pass_over(self, error: Exception) -> None:
-        """Log the first of what is odd, and go on behind it: else it would be met for ever."""
+    def _skip(self, error: Exception) -> None:
+        """Log the first irregular item and continue after it; else every sweep would stop there."""
         self._failed += 1
         if self._failed == 1:
-            _logger.warning("passed over what cannot be swept: %s: %s", type(error).__name__, error)
+            _logger.warning("skipped what cannot be swept: %s: %s", type(error).__name__, error)
 
     # ---- tombstones and replaced blobs ---------------------------------------------------
 
-    def _collect(self) -> None:
+    def _sweep_log(self) -> None:
         progress = self._progress
         for entries in self._entries(progress.swept, progress.passed(TOMBSTONE_MS)):
             self._each([call for entry in entries for call in self._garbage(entry)])
@@ -233,7 +241,7 @@ class Sweeper:
             self._step()
 
     def _entries(self, position: int, upto: int) -> Iterator[list[Entry]]:
-        """The log's entries after a position whose last txid is at most ``upto``, some at a time."""
+        """The log's entries after a position, up to those whose last txid is ``upto``, in lists."""
         more = True
         while more and position < upto:
             try:
@@ -251,7 +259,7 @@ class Sweeper:
             position = entries[-1].last if entries else upto
 
     def _garbage(self, entry: Entry) -> Iterator[Callable[[], object]]:
-        """Calls that delete what an entry's transactions left behind."""
+        """Calls that delete what an entry's transactions left over."""
         records, blobs = self._deployment.records, self._deployment.blobs
         for transaction in entry.transactions:
             for change in transaction.changes:
@@ -260,20 +268,20 @@ class Sweeper:
             for path in removed_pages(transaction):
                 yield partial(records.lapse, path, transaction.txid)
             for effect in transaction.effects:
-                if isinstance(effect, Closed):  # its index, and what was put after it was cleared
+                if isinstance(effect, Closed):  # its index, and rows put after it was cleared
                     yield partial(self._deployment.watches.clear, effect.session, last=True)
             if blobs is not None:
                 for blob in transaction.garbage:
-                    if parse_blob_name(blob) is not None:  # else of a log from before names were judged
+                    if parse_blob_name(blob) is not None:  # else logged before names were checked
                         yield partial(blobs.delete, blob)
 
     # ---- blobs without a record ----------------------------------------------------------
 
-    def _orphans(self) -> None:
-        """Delete blobs whose request was refused or never came. Each is looked at once, when it is old.
+    def _sweep_blobs(self) -> None:
+        """Delete blobs whose request was refused or never arrived; each is examined once, when old.
 
-        Old by its name *and* by a note: neither a clock that was wrong when the note was made nor one that is
-        wrong now can make what is on its way look old.
+        It must be old by its name *and* by a note: a clock that was wrong when the note was made,
+        or is wrong now, cannot make the blob of a request under way look old.
         """
         blobs, progress = self._deployment.blobs, self._progress
         note = progress.old(BLOB_MS)
@@ -286,17 +294,17 @@ class Sweeper:
             names = blobs.list(PREFIX, progress.blobs, _NAMES)
             old: list[Callable[[], object]] = []
             for name in names:
-                said = parse_blob_name(name)
-                if said is None:  # somebody else may want it
-                    self._pass_over(ValueError(f"the object {name!r} has no name of ours"))
+                parsed = parse_blob_name(name)
+                if parsed is None:  # another program may use it
+                    self._skip(ValueError(f"the object {name!r} does not have the name of a blob"))
                     continue
-                if said.made >= limit:
-                    progress.young = min(said.made, progress.clock)  # what it says is only said
+                if parsed.made >= limit:
+                    progress.young = min(parsed.made, progress.clock)  # a name's time is only a claim
                     break
-                old.append(partial(self._delete_orphan, name, said.path, said.sequential))
+                old.append(partial(self._delete_orphan, name, parsed.path, parsed.sequential))
             else:
                 if not names:
-                    progress.young = limit + 1  # what is put from now on is younger, or looked at next time
+                    progress.young = limit + 1  # later blobs are younger, or examined next time
                     return
                 self._each(old)
                 progress.blobs = names[-1]
@@ -312,7 +320,7 @@ class Sweeper:
             blobs.delete(name)
 
     def _refers(self, blob: str, path: str, sequential: bool) -> bool:
-        """Whether user storage refers to a blob. Raises Unavailable where a list is too busy to tell."""
+        """Whether user storage refers to a blob. Raises Unavailable if a list changes too fast."""
         records = self._deployment.records
         if not sequential:
             return _names(records.get(path), blob)
@@ -334,7 +342,7 @@ class Sweeper:
             if not parent.meta.pages:
                 return parent.children
             if applied() < parent.txid:
-                continue  # not all of its pages need be there
+                continue  # its pages may not all be written yet
             pages = records.get_many([page_path(path, number) for number in range(parent.meta.pages)])
             names: list[str] = []
             for page in pages:
@@ -344,12 +352,12 @@ class Sweeper:
             else:
                 if len(names) == parent.meta.children:
                     return names
-        raise Unavailable(f"the children of {path} change too fast to be listed: the next beat tries again")
+        raise Unavailable(f"the children of {path} change too fast to list them: the next sweep tries again")
 
     # ---- the log -------------------------------------------------------------------------
 
-    def _trim(self) -> None:
-        """Delete entries past the retention, but never the last: the log's end is known for ever."""
+    def _trim_log(self) -> None:
+        """Delete entries past the retention, but never the last: the log's end stays known."""
         deployment, progress = self._deployment, self._progress
         if deployment.expiring_log:
             return
@@ -365,8 +373,8 @@ class Sweeper:
 
     # ---- items in parts ------------------------------------------------------------------
 
-    def _left_parts(self) -> None:
-        """Delete parts that no item names. Each sweep looks at all items in parts: there are few."""
+    def _sweep_parts(self) -> None:
+        """Delete parts that no item names. Each sweep examines all items in parts; they are few."""
         deployment = self._deployment
         for store in (deployment.checkpoints, deployment.records, deployment.blobs):
             if isinstance(store, (Checkpoints, TableRecords, TableObjects)):

@@ -1,8 +1,8 @@
-"""How many znodes there are, and how much data: kept by the log's own deltas, never by walking the tree.
+"""Counts of znodes and of their data, kept from the log's deltas, never by walking the tree.
 
-A transaction says what it changes: which znodes come and go stands in its changes' letters, by how much data
-grows in a number of its own. So whoever folds the log counts the same, whatever the size of the tree. The
-checkpoint's header carries the count as of its transaction.
+The letters of a transaction's changes say which znodes appear and disappear; a number of its own
+says by how much data grows. So every process that folds the log counts the same, however large the
+tree is. The checkpoint's header carries the counts as of its transaction.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ _PAGES = 20
 
 
 class Tally(NamedTuple):
-    """``nodes``: znodes, those that always exist included. ``size``: characters of all paths and bytes of all
-    data, as ZooKeeper's ``approximateDataSize`` counts. ``ephemerals``: how many of the znodes.
+    """Counts as of a transaction.
+
+    ``nodes``: znodes, including those that always exist. ``size``: characters of all paths and
+    bytes of all data, as ZooKeeper's ``approximateDataSize`` counts. ``ephemerals``: how many of
+    the znodes are ephemeral.
     """
 
     nodes: int
@@ -30,7 +33,7 @@ class Tally(NamedTuple):
     ephemerals: int
 
     def after(self, transactions: Iterable[Transaction]) -> Tally:
-        """What there is after some transactions."""
+        """The counts after some transactions."""
         nodes, size, ephemerals = self
         for transaction in transactions:
             size += transaction.grown
@@ -53,16 +56,16 @@ class Tally(NamedTuple):
 
 
 def beginning() -> Tally:
-    """Of the tree as of txid 0."""
+    """The counts of the tree as of txid 0."""
     paths = genesis()
     return Tally(len(paths), sum(len(path) for path in paths), 0)
 
 
 def current(log: Log, checkpoints: Checkpoints) -> Tally | None:
-    """What there is at the log's end: the header's count, and the log after it, which is short.
+    """The counts at the log's end: the header's, updated by the log after it, which is short.
 
-    None where nobody knows: the deployment was begun by a release that did not count, or the checkpoint is so
-    far behind that counting would be long.
+    None if unknown: the deployment was set up by a release that did not count, or the checkpoint is
+    so far behind that counting would take long.
     """
     header = checkpoints.header()
     tally, txid, more = header.tally, header.txid, True

@@ -1,8 +1,8 @@
-"""The judge: one pure function from a state and a request to a transaction or an error.
+"""Validation of one request: a pure function from a state and a request to an outcome.
 
-No clock, no store, no log in here; whoever calls brings the view, the time and the txid. The order
-in which rules are checked is observed behaviour of ZooKeeper 3.8 (``PrepRequestProcessor``), and
-``faaskeeper/testing/golden.json`` holds it.
+No clock, store or log is used here: the caller passes the state, the time and the txid. The order
+of the checks is the observed behaviour of ZooKeeper 3.8 (``PrepRequestProcessor``), recorded in
+``faaskeeper/testing/golden.json``.
 """
 
 from __future__ import annotations
@@ -33,31 +33,32 @@ from faaskeeper.core.requests import (
 from faaskeeper.core.znode import CONFIG, CONTAINER, MAX_DATA_BYTES, MAX_TTL_MS, OPEN_ACL, Meta, wrapped
 
 MAX_SEQUENCE = 2**31 - 1
-"""The greatest sequence number. ZooKeeper, whose counter has 32 bits, goes on with negative ones, which sort
-before all others, and then uses numbers again: recipes break in silence. Here there are no more."""
+"""The greatest sequence number. ZooKeeper's counter has 32 bits. It continues with negative
+numbers, which sort before all others, and then reuses numbers: recipes fail silently. Here there
+are no more numbers."""
 MAX_TRANSACTION_BYTES = 24 * 1024 * 1024
-"""Most that a multi may take in the log, by :func:`weight`. Whatever fits a message of 1 MiB stays below it,
-unless long ACLs are repeated in many images."""
+"""Most bytes of a multi in the log, by :func:`weight`. What fits a message of 1 MiB stays below it,
+unless many images repeat long ACLs."""
 
 
 class State(Protocol):
-    """What the judge may ask."""
+    """The state on which a request is validated."""
 
     def node(self, path: str) -> Meta | None:
-        """Metadata of a znode, None where there is none."""
+        """Metadata of a znode, None if there is none."""
 
     def ephemerals(self, session: int) -> Iterable[str]:
         """Paths of the ephemerals that a session owns."""
 
 
 class Limits(NamedTuple):
-    """What the deployment's stores can hold; checked before anything is logged.
+    """Limits of the deployment's stores, checked before anything is logged.
 
-    ``page_names``: the most children in a znode's own record; beyond that, how many a page holds on average.
-    With names of at most 960 bytes a page of twice as many fits the smallest item of a store (400 KB).
-    ``close_changes``: the most ephemerals that one transaction deletes when a session is closed; a session
-    that owns more is closed by several.
-    ``blobs``: whether there is a store of blobs, which a request's data may be in.
+    ``inline_bytes``: most data in a request itself. ``page_names``: most children in a znode's own
+    record; beyond that, the average number in a page. With names of at most 960 bytes, a page of
+    twice as many fits the smallest item of a store (400 KB). ``close_changes``: most ephemerals
+    that one transaction deletes when a session is closed; several transactions close a session that
+    owns more. ``blobs``: whether there is a blob store, which may hold a request's data.
     """
 
     inline_bytes: int = MAX_DATA_BYTES
@@ -66,12 +67,14 @@ class Limits(NamedTuple):
     blobs: bool = False
 
 
-Judgement = tuple[Outcome, Union[Transaction, None]]
+Decision = tuple[Outcome, Union[Transaction, None]]
 
 
-class Case(NamedTuple):
-    """What a request is judged by. ``session``: of the client that asks. ``now`` in ms. ``txid``: of the
-    transaction that the request makes, if it changes anything. ``who``: the identities of the client.
+class Context(NamedTuple):
+    """The context of a request.
+
+    ``session``: of the client. ``now``: ms. ``txid``: of the request's transaction, if it changes
+    anything. ``who``: the identities of the client.
     """
 
     state: State
@@ -81,31 +84,31 @@ class Case(NamedTuple):
     limits: Limits
     who: tuple[Identity, ...] = ()
 
-    def refuse(self, code: Code) -> Judgement:
-        """The outcome of a request that is refused."""
+    def refuse(self, code: Code) -> Decision:
+        """Refuse the request with an error."""
         return Outcome(code, self.txid - 1), None
 
     def denied(self, path: str, meta: Meta, permission: int) -> bool:
-        """Whether the znode's ACL keeps the client from something."""
+        """Whether the znode's ACL denies the client a permission."""
         return _denied(path, meta, permission, self.who)
 
 
-def apply(case: Case, operation: Operation) -> Judgement:
-    """Judge a request: its outcome, and a transaction if it changes anything.
+def apply(context: Context, operation: Operation) -> Decision:
+    """Validate a request and apply it: its outcome, and a transaction if it changes anything.
 
-    Raises nothing but what the case's state raises.
+    Raises only what the context's state raises.
     """
-    judge = JUDGES.get(type(operation))
-    return case.refuse(Code.UNIMPLEMENTED) if judge is None else judge(case, operation)
+    handle = HANDLERS.get(type(operation))
+    return context.refuse(Code.UNIMPLEMENTED) if handle is None else handle(context, operation)
 
 
 def _denied(path: str, meta: Meta, permission: int, who: tuple[Identity, ...]) -> bool:
-    given = meta.acl if path != CONFIG else acl.held(path, meta.acl)
+    given = meta.acl if path != CONFIG else acl.effective(path, meta.acl)
     return given is not OPEN_ACL and not acl.permits(given, permission, who)
 
 
-def _impossible(path: str) -> Code:
-    """Why nothing can be done to an invalid path: one that is only too long to be here is just not here."""
+def _code_of_invalid(path: str) -> Code:
+    """The error for an invalid path: if it is only too long, no znode has it."""
     return Code.NO_NODE if paths.overlong(path) else Code.BAD_ARGUMENTS
 
 
@@ -113,52 +116,57 @@ def _oversized(data: Data, limits: Limits) -> bool:
     return data.length > MAX_DATA_BYTES or len(data.inline) > limits.inline_bytes
 
 
-def _believed(data: Data, path: str, session: int, limits: Limits, sequential: bool = False) -> bool:
-    """Whether data is what it claims to be: of its own length, or in a blob that this very session stored for
-    this very path. So nobody has an object read, or deleted, that is another's.
+def _is_valid(data: Data, path: str, session: int, limits: Limits, sequential: bool = False) -> bool:
+    """Whether data is valid: of its stated length, or in a blob of this session for this path.
+
+    So no client can have an object read or deleted that another client stored.
     """
     if not data.blob:
         return data.length == len(data.inline) or data == NO_DATA
     if not limits.blobs or data.inline or not 0 <= data.length <= MAX_DATA_BYTES:
         return False
-    said = parse_blob_name(data.blob)
-    return said is not None and (said.path, said.sequential, said.session) == (path, sequential, session)
+    parsed = parse_blob_name(data.blob)
+    return parsed is not None and (parsed.path, parsed.sequential, parsed.session) == (
+        path,
+        sequential,
+        session,
+    )
 
 
-def _create(case: Case, operation: Create) -> Judgement:
-    state, session, now, txid, limits, who = case
+def _create(context: Context, operation: Create) -> Decision:
+    state, session, now, txid, limits, who = context
     path = operation.path
     if operation.ttl and (
         operation.ephemeral
         or not CONTAINER <= operation.ttl <= MAX_TTL_MS
         or (operation.ttl == CONTAINER and operation.sequential)
     ):
-        return case.refuse(Code.BAD_ARGUMENTS)
+        return context.refuse(Code.BAD_ARGUMENTS)
     if "/" not in path or "\0" in path:
-        return case.refuse(Code.BAD_ARGUMENTS)
-    if not _believed(operation.data, path, session, limits, operation.sequential):
-        return case.refuse(Code.BAD_ARGUMENTS)
+        return context.refuse(Code.BAD_ARGUMENTS)
+    if not _is_valid(operation.data, path, session, limits, operation.sequential):
+        return context.refuse(Code.BAD_ARGUMENTS)
     kept = acl.fixed(operation.acl, who)
     if kept is None:
-        return case.refuse(Code.INVALID_ACL)
+        return context.refuse(Code.INVALID_ACL)
     above = paths.parent(path)
     parent = state.node(above)
     if parent is None:
-        return case.refuse(Code.NO_NODE)
-    if case.denied(above, parent, acl.CREATE):
-        return case.refuse(Code.NO_AUTH)
+        return context.refuse(Code.NO_NODE)
+    if context.denied(above, parent, acl.CREATE):
+        return context.refuse(Code.NO_AUTH)
     if operation.sequential:
         if parent.creations > MAX_SEQUENCE:
-            return case.refuse(Code.SEQUENCE_USED_UP)
+            return context.refuse(Code.SEQUENCE_USED_UP)
         path = f"{path}{parent.creations:010d}"
     if paths.invalid(path):
-        return case.refuse(Code.BAD_ARGUMENTS)
+        return context.refuse(Code.BAD_ARGUMENTS)
     if state.node(path) is not None:
-        return case.refuse(Code.NODE_EXISTS)
+        return context.refuse(Code.NODE_EXISTS)
     if parent.owner:
-        return case.refuse(Code.NO_CHILDREN_FOR_EPHEMERALS)
+        return context.refuse(Code.NO_CHILDREN_FOR_EPHEMERALS)
     if _oversized(operation.data, limits):
-        return case.refuse(Code.TOO_LARGE)
+        return context.refuse(Code.TOO_LARGE)
     meta = Meta(
         czxid=txid,
         mzxid=txid,
@@ -193,7 +201,11 @@ def _gained(parent: Meta, txid: int, limits: Limits) -> Meta:
 
 
 def _lost(parent: Meta, now: int, txid: int, limits: Limits) -> Meta:
-    """One child less. A page is given up at half of what makes one, so that none goes to and fro."""
+    """Metadata of a parent after it lost a child.
+
+    A page is removed at half the number of names at which one is added, so that the number of pages
+    does not oscillate.
+    """
     children = parent.children - 1
     pages = parent.pages
     if pages and not children:
@@ -209,22 +221,22 @@ def _resized(path: str, before: Meta, after: Meta | None) -> tuple[tuple[str, in
     return () if pages == before.pages else ((path, before.pages),)
 
 
-def _set_data(case: Case, operation: SetData) -> Judgement:
-    state, session, now, txid, limits, _ = case
+def _set_data(context: Context, operation: SetData) -> Decision:
+    state, session, now, txid, limits, _ = context
     path, data = operation.path, operation.data
     if paths.invalid(path):
-        return case.refuse(_impossible(path))
-    if not _believed(data, path, session, limits):
-        return case.refuse(Code.BAD_ARGUMENTS)
+        return context.refuse(_code_of_invalid(path))
+    if not _is_valid(data, path, session, limits):
+        return context.refuse(Code.BAD_ARGUMENTS)
     meta = state.node(operation.path)
     if meta is None:
-        return case.refuse(Code.NO_NODE)
-    if case.denied(operation.path, meta, acl.WRITE):
-        return case.refuse(Code.NO_AUTH)
+        return context.refuse(Code.NO_NODE)
+    if context.denied(operation.path, meta, acl.WRITE):
+        return context.refuse(Code.NO_AUTH)
     if operation.version not in (-1, meta.version):
-        return case.refuse(Code.BAD_VERSION)
+        return context.refuse(Code.BAD_VERSION)
     if _oversized(operation.data, limits):
-        return case.refuse(Code.TOO_LARGE)
+        return context.refuse(Code.TOO_LARGE)
     after = Meta(
         meta.czxid,
         txid,
@@ -249,31 +261,31 @@ def _set_data(case: Case, operation: SetData) -> Judgement:
     return Outcome(Code.OK, txid, "", after), Transaction(txid, (change,), (), garbage, (), grown)
 
 
-def _delete(case: Case, operation: Delete) -> Judgement:
-    state = case.state
+def _delete(context: Context, operation: Delete) -> Decision:
+    state = context.state
     path = operation.path
     if "/" not in path or "\0" in path or path in paths.RESERVED:
-        return case.refuse(Code.BAD_ARGUMENTS)
+        return context.refuse(Code.BAD_ARGUMENTS)
     above = paths.parent(path)
     parent = state.node(above)
     if parent is None:
-        return case.refuse(Code.NO_NODE)
-    if case.denied(above, parent, acl.DELETE):
-        return case.refuse(Code.NO_AUTH)
+        return context.refuse(Code.NO_NODE)
+    if context.denied(above, parent, acl.DELETE):
+        return context.refuse(Code.NO_AUTH)
     meta = state.node(path)
     if meta is None:
-        return case.refuse(Code.NO_NODE)
+        return context.refuse(Code.NO_NODE)
     if operation.version not in (-1, meta.version):
-        return case.refuse(Code.BAD_VERSION)
+        return context.refuse(Code.BAD_VERSION)
     if meta.children:
-        return case.refuse(Code.NOT_EMPTY)
-    return _removed(case, path, meta, parent)
+        return context.refuse(Code.NOT_EMPTY)
+    return _removed(context, path, meta, parent)
 
 
-def _removed(case: Case, path: str, meta: Meta, parent: Meta) -> Judgement:
-    txid = case.txid
+def _removed(context: Context, path: str, meta: Meta, parent: Meta) -> Decision:
+    txid = context.txid
     above = paths.parent(path)
-    lost = _lost(parent, case.now, txid, case.limits)
+    lost = _lost(parent, context.now, txid, context.limits)
     changes = (Change(path, "D", None, None), Change(above, "K", lost, None))
     effects = (Owned(meta.owner, path, False),) if meta.owner else ()
     garbage = (meta.blob,) if meta.blob else ()
@@ -282,50 +294,50 @@ def _removed(case: Case, path: str, meta: Meta, parent: Meta) -> Judgement:
     return Outcome(Code.OK, txid), transaction
 
 
-def _reap(case: Case, operation: Reap) -> Judgement:
-    """Heartbeat saw that a znode was due; it goes if it still is."""
-    state = case.state
+def _reap(context: Context, operation: Reap) -> Decision:
+    """Remove a znode that heartbeat found due, if it is still due."""
+    state = context.state
     meta = state.node(operation.path)
     parent = state.node(paths.parent(operation.path))
-    if meta is None or parent is None or not meta.due(case.now):
-        return case.refuse(Code.NO_NODE)
-    return _removed(case, operation.path, meta, parent)
+    if meta is None or parent is None or not meta.due(context.now):
+        return context.refuse(Code.NO_NODE)
+    return _removed(context, operation.path, meta, parent)
 
 
-def _set_acl(case: Case, operation: SetAcl) -> Judgement:
-    txid = case.txid
+def _set_acl(context: Context, operation: SetAcl) -> Decision:
+    txid = context.txid
     if paths.invalid(operation.path):
-        return case.refuse(_impossible(operation.path))
-    kept = acl.fixed(operation.acl, case.who)
+        return context.refuse(_code_of_invalid(operation.path))
+    kept = acl.fixed(operation.acl, context.who)
     if kept is None:
-        return case.refuse(Code.INVALID_ACL)
-    meta = case.state.node(operation.path)
+        return context.refuse(Code.INVALID_ACL)
+    meta = context.state.node(operation.path)
     if meta is None:
-        return case.refuse(Code.NO_NODE)
-    if case.denied(operation.path, meta, acl.ADMIN):
-        return case.refuse(Code.NO_AUTH)
+        return context.refuse(Code.NO_NODE)
+    if context.denied(operation.path, meta, acl.ADMIN):
+        return context.refuse(Code.NO_AUTH)
     if operation.version not in (-1, meta.aversion):
-        return case.refuse(Code.BAD_VERSION)
+        return context.refuse(Code.BAD_VERSION)
     after = meta._replace(acl=kept, aversion=wrapped(meta.aversion + 1))
     transaction = Transaction(txid, (Change(operation.path, "", after, None),))
     return Outcome(Code.OK, txid, "", after), transaction
 
 
-def _check(case: Case, operation: Check) -> Judgement:
+def _check(context: Context, operation: Check) -> Decision:
     if paths.invalid(operation.path):
-        return case.refuse(_impossible(operation.path))
-    meta = case.state.node(operation.path)
+        return context.refuse(_code_of_invalid(operation.path))
+    meta = context.state.node(operation.path)
     if meta is None:
-        return case.refuse(Code.NO_NODE)
-    if case.denied(operation.path, meta, acl.READ):
-        return case.refuse(Code.NO_AUTH)
+        return context.refuse(Code.NO_NODE)
+    if context.denied(operation.path, meta, acl.READ):
+        return context.refuse(Code.NO_AUTH)
     if operation.version not in (-1, meta.version):
-        return case.refuse(Code.BAD_VERSION)
-    return Outcome(Code.OK, case.txid), None
+        return context.refuse(Code.BAD_VERSION)
+    return Outcome(Code.OK, context.txid), None
 
 
-class _Within:
-    """The state inside a multi: what the operations before did, over what was there."""
+class _Overlay:
+    """The state inside a multi: the effects of its earlier operations over the state before."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -342,10 +354,10 @@ class _Within:
             self._nodes[change.path] = change.meta
 
 
-def _multi(case: Case, operation: Multi) -> Judgement:
-    txid = case.txid
-    within = _Within(case.state)
-    inner = case._replace(state=within)
+def _multi(context: Context, operation: Multi) -> Decision:
+    txid = context.txid
+    overlay = _Overlay(context.state)
+    inner = context._replace(state=overlay)
     done: list[Transaction] = []
     results: list[Outcome] = []
     size = 0
@@ -360,18 +372,19 @@ def _multi(case: Case, operation: Multi) -> Judgement:
             return Outcome(outcome.code, txid - 1, results=(*before, outcome, *after)), None
         results.append(outcome)
         if transaction is not None:
-            within.take(transaction)
+            overlay.take(transaction)
             done.append(transaction)
     return Outcome(Code.OK, txid, results=tuple(results)), merged(txid, done)
 
 
-def _close(case: Case, _: Close) -> Judgement:
-    """All ephemerals go in one transaction, as ZooKeeper's ``closeSession`` does it; or in several, each of
-    which deletes ``limits.close_changes`` of them. The first ends the session.
+def _close(context: Context, _: Close) -> Decision:
+    """Close a session and delete its ephemerals.
 
-    Ephemerals have no children, so the order does not matter.
+    They are deleted in one transaction, as in ZooKeeper's ``closeSession``, or in several, each of
+    which deletes ``limits.close_changes`` of them. The first one ends the session. Ephemerals have
+    no children, so the order does not matter.
     """
-    state, session, now, txid, limits, _who = case
+    state, session, now, txid, limits, _who = context
     gone: list[Change] = []
     garbage: list[str] = []
     parents: dict[str, Meta] = {}
@@ -400,7 +413,7 @@ def _close(case: Case, _: Close) -> Judgement:
     return Outcome(Code.OK, txid), transaction
 
 
-JUDGES: dict[type, Callable[[Case, Any], Judgement]] = {
+HANDLERS: dict[type, Callable[[Context, Any], Decision]] = {
     SetData: _set_data,
     Create: _create,
     Delete: _delete,
@@ -410,4 +423,4 @@ JUDGES: dict[type, Callable[[Case, Any], Judgement]] = {
     Reap: _reap,
     Close: _close,
 }
-"""How each operation is judged, by its type."""
+"""The function that validates and applies each type of operation."""

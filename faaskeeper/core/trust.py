@@ -1,9 +1,10 @@
-"""Who may say what: message codes under session secrets, and secrets sealed for the log.
+"""Authentication: message codes under session secrets, and secrets sealed for the log.
 
-A session's secret is made by its client and known to the client and to holders of the deployment's
-key (functions and trusted writers). What clients may read, the log above all, holds it only
-*sealed*. Message codes are keyed BLAKE2b (RFC 7693); sealing is encrypt-then-MAC with the same as the
-pseudo-random function: the secret is as long as one output of it, and every seal has its own nonce.
+A client makes its session's secret. The client knows it, and so do holders of the deployment's key
+(functions and trusted writers). Data that clients may read, such as the log, contains it only
+*sealed*. Message codes are keyed BLAKE2b (RFC 7693). Sealing is encrypt-then-MAC with the same
+function as the pseudo-random function: the secret is as long as one output of it, and every seal
+has its own nonce.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _NONCE_BYTES = 16
 
 
 class Forged(ValueError):
-    """A message that was not made by who it claims to be from, or a seal of another key."""
+    """The message was not made by its claimed sender, or the seal was made with another key."""
 
 
 def _mac(key: bytes, body: bytes) -> bytes:
@@ -25,12 +26,12 @@ def _mac(key: bytes, body: bytes) -> bytes:
 
 
 def sign(key: bytes, body: bytes) -> bytes:
-    """The body with its message code before it."""
+    """Prepend the message code to the body."""
     return _mac(key, body) + body
 
 
 def body(signed: bytes) -> bytes:
-    """The body of a signed message, unchecked: to find out whose secret to check it with."""
+    """The body of a signed message, unverified: needed to find out which secret verifies it."""
     return signed[_MAC_BYTES:]
 
 
@@ -42,7 +43,7 @@ def verify(key: bytes, signed: bytes) -> None:
 
 
 def seal(key: bytes, secret: bytes, nonce: bytes) -> bytes:
-    """The secret (32 bytes) encrypted under the deployment's key; ``nonce``: 16 random bytes."""
+    """Encrypt a secret (32 bytes) with the deployment's key; ``nonce``: 16 random bytes."""
     if len(secret) != KEY_BYTES or len(nonce) != _NONCE_BYTES:
         raise ValueError(f"a secret has {KEY_BYTES} bytes and a nonce {_NONCE_BYTES}")
     stream = _mac(_mac(key, b"faaskeeper seal: encrypt"), nonce)
@@ -52,7 +53,7 @@ def seal(key: bytes, secret: bytes, nonce: bytes) -> bytes:
 
 
 def unseal(key: bytes, sealed: bytes) -> bytes:
-    """The secret again. Raises :class:`Forged` under another key."""
+    """Decrypt a sealed secret. Raises :class:`Forged` if the key is another one."""
     nonce, hidden = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:-_MAC_BYTES]
     code = _mac(_mac(key, b"faaskeeper seal: authenticate"), nonce + hidden)
     if not compare_digest(code, sealed[-_MAC_BYTES:]):

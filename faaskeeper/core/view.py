@@ -1,10 +1,10 @@
 """The writer's view: the state as of the last known txid, in bounded memory.
 
-It holds sessions whole and znodes' metadata as far as they were needed. Only the log changes it
-(:meth:`View.fold`), so every view of the same txid is the same. What is not here is read from user
-storage (:meth:`View.learn`), which is right for a znode last written at or below ``applied``;
-hence only such znodes are ever evicted. A record from user storage that is newer than the head means
-that the view is behind: it must be rolled forward and everything judged again.
+It holds all sessions, and the metadata of znodes as far as it was needed. Only the log changes it
+(:meth:`View.fold`), so all views of the same txid are equal. It reads the rest from user storage
+(:meth:`View.learn`). That is right for a znode last written at or below ``applied``, so only such
+znodes are ever evicted. A record in user storage that is newer than the head means that the view is
+behind: it must be rolled forward, and everything validated again.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from faaskeeper.core.znode import Meta
 
 MAX_NODES = 20_000
 BEGIN_WITHIN_MS = 6 * 3600 * 1000
-"""How long ago a view may have been confirmed that a call begins with. What it lacks was appended later, so
-nothing that it has yet to apply was deleted so long ago that its tombstone has lapsed."""
+"""How long after its confirmation a view may be used at the start of a call. What it lacks was
+appended later, so no tombstone of what it has yet to apply has lapsed."""
 
 
 class Missing(Exception):
-    """The view does not hold what is asked for; read the path's record and :meth:`View.learn` it."""
+    """The view does not hold a path: read its record and :meth:`View.learn` it."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -35,18 +35,18 @@ class Missing(Exception):
 
 
 class Node(NamedTuple):
-    """A znode's metadata (None: there is no such znode) and the txid that wrote it."""
+    """A znode's metadata (None: it does not exist) and the txid that wrote it."""
 
     txid: int
     meta: Meta | None
 
 
 class View:
-    """State as of ``head``. ``applied``: all up to it is known to be in user storage.
+    """State as of ``head``. User storage has everything up to ``applied``.
 
-    ``asof``: ms, when ``head`` was last known to be the end of the log, by the service's clock. ``time``:
-    the log's own time then, at least. ``pending``: the entries above ``applied``, which pin what they
-    wrote. ``tally``: what there is, None where nobody knows.
+    ``asof``: when ``head`` was last known to be the end of the log, in ms by the service's clock.
+    ``time``: a lower bound of the log's own time then. ``pending``: the entries above ``applied``;
+    the view keeps what they wrote. ``tally``: the counts, None if unknown.
     """
 
     def __init__(
@@ -60,15 +60,16 @@ class View:
         self.pending: list[Entry] = []
         self.tally: Tally | None = None
         self.tallied = head
-        """The transaction up to which the tally counts: entries up to it are folded for other reasons."""
+        """The transaction up to which the tally counts; entries up to it are folded for other
+        reasons."""
         self._nodes: dict[str, Node] = {}
         self._max_nodes = max_nodes
 
     def node(self, path: str) -> Meta | None:
         """Metadata of a znode. Raises Missing.
 
-        Below a znode that is known to have no children, nothing needs to be looked up. Nor does a path that
-        is too long for a znode; it is not kept either, since it may be of any length.
+        A znode below one that is known to have no children needs no lookup. Nor does a path too
+        long for a znode; it is not kept either, since it may have any length.
         """
         found = self._nodes.get(path)
         if found is not None:
@@ -78,22 +79,22 @@ class View:
         raise Missing(path)
 
     def childless(self, path: str) -> bool:
-        """Whether the znode is known to have no children (or not to be there)."""
+        """Whether the znode is known to have no children (or not to exist)."""
         found = self._nodes.get(path)
         return found is not None and (found.meta is None or not found.meta.children)
 
     def known(self, path: str) -> Node | None:
-        """What the view holds of a path, if anything."""
+        """The view's knowledge of a path, if any."""
         return self._nodes.get(path)
 
     def learn(self, path: str, node: Node) -> None:
-        """Take a znode from user storage, where it is not newer than the head."""
+        """Add a znode from user storage. Raises StaleView if it is newer than the head."""
         if node.txid > self.head:
             raise StaleView(f"{path} was written at {node.txid}, the view ends at {self.head}")
         self._nodes.setdefault(path, node)
 
     def fold(self, entry: Entry) -> None:
-        """Bring the view forward by the entry after the head."""
+        """Fold the entry after the head."""
         if entry.first != self.head + 1:
             raise AssertionError(f"entry {entry.first} does not follow on {self.head}")
         nodes = self._nodes
@@ -108,15 +109,15 @@ class View:
             self.tallied = entry.last
         self.head = entry.last
         self.time = max(self.time, entry.time)
-        if entry.last > self.applied:  # a checkpoint may stand below the mark
+        if entry.last > self.applied:  # a checkpoint may be below the mark
             self.pending.append(entry)
 
     def header(self) -> Header:
-        """Of a checkpoint of this view."""
+        """The header of a checkpoint of this view."""
         return Header(self.head, self.asof, self.time, self.tally)
 
     def settled(self, applied: int) -> None:
-        """All up to ``applied`` is in user storage: unpin it, and evict what is too much."""
+        """User storage has everything up to ``applied``: forget pending entries, and evict."""
         if applied > self.applied:
             self.applied = applied
             self.pending = [entry for entry in self.pending if entry.last > applied]
@@ -124,7 +125,7 @@ class View:
             self._evict()
 
     def _evict(self) -> None:
-        """Drop the znodes written or read first, sparing those that user storage may not have."""
+        """Evict the znodes written or read first, but none that user storage may not have yet."""
         spare = len(self._nodes) - self._max_nodes * 3 // 4
         gone: list[str] = []
         for path, node in self._nodes.items():
@@ -136,22 +137,22 @@ class View:
             del self._nodes[path]
 
     def valid(self, now: int) -> bool:
-        """Whether the view may be begun with: it was confirmed within :data:`BEGIN_WITHIN_MS`."""
+        """Whether a call may begin with the view: confirmed within :data:`BEGIN_WITHIN_MS`."""
         return -AHEAD_MS <= now - self.asof <= BEGIN_WITHIN_MS
 
     def check_age(self, now: int, valid: int = VIEW_VALID_MS) -> None:
-        """Raise StaleView when "absent" in the log no longer means that nobody wrote."""
+        """Raise StaleView if "absent" in the log no longer means "never written"."""
         if now - self.asof > valid:
-            raise StaleView("the view has not been confirmed for days; it is dropped")
+            raise StaleView("the view was last confirmed days ago; it is discarded")
         if now - self.asof < -AHEAD_MS:
-            raise StaleView("the view was confirmed later than this machine's clock shows; it is dropped")
+            raise StaleView("the view was confirmed after this machine's current time; it is discarded")
 
 
 def load(log: Log, checkpoints: Checkpoints, clock: Clock, max_nodes: int = MAX_NODES) -> View:
     """A view at the log's end: the checkpoint, then the log after it.
 
-    Entries above the mark but not above the checkpoint are folded for their znodes' sake: they
-    may not be in user storage yet.
+    Entries above the mark but not above the checkpoint are folded for their znodes: user storage
+    may not have them yet.
     """
     applied = checkpoints.applied()
     header, sessions = checkpoints.load(clock())
@@ -161,17 +162,17 @@ def load(log: Log, checkpoints: Checkpoints, clock: Clock, max_nodes: int = MAX_
     roll(view, log, clock, CHECKPOINT_VALID_MS)
     if view.head < max(header.txid, applied):
         raise StaleView(
-            f"the log ends at {view.head}, but the checkpoint stands at {header.txid} and the mark "
+            f"the log ends at {view.head}, but the checkpoint is at {header.txid} and the mark "
             f"at {applied}: entries are missing"
         )
     return view
 
 
 def roll(view: View, log: Log, clock: Clock, valid: int = VIEW_VALID_MS) -> int:
-    """Fold what the log has after the head; returns how many entries.
+    """Roll the view forward: fold the entries after the head; returns how many.
 
-    Finding nothing renews ``asof``, with the time *before* the read, and only while an entry written
-    since ``asof`` cannot have been trimmed yet (checked after the read).
+    If there are none, ``asof`` becomes the time *before* the read, provided that an entry written
+    since the old ``asof`` cannot have been trimmed yet (checked after the read).
     """
     folded = 0
     time, asof = view.time, view.asof

@@ -1,9 +1,10 @@
-"""Watches in the service: rows that clients put, and the function that tells them of changes.
+"""Watches in the service: rows that clients put, and the function that notifies the clients.
 
-A row stands under the watched path and says up to which txid its client has seen the znode
-(``stamp``). A transaction fires the rows below it; a row at or above it has seen it already. What is
-sent is not the event but the *epoch*: meeting it, the client finds its own watches that fire. So a
-notification may be lost, late, or come twice, and nothing depends on it but promptness.
+A row is stored under the watched path. Its ``stamp`` is the txid up to which its client has seen
+the znode. A transaction fires the rows below it; the client of a row at or above it has seen it
+already. The notification carries not the event but the *epoch*: when the client meets it, it finds
+its own watches that fire. So a notification may be lost, late or repeated; only promptness depends
+on it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from faaskeeper.core import codec, paths, trust
-from faaskeeper.core.channel import Channel, tell
+from faaskeeper.core.channel import Channel, deliver
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.log import Entry
 from faaskeeper.core.queue import Queue
@@ -27,15 +28,18 @@ FIRED_BY: Mapping[str, str] = {
     "persistent": "CSDK",
     "recursive": "CSD?",
 }
-"""Kinds of watch, and the letters (:mod:`faaskeeper.core.transactions`) that fire them. A *recursive* watch
-is fired by what happens to its path and to every path below. ``?``: something did, what is not known."""
+"""Kinds of watch, and the letters (:mod:`faaskeeper.core.transactions`) that fire them. What
+happens to the path or to any path below it fires a *recursive* watch. ``?``: an unknown event."""
 STAYING = frozenset({"persistent", "recursive"})
-"""Kinds that stay when they have fired."""
+"""Kinds that stay after they have fired."""
 
 
 class Row(NamedTuple):
-    """A registered watch. ``stamp``: its client has seen the znode as of this txid (of a watch that stays:
-    everything up to it)."""
+    """A registered watch.
+
+    ``stamp``: its client has seen the znode as of this txid (for a watch that stays: everything up
+    to it).
+    """
 
     path: str
     kind: str
@@ -45,7 +49,7 @@ class Row(NamedTuple):
 
 
 def _rows(path: str, items: Iterable[tuple[str, Item]]) -> list[Row]:
-    """The rows of a path. Clients write them: one that is none is nobody's, and holds no writer up."""
+    """Decode the rows of a path. Clients write them: invalid ones are skipped and block nothing."""
     found: list[Row] = []
     for _, item in items:
         kind, session, stamp, address = map(item.get, ("kind", "session", "stamp", "address"))
@@ -64,13 +68,13 @@ def _index(session: int) -> str:
 
 
 class WatchTable:
-    """Watch rows in a table, with an index per session by which they are removed when it ends."""
+    """Watch rows in a table, with an index for each session by which its rows are removed."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
     def put(self, row: Row) -> None:
-        """Register, over an older registration only: a late repetition must not bring one back."""
+        """Register a watch, over an older registration only: a late repetition has no effect."""
         try:
             self._table.put(
                 row.path,
@@ -84,22 +88,22 @@ class WatchTable:
                 IfOlder(row.stamp),
             )
         except Conflict:
-            pass  # a registration that has seen as much or more is there
+            pass  # a registration with this stamp or a later one exists
 
     def index(self, session: int, path: str, kind: str, number: int = 0) -> None:
-        """Note that the session has (or had) such a row, by a number; before the row is first put."""
+        """Add such a row to the session's index, under a number; before the row is first put."""
         self._table.put(_index(session), f"{kind} {path}", {"stamp": number})
         if kind == "recursive":
             self._table.put(_RECURSIVE, str(session), {"stamp": number})
 
     def rows(self, path: str) -> list[Row]:
-        """Every row of a path."""
+        """All rows of a path."""
         return _rows(path, every(self._table, path))
 
     def recursive(self, ended: Callable[[int], bool]) -> bool:
-        """Whether any session has, or had, a recursive watch: then the paths above a change are looked at.
+        """Whether any session has, or had, a recursive watch, so that rows above a change matter.
 
-        ``ended``: whether a session is over. Of one that is, whatever was put too late is removed.
+        ``ended``: whether a session is over. Removes the rows of sessions that are.
         """
         while marks := self._table.query(_RECURSIVE, "", 1).items:
             session = int(marks[0][0])
@@ -110,33 +114,33 @@ class WatchTable:
         return False
 
     def unmark(self, session: int, number: int) -> None:
-        """A session has no recursive watch any more, unless it was noted anew meanwhile."""
+        """Note that a session has no recursive watch any more, unless it was noted anew."""
         self._drop(_RECURSIVE, str(session), number)
 
     def _drop(self, partition: str, key: str, stamp: int) -> None:
         try:
             self._table.delete(partition, key, IfStamp(stamp))
         except Conflict:
-            pass  # put anew, or removed already
+            pass  # put again, or removed already
 
     def recursive_rows(self, path: str) -> list[Row]:
-        """The rows of a path's recursive watches: their keys come last."""
+        """The rows of a path's recursive watches: their keys sort last."""
         return _rows(path, every(self._table, path, "recursive"))
 
     def remove(self, row: Row) -> None:
-        """Delete a row that fired or is not wanted any more, unless it was registered anew meanwhile."""
+        """Delete a row that fired or is no longer wanted, unless it was registered anew."""
         self._drop(row.path, f"{row.kind} {row.session}", row.stamp)
 
     def forget(self, session: int, path: str, kind: str, number: int) -> None:
-        """Delete a session's row, whether it fired or not, then the note of this number in the index."""
+        """Delete a session's row, whether it fired or not, then its index row of this number."""
         self._table.delete(path, f"{kind} {session}")
         self._drop(_index(session), f"{kind} {path}", number)
 
     def clear(self, session: int, *, last: bool = False) -> None:
-        """Delete all rows of a session that is closed.
+        """Delete all rows of a closed session.
 
-        Its index stays, since a row may come late: put by who does not know yet, or by a call on its way.
-        ``last``: nothing may come any more, so the index goes too.
+        Its index stays, since a row may still arrive: from a process that does not know yet, or by
+        a call under way. ``last``: no row can arrive any more, so delete the index too.
         """
         keys = [key for key, _ in every(self._table, _index(session))]
         if any(key.startswith("recursive ") for key in keys):
@@ -149,7 +153,7 @@ class WatchTable:
 
 
 class Secrets:
-    """Unsealed secrets of sessions, kept across calls."""
+    """Unsealed secrets of sessions, cached across calls."""
 
     _MAX = 20_000
 
@@ -158,7 +162,7 @@ class Secrets:
         self._open: dict[bytes, bytes] = {}
 
     def unseal(self, sealed: bytes) -> bytes:
-        """The secret. Raises :class:`~faaskeeper.core.trust.Forged` under another key."""
+        """The secret. Raises :class:`~faaskeeper.core.trust.Forged` if the key is another one."""
         secret = self._open.get(sealed)
         if secret is None:
             if len(self._open) >= self._MAX:
@@ -168,26 +172,26 @@ class Secrets:
 
 
 class Recipient(NamedTuple):
-    """Where a session is told things, and the sealed secret that it is signed with."""
+    """Where a session's notifications go, and its sealed secret, which signs them."""
 
     address: str
     sealed: bytes
 
 
 class Due(NamedTuple):
-    """A row that fired, and whom to tell; nobody where its session is over."""
+    """A row that fired, and its recipient; None if its session is over."""
 
     row: Row
     recipient: Recipient | None
 
 
 class WatchFunction:
-    """Tells the watchers of what a group of entries changed: at once, or from a function of its own.
+    """Notifies watchers of what a group of entries changed, inline or from a separate function.
 
-    Call :meth:`notify` after *all* records of the group are in user storage. Watchers are told before their
-    rows are deleted, so a crash in between makes the notification come twice, never not at all. With a queue
-    they are told by a function of its own, whose messages go to :meth:`handle`: clients that are slow to
-    reach keep no writes waiting there.
+    Call :meth:`notify` after *all* records of the group are in user storage. Watchers are notified
+    before their rows are deleted, so a crash in between repeats the notification and never loses
+    it. With a queue, a separate function notifies them, and passes its messages to :meth:`handle`:
+    then clients that are slow to reach delay no writes.
     """
 
     def __init__(
@@ -208,8 +212,8 @@ class WatchFunction:
     ) -> None:
         """Notify the sessions whose watches the entries fire.
 
-        ``recipient_of``: where a session is told things, None when it is over, or younger than the epoch.
-        ``queue``: what rings the function of its own; None: who calls this tells them.
+        ``recipient_of``: the recipient of a session, None if it is over, or younger than the epoch.
+        ``queue``: triggers the separate function; None: notify them in this call.
         """
 
         def ended(session: int) -> bool:
@@ -225,13 +229,16 @@ class WatchFunction:
             queue.send("watch", f"{epoch.upto}", body)
 
     def handle(self, bodies: Sequence[bytes]) -> None:
-        """Tell whom the messages name. Raises :class:`~faaskeeper.core.trust.Forged`, or as the stores do."""
+        """Notify the recipients of the messages.
+
+        Raises :class:`~faaskeeper.core.trust.Forged`, and what the stores raise.
+        """
         for signed in bodies:
             trust.verify(self._key, signed)
             self._tell(*_to_due(trust.body(signed)))
 
     def _messages(self, due: Sequence[Due], epoch: Epoch, most: int) -> Iterator[bytes]:
-        """Messages to the function; halves where one would be too large."""
+        """Messages to the function; one that would be too large is split in halves."""
         rows = [[*row, None if to is None else [to.address, to.sealed.hex()]] for row, to in due]
         signed = trust.sign(self._key, codec.frame([rows, epoch]))
         if len(signed) <= most or len(due) == 1:
@@ -242,13 +249,13 @@ class WatchFunction:
         yield from self._messages(due[half:], epoch, most)
 
     def _tell(self, due: Sequence[Due], epoch: Epoch) -> None:
-        told: set[int] = set()
+        notified: set[int] = set()
         for row, recipient in due:
-            if recipient is not None and row.session not in told:
-                told.add(row.session)
+            if recipient is not None and row.session not in notified:
+                notified.add(row.session)
                 body = codec.notification(Notification(row.session, epoch))
                 signed = trust.sign(self._secrets.unseal(recipient.sealed), body)
-                tell(self._channel, recipient.address or row.address, signed)
+                deliver(self._channel, recipient.address or row.address, signed)
         over = {row.session for row, recipient in due if recipient is None and row.session <= epoch.upto}
         gone = [row for row, _ in due if row.kind not in STAYING or row.session in over]
         self._gather([partial(self._table.remove, row) for row in gone])
@@ -289,7 +296,7 @@ def _to_due(body: bytes) -> tuple[list[Due], Epoch]:
 
 
 def _latest_below(events: Mapping[str, Sequence[tuple[int, str]]]) -> dict[str, int]:
-    """For each changed path and those above it, the last txid that fires a recursive watch there."""
+    """For changed paths and all above them, the last txid that fires a recursive watch there."""
     latest: dict[str, int] = {}
     for path, happened in events.items():
         txids = [txid for txid, letters in happened if not set(letters).isdisjoint(FIRED_BY["recursive"])]

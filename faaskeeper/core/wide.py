@@ -1,28 +1,30 @@
-"""Items larger than a store's items may be: kept in parts.
+"""Items larger than a store allows: kept in parts.
 
-A version of an item that is kept in parts has a name that no other version has, not even one of
-equal contents. Its parts are put under that name, then the item that names it, on its condition.
-So whoever finds the item finds its parts, unless it was replaced in between: then it is read
-again. Who replaces or deletes an item need not know whether it was in parts, and deletes none.
+A version of an item in parts has a name that no other version has, not even one with equal
+contents. Its parts are put under that name first, then the item that names it, on its condition. So
+a process that finds the item finds its parts, unless the item was replaced in between: then it
+reads the item again. A process that replaces or deletes an item need not know whether it was in
+parts, and deletes no parts.
 
-**What is left.** Parts of versions that were replaced, and of those that no item ever named,
-because their writer lost to another, or crashed. Before the first part, the writer puts a row with
-the version's name into an index, a partition of the same table. Sweeping looks at the item of each
-row. Where it is gone or names another version, the sweep marks the row with the time; when it
+**Garbage.** Parts of versions that were replaced, and parts of versions that no item ever named,
+because their writer lost to another or crashed. Before the first part, the writer puts a row with
+the version's name into an index, a partition of the same table. Sweeping reads the item of each
+row. If the item is gone or names another version, the sweep marks the row with the time. When it
 finds the same again and the mark is old, it deletes the version's parts, then the row.
 
-*Nothing is deleted that an item names, or will.* A version is named by one put only: the last call
-of the writer that made up its name, which began before the row was marked. A mark is old after
-longer than an invocation lives and a call stays on its way, so that put took effect before the
-last look, or never will; and a version that was replaced is never named again. (A client that
-sleeps for days in the middle of a put stores what nobody asks for: its session is over.)
+*A sweep deletes nothing that an item names, or will name.* Only one put names a version: the last
+call of the writer that made up its name, which began before the row was marked. A mark is old after
+more time than an invocation lives and a call stays under way, so that put took effect before the
+last read, or never will; and a version that was replaced is never named again. (A client that
+sleeps for days in the middle of a put stores what nothing needs: its session is over.)
 
-*All that is left is found.* The row is there before the first part and goes after the last one; a
-sweep that crashes in between begins again at the row. A writer that stands still, for any time
-short of an invocation's, changes nothing: its row stays until the mark is old.
+*A sweep finds all garbage.* The row exists before the first part and is deleted after the last one;
+after a crash in between, the next sweep begins again at the row. A writer that is suspended, for
+any time shorter than an invocation's, changes nothing: its row stays until the mark is old.
 
-An item that fits costs one put, whatever was there before; one in parts costs a put for itself,
-one for each part, and one for its row. The log has no index: its parts go by age, as entries do.
+An item that fits costs one put, whatever was stored before. One in parts costs a put for itself,
+one for each part, and one for its row. The log has no index: its parts are deleted by age, like its
+entries.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ from faaskeeper.core.storage import (
 )
 
 _OVERHEAD = 300
-"""What a part has beside its piece of the item, at most, keys of 1,000 bytes aside."""
+"""Most bytes of a part beside its piece of the item; partition and key are counted apart."""
 _NO_LIMIT = 100_000_000
 _TRIES = 5
 _TOKEN_BYTES = 8
@@ -58,7 +60,7 @@ INDEX = "wide"
 
 
 def size_of(partition: str, key: str, item: Item) -> int:
-    """About how many bytes an item takes; not less than what the known stores count."""
+    """Approximate size of an item in bytes; an upper bound of what the known stores count."""
     total = len(partition.encode()) + len(key.encode()) + 100
     for name, value in item.items():
         total += len(name) + 12
@@ -72,10 +74,10 @@ def size_of(partition: str, key: str, item: Item) -> int:
 
 
 class WideTable:
-    """A table whose items, put under IfAbsent or IfOlder, may be of any size.
+    """A table whose items, put under IfAbsent or IfOlder, may have any size.
 
-    ``index``: the partition with a row for each version in parts; "": none, parts go by :meth:`drop_parts` or
-    by the store's time to live. ``random``: what names of versions are made of.
+    ``index``: the partition with a row for each version in parts; "": none, and parts are deleted
+    by :meth:`drop_parts` or by the store's time to live. ``random``: makes names of versions.
     """
 
     max_item_bytes = 1 << 40
@@ -88,16 +90,13 @@ class WideTable:
     # ---- reading -----------------------------------------------------------------------
 
     def get(self, partition: str, key: str) -> Item | None:
-        """See :class:`faaskeeper.core.storage.Table`."""
         return self._whole(partition, key, self._table.get(partition, key))
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
-        """See :class:`faaskeeper.core.storage.Table`."""
         found = self._table.get_many(keys)
         return [self._whole(*key, item) for key, item in zip(keys, found, strict=True)]
 
     def query(self, partition: str, after: str, limit: int) -> Page:
-        """See :class:`faaskeeper.core.storage.Table`."""
         page = self._table.query(partition, after, limit)
         if not any("parts" in item for _, item in page.items):
             return page
@@ -120,23 +119,23 @@ class WideTable:
             if len(pieces) == number:
                 return codec.to_item(b"".join(piece for piece in pieces if isinstance(piece, bytes)))
             item = self._table.get(partition, key)  # replaced meanwhile
-        raise Unavailable(f"the item {partition} {key} is replaced faster than it can be read")
+        raise Unavailable(f"the item {partition} {key} was replaced {_TRIES} times while it was read")
 
     # ---- writing -----------------------------------------------------------------------
 
     def single(self, partition: str, key: str, item: Item) -> bool:
-        """Whether to put the item is one put of the table's: it has no parts."""
+        """Whether putting the item takes a single put: it has no parts."""
         return self._fits(partition, key, item)
 
     def put(
         self, partition: str, key: str, item: Item, condition: Condition = None, check: Check = in_any_case
     ) -> None:
-        """See :class:`faaskeeper.core.storage.Table`. Calls ``check`` where it takes several."""
+        """Put an item. Calls ``check`` before the last put if it takes several."""
         if self._fits(partition, key, item):
             self._table.put(partition, key, item, condition)
             return
         if not isinstance(condition, (IfAbsent, IfOlder)):
-            raise TooLarge(f"the item {partition} {key} is too large, and not one that may be kept in parts")
+            raise TooLarge(f"the item {partition} {key} is too large, and its condition allows no parts")
         body = codec.item(item)
         room = self._table.max_item_bytes - _OVERHEAD - len(partition.encode()) - len(key.encode())
         pieces = [body[at : at + room] for at in range(0, len(body), room)]
@@ -151,15 +150,15 @@ class WideTable:
         self._table.put(partition, key, {**numbers, "parts": len(pieces), "named": name}, condition)
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.storage.Table`."""
         self._table.delete(partition, key, condition)
 
     # ---- what is left ------------------------------------------------------------------
 
     def sweep(self, now: int, age: int) -> Iterator[list[Callable[[], object]]]:
-        """Calls that look at what the index names, some at a time, and delete what is left over.
+        """Calls that examine the versions in the index and delete garbage, in lists.
 
-        ``now``: ms, by a clock that never counts more than passed; ``age``: of a mark that is old.
+        ``now``: ms, by a clock that never counts more than the time passed; ``age``: of an old mark
+        (ms).
         """
         after, more = "", bool(self.index)
         while more:
@@ -186,14 +185,14 @@ class WideTable:
             try:
                 self._table.put(self.index, name, {**row, "stamp": now + 1}, IfStamp(0))
             except Conflict:
-                pass  # another sweep has marked it, or deleted it
+                pass  # another sweep has marked or deleted it
         elif now + 1 - mark >= age:
             for part in _parts(partition, key, name, number):
                 self._table.delete(*part)
             self._table.delete(self.index, name)
 
     def drop_parts(self, partition: str, below: str) -> None:
-        """Delete the parts of all items whose keys are below one; these are gone, and will not be put."""
+        """Delete the parts of all items with keys below one; these are gone and will not be put."""
         for part, _ in every(self._table, _parts_of(partition)):
             if part >= below:
                 return
@@ -207,7 +206,7 @@ class WideTable:
 def _stamp(item: Item) -> str:
     stamp = item["stamp"]
     if not isinstance(stamp, int):
-        raise codec.Malformed(f"a stamp is a number, not {stamp!r}")
+        raise codec.Malformed(f"a stamp must be an integer, not {stamp!r}")
     return f"{stamp:016d}"
 
 

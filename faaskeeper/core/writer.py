@@ -1,10 +1,10 @@
-"""The writer: judges requests on its view and commits a batch by appending one entry to the log.
+"""The writer: validates requests on its view and commits a batch by appending one log entry.
 
-The theory of operation, and why each step is where it is, stands in ``docs/architecture/log.md``. In
-short: a request is decided by the entry that holds its outcome; only an append that found its key
-absent decides; whatever else happens (a lost race, an unknown fate, a crash), the log is read from
-our head on, what is found is folded into the view, and the rest is judged again. Queues are trusted
-for nothing: what was decided is answered from the session's state, what is ahead of its turn is
+``docs/architecture/log.md`` has the theory of operation and the reason for each step. In short: the
+entry that holds its outcome decides a request, and only an append that found its key absent
+decides. After anything else (a lost race, an unknown fate, a crash), the writer reads the log from
+its head on, folds what it finds into the view, and validates the rest again. It does not rely on
+queues: a decided request is answered from the session's state, and one ahead of its turn is
 answered with "resend".
 """
 
@@ -14,25 +14,25 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from faaskeeper.core import admission, codec, paths, trust
-from faaskeeper.core.answers import Answer, bell
+from faaskeeper.core.answers import Answer, wake_up
 from faaskeeper.core.batch import Batch, ServiceOrder
 from faaskeeper.core.codec import Malformed
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import Distributor, Settled
 from faaskeeper.core.errors import Conflict, StaleView, Unavailable
-from faaskeeper.core.judging import Judge
 from faaskeeper.core.log import Entry, Log
-from faaskeeper.core.needs import needs_of, numbered
+from faaskeeper.core.needs import needs_of, sequential_paths
 from faaskeeper.core.requests import (
     Epoch,
     Message,
     Open,
 )
+from faaskeeper.core.validation import Validator
 from faaskeeper.core.view import Missing, Node, View, roll
 from faaskeeper.core.watches import Secrets
 
 _MAX_PENDING = 64
-"""Entries that a writer with a distributor of its own function remembers before it asks for the mark."""
+"""Pending entries at which a writer beside a separate distributor function reads the mark."""
 
 
 _logger = logging.getLogger(__name__)
@@ -46,28 +46,28 @@ def order(deployment: Deployment, sessions: Iterable[int] = (), reap: Iterable[s
 class Writer:
     """The writer's function. One call at a time; any number of instances may run.
 
-    ``tells_time``: whether the clock that it has is the service's, so that clients may follow it.
+    ``sends_time``: whether its clock is the service's, so that clients may follow it.
     """
 
-    def __init__(self, deployment: Deployment, tells_time: bool = True) -> None:
+    def __init__(self, deployment: Deployment, sends_time: bool = True) -> None:
         self._deployment = deployment
         self._log: Log = deployment.log
-        self._judge = Judge(deployment)
+        self._validator = Validator(deployment)
         self._secrets = Secrets(deployment.key)
-        self._distributor = Distributor(deployment, self._secrets, tells_time)
+        self._distributor = Distributor(deployment, self._secrets, sends_time)
         self._view: View | None = None
         self._joined: Settled | None = None
-        """What was put into user storage together with the entry that was appended last."""
+        """The group that was put into user storage together with the last append."""
         self._held: list[Answer] = []
-        """Answers to sessions of whose ephemerals some are left: they wait until all are gone."""
+        """Answers to closed sessions that still own ephemerals: they wait until all are deleted."""
 
     # ---- one call ----------------------------------------------------------------------
 
     def handle(self, bodies: Sequence[bytes | Message]) -> None:
         """Decide, commit, apply and answer the requests of some messages.
 
-        After any exception the view is gone: the next call begins with what is in the stores.
-        The queue should deliver the messages again; what was decided will be answered as it was.
+        After any exception the view is discarded: the next call starts from the stores. The queue
+        should deliver the messages again; decided requests then get the same answers.
         """
         view, self._view = self._view, None
         self._joined = None
@@ -80,18 +80,18 @@ class Writer:
             begun = view.sessions.closing
         waiting = [message for body in bodies for message in self._admit(view, body)]
         waiting.sort(key=_first)
-        rung = any(isinstance(each, ServiceOrder) and each.rings for each in waiting)
+        woken = any(isinstance(each, ServiceOrder) and each.only_wakes for each in waiting)
         if begun:
             waiting.append(ServiceOrder(tuple(sorted(begun))))
         while waiting:
             batch, waiting = self._commit(view, waiting)
             self._publish(view, batch, began)
-        if rung:
+        if woken:
             self._save(view)
         self._view = view
 
     def idle(self) -> None:
-        """Save mark and checkpoint, when nothing waits."""
+        """Save mark and checkpoint, when no message waits."""
         if self._view is not None:
             self._save(self._view)
 
@@ -99,12 +99,12 @@ class Writer:
         if self._deployment.distributor_queue is None:
             self._distributor.save(view)
 
-    # ---- who says what -----------------------------------------------------------------
+    # ---- authentication ----------------------------------------------------------------
 
     def _admit(self, view: View, signed: bytes | Message) -> list[Message | ServiceOrder]:
-        """The message, if it was made by who it claims to be from; else nothing, and a line in the log.
+        """The message, if its claimed sender made it; otherwise nothing, and a warning.
 
-        One that is not in bytes is of this very process, which is trusted.
+        A message that is not bytes comes from this process, which is trusted.
         """
         if isinstance(signed, Message):
             return [signed] if self._known(view, signed) else []
@@ -137,29 +137,29 @@ class Writer:
         return None if session is None else self._secrets.unseal(session.sealed)
 
     def _known(self, view: View, message: Message) -> bool:
-        """Whether a message is of a session that there is, or opens one."""
+        """Whether a message opens a session, or its session exists."""
         if message.session == 0 or view.sessions.get(message.session) is not None:
             return True
         roll(view, self._log, self._deployment.clock)
         if view.sessions.get(message.session) is not None:
             return True
-        told = {"session": message.session}
-        _logger.warning("dropped a message of the unknown session %d", message.session, extra=told)
+        fields = {"session": message.session}
+        _logger.warning("dropped a message of the unknown session %d", message.session, extra=fields)
         return False
 
-    # ---- judging and committing ---------------------------------------------------------
+    # ---- validation and commit ---------------------------------------------------------
 
     def _commit(
         self, view: View, waiting: list[Message | ServiceOrder]
     ) -> tuple[Batch, list[Message | ServiceOrder]]:
-        """Judge as much as fits one entry and append it; returns the batch and what is left."""
+        """Validate as many messages as fit one entry and append it; returns batch and rest."""
         caught_up = False
         most = self._deployment.limits.close_changes
         self._learn(view, set().union(*(needs_of(message, view, most) for message in waiting)))
-        self._learn(view, numbered(waiting, view))
+        self._learn(view, sequential_paths(waiting, view))
         while True:
             try:
-                batch, left = self._judge.judge(view, waiting)
+                batch, left = self._validator.validate(view, waiting)
             except Missing as missing:
                 self._learn(view, {missing.path})
                 continue
@@ -170,17 +170,17 @@ class Writer:
                     if roll(view, self._log, self._deployment.clock):
                         continue
                 return batch, left
-            if self._append(view, entry, batch):  # which proves that the view was at the log's end
+            if self._append(view, entry, batch):  # which proves the view was at the log's end
                 return batch, left
 
     def _append(self, view: View, entry: Entry, batch: Batch) -> bool:
-        """Whether the entry is in the log, by this call. If not, the view was rolled forward."""
+        """Append the entry; returns whether this call did. If not, the view was rolled forward."""
         clock = self._deployment.clock
         began = clock()
         present = False
         try:
             view.check_age(began)
-            age = began - batch.judged
+            age = began - batch.validated_at
             if not self._append_joined(view, entry, age):
                 self._log.append(entry, age)
         except Conflict:
@@ -192,7 +192,7 @@ class Writer:
             view.fold(entry)
             view.asof = began
             if early:
-                batch.untold = self._distributor.tell(entry, self._due(view, batch.decided()))
+                batch.undelivered = self._distributor.answer_early(entry, self._due(view, batch.decided()))
             if self._joined is not None:
                 view.settled(entry.last)
             if _logger.isEnabledFor(logging.INFO):
@@ -200,13 +200,13 @@ class Writer:
                 _logger.info("committed", extra={"txid": entry.last, "session": sessions})
             return True
         if not roll(view, self._log, clock) and present:
-            raise StaleView(f"entry {entry.first} was there and is gone: the log was trimmed")
+            raise StaleView(f"entry {entry.first} existed and is gone: the log was trimmed")
         return False
 
     def _append_joined(self, view: View, entry: Entry, age: int) -> bool:
-        """Append the entry together with its records, where that can be done in one call.
+        """Append the entry together with its records, if one call can do that.
 
-        Raises what an append raises. False: it was not done, and is to be appended by itself.
+        Raises what an append raises. False: not done; append the entry alone.
         """
         self._joined = None
         joint = self._deployment.joint
@@ -225,7 +225,7 @@ class Writer:
             self._distributor.forget()
             if self._log.at(entry.first) is not None:
                 raise
-            return False  # one of the records is not as it was thought to be: they are put one by one
+            return False  # a record was not as expected: put them one by one
         except BaseException:
             self._distributor.forget()
             raise
@@ -233,7 +233,7 @@ class Writer:
         return True
 
     def _learn(self, view: View, wanted: set[str]) -> None:
-        """Have the view know some paths, by reading those from user storage that it does not, in one call."""
+        """Add paths to the view; reads the unknown ones from user storage, in one call."""
         asked: list[str] = []
         for each in sorted(wanted):
             if len(each) > paths.MAX_PATH_BYTES:
@@ -250,14 +250,14 @@ class Writer:
             if node.txid > view.head:
                 roll(view, self._log, self._deployment.clock)
                 if node.txid > view.head:
-                    raise StaleView(f"{each} was written at {node.txid}, which the log lacks")
+                    raise StaleView(f"{each} was written at {node.txid}, which is not in the log")
                 return
             view.learn(each, node)
 
     # ---- after the commit ---------------------------------------------------------------
 
     def _due(self, view: View, answers: list[Answer]) -> list[Answer]:
-        """The answers that may be given now, with those that waited for a session's last ephemeral to go."""
+        """The answers to deliver now, with those that waited for a session's last ephemeral."""
         closing = view.sessions.closing
         if not closing and not self._held:
             return answers
@@ -266,8 +266,8 @@ class Writer:
         return [each for each in answers if each.session not in closing]
 
     def _publish(self, view: View, batch: Batch, began: int) -> None:
-        """Apply and answer, or ring the distributor's function to do it."""
-        told = self._due(view, batch.decided()) if batch.untold is None else batch.untold
+        """Apply the batch and answer, or wake the distributor's function to do it."""
+        answers = self._due(view, batch.decided()) if batch.undelivered is None else batch.undelivered
         for session in batch.dead:
             self._deployment.leases.drop(session)
         queue = self._deployment.distributor_queue
@@ -276,20 +276,20 @@ class Writer:
             if self._joined is not None:
                 groups, self._joined = [self._joined, *groups], None
             epoch = groups[-1].epoch if groups else Epoch(view.applied, view.applied, ())
-            if self._deployment.teller is not None:
-                self._deployment.teller.settled()
-            self._distributor.answer(told, epoch)
+            if self._deployment.direct_channel is not None:
+                self._deployment.direct_channel.settled()
+            self._distributor.answer(answers, epoch)
             self._distributor.finish(groups, view)
             return
-        view.sessions.left_to_others()
+        view.sessions.discard_changes()
         entry = view.pending[-1] if view.pending else None
-        queue.send("distributor", f"{view.head}", bell(entry, view.head, told))
+        queue.send("distributor", f"{view.head}", wake_up(entry, view.head, answers))
         if len(view.pending) > _MAX_PENDING:
             view.settled(self._deployment.checkpoints.applied())
 
 
 def _first(message: Message | ServiceOrder) -> int:
-    """Sorts an unordered queue's batch into the order of each session, and costs an ordered one nothing."""
+    """A sort key that restores each session's order, and costs little if the queue is ordered."""
     if isinstance(message, ServiceOrder) or not message.requests:
         return 0
     return message.requests[0].cxid

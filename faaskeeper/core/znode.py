@@ -1,4 +1,4 @@
-"""What a znode is: its metadata as the writer keeps it, and the Stat that users see."""
+"""A znode: its metadata as the writer keeps it, and the Stat that users see."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ OPEN_ACL: tuple[Acl, ...] = ((31, "world", "anyone"),)
 READ_ACL: tuple[Acl, ...] = ((1, "world", "anyone"),)
 
 CONTAINER = -1
-"""In place of a time to live: the znode goes when its last child has gone."""
+"""In place of a time to live: the znode is removed after its last child was deleted."""
 EMPTY_MS = 60_000
-"""How long a container is empty before it goes (ZooKeeper's ``ContainerManager`` looks once a minute)."""
+"""How long a container is empty before it is removed (ZooKeeper's ``ContainerManager`` checks once
+a minute)."""
 MAX_TTL_MS = 2**40 - 1
 """Longest time to live, in ms: ZooKeeper's (``EphemeralType.TTL``)."""
 
@@ -22,8 +23,10 @@ MAX_DATA_BYTES = 1024 * 1024
 
 
 def wrapped(number: int) -> int:
-    """A number as 32 bits with a sign hold it: versions go on with -2**31 after 2**31 - 1, as on ZooKeeper's
-    server (``PrepRequestProcessor.checkAndIncVersion``), and protocols have no room for more.
+    """A number wrapped to a signed integer of 32 bits.
+
+    Versions continue with -2**31 after 2**31 - 1, as on ZooKeeper's server
+    (``PrepRequestProcessor.checkAndIncVersion``), and its protocol has no room for more.
     """
     if -0x80000000 <= number <= 0x7FFFFFFF:  # nearly all are
         return number
@@ -31,10 +34,10 @@ def wrapped(number: int) -> int:
 
 
 class Stat(NamedTuple):
-    """The Stat of a znode, field for field as ZooKeeper's clients know it.
+    """The Stat of a znode, with the fields of ZooKeeper's.
 
-    ``ctime`` and ``mtime`` are milliseconds since 1970; ``ephemeralOwner`` is the owning
-    session's id, 0 for none.
+    ``ctime`` and ``mtime`` are milliseconds since 1970; ``ephemeralOwner`` is the owning session's
+    id, 0 for none.
     """
 
     czxid: int
@@ -51,15 +54,15 @@ class Stat(NamedTuple):
 
 
 class Meta(NamedTuple):
-    """Everything about a znode but its data and the names of its children.
+    """Metadata of a znode: all but its data and the names of its children.
 
-    ``creations`` counts the children ever created: the sequence counter, and what ZooKeeper
-    keeps (in 32 bits) as the node's child version. ``length`` is -1 where there is no data at all. ``blob``
-    names the object that holds the data when it is not inline. ``ttl``: how long the znode may go
-    unmodified and without children, in ms; 0: for ever; :data:`CONTAINER`: until its last child is gone.
-    ``pages``: in how many pages the names of the children are kept (:mod:`faaskeeper.core.children`), 0: in
-    the znode's own record. ``emptied``: when a container lost its last child (the log's time, ms), 0 while it
-    has children, or never had any.
+    ``creations``: children ever created; it is the sequence counter, and what ZooKeeper keeps (in
+    32 bits) as the node's child version. ``length``: bytes of data, -1 for null. ``blob``: the
+    object that holds the data, if it is not inline. ``ttl``: how long the znode may stay unmodified
+    and without children, in ms; 0: forever; :data:`CONTAINER`: until its last child is deleted.
+    ``pages``: number of pages with the names of the children (:mod:`faaskeeper.core.children`), 0:
+    they are in the znode's own record. ``emptied``: when a container lost its last child (the log's
+    time, ms); 0 while it has children, or never had any.
     """
 
     czxid: int
@@ -80,11 +83,11 @@ class Meta(NamedTuple):
     emptied: int = 0
 
     def due_at(self) -> int | None:
-        """From when on (ms) heartbeat may remove the znode as it stands; None: it may not.
+        """When heartbeat may remove the znode (ms), if it does not change; None: it may not.
 
-        A container goes when it has been empty for :data:`EMPTY_MS` (one that never had a child stays), a
-        znode with a time to live when it has no children and was not modified for longer
-        (``ContainerManager`` of ZooKeeper 3.8).
+        A container may be removed after it was empty for :data:`EMPTY_MS` (one that never had a
+        child stays), a znode with a time to live when it has no children and was not modified for
+        longer (``ContainerManager`` of ZooKeeper 3.8).
         """
         if not self.ttl or self.children:
             return None
@@ -98,10 +101,10 @@ class Meta(NamedTuple):
         return at is not None and at <= now
 
     def stat(self) -> Stat:
-        """The Stat shown to users.
+        """The Stat for users.
 
-        The child version shown counts creations and deletions: twice the creations less the
-        children left (``DataNode.copyStat`` of ZooKeeper 3.8).
+        Its child version counts creations and deletions: twice the creations less the children left
+        (``DataNode.copyStat`` of ZooKeeper 3.8).
         """
         return Stat(
             self.czxid,
@@ -119,11 +122,14 @@ class Meta(NamedTuple):
 
 
 CONFIG = "/zookeeper/config"
-"""Where clients look for a server's address: Curator's connect to what it says."""
+"""Where clients look up a server's address: Curator's connect to the address stored here."""
 
 
 def genesis() -> dict[str, tuple[Meta, tuple[str, ...]]]:
-    """The tree as of txid 0: metadata and children of the nodes that always exist, as in ZooKeeper."""
+    """The tree as of txid 0: metadata and children of the nodes that always exist.
+
+    They are the same as in ZooKeeper.
+    """
     leaf = Meta(0, 0, 0, 0, 0)
     return {
         "/": (leaf._replace(children=1), ("zookeeper",)),

@@ -119,7 +119,7 @@ class DirectQueue:
         self._took = 0.0
         self._ended = float("-inf")
         self._rested = clock()
-        self._writer = Writer(deployment, tells_time=False)
+        self._writer = Writer(deployment, sends_time=False)
         self._fallback = fallback
         self._clock = clock
         self._away_until = 0.0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
 from faaskeeper.core.acl import Credential
-from faaskeeper.core.errors import Code, Conflict
+from faaskeeper.core.errors import Code, Conflict, Portable
 from faaskeeper.core.requests import (
     Create,
     Delete,
@@ -28,7 +28,7 @@ OVER = (Code.SESSION_EXPIRED, Code.SESSION_MOVED)
 """Outcomes by which an incarnation has ended: with its session, or because another took its place."""
 
 
-class Over(Exception):
+class Over(Portable):
     """The session has ended (SESSION_EXPIRED), or another process goes on with it (SESSION_MOVED)."""
 
     def __init__(self, code: Code) -> None:

@@ -32,7 +32,7 @@ def verified(
     ``secret_of``: the secret that it must be signed with, None where it is for no session of this process.
     """
     try:
-        told = codec.to_told(trust.body(signed))
+        told = codec.to_delivery(trust.body(signed))
         secret = secret_of(told)
         if secret is None:
             return None

@@ -11,7 +11,7 @@ from typing import NamedTuple, Union
 from faaskeeper.core import acl as acls
 from faaskeeper.core.acl import Identity
 from faaskeeper.core.blobs import TRIES, lost
-from faaskeeper.core.errors import Code
+from faaskeeper.core.errors import Code, Portable
 from faaskeeper.core.records import Record
 from faaskeeper.core.znode import OPEN_ACL, Acl, Meta
 from faaskeeper.session import usage
@@ -23,7 +23,7 @@ TOGETHER = 100
 """Znodes that are read in one call."""
 
 
-class Refused(Exception):
+class Refused(Portable):
     """A read is refused: NO_NODE, or NO_AUTH."""
 
     def __init__(self, code: Code, path: str) -> None:
@@ -32,7 +32,7 @@ class Refused(Exception):
         self.path = path
 
 
-class Lost(Exception):
+class Lost(Portable):
     """The data of a znode, which is kept apart, is gone."""
 
     def __init__(self, path: str, blob: str) -> None:
@@ -141,7 +141,7 @@ class Reads:
         if meta is None:
             raise Refused(Code.NO_NODE, path)
         self._allowed(path, acls.READ | acls.ADMIN)(meta)
-        shown: tuple[Acl, ...] = acls.masked(acls.held(path, meta.acl), self.who)
+        shown: tuple[Acl, ...] = acls.masked(acls.effective(path, meta.acl), self.who)
         return shown, meta
 
     # ---- several -------------------------------------------------------------------------

@@ -147,7 +147,7 @@ class Fleet:
         connection.worker_queue.send("writer", "fleet", trust.sign(self._secret, codec.message(message)))
 
     def _heard(self, connection: Any, signed: bytes) -> None:
-        told = codec.to_told(trust.body(signed))
+        told = codec.to_delivery(trust.body(signed))
         if not isinstance(told, Reply) or not told.nonce or told.session in self.sessions:
             return
         self.sessions.append(told.session)

@@ -165,7 +165,7 @@ class Hostile:
         self.done = True
 
     def _heard(self, signed: bytes) -> None:
-        told = codec.to_told(trust.body(signed))
+        told = codec.to_delivery(trust.body(signed))
         if not isinstance(told, Reply):
             return
         if told.nonce and not self._session:

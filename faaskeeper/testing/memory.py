@@ -12,7 +12,7 @@ from typing import Any
 
 from faaskeeper.config import Config
 from faaskeeper.core import trust
-from faaskeeper.core.answers import bell
+from faaskeeper.core.answers import wake_up
 from faaskeeper.core.connection import Connection, connection_to
 from faaskeeper.core.deployment import Deployment, begin, on_tables
 from faaskeeper.core.distributor import DistributorFunction
@@ -79,7 +79,7 @@ class MemorySystem(Harness):
 
     def _ring(self) -> None:
         if self.deployment.distributor_queue is not None:
-            self.deployment.distributor_queue.send("distributor", "ring", bell(None, 0, ()))
+            self.deployment.distributor_queue.send("distributor", "ring", wake_up(None, 0, ()))
         else:
             self.deployment.worker_queue.send("writer", "ring", order(self.deployment))
 

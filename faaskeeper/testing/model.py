@@ -26,7 +26,7 @@ from faaskeeper.core.errors import Code
 from faaskeeper.core.log import Entry
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Close, Message, Outcome, Reap, Reply, Request
-from faaskeeper.core.transactions import Case, Limits, apply
+from faaskeeper.core.transactions import Context, Limits, apply
 from faaskeeper.core.watches import FIRED_BY, STAYING
 from faaskeeper.core.znode import Meta, genesis
 from faaskeeper.testing.scheduler import Violation
@@ -175,7 +175,7 @@ class Model:
         for request in asked:
             assert request is not None
             operation, who = request.operation, identities(request.auth)
-            expected, changes = apply(Case(self, key[0], now, txid, self._limits, who), operation)
+            expected, changes = apply(Context(self, key[0], now, txid, self._limits, who), operation)
             if expected == outcome and changes == transaction:
                 break
         else:
@@ -196,7 +196,7 @@ class Model:
             session = self.sessions.get(effect.session)
             if session is None or (session.closed and not session.ephemerals):
                 raise Violation(f"session {effect.session} was closed twice")
-            _, expected = apply(Case(self, effect.session, now, transaction.txid, self._limits), Close())
+            _, expected = apply(Context(self, effect.session, now, transaction.txid, self._limits), Close())
             if not session.closed and not self._marked(effect.session):
                 raise Violation(f"session {effect.session} was closed, its lease is good")
             if expected != transaction:
@@ -214,7 +214,7 @@ class Model:
         ):
             raise Violation(f"{transaction} removes {meta}, which was not due")
         _, expected = apply(
-            Case(self, 0, now, transaction.txid, self._limits), Reap(transaction.changes[0].path)
+            Context(self, 0, now, transaction.txid, self._limits), Reap(transaction.changes[0].path)
         )
         if expected != transaction:
             raise Violation(f"nobody asked for {transaction}")
@@ -247,7 +247,7 @@ class Model:
                 closed.ephemerals.difference_update(
                     path for path, _, meta, _ in transaction.changes if not meta
                 )
-                if bool(closed.ephemerals) is not effect.more:
+                if bool(closed.ephemerals) is not effect.partial:
                     raise Violation(f"{transaction} leaves {closed.ephemerals}")
             elif isinstance(effect, Resumed):
                 session = self.sessions[effect.session]

@@ -13,7 +13,7 @@ from typing import Any
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core import codec, log, trust
-from faaskeeper.core.answers import bell
+from faaskeeper.core.answers import wake_up
 from faaskeeper.core.changes import Closed
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.codec import Malformed
@@ -420,7 +420,7 @@ class World:
                 self.reached["a list changed its number of pages"] += 1
             if transaction.changes and transaction.txid not in self.model.asked:
                 self.reached["a znode that was due is gone"] += not transaction.effects
-            if any(isinstance(effect, Closed) and effect.more for effect in transaction.effects):
+            if any(isinstance(effect, Closed) and effect.partial for effect in transaction.effects):
                 self.reached["a session closed by several transactions"] += 1
 
     def trimmed(self, key: str) -> None:
@@ -465,7 +465,7 @@ class World:
     def ring(self) -> None:
         """Ask for what waits to be applied."""
         if self.distributor_queue is not None:
-            self.distributor_queue.send("distributor", "ring", bell(None, 0, ()))
+            self.distributor_queue.send("distributor", "ring", wake_up(None, 0, ()))
         else:
             deployment = self.deployment(self.system)
             self.worker_queue.send("writer", "ring", order(deployment, ()))
@@ -832,7 +832,7 @@ class SimulatedChannel:
         """See :class:`faaskeeper.core.channel.Channel`."""
         world = self._world
         world.scheduler.point(f"deliver to {address}")
-        told = codec.to_told(trust.body(message))
+        told = codec.to_delivery(trust.body(message))
         if isinstance(told, Reply):
             world.model.answered(told, self._stored)
             if told.resend:

@@ -15,6 +15,7 @@ from faaskeeper.aio.session import _CALLS
 from faaskeeper.core.acl import CREATOR_ALL_ACL
 from faaskeeper.core.requests import Epoch, Notification
 from faaskeeper.exceptions import (
+    FaaSKeeperException,
     MalformedInputException,
     NodeDoesntExistException,
     ProviderException,
@@ -145,6 +146,15 @@ async def test_a_read_that_could_be_answered_at_once_waits_for_what_was_asked_fo
             assert not reading.done()
         await writing
         assert len((await reading).data) == 200_000
+
+
+async def test_a_listed_child_s_stat_is_not_read_and_the_error_says_what_reads_it(near_stage: Stage) -> None:
+    async with near_stage.client() as client:
+        await client.create("/p")
+        (child,) = [node for node in await client.get_children("/") if node.path == "/p"]
+        with pytest.raises(FaaSKeeperException, match=r"/p was not read: exists\(\) reads it"):
+            _ = child.stat
+        assert [node.stat.version for node in await client.get_children("/", include_data=True)] == [0, 0]
 
 
 # ---- events ----------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ class Deployed:
     def _beat(self) -> None:
         while not self._stop.wait(0.5):
             self._heartbeat.expire()
-            self._heartbeat.ring()
+            self._heartbeat.wake()
 
     def stop(self) -> None:
         self._stop.set()

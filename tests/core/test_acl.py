@@ -16,8 +16,8 @@ from faaskeeper.core.acl import (
     SUPER,
     WRITE,
     digest,
+    effective,
     fixed,
-    held,
     identities,
     masked,
     permits,
@@ -219,6 +219,6 @@ def test_config_of_a_deployment_made_before_is_not_open_either() -> None:
     assert session.do(SetData(CONFIG, inline(b""))).code is Code.NO_AUTH
     assert session.do(SetAcl(CONFIG, OPEN_ACL)).code is Code.NO_AUTH
     assert session.do(Multi((Check(CONFIG),))).code is Code.OK
-    assert held(CONFIG, OPEN_ACL) == READ_ACL
-    assert held(CONFIG, ()) == READ_ACL
-    assert held("/zookeeper", OPEN_ACL) is OPEN_ACL
+    assert effective(CONFIG, OPEN_ACL) == READ_ACL
+    assert effective(CONFIG, ()) == READ_ACL
+    assert effective("/zookeeper", OPEN_ACL) is OPEN_ACL

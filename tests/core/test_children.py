@@ -13,7 +13,7 @@ from faaskeeper.core.changes import Transaction
 from faaskeeper.core.children import INLINE, Ahead, Listing, page_of, page_path, passes, written
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import Create, Delete, Multi, inline
-from faaskeeper.core.transactions import Case, Limits, apply
+from faaskeeper.core.transactions import Context, Limits, apply
 from faaskeeper.core.znode import Meta
 
 
@@ -56,7 +56,7 @@ class Tree:
                 )
             )
             txid = len(self.transactions) + 1
-            outcome, transaction = apply(Case(self, 1, 0, txid, limits), many)
+            outcome, transaction = apply(Context(self, 1, 0, txid, limits), many)
             if outcome.code is not Code.OK or transaction is None or not transaction.changes:
                 continue
             self.transactions.append(transaction)

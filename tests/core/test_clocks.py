@@ -252,9 +252,9 @@ def test_an_age_below_zero_counts_as_unknown_and_not_as_fresh() -> None:
     view.check_age(bare.clock())
     bare.clock.now -= 1
     assert not view.valid(bare.clock())
-    with pytest.raises(StaleView, match="later than this machine's clock"):
+    with pytest.raises(StaleView, match="after this machine's current time"):
         view.check_age(bare.clock())
-    with pytest.raises(StaleView, match="12 hours later than this machine's clock shows: set the clock"):
+    with pytest.raises(StaleView, match="12 hours after this machine's current time: correct the clock"):
         session.do(write())
     entry = Entry(9, 9, 0, (), ())
     with pytest.raises(StaleView, match="too long ago"):
@@ -373,7 +373,7 @@ def test_a_forgotten_doorbell_is_rung_in_a_log_that_lies_ahead() -> None:
     assert bare.distributor_queue is not None
     bare.distributor_queue.take()
     bare.clock.now += FORGOTTEN_MS
-    assert far(bare).ring() is True
+    assert far(bare).wake() is True
     bare.pump()
     record = bare.deployment.records.get("/n")
     assert record is not None

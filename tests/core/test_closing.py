@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from faaskeeper.core import log
-from faaskeeper.core.answers import bell
+from faaskeeper.core.answers import wake_up
 from faaskeeper.core.distributor import GROUP_ENTRIES
 from faaskeeper.core.errors import Code, Unavailable
 from faaskeeper.core.records import Record
@@ -243,7 +243,7 @@ def test_a_multi_whose_acls_would_fill_the_log_is_refused() -> None:
 def test_a_session_that_acknowledges_nothing_is_kept_no_more_than_so_many_outcomes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("faaskeeper.core.judging._UNACKED", 5)
+    monkeypatch.setattr("faaskeeper.core.validation._UNACKED", 5)
     bare = Bare()
     session = bare.session()
     for number in range(20):
@@ -300,10 +300,10 @@ def test_a_long_backlog_is_marked_as_it_is_applied_and_not_begun_again(
     monkeypatch.setattr(bare.deployment.records, "put", slow)
     bare.recycle()
     with pytest.raises(Unavailable):
-        bare.distributor.handle([bell(None, 0, ())])
+        bare.distributor.handle([wake_up(None, 0, ())])
     done, written[:] = set(written), []
     monkeypatch.setattr(bare.deployment.records, "put", lambda *it: (written.append(it[0]), put(*it))[1])
     bare.recycle()
-    bare.distributor.handle([bell(None, 0, ())])
+    bare.distributor.handle([wake_up(None, 0, ())])
     assert len(done & set(written) - {"/"}) <= GROUP_ENTRIES  # the group that was cut short
     assert {f"/n{number}" for number in range(10 * GROUP_ENTRIES)} <= done | set(written)

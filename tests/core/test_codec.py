@@ -122,12 +122,12 @@ def test_an_incarnation_that_stores_could_not_keep_is_malformed(incarnation: int
 
 @given(st.builds(Reply, numbers, numbers, answered, epochs, numbers, numbers, path, numbers))
 def test_a_reply_arrives_as_it_was_sent(reply: Reply) -> None:
-    assert codec.to_told(codec.reply(reply)) == reply
+    assert codec.to_delivery(codec.reply(reply)) == reply
 
 
 @given(st.builds(Notification, numbers, epochs))
 def test_a_notification_arrives_as_it_was_sent(notification: Notification) -> None:
-    assert codec.to_told(codec.notification(notification)) == notification
+    assert codec.to_delivery(codec.notification(notification)) == notification
 
 
 @given(entries)

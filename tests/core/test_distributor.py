@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from faaskeeper.core import paths
-from faaskeeper.core.answers import bell
+from faaskeeper.core.answers import wake_up
 from faaskeeper.core.distributor import Distributor, DistributorFunction
 from faaskeeper.core.errors import Code, StaleView
 from faaskeeper.core.records import ObjectRecords, Record, TableRecords
@@ -96,12 +96,12 @@ def test_a_distributor_that_slept_does_not_bring_the_tree_back() -> None:
     bare = Bare(own_distributor=True)
     session = bare.session()
     slow = DistributorFunction(bare.deployment)
-    slow.handle([bell(None, 0, ())])
+    slow.handle([wake_up(None, 0, ())])
     for number in range(20):
         session.do(create(f"/n{number}"))
         session.do(SetData(f"/n{number}", inline(b"new")))
     before = tree(bare)
-    slow.handle([bell(None, 0, ())])
+    slow.handle([wake_up(None, 0, ())])
     assert tree(bare) == before
 
 
@@ -257,7 +257,7 @@ def test_who_was_stalled_for_hours_writes_nothing_more() -> None:
     bare.heartbeat.sweep()
     bare.days(2)
     assert bare.deployment.records.get("/n") is None
-    with pytest.raises(StaleView, match="stalled"):
+    with pytest.raises(StaleView, match="suspended for hours"):
         Distributor(bare.deployment).settle(stalled, began)
     assert bare.deployment.records.get("/n") is None
 
@@ -312,7 +312,7 @@ def test_who_was_idle_for_days_does_not_bring_back_what_others_applied_and_delet
     assert bare.deployment.records.get("/gone") is None, "its tombstone has lapsed"
     records: Any = bare.deployment.records
     records.put_there.clear()
-    idle.handle([bell(None, 0, ())] if own else [order(bare.deployment)])
+    idle.handle([wake_up(None, 0, ())] if own else [order(bare.deployment)])
     assert "/gone" not in records.put_there
 
 

@@ -87,10 +87,10 @@ def test_a_forgotten_doorbell_is_rung(own_distributor: bool) -> None:
         with pytest.raises(Conflict):
             bare.pump()
     bare.recycle()
-    assert bare.heartbeat.ring() is False  # too young to be forgotten
+    assert bare.heartbeat.wake() is False  # too young to be forgotten
     assert bare.deployment.records.get("/n") is None
     bare.clock.now += FORGOTTEN_MS
-    assert bare.heartbeat.ring() is True
+    assert bare.heartbeat.wake() is True
     bare.pump()
     record = bare.deployment.records.get("/n")
     assert record is not None

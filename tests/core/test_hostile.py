@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from faaskeeper.core import admission, codec, judging, trust, writer
+from faaskeeper.core import admission, codec, trust, validation, writer
 from faaskeeper.core.acl import ALL, MAX_ACL_BYTES, MAX_CREDENTIALS_BYTES, digest, fixed
 from faaskeeper.core.blobs import blob_name, parse_blob_name, read_blob
 from faaskeeper.core.errors import Code
@@ -337,7 +337,7 @@ def test_whatever_one_message_holds_those_beside_it_are_answered_and_nothing_of_
     assert record.meta is not None
     assert record.meta.acl == ALICES
     assert record.meta.version == many
-    assert "could not be judged" not in caplog.text
+    assert "failed: refused" not in caplog.text
     view = bare.writer._view
     assert view is not None
     assert max(len(path) for path in view._nodes) < 1000
@@ -355,14 +355,14 @@ def test_a_request_that_cannot_be_judged_is_refused_alone(
 ) -> None:
     bare = Bare()
     one, two = bare.session("one"), bare.session("two")
-    judge = judging.apply
+    judge = validation.apply
 
     def faulty(case: Any, operation: Any) -> Any:
         if operation == Delete("/odd"):
             raise ZeroDivisionError
         return judge(case, operation)
 
-    monkeypatch.setattr(judging, "apply", faulty)
+    monkeypatch.setattr(validation, "apply", faulty)
     before, odd, after = one.ask(Create("/a", inline(b""))), one.ask(Delete("/odd")), one.ask(Delete("/a"))
     others = two.ask(Create("/b", inline(b"")))
     bare.pump()
@@ -370,7 +370,7 @@ def test_a_request_that_cannot_be_judged_is_refused_alone(
     two.receive()
     codes = [each.get(0).code for each in (before, odd, after, others)]
     assert codes == [Code.OK, Code.BAD_ARGUMENTS, Code.OK, Code.OK]
-    assert "request 2 of session 1 could not be judged" in caplog.text
+    assert "validation of request 2 of session 1 failed: refused" in caplog.text
 
 
 def test_an_address_that_no_channel_can_use_holds_nobody_up() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from faaskeeper.core.answers import bell
+from faaskeeper.core.answers import wake_up
 from faaskeeper.core.distributor import Distributor
 from faaskeeper.core.requests import Close, Create, Delete, SetData, inline
 from faaskeeper.core.view import load
@@ -296,7 +296,7 @@ def test_no_znode_that_goes_by_itself_is_lost_whoever_applies_what_when(seed: in
         if dice.random() < 0.3:
             somebody()
         if dice.random() < 0.3 and bare.distributor_queue is not None:
-            bare.distributor.handle(bare.distributor_queue.take() or [bell(None, 0, ())])
+            bare.distributor.handle(bare.distributor_queue.take() or [wake_up(None, 0, ())])
         if dice.random() < 0.5:
             bare.heartbeat.reap()
     bare.pump()

@@ -250,7 +250,7 @@ def test_opening_again_with_the_same_nonce_is_the_same_session(bare: Bare) -> No
         bare.worker_queue.held = [signed, signed]
         bare.pump()
         bare.recycle()
-    told = [codec.to_told(trust.body(each)) for each in bare.mail.boxes["s"]]
+    told = [codec.to_delivery(trust.body(each)) for each in bare.mail.boxes["s"]]
     assert len(told) == 5  # twice in one batch is answered once
     assert {reply.session for reply in told if isinstance(reply, Reply)} == {1}
     assert len(entries(bare)) == 1

@@ -460,7 +460,7 @@ def test_a_write_within_the_process_is_neither_signed_nor_decoded(
 
     for name in ("sign", "verify"):
         counted(trust, name)
-    for name in ("message", "to_message", "reply", "to_told"):
+    for name in ("message", "to_message", "reply", "to_delivery"):
         counted(codec, name)
     client.create("/a", b"1")
     client.set_data_async("/a", b"2").get()

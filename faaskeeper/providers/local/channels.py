@@ -71,33 +71,33 @@ class LocalChannel:
     def listen_early(
         self, handler: Callable[[Reply | bytes], None], settled: Callable[[], None]
     ) -> LocalListener:
-        """See :meth:`faaskeeper.core.connection.Within.listen`."""
+        """See :meth:`faaskeeper.core.connection.InProcess.listen`."""
         return self._added(handler, settled=settled)
 
     def listen_late(self, handler: Callable[[Reply | bytes], None]) -> LocalListener:
-        """See :meth:`faaskeeper.core.connection.Within.listen_late`."""
+        """See :meth:`faaskeeper.core.connection.InProcess.listen_late`."""
         return self._added(handler, late=True)
 
-    def early(self, address: str) -> bool:
-        """See :class:`faaskeeper.core.channel.Teller`."""
+    def accepts_early(self, address: str) -> bool:
+        """See :class:`faaskeeper.core.channel.DirectChannel`."""
         listener = self._listeners.get(address)
         return listener is not None and listener.settled is not None
 
-    def tell(self, address: str, reply: Reply) -> bool:
-        """See :class:`faaskeeper.core.channel.Teller`."""
+    def deliver_early(self, address: str, reply: Reply) -> bool:
+        """See :class:`faaskeeper.core.channel.DirectChannel`."""
         listener = self._listeners.get(address)
         if listener is None or listener.settled is None:
             return False
         self._told.add(listener)
         return listener.hear(reply)
 
-    def hand(self, address: str, reply: Reply) -> bool:
-        """See :class:`faaskeeper.core.channel.Teller`."""
+    def deliver_late(self, address: str, reply: Reply) -> bool:
+        """See :class:`faaskeeper.core.channel.DirectChannel`."""
         listener = self._listeners.get(address)
         return listener is not None and listener.late and listener.hear(reply)
 
     def settled(self) -> None:
-        """See :class:`faaskeeper.core.channel.Teller`."""
+        """See :class:`faaskeeper.core.channel.DirectChannel`."""
         while self._told:
             listener = self._told.pop()
             if listener.settled is not None:

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from faaskeeper.config import ClientChannel, Config, QueueType, StorageType
 from faaskeeper.core import records as user_storage
 from faaskeeper.core import trust
-from faaskeeper.core.answers import bell
+from faaskeeper.core.answers import wake_up
 from faaskeeper.core.channel import Listener
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.clocks import Clock, Steady
@@ -120,7 +120,7 @@ class _CoveredRecords(ObjectRecords):
 
 
 class _Within:
-    """See :class:`faaskeeper.core.connection.Within`."""
+    """See :class:`faaskeeper.core.connection.InProcess`."""
 
     def __init__(self, queue: LocalQueue, channel: LocalChannel) -> None:
         self._queue = queue
@@ -219,7 +219,7 @@ class EmbeddedService(Inherited):
             worker_queue=_Later(),
             distributor_queue=None,
             channel=self._channel,
-            teller=self.local_channel,
+            direct_channel=self.local_channel,
             key=key,
             clock=self._given or self._steady(heartbeat_state),
             wall=self.clock,
@@ -333,7 +333,7 @@ class EmbeddedService(Inherited):
         """Ask for what waits to be applied."""
         deployment = self.deployment
         if deployment.distributor_queue is not None:
-            deployment.distributor_queue.send("distributor", "ring", bell(None, 0, ()))
+            deployment.distributor_queue.send("distributor", "ring", wake_up(None, 0, ()))
         else:
             deployment.worker_queue.send("writer", "ring", order(deployment))
 

@@ -1,4 +1,4 @@
-"""Judging messages: what each request of a batch comes to, on the view and what the batch did before."""
+"""Validation: what each request of a batch does, on the view and the batch's earlier effects."""
 
 from __future__ import annotations
 
@@ -14,61 +14,61 @@ from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS, Deploymen
 from faaskeeper.core.errors import Code
 from faaskeeper.core.log import Answers
 from faaskeeper.core.requests import Close, Message, Open, Operation, Outcome, Reap, Request, Resume
-from faaskeeper.core.transactions import Case, apply
+from faaskeeper.core.transactions import Context, apply
 from faaskeeper.core.view import Missing, View
 
 _RESUMED_PATHS = 1_000
-"""Most ephemerals that the answer to a Resume lists."""
+"""Most ephemerals in the answer to a Resume."""
 _IDENTITIES = 1_000
-"""Credentials whose identities a writer remembers."""
+"""Most credentials whose identities a writer caches."""
 _IDENTITY_BYTES = 4_096
-"""Longer credentials are looked at anew for each request."""
+"""Longer credentials are not cached."""
 _UNACKED = 100_000
-"""Outcomes of a session that are kept for it without being acknowledged, at most."""
+"""Most outcomes of a session that are kept without being acknowledged."""
 
 _CLOSE = Close()
 _logger = logging.getLogger(__name__)
 
 
-class _Standing(Enum):
-    """How a request stands to what its session has decided."""
+class _Status(Enum):
+    """How a request relates to what its session has decided."""
 
     RESUMES = auto()
-    """It goes on with the session, as another incarnation."""
+    """It continues the session, as another incarnation."""
     MOVED = auto()
-    """Another incarnation goes on with the session."""
+    """Another incarnation continues the session."""
     DECIDED = auto()
-    """It was decided before: it is answered as it was."""
+    """It was decided before, and gets the same answer again."""
     EXPIRED = auto()
     """The session is closed."""
     EARLY = auto()
-    """One before it is missing, or the client acknowledges nothing: it is to be sent again."""
+    """An earlier request is missing, or the client acknowledges nothing: the client must resend."""
     FULL = auto()
-    """Its turn has come, and the entry is full."""
+    """It is the next request, but the entry is full."""
     NEXT = auto()
-    """Its turn has come."""
+    """It is the next request."""
 
 
-_REFUSED = {_Standing.MOVED: Code.SESSION_MOVED, _Standing.EXPIRED: Code.SESSION_EXPIRED}
+_REFUSED = {_Status.MOVED: Code.SESSION_MOVED, _Status.EXPIRED: Code.SESSION_EXPIRED}
 
 
-def _standing(batch: Batch, session: Tentative, message: Message, request: Request) -> _Standing:
+def _status_of(batch: Batch, session: Tentative, message: Message, request: Request) -> _Status:
     cxid, operation, _ = request
     if isinstance(operation, Resume):
-        return _Standing.RESUMES
+        return _Status.RESUMES
     if message.incarnation != session.incarnation:
-        return _Standing.MOVED
+        return _Status.MOVED
     if cxid <= session.last:
-        return _Standing.DECIDED
+        return _Status.DECIDED
     if session.closed:
-        return _Standing.EXPIRED
+        return _Status.EXPIRED
     if cxid > session.last + 1 or session.last - message.acked > _UNACKED:
-        return _Standing.EARLY
-    return _Standing.FULL if batch.full else _Standing.NEXT
+        return _Status.EARLY
+    return _Status.FULL if batch.full else _Status.NEXT
 
 
-class _Again:
-    """The answer to what a message asks for that is not decided now."""
+class _UnloggedAnswer:
+    """The answer to those requests of a message that this batch does not decide."""
 
     def __init__(self, sealed: bytes, message: Message) -> None:
         self._sealed = sealed
@@ -76,23 +76,23 @@ class _Again:
         self._outcomes: list[tuple[int, Outcome]] = []
         self.resend = 0
 
-    def tell(self, request: Request, outcome: Outcome | None) -> None:
-        """Answer a request, if there is an outcome."""
+    def add(self, request: Request, outcome: Outcome | None) -> None:
+        """Add the outcome of a request, if there is one."""
         if outcome is not None:
             self._outcomes.append((request.cxid, outcome))
 
-    def into(self, batch: Batch) -> None:
-        """Have the batch answer, if there is anything to say."""
+    def give_to(self, batch: Batch) -> None:
+        """Add the answer to the batch, unless it is empty."""
         if self._outcomes or self.resend:
             message, outcomes = self._message, tuple(self._outcomes)
             answer = Answer(
                 message.session, message.incarnation, outcomes, message.address, self._sealed, self.resend
             )
-            batch.told.append(answer)
+            batch.to_deliver.append(answer)
 
 
-class Judge:
-    """Judges messages; has no memory but of what credentials prove."""
+class Validator:
+    """Validates messages. Keeps no state but a cache of the identities that credentials prove."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
@@ -100,9 +100,13 @@ class Judge:
         self._anybody: tuple[Identity, ...] = (("ip", deployment.peer),) if deployment.peer else ()
         self._identities: dict[tuple[Credential, ...], tuple[Identity, ...]] = {}
 
-    def judge(
+    def validate(
         self, view: View, waiting: list[Message | ServiceOrder]
     ) -> tuple[Batch, list[Message | ServiceOrder]]:
+        """Validate messages in order; returns the batch, and what is left for the next one.
+
+        Raises Missing when the view lacks a znode.
+        """
         deployment = self._deployment
         batch = Batch(view, deployment.log_clock.now(view.time), deployment.clock())
         left: list[Message | ServiceOrder] = []
@@ -110,18 +114,18 @@ class Judge:
             if batch.full:
                 left = waiting[number:]
                 break
-            rest = self._one(batch, message)
+            rest = self._validate_one(batch, message)
             if rest is not None:
                 left = [rest, *waiting[number + 1 :]]
                 break
-        if batch.unfinished:  # others have their turn first
+        if batch.unfinished:  # other messages come first
             left = [*left, ServiceOrder(tuple(sorted(batch.unfinished)))]
         return batch, left
 
-    def _one(self, batch: Batch, message: Message | ServiceOrder) -> Message | ServiceOrder | None:
-        """Judge one message; returns what no longer fits the entry of it."""
+    def _validate_one(self, batch: Batch, message: Message | ServiceOrder) -> Message | ServiceOrder | None:
+        """Validate one message; returns the part that does not fit the entry."""
         if isinstance(message, ServiceOrder):
-            return self._ordered(batch, message)
+            return self._service_order(batch, message)
         batch.bytes += len(message.address)
         if message.session == 0:
             self._open(batch, message)
@@ -129,8 +133,8 @@ class Judge:
         rest = self._requests(batch, message)
         return message._replace(requests=rest) if rest else None
 
-    def _ordered(self, batch: Batch, wanted: ServiceOrder) -> ServiceOrder | None:
-        batch.uncertain = batch.uncertain or wanted.rings
+    def _service_order(self, batch: Batch, wanted: ServiceOrder) -> ServiceOrder | None:
+        batch.uncertain = batch.uncertain or wanted.only_wakes
         for number, session in enumerate(wanted.close):
             if batch.full:
                 return wanted._replace(close=wanted.close[number:])
@@ -138,19 +142,19 @@ class Judge:
         for number, path in enumerate(wanted.reap):
             if batch.full:
                 return ServiceOrder((), wanted.reap[number:])
-            self._unasked(batch, Reap(path), 0)
+            self._apply_order(batch, Reap(path), 0)
         return None
 
     def _open(self, batch: Batch, message: Message) -> None:
         operation = message.requests[0].operation
         if not isinstance(operation, Open):
-            raise AssertionError("admitted as an Open")
+            raise AssertionError("a message without a session must be an Open")
         known = batch.opened_by(operation.nonce)
         if known is not None:
             session = batch.view.sessions.get(known)
             if session is not None:
                 outcome = Outcome(Code.OK, known)
-                batch.told.append(
+                batch.to_deliver.append(
                     Answer(
                         known,
                         0,
@@ -170,55 +174,55 @@ class Judge:
         batch.take(Transaction(txid, (), (opened,)))
         outcomes = ((0, Outcome(Code.OK, txid)),)
         batch.answers.append(Answers(txid, 0, 0, message.address, outcomes))
-        batch.told.append(Answer(txid, 0, outcomes, message.address, sealed, 0, operation.nonce))
+        batch.to_deliver.append(Answer(txid, 0, outcomes, message.address, sealed, 0, operation.nonce))
 
     def _close(self, batch: Batch, id: int) -> None:
-        """Heartbeat's close, or going on with one: not numbered, and nobody waits for an answer."""
+        """Close a session by order of heartbeat, or continue closing it: no cxid, no answer."""
         session = batch.session(id)
         if session is None or (session.closed and not any(batch.ephemerals(id))):
             batch.uncertain = True
             batch.dead.append(id)
             return
-        self._unasked(batch, _CLOSE, id)
+        self._apply_order(batch, _CLOSE, id)
 
-    def _unasked(self, batch: Batch, operation: Operation, session: int) -> None:
-        """What heartbeat asks for: its outcome is nobody's, and a refusal is not logged."""
+    def _apply_order(self, batch: Batch, operation: Operation, session: int) -> None:
+        """Apply an operation of heartbeat. Nothing awaits the outcome; a refusal is not logged."""
         transaction = self._decide(batch, Request(0, operation), session)[1]
         if transaction is None:
-            batch.uncertain = True  # from a view that is behind, it would be refused in every beat
+            batch.uncertain = True  # a view that is behind would refuse it in every beat
         else:
             batch.take(transaction)
 
     def _requests(self, batch: Batch, message: Message) -> tuple[Request, ...]:
-        """Judge a client's requests; returns those that no longer fit the entry."""
+        """Validate a client's requests; returns those that do not fit the entry."""
         session = batch.session(message.session)
         if session is None:
             return ()
         requests = sorted(message.requests, key=_cxid)
-        if not requests:  # it rings: apply what is in the log
+        if not requests:  # a wake-up: apply the log
             batch.uncertain = True
         if session.session.closing:
             batch.unfinished.add(message.session)
-        again = _Again(session.session.sealed, message)
+        unlogged = _UnloggedAnswer(session.session.sealed, message)
         rest: tuple[Request, ...] = ()
         for number, request in enumerate(requests):
-            standing = _standing(batch, session, message, request)
-            if standing is _Standing.FULL:
+            status = _status_of(batch, session, message, request)
+            if status is _Status.FULL:
                 rest = tuple(requests[number:])
                 break
-            if standing is _Standing.NEXT:
+            if status is _Status.NEXT:
                 self._next(batch, session, message, request)
-            elif standing is _Standing.RESUMES:
+            elif status is _Status.RESUMES:
                 self._resume(batch, session, message, request)
-            elif standing is _Standing.DECIDED:
-                again.tell(request, session.known(request.cxid, batch.txid))
+            elif status is _Status.DECIDED:
+                unlogged.add(request, session.known(request.cxid, batch.txid))
             else:
-                batch.uncertain = True  # right only at the log's end: our view may be behind
-                if standing is _Standing.EARLY:
-                    again.resend = session.last + 1
+                batch.uncertain = True  # right only at the log's end, and our view may be behind
+                if status is _Status.EARLY:
+                    unlogged.resend = session.last + 1
                 else:
-                    again.tell(request, Outcome(_REFUSED[standing], batch.txid))
-        again.into(batch)
+                    unlogged.add(request, Outcome(_REFUSED[status], batch.txid))
+        unlogged.give_to(batch)
         return rest
 
     def _next(self, batch: Batch, session: Tentative, message: Message, request: Request) -> None:
@@ -233,14 +237,15 @@ class Judge:
         batch.bytes += 200 * (1 + len(outcome.results)) + acl_weight(outcome.meta)
 
     def _resume(self, batch: Batch, session: Tentative, message: Message, request: Request) -> None:
-        """Go on with a session as ``message.incarnation``, in the place of the one that it names.
+        """Continue a session as ``message.incarnation``, in place of the incarnation that it names.
 
-        An incarnation is one process: the same again is a repetition. Where another is in its place the
-        Resume is refused, and told which: who sent it may draw again, above that, and a copy that comes when
-        its sender is gone takes the session from nobody.
+        An incarnation is one process, so the same incarnation is a repetition. If another one has
+        taken that place, the Resume is refused and the answer names it. The sender may then draw a
+        higher one; and a copy of the message that arrives after its sender has gone takes the
+        session from no process.
         """
         if not isinstance(request.operation, Resume):
-            raise AssertionError("a Resume")
+            raise AssertionError("the request must be a Resume")
         after = request.operation.after
         id, asked, current = message.session, message.incarnation, session.incarnation
         owned: tuple[str, ...] = ()
@@ -258,21 +263,23 @@ class Judge:
             owned = tuple(sorted(batch.ephemerals(id)))[:_RESUMED_PATHS]
         outcomes = ((0, Outcome(code, batch.txid, paths=owned)),)
         moved = current if code is Code.SESSION_MOVED else 0
-        batch.told.append(Answer(id, asked, outcomes, message.address, session.session.sealed, current=moved))
+        batch.to_deliver.append(
+            Answer(id, asked, outcomes, message.address, session.session.sealed, current=moved)
+        )
 
     def _decide(self, batch: Batch, request: Request, session: int) -> tuple[Outcome, Transaction | None]:
         try:
-            who = self._who(request.auth) if request.auth else self._anybody
-            case = Case(batch, session, batch.now, batch.txid + 1, self._limits, who)
-            return apply(case, request.operation)
+            who = self._identities_of(request.auth) if request.auth else self._anybody
+            context = Context(batch, session, batch.now, batch.txid + 1, self._limits, who)
+            return apply(context, request.operation)
         except Missing:
             raise
         except Exception:
-            # A fault of ours: it must be this request's alone, not that of all who wait beside it.
-            _logger.exception("request %d of session %d could not be judged: refused", request.cxid, session)
+            # A bug of ours must affect this request alone, not the requests beside it.
+            _logger.exception("validation of request %d of session %d failed: refused", request.cxid, session)
             return Outcome(Code.BAD_ARGUMENTS, batch.txid), None
 
-    def _who(self, auth: tuple[Credential, ...]) -> tuple[Identity, ...]:
+    def _identities_of(self, auth: tuple[Credential, ...]) -> tuple[Identity, ...]:
         known = self._identities.get(auth)
         if known is None:
             if len(self._identities) >= _IDENTITIES:
