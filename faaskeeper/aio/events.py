@@ -4,18 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Union
+from typing import Any, Protocol, Union
 
 from faaskeeper.exceptions import FaaSKeeperException, NoWatcherException
 from faaskeeper.session.states import SessionState
-from faaskeeper.watch import WatchedEvent, WatchType
-
-if TYPE_CHECKING:
-    from faaskeeper.aio.client import AsyncClient
+from faaskeeper.watch import WatchCallbackType, WatchedEvent, WatchType
 
 _log = logging.getLogger(__name__)
+
+
+class Client(Protocol):
+    """The client whose events and states are iterated."""
+
+    @property
+    def state(self) -> SessionState:
+        """State of the session."""
+
+    def add_listener(self, listener: Callable[[SessionState], Any]) -> None:
+        """Call a function whenever the state changes."""
+
+    def remove_listener(self, listener: Callable[[SessionState], Any]) -> None:
+        """No longer call it."""
+
+    async def add_watch(self, path: str, watch: WatchCallbackType, recursive: bool = False) -> None:
+        """Set a persistent watch."""
+
+    async def remove_watches(
+        self,
+        path: str,
+        kind: WatchType | Sequence[WatchType] | None = None,
+        watch: WatchCallbackType | None = None,
+    ) -> None:
+        """Remove watches."""
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run a coroutine that the session's end waits for."""
+
+    def why_lost(self) -> FaaSKeeperException:
+        """The error that ended the session."""
 
 
 class Watch:
@@ -29,7 +57,7 @@ class Watch:
     Events that are not taken yet are kept in memory, also when the task that waits for one is cancelled.
     """
 
-    def __init__(self, client: AsyncClient, path: str, recursive: bool) -> None:
+    def __init__(self, client: Client, path: str, recursive: bool) -> None:
         self._client = client
         self._path = path
         self._recursive = recursive
@@ -103,7 +131,7 @@ class Watch:
 class States:
     """A session's states, the present one first."""
 
-    def __init__(self, client: AsyncClient) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
         self._states: asyncio.Queue[SessionState] = asyncio.Queue()
 

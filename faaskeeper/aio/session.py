@@ -45,7 +45,7 @@ from faaskeeper.core.channel import Listener as Ear
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Code, DriverError
 from faaskeeper.core.records import Record
-from faaskeeper.core.requests import Close, Epoch, Message, Notification, Outcome, Reply
+from faaskeeper.core.requests import Close, Epoch, Notification, Outcome, Reply
 from faaskeeper.exceptions import (
     FaaSKeeperException,
     ForkedException,
@@ -61,6 +61,7 @@ from faaskeeper.session.calls import Write
 from faaskeeper.session.commands import Steps
 from faaskeeper.session.incarnation import Incarnation, Over, renew
 from faaskeeper.session.interpreter import Interpreter
+from faaskeeper.session.opening import Opening, Step
 from faaskeeper.session.order import Order
 from faaskeeper.session.outbox import size_of
 from faaskeeper.session.reads import TOGETHER
@@ -169,8 +170,7 @@ class AsyncSession(forks.Inherited):
         self._order: Order[Turn] = Order(_READS)
         self._held: Turn | None = None
         """A write whose turn has come and whose data is not uploaded: nothing begins before it."""
-        self._nonce = random(16).hex()
-        self._opening: Message | None = None
+        self._opening = Opening(self._incarnation, random)
         self._opened: asyncio.Future[None] = self.loop.create_future()
         self._interpreter = Interpreter(connection, threading.Lock)
         self.registrations = self._interpreter.registrations
@@ -242,18 +242,16 @@ class AsyncSession(forks.Inherited):
 
         Raises TimeoutException, ProviderException with the reason, or SessionExpiredException.
         """
-        resuming = self.id > 0
+        opening, resuming = self._opening, self._opening.resumes
         try:
             await through(self._listen())
             if resuming:
-                lease = await self._own.run(self.connection.leases.get, self.id)
-                if lease is None or lease.marked:
-                    raise SessionExpiredException()
-                current = max(self._incarnation.number, lease.incarnation)
-                self._opening = self._incarnation.resume(current, self._random)
+                opening.resume(await self._own.run(self.connection.leases.get, self.id))
             else:
-                self._opening = self._incarnation.open(self._nonce)
+                opening.open()
             await self._open(timeout)
+        except Over:
+            raise SessionExpiredException() from None
         except DriverError as error:
             raise ProviderException(str(error)) from error
         if resuming:
@@ -268,9 +266,7 @@ class AsyncSession(forks.Inherited):
     async def _open(self, timeout: float) -> None:
         deadline = self.loop.time() + timeout
         for pause in doubling(OPEN_S):
-            if self._opening is None:
-                raise AssertionError("an opening is sent")
-            await self._own.run(self.sender.post, [self._opening])
+            await self._own.run(self.sender.post, self._opening.messages)
             left = deadline - self.loop.time()
             done, _ = await asyncio.wait((self._opened,), timeout=min(pause, max(left, 0)))
             if done:
@@ -563,16 +559,11 @@ class AsyncSession(forks.Inherited):
                 yield from self.rules.meet(told.epoch, settled=True)
             return
         self.connection.heard(told)
-        if told.nonce:
-            if told.nonce == self._nonce and not self._opened.done():
-                self._incarnation.session = told.session
-                self._has_begun(told)
+        if not self._opening.done or told.nonce:
+            self._take_opening(told)
         elif self._incarnation.is_for_us(told):
-            if self._opened.done():
-                yield from self.rules.meet(told.epoch, settled=True)
-                self._answered(told)
-            else:
-                self._resumed(told)
+            yield from self.rules.meet(told.epoch, settled=True)
+            self._answered(told)
 
     def _answered(self, reply: Reply) -> None:
         answered = self._incarnation.answered(reply)
@@ -604,26 +595,23 @@ class AsyncSession(forks.Inherited):
             if not asked.future.done():
                 asked.future.set_result(result)
 
-    def _resumed(self, reply: Reply) -> None:
-        for cxid, outcome in reply.outcomes:
-            if cxid:
-                continue
-            if outcome.code is Code.SESSION_MOVED:
-                self._opening = self._incarnation.resume(reply.current, self._random)
-                # Not by flush(): while this is under way there are no requests.
-                self._own.run(self.sender.post, [self._opening]).add_done_callback(_heed)
-            elif outcome.code is Code.OK:
-                self.owned.update(outcome.paths)
-                self._has_begun(reply)
-            else:
-                self.lose(SessionExpiredException(), SessionState.LOST)
+    def _take_opening(self, reply: Reply) -> None:
+        step = self._opening.answered(reply)
+        if step is Step.BEGUN:
+            self._has_begun(reply)
+        elif step is Step.AGAIN:
+            # Not by flush(): while this is under way there are no requests.
+            self._own.run(self.sender.post, self._opening.messages).add_done_callback(_heed)
+        elif step is Step.OVER:
+            self.lose(SessionExpiredException(), SessionState.LOST)
 
     def _has_begun(self, reply: Reply) -> None:
         self._interpreter.session = self.id
         self._expires_ms = self.connection.service() + self._incarnation.timeout
         self.rules.seen = self.rules.applied = max(self.rules.seen, reply.epoch.upto)
         self._state = SessionState.CONNECTED
-        self._opened.set_result(None)
+        if not self._opened.done():
+            self._opened.set_result(None)
 
     # ---- reading -----------------------------------------------------------------------------------
 

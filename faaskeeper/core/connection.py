@@ -112,7 +112,7 @@ class Connection(Fields):
 
 
 def _tally(deployment: Deployment) -> Tally | None:
-    from faaskeeper.core.tally import current
+    from faaskeeper.core.counting import current
 
     return current(deployment.log, deployment.checkpoints)
 

@@ -8,16 +8,10 @@ tree is. The checkpoint's header carries the counts as of its transaction.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from faaskeeper.core.changes import Closed, Owned, Transaction
 from faaskeeper.core.znode import genesis
-
-if TYPE_CHECKING:
-    from faaskeeper.core.checkpoint import Checkpoints
-    from faaskeeper.core.log import Log
-
-_PAGES = 20
 
 
 class Tally(NamedTuple):
@@ -59,20 +53,3 @@ def beginning() -> Tally:
     """The counts of the tree as of txid 0."""
     paths = genesis()
     return Tally(len(paths), sum(len(path) for path in paths), 0)
-
-
-def current(log: Log, checkpoints: Checkpoints) -> Tally | None:
-    """The counts at the log's end: the header's, updated by the log after it, which is short.
-
-    None if unknown: the deployment was set up by a release that did not count, or the checkpoint is
-    so far behind that counting would take long.
-    """
-    header = checkpoints.header()
-    tally, txid, more = header.tally, header.txid, True
-    for _ in range(_PAGES):
-        if tally is None or not more:
-            return tally
-        entries, more = log.after(txid)
-        for entry in entries:
-            tally, txid = tally.after(entry.transactions), entry.last
-    return None

@@ -37,6 +37,11 @@ class Opening:
         self.done = False
 
     @property
+    def messages(self) -> list[Message]:
+        """The message, in a list; an empty one before there is any."""
+        return [] if self.message is None else [self.message]
+
+    @property
     def resumes(self) -> bool:
         """Whether the session is one that was opened before."""
         return self._incarnation.session > 0

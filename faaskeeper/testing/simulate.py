@@ -27,10 +27,11 @@ from faaskeeper.client.futures import Future
 from faaskeeper.core import paths
 from faaskeeper.core.acl import CREATOR_ALL_ACL, READ_ACL
 from faaskeeper.core.blobs import parse_blob_name
+from faaskeeper.core.counting import current
 from faaskeeper.core.errors import Code
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Operation, Outcome
-from faaskeeper.core.tally import Tally, current
+from faaskeeper.core.tally import Tally
 from faaskeeper.core.watches import STAYING
 from faaskeeper.core.znode import OPEN_ACL
 from faaskeeper.exceptions import (

@@ -7,8 +7,9 @@ from random import Random
 import pytest
 
 from faaskeeper.core import paths
+from faaskeeper.core.counting import current
 from faaskeeper.core.requests import Close, Create, Delete, Multi, SetAcl, SetData, inline
-from faaskeeper.core.tally import Tally, beginning, current
+from faaskeeper.core.tally import Tally, beginning
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.view import load
 from tests.bare import Bare, BareSession
