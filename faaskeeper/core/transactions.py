@@ -2,7 +2,7 @@
 
 No clock, no store, no log in here; whoever calls brings the view, the time and the txid. The order
 in which rules are checked is observed behaviour of ZooKeeper 3.8 (``PrepRequestProcessor``), and
-``faaskeeper/testing/golden.json`` holds it.
+``faaskeeper/testing/conformance/golden.json`` holds it.
 """
 
 from __future__ import annotations

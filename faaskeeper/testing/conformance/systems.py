@@ -43,8 +43,8 @@ from faaskeeper.exceptions import (
     SessionExpiredException,
 )
 from faaskeeper.node import Node
-from faaskeeper.testing import golden
-from faaskeeper.testing.golden import Refused, content
+from faaskeeper.testing.conformance import golden
+from faaskeeper.testing.conformance.golden import Refused, content
 from faaskeeper.testing.patience import PATIENCE_S
 from faaskeeper.watch import WatchedEvent, WatchType
 

@@ -35,7 +35,7 @@ class Faults:
     """Faults of the clients that it is attached to. ``happened`` counts them.
 
     ``latency``: ms that a call takes longer, by service and operation, as
-    :class:`faaskeeper.testing.latencies.Latencies` draws it; None: not at all.
+    :class:`faaskeeper.testing.simulator.latencies.Latencies` draws it; None: not at all.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from typing import Any
 
 from faaskeeper.session.outbox import Outbox
 from faaskeeper.session.rules import Rules
-from faaskeeper.testing.scheduler import Scheduler
+from faaskeeper.testing.simulator.scheduler import Scheduler
 
 _SHARED = ("seen", "ticket", "applied", "_least")
 _CHANCE = 0.15
@@ -61,7 +61,7 @@ def preempt(session: Any, scheduler: Scheduler) -> None:
     """Let others run between the steps of a session's rules and outbox from now on."""
 
     def switch(label: str) -> None:
-        if scheduler._current is not None and scheduler.random.random() < _CHANCE:
+        if scheduler.running is not None and scheduler.random.random() < _CHANCE:
             away = scheduler.random.choice(_AWAY_MS)
             scheduler.point(f"  {label}, away for {away} ms")
             if away:
