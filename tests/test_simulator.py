@@ -575,12 +575,12 @@ def closing_ends_half_way(patch: Patch) -> None:
 
 def credentials_of_now(patch: Patch) -> None:
     """A request that is sent again is sent with the credentials of now."""
-    send = ClientSession._send
+    send = ClientSession.send
 
     def again(self: Any, requests: Any, acked: int, prompt: bool = False) -> None:
         send(self, tuple(each._replace(auth=self.auth) for each in requests), acked, prompt)
 
-    patch.setattr(ClientSession, "_send", again)
+    patch.setattr(ClientSession, "send", again)
 
 
 def watch_that_stays_counts_from_its_row(patch: Patch) -> None:

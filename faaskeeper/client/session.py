@@ -12,13 +12,15 @@ Lock order: ``_sending`` before ``_lock``. ``_lock`` guards rules and outbox and
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
+from faaskeeper.client.callbacks import Callbacks
 from faaskeeper.client.futures import Future
+from faaskeeper.client.keeper import NEVER, Keeper
 from faaskeeper.client.runtime import THREADS, Runtime, Thread
+from faaskeeper.client.turns import Turns
 from faaskeeper.core import forks, trust
 from faaskeeper.core.acl import Credential
 from faaskeeper.core.connection import Connection
@@ -34,7 +36,6 @@ from faaskeeper.core.requests import (
     Reply,
     Request,
 )
-from faaskeeper.core.sessions import Lease
 from faaskeeper.exceptions import (
     FaaSKeeperException,
     ForkedException,
@@ -49,10 +50,11 @@ from faaskeeper.session import commands, messages
 from faaskeeper.session.commands import Steps
 from faaskeeper.session.incarnation import Incarnation, Over, renew
 from faaskeeper.session.interpreter import Interpreter
+from faaskeeper.session.opening import Opening, Step
 from faaskeeper.session.outbox import Outbox, size_of
 from faaskeeper.session.rules import Rules
 from faaskeeper.session.states import SessionState, Ticket, over, unknown
-from faaskeeper.session.timing import OPEN_S, RENEWALS, RING_S, WAIT_MOST_S, WAIT_S, Resending, doubling
+from faaskeeper.session.timing import OPEN_S, RENEWALS, RING_S, WAIT_MOST_S, WAIT_S, doubling
 from faaskeeper.session.upload import largest, upload
 from faaskeeper.watch import WatchCallbackType, WatchedEvent
 
@@ -85,13 +87,6 @@ class Asked(NamedTuple):
             self.future.set_result(result)
 
 
-class _Absent:
-    """Stands for a thread that there is not, in a forked child."""
-
-    def join(self, timeout: float | None = None) -> None:
-        """See :class:`Thread`."""
-
-
 class Session(forks.Inherited):
     """One session with a deployment, from :meth:`open` to :meth:`close` or the loss of it.
 
@@ -109,30 +104,26 @@ class Session(forks.Inherited):
         ticket: Ticket | None = None,
     ) -> None:
         self.connection = connection
-        self._renewing = renew
         self._incarnation: Incarnation[Asked] = Incarnation(
             ticket.session if ticket else 0,
             ticket.incarnation if ticket else 0,
             ticket.secret if ticket else random(trust.KEY_BYTES),
             ticket.timeout if ticket else int(timeout * 1000),
         )
-        self._nonce = random(16).hex()
-        self._opening: Message | None = None
+        self._opening = Opening(self._incarnation, random)
         self._random = random
         self._runtime = runtime
         self._lock = runtime.lock()
         self._sending = runtime.lock()
-        self._starting = runtime.lock()
         self._wake = runtime.condition(self._lock)
         self.outbox: Outbox[Asked] = self._incarnation.outbox
         self.rules = Rules(0, self._fired)
         self._opened: Future[Reply] = Future("opening the session", True, None, runtime.lock())
-        self._later = runtime.line()
-        self._dispatcher: Thread | None = None
-        self._keeper: Thread | None = None
-        self._reader: Thread | None = None
-        self._turns: deque[Callable[[], None]] = deque()
-        self._turning: Callable[[], None] | None = None
+        self._callbacks = Callbacks(runtime, self._thread)
+        self._turns = Turns(runtime, self._lock, self._wake, self._thread)
+        every = self._incarnation.timeout / 1000 / RENEWALS if renew else NEVER
+        self._keeper = Keeper(self, self.outbox, runtime, self._lock, self._wake, every)
+        self._keeping: Thread | None = None
         self._interpreter = Interpreter(connection, runtime.lock)
         self.registrations = self._interpreter.registrations
         self._listeners: list[Listener] = []
@@ -140,12 +131,8 @@ class Session(forks.Inherited):
         self.expires_ms = 0
         """When the lease runs out, by the service's clock."""
         self.error: FaaSKeeperException | None = None
-        self._ending = False
         self._over = False
         """It has ended for every process, not for this one alone."""
-        self._dozing = False
-        self._handed_over = False
-        """Something is left to the keeper."""
         self.auth: tuple[Credential, ...] = ()
         """The credentials under which requests are asked for."""
         self._state = SessionState.LOST
@@ -184,15 +171,19 @@ class Session(forks.Inherited):
 
         Raises TimeoutException, ProviderException with the reason, or SessionExpiredException.
         """
-        resuming = self.id > 0
-        if resuming:
-            current = max(self._incarnation.number, self._must_live().incarnation)
-            self._opening = self._incarnation.resume(current, self._random)
-        else:
-            self._opening = self._incarnation.open(self._nonce)
+        resuming = self._opening.resumes
+        try:
+            if resuming:
+                self._opening.resume(self.connection.leases.get(self.id))
+            else:
+                self._opening.open()
+        except Over:
+            raise SessionExpiredException() from None
+        except DriverError as error:
+            raise ProviderException(str(error)) from error
         deadline = self._runtime.monotonic() + timeout
         for pause in doubling(OPEN_S):
-            self._put(self._opening)
+            self._put_opening()
             if self._opened.wait(min(pause, max(deadline - self._runtime.monotonic(), 0))):
                 break
             if self._runtime.monotonic() >= deadline:
@@ -201,19 +192,11 @@ class Session(forks.Inherited):
         if resuming:
             self.renew()  # and so tell the process before
             self.check()
-        self._keeper = self._thread(self._keep, "keeper")
+        self._keeping = self._thread(self._keeper.run, "keeper")
 
-    def _must_live(self) -> Lease:
-        """The session's lease. Raises SessionExpiredException where there is no good one: a session that is
-        long over has nobody to say so.
-        """
-        try:
-            lease = self.connection.leases.get(self.id)
-        except DriverError as error:
-            raise ProviderException(str(error)) from error
-        if lease is None or lease.marked:
-            raise SessionExpiredException()
-        return lease
+    def _put_opening(self) -> None:
+        if self._opening.message is not None:
+            self._put(self._opening.message)
 
     @property
     def ticket(self) -> Ticket:
@@ -247,26 +230,21 @@ class Session(forks.Inherited):
         """Stop without telling the service: the session ends when its lease runs out."""
         self._lose(SessionClosingException(), SessionState.LOST)
         self._ear.close()
-        for thread in (self._keeper, self._reader):
-            if thread is not None and thread != self._runtime.current():
-                thread.join(_JOIN_S)  # one that hangs in a store's call ends with that
-        dispatcher = self._dispatcher
-        if dispatcher is not None:
-            self._later.put(None)
-            if dispatcher != self._runtime.current():
-                dispatcher.join(_JOIN_S)
+        if self._keeping is not None and self._keeping != self._runtime.current():
+            self._keeping.join(_JOIN_S)  # one that hangs in a store's call ends with that
+        self._turns.join(_JOIN_S)
+        self._callbacks.stop(_JOIN_S)
 
     def forked(self, why: str) -> None:
         """See :class:`faaskeeper.core.forks.Inherited`: whoever waits for something in the child is told."""
         forks.keep(self)
         runtime = self._runtime
-        self._lock, self._sending, self._starting = runtime.lock(), runtime.lock(), runtime.lock()
+        self._lock, self._sending = runtime.lock(), runtime.lock()
         self._wake = runtime.condition(self._lock)
         self._listeners = []
-        self._turning = None
-        self._dispatcher = _Absent()
-        self._later = runtime.line()
-        self._later.put(None)  # where a callback forked, its thread is the child's
+        self._turns.forked(self._lock, self._wake)
+        self._keeper.forked(self._lock, self._wake)
+        self._callbacks.forked()
         self._lose(ForkedException(why), SessionState.LOST)
 
     # ---- states ------------------------------------------------------------------------
@@ -305,11 +283,9 @@ class Session(forks.Inherited):
                 return
             self.error = error
             self._state = state
-            self._ending = True
             given_up = self.outbox.abandon()
-            turns = [turn for turn in self._turns if turn is not self._turning]
-            self._turns.clear()
-            self._wake.notify_all()
+            turns = self._turns.end()
+            self._keeper.end()
         self._tell(state)
         for asked in given_up:
             asked.future.set_exception(unknown(error, asked.future.what))
@@ -339,26 +315,15 @@ class Session(forks.Inherited):
 
     def call_later(self, callback: Callable[[], None]) -> None:
         """Run a callback in the callback thread, after those before it."""
-        if self._dispatcher is None:
-            with self._starting:
-                if self._dispatcher is None:
-                    self._dispatcher = self._thread(self._dispatch, "callbacks")
-        self._later.put(callback)
+        self._callbacks.later(callback)
 
     @property
     def in_callback(self) -> bool:
         """Whether the thread that asks is the one that callbacks run in."""
-        return self._dispatcher is not None and self._dispatcher == self._runtime.current()
-
-    def _dispatch(self) -> None:
-        while (callback := self._later.get()) is not None:
-            try:
-                callback()
-            except BaseException:  # SystemExit, too: the thread is ours, and others' callbacks wait for it
-                _log.exception("a callback of session %x failed", self.id)
+        return self._callbacks.current
 
     def _fired(self, callback: WatchCallbackType, event: WatchedEvent) -> None:
-        self._later.put(partial(callback, event))
+        self._callbacks.put(partial(callback, event))
 
     # ---- writing -----------------------------------------------------------------------
 
@@ -382,13 +347,13 @@ class Session(forks.Inherited):
         with self._lock:
             if self.error is not None:
                 raise self.error
-            if self._turns:
-                self._turns.append(lambda: self._submit_in_turn(operation, future, finish))
+            if len(self._turns):
+                self._turns.add(lambda: self._submit_in_turn(operation, future, finish))
                 return future
             under_way = len(self.outbox)
             self._add(operation, future, finish)
         if not (under_way and self.connection.coalesce and not prompt and self.outbox.wait()):
-            self._flush(prompt)
+            self.flush(prompt)
         return future
 
     def _submit_in_turn(self, operation: Operation, future: Future[Any], finish: Finish) -> None:
@@ -399,17 +364,15 @@ class Session(forks.Inherited):
         if error is not None:
             future.set_exception(error)
         else:
-            self._flush()
+            self.flush()
 
     def _add(self, operation: Operation, future: Future[Any], finish: Finish) -> None:
         """Number a request; with the lock held."""
         self._incarnation.add(operation, Asked(future, finish), self.auth)
         self.rules.observer.asked(operation, future)
-        if self._dozing:
-            self._dozing = False
-            self._wake.notify_all()
+        self._keeper.asked()
 
-    def _flush(self, prompt: bool = False) -> None:
+    def flush(self, prompt: bool = False) -> None:
         """Send what is not sent yet. Whoever comes while another sends leaves its request to that one.
 
         Others may go on asking for ever, and the thread that sends wants to go: after a few messages it
@@ -424,22 +387,16 @@ class Session(forks.Inherited):
                     requests = self.outbox.take(repeat)
                     acked = self.outbox.acked
                 if requests:
-                    self._send(requests, acked, prompt)
+                    self.send(requests, acked, prompt)
             finally:
                 self._sending.release()
             with self._lock:
                 if not self.outbox.unsent:
                     return
             prompt = False  # what others ask for, this thread does not wait for
-        self._wake_keeper()
+        self._keeper.hand_over()
 
-    def _wake_keeper(self) -> None:
-        """Leave to the keeper what is unsent, and the registrations that nobody waits for."""
-        with self._lock:
-            self._handed_over = True
-            self._wake.notify_all()
-
-    def _send(self, requests: tuple[Request, ...], acked: int, prompt: bool = False) -> None:
+    def send(self, requests: tuple[Request, ...], acked: int, prompt: bool = False) -> None:
         try:
             self._put(self._incarnation.message(requests, acked), prompt)
         except ProviderException as error:
@@ -450,7 +407,7 @@ class Session(forks.Inherited):
         queue = self.connection.worker_queue
         if prompt:
             queue = self.connection.prompt_queue or queue
-        signed = self._signs or message is self._opening
+        signed = self._signs or message is self._opening.message
         try:
             messages.send(queue, message, self._incarnation.secret if signed else None)
         except DriverError as error:
@@ -484,13 +441,10 @@ class Session(forks.Inherited):
 
     def _replied(self, reply: Reply) -> None:
         self.connection.heard(reply)
-        if reply.nonce:
-            self._on_open(reply)
+        if not self._opening.done or reply.nonce:
+            self._take_opening(reply)
             return
         if not self._incarnation.is_for_us(reply):
-            return
-        if not self._opened.done():
-            self._on_resume(reply)
             return
         self.drive(self.rules.meet(reply.epoch, settled=True))
         with self._lock:
@@ -511,28 +465,18 @@ class Session(forks.Inherited):
         elif error is not None:
             self._lose(error, SessionState.LOST)
         elif answered.again:
-            self._send(answered.again, acked)
+            self.send(answered.again, acked)
         elif unsent:
-            self._flush()
+            self.flush()
 
-    def _on_open(self, reply: Reply) -> None:
-        if reply.nonce != self._nonce or self._opened.done():
-            return
-        self._incarnation.session = reply.session
-        self._begin(reply)
-
-    def _on_resume(self, reply: Reply) -> None:
-        for cxid, outcome in reply.outcomes:
-            if cxid:
-                continue
-            if outcome.code is Code.SESSION_MOVED:
-                self._opening = self._incarnation.resume(reply.current, self._random)
-                self._put(self._opening)
-            elif outcome.code is Code.OK:
-                self.owned.update(outcome.paths)
-                self._begin(reply)
-            else:
-                self._lose(SessionExpiredException(), SessionState.LOST)
+    def _take_opening(self, reply: Reply) -> None:
+        step = self._opening.answered(reply)
+        if step is Step.BEGUN:
+            self._begin(reply)
+        elif step is Step.AGAIN:
+            self._put_opening()
+        elif step is Step.OVER:
+            self._lose(SessionExpiredException(), SessionState.LOST)
 
     def _begin(self, reply: Reply) -> None:
         self._interpreter.session = self.id
@@ -551,7 +495,7 @@ class Session(forks.Inherited):
         if self.error is not None:
             raise self.error
         began = rules.observer.reads()
-        if not self._turns and not len(self.outbox):
+        if not len(self._turns) and not len(self.outbox):
             ticket = rules.ticket
             try:
                 record = self.connection.records.get(path)
@@ -566,16 +510,15 @@ class Session(forks.Inherited):
 
     def prepare_callbacks(self) -> None:
         """Make sure that there is a thread for what :meth:`Rules.watch` will fire."""
-        if self._dispatcher is None:
-            self.call_later(lambda: None)
+        self._callbacks.prepare()
 
     def run(self, steps: Steps) -> Any:
         """Read in the session's order: after the writes and asynchronous reads asked for before."""
         began = self.rules.observer.reads()
         with self._lock:
-            queued = bool(self._turns)
+            queued = len(self._turns) > 0
             before = self.outbox.last()
-        if queued and self._runtime.current() != self._reader:
+        if queued and not self._turns.current:
             return self.later(steps, "the read").get()
         if before is not None:
             before.future.wait()
@@ -602,25 +545,8 @@ class Session(forks.Inherited):
         with self._lock:
             if self.error is not None:
                 raise self.error
-            self._turns.append(turn)
-            if self._reader is None:
-                self._reader = self._thread(self._read_in_turn, "reader")
-            self._wake.notify_all()
+            self._turns.add(turn)
         return future
-
-    def _read_in_turn(self) -> None:
-        """Take turns. A turn leaves the queue when it is over: until then later writes wait behind it."""
-        while True:
-            with self._lock:
-                while not self._turns:
-                    if self._ending:
-                        return
-                    self._wake.wait()
-                turn = self._turning = self._turns[0]
-            turn()
-            with self._lock:
-                if self._turns and self._turns[0] is turn:
-                    self._turns.popleft()
 
     def drive(self, steps: Steps) -> Any:
         """Perform the commands of the rules' steps, the steps themselves under the lock."""
@@ -655,47 +581,12 @@ class Session(forks.Inherited):
             if self._over:
                 self.registrations.end(self.id)  # the service has cleared what there was
             elif self.registrations.many:
-                self._wake_keeper()
+                self._keeper.hand_over()
         return answer
 
     # ---- the keeper --------------------------------------------------------------------
 
-    def _keep(self) -> None:
-        """Renew the lease, send unanswered requests again, and those that were left to it.
-
-        While nothing is asked it sleeps until the lease is due, and the next request wakes it.
-        """
-        renew_every = self._incarnation.timeout / 1000 / RENEWALS
-        clock = self._runtime.monotonic
-        renew_at = clock() + renew_every if self._renewing else float("inf")
-        resending = Resending(clock())
-        while True:
-            with self._lock:
-                if self._ending:
-                    return
-                quiet = not len(self.outbox) and self.outbox.acked == resending.acked
-                self._dozing = quiet
-                due = renew_at if quiet else min(renew_at, resending.at)
-                unsent, self._handed_over = self._handed_over, False
-                if due > clock() and not unsent:
-                    self._wake.wait(None if due == float("inf") else due - clock())
-                    if self._dozing != quiet:  # woken by a request
-                        resending.restart(clock())
-                    continue
-                again: tuple[Request, ...] = ()
-                if resending.due(clock(), self.outbox):
-                    again = self.outbox.resend(self.outbox.acked + 1)
-                acked = self.outbox.acked
-            if again:
-                self._send(again, acked)
-            if unsent:
-                self._flush()
-                self._tidy()
-            if clock() >= renew_at:
-                renew_at = clock() + renew_every
-                self.renew()
-
-    def _tidy(self) -> None:
+    def tidy(self) -> None:
         """Remove the registrations that nobody waits for, once there are many."""
         registrations = self.registrations
         if not registrations.many:

@@ -154,8 +154,8 @@ def test_a_session_whose_keeper_fails_is_lost_and_says_why(
     def broken() -> None:
         raise ValueError("the keeper broke")
 
-    monkeypatch.setattr(session, "_tidy", broken)
-    session._wake_keeper()
+    monkeypatch.setattr(session, "tidy", broken)
+    session._keeper.hand_over()
     assert lost.wait(PATIENCE_S)
     assert client.state is SessionState.LOST
     with pytest.raises(ProviderException, match="the keeper broke"):

@@ -109,7 +109,7 @@ def test_a_resume_of_a_dead_process_that_the_queue_brings_late_changes_nothing(
     first = connect()
     ticket = first.ticket
     dead = resume(ticket)
-    old = session_of(dead)._opening
+    old = session_of(dead)._opening.message
     dies(dead)
     alive = resume(ticket)
     greater = old._replace(incarnation=session_of(alive).incarnation + 1)

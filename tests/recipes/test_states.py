@@ -77,7 +77,7 @@ def out_of_reach(client: FaaSKeeperClient, *parts: str) -> Iterator[None]:
     session.renew()
     acked = session.outbox.acked
     if again := session.outbox.resend(acked + 1):
-        session._send(again, acked)
+        session.send(again, acked)
 
 
 QUEUES = ("worker_queue", "prompt_queue", "leases")

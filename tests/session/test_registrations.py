@@ -190,7 +190,7 @@ def test_a_session_that_watches_ever_new_paths_does_not_grow(
         client.exists(path, lambda event: None)
         client.delete(path)
     assert tidied.wait(PATIENCE_S), "the keeper does it"
-    session._tidy()
+    session.tidy()
     assert len(session.registrations) <= 6
     assert rows_of(client) <= 7
     client.set_data("/kept", b"1")

@@ -1,0 +1,74 @@
+"""Callbacks of watches, listeners and futures: one after the other, in a thread of their own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from faaskeeper.client.runtime import Runtime, Thread
+
+_log = logging.getLogger(__name__)
+
+Spawn = Callable[[Callable[[], None], str], Thread]
+"""Starts a thread that runs a function under a name."""
+
+
+class _Absent:
+    """Stands in a forked child for the thread that only its parent has."""
+
+    def join(self, timeout: float | None = None) -> None:
+        """See :class:`faaskeeper.client.runtime.Thread`."""
+
+
+class Callbacks:
+    """Runs callbacks in order. The thread is made when it is first needed, so most processes have none."""
+
+    def __init__(self, runtime: Runtime, spawn: Spawn) -> None:
+        self._runtime = runtime
+        self._spawn = spawn
+        self._starting = runtime.lock()
+        self._waiting = runtime.line()
+        self._thread: Thread | None = None
+
+    def prepare(self) -> None:
+        """Make sure that there is a thread, for what :meth:`put` brings."""
+        if self._thread is None:
+            with self._starting:
+                if self._thread is None:
+                    self._thread = self._spawn(self._run, "callbacks")
+
+    def put(self, callback: Callable[[], None]) -> None:
+        """Run a callback after those before it, if :meth:`prepare` was called."""
+        self._waiting.put(callback)
+
+    def later(self, callback: Callable[[], None]) -> None:
+        """Run a callback after those before it."""
+        self.prepare()
+        self._waiting.put(callback)
+
+    @property
+    def current(self) -> bool:
+        """Whether the thread that asks is the one that callbacks run in."""
+        return self._thread is not None and self._thread == self._runtime.current()
+
+    def stop(self, timeout: float) -> None:
+        """End the thread after the callbacks that wait; wait for its end for so many seconds."""
+        thread = self._thread
+        if thread is not None:
+            self._waiting.put(None)
+            if thread != self._runtime.current():
+                thread.join(timeout)
+
+    def forked(self) -> None:
+        """In a forked child: run nothing any more. A callback that forked goes on, and its thread ends."""
+        self._starting = self._runtime.lock()
+        self._thread = _Absent()
+        self._waiting = self._runtime.line()
+        self._waiting.put(None)
+
+    def _run(self) -> None:
+        while (callback := self._waiting.get()) is not None:
+            try:
+                callback()
+            except BaseException:  # SystemExit, too: the thread is ours, and others' callbacks wait for it
+                _log.exception("a callback failed")
