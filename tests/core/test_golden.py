@@ -25,7 +25,7 @@ from faaskeeper.core.watches import FIRED_BY
 from faaskeeper.core.znode import CONTAINER, OPEN_ACL, Meta
 from faaskeeper.testing.conformance import golden
 from faaskeeper.testing.conformance.golden import Refused, content
-from faaskeeper.testing.conformance.systems import EVENTS
+from faaskeeper.testing.conformance.semantics import EVENTS
 from tests.bare import Bare, BareSession
 
 KINDS = {1: ["children"], 2: ["data", "exists"], 3: [*FIRED_BY]}

@@ -24,7 +24,7 @@ from faaskeeper.core.writer import Writer, order
 from faaskeeper.providers.inprocess import LocalQueue
 from faaskeeper.providers.local.channels import LocalChannel
 from faaskeeper.providers.memory import MemoryTable
-from faaskeeper.testing.conformance.systems import Harness
+from faaskeeper.testing.conformance.harness import Harness
 
 INLINE_BYTES = 1024 * 1024
 
