@@ -364,7 +364,7 @@ class ChannelSuite:
 
 
 class _Heard:
-    """A handler that keeps what it hears until there is enough."""
+    """A handler that collects messages until it has enough."""
 
     def __init__(self, expected: int) -> None:
         self._expected = expected
@@ -382,7 +382,7 @@ class _Heard:
 
 
 def _race(many: int, act: Callable[[int], object]) -> list[int]:
-    """Let many threads act at once; returns the numbers of those that did not meet a Conflict."""
+    """Run many threads at once; returns the numbers of those that met no Conflict."""
     together = threading.Barrier(many)
 
     def one(number: int) -> bool:
@@ -399,12 +399,12 @@ def _race(many: int, act: Callable[[int], object]) -> list[int]:
 
 
 class QueueHarness(Protocol):
-    """A queue under test, with what its adapter hands to the function."""
+    """A queue under test, and the messages that its function received."""
 
     queue: Queue
 
     def receive(self, number: int) -> list[bytes]:
-        """Wait until the function was handed so many messages in all; those, in the order they came."""
+        """Wait until the function received so many messages in all; returns them in their order."""
 
 
 class QueueSuite:

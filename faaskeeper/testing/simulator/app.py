@@ -137,12 +137,12 @@ class App:
         world = self.world
         ticket = self.started().ticket
         for _ in range(world.random.randint(1, 2)):
-            heir = App(world, 10 + len(self.all), self.timeout, self.all)
-            self.all.append(heir)
-            heir.ticket = ticket
-            heir.left = min(self.left, 4)
-            heir.view.view = self.view.view
-            world.scheduler.spawn(heir.name, heir.run, heir.process)
+            successor = App(world, 10 + len(self.all), self.timeout, self.all)
+            self.all.append(successor)
+            successor.ticket = ticket
+            successor.left = min(self.left, 4)
+            successor.view.view = self.view.view
+            world.scheduler.spawn(successor.name, successor.run, successor.process)
         world.reached["a ticket used beside others"] += 1
         if world.random.random() < 0.5:
             return False

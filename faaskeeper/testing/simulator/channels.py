@@ -38,7 +38,7 @@ class SimulatedChannel:
 
     def listen(self, handler: Any) -> SimulatedListener:
         """See :class:`faaskeeper.core.channel.ClientChannel`."""
-        address = f"ear{next(self._numbers)}"
+        address = f"box{next(self._numbers)}"
         process = self._ledger.scheduler.current().process
         self.listeners[address] = SimulatedListener(self, address, handler, process)
         return self.listeners[address]

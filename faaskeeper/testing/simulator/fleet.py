@@ -18,6 +18,7 @@ from faaskeeper.testing.simulator import inside
 from faaskeeper.testing.simulator.world import World
 
 SESSION_MS = 8_000
+"""Time-out of the sessions whose leases the servers hold."""
 _ROUNDS = 12
 
 

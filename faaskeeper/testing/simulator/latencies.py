@@ -27,13 +27,14 @@ class Latencies:
         self.published: dict[str, Any] = data["published"]
 
     def take(self, kind: str, other: Latencies) -> None:
-        """Draw a kind as another does."""
+        """Draw a kind of call from the quantiles of another."""
         self._kinds[kind] = other._kinds[kind]
 
     def bound(self, kind: str, row: list[float], less: str = "", many: int = 0) -> None:
-        """Draw a kind, whatever the size, from the quantiles of something that it is a part of.
+        """Draw a kind of call, of any size, from the quantiles of an operation that contains it.
 
-        ``less``, ``many``: so many calls of another kind (with 1 KB) are in there, too, and left out.
+        ``row``: latencies of the operation in ms, one for each quantile. ``less``, ``many``: it also contains
+        so many calls of another kind (with 1 KB), whose latency is subtracted.
         """
         made: list[float] = []
         for quantile, value in zip(self._quantiles, row, strict=True):

@@ -60,6 +60,7 @@ class Ledger(Environment):
         self.model.append(entry)
         for listener in self.on_commit:
             listener(entry)
+        self._check_garbage(entry)
         for answers in entry.answers:
             for _, outcome in answers.outcomes:
                 if outcome.code is Code.NO_AUTH:
@@ -71,6 +72,19 @@ class Ledger(Environment):
                 self.reached["a znode that was due is gone"] += not transaction.effects
             if any(isinstance(effect, Closed) and effect.more for effect in transaction.effects):
                 self.reached["a session closed by several transactions"] += 1
+
+    def _check_garbage(self, entry: log.Entry) -> None:
+        """Check that no blob which an entry declares garbage belongs to a znode."""
+        named: dict[str, str] | None = None
+        for transaction in entry.transactions:
+            for blob in transaction.garbage:
+                if named is None:
+                    images = self.model.tree().items()
+                    named = {
+                        image.meta.blob: path for path, image in images if image.meta and image.meta.blob
+                    }
+                if blob in named:
+                    raise Violation(f"the data {blob} of {named[blob]} is to be deleted by {transaction}")
 
     def check_trimmed(self, key: str) -> None:
         """Heartbeat is about to delete an entry of the log: it must be old, and applied, and saved."""

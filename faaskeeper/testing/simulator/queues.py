@@ -27,7 +27,7 @@ class SimulatedQueue:
     Ordered: one invocation at a time, messages in order unless a fault redelivers. Unordered: as
     many invocations at a time as there are instances, messages in any order. ``make`` makes the function
     of an instance; ``invoked`` is called after each invocation that returned, with the function, where its
-    view had ended before, and whether there was a single message. ``most``: most bytes of a message.
+    view had ended before (a txid), and whether it had a single message. ``most``: most bytes of a message.
     """
 
     def __init__(
@@ -42,9 +42,12 @@ class SimulatedQueue:
     ) -> None:
         self.ordered = ordered
         self.max_message_bytes = most
-        self.waiting: list[tuple[int, bytes]] = []
-        self.running = 0
+        self._waiting: list[tuple[int, bytes]] = []
+        """Messages, each with the number of its failed deliveries."""
+        self._running = 0
+        """Invocations now."""
         self._taken: set[int] = set()
+        """Invocations, by number, whose messages no other has been given."""
         self._ledger = ledger
         self._name = name
         self._make = make
@@ -70,8 +73,8 @@ class SimulatedQueue:
             ledger.scheduler.spawn("late message", lambda: self._later(body), ledger.system)
             return
         if fault == "doubled":
-            self.waiting.append((0, body))
-        self.waiting.append((0, body))
+            self._waiting.append((0, body))
+        self._waiting.append((0, body))
         self._serve()
 
     def _check_sent(self, signed: bytes) -> None:
@@ -84,25 +87,25 @@ class SimulatedQueue:
 
     def _later(self, body: bytes) -> None:
         self._ledger.scheduler.sleep(self._ledger.random.choice((1, 50, 5_000)))
-        self.waiting.append((0, body))
+        self._waiting.append((0, body))
         self._serve()
 
     def _serve(self) -> None:
         """Start invocations while there are messages and instances may run."""
         ledger = self._ledger
-        while self.waiting and self.running < self._instances:
-            many = ledger.random.randint(1, min(len(self.waiting), 5))
+        while self._waiting and self._running < self._instances:
+            many = ledger.random.randint(1, min(len(self._waiting), 5))
             batch: list[tuple[int, bytes]] = []
             for _ in range(many):
-                at = 0 if self.ordered else ledger.random.randrange(len(self.waiting))
-                batch.append(self.waiting.pop(at))
+                at = 0 if self.ordered else ledger.random.randrange(len(self._waiting))
+                batch.append(self._waiting.pop(at))
             if not self._idle or (len(self._idle) < self._spare and ledger.random.random() < 0.15):
                 name = f"{self._name}#{next(self._numbers)}"
                 process = ledger.process(name, True)
                 process.payload = self._make(process)
             else:
                 process = self._idle.pop(ledger.random.randrange(len(self._idle)))
-            self.running += 1
+            self._running += 1
             turn = next(self._turns)
             self._taken.add(turn)
             ledger.scheduler.spawn("visibility", partial(self._watch, turn, batch), ledger.system)
@@ -117,7 +120,7 @@ class SimulatedQueue:
         try:
             process.payload.handle([body for _, body in batch])
             self._invoked(process.payload, head, len(batch) == 1)
-            if ledger.random.random() < 0.3 and not self.waiting:
+            if ledger.random.random() < 0.3 and not self._waiting:
                 process.payload.idle()
             done = True
         except (DriverError, StaleView) as error:
@@ -134,12 +137,12 @@ class SimulatedQueue:
     def _end(self, turn: int, batch: list[tuple[int, bytes]], done: bool) -> None:
         ledger = self._ledger
         self._taken.remove(turn)
-        self.running -= 1
+        self._running -= 1
         if not done:
             again = [(tries + 1, body) for tries, body in batch if tries < _TRIES]
             if len(again) < len(batch):
                 ledger.reached["dead letter"] += 1
-            self.waiting[:0] = again
+            self._waiting[:0] = again
             ledger.scheduler.sleep(ledger.random.choice((1, 20, 500)))
         self._serve()
 

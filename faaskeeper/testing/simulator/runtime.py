@@ -39,7 +39,7 @@ class SimulatedLock:
             self._scheduler.wake(self._waiting.popleft())
 
     def locked(self) -> bool:
-        """Whether somebody holds it."""
+        """Whether a task holds it."""
         return self._held
 
     def __enter__(self) -> bool:
