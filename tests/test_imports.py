@@ -80,3 +80,43 @@ def test_no_arrow_runs_back_up(package: str, forbidden: tuple[str, ...]) -> None
         for module in imports(path):
             parts = module.split(".")
             assert parts[0] != "faaskeeper" or parts[1:2] not in [[each] for each in forbidden], path
+
+
+def graph(package: Path) -> dict[str, set[str]]:
+    """Modules of a package, and which of them each imports, for types only too."""
+    files = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path
+        for path in package.rglob("*.py")
+    }
+    found: dict[str, set[str]] = {}
+    for name, path in files.items():
+        names: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        found[name] = {each for each in names if each in files}
+    return found
+
+
+def test_modules_of_testing_import_each_other_in_one_direction() -> None:
+    left = graph(PACKAGE / "testing")
+    assert len(left) > 20
+    while free := {name for name, needed in left.items() if not needed}:
+        left = {name: needed - free for name, needed in left.items() if name not in free}
+    assert not left, "these modules import each other in a circle, or what does"
+
+
+def test_the_simulator_needs_neither_pytest_nor_the_suites() -> None:
+    modules = loaded("import faaskeeper.testing.simulator.command")
+    assert "pytest" not in modules
+    assert not any(name.startswith("faaskeeper.testing.conformance") for name in modules)
+
+
+def test_only_one_module_of_the_simulator_uses_private_members_of_others() -> None:
+    for path in (PACKAGE / "testing" / "simulator").glob("*.py"):
+        if path.name == "inside.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
+                own = isinstance(node.value, ast.Name) and node.value.id in ("self", "other")
+                assert own or node.attr == "_replace", f"{path.name}:{node.lineno} uses {node.attr}"

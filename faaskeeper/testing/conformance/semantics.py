@@ -80,7 +80,7 @@ class ClientAdapter:
         return session_of(self.client(session)).id
 
     def events(self) -> dict[str, list[list[str]]]:
-        """Let each session meet all that is committed, and its callbacks run; then collect the events."""
+        """Sync each session and let its callbacks run; then collect the events."""
         seen = {}
         for name, client in self._clients.items():
             client.sync()

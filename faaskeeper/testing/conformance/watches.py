@@ -54,7 +54,7 @@ class WatchSuite(Suite):
     def test_an_event_is_told_before_the_state_that_it_announces_is_read(
         self, start: Callable[..., FaaSKeeperClient], root: str
     ) -> None:
-        """The writer sets the flag after the data: a client that reads the flag has the event of the data."""
+        """The flag is set after the data: a client that reads it has the event of the data."""
         writer, reader = start(), start()
         writer.create(f"{root}/data", b"0")
         writer.create(f"{root}/flag", b"0")

@@ -1,7 +1,7 @@
 """Faults and latencies for calls to AWS, injected where botocore sends.
 
-A call may be throttled, answered with an error, or have its effect while its answer is lost; botocore's own
-retries then do what they do on the cloud. The code under test is not touched.
+A call may be throttled, answered with an error, or have its effect while its answer is lost;
+botocore's own retries then do what they do on the cloud. The code under test is not touched.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Rates:
     throttled: float = 0.0
     failed: float = 0.0
     conflicting: float = 0.0
-    """TransactionConflictException, which DynamoDB may answer to a write during another's transaction."""
+    """TransactionConflictException, which DynamoDB may raise during another's transaction."""
     lost: float = 0.0
     """The call has its effect, and the answer is lost."""
 

@@ -1,11 +1,11 @@
 """AWS Lambda on one machine: real handlers in processes of their own, invoked as AWS invokes them.
 
-A function's process runs Amazon's own runtime (``awslambdaric``) against the Runtime API that is here.
-Pollers follow the documented rules of event sources: SQS hands out up to ten messages, one batch in flight
-for each message group; what a function reports failed, or all of it when the call failed, stays and comes
-again after its visibility time-out; the rest is deleted. A stream's shard is read in order, one batch at a
-time, and goes on behind the first failure. A process can be killed in the middle of a call, and a batch
-handed over twice.
+A function's process runs Amazon's own runtime (``awslambdaric``) against the Runtime API that is
+here. Pollers follow the documented rules of event sources: SQS hands out up to ten messages, one
+batch in flight for each message group; what a function reports failed, or all of it when the call
+failed, stays and comes again after its visibility time-out; the rest is deleted. A stream's shard
+is read in order, one batch at a time, and goes on behind the first failure. A process can be killed
+in the middle of a call, and a batch handed over twice.
 """
 
 from __future__ import annotations
@@ -328,7 +328,7 @@ class SqsPoller(Poller):
 
 
 class StreamPoller(Poller):
-    """The event source of a table's stream. ``tries``: after so many a batch is dropped (0: never)."""
+    """The event source of a table's stream. ``tries``: most tries of a batch (0: no limit)."""
 
     def __init__(
         self,

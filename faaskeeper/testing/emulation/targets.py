@@ -1,8 +1,8 @@
-"""Cloud Functions on one machine: targets of the Functions Framework, each a process that can be killed.
+"""Cloud Functions on one machine: targets of the Functions Framework, each a process.
 
-A killed target is started again on the same port, as the platform starts another instance; a caller is
-refused meanwhile, and retries by its own rules. :class:`Unruly` stands between a queue and a target and does
-what queues may do and emulators do not.
+A killed target is started again on the same port, as the platform starts another instance; a caller
+is refused meanwhile, and retries by its own rules. :class:`Unruly` stands between a queue and a
+target and does what queues may do and emulators do not.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class CallFailed(Exception):
 class Target:
     """One function.
 
-    ``source``: the file whose function ``name`` is served; ``output``: where what it says goes; ``port``: a
-    free one; ``threads``: requests that an instance serves at a time.
+    ``source``: the file whose function ``name`` is served; ``output``: where what it says goes;
+    ``port``: a free one; ``threads``: requests that an instance serves at a time.
     """
 
     def __init__(
@@ -119,7 +119,8 @@ class Target:
 class Unruly:
     """A proxy that reorders messages, delivers them twice, and reports finished ones as failed.
 
-    ``late_s``: how long a message is held at most; ``twice``, ``undone``: the chances of the others.
+    ``late_s``: how long a message is held at most; ``twice``, ``undone``: the chances of the
+    others.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ _PATHS = ("/a", "/b", "/a/x", "/a/y", "/b/x", "/a/x/1")
 
 
 class App:
-    """A program. ``number``: for its name; ``timeout``: of its session, in s; ``all``: all programs."""
+    """A program. ``number``: for its name; ``timeout``: of its session (s); ``all``: all programs."""
 
     def __init__(self, world: World, number: int, timeout: float, all: list[App]) -> None:
         self.world = world
@@ -55,7 +55,7 @@ class App:
         """How many ephemerals it creates first."""
         self.ticket: Ticket | None = None
         self.patience = 12 * 86_400_000 if world.plan.long else 600_000
-        """How long after the last fault (ms) an answer may take; a stall that began before may take days."""
+        """How long after the last fault an answer may take (ms): a stall may have begun before."""
 
     # ---- the program -------------------------------------------------------------------
 
@@ -354,7 +354,7 @@ class App:
             thread.join()
 
     def look_on(self, client: FaaSKeeperClient) -> None:
-        """Read all the time in a thread of its own, mostly what changes while other threads read it."""
+        """Read all the time in a thread of its own, mostly what other threads read, too."""
         for _ in range(60):
             self.world.scheduler.sleep(self.world.random.choice((1, 1, 20, 300)))
             try:

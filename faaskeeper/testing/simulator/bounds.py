@@ -1,7 +1,7 @@
 """What must not grow: rows of ended sessions, unnamed parts, the memory of functions and clients.
 
-Checked during a history, and once more at rest while sessions still live. At the very end everything is
-gone, so that a check there could not show which part had failed to remove it.
+Checked during a history, and once more at rest while sessions still live. At the very end
+everything is gone, so that a check there could not show which part had failed to remove it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from faaskeeper.testing.simulator.scheduler import Violation
 
 _DAY_MS = 24 * 3600 * 1000
 _BEATS = 40
-"""After so many runs of heartbeat the lease of an ended session is deleted, in spite of any faults."""
+"""After so many runs of heartbeat the lease of an ended session is deleted, despite faults."""
 
 
 class Bounds:
@@ -85,7 +85,8 @@ class Bounds:
     def rows(self, *, swept: bool = False) -> list[str]:
         """Rows of ended sessions; at rest there must be none.
 
-        Unless all is ``swept``, their index of watches and watch rows that were put after the end may remain.
+        Unless all is ``swept``, their index of watches and watch rows that were put after the end
+        may remain.
         """
         ledger = self._ledger
         left = [f"the lease of {session}" for session in self._ended if self._leased(session)]
@@ -106,7 +107,7 @@ class Bounds:
             raise Violation(f"session {session.id} remembers requests that are answered")
 
     def checkpoint(self, kept: int) -> None:
-        """Check that no row is left of sessions that ended a day before the log's time ``kept`` ms ago."""
+        """Check that sessions have no row which ended a day before the log's time ``kept`` ms ago."""
         while self._times and self._times[0][0] < self._ledger.scheduler.now - kept:
             self._time = self._times.popleft()[1]
         ledger = self._ledger
@@ -143,7 +144,7 @@ class Bounds:
                 raise Violation(f"the entries {old} are there after {ages} ms")
 
     def parts(self) -> None:
-        """Check after weeks of rest that each part belongs to an item that names it, or to an entry."""
+        """Check after weeks of rest that each part is named by an item, or belongs to an entry."""
         ledger = self._ledger
         for name in ("checkpoint", "records"):
             items = ledger.rows[name].partitions

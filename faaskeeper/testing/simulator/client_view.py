@@ -70,7 +70,7 @@ class ClientView:
         self.ordered(f"an answer of {txid}")
 
     def ordered(self, what: str) -> None:
-        """Z4: check that the events up to the shown state were announced before it. ``what``: was shown."""
+        """Z4: check that the events up to the shown state came before it. ``what``: was shown."""
         for watch in self.watches:
             if not watch.fired and not watch.over:
                 due = watch.due(self.model, self.view)
@@ -86,8 +86,8 @@ class ClientView:
     def set(self, watch: WatchSeen, seen: int) -> None:
         """A watch was set, by the read that was just shown.
 
-        ``seen``: the client's. "Absent" without a tombstone held at several txids; the watch counts from the
-        last of them.
+        ``seen``: the client's. "Absent" without a tombstone held at several txids; the watch counts
+        from the last of them.
         """
         watch.since = max(self.view, seen)
         self.watches.append(watch)
@@ -146,7 +146,7 @@ class ClientView:
 
 
 class WatchSeen:
-    """A watch as the checker sees it. ``since``: as of which transaction it was set; -1: not yet."""
+    """A watch as the checks see it. ``since``: the txid at which it was set; -1: not yet."""
 
     def __init__(self, path: str, kind: str) -> None:
         self.path = path

@@ -1,7 +1,7 @@
 """The command ``python -m faaskeeper.testing.simulator``: run many histories, or replay one.
 
-``--seeds 2000`` runs histories from ``--start`` on. The last line is a summary; the exit status is 1 when a
-promise was broken. ``--replay SEED`` runs one history and prints its trace.
+``--seeds 2000`` runs histories from ``--start`` on. The last line is a summary; the exit status is
+1 when a promise was broken. ``--replay SEED`` runs one history and prints its trace.
 """
 
 from __future__ import annotations

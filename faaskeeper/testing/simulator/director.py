@@ -134,8 +134,8 @@ class Director:
         if session is not None and not over and not self.world.model.sessions[session.id].closed:
             self.world.scheduler.sleep(self.timeout * 1_000)
             if self.world.plan.sharing and session.state is SessionState.SUSPENDED:
-                # Another process has resumed the session. This one's renewal stalls: it cannot know that,
-                # and is suspended.
+                # Another process has resumed the session. This one's renewal stalls: it does not
+                # know that, and is suspended.
                 self.world.reached["moved without knowing"] += 1
                 return
             app.view.settle()

@@ -1,7 +1,7 @@
 """Servers that hold other sessions' leases, as the gateway does: they take over, stop and die.
 
-No lease may be marked within its time-out after a server last served the session, and no session stays
-open that no server serves.
+No lease may be marked within its time-out after a server last served the session, and no session
+stays open that no server serves.
 """
 
 from __future__ import annotations

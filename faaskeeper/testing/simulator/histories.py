@@ -55,7 +55,7 @@ def run(seed: int, plan: Plan | None = None, trace: bool = False) -> History:
 
 
 def shrink(seed: int, violation: str) -> Plan:
-    """Find a simpler plan with which the seed's history breaks the same promise as ``violation``."""
+    """Find a simpler plan with which the seed breaks the same promise as ``violation``."""
     kind = violation.split(":")[0]
     plan = plan_of(seed)
     for change in SIMPLER:

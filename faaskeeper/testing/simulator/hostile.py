@@ -1,8 +1,8 @@
 """A hostile client, which sends what no client of ours sends.
 
-It holds the secret of its own session, and may put any bytes into the worker queue and any object into the
-object store. It must not change the subtree of :mod:`faaskeeper.testing.simulator.vault`. Other clients are
-checked as in any history.
+It holds the secret of its own session, and may put any bytes into the worker queue and any object
+into the object store. It must not change the subtree of :mod:`faaskeeper.testing.simulator.vault`.
+Other clients are checked as in any history.
 """
 
 from __future__ import annotations

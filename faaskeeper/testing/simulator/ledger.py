@@ -1,4 +1,4 @@
-"""What the stores of the simulated deployment hold, and the checks of each change when it is made."""
+"""What the stores of the simulated deployment hold, and the checks of each change."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Ledger(Environment):
                     raise Violation(f"the data {blob} of {named[blob]} is to be deleted by {transaction}")
 
     def check_trimmed(self, key: str) -> None:
-        """Heartbeat is about to delete an entry of the log: it must be old, and applied, and saved."""
+        """Heartbeat is about to delete an entry: it must be old, and applied, and saved."""
         item = self.rows["log"].get(log.PARTITION, key)
         if item is None:
             return
@@ -136,7 +136,7 @@ class Ledger(Environment):
     # ---- leases and watches --------------------------------------------------------------
 
     def lease_put(self, key: str, item: Item) -> None:
-        """A lease was put. It must not be marked within its time-out after a renewal, by any clock."""
+        """A lease was put. It must not be marked within its time-out after a renewal."""
         if not item["marked"]:
             self.renewed[key] = self.scheduler.now
             return
@@ -156,7 +156,7 @@ class Ledger(Environment):
         return self.rows["lease"].get("lease", f"{session:016d}")
 
     def watch_put(self, partition: str, key: str, item: Item) -> None:
-        """A watch's row or index was put, possibly after its session was closed and its rows removed."""
+        """A watch's row or index was put, possibly after its session was closed."""
         if self.model.sessions[self.watcher(partition, key, item)].closed:
             self.late.add((partition, key))
             self.reached["watch put after its session's end"] += 1

@@ -1,8 +1,9 @@
 """A sequential model of the tree: the log replayed one request at a time.
 
-The model gets each entry when it is committed. It judges the entry's requests again, in the order of their
-transactions, on a plain state, with the same pure ``apply`` that is tested against the outcomes of a real
-server; the entry must have the same outcomes. Its history says what a read may show.
+The model gets each entry when it is committed. It judges the entry's requests again, in the order
+of their transactions, on a plain state, with the same pure ``apply`` that is tested against the
+outcomes of a real server; the entry must have the same outcomes. Its history says what a read may
+show.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Model:
         self._times: dict[int, int] = {}
         self._nonces: dict[str, int] = {}
         self.trimmed = False
-        """The log was trimmed: a client that was behind learns of changes from records, not one by one."""
+        """The log was trimmed: a client that is behind learns of changes from records only."""
         self._limits = limits
         self._now: dict[str, tuple[Meta, bytes, set[str]]] = {}
         for path, (meta, children) in genesis().items():
@@ -156,7 +157,7 @@ class Model:
     def _judge(
         self, key: Key, outcome: Outcome, transaction: Transaction | None, now: int, txid: int
     ) -> None:
-        """Check the outcome of a request: that of a single writer that has applied everything before."""
+        """Check the outcome of a request: it is that of a single, sequential writer."""
         session = self.sessions.get(key[0])
         if session is None or session.closed:
             raise Violation(f"Z1: {key} was decided after its session was closed")
@@ -185,7 +186,7 @@ class Model:
             )
 
     def _unasked(self, transaction: Transaction, now: int) -> None:
-        """Check a transaction without a client's request: it opens, resumes, closes, reaps or is empty."""
+        """Check a transaction that no client asked for: it opens, resumes, closes or reaps."""
         if not transaction.changes and not transaction.effects:
             return
         if not any(isinstance(effect, (Opened, Resumed, Closed)) for effect in transaction.effects):
@@ -202,10 +203,10 @@ class Model:
             if expected != transaction:
                 raise Violation(f"closing {effect.session} did {transaction}, must do {expected}")
         elif not isinstance(effect, (Opened, Resumed)) or transaction.changes:
-            raise Violation(f"nobody asked for {transaction}")
+            raise Violation(f"no request asked for {transaction}")
 
     def _reaped(self, transaction: Transaction, now: int) -> None:
-        """Check a removal by heartbeat: of an empty container, or of a znode past its time to live."""
+        """Check a removal by heartbeat: of an empty container or an expired znode."""
         meta = self.node(transaction.changes[0].path)
         if meta is None or meta.children or not meta.ttl:
             raise Violation(f"{transaction} removes {meta}")
@@ -217,7 +218,7 @@ class Model:
             Case(self, 0, now, transaction.txid, self._limits), Reap(transaction.changes[0].path)
         )
         if expected != transaction:
-            raise Violation(f"nobody asked for {transaction}")
+            raise Violation(f"no request asked for {transaction}")
 
     def _empty_since(self, path: str) -> int:
         """When a path lost its last child, or was created without one, in ms of the log's time."""
@@ -232,8 +233,8 @@ class Model:
         self.head = txid = transaction.txid
         for effect in transaction.effects:
             if isinstance(effect, Opened):
-                # A copy of an Open that arrives after its session was closed and forgotten opens one that
-                # no client renews. While the session is open it must not.
+                # A copy of an Open that arrives after its session was closed and forgotten opens
+                # one that no client renews. While the session is open it must not.
                 earlier = self._nonces.get(effect.nonce)
                 if earlier is not None and not self.sessions[earlier].closed:
                     raise Violation(f"Z1: one Open opened {earlier} and {txid}")
@@ -287,7 +288,7 @@ class Model:
         self.happened.append((txid, path, letter))
 
     def _take_pages(self, transaction: Transaction) -> None:
-        """Check that a transaction lists each page of names that it changes, and take their images."""
+        """Check that a transaction lists each page of names that it changes; take their images."""
         listed = {path for path, _ in writes_of(transaction) if "//" in path}
         for path in paged_in(transaction):
             found = self._now.get(path)
@@ -316,7 +317,7 @@ class Model:
         self._lapsed[path] = max(txid, self._lapsed.get(path, 0))
 
     def stored(self, path: str, txid: int) -> None:
-        """A record was put into user storage. It must not follow its own tombstone, which has lapsed."""
+        """A record was put into user storage. Its tombstone must not have lapsed before."""
         if self.lapsed(path, txid):
             raise Violation(f"Z5: {path} of {txid} is brought back, its tombstone has lapsed")
 
@@ -337,7 +338,7 @@ class Model:
     # ---- answers -------------------------------------------------------------------------
 
     def answered(self, reply: Reply, stored: Any) -> None:
-        """A reply is delivered. ``stored``: the txid of a path's record in user storage, or None."""
+        """A reply is delivered. ``stored``: gives the txid of a path's record in user storage."""
         for cxid, outcome in reply.outcomes:
             if not cxid:
                 continue

@@ -55,7 +55,7 @@ class Plan:
     expiring: bool = True
     """The log's store trims it; otherwise heartbeat does."""
     cut: bool = False
-    """Set-up is cut short at any step, and clients die at any driver call, not only between operations."""
+    """Set-up is cut short at any step, and clients die at any driver call."""
     max_contents: int = 1_000
     """Most records that a distributor remembers."""
     preempt: bool = False

@@ -1,7 +1,7 @@
-"""Switching points beside driver calls: in a session's rules and outbox, which are read without a lock.
+"""Switching points in a session's rules and outbox, which are read without a lock.
 
-:meth:`faaskeeper.client.session.Session.get` reads them while another thread may be at any step of a change.
-Here another task may run at each access to what they share.
+:meth:`faaskeeper.client.session.Session.get` reads them while another thread may be at any step of
+a change. Here another task may run at each access to what they share.
 """
 
 from __future__ import annotations

@@ -25,9 +25,10 @@ class SimulatedQueue:
     """A queue and the instances of the function behind it.
 
     Ordered: one invocation at a time, messages in order unless a fault redelivers. Unordered: as
-    many invocations at a time as there are instances, messages in any order. ``make`` makes the function
-    of an instance; ``invoked`` is called after each invocation that returned, with the function, where its
-    view had ended before (a txid), and whether it had a single message. ``most``: most bytes of a message.
+    many invocations at a time as there are instances, messages in any order. ``make`` makes the
+    function of an instance; ``invoked`` is called after each invocation that returned, with the
+    function, where its view had ended before (a txid), and whether it had a single message.
+    ``most``: most bytes of a message.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """One seeded scheduler for all tasks, with virtual time.
 
-A task is a greenlet. It runs alone until it calls :meth:`Scheduler.point` (before every driver call) or
-waits; then the seed decides which task runs next. Time passes only when all tasks wait. So a seed is a
-history.
+A task is a greenlet. It runs alone until it calls :meth:`Scheduler.point` (before every driver
+call) or waits; then the seed decides which task runs next. Time passes only when all tasks wait. So
+a seed is a history.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class Scheduler:
         return False
 
     def end(self) -> None:
-        """Stop. Tasks that have not ended are unwound without effect, so that they can be collected."""
+        """Stop. Tasks that have not ended are unwound without effect, for the garbage collector."""
         self.over = True
         for task in self._tasks:
             for _ in range(_UNWINDINGS):

@@ -17,7 +17,7 @@ _OWNER = "owner:secret"
 
 
 class Vault:
-    """The subtree. ``sealed``: the txid after which nothing may change it; 0: it is not filled yet."""
+    """The subtree. ``sealed``: the txid after which nothing may change it; 0: not filled yet."""
 
     def __init__(self, world: World) -> None:
         self._world = world

@@ -134,7 +134,9 @@ class World(Ledger):
     # ---- set-up --------------------------------------------------------------------------
 
     def set_up(self) -> None:
-        """Set up the deployment by processes that may die in the middle of it, until one has finished."""
+        """Set up the deployment by processes that may die in the middle of it, until one has
+        finished.
+        """
         done: list[bool] = []
         while not done:
             tasks = [self.begin(done) for _ in range(self.random.randint(1, 2))]
@@ -149,7 +151,9 @@ class World(Ledger):
         self.calm = calm
 
     def begin(self, done: list[bool]) -> Task:
-        """Start set-up in a process that may die in the middle of it; if not, it appends to ``done``."""
+        """Start set-up in a process that may die in the middle of it; if not, it appends to
+        ``done``.
+        """
         process = self.process("set-up", True)
         process.fuse = self.random.choice((0, 1, 2, 3, 4, 5))
 
