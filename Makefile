@@ -28,7 +28,7 @@ PIP := -m pip install --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n 2
 
 .PHONY: setup run serve test test-clouds test-simulator test-all lint types wheel
-.PHONY: bench bench-aws bench-change bench-gateway bench-gcp simulate clean
+.PHONY: bench bench-aio bench-aws bench-change bench-gateway bench-gcp simulate clean
 
 run: $(FK)
 	@$(BIN)/fk $(if $(DATA),--directory $(DATA)) shell
@@ -112,6 +112,10 @@ wheel: $(DEV)
 bench: $(DEV)
 	@$(BIN)/python $(PIP) --quiet -e '.[bench]' >&2
 	@$(BIN)/python -m benchmarks.embedded
+
+bench-aio: $(DEV)
+	@$(BIN)/python $(PIP) --quiet -e '.[bench,gateway]' >&2
+	@$(BIN)/python -m benchmarks.aio
 
 bench-gateway: $(DEV)
 	@$(BIN)/python $(PIP) --quiet -e '.[bench,gateway]' >&2

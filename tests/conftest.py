@@ -72,12 +72,20 @@ def config(tmp_path: Path) -> Config:
 
 
 @pytest.fixture
-def connect(config: Config) -> Iterator[Callable[..., FaaSKeeperClient]]:
+def make() -> Callable[..., Any]:
+    """Makes a client: ``tests/client`` has one of each kind here."""
+    return FaaSKeeperClient
+
+
+@pytest.fixture
+def connect(
+    config: Config, make: Callable[..., FaaSKeeperClient]
+) -> Iterator[Callable[..., FaaSKeeperClient]]:
     """Makes started clients of one embedded service, and stops those that the test leaves open."""
     clients: list[FaaSKeeperClient] = []
 
     def start(**options: object) -> FaaSKeeperClient:
-        client = FaaSKeeperClient(config, **options)  # type: ignore[arg-type]
+        client = make(config, **options)
         clients.append(client)
         client.start()
         return client

@@ -51,10 +51,24 @@ def test_the_program_of_the_readme_that_speaks_zookeeper_runs(tmp_path: Path) ->
     assert server.stop() == 0
 
 
-def test_every_other_program_of_the_readme_runs(tmp_path: Path) -> None:
-    assert "holding it with the fencing token" in ran(PROGRAMS[1], tmp_path)
+def test_the_programs_for_asyncio_run(tmp_path: Path) -> None:
+    program = next(each for each in PROGRAMS if "client.watch(" in each)
     for turn in range(2):
-        said = ran(PROGRAMS[2], tmp_path)
+        said = ran(program, tmp_path)
+        assert f"NodeCreated /tasks/task-{turn:010d}" in said
+    page = (ROOT / "docs" / "asyncio.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    said = ran(program, tmp_path)
+    assert "NodeCreated /jobs/job-0000000000" in said
+    assert "Node('/jobs/job-0000000000')" in said
+
+
+def test_every_other_program_of_the_readme_runs(tmp_path: Path) -> None:
+    lock, lock_of_a_task, kinds = PROGRAMS[1:4]
+    assert "holding it with the fencing token" in ran(lock, tmp_path)
+    assert "holding it in a task with the fencing token" in ran(lock_of_a_task, tmp_path)
+    for turn in range(2):
+        said = ran(kinds, tmp_path)
         for part in ("NodeDataChanged", "/mine", "b'2'", f"{2 + turn}"):  # two threads print
             assert part in said
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
-import threading
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
 from types import TracebackType
-from typing import cast
+from typing import Any, TypeVar, cast
 
 from faaskeeper.aio.batches import ReadRequest, TransactionRequest
 from faaskeeper.aio.events import States, Watch
-from faaskeeper.aio.session import AsyncSession, Listener
+from faaskeeper.aio.session import AsyncSession, Later, Listener
+from faaskeeper.aio.threads import Threads, through
 from faaskeeper.client.connect import connect
 from faaskeeper.config import Config
 from faaskeeper.core import acl as acls
@@ -24,6 +24,7 @@ from faaskeeper.core.znode import Acl, Stat
 from faaskeeper.exceptions import (
     FaaSKeeperException,
     ForkedException,
+    MalformedInputException,
     NodeDoesntExistException,
     NodeExistsException,
     SessionClosingException,
@@ -31,12 +32,14 @@ from faaskeeper.exceptions import (
 from faaskeeper.node import Node
 from faaskeeper.session.arguments import NodeKind
 from faaskeeper.session.calls import Calls, Part, ReadResult, Result, Write
+from faaskeeper.session.commands import Steps
 from faaskeeper.session.states import SessionState, Ticket
 from faaskeeper.watch import WatchCallbackType, WatchType
 
 _START_S = 30.0
 _STOP_S = 10.0
-_THREADS = 8
+
+T = TypeVar("T")
 
 
 class AsyncClient(forks.Inherited):
@@ -49,15 +52,17 @@ class AsyncClient(forks.Inherited):
     :param chroot: a path; every path given and shown is below it
     :param random, connect: random bytes, and the way to the deployment; for tests
 
-    Belongs to the event loop that it is started in; runs on asyncio's and on uvloop. Any number of tasks may
-    use it: requests begin in the order in which they are asked for, and are answered in that order.
+    Belongs to the event loop that it is started in; runs on asyncio's and on uvloop. Any number of
+    tasks may use it. Each sees what was asked for before it, in whichever task, and no more: writes
+    happen and are answered in the order in which they are asked for, reads after the writes before
+    them, and before those after.
 
     A task that is cancelled, or whose time-out is over, leaves the session as it is. A write that was not
     sent by then is taken back; one that was sent is carried through. The CancelledError has a note that
     says which; after ``asyncio.timeout`` it is the ``__cause__`` of the TimeoutError.
 
     Watches' callbacks and listeners are functions, not coroutines; they are called in the loop, one after the
-    other, before any read is answered that shows what they announce.
+    other, before any read is answered that shows what they announce. What one raises is logged.
     """
 
     def __init__(
@@ -80,8 +85,9 @@ class AsyncClient(forks.Inherited):
         self._calls = Calls(chroot)
         self._session: AsyncSession | None = None
         self._connection: Connection | None = None
-        self._pool: ThreadPoolExecutor | None = None
         self._listeners: list[Listener] = []
+        self._lock: asyncio.Lock | None = None
+        self._lock_of: asyncio.AbstractEventLoop | None = None
         self._inherited = ""
 
     # ---- the session -------------------------------------------------------------------
@@ -93,39 +99,52 @@ class AsyncClient(forks.Inherited):
         Raises ProviderException with what is wrong and what to do, TimeoutException, or
         SessionExpiredException.
         """
-        if self._session is not None:
-            await self.stop()
-        loop = asyncio.get_running_loop()
-        pool = ThreadPoolExecutor(_THREADS, "faaskeeper-aio")
-        connection: Connection | None = None
+        async with self._one_at_a_time():
+            await self._stop(True)
+            session = await self._started(resume)
+            self._connection, self._session = session.connection, session
+            self._inherited = ""
+            forks.register(self)
+            self._calls.begin(session.rules, session.connection)
+            for listener in self._listeners:
+                session.call_later(partial(listener, SessionState.CONNECTED))
+            return self.session_id or ""
+
+    async def _started(self, resume: Ticket | None) -> AsyncSession:
+        connections: list[Connection] = []
+        connecting = Threads(1, "faaskeeper-aio-connect")
         session: AsyncSession | None = None
         try:
-            connection = await loop.run_in_executor(pool, self._connect, self._config, self._port)
+            await through(self._connected(connecting, connections))
             session = AsyncSession(
-                connection,
-                pool,
+                connections[0],
+                self._listeners,
                 timeout=self._timeout,
                 renewing=self._heartbeat,
                 random=self._random,
-                lock=threading.Lock,
                 ticket=resume,
             )
-            for listener in self._listeners:
-                session.listen(listener)
             session.auth = self._calls.identities.credentials
             await session.open(_START_S)
         except BaseException:
             if session is not None:
-                await asyncio.shield(session.abandon())
-            await asyncio.shield(_release(connection, pool))
+                await through(_ended(session))
+            elif connections:
+                await through(_closed(connecting, connections[0]))
             raise
-        self._pool, self._connection, self._session = pool, connection, session
-        self._inherited = ""
-        forks.register(self)
-        self._calls.begin(session.rules, connection)
-        for listener in self._listeners:
-            session.call_later(partial(listener, SessionState.CONNECTED))
-        return self.session_id or ""
+        finally:
+            connecting.end()
+        return session
+
+    async def _connected(self, threads: Threads, connections: list[Connection]) -> None:
+        connections.append(await threads.run(self._connect, self._config, self._port))
+
+    def _one_at_a_time(self) -> asyncio.Lock:
+        """Excludes start() and stop() in several tasks of this loop from each other."""
+        loop = asyncio.get_running_loop()
+        if self._lock is None or self._lock_of is not loop:
+            self._lock, self._lock_of = asyncio.Lock(), loop
+        return self._lock
 
     @property
     def ticket(self) -> Ticket:
@@ -137,17 +156,26 @@ class AsyncClient(forks.Inherited):
 
         ``close`` False: only stop, so that another process may go on with the session until its lease ends.
         Raises TimeoutException when the service did not confirm in time; the session then ends with its
-        lease. The client is stopped in any case.
+        lease. The client is stopped in any case, also when the task is cancelled.
         """
-        session, connection, pool = self._session, self._connection, self._pool
-        if session is None or pool is None:
+        async with self._one_at_a_time():
+            await self._stop(close)
+
+    async def _stop(self, close: bool) -> None:
+        session, self._session = self._session, None
+        if session is None:
             return
-        self._session = None
         try:
-            await (session.close(_STOP_S) if close else session.abandon())
+            if session.loop is asyncio.get_running_loop():
+                await _ended(session, _STOP_S if close else None)
+            elif session.loop.is_closed():
+                session.desert()
+            else:
+                self._session = session
+                raise RuntimeError("this client was started in another event loop: stop() it there")
         finally:
-            self._connection = self._pool = None
-            await asyncio.shield(_release(connection, pool))
+            if self._session is None:
+                self._connection = None
 
     async def __aenter__(self) -> AsyncClient:
         await self.start()
@@ -180,16 +208,12 @@ class AsyncClient(forks.Inherited):
 
     def add_listener(self, listener: Listener) -> None:
         """Call ``listener(state)`` whenever the state changes."""
-        self._listeners.append(listener)
-        if self._session is not None:
-            self._session.listen(listener)
+        self._listeners.append(_function(listener))
 
     def remove_listener(self, listener: Listener) -> None:
         """No longer call it."""
         if listener in self._listeners:
             self._listeners.remove(listener)
-        if self._session is not None:
-            self._session.unlisten(listener)
 
     def _open(self) -> AsyncSession:
         if self._session is None:
@@ -201,6 +225,14 @@ class AsyncClient(forks.Inherited):
         """What ended the session."""
         error = None if self._session is None else self._session.error
         return error or self._closed()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Start a task that ends with the session, at the latest; raises what ended it."""
+        try:
+            return self._open().start(coroutine, name)
+        except BaseException:
+            coroutine.close()
+            raise
 
     def _closed(self) -> FaaSKeeperException:
         return ForkedException(self._inherited) if self._inherited else SessionClosingException()
@@ -214,7 +246,7 @@ class AsyncClient(forks.Inherited):
         """See :class:`faaskeeper.core.forks.Inherited`."""
         if self._session is not None:
             self._inherited = why
-        self._session = self._connection = self._pool = None
+        self._session = self._connection = None
 
     # ---- who this is -------------------------------------------------------------------
 
@@ -232,6 +264,14 @@ class AsyncClient(forks.Inherited):
         """Scheme and name of what this client is known as; no hashes (ZooKeeper's whoAmI)."""
         self._open()
         return acls.named(self._calls.identities.who)
+
+    @property
+    def connection(self) -> Connection:
+        """The connection to the deployment, while a session is open: for the deployment's tools."""
+        self._open()
+        if self._connection is None:
+            raise self._closed()
+        return self._connection
 
     # ---- writing -----------------------------------------------------------------------
 
@@ -268,14 +308,23 @@ class AsyncClient(forks.Inherited):
 
     async def _with_parents(self, path: str, write: Write) -> Node:
         session = self._open()
-        writes = [*self._calls.above(path), write]
-        results = await asyncio.gather(*map(session.write, writes), return_exceptions=True)
-        for each in results[:-1]:
-            if isinstance(each, BaseException) and not isinstance(each, NodeExistsException):
-                raise each
-        if isinstance(results[-1], BaseException):
-            raise results[-1]
-        return cast(Node, results[-1])
+        above = [session.ask(each) for each in self._calls.above(path)]
+        node: Node | FaaSKeeperException
+        try:
+            node = cast(Node, await session.write(write))
+        except FaaSKeeperException as error:
+            node = error
+        except asyncio.CancelledError:
+            for each in above:
+                each.cancel()  # so that those are not begun that were not
+            raise
+        for each in above:  # answered before, in the session's order
+            error_above = each.exception() if each.done() else None
+            if error_above is not None and not isinstance(error_above, NodeExistsException):
+                raise error_above
+        if isinstance(node, FaaSKeeperException):
+            raise node
+        return node
 
     async def set_data(self, path: str, value: bytes = b"", version: int = -1) -> Node:
         """Replace a node's data; returns the node. ``version`` -1: whichever it is.
@@ -314,11 +363,23 @@ class AsyncClient(forks.Inherited):
 
         Raises NodeDoesntExistException or NoAuthException.
         """
-        return cast(Node, await self._open().read(self._calls.get_data(path, watch)))
+        session, calls = self._open(), self._calls
+        if watch is None:
+            real = calls.there(path)
+            record = session.at_once(real)
+            if not isinstance(record, Later) and (node := calls.node_of(path, real, record)) is not None:
+                return node
+        return cast(Node, await session.read(calls.get_data(path, _function(watch))))
 
     async def exists(self, path: str, watch: WatchCallbackType | None = None) -> Node | None:
         """The node without its data, or None. ``watch`` also fires when the node is created."""
-        return cast("Node | None", await self._open().read(self._calls.exists(path, watch)))
+        session, calls = self._open(), self._calls
+        if watch is None:
+            record = session.at_once(calls.there(path))
+            if not isinstance(record, Later):
+                meta = None if record is None else record.meta
+                return None if meta is None else Node(path, None, meta.stat())
+        return cast("Node | None", await session.read(calls.exists(path, _function(watch))))
 
     async def get_children(
         self, path: str, include_data: bool = False, watch: WatchCallbackType | None = None
@@ -329,13 +390,19 @@ class AsyncClient(forks.Inherited):
         deleted while they are read, or that may not be read, are left out. Without ``include_data`` their
         Stat is not read. Raises NodeDoesntExistException or NoAuthException.
         """
-        return cast(list[Node], await self._open().read(self._calls.get_children(path, include_data, watch)))
+        session, calls = self._open(), self._calls
+        if watch is None and not include_data:
+            real = calls.there(path)
+            record = session.at_once(real)
+            if not isinstance(record, Later) and (nodes := calls.children_of(path, real, record)) is not None:
+                return nodes
+        return cast(list[Node], await session.read(calls.get_children(path, include_data, _function(watch))))
 
     async def get_children_with_stat(
         self, path: str, watch: WatchCallbackType | None = None
     ) -> tuple[list[str], Stat]:
         """Names of the children and the node's Stat, as of one moment (ZooKeeper's getChildren2)."""
-        steps = self._ready().get_children_with_stat(path, watch)
+        steps = self._ready().get_children_with_stat(path, _function(watch))
         return cast("tuple[list[str], Stat]", await self._open().read(steps))
 
     async def all_children_number(self, path: str) -> int:
@@ -348,8 +415,11 @@ class AsyncClient(forks.Inherited):
         The session knows what it created; each is read, since others may have deleted it.
         """
         session = self._open()
-        steps = self._calls.get_ephemerals(prefix, session.id, list(session.owned))
-        return cast(list[str], await session.read(steps))
+        return cast(list[str], await session.read(self._ephemerals(session, prefix)))
+
+    def _ephemerals(self, session: AsyncSession, prefix: str) -> Steps:
+        """Steps whose first is in their turn: what was created before is known by then."""
+        return (yield from self._calls.get_ephemerals(prefix, session.id, list(session.owned)))
 
     async def sync(self, path: str = "/") -> str:
         """Make every later read of this session show at least what is committed now; returns the path."""
@@ -386,7 +456,7 @@ class AsyncClient(forks.Inherited):
         Announced are creation, deletion, changes of data, and of children; ``recursive``: the first three,
         of the path and of every path below. It stays until :meth:`remove_watches` or the session's end.
         """
-        await self._open().read(self._calls.add_watch(path, watch, recursive))
+        await self._open().read(self._calls.add_watch(path, _function(watch), recursive))
 
     async def remove_watches(
         self,
@@ -410,7 +480,23 @@ class AsyncClient(forks.Inherited):
         self._ready().check_watches(path, kind, watch)
 
 
-async def _release(connection: Connection | None, pool: ThreadPoolExecutor) -> None:
-    if connection is not None:
-        await asyncio.get_running_loop().run_in_executor(pool, connection.close)
-    pool.shutdown(wait=False)
+def _function(callback: T) -> T:
+    """A callback, or None. Raises MalformedInputException for a coroutine function, which nothing awaits."""
+    if callback is not None and inspect.iscoroutinefunction(callback):
+        raise MalformedInputException(
+            "a callback must be a function, not a coroutine function; to await something for each event, use "
+            "'async for event in client.watch(...)'"
+        )
+    return callback
+
+
+async def _ended(session: AsyncSession, close: float | None = None) -> None:
+    """End a session here, and give back what it took. ``close``: end it for the service, within so many s."""
+    try:
+        await (through(session.abandon()) if close is None else session.close(close))
+    finally:
+        await through(session.release())
+
+
+async def _closed(threads: Threads, connection: Connection) -> None:
+    await threads.run(connection.close)

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Union
 
-from faaskeeper.exceptions import (
-    FaaSKeeperException,
-    NoWatcherException,
-    SessionClosingException,
-    SessionExpiredException,
-)
+from faaskeeper.exceptions import FaaSKeeperException, NoWatcherException
 from faaskeeper.session.states import SessionState
 from faaskeeper.watch import WatchedEvent, WatchType
 
 if TYPE_CHECKING:
     from faaskeeper.aio.client import AsyncClient
 
+_log = logging.getLogger(__name__)
+
 
 class Watch:
     """Events of a path, and of what is below it if it is ``recursive``, in order; none is left out.
 
-    Events that are not taken yet are kept in memory.
+    Set from the beginning of an ``async with`` block to its end, in which it may be iterated any
+    number of times, each time going on where the last one stopped. Iterated without such a block,
+    it is set for that one iteration; after a ``break`` it is removed when Python drops the
+    iterator.
+
+    Events that are not taken yet are kept in memory, also when the task that waits for one is cancelled.
     """
 
     def __init__(self, client: AsyncClient, path: str, recursive: bool) -> None:
@@ -33,36 +35,18 @@ class Watch:
         self._recursive = recursive
         self._events: asyncio.Queue[Union[WatchedEvent, FaaSKeeperException]] = asyncio.Queue()
         self._set = False
-
-    async def open(self) -> None:
-        """Set the watch, unless it is set."""
-        if not self._set:
-            self._set = True
-            try:
-                self._client.add_listener(self._listen)
-                await self._client.add_watch(self._path, self._events.put_nowait, self._recursive)
-            except BaseException:
-                self._forget()
-                raise
-
-    def _forget(self) -> None:
-        self._set = False
-        self._client.remove_listener(self._listen)
-
-    async def close(self) -> None:
-        """Remove the watch."""
-        if self._set:
-            self._forget()
-            kind = WatchType.PERSISTENT_RECURSIVE if self._recursive else WatchType.PERSISTENT
-            with suppress(NoWatcherException, SessionClosingException, SessionExpiredException):
-                await self._client.remove_watches(self._path, kind, self._events.put_nowait)
-
-    def _listen(self, state: SessionState) -> None:
-        if state is SessionState.LOST:
-            self._events.put_nowait(self._client.why_lost())
+        self._ended = False
 
     async def __aenter__(self) -> Watch:
-        await self.open()
+        if self._set:
+            raise RuntimeError("this watch is set already: use another client.watch() beside it")
+        self._set, self._ended, self._events = True, False, asyncio.Queue()
+        self._client.add_listener(self._listen)
+        try:
+            await self._client.add_watch(self._path, self._events.put_nowait, self._recursive)
+        except BaseException:
+            self._forget()
+            raise
         return self
 
     async def __aexit__(
@@ -71,21 +55,49 @@ class Watch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.close()
+        """Remove the watch. Cancelled, the session goes on to remove it."""
+        self._forget()
+        if self._ended:
+            return
+        try:
+            removing = self._client.spawn(self._remove(self._events), "remover")
+        except FaaSKeeperException:
+            return  # the session has ended, and its watches with it
+        await asyncio.wait((removing,))
+
+    def _forget(self) -> None:
+        self._set = False
+        self._client.remove_listener(self._listen)
+
+    async def _remove(self, events: asyncio.Queue[Union[WatchedEvent, FaaSKeeperException]]) -> None:
+        kind = WatchType.PERSISTENT_RECURSIVE if self._recursive else WatchType.PERSISTENT
+        try:
+            await self._client.remove_watches(self._path, kind, events.put_nowait)
+        except NoWatcherException:
+            pass
+        except FaaSKeeperException as error:
+            # It fires no more, whatever failed; what the service has of it is removed with the session.
+            _log.warning("the watch of %s was not removed from the service: %s", self._path, error)
+
+    def _listen(self, state: SessionState) -> None:
+        if state is SessionState.LOST and not self._ended:
+            self._ended = True
+            self._events.put_nowait(self._client.why_lost())
 
     def __aiter__(self) -> AsyncIterator[WatchedEvent]:
-        return self._each()
+        return self if self._set else self._alone()
 
-    async def _each(self) -> AsyncIterator[WatchedEvent]:
-        await self.open()
-        try:
+    async def __anext__(self) -> WatchedEvent:
+        event = await self._events.get()
+        if isinstance(event, FaaSKeeperException):
+            self._events.put_nowait(event)  # for whoever asks again
+            raise event.with_traceback(None)
+        return event
+
+    async def _alone(self) -> AsyncIterator[WatchedEvent]:
+        async with self:
             while True:
-                event = await self._events.get()
-                if isinstance(event, FaaSKeeperException):
-                    raise event
-                yield event
-        finally:
-            await self.close()
+                yield await self.__anext__()
 
 
 class States:
@@ -96,7 +108,11 @@ class States:
         self._states: asyncio.Queue[SessionState] = asyncio.Queue()
 
     async def each(self) -> AsyncIterator[SessionState]:
-        """Each state; ends after LOST."""
+        """Each state; ends after LOST.
+
+        A change that is announced but was not handed to listeners when this begins is in ``client.state``
+        already, and not announced to who listens since.
+        """
         self._client.add_listener(self._states.put_nowait)
         try:
             state = self._client.state

@@ -1,30 +1,51 @@
 """A session in an event loop: performs what steps ask for, sends, listens, renews the lease.
 
 Everything here runs in the loop's thread, except calls that may wait for a disk's sync, a lock or a network:
-those run in a pool of threads. Records, log and mark are read in the loop where the service runs in this
-process, from memory or the page cache.
+those run in threads. Records, log and mark are read in the loop where the service runs in this process, from
+memory or the page cache. Two groups of threads make the calls: one those that users' requests ask for, one
+those that the session lives by (sending, its lease, its end), so that many slow reads delay none of these.
 
-Requests begin in the order of :class:`~faaskeeper.session.order.Order`. A task that is cancelled takes its
-request back if that has not begun. A write that has begun keeps its number, is sent until it is answered, and
-its answer is dropped: so no number is left out.
+**Order.** Requests begin in the order of :class:`~faaskeeper.session.order.Order`, in which each
+has its place from the first step of its coroutine on. A write whose data is stored apart keeps its
+place while that is uploaded: if its turn comes before, it *holds* the order, and nothing that was
+asked for later begins.
+
+**Cancellation.** Each await of a request is within one of three states, and each has its way back:
+
+* It waits for its turn (or for its upload): it is removed from the order, which goes on. It had no number.
+* It reads: its steps are closed, which undo what they noted (a watch that is being set, a track),
+  and the order is advanced. Only ``finally`` blocks do that, so it does not matter at which command
+  it was cancelled.
+* It is numbered: nothing is undone. The request is sent until it is answered, and its answer is
+  dropped by the future that is done. So numbers have no hole, and the order counts it until it is
+  answered.
+
+A turn that comes at the moment of its cancellation (the future has a result, or was cancelled, but
+its task has not run since) is told apart by :attr:`Turn.begun`, which only
+:meth:`AsyncSession._begin` sets.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
+from faaskeeper.aio.callbacks import Callbacks
+from faaskeeper.aio.sender import Sender
+from faaskeeper.aio.threads import Threads, through
 from faaskeeper.core import forks, trust
 from faaskeeper.core.acl import Credential
+from faaskeeper.core.channel import Listener as Ear
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Code, DriverError
-from faaskeeper.core.requests import Close, Epoch, Message, Notification, Outcome, Reply, Request
+from faaskeeper.core.records import Record
+from faaskeeper.core.requests import Close, Epoch, Message, Notification, Outcome, Reply
 from faaskeeper.exceptions import (
     FaaSKeeperException,
     ForkedException,
@@ -42,27 +63,33 @@ from faaskeeper.session.incarnation import Incarnation, Over, renew
 from faaskeeper.session.interpreter import Interpreter
 from faaskeeper.session.order import Order
 from faaskeeper.session.outbox import size_of
+from faaskeeper.session.reads import TOGETHER
 from faaskeeper.session.rules import Rules
 from faaskeeper.session.states import SessionState, Ticket, over, unknown
-from faaskeeper.session.timing import OPEN_S, RENEWALS, RING_S, WAIT_MOST_S, WAIT_S, Resending, doubling
+from faaskeeper.session.timing import OPEN_S, RENEWALS, RING_S, WAIT_MOST_S, WAIT_S, doubling
 from faaskeeper.session.upload import largest, upload
-from faaskeeper.watch import WatchCallbackType, WatchedEvent
 
-_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
-_THREADS = 8
+_CALLS = 8
+"""Threads for what users ask for."""
+_OWN = 4
+"""Threads for what the session lives by: it sends, renews, removes registrations, closes."""
 _READS = 64
 """Reads that are under way at one time; others wait."""
 _OVERHEAD = 1024
 """What a message has beside its requests, at most."""
-_IN_LOOP = (
-    commands.ReadRecord,
-    commands.ReadRecords,
-    commands.ReadLog,
-    commands.ReadLogEnd,
-    commands.ReadMark,
+_IN_LOOP = frozenset(
+    (
+        commands.ReadRecord,
+        commands.ReadRecords,
+        commands.ReadLog,
+        commands.ReadLogEnd,
+        commands.ReadMark,
+    )
 )
+_TURN_S = 0.002
+"""How long reads that need not wait may keep the loop from everything else."""
 _SETTLE_S = 1.0
 """How long what must be done before a session ends may wait for a store that does not answer."""
 
@@ -77,35 +104,52 @@ class _Asked(NamedTuple):
 
 
 class Turn:
-    """A request that waits for its turn, or is under way."""
+    """A request in the session's order: it waits for its turn, or is under way.
 
-    __slots__ = ("future", "write")
+    ``write`` None: a read. ``auth``: the credentials of when it was asked for. ``ready`` False: its data is
+    being uploaded. ``begun``: a read may run, a write is numbered.
+    """
 
-    def __init__(self, future: asyncio.Future[Any], write: Write | None) -> None:
+    __slots__ = ("auth", "begun", "future", "ready", "write")
+
+    def __init__(
+        self, future: asyncio.Future[Any], write: Write | None = None, auth: tuple[Credential, ...] = ()
+    ) -> None:
         self.future = future
         self.write = write
+        self.auth = auth
+        self.ready = True
+        self.begun = False
+
+
+class Later:
+    """Stands for a record that cannot be shown at once."""
+
+
+LATER = Later()
 
 
 class AsyncSession(forks.Inherited):
     """One session with a deployment, from :meth:`open` to :meth:`close` or the loss of it.
 
-    Belongs to the loop that runs when it is made. ``ticket``: the session to go on with.
+    Belongs to the loop that runs when it is made. ``listeners`` are called with every state, as
+    they are then; ``ticket``: the session to go on with.
     """
 
     def __init__(
         self,
         connection: Connection,
-        pool: ThreadPoolExecutor,
+        listeners: list[Listener],
         *,
         timeout: float,
         renewing: bool,
         random: Callable[[int], bytes],
-        lock: Callable[[], Any],
         ticket: Ticket | None = None,
     ) -> None:
         self.connection = connection
-        self._pool = pool
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
+        self._calls = Threads(_CALLS, "faaskeeper-aio")
+        self._own = Threads(_OWN, "faaskeeper-aio-session")
         self._renewing = renewing
         self._random = random
         self._incarnation: Incarnation[_Asked] = Incarnation(
@@ -115,19 +159,29 @@ class AsyncSession(forks.Inherited):
             ticket.timeout if ticket else int(timeout * 1000),
         )
         self.outbox = self._incarnation.outbox
+        self.sender = Sender(
+            connection,
+            self._incarnation,
+            self._own,
+            lambda: self._become(SessionState.SUSPENDED),
+            self._failed,
+        )
         self._order: Order[Turn] = Order(_READS)
+        self._held: Turn | None = None
+        """A write whose turn has come and whose data is not uploaded: nothing begins before it."""
         self._nonce = random(16).hex()
         self._opening: Message | None = None
-        self._opened: asyncio.Future[None] = self._loop.create_future()
-        self._interpreter = Interpreter(connection, lock)
+        self._opened: asyncio.Future[None] = self.loop.create_future()
+        self._interpreter = Interpreter(connection, threading.Lock)
         self.registrations = self._interpreter.registrations
         self._near = connection.within is not None
-        self.rules = Rules(0, self._fire)
-        self._events: deque[tuple[WatchCallbackType, WatchedEvent]] = deque()
-        self._dispatching = False
+        self._callbacks = Callbacks()
+        self.rules = Rules(0, self._callbacks.put)
         self._inbox: deque[Reply | Notification] = deque()
         self._meeting = False
-        self._sending = False
+        """Something is taken in by a task; what is heard meanwhile waits in the inbox."""
+        self._tidying = False
+        self._gave_way = 0.0
         self._lease_version = 1
         self._expires_ms = 0
         """When the lease runs out, by the service's clock."""
@@ -135,15 +189,12 @@ class AsyncSession(forks.Inherited):
         self.error: FaaSKeeperException | None = None
         self._over = False
         """It has ended for every process, not for this one alone."""
-        self.ended = asyncio.Event()
-        self._listeners: list[Listener] = []
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._resending = Resending(self._loop.time())
-        self._looking = self._loop.call_soon(self._look_again)
+        self._listeners = listeners
+        self._tasks: dict[asyncio.Task[Any], bool] = {}
+        """Tasks of the session's own, and whether its end waits for them (else it cancels them)."""
         self.auth: tuple[Credential, ...] = ()
         """The credentials under which requests are asked for."""
-        self._ear = connection.channel.listen(self._hear)
-        self._incarnation.address = self._interpreter.address = self._ear.address
+        self._ear: Ear | None = None
         connection.on_failure(lambda error: self._soon(self._failed, error))
         forks.register(self)
 
@@ -168,21 +219,19 @@ class AsyncSession(forks.Inherited):
     def _soon(self, call: Callable[..., Any], *args: Any) -> None:
         """Have the loop's thread call something; from any thread."""
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(call, *args)
+            self.loop.call_soon_threadsafe(call, *args)
 
-    async def call(self, function: Callable[..., _T], *args: Any) -> _T:
-        """Call a driver in a thread."""
-        return await self._loop.run_in_executor(self._pool, function, *args)
-
-    def _start(self, coroutine: Any, name: str) -> None:
-        task = self._loop.create_task(coroutine, name=f"faaskeeper-{name}-{self.id:x}")
-        self._tasks.add(task)
+    def start(self, coroutine: Coroutine[Any, Any, Any], name: str, wait: bool = False) -> asyncio.Task[Any]:
+        """Start a task of the session's own; its end cancels it, or waits for it a little."""
+        task = self.loop.create_task(coroutine, name=f"faaskeeper-{name}-{self.id:x}")
+        self._tasks[task] = wait
         task.add_done_callback(partial(self._stopped, name))
+        return task
 
     def _stopped(self, name: str, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         error = None if task.cancelled() else task.exception()
-        if error is not None:
+        if error is not None and self.error is None:
             _log.error("the %s of session %x failed", name, self.id, exc_info=error)
             self._failed(error)
 
@@ -195,8 +244,9 @@ class AsyncSession(forks.Inherited):
         """
         resuming = self.id > 0
         try:
+            await through(self._listen())
             if resuming:
-                lease = await self.call(self.connection.leases.get, self.id)
+                lease = await self._own.run(self.connection.leases.get, self.id)
                 if lease is None or lease.marked:
                     raise SessionExpiredException()
                 current = max(self._incarnation.number, lease.incarnation)
@@ -209,46 +259,84 @@ class AsyncSession(forks.Inherited):
         if resuming:
             await self.renew()  # and so tell the process before
             self.check()
-        self._start(self._keep(), "keeper")
+        self.start(self._keep(), "keeper")
+
+    async def _listen(self) -> None:
+        self._ear = await self._own.run(self.connection.channel.listen, self._hear)
+        self._incarnation.address = self._interpreter.address = self._ear.address
 
     async def _open(self, timeout: float) -> None:
-        deadline = self._loop.time() + timeout
+        deadline = self.loop.time() + timeout
         for pause in doubling(OPEN_S):
             if self._opening is None:
                 raise AssertionError("an opening is sent")
-            await self.call(self._post, [self._opening])
-            left = deadline - self._loop.time()
+            await self._own.run(self.sender.post, [self._opening])
+            left = deadline - self.loop.time()
             done, _ = await asyncio.wait((self._opened,), timeout=min(pause, max(left, 0)))
             if done:
                 self._opened.result()
                 return
-            if self._loop.time() >= deadline:
+            if self.loop.time() >= deadline:
                 raise TimeoutException(timeout, f"the service did not answer within {timeout:g} s")
 
     async def close(self, timeout: float) -> None:
-        """End the session: its ephemerals are deleted. Raises TimeoutException when that is not known."""
+        """End the session: its ephemerals are deleted. Raises TimeoutException when that is not known.
+
+        Cancelled, it does not wait for the answer; all else is done.
+        """
         try:
             if self.error is None:
-                closing = self._ask(Write(Close(), f"closing session {self.id:x}", lambda outcome: None))
-                done, _ = await asyncio.wait((closing,), timeout=timeout)
+                closing = Turn(
+                    self.loop.create_future(),
+                    Write(Close(), f"closing session {self.id:x}", lambda outcome: None),
+                    self.auth,
+                )
+                self._ask(closing)
+                done, _ = await asyncio.wait((closing.future,), timeout=timeout)
                 if not done:
                     raise TimeoutException(timeout, _unanswered(f"closing session {self.id:x}", timeout))
-                closing.result()
+                closing.future.result()
         except SessionExpiredException:
             pass  # it was over already
         finally:
-            await self.abandon()
+            await through(self.abandon())
 
     async def abandon(self) -> None:
-        """Stop without a word to the service: the session ends when its lease runs out."""
+        """Stop without a word to the service: the session ends when its lease runs out.
+
+        When this returns no task of the session's is left, and no thread but for calls that hang in a store.
+        """
         self.lose(SessionClosingException(), SessionState.LOST)
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=_SETTLE_S)
-        await self.call(self._ear.close)
-        self._dispatch()
+        for wait in (True, False):
+            tasks = [task for task, waits in self._tasks.items() if waits is wait]
+            if tasks and wait:
+                await asyncio.wait(tasks, timeout=_SETTLE_S)
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks, timeout=_SETTLE_S)
+        self._callbacks.run()
+        ear, self._ear = self._ear, None
+        if ear is not None:
+            await self._own.run(ear.close)
+        await self._calls.quiet(_SETTLE_S)  # a store should not be closed under who reads it
+
+    async def release(self) -> None:
+        """Close the connection, after :meth:`abandon`, and end the threads."""
+        try:
+            await self._own.run(self.connection.close)
+        finally:
+            self._calls.end()
+            self._own.end()
+
+    def desert(self) -> None:
+        """The loop of this session has ended without :meth:`close`: give back what it took. May block."""
+        self.error = SessionClosingException()
+        if self._ear is not None:
+            self._ear.close()
+        self.connection.close()
+        self._calls.end()
+        self._own.end()
 
     def forked(self, why: str) -> None:
         """See :class:`faaskeeper.core.forks.Inherited`."""
@@ -256,15 +344,6 @@ class AsyncSession(forks.Inherited):
         self.error = ForkedException(why)
 
     # ---- states --------------------------------------------------------------------------------
-
-    def listen(self, listener: Listener) -> None:
-        """Call ``listener(state)`` on every change."""
-        self._listeners.append(listener)
-
-    def unlisten(self, listener: Listener) -> None:
-        """No longer call it."""
-        if listener in self._listeners:
-            self._listeners.remove(listener)
 
     @property
     def state(self) -> SessionState:
@@ -292,22 +371,22 @@ class AsyncSession(forks.Inherited):
             _fail(asked.future, unknown(error, asked.write.what))
         for turn in self._order.abandon():
             _fail(turn.future, error)
+        self._held = None  # who uploads for it finds out by itself
         if not self._opened.done():
             self._opened.set_exception(error)
             self._opened.exception()  # who opens it may be gone
-        self._looking.cancel()
-        self.ended.set()
+        self.sender.stop()
         self._announce(state)
 
     def _expired(self, error: SessionExpiredException) -> None:
         """The session has ended, for every process: its rows of watches are removed by name."""
         self._over = True
         self.lose(error, SessionState.LOST)
-        self._start(self._clear(), "cleaner")
+        self.start(self._clear(), "cleaner", wait=True)
 
     async def _clear(self) -> None:
         try:
-            await self.call(self.registrations.end, self.id)
+            await self._own.run(self.registrations.end, self.id)
         except DriverError as error:
             _log.warning("watches of session %x, which is over, stay: %s", self.id, error)
 
@@ -318,143 +397,119 @@ class AsyncSession(forks.Inherited):
     def check(self) -> None:
         """Raise what ended the session, if it has ended."""
         if self.error is not None:
-            raise self.error
+            raise self.error.with_traceback(None)  # it may be raised very often
 
-    # ---- callbacks -------------------------------------------------------------------------------
+    def _check_loop(self) -> None:
+        """Raise what ended the session, or that this is not its loop."""
+        self.check()
+        if asyncio.get_running_loop() is not self.loop:
+            raise RuntimeError("this client was started in another event loop: start() it in this one")
 
     def call_later(self, callback: Callable[[], Any]) -> None:
         """Run a callback in the loop, after those before it."""
-        self._fire(lambda _: callback(), None)
-
-    def _fire(self, callback: Callable[[Any], Any], event: Any) -> None:
-        self._events.append((callback, event))
-        if len(self._events) == 1:
-            self._loop.call_soon(self._dispatch)
-
-    def _dispatch(self) -> None:
-        """Run the callbacks that wait. No read is answered before those of its events were run."""
-        if self._dispatching:
-            return
-        self._dispatching = True
-        try:
-            while self._events:
-                callback, event = self._events.popleft()
-                try:
-                    callback(event)
-                except Exception:
-                    _log.exception("a callback of session %x failed", self.id)
-        finally:
-            self._dispatching = False
-            if self._events:
-                self._loop.call_soon(self._dispatch)
+        self._callbacks.put(lambda _: callback(), None)
 
     # ---- writing -----------------------------------------------------------------------------------
 
     async def write(self, write: Write) -> Any:
         """Send a request after what was asked for before it; returns its result, or raises its error.
 
-        Cancelled, it takes the request back if that was not begun, or else has a note that says so.
+        Cancelled, it takes the request back if that was not begun. The CancelledError has a note
+        that says so, or that it was sent, or what its answer was.
         """
-        self.check()
-        limit = self.connection.inline_bytes
-        if largest(write.operation, limit):
-            now = self.connection.service()
-            steps = upload(write.operation, limit, self.id, now, self._random)
-            write = write._replace(operation=await self._drive(steps))
-            self.check()
-        future = self._ask(write)
+        self._check_loop()
+        turn = Turn(self.loop.create_future(), write, self.auth)
+        if largest(write.operation, self.connection.inline_bytes):
+            await self._upload(turn, write)
+        else:
+            self._ask(turn)
         try:
-            return await future
+            return await turn.future
         except asyncio.CancelledError as error:
-            if future.cancelled():
-                error.add_note(self._taken_back(future, write))
+            error.add_note(f"{write.what}: {self._withdraw(turn)}")
             raise
 
-    def _taken_back(self, future: asyncio.Future[Any], write: Write) -> str:
-        for turn in self._order.waiting():
-            if turn.future is future and self._order.remove(turn):
-                self._advance()
-                return f"{write.what}: it was not sent: nothing was changed"
-        return f"{write.what}: it was sent: whether it happens is not known"
+    def ask(self, write: Write) -> asyncio.Future[Any]:
+        """Send a request whose data is small; who cancels its future drops the answer."""
+        turn = Turn(self.loop.create_future(), write, self.auth)
+        self._ask(turn)
+        return turn.future
 
-    def _ask(self, write: Write) -> asyncio.Future[Any]:
-        most = self.connection.worker_queue.max_message_bytes - _OVERHEAD
-        if (size := size_of(write.operation)) > most:
-            raise TooLargeException(f"{write.what}: {size} bytes; a request may have {most} here")
-        future: asyncio.Future[Any] = self._loop.create_future()
-        turn = Turn(future, write)
-        if self._order.may_begin(True):
+    def _ask(self, turn: Turn) -> None:
+        """Give a write its place in the order."""
+        if turn.ready:
+            self._fits(turn.write)
+        if self._held is None and self._order.may_begin(True):
             self._order.begin(True)
             self._begin(turn)
         else:
             self._order.add(True, turn)
-        return future
+
+    def _fits(self, write: Write | None) -> None:
+        most = self.connection.worker_queue.max_message_bytes - _OVERHEAD
+        if write is not None and (size := size_of(write.operation)) > most:
+            raise TooLargeException(f"{write.what}: {size} bytes; a request may have {most} here")
+
+    async def _upload(self, turn: Turn, write: Write) -> None:
+        """Store a write's data apart. Its place is before what is asked for meanwhile."""
+        turn.ready = False
+        self._ask(turn)
+        try:
+            now = self.connection.service()
+            limit = self.connection.inline_bytes
+            operation = await self._drive(upload(write.operation, limit, self.id, now, self._random))
+            self.check()
+            turn.write = write._replace(operation=operation)
+            self._fits(turn.write)
+        except BaseException as error:
+            note = self._withdraw(turn)
+            if isinstance(error, asyncio.CancelledError):
+                error.add_note(f"{write.what}: {note}")
+            raise
+        turn.ready = True
+        if self._held is turn:
+            self._held = None
+            self._begin(turn)
+            self._advance()
+
+    def _withdraw(self, turn: Turn) -> str:
+        """Take a write back if it has not begun; returns what is known of it."""
+        future = turn.future
+        if future.done() and not future.cancelled():  # between its answer and its task's next step
+            error = future.exception()
+            return "it was answered: it happened" if error is None else f"it was answered: {error}"
+        if turn.begun:
+            return "it was sent: whether it happens is not known"
+        future.cancel()
+        if self._held is turn:
+            self._held = None
+            self._order.done(True)
+        else:
+            self._order.remove(turn)
+        self._advance()
+        return "it was not sent: nothing was changed"
 
     def _begin(self, turn: Turn) -> None:
-        """Number and send a write, or let a read begin."""
-        if turn.write is None:
-            if turn.future.done():  # cancelled
-                self._order.done(False)
-            else:
-                turn.future.set_result(None)
-            return
-        if not len(self.outbox):
-            self._resending.restart(self._loop.time())
-            self._looking.cancel()
-            self._looking = self._loop.call_at(self._resending.at, self._look_again)
-        self._incarnation.add(turn.write.operation, _Asked(turn.future, turn.write), self.auth)
-        self.rules.observer.asked(turn.write.operation, turn.future)
-        self._flush()
+        """Number and send a write whose turn has come, or let a read begin."""
+        write = turn.write
+        if turn.future.done():  # cancelled, and its task has not run since
+            self._order.done(write is not None)
+        elif write is None:
+            turn.begun = True
+            turn.future.set_result(None)
+        elif not turn.ready:
+            self._held = turn
+        else:
+            turn.begun = True
+            self.sender.expect()
+            self._incarnation.add(write.operation, _Asked(turn.future, write), turn.auth)
+            self.rules.observer.asked(write.operation, turn.future)
+            self.sender.flush()
 
     def _advance(self) -> None:
         """Begin what may begin."""
-        while (turn := self._order.next()) is not None:
+        while self._held is None and (turn := self._order.next()) is not None:
             self._begin(turn)
-
-    def _flush(self) -> None:
-        """Send what is not sent yet, in one thread at a time, so that messages keep their order."""
-        if not self._sending and self.outbox.unsent:
-            self._sending = True
-            self._loop.call_soon(self._send_unsent)
-
-    def _send_unsent(self) -> None:
-        batch: list[Message] = []
-        repeat = not self.connection.worker_queue.ordered
-        while requests := self.outbox.take(repeat):
-            batch.append(self._incarnation.message(requests))
-        self._send(batch)
-
-    def _send(self, batch: list[Message]) -> None:
-        self._sending = True
-        future = self._loop.run_in_executor(self._pool, self._post, batch)
-        future.add_done_callback(self._sent)
-
-    def _post(self, batch: list[Message]) -> None:
-        queue = self.connection.prompt_queue or self.connection.worker_queue
-        for message in batch:
-            messages.send(queue, message, self._incarnation.secret)
-
-    def _sent(self, future: asyncio.Future[None]) -> None:
-        self._sending = False
-        error = None if future.cancelled() else future.exception()
-        if isinstance(error, DriverError):
-            _log.warning("a request will be sent again: %s", error)
-            self._become(SessionState.SUSPENDED)
-        elif error is not None:
-            self._failed(error)
-        if self.error is None:
-            self._flush()
-
-    def _resend(self, requests: tuple[Request, ...]) -> None:
-        if requests and not self._sending:
-            self._send([self._incarnation.message(requests)])
-
-    def _ring(self, pause: float) -> None:
-        """Ask the service to apply what is in the log; through a queue only if that takes long (seconds)."""
-        if self.connection.ring is not None:
-            self._pool.submit(self.connection.ring)
-        elif pause > RING_S and not self._sending:
-            self._send([self._incarnation.message(())])
 
     # ---- being answered ------------------------------------------------------------------------------
 
@@ -465,40 +520,61 @@ class AsyncSession(forks.Inherited):
             self._soon(self._take_in, told)
 
     def _take_in(self, told: Reply | Notification) -> None:
-        self._inbox.append(told)
-        if not self._meeting:
-            self._meeting = True
-            self._start(self._meet_all(), "reader")
-
-    async def _meet_all(self) -> None:
-        """Take in what was heard, one message after the other."""
+        """Take in what was heard, one message after the other: at once, where that needs no call."""
+        if self.error is not None:
+            return
+        if self._meeting:
+            self._inbox.append(told)
+            return
+        steps = self._meet(told)
         try:
-            while self._inbox:
-                told = self._inbox.popleft()
+            command = steps.send(None)
+        except StopIteration:
+            return
+        except Exception as error:
+            _log.exception("the reader of session %x failed", self.id)
+            self._failed(error)
+            return
+        self._meeting = True
+        self.start(self._meet_all(steps, command), "reader")
+
+    async def _meet_all(self, steps: Steps, command: commands.Command | None) -> None:
+        """Go on with a message, and take in what was heard since.
+
+        None is left lying: between a look into the inbox that finds nothing and the end of ``_meeting``
+        nothing else runs.
+        """
+        try:
+            while True:
                 try:
-                    if isinstance(told, Reply):
-                        await self._replied(told)
-                    elif told.session == self.id:
-                        await self._drive(self.rules.meet(told.epoch, settled=True))
-                except (DriverError, ProviderException) as error:
+                    await self._drive(steps, command)
+                except ProviderException as error:
                     # Nothing is lost: the next read or the keeper meets it again, requests are sent again.
                     _log.warning("session %x could not take a message in: %s", self.id, error)
+                if self.error is not None or not self._inbox:
+                    return
+                steps, command = self._meet(self._inbox.popleft()), None
         finally:
             self._meeting = False
 
-    async def _replied(self, reply: Reply) -> None:
-        self.connection.heard(reply)
-        if reply.nonce:
-            if reply.nonce == self._nonce and not self._opened.done():
-                self._incarnation.session = reply.session
-                self._has_begun(reply)
+    def _meet(self, told: Reply | Notification) -> Steps:
+        if isinstance(told, Notification):
+            if told.session == self.id:
+                yield from self.rules.meet(told.epoch, settled=True)
             return
-        if not self._incarnation.is_for_us(reply):
-            return
-        if not self._opened.done():
-            self._resumed(reply)
-            return
-        await self._drive(self.rules.meet(reply.epoch, settled=True))
+        self.connection.heard(told)
+        if told.nonce:
+            if told.nonce == self._nonce and not self._opened.done():
+                self._incarnation.session = told.session
+                self._has_begun(told)
+        elif self._incarnation.is_for_us(told):
+            if self._opened.done():
+                yield from self.rules.meet(told.epoch, settled=True)
+                self._answered(told)
+            else:
+                self._resumed(told)
+
+    def _answered(self, reply: Reply) -> None:
         answered = self._incarnation.answered(reply)
         error = None if answered.over is None else over(answered.over)
         moved = answered.over is Code.SESSION_MOVED  # an earlier copy may have been decided
@@ -506,7 +582,7 @@ class AsyncSession(forks.Inherited):
             self._order.done(True)
             self._settle(each.waiter, outcome, error, moved)
         if error is None:
-            self._resend(answered.again)
+            self.sender.resend(answered.again)
             self._advance()
         elif moved:
             self.lose(error, SessionState.LOST)
@@ -534,7 +610,8 @@ class AsyncSession(forks.Inherited):
                 continue
             if outcome.code is Code.SESSION_MOVED:
                 self._opening = self._incarnation.resume(reply.current, self._random)
-                self._send([self._opening])
+                # Not by flush(): while this is under way there are no requests.
+                self._own.run(self.sender.post, [self._opening]).add_done_callback(_heed)
             elif outcome.code is Code.OK:
                 self.owned.update(outcome.paths)
                 self._has_begun(reply)
@@ -550,11 +627,39 @@ class AsyncSession(forks.Inherited):
 
     # ---- reading -----------------------------------------------------------------------------------
 
+    def at_once(self, path: str) -> Record | Later | None:
+        """A path's record (its tombstone, or None), if it may be shown now and no call need wait; or LATER.
+
+        It takes no place in the order: nothing that it would wait for is under way, and it is done
+        by the time that anything else runs.
+        """
+        self._check_loop()
+        if (
+            not self._near
+            or self._held is not None
+            or not self._order.may_begin(False)
+            or self.loop.time() - self._gave_way > _TURN_S
+        ):
+            return LATER
+        rules = self.rules
+        began, ticket = rules.observer.reads(), rules.ticket
+        try:
+            record = self.connection.records.get(path)
+        except DriverError as error:
+            raise ProviderException(str(error)) from error
+        if not rules.accepts(path, record, ticket):
+            return LATER
+        rules.observer.shown(path, record)
+        if self._callbacks:
+            self._callbacks.run()
+        rules.observer.has_read(began)
+        return record
+
     async def read(self, steps: Steps) -> Any:
         """Perform steps in the session's order: after the writes asked for before, before those after."""
-        self.check()
+        self._check_loop()
         began = self.rules.observer.reads()
-        if self._order.may_begin(False):
+        if self._held is None and self._order.may_begin(False):
             self._order.begin(False)
         else:
             await self._turn()
@@ -564,82 +669,115 @@ class AsyncSession(forks.Inherited):
         finally:
             self._order.done(False)
             self._advance()
-        self._dispatch()
+            if self._callbacks:  # also where it raises: that a node does not exist announces its deletion
+                self._callbacks.run()
         self.rules.observer.has_read(began)
         return result
 
     async def _turn(self) -> None:
-        turn = Turn(self._loop.create_future(), None)
+        turn = Turn(self.loop.create_future())
         self._order.add(False, turn)
         try:
             await turn.future
-        except asyncio.CancelledError:
-            if not self._order.remove(turn) and not turn.future.cancelled():
-                self._order.done(False)  # its turn had come
+        except BaseException:  # cancelled, or the session was lost
+            if turn.begun:
+                self._order.done(False)
+            else:
+                self._order.remove(turn)
             self._advance()
             raise
 
-    async def _drive(self, steps: Steps) -> Any:
-        """Perform the commands of steps; closes them if it is cancelled."""
-        answer: Any = None
-        pauses = doubling(WAIT_S, WAIT_MOST_S)
+    async def _drive(self, steps: Steps, command: commands.Command | None = None) -> Any:
+        """Perform the commands of steps, which are at ``command`` already; closes them if it is cancelled."""
+        pauses: Iterator[float] | None = None
         try:
+            if command is None:
+                command = steps.send(None)
             while True:
-                try:
-                    command = steps.send(answer)
-                except StopIteration as done:
-                    return done.value
-                answer = await self._perform(command, pauses)
+                if self._near and type(command) in _IN_LOOP and not _many(command):
+                    await self._give_way()
+                    try:
+                        answer = self._interpreter.perform(command)
+                    except DriverError as error:
+                        raise ProviderException(str(error)) from error
+                elif isinstance(command, commands.Await):
+                    pauses = pauses or doubling(WAIT_S, WAIT_MOST_S)
+                    await self._wait(next(pauses))
+                    answer = None
+                else:
+                    answer = await self._call(command)
+                self.rules.observer.performed(command, answer)
+                command = steps.send(answer)
+        except StopIteration as done:
+            return done.value
         finally:
             steps.close()
 
-    async def _perform(self, command: commands.Command, pauses: Any) -> Any:
+    async def _give_way(self) -> None:
+        """Let everything else in the loop run, unless it did lately.
+
+        A task that reads and never has to wait would keep the loop to itself: no answer would be
+        taken in, and not even its own time-out be noticed.
+        """
+        if self.loop.time() - self._gave_way > _TURN_S:
+            await asyncio.sleep(0)
+            self._gave_way = self.loop.time()
+            self.check()
+
+    async def _wait(self, pause: float) -> None:
+        """Ask the service to apply what is in the log, through a queue only if that takes long; wait, s."""
+        if self.connection.ring is not None:
+            try:
+                await self._calls.run(self.connection.ring)
+            except DriverError as error:
+                raise ProviderException(str(error)) from error
+        elif pause > RING_S:
+            self.sender.wake()
+        await asyncio.sleep(pause)
+        self.check()
+
+    async def _call(self, command: commands.Command) -> Any:
+        """Perform a command in a thread."""
+        self.check()
         try:
-            if isinstance(command, commands.Await):
-                pause = next(pauses)
-                self._ring(pause)
-                await asyncio.sleep(pause)
-                self.check()
-                return None
-            if self._near and isinstance(command, _IN_LOOP):
-                answer = self._interpreter.perform(command)
-            else:
-                answer = await self.call(self._interpreter.perform, command)
+            answer = await self._calls.run(self._perform, command)
         except DriverError as error:
             if isinstance(command, commands.PutWatch):
                 what = f"the watch of {command.path} could not be set: {error}"
                 raise WatchSetFailureException(what) from error
             raise ProviderException(str(error)) from error
+        if isinstance(command, commands.PutWatch) and self.registrations.many and not self._tidying:
+            self._tidying = True
+            self.start(self._tidy(), "tidier")
+        return answer
+
+    def _perform(self, command: commands.Command) -> Any:
+        """Perform a command, in any thread, whether its task is there to see the end or not."""
+        answer = self._interpreter.perform(command)
         if self._over and isinstance(command, commands.PutWatch):
-            self._start(self._clear(), "cleaner")  # nothing else finds what is put from now on
-        self.rules.observer.performed(command, answer)
+            self.registrations.end(self.id)  # nothing else finds what is put from now on
         return answer
 
     # ---- the keeper ----------------------------------------------------------------------------------
 
     async def _keep(self) -> None:
-        """Renew the lease, remove idle registrations."""
+        """Renew the lease."""
         every = self._incarnation.timeout / 1000 / RENEWALS
         while self.error is None:
             await asyncio.sleep(every)
-            if self.registrations.many:
-                await self._tidy()
             if self._renewing:
                 await self.renew()
 
-    def _look_again(self) -> None:
-        """Send unanswered requests again, when that is due."""
-        if self.error is None and len(self.outbox):
-            if self._resending.due(self._loop.time(), self.outbox):
-                self._resend(self.outbox.resend(self.outbox.acked + 1))
-            self._looking = self._loop.call_at(self._resending.at, self._look_again)
-
     async def _tidy(self) -> None:
-        idle = self.registrations.idle(self.rules.waits_for)
+        """Remove the registrations that nothing waits for."""
         try:
-            await self.call(self.registrations.forget, self.id, idle)
+            while self.registrations.many:
+                idle = self.registrations.idle(self.rules.waits_for)
+                await self._own.run(self.registrations.forget, self.id, idle)
         except DriverError as error:
             _log.warning("registrations that nothing waits for stay for now: %s", error)
+        finally:
+            self._tidying = False
 
     async def renew(self) -> None:
         """Renew the lease; find out if the session is over. Meets what notifications failed to tell."""
@@ -647,7 +785,7 @@ class AsyncSession(forks.Inherited):
         wanted = self._incarnation.lease(self._lease_version, expires)
         try:
             try:
-                self._lease_version = (await self.call(renew, self.connection.leases, wanted)).version
+                self._lease_version = (await self._own.run(renew, self.connection.leases, wanted)).version
             except Over as ended:
                 if ended.code is Code.SESSION_MOVED:
                     self.lose(over(ended.code), SessionState.LOST)
@@ -656,7 +794,7 @@ class AsyncSession(forks.Inherited):
                 return
             self._expires_ms = expires
             if self.rules.watching:
-                mark = await self.call(self.connection.applied)
+                mark = await self._own.run(self.connection.applied)
                 await self._drive(self.rules.meet(Epoch(mark, mark, ()), settled=True))
         except (DriverError, ProviderException) as error:
             _log.warning("the lease of session %x was not renewed: %s", self.id, error)
@@ -673,3 +811,13 @@ def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
 
 def _unanswered(what: str, timeout: float) -> str:
     return f"{what} was not answered within {timeout:g} s: whether it happened is not known"
+
+
+def _heed(future: asyncio.Future[None]) -> None:
+    """A message that could not be sent is sent again by who waits for its answer."""
+    if not future.cancelled() and (error := future.exception()) is not None:
+        _log.warning("a request will be sent again: %s", error)
+
+
+def _many(command: commands.Command) -> bool:
+    return isinstance(command, commands.ReadRecords) and len(command.paths) > TOGETHER

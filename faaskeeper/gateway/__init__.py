@@ -1,8 +1,17 @@
-"""ZooKeeper's wire protocol in front of a deployment: any ZooKeeper client works on FaaSKeeper as it is.
+"""A server for ZooKeeper's wire protocol in front of a deployment, for unchanged ZooKeeper clients.
 
-:mod:`~faaskeeper.gateway.jute` and :mod:`~faaskeeper.gateway.protocol` are the protocol as bytes,
-:mod:`~faaskeeper.gateway.wire` is one connection, :mod:`~faaskeeper.gateway.reads` what is answered
-without the writer, :mod:`~faaskeeper.gateway.sessions` and :mod:`~faaskeeper.gateway.hub` are the way to
-the service, and :mod:`~faaskeeper.gateway.server` is the process. The argument stands in
-``docs/architecture/gateway.md``.
+From the bottom up; a module imports only those that come before it:
+
+* ``jute``, ``protocol``: records, requests and replies as bytes
+* ``output``, ``frames``: frames of a connection
+* ``sessions``: a session that is served here
+* ``runner``, ``watches``, ``receiver``, ``sender``, ``lease``: the ways to the service, which
+  ``hub`` assembles
+* ``registry``: opens, resumes and releases sessions
+* ``metrics``, ``admin``: for operators
+* ``reads``, ``identity``, ``pipeline``: the requests of a connection, in their order
+* ``connection``: one client's connection
+* ``server``: the process
+
+``docs/architecture/gateway.md`` explains why this is correct.
 """

@@ -1,8 +1,8 @@
-"""Four-letter words: what operators ask a ZooKeeper server on its client port.
+"""Four-letter words: an operator's commands to a ZooKeeper server, on its client port.
 
-The forms are those of ``org.apache.zookeeper.server.command`` of release 3.8, so that tools which read them
-go on reading them. What nobody knows is left out: a deployment that was begun by a release that did not count
-its znodes has no number of them.
+The answers have the form of those in ``org.apache.zookeeper.server.command`` of release 3.8, so
+that tools can parse them. Unknown values are left out: a deployment begun by a release that did not
+count its znodes has no number of them.
 """
 
 from __future__ import annotations
@@ -11,23 +11,20 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
 
 from faaskeeper import __version__
 from faaskeeper.core.tally import Tally
 from faaskeeper.gateway import protocol
-from faaskeeper.gateway.metrics import Levels
+from faaskeeper.gateway.metrics import ConnectionStats, Levels, Metrics
 from faaskeeper.gateway.protocol import NAMES
-
-if TYPE_CHECKING:
-    from faaskeeper.gateway.server import Gateway
-    from faaskeeper.gateway.wire import Wire
+from faaskeeper.gateway.sessions import GatewaySession
 
 ZOOKEEPER_VERSION = "3.8.0"
-"""The release whose protocol and answers are kept."""
+"""The release whose protocol is spoken."""
 DEFAULT = ("ruok", "srvr", "isro")
-"""Words that tell nothing about clients or configuration."""
+"""Commands that reveal nothing about clients or configuration."""
 
 
 _LAST = {
@@ -58,30 +55,76 @@ _LAST = {
     protocol.PING: "PING",
     protocol.CLOSE_SESSION: "CLOS",
 }
-"""What a connection asked for last, as ``FinalRequestProcessor`` names it."""
+"""Names of a connection's last request, as in ``FinalRequestProcessor``."""
+
+
+class ConnectionView(Protocol):
+    """A client's connection, as commands show it."""
+
+    peer: str
+    session: GatewaySession | None
+    since: float
+    """Seconds since 1970."""
+    received: int
+    stats: ConnectionStats
+
+    @property
+    def sent(self) -> int:
+        """Number of frames sent."""
+
+    @property
+    def waiting(self) -> int:
+        """Number of requests without a reply."""
+
+    @property
+    def watching(self) -> bool:
+        """Whether it has watches."""
+
+
+class ServerView(Protocol):
+    """A server, as commands show it."""
+
+    metrics: Metrics
+    began: float
+    """By :func:`time.monotonic`."""
+    most_files: int
+    received: int
+    """Requests of connections that have ended."""
+    sent: int
+
+    @property
+    def connections(self) -> Collection[ConnectionView]:
+        """The open connections."""
+
+    @property
+    def sessions(self) -> Mapping[int, GatewaySession]:
+        """The sessions that are served, by id."""
+
+    def settings(self) -> dict[str, object]:
+        """The answer to ``conf``."""
 
 
 def version() -> str:
-    """As clients read it."""
+    """The version that clients parse."""
     return f"{ZOOKEEPER_VERSION}-faaskeeper-{__version__}"
 
 
-def _ruok(gateway: Gateway, levels: Levels) -> str:
+def _ruok(server: ServerView, levels: Levels) -> str:
     return "imok"
 
 
-def _isro(gateway: Gateway, levels: Levels) -> str:
+def _isro(server: ServerView, levels: Levels) -> str:
     return "rw"
 
 
-def _summary(gateway: Gateway, levels: Levels) -> str:
-    least, average, most = gateway.metrics.latency_ms()
-    received = sum(each.received for each in gateway.wires)
-    sent = sum(each.sent for each in gateway.wires)
+def _summary(server: ServerView, levels: Levels) -> str:
+    least, average, most = server.metrics.latency_ms()
+    received = sum(each.received for each in server.connections)
+    sent = sum(each.sent for each in server.connections)
     return (
         f"Latency min/avg/max: {least:.0f}/{average:.4f}/{most:.0f}\n"
-        f"Received: {received + gateway.received}\n"
-        f"Sent: {sent + gateway.sent}\n"
+        f"Received: {received + server.received}\n"
+        f"Sent: {sent + server.sent}\n"
         f"Connections: {levels.connections}\n"
         f"Outstanding: {levels.waiting}\n"
         f"Zxid: 0x{levels.zxid:x}\n"
@@ -90,7 +133,9 @@ def _summary(gateway: Gateway, levels: Levels) -> str:
 
 
 def _nodes(tally: Tally) -> int:
-    """As ZooKeeper's servers count them: the root twice (``DataTree`` holds it under "" and under "/")."""
+    """As ZooKeeper's servers count them: the root twice (``DataTree`` holds it under "" and under
+    "/").
+    """
     return tally.nodes + 1
 
 
@@ -98,21 +143,21 @@ def _version_line() -> str:
     return f"Zookeeper version: {version()}, built on 1970-01-01 00:00 UTC\n"
 
 
-def _srvr(gateway: Gateway, levels: Levels) -> str:
-    return _version_line() + _summary(gateway, levels)
+def _srvr(server: ServerView, levels: Levels) -> str:
+    return _version_line() + _summary(server, levels)
 
 
-def _stat(gateway: Gateway, levels: Levels) -> str:
+def _stat(server: ServerView, levels: Levels) -> str:
     lines = (
         f" /{each.peer}[{int(each.session is not None)}]"
         f"(queued={each.waiting},recved={each.received},sent={each.sent})\n"
-        for each in gateway.wires
+        for each in server.connections
     )
-    return _version_line() + "Clients:\n" + "".join(lines) + "\n" + _summary(gateway, levels)
+    return _version_line() + "Clients:\n" + "".join(lines) + "\n" + _summary(server, levels)
 
 
 def _held(tally: Tally | None) -> list[tuple[str, object]]:
-    """What the deployment holds; nothing where nobody knows, which a scraper tells from 0."""
+    """Sizes of the deployment's tree. No rows, rather than zeros, where they are unknown."""
     if tally is None:
         return []
     return [
@@ -122,72 +167,74 @@ def _held(tally: Tally | None) -> list[tuple[str, object]]:
     ]
 
 
-def _mntr(gateway: Gateway, levels: Levels) -> str:
-    least, average, most = gateway.metrics.latency_ms()
+def _mntr(server: ServerView, levels: Levels) -> str:
+    least, average, most = server.metrics.latency_ms()
     rows: list[tuple[str, object]] = [
         ("version", version()),
         ("server_state", "standalone"),
         ("avg_latency", f"{average:.4f}"),
         ("max_latency", f"{most:.0f}"),
         ("min_latency", f"{least:.0f}"),
-        ("packets_received", sum(each.received for each in gateway.wires) + gateway.received),
-        ("packets_sent", sum(each.sent for each in gateway.wires) + gateway.sent),
+        ("packets_received", sum(each.received for each in server.connections) + server.received),
+        ("packets_sent", sum(each.sent for each in server.connections) + server.sent),
         ("num_alive_connections", levels.connections),
         ("global_sessions", levels.sessions),
         ("outstanding_requests", levels.waiting),
         ("watch_count", levels.watches),
         *_held(levels.tally),
-        ("connection_drop_count", gateway.metrics.ended_connections),
-        ("connection_rejected", gateway.metrics.refused_connections),
+        ("connection_drop_count", server.metrics.ended_connections),
+        ("connection_rejected", server.metrics.refused_connections),
         (
             "open_file_descriptor_count",
             len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0,
         ),
-        ("max_file_descriptor_count", gateway.most_files),
-        ("uptime", int(1000 * (time.monotonic() - gateway.began))),
+        ("max_file_descriptor_count", server.most_files),
+        ("uptime", int(1000 * (time.monotonic() - server.began))),
         ("distributor_lag", levels.unsettled),
     ]
-    for kind, counts in gateway.metrics.kinds.items():
+    for kind, counts in server.metrics.kinds.items():
         rows.append((f"requests_{NAMES.get(kind, kind)}", counts.number))
     return "".join(f"zk_{name}\t{value}\n" for name, value in rows)
 
 
-def _conf(gateway: Gateway, levels: Levels) -> str:
-    return "".join(f"{name}={value}\n" for name, value in gateway.settings().items())
+def _conf(server: ServerView, levels: Levels) -> str:
+    return "".join(f"{name}={value}\n" for name, value in server.settings().items())
 
 
-def _cons(gateway: Gateway, levels: Levels) -> str:
+def _cons(server: ServerView, levels: Levels) -> str:
     lines: list[str] = []
-    for each in gateway.wires:
+    for each in server.connections:
         line = (
             f" /{each.peer}[{int(each.session is not None)}]"
             f"(queued={each.waiting},recved={each.received},sent={each.sent}"
         )
         if each.session is not None:
-            line += f",sid=0x{each.session.id:x},{_spent(each)}"
+            line += f",sid=0x{each.session.id:x},{_stats_of(each)}"
         lines.append(line + ")\n")
     return "".join(lines) + "\n"
 
 
-def _spent(wire: Wire) -> str:
-    """What a connection's requests took, in ms, and the last one (``ServerCnxn.dumpConnectionInfo``)."""
-    spent = wire.spent
-    session = 0 if wire.session is None else wire.session.timeout
-    last = f"lcxid=0x{spent.xid:x}," if spent.number else ""
-    average = spent.total / spent.number if spent.number else 0.0
+def _stats_of(connection: ConnectionView) -> str:
+    """Latencies of a connection's requests, in ms, and the last request
+    (``ServerCnxn.dumpConnectionInfo``).
+    """
+    stats = connection.stats
+    session = 0 if connection.session is None else connection.session.timeout
+    last = f"lcxid=0x{stats.xid:x}," if stats.number else ""
+    average = stats.total / stats.number if stats.number else 0.0
     return (
-        f"lop={_LAST.get(spent.kind, 'NA')},est={int(wire.since * 1000)},to={session},{last}"
-        f"lzxid=0x{spent.zxid:x},lresp={int(spent.at * 1000)},llat={1000 * spent.took:.0f},"
-        f"minlat={1000 * spent.least:.0f},avglat={1000 * average:.0f},maxlat={1000 * spent.most:.0f}"
+        f"lop={_LAST.get(stats.kind, 'NA')},est={int(connection.since * 1000)},to={session},{last}"
+        f"lzxid=0x{stats.zxid:x},lresp={int(stats.at * 1000)},llat={1000 * stats.took:.0f},"
+        f"minlat={1000 * stats.least:.0f},avglat={1000 * average:.0f},maxlat={1000 * stats.most:.0f}"
     )
 
 
-def _wchs(gateway: Gateway, levels: Levels) -> str:
-    watching = sum(bool(each.watched) for each in gateway.wires)
+def _wchs(server: ServerView, levels: Levels) -> str:
+    watching = sum(each.watching for each in server.connections)
     return f"{watching} connections watching {levels.watched_paths} paths\nTotal watches:{levels.watches}\n"
 
 
-def _envi(gateway: Gateway, levels: Levels) -> str:
+def _envi(server: ServerView, levels: Levels) -> str:
     rows = {
         "zookeeper.version": f"{version()}, built on 1970-01-01 00:00 UTC",
         "host.name": platform.node(),
@@ -202,8 +249,8 @@ def _envi(gateway: Gateway, levels: Levels) -> str:
     return "Environment:\n" + "".join(f"{name}={value}\n" for name, value in rows.items())
 
 
-def _dump(gateway: Gateway, levels: Levels) -> str:
-    sessions = list(gateway.hub.sessions.values())
+def _dump(server: ServerView, levels: Levels) -> str:
+    sessions = list(server.sessions.values())
     lines = ["SessionTracker dump:\n", f"Session Sets ({len(sessions)})/({len(sessions)}):\n"]
     lines.extend(f"0x{each.id:x}\t{each.timeout}ms\n" for each in sessions)
     owners = [each for each in sessions if each.owned]
@@ -214,7 +261,7 @@ def _dump(gateway: Gateway, levels: Levels) -> str:
     return "".join(lines)
 
 
-_WORDS: dict[str, Callable[[Gateway, Levels], str]] = {
+_WORDS: dict[str, Callable[[ServerView, Levels], str]] = {
     "ruok": _ruok,
     "isro": _isro,
     "srvr": _srvr,
@@ -229,13 +276,13 @@ _WORDS: dict[str, Callable[[Gateway, Levels], str]] = {
 
 NAMES_OF_COMMANDS = tuple(_WORDS)
 COMMANDS = frozenset(word.encode() for word in _WORDS)
-"""As they stand in the first bytes of a connection."""
+"""Commands as the first bytes of a connection."""
 COUNTING = frozenset({"srvr", "stat", "mntr"})
-"""Words that tell how much the deployment holds."""
+"""Commands that show sizes of the deployment's tree."""
 
 
-def answer(gateway: Gateway, word: str, allowed: frozenset[str], levels: Levels) -> str:
-    """What a word is answered with. ``levels``: what there is, in the deployment too for :data:`COUNTING`."""
+def answer(server: ServerView, word: str, allowed: frozenset[str], levels: Levels) -> str:
+    """The answer to a command. ``levels`` has the tally for :data:`COUNTING`."""
     if word not in allowed:
         return f"{word} is not executed because it is not in the whitelist.\n"
-    return _WORDS[word](gateway, levels)
+    return _WORDS[word](server, levels)

@@ -1,7 +1,10 @@
-"""Jute: how ZooKeeper's records look as bytes (``org.apache.jute.BinaryInputArchive`` of release 3.8).
+"""Jute, the encoding of ZooKeeper's records.
 
-Numbers are big-endian. A string (UTF-8), a buffer and a vector begin with a length of 4 bytes; -1 stands
-for none. Nothing that is read is trusted: a length is compared with what is left before anything is made.
+Source: ``org.apache.jute.BinaryInputArchive`` of release 3.8.
+
+Numbers are big-endian. A string (UTF-8), a buffer and a vector begin with a length of 4 bytes; -1
+stands for none. Input is not trusted: a length is compared with the bytes that are left before it
+is used.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ _REPLACE = "faaskeeper.jute"
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:
-    """As Java's decoder replaces what is no UTF-8: a surrogate's three bytes are one mistake, not three."""
+    """Replace invalid UTF-8 as Java does: the three bytes of a surrogate are one error."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     start, some = error.start, error.object[error.start : error.start + 3]
@@ -36,7 +39,7 @@ codecs.register_error(_REPLACE, _replaced)
 
 
 def text(value: bytes) -> str:
-    """The text of some bytes; see :meth:`Reader.text`."""
+    """The text of some bytes; see :meth:`Decoder.text`."""
     return value.decode("utf-8", _REPLACE)
 
 
@@ -44,8 +47,8 @@ class Malformed(ValueError):
     """Bytes that are no record of the kind that was expected."""
 
 
-class Reader:
-    """Takes a record apart, field by field."""
+class Decoder:
+    """Decodes a record, field by field."""
 
     __slots__ = ("_at", "_body", "_end")
 
@@ -98,7 +101,7 @@ class Reader:
         return self.buffer() or (None if _int(self._body, at)[0] < 0 else b"")
 
     def text(self) -> str:
-        """A text; none is an empty one. What is no UTF-8 becomes U+FFFD, which fits no path, as in Java."""
+        """A text; none is an empty one. Invalid UTF-8 becomes U+FFFD, which no path has."""
         return text(self.buffer())
 
     def path(self) -> str:

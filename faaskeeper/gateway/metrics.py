@@ -1,7 +1,7 @@
-"""What a server counts, and how Prometheus reads it.
+"""A server's metrics, and their export to Prometheus.
 
-Counting costs a fraction of a microsecond a request and needs nothing; ``prometheus_client`` (the extra
-``gateway``) is imported by :func:`expose` alone.
+To count a request takes a fraction of a microsecond and no other package; ``prometheus_client``
+(the extra ``gateway``) is imported by :func:`expose` alone.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0
 """Upper bounds of the latency histograms, in seconds."""
 
 
-class Kind:
-    """Of one type of request: how many were answered, with which error, after how long (s)."""
+class RequestStats:
+    """One type of request: how many were answered, with which errors, after how long (s)."""
 
     __slots__ = ("buckets", "errors", "most", "number", "total")
 
@@ -33,8 +33,11 @@ class Kind:
         self.errors: dict[int, int] = {}
 
 
-class Spent:
-    """What requests of one connection took (s), and which was answered last, when (s since 1970)."""
+class ConnectionStats:
+    """Latencies of one connection's requests (s).
+
+    Of the last reply: its request's ``kind`` and ``xid``, its ``zxid``, ``at`` (s since 1970).
+    """
 
     __slots__ = ("at", "kind", "least", "most", "number", "took", "total", "xid", "zxid")
 
@@ -64,16 +67,19 @@ class Metrics:
     """Counts of one server."""
 
     def __init__(self) -> None:
-        self.kinds: dict[int, Kind] = {}
+        self.kinds: dict[int, RequestStats] = {}
         self.least = 0.0
         self.ended_connections = 0
         self.refused_connections = 0
 
     def answered(self, kind: int, error: int, came: float) -> float:
-        """A request that came at ``came`` (by :func:`elapsed_s`) was answered; returns after how long (s)."""
+        """Count a reply to a request of the time ``came`` (by :func:`elapsed_s`).
+
+        Returns the request's latency (s).
+        """
         counts = self.kinds.get(kind)
         if counts is None:
-            counts = self.kinds[kind] = Kind()
+            counts = self.kinds[kind] = RequestStats()
         took = elapsed_s() - came
         if took < self.least or not self.least:
             self.least = took
@@ -103,10 +109,11 @@ class Metrics:
 
 
 class Levels(NamedTuple):
-    """What there is at a moment.
+    """A server's gauges at one moment.
 
-    ``waiting``: requests without an answer; ``unsettled``: transactions that are known and may not all be in
-    user storage yet. ``tally``: what the deployment holds, None where that was not asked for or is not known.
+    ``waiting``: requests without a reply. ``unsettled``: transactions that are known and may not
+    all be in user storage yet. ``tally``: size of the deployment's tree; None where it was not read
+    or is not known.
     """
 
     connections: int
@@ -121,7 +128,7 @@ class Levels(NamedTuple):
 
 
 class _Collector:
-    """Reads counts for Prometheus, in its own thread; levels are asked for in the loop's."""
+    """Reads the counts for Prometheus, in its thread; the gauges are read in the loop's."""
 
     def __init__(
         self,
@@ -187,7 +194,8 @@ def expose(
 ) -> Callable[[], None]:
     """Serve the counts over HTTP; returns what stops that. To be called in the loop's thread.
 
-    Raises ModuleNotFoundError where ``prometheus_client`` is not installed, OSError where the port is taken.
+    Raises ModuleNotFoundError where ``prometheus_client`` is not installed, OSError where the port
+    is taken.
     """
     from prometheus_client import CollectorRegistry, start_http_server
 

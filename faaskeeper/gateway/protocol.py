@@ -1,9 +1,9 @@
 """ZooKeeper's client protocol: requests as they are decoded, replies as bytes.
 
-Sources: ``zookeeper.jute`` and ``org.apache.zookeeper.ZooDefs`` of releases 3.5 to 3.9; which error a server
-gives to what was observed (``faaskeeper/testing/conformance/golden.json``). A frame is a length of 4 bytes
-and so many bytes: of a request its header (xid, type) and record; of a reply its header (xid, zxid, error)
-and record.
+Sources: ``zookeeper.jute`` and ``org.apache.zookeeper.ZooDefs`` of releases 3.5 to 3.9; which error
+a server gives to what was observed (``faaskeeper/testing/conformance/golden.json``). A frame is a
+length of 4 bytes and so many bytes: of a request its header (xid, type) and record; of a reply its
+header (xid, zxid, error) and record.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from faaskeeper.core.requests import (
     inline,
 )
 from faaskeeper.core.znode import CONTAINER, OPEN_ACL, Acl, Meta
-from faaskeeper.gateway.jute import INT, Malformed, Reader, buffer, string
+from faaskeeper.gateway.jute import INT, Decoder, Malformed, buffer, string
 from faaskeeper.watch import WatchEventType
 
 # ---- numbers ---------------------------------------------------------------------------------
@@ -134,7 +134,10 @@ def refusal(code: Code) -> Refused:
 
 
 class Connect(NamedTuple):
-    """A client's first record. ``timeout`` in ms; ``aware``: it knows of read-only servers (since 3.4)."""
+    """A client's first record. ``timeout`` in ms.
+
+    ``aware``: the client, of release 3.4 or later, knows read-only servers.
+    """
 
     last_zxid: int
     timeout: int
@@ -145,15 +148,15 @@ class Connect(NamedTuple):
 
 def to_connect(body: bytes) -> Connect:
     """The ConnectRequest of a frame, also of clients before 3.4, which end before the flag."""
-    reader = Reader(body)
-    version, last_zxid, timeout, session = reader.number(), reader.long(), reader.number(), reader.long()
-    password = reader.buffer()
+    decoder = Decoder(body)
+    version, last_zxid, timeout, session = decoder.number(), decoder.long(), decoder.number(), decoder.long()
+    password = decoder.buffer()
     if version != 0:
         raise Malformed(f"protocol version {version}; there is 0")
-    aware = reader.left() > 0
+    aware = decoder.left() > 0
     if aware:
-        reader.flag()
-    reader.end()
+        decoder.flag()
+    decoder.end()
     return Connect(last_zxid, timeout, session, password, aware)
 
 
@@ -183,8 +186,8 @@ class Read(NamedTuple):
 
 
 class About(NamedTuple):
-    """A request that names a path and perhaps a number: getACL, sync, check- and removeWatches, addWatch,
-    getEphemerals, getAllChildrenNumber; whoAmI names none.
+    """A request that names a path and perhaps a number: getACL, sync, check- and removeWatches,
+    addWatch, getEphemerals, getAllChildrenNumber; whoAmI names none.
     """
 
     kind: int
@@ -225,7 +228,7 @@ class Ping(NamedTuple):
     kind: int
 
 
-class NotHere(NamedTuple):
+class Unsupported(NamedTuple):
     """A request that is answered as a standalone server without this feature does."""
 
     kind: int
@@ -233,78 +236,78 @@ class NotHere(NamedTuple):
     record: bytes = b""
 
 
-Request = Union[Write, Read, About, ReadTogether, SetWatches, Auth, Ping, NotHere]
+Request = Union[Write, Read, About, ReadTogether, SetWatches, Auth, Ping, Unsupported]
 
 _PING = Ping(PING)
 _ROOT = "/"
 
 
 def to_request(body: bytes) -> tuple[int, Request]:
-    """xid and request of a frame. Raises Malformed where it has no header, or is a credential cut short;
-    of any other only the record may be malformed, and that is answered with an error.
+    """xid and request of a frame. Raises Malformed where it has no header, or is a credential cut
+    short; of any other only the record may be malformed, and that is answered with an error.
     """
-    reader = Reader(body)
-    xid, kind = reader.number(), reader.number()
+    decoder = Decoder(body)
+    xid, kind = decoder.number(), decoder.number()
     try:
-        return xid, _record(kind, reader)
+        return xid, _record(kind, decoder)
     except Malformed:
         if kind == AUTH:
             raise
-        return xid, NotHere(kind, MARSHALLING_ERROR)
+        return xid, Unsupported(kind, MARSHALLING_ERROR)
 
 
-def _record(kind: int, reader: Reader) -> Request:
-    """What follows a header; what follows that is of a later release: ZooKeeper's server ignores it too."""
+def _record(kind: int, decoder: Decoder) -> Request:
+    """The request after a header. Bytes after it, of later releases, are ignored."""
     if kind == PING:
         return _PING
     if kind in (GET_DATA, EXISTS, GET_CHILDREN, GET_CHILDREN2):
-        request: Request = _read(kind, reader)
+        request: Request = _read(kind, decoder)
     elif kind in _WRITES:
-        request = Write(kind, _operation(kind, reader))
+        request = Write(kind, _operation(kind, decoder))
     elif kind == MULTI:
-        request = _multi(reader)
+        request = _multi(decoder)
     elif kind in (GET_ACL, GET_ALL_CHILDREN_NUMBER):
-        request = About(kind, reader.path() or _ROOT)
+        request = About(kind, decoder.path() or _ROOT)
     elif kind in (SYNC, GET_EPHEMERALS):
-        request = About(kind, reader.text())
+        request = About(kind, decoder.text())
     elif kind in (CHECK_WATCHES, REMOVE_WATCHES, ADD_WATCH):
-        path = reader.path() if kind == CHECK_WATCHES else reader.text()
-        request = About(kind, path, reader.number())
+        path = decoder.path() if kind == CHECK_WATCHES else decoder.text()
+        request = About(kind, path, decoder.number())
     elif kind == MULTI_READ:
-        request = _multi_read(reader)
+        request = _multi_read(decoder)
     elif kind in (SET_WATCHES, SET_WATCHES2):
-        request = _set_watches(kind, reader)
+        request = _set_watches(kind, decoder)
     elif kind == AUTH:
-        reader.number()
-        request = Auth(kind, reader.text(), reader.buffer())
+        decoder.number()
+        request = Auth(kind, decoder.text(), decoder.buffer())
     elif kind == CLOSE_SESSION:
         request = Write(kind, Close())
     elif kind == WHO_AM_I:
         request = About(kind, "/")
     elif kind == RECONFIG:
-        request = NotHere(kind, RECONFIG_DISABLED)
+        request = Unsupported(kind, RECONFIG_DISABLED)
     elif kind == SASL:
-        request = NotHere(kind, 0, _NONE)
+        request = Unsupported(kind, 0, _NONE)
     elif kind == DELETE_CONTAINER:  # the server's own
-        request = NotHere(kind, ERRORS[Code.BAD_ARGUMENTS])
+        request = Unsupported(kind, ERRORS[Code.BAD_ARGUMENTS])
     else:
-        request = NotHere(kind, UNIMPLEMENTED)
+        request = Unsupported(kind, UNIMPLEMENTED)
     return request
 
 
-def _read(kind: int, reader: Reader) -> Read:
-    """The empty path is the root's too, to a reader; nothing happens to it that a watch would tell."""
-    path, watch = reader.path(), reader.flag()
+def _read(kind: int, decoder: Decoder) -> Read:
+    """An empty path reads the root, as in ZooKeeper; a watch on it never fires, so none is set."""
+    path, watch = decoder.path(), decoder.flag()
     return Read(kind, path or _ROOT, watch and path != "")
 
 
-def _acl(reader: Reader) -> tuple[Acl, ...]:
-    acl = tuple(reader.vector(lambda: (reader.number(), reader.text(), reader.text()), 12))
+def _acl(decoder: Decoder) -> tuple[Acl, ...]:
+    acl = tuple(decoder.vector(lambda: (decoder.number(), decoder.text(), decoder.text()), 12))
     return OPEN_ACL if acl == OPEN_ACL else acl
 
 
-def _data(reader: Reader) -> Data:
-    data = reader.data()
+def _data(decoder: Decoder) -> Data:
+    data = decoder.data()
     return NO_DATA if data is None else inline(data)
 
 
@@ -313,10 +316,10 @@ _NO_TTL = CONTAINER - 1
 """A time to live that the writer refuses."""
 
 
-def _create(kind: int, reader: Reader, within: bool) -> Create:
-    """``within``: in a multi, where the flags alone say what is made; else the type says container."""
-    path, data, acl, flags = reader.path(), _data(reader), _acl(reader), reader.number()
-    ttl = reader.long() if kind == CREATE_TTL else None
+def _create(kind: int, decoder: Decoder, within: bool) -> Create:
+    """``within`` a multi the flags alone say what is created, else the type says "container"."""
+    path, data, acl, flags = decoder.path(), _data(decoder), _acl(decoder), decoder.number()
+    ttl = decoder.long() if kind == CREATE_TTL else None
     if within and flags in (0, 1, 2, 3):
         ttl = None
     if within and flags in (5, 6) and ttl is None:
@@ -333,17 +336,19 @@ def _create(kind: int, reader: Reader, within: bool) -> Create:
     return Create(path, data, ephemeral, sequential, acl, _NO_TTL if wrong else 0)
 
 
-def _operation(kind: int, reader: Reader, within: bool = False) -> Create | SetData | Delete | Check | SetAcl:
-    path = reader.path if within else reader.text
+def _operation(
+    kind: int, decoder: Decoder, within: bool = False
+) -> Create | SetData | Delete | Check | SetAcl:
+    path = decoder.path if within else decoder.text
     if kind == SET_DATA:
-        return SetData(path(), _data(reader), reader.number())
+        return SetData(path(), _data(decoder), decoder.number())
     if kind == DELETE:
-        return Delete(reader.path(), reader.number())
+        return Delete(decoder.path(), decoder.number())
     if kind == CHECK:
-        return Check(path(), reader.number())
+        return Check(path(), decoder.number())
     if kind == SET_ACL:
-        return SetAcl(reader.text(), _acl(reader), reader.number())
-    return _create(kind, reader, within)
+        return SetAcl(decoder.text(), _acl(decoder), decoder.number())
+    return _create(kind, decoder, within)
 
 
 _CREATES = (CREATE, CREATE2, CREATE_CONTAINER, CREATE_TTL)
@@ -351,10 +356,10 @@ _IN_MULTI = frozenset((*_CREATES, SET_DATA, DELETE, CHECK))
 _WRITES = _IN_MULTI | {SET_ACL}
 
 
-def _headers(reader: Reader, allowed: frozenset[int]) -> list[int]:
+def _headers(decoder: Decoder, allowed: frozenset[int]) -> list[int]:
     """The type of a multi's next operation; empty at its end."""
-    kind, done = reader.number(), reader.flag()
-    reader.number()
+    kind, done = decoder.number(), decoder.flag()
+    decoder.number()
     if done:
         return []
     if kind not in allowed:
@@ -362,11 +367,11 @@ def _headers(reader: Reader, allowed: frozenset[int]) -> list[int]:
     return [kind]
 
 
-def _multi(reader: Reader) -> Write:
+def _multi(decoder: Decoder) -> Write:
     kinds: list[int] = []
     operations: list[Create | SetData | Delete | Check] = []
-    while following := _headers(reader, _IN_MULTI):
-        operation = _operation(following[0], reader, within=True)
+    while following := _headers(decoder, _IN_MULTI):
+        operation = _operation(following[0], decoder, within=True)
         if isinstance(operation, SetAcl):
             raise AssertionError("not allowed in a multi")
         kinds.append(_kind_within(following[0], operation))
@@ -384,17 +389,17 @@ def _kind_within(kind: int, operation: Operation) -> int:
 _IN_MULTI_READ = frozenset((GET_DATA, GET_CHILDREN))
 
 
-def _multi_read(reader: Reader) -> ReadTogether:
+def _multi_read(decoder: Decoder) -> ReadTogether:
     reads: list[Read] = []
-    while following := _headers(reader, _IN_MULTI_READ):
-        reads.append(_read(following[0], reader))
+    while following := _headers(decoder, _IN_MULTI_READ):
+        reads.append(_read(following[0], decoder))
     return ReadTogether(MULTI_READ, tuple(reads))
 
 
-def _set_watches(kind: int, reader: Reader) -> SetWatches:
-    zxid = reader.long()
+def _set_watches(kind: int, decoder: Decoder) -> SetWatches:
+    zxid = decoder.long()
     number = 3 if kind == SET_WATCHES else 5
-    lists = [tuple(reader.vector(reader.path, 4)) for _ in range(number)]
+    lists = [tuple(decoder.vector(decoder.path, 4)) for _ in range(number)]
     lists.extend([()] * (5 - number))
     return SetWatches(kind, zxid, *lists)
 

@@ -1,7 +1,7 @@
-"""What is answered without the writer: the reads and watches of ZooKeeper's protocol.
+"""Requests that need no writer: the reads and watches of ZooKeeper's protocol.
 
-Each is a generator in the manner of :mod:`faaskeeper.session.rules`, which yields commands and returns the
-record of its reply, or raises :class:`~faaskeeper.gateway.protocol.Refused`.
+Each is a generator as in :mod:`faaskeeper.session.rules`: it yields commands and returns the record
+of its reply, or raises :class:`~faaskeeper.gateway.protocol.Refused`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from faaskeeper.core.records import Record
 from faaskeeper.core.watches import FIRED_BY
 from faaskeeper.core.znode import Meta
 from faaskeeper.gateway import protocol
-from faaskeeper.gateway.hub import SharedRules
 from faaskeeper.gateway.jute import INT, string, strings
 from faaskeeper.gateway.protocol import About, Read, ReadTogether, Refused, SetWatches, refusal
+from faaskeeper.gateway.watches import SharedRules
 from faaskeeper.session.commands import Steps
 from faaskeeper.session.reads import Answer, Found, Lost, Reads
 from faaskeeper.session.reads import Refused as NotReadable
@@ -43,7 +43,7 @@ _WATCHED: dict[int, tuple[str, ...]] = {
 
 
 class Reader:
-    """Reads for one connection, whose watches call ``watcher``. ``who``: the identities it has proven."""
+    """Reads of one connection. ``watcher`` gets its watches' events, ``who``: its identities."""
 
     def __init__(
         self, rules: SharedRules, watcher: WatchCallbackType, who: tuple[Identity, ...], session: int
@@ -96,7 +96,8 @@ class Reader:
     # ---- about a znode -------------------------------------------------------------------
 
     def about(self, request: About, owned: Iterable[str]) -> Steps:
-        """getACL, sync, check- and removeWatches, addWatch, getEphemerals, getAllChildrenNumber, whoAmI.
+        """getACL, sync, check- and removeWatches, addWatch, getEphemerals, getAllChildrenNumber,
+        whoAmI.
 
         ``owned``: paths that may be the session's ephemerals.
         """
@@ -163,7 +164,7 @@ class Reader:
     # ---- coming back -----------------------------------------------------------------------
 
     def set_watches(self, request: SetWatches) -> Steps:
-        """Watch what a client watched where it was connected before; tell it at once what it has missed.
+        """Set the watches of a client that has reconnected; send it the events that it missed.
 
         The rules are ``DataTree.setWatches``' of release 3.8.
         """

@@ -1,7 +1,7 @@
 """The server: listens, keeps the list of connections, stops in order.
 
-It holds nothing that would be missed. When it is killed its clients connect to another server of the same
-deployment, or to this one when it runs again, and go on with their sessions.
+It holds no state that would be missed. When it is killed, its clients connect to another server of
+the deployment, or to this one when it runs again, and resume their sessions.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 
 from faaskeeper.config import Config
 from faaskeeper.core import codec
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.gateway import admin
-from faaskeeper.gateway.hub import Failed, Hub
+from faaskeeper.gateway.connection import ClientConnection
+from faaskeeper.gateway.errors import ServerError
+from faaskeeper.gateway.hub import Hub
 from faaskeeper.gateway.metrics import Levels, Metrics, expose
-from faaskeeper.gateway.sessions import Bounds, Reception
-from faaskeeper.gateway.wire import Wire
+from faaskeeper.gateway.registry import SessionRegistry
+from faaskeeper.gateway.sessions import Bounds, GatewaySession
+from faaskeeper.providers.clocks import elapsed_s
 
 _log = logging.getLogger(__name__)
 
@@ -35,17 +37,18 @@ MAX_BUFFER = 0xFFFFF
 _FILES_KEPT = 64
 """Files that the process needs beside its connections."""
 _BUFFER_BYTES = 64 * 1024
-_LOOK_S = 0.5
+_CHECK_S = 0.5
 _STOP_S = 10.0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a server serves. ``listen``: each (host, port), port 0 for a free one; ``metrics`` likewise.
+    """A server's settings.
 
-    ``commands``: four-letter words that are answered. ``max_buffer``: bytes of a frame. ``max_connections``
-    0: as many as the process may have files. ``tls``: (certificate, key) files; ``tls_ca``: authorities whose
-    certificates clients may show, "" for none.
+    ``listen``: each (host, port), port 0 for a free one; ``metrics`` likewise. ``commands``:
+    four-letter words that are answered. ``max_buffer``: most bytes of a frame. ``max_connections``
+    0: as many as the process may have files. ``tls``: (certificate, key) files; ``tls_ca``:
+    authorities whose certificates clients may show, "" for none.
     """
 
     listen: tuple[tuple[str, int], ...] = (("127.0.0.1", 2181),)
@@ -58,57 +61,34 @@ class Settings:
     tls_ca: str = ""
 
 
-class Saying:
-    """Sends what connections say: together, when the outermost ``with`` is left, or else soon."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._depth = 0
-        self._heard: list[Wire] = []
-
-    def heard(self, wire: Wire) -> None:
-        """A connection has something to send."""
-        if not self._depth and not self._heard:
-            self._loop.call_soon(self.send)
-        self._heard.append(wire)
-
-    def __enter__(self) -> None:
-        self._depth += 1
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._depth -= 1
-        if not self._depth and self._heard:
-            self.send()
-
-    def send(self) -> None:
-        """Send what was said so far."""
-        heard, self._heard = self._heard, []
-        for wire in heard:
-            wire.flush()
-
-
 class Gateway:
-    """A server of a deployment. ``connection`` is released by it."""
+    """A server of a deployment. It closes ``connection`` when it ends.
 
-    def __init__(self, connection: Connection, config: Config, settings: Settings) -> None:
+    ``now``: seconds, by a clock that is never set.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        config: Config,
+        settings: Settings,
+        now: Callable[[], float] = elapsed_s,
+    ) -> None:
         self._config = config
         self._settings = settings
         self.max_buffer = settings.max_buffer
         self.metrics = Metrics()
-        self.wires: set[Wire] = set()
+        self.connections: set[ClientConnection] = set()
         self.received = 0
         self.sent = 0
         self.began = time.monotonic()
         self.most_files = _raise_files()
         self.max_connections = settings.max_connections or max(self.most_files - _FILES_KEPT, 1)
-        self.saying = Saying()
         self.buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._stopping = asyncio.Event()
         self._failure: Exception | None = None
-        self.hub = Hub(connection, saying=self.saying, on_lost=self._lost, on_failure=self._failed)
-        self.reception = Reception(self.hub, settings.bounds)
+        self.hub = Hub(connection, on_lost=self._lost, on_failure=self._failed, now=now)
+        self.registry = SessionRegistry(self.hub, settings.bounds)
         self._servers: list[asyncio.Server] = []
         self._stop_metrics: Callable[[], None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -119,15 +99,15 @@ class Gateway:
     # ---- running -------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin to serve. Raises Failed, with what is wrong."""
-        await self.hub.start()
+        """Begin to serve. Raises ServerError, with what is wrong."""
+        await self.hub.lease.start()
         loop = asyncio.get_running_loop()
         context = _tls(self._settings)
         where = self._settings.listen[0]
         try:
             for where in self._settings.listen:
                 server = await loop.create_server(
-                    lambda: Wire(self), *where, ssl=context, backlog=1024, start_serving=False
+                    lambda: ClientConnection(self), *where, ssl=context, backlog=1024, start_serving=False
                 )
                 self._servers.append(server)
             if self._settings.metrics is not None:
@@ -136,45 +116,45 @@ class Gateway:
             for server in self._servers:
                 await server.start_serving()
         except ModuleNotFoundError as error:
-            raise Failed(
+            raise ServerError(
                 f"metrics need prometheus_client ({error}): pip install 'faaskeeper[gateway]'"
             ) from error
         except OSError as error:
-            raise Failed(f"cannot listen on {written(where)}: {_reason(error)}") from error
+            raise ServerError(f"cannot listen on {written(where)}: {_reason(error)}") from error
         names = [each.getsockname() for server in self._servers for each in server.sockets]
         self.addresses = tuple((name[0], name[1]) for name in names)
-        self._tasks = [loop.create_task(self.hub.keep()), loop.create_task(self._look())]
+        self._tasks = [loop.create_task(self.hub.lease.keep()), loop.create_task(self._check())]
         for task in self._tasks:
             task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """What is to run for ever has ended: the server cannot go on without it."""
+        """A task that is to run for ever has ended: the server cannot go on without it."""
         error = None if task.cancelled() else task.exception()
         if error is not None:
             _log.error("the server cannot go on", exc_info=error)
-            self._failed(Failed(f"the server failed: {error!r}"))
+            self._failed(ServerError(f"the server failed: {error!r}"))
 
-    async def _look(self) -> None:
-        """What is looked at twice a second."""
+    async def _check(self) -> None:
+        """Check twice a second what has to be done by time."""
         served = True
         while True:
-            await asyncio.sleep(_LOOK_S)
-            if not self.hub.serving and served:
+            await asyncio.sleep(_CHECK_S)
+            if not self.hub.lease.serving and served:
                 self._lost("the server's lease was not renewed")
-            served = self.hub.serving
-            with self.saying:
-                self.reception.look()
+            served = self.hub.lease.serving
+            with self.hub.output:
+                self.registry.check()
             try:
-                await self.hub.tidy()
+                await self.hub.watches.tidy()
             except DriverError as error:
-                _log.warning("registrations that nobody waits for stay: %s", error)
+                _log.warning("idle registrations stay: %s", error)
 
     async def run(self) -> None:
         """Serve until :meth:`stop` is called. Raises what ended the deployment, if anything did."""
         await self._stopping.wait()
         await self._end()
         if self._failure is not None:
-            raise Failed(str(self._failure))
+            raise ServerError(str(self._failure))
 
     def stop(self) -> None:
         """Have :meth:`run` end."""
@@ -187,23 +167,23 @@ class Gateway:
             server.close()
         if self._stop_metrics is not None:
             self._stop_metrics()
-        with self.saying:
-            for wire in list(self.wires):
-                wire.close()
+        with self.hub.output:
+            for each in list(self.connections):
+                each.close()
         try:
             async with asyncio.timeout(_STOP_S):
                 if self._failure is None:
-                    await self.reception.let_all_go()
-                    await self.hub.close()
+                    await self.registry.release_all()
+                    await self.hub.lease.close()
         except TimeoutError:
-            _log.warning("stopped without having let all sessions go: their time-outs do that")
-        self.hub.release()
+            _log.warning("stopped before all sessions were released: their time-outs end them")
+        self.hub.close()
 
     def _lost(self, why: str) -> None:
-        """Clients may not be told any more that their sessions live."""
+        """Clients may not be served any more: their sessions may have expired."""
         _log.error("%s: every connection is ended", why)
-        for wire in list(self.wires):
-            wire.end(why)
+        for each in list(self.connections):
+            each.end(why)
 
     def _failed(self, error: Exception) -> None:
         self._failure = self._failure or error
@@ -211,34 +191,28 @@ class Gateway:
 
     # ---- connections ---------------------------------------------------------------------
 
-    def admit(self, wire: Wire) -> bool:
+    def admit(self, connection: ClientConnection) -> bool:
         """Whether there is room for a connection."""
-        if len(self.wires) >= self.max_connections or self._stopping.is_set():
+        if len(self.connections) >= self.max_connections or self._stopping.is_set():
             self.metrics.refused()
             if time.monotonic() - self._refused_at > 1.0:
                 self._refused_at = time.monotonic()
                 _log.warning(
                     "refused connection %s: there are %d; raise --max-connections or 'ulimit -n'",
-                    wire.peer,
-                    len(self.wires),
+                    connection.peer,
+                    len(self.connections),
                 )
             return False
-        self.wires.add(wire)
+        self.connections.add(connection)
         return True
 
-    def left(self, wire: Wire) -> None:
-        """A connection has ended; nobody waits for its watches any more."""
-        self.wires.discard(wire)
-        self.received += wire.received
-        self.sent += wire.sent
-        self.unwatch(wire)
+    def forget(self, connection: ClientConnection) -> None:
+        """A connection has ended."""
+        self.connections.discard(connection)
+        self.received += connection.received
+        self.sent += connection.sent
 
-    def unwatch(self, wire: Wire) -> None:
-        """Forget the watches of a connection that has ended."""
-        if wire.watched:
-            self.hub.drive(wire.unwatch(), _unwatched)
-
-    # ---- what there is ---------------------------------------------------------------------
+    # ---- levels and settings ---------------------------------------------------------------
 
     async def command(self, word: str) -> str:
         """The answer to a four-letter word."""
@@ -247,31 +221,37 @@ class Gateway:
         return admin.answer(self, word, self._settings.commands, levels)
 
     async def counted(self) -> Levels:
-        """What there is now, in the deployment too."""
+        """The levels now, with the deployment's tally."""
         count = self.hub.connection.tally
         try:
-            tally = None if count is None else await self.hub.call(count)
+            tally = None if count is None else await self.hub.runner.call(count)
         except (DriverError, StaleView, codec.Malformed) as error:
-            _log.warning("what the deployment holds cannot be counted now: %s", error)
+            _log.warning("the deployment's tally cannot be read now: %s", error)
             tally = None
         return self.levels()._replace(tally=tally)
 
+    @property
+    def sessions(self) -> Mapping[int, GatewaySession]:
+        """The sessions that are served, by id."""
+        return self.hub.sessions
+
     def levels(self) -> Levels:
-        """What there is now."""
-        watches, watched = self.hub.rules.count()
+        """The levels now, without the tally."""
+        rules = self.hub.watches.rules
+        watches, watched = rules.count()
         return Levels(
-            len(self.wires),
+            len(self.connections),
             len(self.hub.sessions),
             watches,
             watched,
-            sum(each.waiting for each in self.wires),
-            max(self.hub.rules.seen - self.hub.rules.applied, 0),
-            self.hub.rules.seen,
-            self.hub.serving,
+            sum(each.waiting for each in self.connections),
+            max(rules.seen - rules.applied, 0),
+            rules.seen,
+            self.hub.lease.serving,
         )
 
     def settings(self) -> dict[str, object]:
-        """What the word ``conf`` shows: no secret is among it."""
+        """The answer to the word ``conf``; has no secrets."""
         settings = self._settings
         return {
             "clientPort": self.addresses[0][1],
@@ -302,14 +282,8 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno)
 
 
-def _unwatched(_: object, error: BaseException | None) -> None:
-    if error is not None:
-        # The rows fire into the void, once.
-        _log.info("registrations of a connection that ended stay: %s", error)
-
-
 def _raise_files() -> int:
-    """Let the process have as many files as it may; returns how many."""
+    """Raise the process's limit of open files as far as allowed; returns the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 65_536 if hard == resource.RLIM_INFINITY else hard
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -319,10 +293,10 @@ def _raise_files() -> int:
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
-    """The context for TLS. Raises Failed with the file that is wrong."""
+    """The context for TLS. Raises ServerError with the file that is wrong."""
     if settings.tls is None:
         if settings.tls_ca:
-            raise Failed("client certificates need TLS: --tls-cert and --tls-key")
+            raise ServerError("client certificates need TLS: --tls-cert and --tls-key")
         return None
     certificate, key = settings.tls
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -332,7 +306,7 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
             context.load_verify_locations(settings.tls_ca)
             context.verify_mode = ssl.CERT_OPTIONAL
     except (OSError, ssl.SSLError) as error:
-        raise Failed(
+        raise ServerError(
             f"TLS with {certificate}, {key}, {settings.tls_ca or 'no authority'}: {error}"
         ) from error
     return context
@@ -344,7 +318,10 @@ async def serve(
     settings: Settings,
     ready: Callable[[Gateway], None] = lambda gateway: None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; calls ``ready`` once clients may connect. Raises Failed."""
+    """Serve until SIGTERM or SIGINT. ``ready`` is called once clients may connect.
+
+    Raises ServerError.
+    """
     gateway = Gateway(connection, config, settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""What people build on ZooKeeper, over the client alone: locks, elections, barriers, queues and more."""
+"""What people build on ZooKeeper, over the client alone: locks, elections, queues and more."""
 
 from faaskeeper.recipes.barrier import Barrier, DoubleBarrier
 from faaskeeper.recipes.counter import Counter

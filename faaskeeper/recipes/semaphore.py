@@ -6,16 +6,15 @@ from collections.abc import Callable
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.recipes.lock import Lock
+from faaskeeper.recipes.rules import lock as rules
 
 
 class Semaphore(Lock):
     """Held by at most ``leases`` contenders at a time, among all clients that name the same path.
 
-    All must name the same number. Else as :class:`~faaskeeper.recipes.lock.Lock`: a fencing token, told of
-    loss at once, not re-entrant.
+    All must name the same number. Else as :class:`~faaskeeper.recipes.lock.Lock`: a fencing token,
+    on_loss called at once, not re-entrant.
     """
-
-    _PREFIX = "lease-"
 
     def __init__(
         self,
@@ -25,11 +24,9 @@ class Semaphore(Lock):
         identifier: str = "",
         on_loss: Callable[[], None] | None = None,
     ) -> None:
-        if leases < 1:
-            raise ValueError(f"a semaphore has at least one lease, not {leases}")
+        self._kind = rules.leases(leases)
         super().__init__(client, path, identifier, on_loss)
-        self._places = leases
 
     def holders(self) -> list[str]:
         """Identifiers of those who hold it, in their order."""
-        return self.contenders()[: self._places]
+        return self.contenders()[: self._kind.places]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,9 +20,11 @@ LARGE = b"x" * 200_000
 
 
 @pytest.fixture(params=[StorageType.HYBRID, StorageType.PERSISTENT])
-def service(request: pytest.FixtureRequest, config: Config, tmp_path: Path) -> Iterator[Service]:
+def service(
+    request: pytest.FixtureRequest, config: Config, tmp_path: Path, make: Callable[..., FaaSKeeperClient]
+) -> Iterator[Service]:
     config._user_storage = request.param
-    service = Service(config, tmp_path / "apart")
+    service = Service(config, tmp_path / "apart", make)
     yield service
     for client in service.clients:
         client.stop()

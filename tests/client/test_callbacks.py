@@ -143,6 +143,7 @@ def test_a_write_whose_result_cannot_be_made_is_told_and_others_are_answered(
     assert client.set_data_async("/n", b"2").get(PATIENCE_S).stat.version == 1
 
 
+@pytest.mark.threads
 def test_a_session_whose_keeper_fails_is_lost_and_says_why(
     connect: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

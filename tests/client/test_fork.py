@@ -28,6 +28,8 @@ from faaskeeper.providers.local.database import Database
 from faaskeeper.recipes import Counter, DataWatch, Lock, Queue
 from faaskeeper.testing.patience import PATIENCE_S
 
+pytestmark = pytest.mark.threads
+
 Start = Callable[..., FaaSKeeperClient]
 
 

@@ -97,8 +97,8 @@ def test_the_constructor_and_the_operations_take_what_they_took() -> None:
         assert parameters(getattr(FaaSKeeperClient, name + "_async")) == signature
 
 
-def test_a_session_has_an_id_and_a_status(config: Config) -> None:
-    client = FaaSKeeperClient(config)
+def test_a_session_has_an_id_and_a_status(config: Config, make: Start) -> None:
+    client = make(config)
     assert client.session_id is None
     assert client.session_status == "DISCONNECTED"
     started = client.start()

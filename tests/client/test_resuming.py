@@ -18,12 +18,12 @@ Start = Callable[..., FaaSKeeperClient]
 
 
 @pytest.fixture
-def resume(config: Config) -> Iterator[Callable[[Ticket], FaaSKeeperClient]]:
+def resume(config: Config, make: Start) -> Iterator[Callable[[Ticket], FaaSKeeperClient]]:
     """Starts clients that go on with a session."""
     clients: list[FaaSKeeperClient] = []
 
     def start(ticket: Ticket) -> FaaSKeeperClient:
-        client = FaaSKeeperClient(config)
+        client = make(config)
         clients.append(client)
         client.start(resume=ticket)
         return client
@@ -153,6 +153,7 @@ def test_a_ticket_of_a_session_that_has_ended_is_refused(connect: Start, resume:
         resume(ticket)
 
 
+@pytest.mark.threads
 def test_a_resume_that_is_lost_is_sent_again_as_it_was(
     connect: Start, resume: Resuming, monkeypatch: pytest.MonkeyPatch
 ) -> None:

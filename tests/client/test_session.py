@@ -43,14 +43,17 @@ def session_of(client: FaaSKeeperClient) -> Session:
 class Service:
     """An embedded service whose clock stands, and clients of it that do not renew by themselves."""
 
-    def __init__(self, config: Config, directory: Path) -> None:
+    def __init__(
+        self, config: Config, directory: Path, make: Callable[..., FaaSKeeperClient] = FaaSKeeperClient
+    ) -> None:
+        self._make = make
         self.clock = Clock()
         self.config = config
         self.embedded = EmbeddedService(config, directory, clock=self.clock, steady=self.clock, beat=False)
         self.clients: list[FaaSKeeperClient] = []
 
     def client(self) -> FaaSKeeperClient:
-        client = FaaSKeeperClient(
+        client = self._make(
             self.config,
             heartbeat=False,
             connect=lambda config, port: self.embedded.connection(0, lambda: None),
@@ -60,33 +63,47 @@ class Service:
         return client
 
 
+def send_by(
+    client: FaaSKeeperClient, send: Callable[[str, str, bytes], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Have a client's requests be sent by a function."""
+    connection = session_of(client).connection
+    for queue in (connection.worker_queue, connection.prompt_queue):
+        if queue is not None:
+            monkeypatch.setattr(queue, "send", send)
+
+
 @pytest.fixture
-def service(config: Config, tmp_path: Path) -> object:
-    service = Service(config, tmp_path / "stands")
+def service(config: Config, tmp_path: Path, make: Callable[..., FaaSKeeperClient]) -> object:
+    service = Service(config, tmp_path / "stands", make)
     yield service
     for client in service.clients:
         client.stop()
     service.embedded.stop()
 
 
-def test_a_context_manager_opens_and_closes_the_session(config: Config) -> None:
-    with FaaSKeeperClient(config) as client:
+def test_a_context_manager_opens_and_closes_the_session(
+    config: Config, make: Callable[..., FaaSKeeperClient]
+) -> None:
+    with make(config) as client:
         client.create("/e", b"", ephemeral=True)
         assert client.state is SessionState.CONNECTED
     assert client.session_status == "DISCONNECTED"
-    with FaaSKeeperClient(config) as client:
+    with make(config) as client:
         assert client.exists("/e") is None
 
 
-def test_operations_without_a_session_say_so(config: Config) -> None:
-    client = FaaSKeeperClient(config)
+def test_operations_without_a_session_say_so(config: Config, make: Callable[..., FaaSKeeperClient]) -> None:
+    client = make(config)
     for operation in (client.get_data, client.create, client.delete, client.exists_async, client.sync):
         with pytest.raises(SessionClosingException):
             operation("/n")
 
 
-def test_a_stopped_client_starts_again_with_another_session(config: Config) -> None:
-    client = FaaSKeeperClient(config)
+def test_a_stopped_client_starts_again_with_another_session(
+    config: Config, make: Callable[..., FaaSKeeperClient]
+) -> None:
+    client = make(config)
     first = client.start()
     client.create("/n")
     client.stop()
@@ -159,6 +176,7 @@ def test_one_client_may_be_used_by_many_threads(client: FaaSKeeperClient) -> Non
     assert client.get_data("/counter").data == b"320"
 
 
+@pytest.mark.threads
 def test_a_thread_that_waits_for_its_own_write_does_not_send_for_others_for_ever(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,12 +352,13 @@ def test_a_time_out_says_what_is_known_and_the_outcome_can_still_be_had(service:
     client = service.client()
     queue = session_of(client).connection.worker_queue
     held: list[bytes] = []
-    send = queue.send
-    queue.send = lambda group, identity, body: held.append(body)  # type: ignore[method-assign]
-    future = client.create_async("/n", b"")
-    with pytest.raises(TimeoutException, match="whether it happened is not known"):
-        future.get(timeout=0.01)
-    queue.send = send  # type: ignore[method-assign]
+    with pytest.MonkeyPatch.context() as patch:
+        send_by(client, lambda group, identity, body: held.append(body), patch)
+        future = client.create_async("/n", b"")
+        with pytest.raises(TimeoutException, match="whether it happened is not known"):
+            future.get(timeout=0.01)
+        while not held:
+            assert not future.wait(0.01)
     for body in held:
         queue.send("writer", "", body)
     assert future.get(timeout=PATIENCE_S).path == "/n"
@@ -358,7 +377,7 @@ def test_a_lost_request_is_sent_again(service: Service, monkeypatch: pytest.Monk
         else:
             send(group, identity, body)
 
-    queue.send = losing  # type: ignore[method-assign]
+    send_by(client, losing, monkeypatch)
     assert client.create_async("/n", b"").get(timeout=PATIENCE_S).path == "/n"
     assert len(lost) == 2
 
@@ -456,12 +475,13 @@ def test_a_watch_event_is_queued_before_the_state_that_it_announces_is_shown(con
 
 def test_closing_ends_what_is_unanswered_with_an_error_that_says_so(service: Service) -> None:
     client = service.client()
-    queue = session_of(client).connection.worker_queue
-    queue.send = lambda group, identity, body: None  # type: ignore[method-assign]
-    future = client.create_async("/n", b"")
-    session_of(client).abandon()
-    with pytest.raises(SessionClosingException, match="whether it happened is not known"):
-        future.get(timeout=PATIENCE_S)
+    with pytest.MonkeyPatch.context() as patch:
+        send_by(client, lambda group, identity, body: None, patch)
+        future = client.create_async("/n", b"")
+        session_of(client).renew()  # by then it is numbered
+        session_of(client).abandon()
+        with pytest.raises(SessionClosingException, match="whether it happened is not known"):
+            future.get(timeout=PATIENCE_S)
 
 
 def test_a_transaction_commits_all_or_nothing(client: FaaSKeeperClient) -> None:
@@ -495,7 +515,9 @@ def test_ephemerals_are_listed_as_long_as_they_are_there(connect: Start) -> None
         one.get_data("/5")
 
 
-def test_a_session_without_heartbeat_ends_after_its_time_out(tmp_path: Path) -> None:
+def test_a_session_without_heartbeat_ends_after_its_time_out(
+    tmp_path: Path, make: Callable[..., FaaSKeeperClient]
+) -> None:
     data = {
         "cloud-provider": "local",
         "deployment-name": "x",
@@ -503,8 +525,8 @@ def test_a_session_without_heartbeat_ends_after_its_time_out(tmp_path: Path) -> 
         "heartbeat-frequency": 1,
     }
     config = Config.deserialize(data)
-    with FaaSKeeperClient(config) as other:
-        silent = FaaSKeeperClient(config, heartbeat=False, session_timeout=4)
+    with make(config) as other:
+        silent = make(config, heartbeat=False, session_timeout=4)
         silent.start()
         silent.create("/e", b"", ephemeral=True)
         gone = threading.Event()

@@ -31,10 +31,9 @@ class Served:
             config, directory, clock=lambda: self.wall, steady=lambda: self.steady, beat=False
         )
         connection = change(self.service.connection(-1, lambda: None))
-        self.server = InThread(directory, connection=connection)
-        self.hub = self.server.gateway.hub
         self.offset = 0.0
-        self.hub.now = lambda: clocks.elapsed_s() + self.offset
+        self.server = InThread(directory, connection=connection, now=lambda: clocks.elapsed_s() + self.offset)
+        self.hub = self.server.gateway.hub
 
     def passes(self, ms: int) -> None:
         """Time passes for the server and the service, as when the machine sleeps."""
@@ -45,7 +44,7 @@ class Served:
         return self.server.call(self.service.heartbeat.expire)
 
     def renew(self) -> None:
-        self.server.wait(self.hub.renew())
+        self.server.wait(self.hub.lease.renew())
 
     def stop(self) -> None:
         self.server.stop()
@@ -88,7 +87,7 @@ def test_a_session_that_its_server_renews_lives_by_the_service_s_clock(served: S
     assert served.service.deployment.leases.get(client.session) is not None
     served.wall -= YEARS  # keeps nothing alive
     served.passes(TIMEOUT_MS + SECOND)
-    assert served.hub.session in served.expire()
+    assert served.hub.lease.session in served.expire()
 
 
 def test_a_server_that_slept_for_longer_than_its_lease_serves_nobody_before_it_is_renewed(

@@ -12,6 +12,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -297,18 +298,18 @@ def test_a_watch_that_is_being_set_when_its_connection_ends_is_not_left(
     client.send(raw.GET, string("/a") + b"\1")
     assert putting.wait(PATIENCE_S)
     client.close()
-    while server.call(lambda: server.gateway.wires):
+    while server.call(lambda: server.gateway.connections):
         threading.Event().wait(0.01)
     go_on.set()
     server.wait(settled(server))
-    assert server.call(lambda: server.gateway.hub.rules.count()) == (0, 0)
+    assert server.call(lambda: server.gateway.hub.watches.rules.count()) == (0, 0)
     server.stop()
 
 
 def test_paths_that_nobody_watches_any_more_leave_nothing_in_the_service(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("faaskeeper.gateway.hub._REGISTERED", 5)
+    monkeypatch.setattr("faaskeeper.gateway.runner.MAX_REGISTRATIONS", 5)
     server = InThread(directory)
     client = Raw(server.port)
     assert client.ask(raw.ADD_WATCH, string("/kept") + number(0))[0] == 0
@@ -316,10 +317,10 @@ def test_paths_that_nobody_watches_any_more_leave_nothing_in_the_service(
         path = client.create(f"/lock-{turn}")
         assert client.ask(raw.EXISTS, string(path) + b"\1")[0] == 0
         assert client.ask(raw.DELETE, string(path) + number(-1))[0] == 0
-    server.wait(server.gateway.hub.tidy())
+    server.wait(server.gateway.hub.watches.tidy())
     table = server.gateway.hub.connection.watches._table
     assert sum(len(items) for items in table._items.values()) <= 2 * 6
-    assert len(server.gateway.hub.registrations) <= 6
+    assert len(server.gateway.hub.runner.registrations) <= 6
     client.create("/kept")
     assert client.events[-1] == (1, "/kept")
     server.stop()
@@ -328,7 +329,7 @@ def test_paths_that_nobody_watches_any_more_leave_nothing_in_the_service(
 async def settled(server: InThread) -> None:
     """Until nothing is under way in the server's pool, nor what that caused."""
     hub = server.gateway.hub
-    while hub.rules.watching:
+    while hub.watches.rules.watching:
         await asyncio.sleep(0.01)
 
 
@@ -547,7 +548,7 @@ def test_what_was_answered_before_a_session_is_closed_is_sent(server: Server) ->
 def test_a_client_that_does_not_read_its_events_is_ended(
     directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("faaskeeper.gateway.wire.OUT_BYTES", 1024 * 1024)
+    monkeypatch.setattr("faaskeeper.gateway.frames.MAX_OUTPUT_BYTES", 1024 * 1024)
     server = InThread(directory)
     slow, writer = Raw(server.port), Raw(server.port)
     path = "/" + "p" * 900
@@ -558,7 +559,7 @@ def test_a_client_that_does_not_read_its_events_is_ended(
             writer.send(raw.SET, string(path) + string(b"") + number(-1))
         for _ in range(400):
             assert writer.next()[2] == 0
-    assert server.call(lambda: len(server.gateway.wires)) == 1
+    assert server.call(lambda: len(server.gateway.connections)) == 1
     writer.ping()
     server.stop()
 
@@ -624,7 +625,7 @@ def test_all_sessions_leases_are_renewed_in_one_write(threaded: tuple[InThread, 
     clients = [Raw(server.port, timeout=30_000) for _ in range(50)]
     before = leases.written
     assert before >= 50, "each was attached"
-    server.wait(server.gateway.hub.renew())
+    server.wait(server.gateway.hub.lease.renew())
     assert leases.written == before + 1
     for each in clients:
         each.ping()
@@ -642,7 +643,7 @@ def test_clients_are_let_go_when_the_lease_cannot_be_renewed_and_served_when_it_
     with pytest.raises(Closed):
         back(server.port, client)
     leases.reached = True
-    server.wait(server.gateway.hub.renew())
+    server.wait(server.gateway.hub.lease.renew())
     again = back(server.port, client)
     assert again.session == client.session
     assert again.ask(raw.EPHEMERALS, string("/"))[1].strings() == ["/mine"]
@@ -652,11 +653,14 @@ def test_a_server_whose_own_session_has_ended_begins_again(threaded: tuple[InThr
     server, leases = threaded
     client = Raw(server.port, timeout=4_000)
     client.create("/mine", flags=1)
-    own = server.gateway.hub.session
+    own = server.gateway.hub.lease.session
     lease = leases.get(own)
     leases.mark(lease)
     assert pinged_out(client)
-    while server.call(lambda: server.gateway.hub.session) in (0, own) or not server.gateway.hub.serving:
+    while (
+        server.call(lambda: server.gateway.hub.lease.session) in (0, own)
+        or not server.gateway.hub.lease.serving
+    ):
         threading.Event().wait(0.01)
     again = back(server.port, client)
     assert again.session == client.session
@@ -686,3 +690,115 @@ def test_data_that_is_lost_is_an_error_of_its_request_alone(directory: Path) -> 
     assert "the data of /n is lost" in server.text
     client.close()
     assert server.stop() == 0
+
+
+def test_nothing_overtakes_a_write_whose_data_is_being_stored(directory: Path) -> None:
+    storing, go_on = threading.Event(), threading.Event()
+
+    class Slow:
+        def __init__(self, blobs: Any) -> None:
+            self._blobs = blobs
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._blobs, name)
+
+        def put(self, *args: Any, **more: Any) -> Any:
+            storing.set()
+            assert go_on.wait(PATIENCE_S)
+            return self._blobs.put(*args, **more)
+
+    def slowly(connection: Connection) -> Connection:
+        return far(connection).replaced(blobs=Slow(connection.blobs))  # type: ignore[arg-type]
+
+    server = InThread(directory, slowly, config={"user-storage": "hybrid"})
+    client, other = Raw(server.port), Raw(server.port)
+    client.create("/n")
+    sent = [
+        client.send(raw.SET, string("/n") + string(b"x" * 200_000) + number(0)),
+        client.send(raw.SET, string("/n") + string(b"y") + number(1)),
+        client.send(raw.GET, string("/n") + b"\0"),
+    ]
+    assert storing.wait(PATIENCE_S)
+    while server.call(lambda: sum(each.waiting for each in server.gateway.connections)) < 3:
+        threading.Event().wait(0.01)
+    assert other.ask(raw.EXISTS, string("/n") + b"\0")[0] == 0  # others go on meanwhile
+    go_on.set()
+    answers = [client.next() for _ in sent]
+    assert [answer[0] for answer in answers] == sent
+    assert [answer[2] for answer in answers] == [0, 0, 0]
+    assert answers[2][3].buffer() == b"y"
+    for each in (client, other):
+        each.close()
+    server.stop()
+
+
+class SlowRecords:
+    """Records whose reads wait for an event."""
+
+    def __init__(self, records: Any, go_on: threading.Event) -> None:
+        self._records = records
+        self._go_on = go_on
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._records, name)
+
+    def get(self, path: str) -> Any:
+        assert self._go_on.wait(PATIENCE_S)
+        return self._records.get(path)
+
+    def get_many(self, paths: Any) -> Any:
+        assert self._go_on.wait(PATIENCE_S)
+        return self._records.get_many(paths)
+
+
+def test_a_read_counts_the_credentials_that_were_shown_before_it_only(directory: Path) -> None:
+    go_on = threading.Event()
+
+    def slowly(connection: Connection) -> Connection:
+        records: Any = SlowRecords(connection.records, go_on)
+        return far(connection).replaced(records=records)
+
+    server = InThread(directory, slowly)
+    owner, client = Raw(server.port), Raw(server.port)
+    credential = number(0) + string("digest") + string("user:password")
+    assert owner.ask(raw.AUTH, credential, xid=-4)[0] == 0
+    entries = acls([[31, "auth", ""]])
+    assert owner.ask(raw.CREATE2, string("/mine") + string(b"x") + entries + number(0))[0] == 0
+    first = client.send(raw.GET, string("/other") + b"\0")  # those after it wait, and are read together
+    before = client.send(raw.GET, string("/mine") + b"\0")
+    client.send(raw.AUTH, credential, xid=-4)
+    after = client.send(raw.GET, string("/mine") + b"\0")
+    assert client.next()[0] == -4
+    while server.call(lambda: sum(each.waiting for each in server.gateway.connections)) < 3:
+        threading.Event().wait(0.01)
+    go_on.set()
+    answers = [client.next() for _ in range(3)]
+    assert [(answer[0], answer[2]) for answer in answers] == [(first, -101), (before, -102), (after, 0)]
+    for each in (owner, client):
+        each.close()
+    server.stop()
+
+
+def test_a_server_stops_to_read_from_a_client_that_has_too_many_requests(directory: Path) -> None:
+    go_on = threading.Event()
+
+    def slowly(connection: Connection) -> Connection:
+        records: Any = SlowRecords(connection.records, go_on)
+        return far(connection).replaced(records=records)
+
+    server = InThread(directory, slowly)
+    client, other = Raw(server.port), Raw(server.port)
+    request = struct.pack(">ii", 1, raw.GET) + string("/" + "n" * 200) + b"\0"
+    requests = (number(len(request)) + request) * 256
+    sent, most = 0, 64 * 1024 * 1024
+    client.socket.settimeout(1.0)
+    with suppress(TimeoutError):
+        while sent < most:
+            sent += client.socket.send(requests)
+    assert sent < most
+    assert server.call(lambda: max(each.waiting for each in server.gateway.connections)) <= 1_001
+    other.ping()
+    client.close()
+    go_on.set()
+    other.close()
+    server.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -130,7 +129,7 @@ def looking(stores: Change) -> tuple[Change, list[Looked]]:
 
     def change(connection: Connection) -> Connection:
         made.append(Looked(connection.records))
-        return stores(dataclasses.replace(connection, records=made[0]))  # type: ignore[arg-type]
+        return stores(connection.replaced(records=made[0]))  # type: ignore[arg-type]
 
     return change, made
 
@@ -175,7 +174,7 @@ def test_a_count_that_nobody_waits_for_any_more_ends(serve: Serve) -> None:
     client.send(*get(STATS))
     assert begun.wait(30)
     client.close()
-    while server.call(lambda: len(server.gateway.wires)) > 1:
+    while server.call(lambda: len(server.gateway.connections)) > 1:
         threading.Event().wait(0.01)
     looked.hold = lambda: None
     before = sum(looked.turns)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from faaskeeper.config import Config
 from faaskeeper.core.connection import Connection
 from faaskeeper.gateway.server import Gateway, Settings
+from faaskeeper.providers.clocks import elapsed_s
 from faaskeeper.providers.local import connect
 from faaskeeper.testing.patience import PATIENCE_S
 
@@ -30,13 +31,16 @@ class InThread:
         directory: Path,
         change: Callable[[Connection], Connection] = lambda each: each,
         connection: Connection | None = None,
+        now: Callable[[], float] = elapsed_s,
+        config: dict[str, str] | None = None,
         **settings: Any,
     ) -> None:
         data = {"cloud-provider": "local", "deployment-name": "test", "heartbeat-frequency": 1}
-        self.config = Config.deserialize({**data, "directory": str(directory)})
+        self.config = Config.deserialize({**data, **(config or {}), "directory": str(directory)})
         self._settings = Settings(**{"listen": (("127.0.0.1", 0),), **settings})
         self._change = change
         self._connection = connection
+        self._now = now
         self._ready = threading.Event()
         self.gateway: Any = None
         self._failure: BaseException | None = None
@@ -58,7 +62,7 @@ class InThread:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         connection = self._connection or self._change(connect(self.config, -1))
-        self.gateway = Gateway(connection, self.config, self._settings)
+        self.gateway = Gateway(connection, self.config, self._settings, self._now)
         await self.gateway.start()
         self._ready.set()
         await self.gateway.run()

@@ -19,9 +19,10 @@ pytestmark = pytest.mark.basic
 """Of what needs emulators, these alone are for ``make test``."""
 
 
-@pytest.fixture(scope="module")
-def harness(emulators: dict[str, str]) -> Iterator[Harness]:
+@pytest.fixture(scope="module", params=["threads", "asyncio"])
+def harness(request: pytest.FixtureRequest, emulators: dict[str, str]) -> Iterator[Harness]:
     system = System(emulators, {})
+    system.asynchronous = request.param == "asyncio"
     yield system
     system.stop()
 

@@ -85,6 +85,9 @@ class EmbeddedSystem(Harness):
     def beat(self) -> None:
         self.service.heartbeat.run()
 
+    def stop(self) -> None:
+        self.service.stop()
+
     def crash(self) -> None:
         self._dying.set()
 
@@ -92,16 +95,20 @@ class EmbeddedSystem(Harness):
         self._ahead += int(seconds * 1000)
 
 
-@pytest.fixture(scope="module", params=["in memory", "in memory, own distributor", *CONFIGURATIONS])
+SYSTEMS = ["in memory", "in memory, own distributor", *CONFIGURATIONS]
+
+
+@pytest.fixture(scope="module", params=[*SYSTEMS, *(f"asyncio, {name}" for name in SYSTEMS)])
 def harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    if request.param in CONFIGURATIONS:
-        embedded = EmbeddedSystem(CONFIGURATIONS[request.param], tmp_path_factory.mktemp("suite"))
-        yield embedded
-        embedded.service.stop()
+    name = request.param.removeprefix("asyncio, ")
+    system: EmbeddedSystem | MemorySystem
+    if name in CONFIGURATIONS:
+        system = EmbeddedSystem(CONFIGURATIONS[name], tmp_path_factory.mktemp("suite"))
     else:
-        memory = MemorySystem(own_distributor="own" in request.param)
-        yield memory
-        memory.stop()
+        system = MemorySystem(own_distributor="own" in name)
+    system.asynchronous = name != request.param
+    yield system
+    system.stop()
 
 
 class TestSemantics(SemanticsSuite):

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from faaskeeper.client import FaaSKeeperClient, Future
-from faaskeeper.exceptions import FaaSKeeperException, NodeDoesntExistException
+from faaskeeper.core.acl import CREATE, READ
+from faaskeeper.exceptions import FaaSKeeperException, NoAuthException, NodeDoesntExistException
 from faaskeeper.recipes import (
     Barrier,
     ChildrenWatch,
@@ -25,10 +26,9 @@ from faaskeeper.recipes import (
 )
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.client.test_session import Service, flush
-from tests.recipes.test_recipes import die, service, waiting
+from tests.recipes.test_recipes import die, waiting
 
 Start = Callable[..., FaaSKeeperClient]
-__all__ = ["service"]
 
 
 # ---- semaphores ------------------------------------------------------------------------------
@@ -146,6 +146,16 @@ def test_a_participant_that_dies_has_not_come_and_one_that_dies_inside_holds_nob
         barriers[1].leave()
 
 
+def test_a_participant_that_may_not_begin_the_round_says_so(connect: Start) -> None:
+    owner, client = connect(), connect()
+    owner.create("/race", acl=[(READ | CREATE, "world", "anyone")])
+    owner.create("/race/ready", b"of the round before")
+    with pytest.raises(NoAuthException) as raised:
+        DoubleBarrier(client, "/race", 1).enter(60)
+    assert "a node of it stays until the session ends" in raised.value.__notes__[0]
+
+
+@pytest.mark.parametrize("kind", ["threads"])
 def test_who_is_interrupted_while_its_node_is_made_leaves_none(
     connect: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +212,14 @@ def test_each_value_of_a_queue_is_taken_once_the_urgent_first(connect: Start) ->
     assert sorted(taken) == sorted(b"%d" % number for number in range(30))
     with pytest.raises(ValueError, match="from 0"):
         queue.put(b"", priority=1000)
+
+
+def test_values_that_may_not_be_put_are_refused(connect: Start) -> None:
+    owner, client = connect(), connect()
+    owner.create("/jobs", acl=[(READ, "world", "anyone")])
+    with pytest.raises(NoAuthException):
+        Queue(client, "/jobs").put_all([b"a", b"b"])
+    assert len(Queue(client, "/jobs")) == 0
 
 
 def test_a_consumer_waits_for_a_value(connect: Start) -> None:

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from faaskeeper.client import FaaSKeeperClient, Future
-from faaskeeper.config import Config
 from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.recipes import Counter, Election, Lock, LockLost, ReadLock, WriteLock
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.client.test_session import Service, flush, session_of
 
 Start = Callable[..., FaaSKeeperClient]
-
-
-@pytest.fixture
-def service(config: Config, tmp_path: Path) -> Iterator[Service]:
-    service = Service(config, tmp_path / "stands")
-    yield service
-    for client in service.clients:
-        client.stop()
-    service.embedded.stop()
 
 
 def die(service: Service, client: FaaSKeeperClient) -> None:
@@ -100,6 +89,7 @@ def test_a_contender_that_dies_while_it_waits_is_in_nobody_s_way(service: Servic
     third.release()
 
 
+@pytest.mark.parametrize("kind", ["threads"])
 def test_a_contender_that_waits_in_vain_or_is_interrupted_leaves_no_node(
     connect: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +108,7 @@ def test_a_contender_that_waits_in_vain_or_is_interrupted_leaves_no_node(
         assert len(one.get_children("/lock")) == 1
 
 
+@pytest.mark.parametrize("kind", ["threads"])
 def test_a_contender_interrupted_while_its_node_is_made_leaves_none(
     connect: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from faaskeeper.client import FaaSKeeperClient, SessionState
+from faaskeeper.aio.recipes import watchers as aio_watchers
+from faaskeeper.client import FaaSKeeperClient, Future, SessionState
 from faaskeeper.core.errors import Unavailable
-from faaskeeper.exceptions import FaaSKeeperException, SessionExpiredException
+from faaskeeper.exceptions import FaaSKeeperException, ProviderException, SessionExpiredException
 from faaskeeper.recipes import (
     DataWatch,
     DoubleBarrier,
@@ -23,21 +24,21 @@ from faaskeeper.recipes import (
     ReadLock,
     Semaphore,
     WriteLock,
-    contender,
     watchers,
 )
-from faaskeeper.recipes import waiting as waits
+from faaskeeper.recipes.rules import contender
+from faaskeeper.recipes.rules import waiting as waits
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.client.test_session import Service, flush, session_of
-from tests.recipes.test_recipes import service, waiting
+from tests.recipes.blocking import BlockingClient
+from tests.recipes.test_recipes import waiting
 
 Start = Callable[..., FaaSKeeperClient]
-__all__ = ["service"]
 
 LOCKS: list[Callable[..., Lock]] = [
-    Lock,
-    WriteLock,
-    ReadLock,
+    lambda *args, **more: Lock(*args, **more),
+    lambda *args, **more: WriteLock(*args, **more),
+    lambda *args, **more: ReadLock(*args, **more),
     lambda client, path, **more: Semaphore(client, path, 1, **more),
 ]
 
@@ -47,7 +48,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What looks again every second looks again at once."""
     for module in (waits, contender):
         monkeypatch.setattr(module, "LOOK_S", 0.01)
-    monkeypatch.setattr(watchers, "AGAIN_S", 0.01)
+    for shell in (watchers, aio_watchers):
+        monkeypatch.setattr(shell, "AGAIN_S", 0.01)
 
 
 class Unreachable:
@@ -75,6 +77,9 @@ def out_of_reach(client: FaaSKeeperClient, *parts: str) -> Iterator[None]:
     for part, value in before.items():
         setattr(connection, part, value)
     session.renew()
+    if isinstance(client, BlockingClient):
+        client.resend()
+        return
     acked = session.outbox.acked
     if again := session.outbox.resend(acked + 1):
         session.send(again, acked)
@@ -262,6 +267,7 @@ def test_a_place_that_somebody_deleted_while_the_session_was_suspended_is_taken_
     assert nodes(other, "/lock") == []
 
 
+@pytest.mark.parametrize("kind", ["threads"])
 def test_a_create_that_is_interrupted_before_anybody_has_its_future_leaves_no_node(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,6 +300,93 @@ def test_a_create_that_is_interrupted_before_anybody_has_its_future_leaves_no_no
         assert nodes(other, path) == []
 
 
+class Interrupted:
+    """A client whose thread is interrupted at the ``at``-th call: before it, or after it."""
+
+    def __init__(self, client: FaaSKeeperClient, at: int, after: bool) -> None:
+        self._client = client
+        self._calls = iter(range(at + 1))
+        self._at = at
+        self._after = after
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not callable(found):
+            return found
+
+        def called(*args: Any, **more: Any) -> Any:
+            interrupt = next(self._calls, None) == self._at
+            if interrupt and not self._after:
+                raise KeyboardInterrupt
+            result = found(*args, **more)
+            if interrupt:
+                raise KeyboardInterrupt
+            return result
+
+        return called
+
+
+@pytest.mark.parametrize("kind", ["threads"])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("make", LOCKS[::3])
+def test_a_thread_that_is_interrupted_at_any_call_leaves_no_node(
+    service: Service, make: Callable[..., Lock], held: bool, after: bool
+) -> None:
+    client, other = service.client(), service.client()
+    holder = make(other, "/lock")
+    other.create("/lock")
+    at = 0
+    while True:
+        if held:
+            assert holder.acquire(30)
+        lock = make(Interrupted(client, at, after), "/lock")
+        try:
+            assert lock.acquire(0.01 if held else 30) is not held
+            lock.release()
+        except KeyboardInterrupt:
+            settle(client)
+            assert len(nodes(other, "/lock")) == held, f"interrupted at call {at}"
+            assert not lock.held
+            holder.release()
+            at += 1
+            continue
+        break
+    assert at > (6 if held else 4)
+    assert len(nodes(other, "/lock")) == held
+
+
+@pytest.mark.parametrize("kind", ["threads"])
+def test_a_node_that_nobody_waits_for_is_looked_for_until_the_store_answers(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, other = service.client(), service.client()
+    other.create("/lock")
+    create, look, looks = client.create_async, client.get_children_async, threading.Semaphore(0)
+    failures = iter([ProviderException("no answer"), ProviderException("no answer")])
+
+    def interrupted(*args: Any, **more: Any) -> Any:
+        create(*args, **more).get()
+        raise KeyboardInterrupt
+
+    def looked(path: str) -> Any:
+        future = look(path)
+        if (error := next(failures, None)) is not None:
+            future = Future("read", run=lambda call: client.call_later(call))
+            future.set_exception(error)
+        looks.release()
+        return future
+
+    monkeypatch.setattr(client, "create_async", interrupted)
+    monkeypatch.setattr(client, "get_children_async", looked)
+    with pytest.raises(KeyboardInterrupt):
+        Lock(client, "/lock").acquire()
+    for _ in range(3):
+        assert looks.acquire(timeout=60)
+    settle(client)
+    assert nodes(other, "/lock") == []
+
+
 def test_one_lock_is_one_contender_s_and_other_threads_are_refused_at_once(service: Service) -> None:
     holder, client = service.client(), service.client()
     first, lock = Lock(holder, "/lock"), Lock(client, "/lock")
@@ -301,7 +394,7 @@ def test_one_lock_is_one_contender_s_and_other_threads_are_refused_at_once(servi
     with ThreadPoolExecutor(1) as pool:
         acquired = pool.submit(lock.acquire, 60)
         waiting(holder, "/lock", 2)
-        with pytest.raises(FaaSKeeperException, match="give each thread one of its own"):
+        with pytest.raises(FaaSKeeperException, match=r"give each (thread|task) one of its own"):
             lock.acquire()
         assert len(nodes(holder, "/lock")) == 2
         first.release()
@@ -351,6 +444,7 @@ def test_a_lock_released_by_another_thread_is_waited_for_no_more(service: Servic
     lock.release()
 
 
+@pytest.mark.parametrize("kind", ["threads"])
 def test_a_callback_is_told_that_it_must_not_wait_for_another(service: Service) -> None:
     holder, client = service.client(), service.client()
     first = Lock(holder, "/lock")
@@ -396,7 +490,7 @@ def test_one_election_is_one_candidate_s(service: Service) -> None:
     with ThreadPoolExecutor(1) as pool:
         led = pool.submit(election.run, lead)
         assert leading.wait(PATIENCE_S)
-        with pytest.raises(FaaSKeeperException, match="give each thread one of its own"):
+        with pytest.raises(FaaSKeeperException, match=r"give each (thread|task) one of its own"):
             election.run(lead)
         assert election.leading
         stop.set()
@@ -445,6 +539,7 @@ def test_a_consumer_of_a_session_that_is_over_gives_no_other_s_value_back(servic
     assert next_.consume()
 
 
+@pytest.mark.parametrize("kind", ["threads"])
 def test_one_queue_s_object_is_one_consumer_s(service: Service) -> None:
     client = service.client()
     queue = LockingQueue(client, "/jobs")
@@ -460,7 +555,7 @@ def test_one_queue_s_object_is_one_consumer_s(service: Service) -> None:
     with ThreadPoolExecutor(1) as pool:
         value = pool.submit(queue.get, 60)
         assert reads.wait(PATIENCE_S)
-        with pytest.raises(FaaSKeeperException, match="give each thread one of its own"):
+        with pytest.raises(FaaSKeeperException, match=r"give each (thread|task) one of its own"):
             queue.get(0)
         queue.put(b"a")
         assert value.result(PATIENCE_S) == b"a"
@@ -534,6 +629,7 @@ def test_a_watcher_that_could_not_read_once_reads_again(service: Service) -> Non
     watcher.stop()
 
 
+@pytest.mark.parametrize("kind", ["threads"])
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, ValueError])
 def test_what_a_callback_raises_ends_no_other_callback(service: Service, error: type[BaseException]) -> None:
     client = service.client()

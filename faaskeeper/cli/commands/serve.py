@@ -135,7 +135,7 @@ def serve(
     a cloud may run at once. Ends by SIGTERM or SIGINT: clients go on with their sessions at another server.
     """
     from faaskeeper.client.connect import connect
-    from faaskeeper.gateway.hub import Failed
+    from faaskeeper.gateway.errors import ServerError
     from faaskeeper.gateway.server import Gateway, Settings, written
     from faaskeeper.gateway.server import serve as run
     from faaskeeper.gateway.sessions import Bounds
@@ -175,6 +175,6 @@ def serve(
 
     try:
         _run(main())
-    except Failed as error:
+    except ServerError as error:
         click.echo(f"fk: {error}", err=True)
         sys.exit(1)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.testing.conformance.blocking import Client
 from faaskeeper.testing.conformance.harness import (
     Harness,
     Suite,
@@ -22,7 +22,7 @@ class CrashSuite(Suite):
     """Functions die in the middle: acknowledged writes are there, once, and in order."""
 
     def test_every_acknowledged_write_is_there_once_although_functions_die(
-        self, harness: Harness, start: Callable[..., FaaSKeeperClient], root: str
+        self, harness: Harness, start: Callable[..., Client], root: str
     ) -> None:
         clients = [start() for _ in range(3)]
         done = threading.Event()
@@ -58,7 +58,7 @@ class CrashSuite(Suite):
             assert stamps == sorted(stamps)
 
     def test_watches_and_ephemerals_survive_functions_that_die(
-        self, harness: Harness, start: Callable[..., FaaSKeeperClient], root: str
+        self, harness: Harness, start: Callable[..., Client], root: str
     ) -> None:
         owner, watcher = start(), start()
         owner.create(f"{root}/e", ephemeral=True)

@@ -15,6 +15,7 @@ from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.client.session import Session
 from faaskeeper.config import Config
 from faaskeeper.core.connection import Connection
+from faaskeeper.testing.conformance.blocking import BlockingClient, BlockingSession, Client
 from faaskeeper.testing.patience import PATIENCE_S
 
 TIMEOUT_S = 4.0
@@ -29,12 +30,16 @@ class Harness(ABC):
     config: Config
     connect: Callable[[Config, int], Connection] | None = None
     """How clients connect; None: by the configuration's provider."""
+    asynchronous = False
+    """Whether the clients are asyncio's, behind the interface of the threaded client."""
 
-    def client(self, **options: Any) -> FaaSKeeperClient:
+    def client(self, **options: Any) -> Client:
         """A client of the deployment, not started."""
         options.setdefault("session_timeout", LASTING_S)
         if self.connect is not None:
             options["connect"] = self.connect
+        if self.asynchronous:
+            return BlockingClient(self.config, **options)
         return FaaSKeeperClient(self.config, **options)
 
     @abstractmethod
@@ -57,11 +62,11 @@ class Suite:
     """What all suites share: started clients, and a znode for each test."""
 
     @pytest.fixture
-    def start(self, harness: Harness) -> Iterator[Callable[..., FaaSKeeperClient]]:
+    def start(self, harness: Harness) -> Iterator[Callable[..., Client]]:
         """Makes started clients, and stops those that the test leaves open."""
-        clients: list[FaaSKeeperClient] = []
+        clients: list[Client] = []
 
-        def started(**options: Any) -> FaaSKeeperClient:
+        def started(**options: Any) -> Client:
             client = harness.client(**options)
             clients.append(client)
             client.start()
@@ -80,21 +85,21 @@ class Suite:
         return path
 
 
-def session_of(client: FaaSKeeperClient) -> Session:
+def session_of(client: Client) -> Session | BlockingSession:
     """The session of a started client."""
     session = client._session
     assert session is not None
     return session
 
 
-def flush(client: FaaSKeeperClient) -> None:
+def flush(client: Client) -> None:
     """Wait until the callbacks that are due now have run."""
     done = threading.Event()
     session_of(client).call_later(done.set)
     assert done.wait(PATIENCE_S)
 
 
-def expire(harness: Harness, gone: FaaSKeeperClient, others: list[FaaSKeeperClient]) -> None:
+def expire(harness: Harness, gone: Client, others: list[Client]) -> None:
     """Kill a client; heartbeat must end its session after the time-out, and no other."""
     session = session_of(gone)
     with harness.client() as witness:

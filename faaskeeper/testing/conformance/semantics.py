@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.exceptions import (
     BadVersionError,
     FaaSKeeperException,
@@ -22,6 +21,7 @@ from faaskeeper.exceptions import (
 )
 from faaskeeper.node import Node
 from faaskeeper.testing.conformance import golden
+from faaskeeper.testing.conformance.blocking import Client
 from faaskeeper.testing.conformance.golden import Refused, content
 from faaskeeper.testing.conformance.harness import (
     LASTING_S,
@@ -64,10 +64,10 @@ class ClientAdapter:
         """``ending``: the sessions of clients that are to die."""
         self._harness = harness
         self._ending = ending
-        self._clients: dict[str, FaaSKeeperClient] = {}
+        self._clients: dict[str, Client] = {}
         self._fired: dict[str, list[WatchedEvent]] = {}
 
-    def client(self, name: str) -> FaaSKeeperClient:
+    def client(self, name: str) -> Client:
         if name not in self._clients:
             client = self._harness.client(session_timeout=TIMEOUT_S if name in self._ending else LASTING_S)
             client.start()
@@ -102,7 +102,7 @@ class ClientAdapter:
                 code = "NoNode"  # the client says so before it asks
             raise Refused(code) from error
 
-    def _perform(self, session: str, client: FaaSKeeperClient, op: str, args: list[Any]) -> dict[str, Any]:
+    def _perform(self, session: str, client: Client, op: str, args: list[Any]) -> dict[str, Any]:
         watch = self._fired[session].append if len(args) > 1 and args[1] is True else None
         if op.startswith("create"):
             node = self._create(client, op, args)
@@ -161,7 +161,7 @@ class ClientAdapter:
         return {}
 
     @staticmethod
-    def _create(client: FaaSKeeperClient, op: str, args: list[Any]) -> Node:
+    def _create(client: Client, op: str, args: list[Any]) -> Node:
         path, value = args[0], content(args[1])
         if op == "create_container":
             return client.create(path, value, container=True)
@@ -171,7 +171,7 @@ class ClientAdapter:
         return client.create(path, value, bool(args[2] & 1), bool(args[2] & 2), acl=acl)
 
     @staticmethod
-    def _multi(client: FaaSKeeperClient, parts: list[Any]) -> list[dict[str, Any]]:
+    def _multi(client: Client, parts: list[Any]) -> list[dict[str, Any]]:
         transaction = client.transaction()
         for part in parts:
             if part[0] == "create":
@@ -197,7 +197,7 @@ class ClientAdapter:
         return shown
 
     @staticmethod
-    def _read_together(client: FaaSKeeperClient, parts: list[Any]) -> list[dict[str, Any]]:
+    def _read_together(client: Client, parts: list[Any]) -> list[dict[str, Any]]:
         reads = client.multi_read()
         for op, path in parts:
             (reads.get_data if op == "get" else reads.get_children)(path)

@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.exceptions import (
     BadVersionError,
     SessionExpiredException,
 )
 from faaskeeper.node import Node
+from faaskeeper.testing.conformance.blocking import Client
 from faaskeeper.testing.conformance.harness import (
     TIMEOUT_S,
     Harness,
@@ -30,20 +30,18 @@ class SessionSuite(Suite):
     """Sessions: order, exactly once, ephemerals, expiry, resuming."""
 
     def test_a_session_s_writes_happen_in_its_order_and_its_reads_after_them(
-        self, start: Callable[..., FaaSKeeperClient], root: str
+        self, start: Callable[..., Client], root: str
     ) -> None:
         client = start()
         futures = [client.set_data_async(root, b"%d" % number) for number in range(100)]
         assert client.get_data(root).data == b"99"
         assert [future.get(PATIENCE_S).stat.version for future in futures] == list(range(1, 101))
 
-    def test_concurrent_changes_each_count_once(
-        self, start: Callable[..., FaaSKeeperClient], root: str
-    ) -> None:
+    def test_concurrent_changes_each_count_once(self, start: Callable[..., Client], root: str) -> None:
         clients = [start() for _ in range(4)]
         clients[0].set_data(root, b"0")
 
-        def count(client: FaaSKeeperClient) -> None:
+        def count(client: Client) -> None:
             for _ in range(10):
                 while True:
                     node = client.get_data(root)
@@ -58,7 +56,7 @@ class SessionSuite(Suite):
         clients[0].sync()
         assert clients[0].get_data(root).data == b"40"
 
-    def test_transactions_are_seen_whole(self, start: Callable[..., FaaSKeeperClient], root: str) -> None:
+    def test_transactions_are_seen_whole(self, start: Callable[..., Client], root: str) -> None:
         writer, reader = start(), start()
         with writer.transaction() as transaction:
             for name in "abc":
@@ -89,7 +87,7 @@ class SessionSuite(Suite):
             writing.result(PATIENCE_S)
 
     def test_data_of_any_size_up_to_the_limit_comes_back(
-        self, start: Callable[..., FaaSKeeperClient], root: str
+        self, start: Callable[..., Client], root: str
     ) -> None:
         client, other = start(), start()
         for size in (0, 1, 4_096, 65_537, 300_000, 1024 * 1024):
@@ -99,7 +97,7 @@ class SessionSuite(Suite):
             assert other.get_data(root).data == value
 
     def test_many_children_are_listed_as_they_come_and_go(
-        self, start: Callable[..., FaaSKeeperClient], root: str
+        self, start: Callable[..., Client], root: str
     ) -> None:
         client, other = start(), start()
         names = [f"n{number:04d}" for number in range(400)]
@@ -112,9 +110,7 @@ class SessionSuite(Suite):
         other.sync()
         assert other.get_children_with_stat(root)[0] == names[390:]
 
-    def test_ephemerals_go_with_their_session(
-        self, start: Callable[..., FaaSKeeperClient], root: str
-    ) -> None:
+    def test_ephemerals_go_with_their_session(self, start: Callable[..., Client], root: str) -> None:
         client, other = start(), start()
         client.create(f"{root}/e", ephemeral=True)
         gone = threading.Event()
@@ -125,7 +121,7 @@ class SessionSuite(Suite):
         assert other.exists(f"{root}/e") is None
 
     def test_the_session_of_a_client_that_died_ends_and_no_other(
-        self, harness: Harness, start: Callable[..., FaaSKeeperClient], root: str
+        self, harness: Harness, start: Callable[..., Client], root: str
     ) -> None:
         dead, alive = start(session_timeout=TIMEOUT_S), start()
         dead.create(f"{root}/dead", ephemeral=True)
@@ -135,7 +131,7 @@ class SessionSuite(Suite):
         assert [node.path for node in alive.get_children(root)] == [f"{root}/alive"]
 
     def test_a_session_that_has_ended_is_refused(
-        self, harness: Harness, start: Callable[..., FaaSKeeperClient], root: str
+        self, harness: Harness, start: Callable[..., Client], root: str
     ) -> None:
         client, other = start(session_timeout=TIMEOUT_S, heartbeat=False), start()
         session = session_of(client)
@@ -156,7 +152,7 @@ class SessionSuite(Suite):
         assert other.get_data(root).data == b""
 
     def test_another_process_goes_on_with_a_session_and_the_first_is_refused(
-        self, start: Callable[..., FaaSKeeperClient], harness: Harness, root: str
+        self, start: Callable[..., Client], harness: Harness, root: str
     ) -> None:
         first = start()
         first.create(f"{root}/e", b"kept", ephemeral=True)

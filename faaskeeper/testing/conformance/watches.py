@@ -6,8 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from faaskeeper.client import FaaSKeeperClient, Future
+from faaskeeper.client import Future
 from faaskeeper.node import Node
+from faaskeeper.testing.conformance.blocking import Client
 from faaskeeper.testing.conformance.harness import (
     Suite,
     flush,
@@ -20,7 +21,7 @@ class WatchSuite(Suite):
     """Watches: events reach other clients, in order, before what they announce can be read."""
 
     def test_each_change_is_told_to_who_watched_before_it(
-        self, start: Callable[..., FaaSKeeperClient], root: str
+        self, start: Callable[..., Client], root: str
     ) -> None:
         writer, reader = start(), start()
         heard: list[WatchedEvent] = []
@@ -52,7 +53,7 @@ class WatchSuite(Suite):
         assert stamps == sorted(stamps)
 
     def test_an_event_is_told_before_the_state_that_it_announces_is_read(
-        self, start: Callable[..., FaaSKeeperClient], root: str
+        self, start: Callable[..., Client], root: str
     ) -> None:
         """The flag is set after the data: a client that reads it has the event of the data."""
         writer, reader = start(), start()
@@ -74,7 +75,7 @@ class WatchSuite(Suite):
                 future.get(PATIENCE_S)
 
     def test_a_recursive_watch_is_told_of_all_that_happens_below(
-        self, start: Callable[..., FaaSKeeperClient], root: str
+        self, start: Callable[..., Client], root: str
     ) -> None:
         writer, reader = start(), start()
         heard: list[tuple[str, str]] = []
@@ -104,7 +105,7 @@ class WatchSuite(Suite):
         assert len(heard) == 4
 
     def test_what_sync_shows_is_at_least_what_was_committed(
-        self, start: Callable[..., FaaSKeeperClient], root: str
+        self, start: Callable[..., Client], root: str
     ) -> None:
         writer, reader = start(), start()
         for number in range(20):

@@ -1,0 +1,52 @@
+"""A party: its members, as long as their sessions live."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from faaskeeper.aio.client import AsyncClient
+from faaskeeper.aio.recipes.port import AsyncPort
+from faaskeeper.recipes.rules.party import PartyRules
+
+
+class Party:
+    """Members by ephemeral nodes: one that dies is a member until its session has ended.
+
+    ``async with Party(client, "/party", "me") as party``: a member inside the block.
+    """
+
+    def __init__(self, client: AsyncClient, path: str, identifier: str = "") -> None:
+        self._rules = PartyRules(AsyncPort(client), path, identifier)
+
+    async def joined(self) -> bool:
+        """Whether this one is a member."""
+        return await self._rules.joined()
+
+    async def join(self) -> None:
+        """Become a member; again where the session was lost since."""
+        await self._rules.join()
+
+    async def leave(self) -> None:
+        """Be a member no more; where the service is out of reach, as soon as that is reached."""
+        await self._rules.leave()
+
+    async def members(self) -> list[str]:
+        """Identifiers of the members, in the order in which they joined."""
+        return await self._rules.members()
+
+    async def size(self) -> int:
+        """How many members there are."""
+        return await self._rules.size()
+
+    async def __aenter__(self) -> Self:
+        await self.join()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.leave()

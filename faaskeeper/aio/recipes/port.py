@@ -1,0 +1,187 @@
+"""The asyncio client for the recipes' rules.
+
+What is asked for without waiting is a task of its own, which no cancellation of its caller reaches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext, suppress
+from typing import Any, TypeVar, Union
+
+from faaskeeper.aio.client import AsyncClient
+from faaskeeper.core.znode import Stat
+from faaskeeper.exceptions import SessionClosingException
+from faaskeeper.node import Node
+from faaskeeper.recipes.rules.port import Listener, Pending, Port, Signal
+from faaskeeper.session.batches import WriteBatch
+from faaskeeper.session.calls import Result
+from faaskeeper.session.states import SessionState
+from faaskeeper.watch import WatchCallbackType
+
+T = TypeVar("T")
+OnLoss = Callable[[], Union[Awaitable[object], object]]
+"""A function or a coroutine function."""
+_log = logging.getLogger(__name__)
+
+
+async def result_of(answer: Awaitable[T] | T) -> T:
+    """What a function or a coroutine function returned."""
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+class _Task(Pending[T]):
+    def __init__(self, task: asyncio.Task[T]) -> None:
+        self._task = task
+
+    def done(self) -> bool:
+        return self._task.done()
+
+    async def wait(self, timeout: float) -> bool:
+        done, _ = await asyncio.wait((self._task,), timeout=timeout)
+        return bool(done)
+
+    def get(self) -> T:
+        if self._task.cancelled():
+            raise SessionClosingException("the event loop is closing")
+        return self._task.result()
+
+    def add_callback(self, callback: Callable[[Pending[T]], None]) -> None:
+        self._task.add_done_callback(lambda _: callback(self))
+
+
+class _Event(Signal):
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def clear(self) -> None:
+        self._event.clear()
+
+    async def wait(self, timeout: float | None) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._event.wait()
+
+
+class AsyncPort(Port):
+    """See :class:`~faaskeeper.recipes.rules.port.Port`."""
+
+    worker = "task"
+    in_callback = False
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def _begin(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # its caller may be gone
+
+    def calling(self, function: OnLoss | None) -> Callable[[], None] | None:
+        """What calls a user's function for the rules; a coroutine runs in a task of its own."""
+        if function is None:
+            return None
+
+        async def finish(answer: Awaitable[object]) -> None:
+            try:
+                await answer
+            except Exception:
+                _log.exception("on_loss failed")
+
+        def call() -> None:
+            answer = function()
+            if inspect.isawaitable(answer):
+                self._begin(finish(answer))
+
+        return call
+
+    @property
+    def state(self) -> SessionState:
+        return self._client.state
+
+    @property
+    def session_id(self) -> str | None:
+        return self._client.session_id
+
+    def add_listener(self, listener: Listener) -> None:
+        self._client.add_listener(listener)
+
+    def remove_listener(self, listener: Listener) -> None:
+        self._client.remove_listener(listener)
+
+    async def create(
+        self, path: str, value: bytes = b"", *, sequential: bool = False, makepath: bool = False
+    ) -> Node:
+        return await self._client.create(path, value, sequential=sequential, makepath=makepath)
+
+    async def set_data(self, path: str, value: bytes, version: int) -> Node:
+        return await self._client.set_data(path, value, version)
+
+    async def delete(self, path: str) -> None:
+        await self._client.delete(path)
+
+    def transaction(self) -> WriteBatch:
+        return self._client.transaction()
+
+    async def commit(self, batch: WriteBatch) -> list[Result]:
+        return await self._client.commit(batch.parts)
+
+    async def get_data(self, path: str, watch: WatchCallbackType | None = None) -> Node:
+        return await self._client.get_data(path, watch)
+
+    async def exists(self, path: str, watch: WatchCallbackType | None = None) -> Node | None:
+        return await self._client.exists(path, watch)
+
+    async def get_children(
+        self, path: str, include_data: bool = False, watch: WatchCallbackType | None = None
+    ) -> list[Node]:
+        return await self._client.get_children(path, include_data, watch)
+
+    async def get_children_with_stat(
+        self, path: str, watch: WatchCallbackType | None = None
+    ) -> tuple[list[str], Stat]:
+        return await self._client.get_children_with_stat(path, watch)
+
+    def ask_create(
+        self, path: str, value: bytes, *, ephemeral: bool, sequential: bool = False, makepath: bool = False
+    ) -> Pending[Node]:
+        create = self._client.create(path, value, ephemeral, sequential, makepath=makepath)
+        return _Task(self._begin(create))
+
+    def ask_delete(self, path: str, prompt: bool = False) -> Pending[None]:
+        return _Task(self._begin(self._client.delete(path)))
+
+    def ask_children(self, path: str) -> Pending[list[Node]]:
+        return _Task(self._begin(self._client.get_children(path)))
+
+    def ask_data(self, path: str) -> Pending[Node]:
+        return _Task(self._begin(self._client.get_data(path)))
+
+    def signal(self) -> Signal:
+        return _Event()
+
+    def guard(self) -> AbstractContextManager[object]:
+        return nullcontext()  # one task runs at a time
+
+    def turns(self) -> AbstractAsyncContextManager[object]:
+        return asyncio.Lock()
+
+    def call_after(self, seconds: float, callback: Callable[[], None]) -> None:
+        def call() -> None:
+            if self.session_id is not None:
+                callback()
+
+        asyncio.get_running_loop().call_later(seconds, call)

@@ -1,0 +1,99 @@
+"""Threads for calls that may wait: of a store, a queue, a disk's sync."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_Work = tuple["asyncio.Future[Any]", Callable[..., Any], tuple[Any, ...]]
+
+
+class Threads:
+    """At most ``most`` daemon threads, made when they are needed, that make calls for one event loop.
+
+    Unlike those of ``concurrent.futures`` they do not keep the process alive when a store never answers, and
+    an answer takes one turn of the loop. Its methods are for the loop's thread.
+    """
+
+    def __init__(self, most: int, name: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._most = most
+        self._name = name
+        self._work: SimpleQueue[_Work | None] = SimpleQueue()
+        self._made = 0
+        self._busy = 0
+        """Calls that were asked for and have not returned."""
+        self._quiet: asyncio.Future[None] | None = None
+
+    def run(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        """Call a function in a thread. A future that is cancelled takes the call back, if it has not begun;
+        else the call goes on, and its outcome is dropped.
+        """
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._busy += 1
+        if self._busy > self._made and self._made < self._most:
+            self._made += 1
+            threading.Thread(target=self._serve, name=f"{self._name}-{self._made}", daemon=True).start()
+        self._work.put((future, function, args))
+        return future
+
+    def _serve(self) -> None:
+        while (work := self._work.get()) is not None:
+            future, function, args = work
+            result: Any = None
+            error: BaseException | None = None
+            if not future.cancelled():
+                try:
+                    result = function(*args)
+                except BaseException as raised:
+                    error = raised
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._returned, future, result, error)
+            del work, future, function, args, result, error  # while it waits for the next one
+
+    def _returned(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+        self._busy -= 1
+        if not self._busy and self._quiet is not None and not self._quiet.done():
+            self._quiet.set_result(None)
+        if future.cancelled():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    async def quiet(self, timeout: float) -> None:
+        """Wait until every call has returned, at most so many seconds."""
+        if self._busy:
+            self._quiet = self._loop.create_future()
+            await asyncio.wait((self._quiet,), timeout=timeout)
+
+    def end(self) -> None:
+        """End the threads, each when its call has returned."""
+        for _ in range(self._made):
+            self._work.put(None)
+
+
+async def through(work: Coroutine[Any, Any, T]) -> T:
+    """Do something to its end even when this task is cancelled meanwhile; the cancellation follows then.
+
+    For what would leave something behind if it were cut short. What is done so ends by itself.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # the cancellation is what its caller gets
+        raise cancelled
+    return task.result()

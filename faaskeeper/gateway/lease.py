@@ -1,0 +1,194 @@
+"""The server's own session: its lease answers for the sessions that it serves.
+
+A server serves clients only for two thirds of its lease's time-out after a renewal began
+(``docs/architecture/gateway.md``, One lease for all sessions).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, MutableMapping
+from contextlib import suppress
+
+from faaskeeper.core import trust
+from faaskeeper.core.connection import Connection
+from faaskeeper.core.errors import DriverError, StaleView
+from faaskeeper.core.requests import Close, Epoch, Message, Open, Operation, Reply, Request
+from faaskeeper.core.sessions import Lease, served_ms
+from faaskeeper.gateway.errors import ServerError
+from faaskeeper.gateway.receiver import ReplyReceiver
+from faaskeeper.gateway.sender import RequestSender
+from faaskeeper.gateway.sessions import GatewaySession
+from faaskeeper.gateway.watches import SharedWatches
+from faaskeeper.session.incarnation import Over, renew
+from faaskeeper.session.timing import RENEWALS
+
+_log = logging.getLogger(__name__)
+
+LEASE_MS = 60_000
+"""Longest time-out of a server's lease; shorter as soon as one of its sessions' is."""
+
+
+class ServerLease:
+    """A server's session and its lease. ``now``: seconds, by a clock that is never set.
+
+    ``on_lost`` is called with the reason when clients may not be served any more.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        watches: SharedWatches,
+        receiver: ReplyReceiver,
+        sender: RequestSender,
+        sessions: MutableMapping[int, GatewaySession],
+        *,
+        on_lost: Callable[[str], None],
+        random: Callable[[int], bytes],
+        now: Callable[[], float],
+    ) -> None:
+        self._connection = connection
+        self._watches = watches
+        self._runner = watches.runner
+        self._receiver = receiver
+        self._sender = sender
+        self._sessions = sessions
+        self._on_lost = on_lost
+        self._random = random
+        self._now = now
+        self.session = 0
+        """Id of the server's session; 0 while there is none."""
+        self._secret = b""
+        self._lease = Lease(0, 0, 0, False)
+        self._timeout = LEASE_MS
+        self._renewing = asyncio.Lock()
+        self._shortened = asyncio.Event()
+        self._good_until = 0.0
+
+    # ---- beginning and end ---------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the server's session. Raises ServerError, with the reason."""
+        self._secret = self._random(trust.KEY_BYTES)
+        self._receiver.identify(0, self._secret)
+        nonce = self._random(16).hex()
+        opening = Open(nonce, self._secret, LEASE_MS)
+        try:
+            reply = await self._sender.ask(nonce, self.message(0, 0, opening), self._secret)
+            self._opened(reply)
+            await self.renew()
+        except TimeoutError:
+            raise ServerError("the service did not answer: are its functions deployed?") from None
+        except (DriverError, StaleView) as error:
+            raise ServerError(str(error)) from error
+        if not self.serving:
+            raise ServerError("the server's own lease could not be renewed")
+
+    def _opened(self, reply: Reply) -> None:
+        self.session = reply.session
+        self._receiver.identify(self.session, self._secret)
+        self._connection.heard(reply)
+        rules = self._watches.rules
+        if not rules.seen:
+            rules.seen = rules.applied = reply.epoch.upto
+        self._lease = Lease(self.session, 1, 0, False)
+        self._runner.begin(self.session, self._receiver.address)
+
+    async def restart(self) -> None:
+        """Open a new session, after all connections were ended. Raises ServerError."""
+        self._watches.restart()
+        self._sessions.clear()
+        self._sender.forget()
+        self.session = 0
+        await self.start()
+
+    async def close(self) -> None:
+        """Close the server's session, which removes its watches."""
+        if self.session and self.serving:
+            with suppress(DriverError, TimeoutError):
+                closing = Message(self.session, 0, 0, self._receiver.address, (Request(1, Close()),))
+                await self._sender.ask((self.session, 0, 1), closing, self._secret)
+
+    def message(self, session: int, incarnation: int, operation: Operation) -> Message:
+        """A message that opens or resumes a session."""
+        return Message(session, incarnation, 0, self._receiver.address, (Request(0, operation),))
+
+    def ring(self) -> None:
+        """Ask the service to apply what is in the log."""
+        if self._connection.ring is not None:
+            self._connection.ring()
+        else:
+            empty = Message(self.session, 0, 0, self._receiver.address, ())
+            self._sender.send([(empty, self._secret)])
+
+    # ---- serving -------------------------------------------------------------------------
+
+    def serves(self, now: float) -> bool:
+        """Whether clients may be served at a time: the lease is good, so their sessions live."""
+        return now < self._good_until
+
+    @property
+    def serving(self) -> bool:
+        """Whether clients may be served now."""
+        return self.serves(self._now())
+
+    def service_time(self) -> int:
+        """The service's clock, as far as its last replies tell (ms)."""
+        return self._connection.service()
+
+    async def cover(self, timeout: int) -> None:
+        """Make the lease's time-out at most that of a session which it is to answer for (ms)."""
+        if timeout < self._timeout:
+            await self.renew(timeout)
+            self._shortened.set()
+
+    async def renew(self, timeout: int = LEASE_MS) -> None:
+        """Renew the lease, for at most ``timeout`` ms; meet what no notification told of.
+
+        Raises DriverError; ServerError where the server's session has ended: :meth:`restart` it.
+        """
+        async with self._renewing:
+            began = self._now()
+            timeout = min(timeout, *(each.timeout for each in self._sessions.values()), LEASE_MS)
+            self._timeout = timeout
+            expires = self.service_time() + timeout
+            wanted = self._lease._replace(expires=expires, timeout=timeout)
+            try:
+                self._lease = await self._runner.call(renew, self._connection.leases, wanted)
+            except Over:
+                self._good_until = 0.0
+                raise ServerError("the server's session has expired") from None
+            self._good_until = began + served_ms(timeout) / 1000
+            mark = await self._runner.call(self._connection.applied)
+        rules = self._watches.rules
+        if rules.watching:
+            await self._runner.perform(rules.meet(Epoch(mark, mark, ()), settled=True))
+
+    async def keep(self) -> None:
+        """Renew the lease for ever. When the session has ended: ``on_lost``, then open another."""
+        pause = self._timeout / 1000 / RENEWALS
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._shortened.wait(), pause)
+                self._shortened.clear()
+                pause = self._timeout / 1000 / RENEWALS
+                continue  # it was just renewed, for a shorter time
+            try:
+                await self.renew()
+                pause = self._timeout / 1000 / RENEWALS
+            except DriverError as error:
+                _log.warning("the server's lease was not renewed: %s", error)
+                pause = min(pause, 1.0)
+            except ServerError as error:
+                self._on_lost(str(error))
+                await self._restarted()
+
+    async def _restarted(self) -> None:
+        while True:
+            try:
+                await self.restart()
+                return
+            except ServerError as error:
+                _log.warning("the server cannot begin again yet: %s", error)
+                await asyncio.sleep(1.0)

@@ -1,0 +1,155 @@
+"""The registry of a server's sessions: opens, resumes and releases them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from hmac import compare_digest
+
+from faaskeeper.core.errors import Code, Conflict, DriverError
+from faaskeeper.core.requests import Open, Resume
+from faaskeeper.core.sessions import Lease, next_incarnation
+from faaskeeper.gateway.errors import SessionBusy, SessionExpired
+from faaskeeper.gateway.hub import Hub
+from faaskeeper.gateway.sessions import PASSWORD_BYTES, Bounds, GatewaySession, proof_of, secret_of
+
+_TRIES = 5
+
+_log = logging.getLogger(__name__)
+
+
+class SessionRegistry:
+    """Opens, resumes and releases sessions."""
+
+    def __init__(self, hub: Hub, bounds: Bounds) -> None:
+        self._hub = hub
+        self._bounds = bounds
+        self._releasing: set[asyncio.Task[None]] = set()
+
+    async def open(self, timeout: int) -> GatewaySession:
+        """A new session. Raises DriverError, TimeoutError, SessionBusy."""
+        hub = self._hub
+        timeout = self._bounds.fit(timeout)
+        await hub.lease.cover(timeout)
+        password = hub.random(PASSWORD_BYTES)
+        nonce = hub.random(16).hex()
+        secret = secret_of(password)
+        opening = hub.lease.message(0, 0, Open(nonce, secret, timeout))
+        reply = await hub.sender.ask(nonce, opening, secret)
+        session = hub.new_session(reply.session, password, timeout, 0)
+        await self._attach(session, Lease(session.id, 1, 0, False))
+        hub.sessions[session.id] = session
+        await hub.lease.cover(timeout)  # it may have been renewed for longer meanwhile
+        return session
+
+    async def resume(self, id: int, password: bytes, timeout: int) -> GatewaySession:
+        """The session of a client that was connected before.
+
+        Raises SessionExpired, SessionBusy, DriverError, TimeoutError.
+        """
+        hub = self._hub
+        lease = await hub.runner.call(hub.connection.leases.get, id) if 0 < id < 1 << 62 else None
+        if lease is None or lease.marked or not lease.proof:
+            known = hub.forget(id)
+            if known is not None:
+                known.detach(f"session 0x{id:x} has expired")
+            raise SessionExpired
+        if not compare_digest(lease.proof, proof_of(secret_of(password))):
+            raise SessionExpired
+        known = hub.sessions.get(id)
+        if known is not None and lease.version == known.lease.version:
+            known.active = hub.now()
+            return known
+        if known is not None:
+            hub.forget(id)
+            known.detach(f"session 0x{id:x} was moved to another server")
+        timeout = self._bounds.fit(timeout)
+        await hub.lease.cover(timeout)
+        return await self._take_over(lease, password, timeout)
+
+    async def _take_over(self, lease: Lease, password: bytes, timeout: int) -> GatewaySession:
+        """Put the session's lease under this server's, then resume it as its next incarnation.
+
+        In this order: a session whose lease is ours does not expire in between.
+        """
+        hub = self._hub
+        # As far as is known: a server that took the session over may not have resumed it.
+        current = lease.incarnation
+        for _ in range(_TRIES):
+            incarnation = next_incarnation(max(lease.incarnation, current), hub.random)
+            session = hub.new_session(lease.session, password, timeout, incarnation)
+            await self._attach(session, lease)
+            resuming = hub.lease.message(session.id, incarnation, Resume(current))
+            reply = await hub.sender.ask((session.id, incarnation, 0), resuming, session.secret, 10.0)
+            outcome = reply.outcomes[0][1]
+            if outcome.code is Code.OK:
+                session.owned.update(outcome.paths)
+                if session.id in hub.sessions:
+                    raise SessionBusy(f"session 0x{session.id:x} is being taken over by another connection")
+                hub.sessions[session.id] = session
+                await hub.lease.cover(timeout)
+                return session
+            if outcome.code is Code.SESSION_EXPIRED:
+                raise SessionExpired
+            lease, current = session.lease, reply.current
+        raise SessionBusy(f"other servers take session 0x{lease.session:x} over at the same time")
+
+    async def _attach(self, session: GatewaySession, lease: Lease) -> None:
+        """Put the session's lease under the server's. Raises SessionExpired, SessionBusy."""
+        hub = self._hub
+        wanted = lease._replace(
+            expires=hub.lease.service_time() + session.timeout,
+            incarnation=session.incarnation,
+            under=hub.lease.session,
+            timeout=session.timeout,
+            proof=proof_of(session.secret),
+        )
+        try:
+            session.lease = await hub.runner.call(hub.connection.leases.replace, wanted)
+        except Conflict:
+            current = await hub.runner.call(hub.connection.leases.get, session.id)
+            if current is None or current.marked:
+                raise SessionExpired from None
+            raise SessionBusy(f"another server takes session 0x{session.id:x} over") from None
+
+    def check(self) -> None:
+        """Release sessions with silent clients; send requests again that have no reply."""
+        now = self._hub.now()
+        sessions = self._hub.sessions.values()
+        for session in [each for each in sessions if now > each.active + each.timeout / 1000]:
+            self.release(session, now - session.active)
+        for session in [each for each in sessions if each.waits]:
+            session.resend(now)
+
+    def release(self, session: GatewaySession, silent: float) -> None:
+        """Leave a session to heartbeat. ``silent``: seconds since its client was last active."""
+        hub = self._hub
+        hub.forget(session.id)
+        session.detach(f"session 0x{session.id:x}: nothing was heard for {silent:.1f} s")
+        active = hub.lease.service_time() - int(silent * 1000)
+        lease = session.lease._replace(under=0, expires=active + session.timeout)
+        task = asyncio.get_running_loop().create_task(self._free(lease))
+        self._releasing.add(task)
+        task.add_done_callback(self._releasing.discard)
+
+    async def _free(self, lease: Lease) -> None:
+        """Write a lease that is not under the server's any more, as often as it takes."""
+        hub = self._hub
+        pause = 0.5
+        while True:
+            try:
+                await hub.runner.call(hub.connection.leases.replace, lease)
+                return
+            except Conflict:
+                return  # another server has it, or it is over, or an earlier try took effect
+            except DriverError as error:
+                _log.warning("session 0x%x is not released yet: %s", lease.session, error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 10.0)
+
+    async def release_all(self) -> None:
+        """Release every session, since the server stops: their clients find another server."""
+        now = self._hub.now()
+        for session in list(self._hub.sessions.values()):
+            self.release(session, now - session.active)
+        await asyncio.gather(*self._releasing)

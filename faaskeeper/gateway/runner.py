@@ -1,0 +1,153 @@
+"""Runs steps for all connections: in the event loop, or in threads where stores are far.
+
+Stores that answer within microseconds are called in the loop's thread. Calls to others run in the
+pool, and their results come back to the loop. Everything else belongs to the loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from faaskeeper.core.connection import Connection
+from faaskeeper.core.errors import DriverError
+from faaskeeper.session import commands
+from faaskeeper.session.commands import Steps
+from faaskeeper.session.interpreter import Interpreter
+from faaskeeper.session.registrations import Registrations
+from faaskeeper.session.timing import WAIT_MOST_S, WAIT_S, doubling
+
+_T = TypeVar("_T")
+
+MAX_REGISTRATIONS = 5_000
+"""Registered watches that are kept before idle ones are removed."""
+_STEPS = 100
+"""Commands performed in the event loop's thread before it serves others; of records that are read
+in one command, each counts.
+"""
+_THREADS = 32
+
+Done = Callable[[Any, BaseException | None], None]
+"""Called with the result of steps, or with what they raised."""
+
+
+class StepRunner:
+    """Runs steps on a deployment's stores. ``ring`` asks the service to apply the log."""
+
+    def __init__(self, connection: Connection, ring: Callable[[], None]) -> None:
+        self._connection = connection
+        self._ring = ring
+        self._loop = asyncio.get_running_loop()
+        self._pool = (
+            None if connection.within is not None else ThreadPoolExecutor(_THREADS, "faaskeeper-gateway")
+        )
+        self._interpreter = self._interpreter_of(0, "")
+
+    def _interpreter_of(self, session: int, address: str) -> Interpreter:
+        interpreter = Interpreter(self._connection, threading.Lock, MAX_REGISTRATIONS)
+        interpreter.session, interpreter.address = session, address
+        return interpreter
+
+    def begin(self, session: int, address: str) -> None:
+        """Register later watches under a session, with its address for notifications."""
+        self._interpreter = self._interpreter_of(session, address)
+
+    @property
+    def session(self) -> int:
+        """The session that watches are registered under; 0 before there is one."""
+        return self._interpreter.session
+
+    @property
+    def registrations(self) -> Registrations:
+        """The watches that the server has registered."""
+        return self._interpreter.registrations
+
+    def close(self) -> None:
+        """End the pool's threads, after the calls that they are at."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    # ---- calls ---------------------------------------------------------------------------
+
+    def soon(self, call: Callable[..., None], *args: Any) -> None:
+        """Call something in the loop's thread, from any thread."""
+        with suppress(RuntimeError):  # the loop is closed: nothing is served any more
+            self._loop.call_soon_threadsafe(call, *args)
+
+    def submit(self, function: Callable[..., _T], *args: Any) -> Future[_T]:
+        """Call something in a thread of the pool; only where stores are far."""
+        if self._pool is None:
+            raise AssertionError("near stores are called in the loop's thread")
+        return self._pool.submit(function, *args)
+
+    async def call(self, function: Callable[..., _T], *args: Any) -> _T:
+        """Call a driver."""
+        if self._pool is None:
+            return function(*args)
+        return await self._loop.run_in_executor(self._pool, function, *args)
+
+    # ---- steps ---------------------------------------------------------------------------
+
+    async def perform(self, steps: Steps) -> Any:
+        """Run steps; returns what they return."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+
+        def done(result: Any, error: BaseException | None) -> None:
+            if future.cancelled():
+                return
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        self.drive(steps, done)
+        return await future
+
+    def drive(
+        self, steps: Steps, done: Done, answer: Any = None, pauses: Iterator[float] | None = None
+    ) -> None:
+        """Run steps, then call ``done(result, error)``: before this returns, if nothing waits.
+
+        The error is what the steps raised, or a driver's error at a command.
+        """
+        left = _STEPS
+        while left > 0:
+            try:
+                command = steps.send(answer)
+            except StopIteration as stopped:
+                done(stopped.value, None)
+                return
+            except Exception as error:
+                done(None, error)
+                return
+            if isinstance(command, commands.Await):
+                self._ring()
+                pauses = pauses or doubling(WAIT_S, WAIT_MOST_S)
+                self._loop.call_later(next(pauses), self.drive, steps, done, None, pauses)
+                return
+            if self._pool is not None:
+                future = self._pool.submit(self._interpreter.perform, command)
+                future.add_done_callback(lambda each: self.soon(self._performed, each, steps, done, pauses))
+                return
+            try:
+                answer = self._interpreter.perform(command)
+            except DriverError as error:
+                steps.close()
+                done(None, error)
+                return
+            left -= len(command.paths) if isinstance(command, commands.ReadRecords) else 1
+        self._loop.call_soon(self.drive, steps, done, answer, pauses)
+
+    def _performed(
+        self, future: Future[Any], steps: Steps, done: Done, pauses: Iterator[float] | None
+    ) -> None:
+        error = future.exception()
+        if error is not None:
+            steps.close()
+            done(None, error)
+        else:
+            self.drive(steps, done, future.result(), pauses)

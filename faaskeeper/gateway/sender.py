@@ -1,0 +1,158 @@
+"""Requests on their way to the writer: batched, signed, and sent again until they are answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from faaskeeper.core.connection import Connection
+from faaskeeper.core.errors import DriverError
+from faaskeeper.core.requests import Message, Reply, Request
+from faaskeeper.gateway.output import OutputBatch
+from faaskeeper.gateway.receiver import ReplyReceiver
+from faaskeeper.gateway.runner import StepRunner
+from faaskeeper.gateway.sessions import GatewaySession
+from faaskeeper.session import messages
+from faaskeeper.session.timing import OPEN_S, doubling
+
+_log = logging.getLogger(__name__)
+
+_ALONE = 4
+"""A connection from which so many events in a row came counts as the only active one."""
+
+Signed = tuple[Message, bytes]
+"""A message, and the secret to sign it with."""
+
+
+class RequestSender:
+    """Sends messages to the writer, batched: all requests of one turn of the loop together."""
+
+    def __init__(
+        self, connection: Connection, runner: StepRunner, receiver: ReplyReceiver, output: OutputBatch
+    ) -> None:
+        self._connection = connection
+        self._runner = runner
+        self._receiver = receiver
+        self._output = output
+        self._loop = asyncio.get_running_loop()
+        self._near = connection.within is not None
+        self.address = receiver.address
+        self.ordered = connection.worker_queue.ordered
+        self._due: dict[int, GatewaySession] = {}
+        """Sessions with unsent requests."""
+        self._scheduled = False
+        """:meth:`_flush` is called soon."""
+        self._collecting = False
+        self._last: object = None
+        """The connection that was active last, and for how many events in a row before."""
+        self._row = 0
+
+    def post(self, session: GatewaySession) -> None:
+        """Send what the session has not sent, together with what others ask for by then."""
+        self._due[session.id] = session
+        if not self._scheduled and not self._collecting:
+            self._flush_soon()
+
+    def collect(self, connection: object, take: Callable[[], None]) -> None:
+        """Have a connection take its input, and send the requests that this causes.
+
+        They are sent at once where no other connection was active lately, else together with those
+        of others in this turn of the loop.
+        """
+        if connection is self._last:
+            self._row += 1
+        else:
+            self._last, self._row = connection, 0
+        with self._output:
+            self._collecting = True
+            try:
+                take()
+            finally:
+                self._collecting = False
+            if self._due and not self._scheduled:
+                if self._near and self._row >= _ALONE:
+                    self._flush()
+                else:
+                    self._flush_soon()
+
+    def forget(self) -> None:
+        """Drop what was posted and not sent, since all sessions were detached."""
+        self._due.clear()
+
+    def repeat(self, session: GatewaySession, requests: tuple[Request, ...]) -> None:
+        """Send a session's unanswered requests again."""
+        if requests:
+            self._loop.call_soon(self.send, [(session.message(requests), session.secret)])
+
+    def _flush_soon(self) -> None:
+        self._scheduled = True
+        self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        due, self._due = self._due, {}
+        batch: list[Signed] = []
+        for session in due.values():
+            if session.sending:
+                # It is posted again when those messages are sent: so they keep their order.
+                continue
+            taken = [(each, session.secret) for each in session.take()]
+            if self._near:
+                batch.extend(taken)
+            elif taken:
+                session.sending = True
+                future = self._runner.submit(self._enqueue, taken)
+                future.add_done_callback(partial(self._runner.soon, self._sent, session))
+        if batch:
+            self.send(batch)
+
+    def _sent(self, session: GatewaySession, _: object) -> None:
+        session.sending = False
+        if session.unsent:
+            self.post(session)
+
+    def send(self, batch: Sequence[Signed]) -> None:
+        """Hand messages to the writer. Those that get lost are sent again by their session."""
+        within = self._connection.within
+        if within is None:
+            self._runner.submit(self._enqueue, batch)
+            return
+        receiver = self._receiver
+        try:
+            receiver.committing = True
+            try:
+                within.commit([message for message, _ in batch])
+            finally:
+                receiver.committing = False
+            receiver.committed()
+        except DriverError as error:
+            _log.warning("a request will be sent again: %s", error)
+
+    def _enqueue(self, batch: Sequence[Signed]) -> None:
+        """Send messages in their order, in a thread of the pool."""
+        for message, secret in batch:
+            try:
+                messages.send(self._connection.worker_queue, message, secret)
+            except DriverError as error:
+                _log.warning("a request will be sent again: %s", error)
+
+    async def ask(self, key: object, message: Message, secret: bytes, timeout: float = 30.0) -> Reply:
+        """Send a message and return its reply. The message is sent again, in growing intervals.
+
+        ``key``: of the reply, as :meth:`ReplyReceiver.expect` says. ``timeout``: seconds.
+        Raises TimeoutError, DriverError.
+        """
+        deadline = time.monotonic() + timeout
+        with self._receiver.expect(key, secret) as reply:
+            for pause in doubling(OPEN_S):
+                self.send([(message, secret)])
+                left = deadline - time.monotonic()
+                done, _ = await asyncio.wait((reply,), timeout=min(pause, left))
+                if done:
+                    return reply.result()
+                if left <= pause:
+                    raise TimeoutError
+        raise AssertionError("intervals have no end")

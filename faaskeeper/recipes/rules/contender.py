@@ -1,0 +1,229 @@
+"""A place in a queue of ephemeral sequential nodes: what locks and elections have in common.
+
+A contender's node is deleted with its session; a contender that gives up, or is interrupted
+wherever it waits, deletes its own. Each waits for the one node before it that is in its way, so
+that a node that goes wakes one contender, not all; only where several places come first (a
+semaphore) all are woken.
+
+**Interrupted.** A caller may be interrupted at any ``await`` of :meth:`Contender.wait`, and again
+while it leaves. The node is then in one of three states, each of which ends without it: asked for
+but not answered, where :class:`Own` deletes what the answer names; known, where its delete is asked
+for before anything is waited for; or of a session that is over. A place that came first is returned
+without another ``await``.
+
+**States.** A contender has no node, or one of the client's present session (*queued*), and may be
+*first* on top of that. A session that is suspended takes *first* away and leaves the node: if its
+lease is renewed in time, nobody came in between, so waiting again goes on with that node. Else the
+node goes with the session, and waiting again, in the client's next session, queues up anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from faaskeeper.core import paths
+from faaskeeper.exceptions import FaaSKeeperException, SessionExpiredException
+from faaskeeper.recipes.rules.port import Port
+from faaskeeper.recipes.rules.waiting import LOOK_S, Deadline, Own, may_wait, number
+from faaskeeper.session.states import SessionState
+
+Blocks = Callable[[str], bool]
+"""Whether an earlier contender, by the name of its node, is in the way."""
+
+
+class Contender:
+    """One place in the queue below ``path``, taken with :meth:`wait` and given back with
+    :meth:`leave`.
+
+    ``places``: how many come first. ``on_loss`` is called once, where the client calls its
+    callbacks, when a place that came first can no longer be relied on: the session is suspended or
+    lost.
+
+    One caller at a time may wait. Another that would wait, too, is refused; one that leaves ends
+    the waiting.
+    """
+
+    def __init__(
+        self,
+        port: Port,
+        path: str,
+        prefix: str,
+        data: bytes,
+        blocks: Blocks,
+        on_loss: Callable[[], None],
+        places: int = 1,
+    ) -> None:
+        self._port = port
+        self._path = path
+        self._prefix = prefix
+        self._data = data
+        self._blocks = blocks
+        self._on_loss = on_loss
+        self._places = places
+        self._changed = port.signal()
+        self._own = Own(port)
+        self._guard = port.guard()
+        """Guards the fields below; never held while anything is waited for."""
+        self._first = False
+        self._waiting = False
+        self._leaving = False
+        self._given_up = False
+
+    @property
+    def first(self) -> bool:
+        """Whether this place is among those that come first, as far as is known here."""
+        return self._first and self._own.current and self._port.state is SessionState.CONNECTED
+
+    @property
+    def token(self) -> int:
+        """The fencing token: the czxid of this contender's node, higher than that of every one
+        before it.
+
+        Send it along with what the lock protects, and let that refuse lower ones than it has seen.
+        """
+        node = self._own.node
+        if node is None or not self.first:
+            raise ValueError("there is a token only while the place is first")
+        return node.stat.czxid
+
+    async def wait(self, timeout: float | None) -> bool:
+        """Queue up, and wait to be first for at most so many seconds; leaves the queue when that
+        fails.
+
+        Raises FaaSKeeperException where this place is first already, or another caller waits or
+        leaves.
+        """
+        with self._guard:
+            if self._waiting or self._leaving:
+                raise FaaSKeeperException(
+                    f"another {self._port.worker} acquires or releases {self._path} by this object: "
+                    f"it stands for one contender, so give each {self._port.worker} one of its own"
+                )
+            if self.first:
+                raise FaaSKeeperException(
+                    f"{self._path} is held by this object already; it is not re-entrant"
+                )
+            self._waiting, self._given_up, self._first = True, False, False
+        reached = False
+        try:
+            self._port.remove_listener(self._listen)  # where the session was suspended
+            self._port.add_listener(self._listen)
+            reached = await self._wait(Deadline(timeout))
+            if not reached:
+                await self._go()
+            return reached
+        except BaseException as error:
+            await self._go_after(error)
+            raise
+        finally:
+            if not reached:
+                self._waiting = False
+
+    async def _wait(self, deadline: Deadline) -> bool:
+        known = self._own.current  # of before the session was suspended
+        if not known and not await self._queue_up(deadline):
+            return False
+        while not self._given_up:
+            suspended = self._port.state is SessionState.SUSPENDED
+            if not suspended:
+                try:
+                    if await self._is_next() and self._come_first():
+                        return True
+                    known = False
+                except SessionExpiredException:
+                    if not known or not await self._queue_up(deadline):
+                        raise
+                    known = False
+                    continue
+            left = deadline.left()
+            if left == 0:
+                return False
+            may_wait(self._port)
+            if suspended or self._port.state is SessionState.SUSPENDED:
+                left = LOOK_S if left is None else min(left, LOOK_S)
+            await self._changed.wait(left)
+            self._changed.clear()
+        return False
+
+    async def _queue_up(self, deadline: Deadline) -> bool:
+        return await self._own.make_numbered(f"{self._path}/{self._prefix}", self._data, deadline)
+
+    async def _is_next(self) -> bool:
+        """Whether no earlier contender is in the way; if one is, watch the nearest of those.
+
+        Raises SessionExpiredException where this contender's node is gone.
+        """
+        node = self._own.node
+        if node is None or not self._own.current:
+            raise SessionExpiredException("the session has ended, and this contender's node with it")
+        own = paths.name(node.path)
+        while True:
+            watch = self._wake if self._places > 1 else None
+            children = await self._port.get_children(self._path, watch=watch)
+            names = [paths.name(child.path) for child in children]
+            if own not in names:
+                raise SessionExpiredException(
+                    "this contender's node is gone: its session has ended, or somebody has deleted it"
+                )
+            before = [name for name in names if number(name) < number(own) and self._blocks(name)]
+            if len(before) < self._places:
+                return True
+            if watch is not None:
+                return False
+            nearest = max(before, key=number)
+            if await self._port.exists(f"{self._path}/{nearest}", self._wake) is not None:
+                return False
+
+    def _come_first(self) -> bool:
+        """Be first, unless the session is suspended now, or another caller has given up."""
+        with self._guard:
+            if self._given_up:
+                return False
+            self._first = True  # and only then look: who suspends the session looks after that
+            if not self.first:
+                self._first = False
+                return False
+            self._waiting = False
+            return True
+
+    def _wake(self, event: object) -> None:
+        self._changed.set()
+
+    def _listen(self, state: SessionState) -> None:
+        self._changed.set()
+        if state is SessionState.CONNECTED:
+            return
+        with self._guard:
+            lost, self._first = self._first, False
+        if lost:
+            self._on_loss()
+
+    async def leave(self) -> None:
+        """Give the place back, if there is one. Ends the waiting of another caller."""
+        with self._guard:
+            if self._waiting:
+                self._given_up = True  # it leaves by itself
+                self._changed.set()
+                return
+            if self._leaving:
+                return
+            self._leaving = True
+        try:
+            await self._go()
+        except BaseException as error:
+            await self._go_after(error)
+            raise
+        finally:
+            self._leaving = False
+
+    async def _go(self) -> None:
+        self._stop()
+        await self._own.remove()
+
+    async def _go_after(self, error: BaseException) -> None:
+        self._stop()
+        await self._own.remove_after(error)
+
+    def _stop(self) -> None:
+        self._first = False
+        self._port.remove_listener(self._listen)

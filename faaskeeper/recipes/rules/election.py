@@ -1,0 +1,58 @@
+"""Election of a leader: the holder of a lock, while it leads."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from faaskeeper.recipes.rules.lock import EXCLUSIVE, LockRules
+from faaskeeper.recipes.rules.port import Alone, Port
+
+
+class ElectionRules:
+    """A candidate."""
+
+    def __init__(self, port: Port, path: str, identifier: str) -> None:
+        self._port = port
+        self._path = path
+        self._identifier = identifier
+        self._alone = Alone(
+            port,
+            f"another {port.worker} runs for {path} by this object: give each {port.worker} one of its own",
+        )
+        self.lock = self._volunteer(None)
+
+    def _volunteer(self, on_loss: Callable[[], None] | None) -> LockRules:
+        return LockRules(self._port, self._path, self._identifier, on_loss, EXCLUSIVE)
+
+    async def run(
+        self,
+        lead: Callable[[], Awaitable[object]],
+        on_loss: Callable[[], None] | None,
+        timeout: float | None,
+    ) -> bool:
+        """Volunteer, lead while ``lead`` runs, and resign; whether that was ever the case."""
+        with self._alone():
+            self.lock = lock = self._volunteer(on_loss)
+            if not await lock.acquire(timeout):
+                return False
+            try:
+                await lead()
+            finally:
+                await lock.release()
+            return True
+
+
+class Leading:
+    """What a candidate shows without asking the service."""
+
+    _rules: ElectionRules
+
+    @property
+    def leading(self) -> bool:
+        """Whether this one is the leader, as far as is known here."""
+        return self._rules.lock.place.first
+
+    @property
+    def token(self) -> int:
+        """The fencing token of the lead: higher than that of any leader before. Raises LockLost."""
+        return self._rules.lock.token

@@ -1,0 +1,262 @@
+"""What recipes wait with: watches with a time-out, and ephemerals of which none is left behind."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+
+from faaskeeper.core import paths
+from faaskeeper.exceptions import (
+    FaaSKeeperException,
+    NodeDoesntExistException,
+    NodeExistsException,
+    ProviderException,
+    RolledBackException,
+    SessionClosingException,
+    SessionExpiredException,
+)
+from faaskeeper.node import Node
+from faaskeeper.recipes.rules.port import Pending, Port
+from faaskeeper.session.calls import Result
+from faaskeeper.session.states import SessionState
+
+LOOK_S = 1.0
+"""How often a waiting recipe reads the session's state: no event says that a lease ran out."""
+
+
+class Deadline:
+    """When waiting ends: so many seconds from now; None: never."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self._end = None if timeout is None else time.monotonic() + timeout
+
+    def left(self) -> float | None:
+        """Seconds until then, at least 0; None: for ever."""
+        return None if self._end is None else max(self._end - time.monotonic(), 0.0)
+
+
+NEVER = Deadline(None)
+
+
+async def ensure(port: Port, path: str) -> None:
+    """Create a path with everything above it, where it does not exist."""
+    if await port.exists(path) is None:
+        try:
+            await port.create(path, makepath=True)
+        except NodeExistsException:
+            return  # another client was faster
+
+
+async def identifiers(port: Port, path: str) -> list[str]:
+    """What the sequential children of a node hold, in the order of their numbers."""
+    if await port.exists(path) is None:
+        return []
+    nodes = await port.get_children(path, include_data=True)
+    nodes.sort(key=lambda node: number(paths.name(node.path)))
+    return [(node.data or b"").decode(errors="backslashreplace") for node in nodes]
+
+
+def number(name: str) -> str:
+    """A sequential node's number; numbers sort as text."""
+    return name[-10:]
+
+
+async def size(port: Port, path: str) -> int:
+    """How many children a node has; 0 where it does not exist."""
+    node = await port.exists(path)
+    return 0 if node is None else node.stat.numChildren
+
+
+def raise_of(results: Sequence[Result], *expected: type[Exception]) -> None:
+    """Raise why a transaction failed, unless that was to be expected."""
+    for each in results:
+        if isinstance(each, Exception) and not isinstance(each, (RolledBackException, *expected)):
+            raise each
+
+
+def is_own(port: Port, node: Node) -> bool:
+    """Whether an ephemeral is of the client's present session."""
+    return port.session_id == f"{node.stat.ephemeralOwner:08x}"
+
+
+def may_wait(port: Port) -> None:
+    """Raise in a callback: a later callback, in the same thread, would end the waiting."""
+    if port.in_callback:
+        raise FaaSKeeperException(
+            "a callback must not wait for another callback: wait in a thread of your own"
+        )
+
+
+class Own:
+    """An ephemeral that a recipe makes for itself: one at a time, found again, and removed for
+    sure.
+
+    Requests are asked again until they are answered or the session ends, and in their order. So a
+    node goes with its session, or by a delete that was *asked for*; a caller that is interrupted
+    need not see it done.
+    """
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self.node: Node | None = None
+        """As it was made. It may be gone, with its session above all: see :meth:`there`."""
+
+    @property
+    def current(self) -> bool:
+        """Whether there is a node of the client's present session, as far as is known here."""
+        return self.node is not None and is_own(self._port, self.node)
+
+    async def there(self) -> bool:
+        """Whether the node is there, and of the client's present session; reads it if need be."""
+        node = self.node
+        if node is None or not is_own(self._port, node):
+            return False
+        found = await self._port.exists(node.path)
+        return found is not None and found.stat.czxid == node.stat.czxid
+
+    async def make_numbered(self, prefix: str, data: bytes, deadline: Deadline = NEVER) -> bool:
+        """Make a sequential one, and what is missing above it. False: the deadline is over, and the
+        service out of reach; one that answers is waited for.
+
+        Its name has something random in it, by which it is found if the call that makes it is
+        interrupted.
+        """
+        token = secrets.token_hex(4)
+        return await self._make(f"{prefix}{token}-", data, True, token, deadline)
+
+    async def make(self, path: str) -> None:
+        """Make one of a given path, and what is missing above it. Raises NodeExistsException."""
+        token = secrets.token_hex(16)
+        await self._make(path, token.encode(), False, token, NEVER)
+
+    async def _make(self, path: str, data: bytes, sequential: bool, token: str, deadline: Deadline) -> bool:
+        asked: Pending[Node] | None = None
+        makepath = False
+        try:
+            while True:
+                asked = None
+                asked = self._port.ask_create(
+                    path, data, ephemeral=True, sequential=sequential, makepath=makepath
+                )
+                while not await asked.wait(LOOK_S):
+                    if deadline.left() == 0 and self._port.state is not SessionState.CONNECTED:
+                        self._undo(path, sequential, token, asked)
+                        return False
+                try:
+                    self.node = asked.get()
+                    return True
+                except NodeDoesntExistException:
+                    if makepath:
+                        raise
+                    makepath = True
+        except FaaSKeeperException:
+            raise  # the create's own error: it made nothing, or its session is over
+        except BaseException:
+            self.node = None
+            self._undo(path, sequential, token, asked)
+            raise
+
+    def _undo(self, path: str, sequential: bool, token: str, asked: Pending[Node] | None) -> None:
+        """Delete what a create makes that nobody waits for any more.
+
+        While it is not answered, its answer says which node that is. Else the node is looked for:
+        an interrupt may have come before the answer was taken, or between the request and its
+        future.
+        """
+
+        def answered(done: Pending[Node]) -> None:
+            try:
+                self._port.ask_delete(done.get().path)
+            except FaaSKeeperException:
+                return  # nothing was made, or it goes with its session
+
+        if asked is not None and not asked.done():
+            asked.add_callback(answered)
+        elif sequential:
+            self._find(
+                lambda: self._port.ask_children(paths.parent(path)),
+                lambda each: token in paths.name(each.path),
+            )
+        else:
+            self._find(lambda: self._port.ask_data(path), lambda each: each.data == token.encode())
+
+    def _find(
+        self, ask: Callable[[], Pending[list[Node]] | Pending[Node]], ours: Callable[[Node], bool]
+    ) -> None:
+        """Delete our node among those that a read finds, after the create is decided."""
+
+        def read(done: Pending[list[Node]] | Pending[Node]) -> None:
+            try:
+                found = done.get()
+                for each in found if isinstance(found, list) else [found]:
+                    if ours(each):
+                        self._port.ask_delete(each.path)
+            except ProviderException:
+                self._port.call_after(LOOK_S, lambda: self._find(ask, ours))
+            except FaaSKeeperException:
+                return  # nothing was made, or it goes with its session
+
+        try:
+            ask().add_callback(read)
+        except FaaSKeeperException:
+            return  # the session is over: it goes with it
+
+    async def remove(self) -> None:
+        """Delete the node; does nothing where there is none. Waits until it is gone, or the service
+        is out of reach: it then goes as soon as that is reached, or with the session.
+        """
+        node = self.node
+        if node is None or not is_own(self._port, node):
+            self.node = None  # it goes with its session
+            return
+        try:
+            gone = self._port.ask_delete(node.path)
+            self.node = None
+            while not await gone.wait(LOOK_S):
+                if self._port.state is not SessionState.CONNECTED:
+                    return
+            gone.get()
+        except (NodeDoesntExistException, SessionExpiredException, SessionClosingException):
+            self.node = None  # it went with its session
+        except FaaSKeeperException:
+            self.node = node
+            raise
+
+    async def remove_after(self, error: BaseException) -> None:
+        """Delete the node because of an error, which is not replaced by one of the delete."""
+        try:
+            await self.remove()
+        except FaaSKeeperException as failed:
+            error.add_note(f"a node of it stays until the session ends: {failed}")
+
+
+class Waiting:
+    """Waits for watches, and wakes also when the session's state changes."""
+
+    def __init__(self, port: Port, timeout: float | None) -> None:
+        self._port = port
+        self.deadline = Deadline(timeout)
+        self._changed = port.signal()
+        port.add_listener(self._listen)
+
+    def wake(self, event: object) -> None:
+        """A watch's callback."""
+        self._changed.set()
+
+    def _listen(self, state: SessionState) -> None:
+        self._changed.set()
+
+    async def more(self) -> bool:
+        """Wait for a change; whether there is time left."""
+        left = self.deadline.left()
+        if left is not None and left <= 0:
+            return False
+        may_wait(self._port)
+        await self._changed.wait(left)
+        self._changed.clear()
+        return True
+
+    def end(self) -> None:
+        """Listen no more."""
+        self._port.remove_listener(self._listen)

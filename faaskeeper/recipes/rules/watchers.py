@@ -1,0 +1,86 @@
+"""What watches that renew themselves show: of several quick changes maybe only the last."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Generic, NamedTuple, TypeVar
+
+from faaskeeper.core.znode import Stat
+from faaskeeper.exceptions import NodeDoesntExistException
+from faaskeeper.recipes.rules.port import Port
+from faaskeeper.watch import WatchCallbackType
+
+T = TypeVar("T")
+
+AGAIN_S = 1.0
+"""After how long a watcher that could not read tries again."""
+
+
+class Data(NamedTuple):
+    """A node's data and Stat; None where there is no node."""
+
+    data: bytes | None
+    stat: Stat | None
+
+
+class Looks(ABC, Generic[T]):
+    """Reads a node again and again; one look at a time."""
+
+    def __init__(self, port: Port, path: str) -> None:
+        self._port = port
+        self._path = path
+        self.over = False
+        """There will be nothing to show any more."""
+
+    @abstractmethod
+    async def look(self, wake: WatchCallbackType) -> T | None:
+        """Read, leave ``wake`` as a watch, and return what is new, or None."""
+
+
+class DataLooks(Looks[Data]):
+    """A node's data, whether it exists or not."""
+
+    def __init__(self, port: Port, path: str) -> None:
+        super().__init__(port, path)
+        self._shown: tuple[int, int] | None = (-1, -1)
+
+    async def look(self, wake: WatchCallbackType) -> Data | None:
+        """See :class:`Looks`."""
+        while True:
+            try:
+                node = await self._port.get_data(self._path, wake)
+            except NodeDoesntExistException:
+                if await self._port.exists(self._path, wake) is not None:
+                    continue  # made since
+                before, self._shown = self._shown, None
+                return None if before is None else Data(None, None)
+            before, self._shown = self._shown, (node.stat.czxid, node.stat.mzxid)
+            return None if before == self._shown else Data(node.data, node.stat)
+
+
+class ChildrenLooks(Looks[list[str]]):
+    """Names of a node's children, until that node is gone.
+
+    Raises NodeDoesntExistException where there is none at the first look.
+    """
+
+    def __init__(self, port: Port, path: str) -> None:
+        super().__init__(port, path)
+        self._shown = -1
+        self._czxid = 0
+
+    async def look(self, wake: WatchCallbackType) -> list[str] | None:
+        """See :class:`Looks`."""
+        try:
+            names, stat = await self._port.get_children_with_stat(self._path, wake)
+        except NodeDoesntExistException:
+            if self._shown < 0:
+                raise
+            self.over = True
+            return None
+        if self._shown >= 0 and stat.czxid != self._czxid:
+            self.over = True  # the node is gone, and another is there
+            return None
+        self._czxid = stat.czxid
+        before, self._shown = self._shown, stat.pzxid
+        return None if before == stat.pzxid else names
