@@ -142,7 +142,7 @@ START   ?= 0
 SECONDS ?= 0
 
 simulate: $(DEV)
-	@$(BIN)/python -m faaskeeper.testing.simulate --seeds $(SEEDS) --start $(START) --seconds $(SECONDS)
+	@$(BIN)/python -m faaskeeper.testing.simulator --seeds $(SEEDS) --start $(START) --seconds $(SECONDS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -29,8 +29,9 @@ from faaskeeper.core.watches import Secrets, WatchFunction
 from faaskeeper.core.wide import size_of
 from faaskeeper.core.writer import Writer
 from faaskeeper.providers.memory import MemoryTable
-from faaskeeper.testing.latencies import Latencies
-from faaskeeper.testing.scheduler import Scheduler, SimulatedRuntime
+from faaskeeper.testing.simulator.latencies import Latencies
+from faaskeeper.testing.simulator.runtime import SimulatedRuntime
+from faaskeeper.testing.simulator.scheduler import Scheduler
 
 DATA = Path(__file__).parent / "data" / "latencies.json"
 OWN_MS = 1.0

@@ -2,8 +2,8 @@
 
 It shares no code with the core, and says with other words what the judge says. Sources: the Programmer's
 Guide (data model, ACLs, watches, container and TTL nodes) and the order in which ``PrepRequestProcessor`` of
-release 3.8 refuses. It does the operations of scenarios (``faaskeeper/testing/golden.json``). Time stands
-still.
+release 3.8 refuses. It does the operations of scenarios (``faaskeeper/testing/conformance/golden.json``).
+Time stands still.
 """
 
 from __future__ import annotations

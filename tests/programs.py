@@ -1,8 +1,8 @@
 """Random programs of operations by several sessions, run on two systems that must show the same.
 
 A program is a list of steps (session, operation, arguments) as scenarios have them
-(``faaskeeper/testing/golden.json``); paths are relative to a node of the program's own. What differs is made
-small: steps are left out as long as the difference stays.
+(``faaskeeper/testing/conformance/golden.json``); paths are relative to a node of the program's own. What
+differs is made small: steps are left out as long as the difference stays.
 """
 
 from __future__ import annotations

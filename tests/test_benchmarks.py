@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import aws, clouds, gcp
 from benchmarks.model import DATA, Cloud, Setting, Virtual
-from faaskeeper.testing.latencies import Latencies
+from faaskeeper.testing.simulator.latencies import Latencies
 
 
 def test_what_is_drawn_is_what_was_measured_and_between_sizes_lies_between() -> None:

@@ -45,8 +45,10 @@ from faaskeeper.session.outbox import Outbox
 from faaskeeper.session.registrations import Registrations
 from faaskeeper.session.rules import Rules
 from faaskeeper.session.watching import Watch
-from faaskeeper.testing import world
-from faaskeeper.testing.simulate import LONG_RUN, Plan, main, plan_of, run
+from faaskeeper.testing.simulator import world
+from faaskeeper.testing.simulator.command import LONG_RUN, main
+from faaskeeper.testing.simulator.histories import run
+from faaskeeper.testing.simulator.plan import Plan, plan_of
 
 Patch = pytest.MonkeyPatch
 
@@ -91,7 +93,7 @@ def test_a_violation_is_told_with_the_command_that_replays_it(
     no_tombstone(monkeypatch)
     assert main(["--seeds", "20", "--processes", "1"]) == 1
     said = capsys.readouterr().out
-    assert "python -m faaskeeper.testing.simulate --replay " in said
+    assert "python -m faaskeeper.testing.simulator --replay " in said
     seed = int(said.split("--replay ")[1].split()[0])
     assert main(["--replay", str(seed), "--shrink"]) == 1
     assert f"seed {seed}: Plan(" in capsys.readouterr().out

@@ -2,7 +2,7 @@
 
 Source of the rules: ZooKeeper Programmer's Guide, "The ZooKeeper Data Model", and
 ``org.apache.zookeeper.common.PathUtils.validatePath`` of release 3.8. Which rule is checked when
-was observed on a server (``faaskeeper/testing/golden.json``, area *paths*).
+was observed on a server (``faaskeeper/testing/conformance/golden.json``, area *paths*).
 """
 
 from __future__ import annotations

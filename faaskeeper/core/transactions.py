@@ -2,7 +2,7 @@
 
 No clock, store or log is used here: the caller passes the state, the time and the txid. The order
 of the checks is the observed behaviour of ZooKeeper 3.8 (``PrepRequestProcessor``), recorded in
-``faaskeeper/testing/golden.json``.
+``faaskeeper/testing/conformance/golden.json``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """ZooKeeper's client protocol: requests as they are decoded, replies as bytes.
 
 Sources: ``zookeeper.jute`` and ``org.apache.zookeeper.ZooDefs`` of releases 3.5 to 3.9; which error
-a server gives to what was observed (``faaskeeper/testing/golden.json``). A frame is a length of 4
-bytes and so many bytes: of a request its header (xid, type) and record; of a reply its header (xid,
-zxid, error) and record.
+a server gives to what was observed (``faaskeeper/testing/conformance/golden.json``). A frame is a
+length of 4 bytes and so many bytes: of a request its header (xid, type) and record; of a reply its
+header (xid, zxid, error) and record.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from faaskeeper.core.errors import Conflict, TooLarge
 from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Page
@@ -19,6 +19,11 @@ class MemoryTable:
         self._items: dict[str, dict[str, Item]] = {}
         self._keys: dict[str, list[str]] = {}
         self._lock = threading.Lock()
+
+    @property
+    def partitions(self) -> Mapping[str, Mapping[str, Item]]:
+        """Every item, by partition and key; not a copy."""
+        return self._items
 
     def get(self, partition: str, key: str) -> Item | None:
         """See :class:`faaskeeper.core.storage.Table`."""

@@ -1,11 +1,5 @@
-"""For whoever writes a provider: suites that its drivers must pass, as pytest classes.
+"""Tests and tools for authors of providers. They need ``pip install 'faaskeeper[testing]'``.
 
-They need pytest: ``pip install 'faaskeeper[testing]'``.
-
-Subclass a suite, give it a fixture that makes the driver, and pytest runs every test::
-
-    class TestMyTable(TableSuite):
-        @pytest.fixture()
-        def table(self, tmp_path):
-            return MyTable(tmp_path)
+``conformance``: suites that a provider must pass. ``simulator``: the protocol under faults, in
+virtual time. ``emulation``: parts of clouds on one machine.
 """

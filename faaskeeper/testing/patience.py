@@ -1,7 +1,7 @@
-"""How long tests wait for what must happen."""
+"""The time-out by which tests wait for progress."""
 
 PATIENCE_S = 300.0
-"""A bound on progress, which only a hang misses: a machine with a load of 20 keeps it.
+"""Only a hang takes longer: a machine with a load of 20 does not.
 
-Time-outs that are under test are not this, nor is the time-out of a session that is to end.
+It is not for time-outs that are under test, nor for sessions that are to end.
 """

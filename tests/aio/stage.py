@@ -15,7 +15,7 @@ from faaskeeper.core import codec, trust
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Unavailable
 from faaskeeper.providers.local import EmbeddedService
-from faaskeeper.testing.memory import MemorySystem
+from faaskeeper.testing.conformance.memory import MemorySystem
 
 WAIT_S = 60
 _DRIVERS = ("records", "log", "leases", "watches", "worker_queue", "prompt_queue", "channel", "blobs")

@@ -7,7 +7,7 @@ from typing import Any
 
 from faaskeeper.providers.aws import functions
 from faaskeeper.providers.aws.clients import Aws
-from faaskeeper.testing.faults import Faults, Rates
+from faaskeeper.testing.emulation.faults import Faults, Rates
 
 RATES = Rates(throttled=0.04, failed=0.03, conflicting=0.02, lost=0.04)
 _faults = Faults(RATES, os.getpid())

@@ -12,8 +12,8 @@ from uuid import uuid4
 from faaskeeper.config import Config
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.service import connect
-from faaskeeper.testing import lambdas
-from faaskeeper.testing.systems import Harness
+from faaskeeper.testing.conformance.systems import Harness
+from faaskeeper.testing.emulation import lambdas
 from tests.aws import backends
 
 TABLES = ("log", "checkpoint", "records", "lease", "watch", "heartbeat", "settings")

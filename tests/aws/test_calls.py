@@ -12,7 +12,7 @@ from faaskeeper.config import Config
 from faaskeeper.deploy import costs
 from faaskeeper.providers.aws import service
 from faaskeeper.providers.aws.service import AwsService
-from faaskeeper.testing.faults import Capacity
+from faaskeeper.testing.emulation.faults import Capacity
 from tests.aws import backends
 from tests.aws.system import TABLES
 from tests.counting import DATA, Counted, at_rest, operations

@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
-from faaskeeper.testing.systems import CrashSuite, Harness, SemanticsSuite, SessionSuite, WatchSuite
+from faaskeeper.testing.conformance.systems import (
+    CrashSuite,
+    Harness,
+    SemanticsSuite,
+    SessionSuite,
+    WatchSuite,
+)
 from tests.aws.system import System
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {

@@ -19,8 +19,8 @@ from faaskeeper.providers.aws.tables import DynamoTable
 from faaskeeper.providers.cloud.channels import LoopbackChannel, RoutedChannel
 from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
-from faaskeeper.testing import lambdas
-from faaskeeper.testing.drivers import ChannelSuite, ObjectStoreSuite, QueueSuite, TableSuite
+from faaskeeper.testing.conformance.drivers import ChannelSuite, ObjectStoreSuite, QueueSuite, TableSuite
+from faaskeeper.testing.emulation import lambdas
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.aws import backends
 

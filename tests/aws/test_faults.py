@@ -17,7 +17,7 @@ from faaskeeper.config import Config
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.service import AwsService, connect
 from faaskeeper.providers.clocks import clock
-from faaskeeper.testing.faults import Faults, Rates
+from faaskeeper.testing.emulation.faults import Faults, Rates
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.aws import backends
 from tests.aws.system import System

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from faaskeeper.client import FaaSKeeperClient
-from faaskeeper.testing.blocking import BlockingClient
+from faaskeeper.testing.conformance.blocking import BlockingClient
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

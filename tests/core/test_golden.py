@@ -23,9 +23,9 @@ from faaskeeper.core.requests import (
 )
 from faaskeeper.core.watches import FIRED_BY
 from faaskeeper.core.znode import CONTAINER, OPEN_ACL, Meta
-from faaskeeper.testing import golden
-from faaskeeper.testing.golden import Refused, content
-from faaskeeper.testing.systems import EVENTS
+from faaskeeper.testing.conformance import golden
+from faaskeeper.testing.conformance.golden import Refused, content
+from faaskeeper.testing.conformance.semantics import EVENTS
 from tests.bare import Bare, BareSession
 
 KINDS = {1: ["children"], 2: ["data", "exists"], 3: [*FIRED_BY]}

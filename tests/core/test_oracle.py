@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from faaskeeper.testing import golden
+from faaskeeper.testing.conformance import golden
 from tests import oracle, programs
 from tests.bare import Bare
 from tests.core.test_golden import BareAdapter

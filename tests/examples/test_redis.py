@@ -24,9 +24,15 @@ from faaskeeper.core.errors import Denied, Unavailable
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.objects import TableObjects
 from faaskeeper.exceptions import ProviderException
-from faaskeeper.testing.drivers import ChannelSuite, ObjectStoreSuite, QueueSuite, TableSuite
+from faaskeeper.testing.conformance.drivers import ChannelSuite, ObjectStoreSuite, QueueSuite, TableSuite
+from faaskeeper.testing.conformance.systems import (
+    CrashSuite,
+    Harness,
+    SemanticsSuite,
+    SessionSuite,
+    WatchSuite,
+)
 from faaskeeper.testing.patience import PATIENCE_S
-from faaskeeper.testing.systems import CrashSuite, Harness, SemanticsSuite, SessionSuite, WatchSuite
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "redis" / "faaskeeper_redis.py"
 KEY = b"k" * 32

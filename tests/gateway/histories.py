@@ -17,7 +17,8 @@ from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Outcome
 from faaskeeper.core.znode import Stat
-from faaskeeper.testing.model import ClientView, Key, Model
+from faaskeeper.testing.simulator.client_view import ClientView
+from faaskeeper.testing.simulator.model import Key, Model
 from tests.gateway import raw
 from tests.gateway.raw import Closed, Raw, number, string
 

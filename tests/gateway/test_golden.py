@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from faaskeeper.core.znode import Stat
-from faaskeeper.testing import golden
-from faaskeeper.testing.golden import Refused, content
+from faaskeeper.testing.conformance import golden
+from faaskeeper.testing.conformance.golden import Refused, content
 from tests.gateway import raw
 from tests.gateway.raw import Body, Closed, Raw, acls, number, string
 from tests.gateway.servers import Server

@@ -12,8 +12,8 @@ from uuid import uuid4
 
 from faaskeeper.config import Config
 from faaskeeper.providers.gcp.service import connect
-from faaskeeper.testing.systems import Harness
-from faaskeeper.testing.targets import CallFailed, Target, Unruly
+from faaskeeper.testing.conformance.systems import Harness
+from faaskeeper.testing.emulation.targets import CallFailed, Target, Unruly
 from tests.backends import free_port
 from tests.gcp import backends
 

@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 
-from faaskeeper.testing.systems import CrashSuite, Harness, SemanticsSuite, SessionSuite, WatchSuite
+from faaskeeper.testing.conformance.systems import (
+    CrashSuite,
+    Harness,
+    SemanticsSuite,
+    SessionSuite,
+    WatchSuite,
+)
 from tests.gcp.system import System
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {

@@ -23,8 +23,8 @@ from faaskeeper.config import Config
 from faaskeeper.core.deployment import begin
 from faaskeeper.providers.gcp.clients import Gcp
 from faaskeeper.providers.gcp.service import GcpService
+from faaskeeper.testing.emulation.targets import Target
 from faaskeeper.testing.patience import PATIENCE_S
-from faaskeeper.testing.targets import Target
 from tests.backends import free_port
 from tests.gcp import backends, fakes
 

@@ -20,7 +20,13 @@ from faaskeeper.providers.gcp.objects import GcsStore
 from faaskeeper.providers.gcp.queues import PubsubQueue
 from faaskeeper.providers.gcp.tables import DatastoreTable, joint_of
 from faaskeeper.providers.tcp import TcpChannel
-from faaskeeper.testing.drivers import ChannelSuite, JointSuite, ObjectStoreSuite, QueueSuite, TableSuite
+from faaskeeper.testing.conformance.drivers import (
+    ChannelSuite,
+    JointSuite,
+    ObjectStoreSuite,
+    QueueSuite,
+    TableSuite,
+)
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.gcp import backends
 

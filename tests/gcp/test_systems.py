@@ -6,7 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from faaskeeper.testing.systems import CrashSuite, Harness, SemanticsSuite, SessionSuite, WatchSuite
+from faaskeeper.testing.conformance.systems import (
+    CrashSuite,
+    Harness,
+    SemanticsSuite,
+    SessionSuite,
+    WatchSuite,
+)
 from tests.gcp.system import System
 
 pytestmark = pytest.mark.basic

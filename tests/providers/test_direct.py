@@ -10,8 +10,8 @@ from faaskeeper.core.errors import Conflict, Throttled
 from faaskeeper.core.storage import IfAbsent
 from faaskeeper.providers.direct import AWAY_S, LOSSES, Contended, DirectQueue, Prompt
 from faaskeeper.providers.memory import MemoryTable
-from faaskeeper.testing.memory import MemorySystem
-from faaskeeper.testing.scheduler import Scheduler
+from faaskeeper.testing.conformance.memory import MemorySystem
+from faaskeeper.testing.simulator.scheduler import Scheduler
 
 
 class Fallback:

@@ -25,7 +25,7 @@ from faaskeeper.providers.local.objects import DirectoryStore
 from faaskeeper.providers.local.tables import NumberedTable, SqliteTable
 from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.providers.tcp import MAX_FRAME_BYTES, TcpChannel, TcpClientChannel
-from faaskeeper.testing.drivers import ChannelSuite, ObjectStoreSuite, TableSuite
+from faaskeeper.testing.conformance.drivers import ChannelSuite, ObjectStoreSuite, TableSuite
 from faaskeeper.testing.patience import PATIENCE_S
 
 

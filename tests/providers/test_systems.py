@@ -15,10 +15,16 @@ from faaskeeper.core.errors import Unavailable
 from faaskeeper.providers.inprocess import LocalQueue
 from faaskeeper.providers.local import EmbeddedService
 from faaskeeper.providers.local import service as service_module
-from faaskeeper.testing.drivers import QueueSuite
-from faaskeeper.testing.memory import MemorySystem
+from faaskeeper.testing.conformance.drivers import QueueSuite
+from faaskeeper.testing.conformance.memory import MemorySystem
+from faaskeeper.testing.conformance.systems import (
+    CrashSuite,
+    Harness,
+    SemanticsSuite,
+    SessionSuite,
+    WatchSuite,
+)
 from faaskeeper.testing.patience import PATIENCE_S
-from faaskeeper.testing.systems import CrashSuite, Harness, SemanticsSuite, SessionSuite, WatchSuite
 
 CONFIGURATIONS: dict[str, dict[str, str]] = {
     "key-value": {},

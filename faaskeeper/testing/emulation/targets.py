@@ -1,8 +1,8 @@
-"""Cloud Functions on one machine: targets of the Functions Framework, each a process that can be killed.
+"""Cloud Functions on one machine: targets of the Functions Framework, each a process.
 
-What is killed is started again on the same port, as the platform starts another instance; whoever calls it
-meanwhile is refused, and calls again by its own rules. :class:`Unruly` stands between a queue and a target
-and does what queues may do and emulators do not.
+A killed target is started again on the same port, as the platform starts another instance; a caller
+is refused meanwhile, and retries by its own rules. :class:`Unruly` stands between a queue and a
+target and does what queues may do and emulators do not.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class CallFailed(Exception):
 class Target:
     """One function.
 
-    ``source``: the file whose function ``name`` is served; ``output``: where what it says goes; ``port``: a
-    free one; ``threads``: requests that an instance serves at a time.
+    ``source``: the file whose function ``name`` is served; ``output``: where what it says goes;
+    ``port``: a free one; ``threads``: requests that an instance serves at a time.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Target:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; :meth:`wait` tells when it answers."""
+        """Start the process; :meth:`wait` waits until it answers."""
         with self._lock, self._output.open("ab") as stream:
             self.starts += 1
             command = [sys.executable, "-m", "functions_framework", f"--target={self.name}"]
@@ -70,7 +70,7 @@ class Target:
             )
 
     def wait(self) -> None:
-        """Until it answers, well or not."""
+        """Wait until it answers, with success or an error."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             try:
@@ -100,7 +100,7 @@ class Target:
             raise CallFailed(f"{self.name}: {error}") from error
 
     def kill(self) -> None:
-        """Kill it, whatever it does: the server and its workers."""
+        """Kill the server and its workers."""
         with self._lock:
             process, self._process = self._process, None
         if process is not None:
@@ -117,9 +117,10 @@ class Target:
 
 
 class Unruly:
-    """A way to a target on which messages overtake each other, come twice, and are called undone when done.
+    """A proxy that reorders messages, delivers them twice, and reports finished ones as failed.
 
-    ``late_s``: how long a message is held at most; ``twice``, ``undone``: the chances of the others.
+    ``late_s``: how long a message is held at most; ``twice``, ``undone``: the chances of the
+    others.
     """
 
     def __init__(
@@ -139,7 +140,7 @@ class Unruly:
                 self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:
-                """Says nothing."""
+                """Log nothing."""
 
         self._late_s, self._twice, self._undone = late_s, twice, undone
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -164,7 +165,7 @@ class Unruly:
         return not undone
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the proxy."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -1,14 +1,15 @@
-"""What must have happened: the log replayed one request at a time, and checks of all that is shown.
+"""A sequential model of the tree: the log replayed one request at a time.
 
-The model watches the log itself. For each entry it judges the requests again, in the order that their
-transactions have, on a plain state, with the same pure ``apply`` that is tested against outcomes of a real
-server; the entry must say the same. From its history it knows what any read may show.
+The model gets each entry when it is committed. It judges the entry's requests again, in the order
+of their transactions, on a plain state, with the same pure ``apply`` that is tested against the
+outcomes of a real server; the entry must have the same outcomes. Its history says what a read may
+show.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from faaskeeper.core import paths
@@ -24,20 +25,17 @@ from faaskeeper.core.children import (
 )
 from faaskeeper.core.errors import Code
 from faaskeeper.core.log import Entry
-from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Close, Message, Outcome, Reap, Reply, Request
 from faaskeeper.core.transactions import Context, Limits, apply
-from faaskeeper.core.watches import FIRED_BY, STAYING
 from faaskeeper.core.znode import Meta, genesis
-from faaskeeper.testing.scheduler import Violation
-from faaskeeper.watch import WatchedEvent
+from faaskeeper.testing.simulator.scheduler import Violation
 
 Key = tuple[int, int, int]
 """(session, incarnation, cxid)."""
 
 
 class Image(NamedTuple):
-    """A path as of a transaction. ``meta`` None: no znode."""
+    """The state of a path as of a transaction. ``meta`` None: no znode."""
 
     txid: int
     meta: Meta | None
@@ -45,13 +43,13 @@ class Image(NamedTuple):
     children: tuple[str, ...]
 
     def stored(self) -> tuple[Meta | None, bytes, tuple[str, ...]]:
-        """What the path's own record holds: no names where those are kept in pages."""
+        """What the path's own record holds: no names of children when those are in pages."""
         paged = self.meta is not None and self.meta.pages
         return self.meta, self.data, () if paged else self.children
 
 
 class Session:
-    """What the model knows of a session."""
+    """The state of a session."""
 
     def __init__(self) -> None:
         self.incarnation = 0
@@ -61,7 +59,10 @@ class Session:
 
 
 class Model:
-    """The state, its history, and what was promised to whom."""
+    """The tree, the sessions, their history, and the outcomes of all requests.
+
+    ``marked``: whether a session's lease is marked.
+    """
 
     def __init__(self, limits: Limits, marked: Callable[[int], bool] = lambda session: True) -> None:
         self.head = 0
@@ -70,21 +71,21 @@ class Model:
         self.outcomes: dict[Key, Outcome] = {}
         self.requests: dict[Key, Request] = {}
         self.hostile: set[int] = set()
-        """Sessions of clients that keep to nothing: a cxid of theirs may have several bodies."""
+        """Sessions of the hostile client: a cxid of theirs may have several bodies."""
         self.hostile_nonces: set[str] = set()
         self._candidates: dict[Key, list[Request]] = {}
         self.history: dict[str, list[Image]] = {}
         self.events: dict[str, list[tuple[int, str]]] = {}
         self.happened: list[tuple[int, str, str]] = []
-        """Txid, path and letter of everything that happened to znodes, in order."""
+        """Txid, path and letter of each change of a znode, in order."""
         self.entries: list[tuple[int, int]] = []
         self.asked: set[int] = set()
-        """Txids that clients' requests were judged at."""
+        """Txids at which clients' requests were judged."""
         self._lapsed: dict[str, int] = {}
         self._times: dict[int, int] = {}
         self._nonces: dict[str, int] = {}
         self.trimmed = False
-        """The log was trimmed: who was away for so long learns of changes by looking, not one by one."""
+        """The log was trimmed: a client that is behind learns of changes from records only."""
         self._limits = limits
         self._now: dict[str, tuple[Meta, bytes, set[str]]] = {}
         for path, (meta, children) in genesis().items():
@@ -105,7 +106,7 @@ class Model:
     # ---- what is sent ----------------------------------------------------------------------
 
     def sent(self, message: Message) -> None:
-        """A client sends requests: a cxid never gets another body."""
+        """A client sends requests: check that each cxid has one body."""
         for request in message.requests:
             if message.session and request.cxid:
                 key = (message.session, message.incarnation, request.cxid)
@@ -113,7 +114,7 @@ class Model:
                     raise Violation(f"{key} was {self.requests[key]} and is {request}")
 
     def may_be_asked(self, message: Message) -> None:
-        """A hostile client sends requests of its own session, signed as they should be."""
+        """The hostile client sends requests of its own session with the right signature."""
         for request in message.requests:
             key = (message.session, message.incarnation, request.cxid)
             self._candidates.setdefault(key, []).append(request)
@@ -156,7 +157,7 @@ class Model:
     def _judge(
         self, key: Key, outcome: Outcome, transaction: Transaction | None, now: int, txid: int
     ) -> None:
-        """A request's outcome is what one judge alone, with all before done, would have said."""
+        """Check the outcome of a request: it is that of a single, sequential writer."""
         session = self.sessions.get(key[0])
         if session is None or session.closed:
             raise Violation(f"Z1: {key} was decided after its session was closed")
@@ -185,7 +186,7 @@ class Model:
             )
 
     def _unasked(self, transaction: Transaction, now: int) -> None:
-        """A transaction without a client's request: opening, resuming, heartbeat's close, or nothing."""
+        """Check a transaction that no client asked for: it opens, resumes, closes or reaps."""
         if not transaction.changes and not transaction.effects:
             return
         if not any(isinstance(effect, (Opened, Resumed, Closed)) for effect in transaction.effects):
@@ -202,10 +203,10 @@ class Model:
             if expected != transaction:
                 raise Violation(f"closing {effect.session} did {transaction}, must do {expected}")
         elif not isinstance(effect, (Opened, Resumed)) or transaction.changes:
-            raise Violation(f"nobody asked for {transaction}")
+            raise Violation(f"no request asked for {transaction}")
 
     def _reaped(self, transaction: Transaction, now: int) -> None:
-        """Heartbeat had a container or a znode past its time to live removed."""
+        """Check a removal by heartbeat: of an empty container or an expired znode."""
         meta = self.node(transaction.changes[0].path)
         if meta is None or meta.children or not meta.ttl:
             raise Violation(f"{transaction} removes {meta}")
@@ -217,10 +218,10 @@ class Model:
             Context(self, 0, now, transaction.txid, self._limits), Reap(transaction.changes[0].path)
         )
         if expected != transaction:
-            raise Violation(f"nobody asked for {transaction}")
+            raise Violation(f"no request asked for {transaction}")
 
     def _empty_since(self, path: str) -> int:
-        """When a path was last seen to have got, or lost, its last child."""
+        """When a path lost its last child, or was created without one, in ms of the log's time."""
         since = 0
         for image in reversed(self.history[path]):
             if image.meta is None or image.children:
@@ -232,8 +233,8 @@ class Model:
         self.head = txid = transaction.txid
         for effect in transaction.effects:
             if isinstance(effect, Opened):
-                # A copy of an Open that comes when its session is long closed and forgotten opens one
-                # that nobody renews; while the session is open, or remembered, it must not.
+                # A copy of an Open that arrives after its session was closed and forgotten opens
+                # one that no client renews. While the session is open it must not.
                 earlier = self._nonces.get(effect.nonce)
                 if earlier is not None and not self.sessions[earlier].closed:
                     raise Violation(f"Z1: one Open opened {earlier} and {txid}")
@@ -287,7 +288,7 @@ class Model:
         self.happened.append((txid, path, letter))
 
     def _take_pages(self, transaction: Transaction) -> None:
-        """Pages are written too: each of those that a transaction lists has the names that belong to it."""
+        """Check that a transaction lists each page of names that it changes; take their images."""
         listed = {path for path, _ in writes_of(transaction) if "//" in path}
         for path in paged_in(transaction):
             found = self._now.get(path)
@@ -310,13 +311,13 @@ class Model:
                     raise Violation(f"{transaction} removes the page {where} and does not list it")
 
     def lapse(self, path: str, txid: int) -> None:
-        """A tombstone is removed from user storage."""
+        """A tombstone was removed from user storage."""
         if self.history[path][-1].meta is not None and self.history[path][-1].txid == txid:
             raise Violation(f"Z5: {path} is removed from user storage, it is there since {txid}")
         self._lapsed[path] = max(txid, self._lapsed.get(path, 0))
 
     def stored(self, path: str, txid: int) -> None:
-        """A record is put into user storage. A lapsed tombstone cannot refuse it any more."""
+        """A record was put into user storage. Its tombstone must not have lapsed before."""
         if self.lapsed(path, txid):
             raise Violation(f"Z5: {path} of {txid} is brought back, its tombstone has lapsed")
 
@@ -337,7 +338,7 @@ class Model:
     # ---- answers -------------------------------------------------------------------------
 
     def answered(self, reply: Reply, stored: Any) -> None:
-        """A reply is delivered. ``stored``: the txid of a path's record in user storage, or None."""
+        """A reply is delivered. ``stored``: gives the txid of a path's record in user storage."""
         for cxid, outcome in reply.outcomes:
             if not cxid:
                 continue
@@ -345,7 +346,7 @@ class Model:
             known = self.outcomes.get(key)
             if outcome.code is Code.SESSION_MOVED:
                 current = self.sessions[reply.session].incarnation
-                # one that keeps to nothing asks as an incarnation that it becomes only later
+                # the hostile client sends requests of incarnations that it becomes only later
                 if current <= reply.incarnation and reply.session not in self.hostile:
                     raise Violation(f"Z1: {key} was told that another process goes on, none does")
             elif outcome.code is Code.FORGOTTEN:
@@ -366,192 +367,3 @@ class Model:
                 continue
             if there is not None or not self.lapsed(path, last.txid):  # of a tombstone, or a later one
                 raise Violation(f"Z5: answered as of {upto} before {path} of {last} is in user storage")
-
-
-class ClientView:
-    """One client's promises: what it was shown so far, and what it watches."""
-
-    def __init__(self, model: Model, name: str) -> None:
-        self.model = model
-        self.name = name
-        self.view = 0
-        """The newest transaction as of which it was shown anything."""
-        self.last_event = 0
-        self.watches: list[WatchSeen] = []
-
-    def shown(self, path: str, record: Record | None) -> None:
-        """A read returns a record."""
-        model = self.model
-        meta = None if record is None else record.meta
-        if record is None or meta is None:
-            view = self.view if record is None else max(self.view, record.txid)
-            while view <= model.head and model.at(path, view).meta is not None:
-                view += 1
-            if view > model.head:
-                raise Violation(f"Z3: {self.name} was shown no {path}, there is one since {self.view}")
-            self.view = view
-        else:
-            view = max(self.view, record.txid)
-            image = model.at(path, view)
-            if image.txid != record.txid:
-                raise Violation(
-                    f"Z3: {self.name} at {view} was shown {path} of {record.txid}, it is of {image.txid}"
-                )
-            if (meta, record.data, tuple(record.children)) != image.stored():
-                raise Violation(f"{self.name} was shown {path} as {record}, it was {image}")
-            self.view = view
-        self.ordered(f"{path}")
-
-    def together(self, records: Mapping[str, Record | None], seen: int) -> None:
-        """Several paths are shown as of one transaction, the client's ``seen``."""
-        for path, record in records.items():
-            image = self.model.at(path, seen)
-            shown = (None, b"", ()) if record is None else (record.meta, record.data, tuple(record.children))
-            if shown != image.stored():
-                raise Violation(f"Z3: {self.name} was shown {path} as {record} as of {seen}, it was {image}")
-        self.view = max(self.view, seen)
-        self.ordered(f"{list(records)}")
-
-    def listed(self, path: str, names: Sequence[str]) -> None:
-        """The names of all children are returned, as of what was shown last."""
-        image = self.model.at(path, self.view)
-        if list(image.children) != list(names):
-            raise Violation(f"{self.name} was shown {names} below {path}, there were {image}")
-
-    def told(self, txid: int) -> None:
-        """An answer as of a transaction is returned."""
-        self.view = max(self.view, txid)
-        self.ordered(f"an answer of {txid}")
-
-    def ordered(self, what: str) -> None:
-        """Z4: nothing is shown as of a transaction whose events were not announced before."""
-        for watch in self.watches:
-            if not watch.fired and not watch.over:
-                due = watch.due(self.model, self.view)
-                if due is not None:
-                    raise Violation(
-                        f"Z4: {self.name} was shown {what} of {self.view} before the event {due} of {watch}"
-                    )
-
-    def watch(self, path: str, kind: str) -> WatchSeen:
-        """A watch is about to be set; see :meth:`set`."""
-        return StayingSeen(path, kind) if kind in STAYING else WatchSeen(path, kind)
-
-    def set(self, watch: WatchSeen, seen: int) -> None:
-        """A watch was set, by the read that was just shown.
-
-        ``seen``: the client's. "Absent" without a tombstone was true at several times; it counts from there.
-        """
-        watch.since = max(self.view, seen)
-        self.watches.append(watch)
-
-    def fire(self, watch: WatchSeen, event: WatchedEvent) -> None:
-        """An event is announced."""
-        txid = event.timestamp
-        if watch.over:
-            raise Violation(f"{self.name}: {watch} fired by {txid}, it was removed before")
-        if isinstance(watch, StayingSeen):
-            self._stayed(watch, event)
-            return
-        if watch.fired:
-            raise Violation(f"{self.name}: {watch} fired twice, by {watch.fired} and {txid}")
-        watch.fired = txid
-        if watch.since >= 0:
-            due = watch.due(self.model, self.model.head)
-            if self.model.trimmed and due is not None and txid >= due[0]:
-                due = (txid, event.event_type.value)
-            if due is None or due[0] != txid:
-                raise Violation(f"{self.name}: {watch} fired by {txid}, the first that counts is {due}")
-            if event.event_type.value != due[1]:
-                raise Violation(f"{self.name}: {watch} told {event}, it was type {due[1]}")
-        self._announced(txid)
-
-    def _stayed(self, watch: StayingSeen, event: WatchedEvent) -> None:
-        """A watch that stays fires for everything that counts, one after the other."""
-        told = (event.timestamp, event.path, event.event_type.value)
-        due = watch.next(self.model, self.model.head)
-        if self.model.trimmed and due != told:
-            watch.skip(self.model, event.timestamp)
-        elif due != told:
-            raise Violation(f"{self.name}: {watch} told {told}, the next that counts is {due}")
-        else:
-            watch.told += 1
-        self._announced(event.timestamp)
-
-    def _announced(self, txid: int) -> None:
-        if txid < self.last_event:
-            raise Violation(f"Z4: {self.name} was told the event {txid} after {self.last_event}")
-        self.last_event = txid
-        self.view = max(self.view, txid)
-
-    def settle(self) -> None:
-        """Everything came to rest: every watch that had cause has fired."""
-        for watch in self.watches:
-            due = watch.due(self.model, self.model.head)
-            if due is not None and not watch.fired and not watch.over:
-                raise Violation(f"{self.name}: {watch} was never told of {due}")
-
-    def restart(self) -> None:
-        """Another process goes on with the session: what its predecessor watched is not watched any more."""
-        for watch in self.watches:
-            watch.over = True
-        self.last_event = 0
-
-
-_TYPES = {"C": 0, "D": 1, "S": 2, "K": 3}
-
-
-class WatchSeen:
-    """A watch as the checker sees it. ``since``: as of which transaction it was set; -1: not yet."""
-
-    def __init__(self, path: str, kind: str) -> None:
-        self.path = path
-        self.kind = kind
-        self.since = -1
-        self.fired = 0
-        self.over = False
-        """It was removed."""
-
-    def due(self, model: Model, upto: int) -> tuple[int, int] | None:
-        """The first event after it was set, at or below ``upto``: txid and type."""
-        for txid, letters in model.events.get(self.path, ()):
-            if self.since < txid <= upto:
-                for letter in letters:
-                    if letter in FIRED_BY[self.kind]:
-                        return txid, _TYPES[letter]
-        return None
-
-    def __repr__(self) -> str:
-        return f"the {self.kind} watch of {self.path} since {self.since}"
-
-
-class StayingSeen(WatchSeen):
-    """A persistent or recursive watch. ``told``: how many events it was told since it was set."""
-
-    def __init__(self, path: str, kind: str) -> None:
-        super().__init__(path, kind)
-        self.told = 0
-
-    def _events(self, model: Model, upto: int) -> list[tuple[int, str, int]]:
-        below = "/" if self.path == "/" else f"{self.path}/"
-        return [
-            (txid, path, _TYPES[letter])
-            for txid, path, letter in model.happened
-            if self.since < txid <= upto
-            and letter in FIRED_BY[self.kind]
-            and (path == self.path or (self.kind == "recursive" and path.startswith(below)))
-        ]
-
-    def next(self, model: Model, upto: int) -> tuple[int, str, int] | None:
-        """The first event that it was not told."""
-        events = self._events(model, upto)
-        return events[self.told] if self.told < len(events) else None
-
-    def skip(self, model: Model, upto: int) -> None:
-        """What happened up to a transaction is not told one by one."""
-        self.told = len(self._events(model, upto))
-
-    def due(self, model: Model, upto: int) -> tuple[int, int] | None:
-        """See :class:`WatchSeen`."""
-        found = self.next(model, upto) if self.since >= 0 else None
-        return None if found is None else (found[0], found[2])

@@ -1,6 +1,6 @@
-"""A whole deployment in memory: the smallest provider there is, to test the suites with and to read.
+"""A whole deployment in memory: the smallest provider, to read and to test the suites with.
 
-Functions run in threads of this process; what they know and what the stores hold goes with it.
+Functions run in threads of this process; their memory and the stores end with it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from faaskeeper.core.writer import Writer, order
 from faaskeeper.providers.inprocess import LocalQueue
 from faaskeeper.providers.local.channels import LocalChannel
 from faaskeeper.providers.memory import MemoryTable
-from faaskeeper.testing.systems import Harness
+from faaskeeper.testing.conformance.harness import Harness
 
 INLINE_BYTES = 1024 * 1024
 
@@ -55,7 +55,7 @@ class MemorySystem(Harness):
         self.deployment.worker_queue = self._queue("writer", Writer)
 
     def _queue(self, name: str, make: Callable[[Deployment], Any]) -> LocalQueue:
-        """A queue and the function behind it, which is made anew after it died."""
+        """A queue and the function behind it, which is made again after it died."""
         made: list[Any] = [make(self.deployment)]
 
         def handle(bodies: Sequence[bytes]) -> None:
@@ -68,13 +68,13 @@ class MemorySystem(Harness):
         return LocalQueue(name, handle, lambda: made[0].idle(), lambda error: None)
 
     def clock(self) -> int:
-        """Milliseconds since 1970, and what was let pass."""
+        """Milliseconds since 1970, plus the time passed by :meth:`pass_time`."""
         return time.time_ns() // 1_000_000 + self._ahead_ms
 
     # ---- the harness -------------------------------------------------------------------
 
     def connect(self, config: Config, port: int) -> Connection:
-        """A client's way to the deployment."""
+        """Connect a client to the deployment."""
         return connection_to(self.deployment, self.channel, ring=self._ring)
 
     def _ring(self) -> None:
@@ -88,7 +88,7 @@ class MemorySystem(Harness):
         Heartbeat(self.deployment, self.tables["heartbeat"]).run()
 
     def crash(self) -> None:
-        """The function that writes next dies instead of that."""
+        """Kill the function that writes next, before it writes."""
         self._dying.set()
 
     def pass_time(self, seconds: float) -> None:
@@ -96,14 +96,14 @@ class MemorySystem(Harness):
         self._ahead_ms += int(seconds * 1000)
 
     def stop(self) -> None:
-        """End the functions' threads."""
+        """Stop the functions' threads."""
         for queue in (self.deployment.worker_queue, self.deployment.distributor_queue):
             if isinstance(queue, LocalQueue):
                 queue.stop()
 
 
 class _Died(BaseException):
-    """A function's process is gone: nothing in the code under test handles that."""
+    """A function's process has died. Not an Exception, so that no code under test catches it."""
 
 
 class _MortalTable(MemoryTable):

@@ -1,22 +1,20 @@
-"""A client that asks for what no client of ours asks for, and what it must not be able to change.
+"""A hostile client, which sends what no client of ours sends.
 
-It holds the secret of a session of its own, and may put any bytes into the worker queue, and any object.
-The *vault* is a subtree whose ACLs give it no right: nothing there changes, no object of it goes, whatever
-is sent. What happens to others is checked as in any history.
+It holds the secret of its own session, and may put any bytes into the worker queue and any object
+into the object store. It must not change the subtree of :mod:`faaskeeper.testing.simulator.vault`.
+Other clients are checked as in any history.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from faaskeeper.core import codec, trust
 from faaskeeper.core.blobs import TOKEN_BYTES, blob_name
 from faaskeeper.core.codec import Malformed
 from faaskeeper.core.errors import DriverError
-from faaskeeper.core.log import Entry
 from faaskeeper.core.requests import (
     Check,
     Close,
@@ -34,15 +32,10 @@ from faaskeeper.core.requests import (
     SetData,
     inline,
 )
-from faaskeeper.core.znode import OPEN_ACL, Acl
-from faaskeeper.exceptions import FaaSKeeperException, NodeExistsException
-from faaskeeper.testing.scheduler import Violation
+from faaskeeper.core.znode import OPEN_ACL
+from faaskeeper.testing.simulator.vault import VAULT
+from faaskeeper.testing.simulator.world import World
 
-if TYPE_CHECKING:
-    from faaskeeper.testing.world import World
-
-VAULT = "/vault"
-_OWNER = "owner:secret"
 _ODD_NUMBERS = (0, -1, -2, 1, 2, 7, 1 << 31, (1 << 63) - 1, 1 << 63, 1 << 70, -(1 << 70), 10**400)
 _ODD_TEXTS = (
     "",
@@ -84,61 +77,8 @@ _FOREIGN = (
 )
 
 
-class Vault:
-    """A subtree that belongs to somebody else. ``sealed``: from this transaction on it is as it stays."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self.sealed = 0
-
-    def fill(self) -> None:
-        """Make it, as an honest client."""
-        world = self._world
-        process = world.process("owner", False)
-        task = world.scheduler.spawn("owner", partial(self._own, process), process)
-        patience = 1_000
-        while not task.done:
-            world.scheduler.sleep(patience)
-            patience = min(patience * 2, 600_000)
-            world.beat()  # it may take days, where something stands still
-        self.sealed = world.model.head
-
-    def _own(self, process: Any) -> None:
-        mine: list[Acl] = [(31, "auth", "")]
-        while True:
-            client = self._world.client(process, 10.0)
-            try:
-                client.start()
-                client.add_auth("digest", _OWNER)
-                for path, size in ((VAULT, 0), (f"{VAULT}/x", 60), (f"{VAULT}/y", 5)):
-                    try:
-                        client.create(path, b"v" * size, acl=mine)
-                    except NodeExistsException:
-                        pass  # an earlier try took effect
-                client.stop()
-                return
-            except FaaSKeeperException:
-                if client._session is not None:
-                    client._session.abandon()
-                self._world.scheduler.sleep(1_000)
-
-    def committed(self, entry: Entry) -> None:
-        """An entry is in the log, and in the model."""
-        tree: dict[str, str] | None = None
-        for transaction in entry.transactions:
-            for change in transaction.changes if self.sealed else ():
-                if change.path == VAULT or change.path.startswith(f"{VAULT}/"):
-                    raise Violation(f"without a right to it, {change.path} was changed: {transaction}")
-            for blob in transaction.garbage:
-                if tree is None:
-                    images = self._world.model.tree().items()
-                    tree = {image.meta.blob: path for path, image in images if image.meta and image.meta.blob}
-                if blob in tree:
-                    raise Violation(f"the data {blob} of {tree[blob]} is to be deleted by {transaction}")
-
-
 class Hostile:
-    """The client. It sends something so many times."""
+    """The client. ``times``: how many messages it sends."""
 
     def __init__(self, world: World, times: int) -> None:
         self._world = world
@@ -152,15 +92,15 @@ class Hostile:
         self.done = False
 
     def run(self) -> None:
-        """Send, and listen a little."""
-        ear = self._world.mail.listen(self._heard)
+        """Send messages, and read the answers."""
+        listener = self._world.mail.listen(self._heard)
         for _ in range(self._times):
             if not self._session:
-                self._open(ear.address)
+                self._open(listener.address)
             elif self._random.random() < 0.1:
                 self._write_over()
             else:
-                self._send(ear.address)
+                self._send(listener.address)
             self._world.scheduler.sleep(self._random.choice((1, 1, 30, 500)))
         self.done = True
 
@@ -195,17 +135,19 @@ class Hostile:
         try:
             world.worker_queue.send("writer", "hostile", signed)
         except DriverError:
-            pass  # nothing depends on it
+            pass  # no check depends on it
 
     def _write_over(self) -> None:
-        """Clients may put any object: write over another's data, at once."""
-        objects = self._world.objects
-        names = [name for name in objects.objects if name.startswith("b/")]
+        """Overwrite a blob of another client: clients may put any object."""
+        bucket = self._world.bucket
+        names = [name for name in bucket if name.startswith("b/")]
         if names:
             name = self._random.choice(names)
-            body = objects.objects[name].body
-            other = objects.objects[self._random.choice(names)].body
-            objects.write_over(name, self._random.choice((b"", other, self._random.randbytes(len(body)))))
+            body = bucket[name].body
+            other = bucket[self._random.choice(names)].body
+            self._world.objects.write_over(
+                name, self._random.choice((b"", other, self._random.randbytes(len(body))))
+            )
             self._world.reached["data written over by another"] += 1
 
     # ---- what it sends -----------------------------------------------------------------
@@ -233,12 +175,12 @@ class Hostile:
         return trust.sign(self._secret, codec.message(message))
 
     def _in_turn(self, address: str) -> bytes:
-        """The next request of the session, so that it is judged; asking for something odd."""
+        """The next request of the session, which is judged, with an odd operation."""
         self._last += 1
         return self._message(address, Request(self._last, self._operation(), self._auth()))
 
     def _numbered(self, address: str) -> bytes:
-        """Numbers that are repeated, left out, or none."""
+        """Cxids that repeat, leave gaps or are out of range."""
         random = self._random
         cxids = [random.choice((*_ODD_NUMBERS, self._last, self._last + 2)) for _ in range(3)]
         if random.random() < 0.5:
@@ -252,7 +194,7 @@ class Hostile:
         )
 
     def _resumed(self, address: str) -> bytes:
-        """Another incarnation, in the place of the one that it is, or of any other."""
+        """Resume as another incarnation, in the place of its own or of any other."""
         random = self._random
         after, self._incarnation = self._incarnation, self._incarnation + random.choice((0, 1, 1, 5, 1 << 40))
         resume = Resume(random.choice((after, after, -1, *_ODD_NUMBERS)))
@@ -263,7 +205,7 @@ class Hostile:
         return self._message(address, Request(0, resume), incarnation=self._incarnation)
 
     def _of_another(self, address: str) -> bytes:
-        """In the name of another's session."""
+        """Requests in the name of another session."""
         other = self._random.choice([*self._world.model.sessions, 1 << 40])
         while other == self._session:
             other += 1
@@ -272,7 +214,7 @@ class Hostile:
         return self._message(address, Request(cxid, operation), session=other)
 
     def _mangled(self, address: str) -> bytes:
-        """A message of which one value is another."""
+        """A message in which one value is replaced."""
         body = trust.body(self._in_turn(address))
         end = 4 + int.from_bytes(body[:4], "big")
         head = json.loads(body[4:end])
@@ -287,7 +229,7 @@ class Hostile:
         return trust.sign(self._secret, len(text).to_bytes(4, "big") + text + body[end:])
 
     def _order(self, address: str) -> bytes:
-        """What only the service's own functions may ask for."""
+        """An order that only the service's own functions may send."""
         victims = list(self._world.model.sessions)
         return trust.sign(self._secret, codec.frame({"close": victims, "reap": [VAULT, f"{VAULT}/x"]}))
 

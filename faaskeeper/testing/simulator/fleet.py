@@ -1,24 +1,24 @@
-"""Servers that answer for other sessions' leases, as the gateway does: they take over, die, leave.
+"""Servers that hold other sessions' leases, as the gateway does: they take over, stop and die.
 
-No session may be marked within its time-out from when a server last served it, and none that nobody serves
-stays.
+No lease may be marked within its time-out after a server last served the session, and no session
+stays open that no server serves.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from faaskeeper.core import codec, trust
 from faaskeeper.core.errors import Conflict, DriverError
 from faaskeeper.core.requests import Create, Message, Open, Reply, Request, inline
 from faaskeeper.core.sessions import Lease, served_ms
 from faaskeeper.exceptions import FaaSKeeperException
-
-if TYPE_CHECKING:
-    from faaskeeper.testing.world import World
+from faaskeeper.testing.simulator import inside
+from faaskeeper.testing.simulator.world import World
 
 SESSION_MS = 8_000
+"""Time-out of the sessions whose leases the servers hold."""
 _ROUNDS = 12
 
 
@@ -35,7 +35,7 @@ class Server:
         self._attached: dict[int, Lease] = {}
 
     def run(self) -> None:
-        """Serve, and go: at once, in peace, or from one moment to the next."""
+        """Serve for some rounds; then die, or free the leases and stop."""
         random, scheduler = self._world.random, self._world.scheduler
         try:
             self._client = self._world.client(self.process, 10.0)
@@ -52,14 +52,18 @@ class Server:
                 self._free(session, 0)
             self._client.stop()
         except FaaSKeeperException:
-            if self._client._session is not None:
-                self._client._session.abandon()
+            if self._client is not None and (own := inside.session_of(self._client)) is not None:
+                own.abandon()
         self.done = True
 
     @property
+    def _session(self) -> Any:
+        return inside.session_of(self._client)
+
+    @property
     def _serving(self) -> bool:
-        """Whether its own lease is young enough to serve, as the gateway looks at it."""
-        session = self._client._session
+        """Whether its own lease is young enough to serve, by the gateway's rule."""
+        session = self._session
         began = session.expires_ms - session.timeout_ms
         young: bool = session.connection.service() < began + served_ms(session.timeout_ms)
         return young and session.error is None
@@ -72,29 +76,29 @@ class Server:
         kind = random.random()
         if random.random() < 0.15:
             self._world.reached["renewals of a server's lease do not get through"] += 1
-            self._client._session.renew = lambda: None
+            self._session.renew = lambda: None
         try:
             if kind < 0.3:
-                fleet.open(self._client)
+                fleet.open(self._session)
             elif kind < 0.6 and fleet.sessions:
                 self._attach(random.choice(list(fleet.sessions)))
             elif kind < 0.7 and self._attached:
                 self._free(random.choice(list(self._attached)), random.choice((0, SESSION_MS)))
         except DriverError:
-            return  # the store was not reached: another time
+            return  # the store did not answer
         for session in self._attached:
             if self._fleet.at[session] is self and self._serving and random.random() < 0.7:
                 self._world.served[session] = self._world.scheduler.now
                 self._world.reached["a session was served"] += 1
 
     def _attach(self, session: int) -> None:
-        connection = self._client._session.connection
+        connection = self._session.connection
         lease = connection.leases.get(session)
         if lease is None or lease.marked:
             return
         wanted = lease._replace(
             expires=connection.service() + SESSION_MS,
-            under=self._client._session.id,
+            under=self._session.id,
             timeout=SESSION_MS,
             proof="proof",
         )
@@ -105,7 +109,7 @@ class Server:
             self._attached.pop(session, None)
 
     def _free(self, session: int, silent: int) -> None:
-        connection = self._client._session.connection
+        connection = self._session.connection
         lease = self._attached.pop(session)
         now = connection.service()
         served = self._world.scheduler.now - self._world.served.get(session, 0)
@@ -113,7 +117,7 @@ class Server:
         try:
             connection.leases.replace(lease._replace(under=0, expires=expires))
         except (Conflict, DriverError):
-            return  # another has it, or heartbeat will find that nobody answers for it
+            return  # another server has it, or heartbeat finds it without one
 
 
 class Fleet:
@@ -124,26 +128,26 @@ class Fleet:
         self._secret = world.bytes(trust.KEY_BYTES)
         self.sessions: list[int] = []
         self.at: dict[int, Server] = {}
-        """To which server the client of a session came last."""
+        """The server that attached each session last."""
         self.servers = [Server(world, f"server{number}", self) for number in (1, 2)]
 
     def begin(self) -> None:
-        """Let the servers begin."""
+        """Start the servers."""
         for server in self.servers:
             self._world.scheduler.spawn(server.name, server.run, server.process)
 
     @property
     def done(self) -> bool:
-        """Whether no server serves any more."""
+        """Whether all servers have stopped or died."""
         return all(server.done for server in self.servers)
 
-    def open(self, client: Any) -> None:
-        """A client of a server's begins a session."""
+    def open(self, session: Any) -> None:
+        """Open a session for a client of a server."""
         world = self._world
-        connection = client._session.connection
-        ear = world.mail.listen(partial(self._heard, connection))
+        connection = session.connection
+        listener = world.mail.listen(partial(self._heard, connection))
         opening = Open(world.bytes(16).hex(), self._secret, SESSION_MS)
-        message = Message(0, 0, 0, ear.address, (Request(0, opening),))
+        message = Message(0, 0, 0, listener.address, (Request(0, opening),))
         connection.worker_queue.send("writer", "fleet", trust.sign(self._secret, codec.message(message)))
 
     def _heard(self, connection: Any, signed: bytes) -> None:

@@ -1,8 +1,9 @@
 """The asyncio client behind the threaded client's interface: for tests of what both promise.
 
-Each client has an event loop in a thread of its own. Calls wait for it; callbacks run in another thread, one
-after the other, so that they may block and call the client. An event is put in line for that thread in the
-loop, so before the caller has the result of any read that the asyncio client answers after it.
+Each client has an event loop in a thread of its own. Calls wait for it; callbacks run in another
+thread, one after the other, so that they may block and call the client. An event is put in line for
+that thread in the loop, so before the caller has the result of any read that the asyncio client
+answers after it.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class _Forwarded:
 
 
 class BlockingSession:
-    """A session of the asyncio client, with what tests use of the threaded client's :class:`Session`.
+    """A session of the asyncio client, with what tests use of the threaded client's
+    :class:`Session`.
 
     Methods run in the loop; attributes are those of the session.
     """

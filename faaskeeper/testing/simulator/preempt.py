@@ -1,7 +1,7 @@
-"""Switching points where real threads may switch and no driver is called: what is read without a lock.
+"""Switching points in a session's rules and outbox, which are read without a lock.
 
-:meth:`faaskeeper.client.session.Session.get` looks at the rules and the outbox while another thread may be at
-any step of them. Here each look at what they share, and each change of it, may let others run.
+:meth:`faaskeeper.client.session.Session.get` reads them while another thread may be at any step of
+a change. Here another task may run at each access to what they share.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Any
 
 from faaskeeper.session.outbox import Outbox
 from faaskeeper.session.rules import Rules
-from faaskeeper.testing.scheduler import Scheduler
+from faaskeeper.testing.simulator.scheduler import Scheduler
 
 _SHARED = ("seen", "ticket", "applied", "_least")
 _CHANCE = 0.15
 _AWAY_MS = (0, 0, 1, 30, 300)
-"""How long the thread is away then."""
+"""How long the thread does not run then."""
 
 
 def _switching(name: str) -> property:
@@ -32,7 +32,7 @@ def _switching(name: str) -> property:
 
 
 class SwitchingRules(Rules):
-    """Rules between whose steps others run."""
+    """Rules between whose steps other tasks run."""
 
     switch: Callable[[str], None]
 
@@ -42,7 +42,7 @@ for _name in _SHARED:
 
 
 class SwitchingOutbox(Outbox[Any]):
-    """An outbox between whose steps others run."""
+    """An outbox between whose steps other tasks run."""
 
     switch: Callable[[str], None]
 
@@ -58,10 +58,10 @@ class SwitchingOutbox(Outbox[Any]):
 
 
 def preempt(session: Any, scheduler: Scheduler) -> None:
-    """Let others run between the steps of a session's rules and outbox from now on."""
+    """Let other tasks run between the steps of a session's rules and outbox from now on."""
 
     def switch(label: str) -> None:
-        if scheduler._current is not None and scheduler.random.random() < _CHANCE:
+        if scheduler.running is not None and scheduler.random.random() < _CHANCE:
             away = scheduler.random.choice(_AWAY_MS)
             scheduler.point(f"  {label}, away for {away} ms")
             if away:

@@ -1,4 +1,4 @@
-"""Latencies measured on a cloud, to be drawn from: quantiles by kind of call and size of payload."""
+"""Latencies drawn from those of a cloud: quantiles by kind of call and size of payload."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 class Latencies:
     """Draws by inverting the quantiles; between two measured sizes it interpolates.
 
-    ``path``: JSON with ``quantiles`` (a list from 0 to 1) and, by cloud, kind and size in bytes, a latency in
-    ms for each.
+    ``path``: JSON with ``quantiles`` (a list from 0 to 1) and, by cloud, kind and size in bytes, a
+    latency in ms for each.
     """
 
     def __init__(self, path: Path, cloud: str, random: Random) -> None:
@@ -27,13 +27,14 @@ class Latencies:
         self.published: dict[str, Any] = data["published"]
 
     def take(self, kind: str, other: Latencies) -> None:
-        """Draw a kind as another does."""
+        """Draw a kind of call from the quantiles of another."""
         self._kinds[kind] = other._kinds[kind]
 
     def bound(self, kind: str, row: list[float], less: str = "", many: int = 0) -> None:
-        """Draw a kind, whatever the size, from the quantiles of something that it is a part of.
+        """Draw a kind of call, of any size, from the quantiles of an operation that contains it.
 
-        ``less``, ``many``: so many calls of another kind (with 1 KB) are in there, too, and left out.
+        ``row``: latencies of the operation in ms, one for each quantile. ``less``, ``many``: it
+        also contains so many calls of another kind (with 1 KB), whose latency is subtracted.
         """
         made: list[float] = []
         for quantile, value in zip(self._quantiles, row, strict=True):

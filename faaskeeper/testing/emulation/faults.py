@@ -1,7 +1,7 @@
-"""Faults and latencies for whatever calls AWS through botocore, injected where botocore sends.
+"""Faults and latencies for calls to AWS, injected where botocore sends.
 
-A call may be throttled, answered with an error, or have its effect while its answer is lost; botocore's own
-retries then do what they do on the cloud. The code under test is not touched.
+A call may be throttled, answered with an error, or have its effect while its answer is lost;
+botocore's own retries then do what they do on the cloud. The code under test is not touched.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from botocore.exceptions import ConnectionClosedError
 
 @dataclass(frozen=True)
 class Rates:
-    """Chances of each fault, for each time that botocore sends."""
+    """The chance of each fault for each request that botocore sends."""
 
     throttled: float = 0.0
     failed: float = 0.0
     conflicting: float = 0.0
-    """TransactionConflictException, which DynamoDB may answer to a write beside somebody's transaction."""
+    """TransactionConflictException, which DynamoDB may raise during another's transaction."""
     lost: float = 0.0
-    """The call has its effect, the answer does not come."""
+    """The call has its effect, and the answer is lost."""
 
 
 class Faults:
     """Faults of the clients that it is attached to. ``happened`` counts them.
 
     ``latency``: ms that a call takes longer, by service and operation, as
-    :class:`faaskeeper.testing.latencies.Latencies` draws it; None: not at all.
+    :class:`faaskeeper.testing.simulator.latencies.Latencies` draws it; None: not at all.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Faults:
         self._lock = threading.Lock()
 
     def attach(self, client: Any) -> None:
-        """Inject into everything that a client of boto3's sends from now on."""
+        """Inject faults into the requests of a client of boto3's from now on."""
         service = client.meta.service_model.service_name
         send = client._endpoint.http_session.send
 
@@ -65,7 +65,7 @@ class Faults:
         )
 
     def calm(self) -> None:
-        """No faults from now on."""
+        """Inject no faults from now on."""
         self._rates = Rates()
 
     def _before(self, service: str, operation: str, request: Any, send: Callable[[Any], Any]) -> Any:
@@ -110,7 +110,7 @@ class Capacity:
         self.units: Counter[str] = Counter()
 
     def attach(self, client: Any) -> None:
-        """Count what a client of DynamoDB does from now on."""
+        """Count the calls of a client of DynamoDB from now on."""
         client.meta.events.register("provide-client-params.dynamodb", self._ask)
         client.meta.events.register("after-call.dynamodb", self._count)
 
@@ -132,7 +132,7 @@ class _Raw:
         self._body = body
 
     def stream(self, **options: Any) -> Any:
-        """The body, whole."""
+        """The whole body."""
         yield self._body
 
     def read(self, amount: int | None = None) -> bytes:

@@ -1,11 +1,11 @@
-"""Lambda on one machine: real handlers in processes of their own, rung as AWS rings them.
+"""AWS Lambda on one machine: real handlers in processes of their own, invoked as AWS invokes them.
 
-A function's process runs Amazon's own runtime (``awslambdaric``) against the Runtime API that is here.
-Pollers follow the documented rules of event sources: SQS hands out up to ten messages, one batch in flight
-for each message group; what a function reports failed, or all of it when the call failed, stays and comes
-again after its visibility time-out; the rest is deleted. A stream's shard is read in order, one batch at a
-time, and goes on behind the first failure. A process can be killed in the middle of a call, and a batch
-handed over twice.
+A function's process runs Amazon's own runtime (``awslambdaric``) against the Runtime API that is
+here. Pollers follow the documented rules of event sources: SQS hands out up to ten messages, one
+batch in flight for each message group; what a function reports failed, or all of it when the call
+failed, stays and comes again after its visibility time-out; the rest is deleted. A stream's shard
+is read in order, one batch at a time, and goes on behind the first failure. A process can be killed
+in the middle of a call, and a batch handed over twice.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class _Quiet(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing."""
+        """Log nothing."""
 
     def body(self) -> bytes:
-        """What was sent."""
+        """The body of the request."""
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
     def answer(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
@@ -65,7 +65,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A killed function leaves its connection: nothing to say."""
+        """Print nothing: a killed function closes its connection."""
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
 
 
 class _Process:
-    """One process of a function and the Runtime API that it asks for work."""
+    """One process of a function, and the Runtime API from which it gets events."""
 
     def __init__(self, handler: str, environment: Mapping[str, str], output: Path, name: str) -> None:
         self._name = name
@@ -139,7 +139,7 @@ class _Process:
         return self._process.poll() is None
 
     def call(self, event: Any, timeout_s: float) -> Any:
-        """Have it handle an event. Raises CallFailed."""
+        """Have it handle an event; returns the result. Raises CallFailed."""
         id, deadline = str(uuid4()), time.time() + timeout_s
         self._work.put((id, deadline, event))
         while True:
@@ -156,12 +156,12 @@ class _Process:
             raise CallFailed(f"{self._name} failed: {body.decode()}")
 
     def kill(self) -> None:
-        """Kill it, whatever it does."""
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
 
     def close(self) -> None:
-        """Kill it and end its API."""
+        """Kill the process and stop its API."""
         self.kill()
         self._work.put(None)
         self._serving.__exit__(None, None, None)
@@ -220,7 +220,7 @@ class Function:
             process.close()
 
     def kill(self) -> None:
-        """Kill the process, whatever it does now; the next call is a cold start."""
+        """Kill the process; the next call is a cold start."""
         process = self._process
         if process is not None:
             process.kill()
@@ -230,7 +230,7 @@ class Function:
         self._dying.set()
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the function."""
         self.kill()
         with self._one:
             self._end()
@@ -249,11 +249,11 @@ class Poller(ABC):
         self._thread = threading.Thread(target=self._run, name=f"poller-{function.name}", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop, after the call that runs."""
+        """Stop after the current call."""
         self._stopping.set()
         self._thread.join()
 
@@ -271,7 +271,7 @@ class Poller(ABC):
 
     @abstractmethod
     def poll(self) -> bool:
-        """Look once; whether there was something."""
+        """Poll once; returns whether there was something."""
 
     def _call(self, records: list[dict[str, Any]]) -> set[str] | None:
         """Identities of the records that failed; None: all of them."""
@@ -328,7 +328,7 @@ class SqsPoller(Poller):
 
 
 class StreamPoller(Poller):
-    """The event source of a table's stream. ``tries``: after so many a batch is dropped (0: never)."""
+    """The event source of a table's stream. ``tries``: most tries of a batch (0: no limit)."""
 
     def __init__(
         self,
@@ -403,7 +403,7 @@ def _as_event(record: dict[str, Any]) -> dict[str, Any]:
 
 
 class Invoker:
-    """Lambda's own API, for calls that nobody waits for: keeps them, and repeats one that fails."""
+    """Lambda's own API for asynchronous calls: it queues them, and repeats one that fails."""
 
     def __init__(self, functions: Mapping[str, Function]) -> None:
         self._functions = functions
@@ -436,7 +436,7 @@ class Invoker:
                     break
 
     def stop(self) -> None:
-        """Finish what waits, then stop."""
+        """Finish the queued calls, then stop."""
         self._calls.put(None)
         self._thread.join()
         self._serving.__exit__(None, None, None)

@@ -28,7 +28,7 @@ _ITEM: Item = {
 
 
 class TableSuite:
-    """Tests of a :class:`~faaskeeper.core.storage.Table`; give it a fixture ``table``: an empty one."""
+    """Tests of a :class:`~faaskeeper.core.storage.Table`; its fixture ``table`` is an empty one."""
 
     def test_an_item_is_read_as_it_was_put(self, table: Table) -> None:
         table.put("/p", "key", _ITEM)
@@ -175,7 +175,8 @@ class TableSuite:
 class JointSuite:
     """Tests of a :data:`~faaskeeper.core.storage.Joint`.
 
-    Give it fixtures ``joint``, of two empty tables "log" and "records", and ``tables``, these by their names.
+    Give it fixtures ``joint``, of two empty tables "log" and "records", and ``tables``, these by
+    their names.
     """
 
     def test_all_puts_are_made(self, joint: Joint, tables: Mapping[str, Table]) -> None:
@@ -226,7 +227,7 @@ def _record(path: str, txid: int) -> Write:
 
 
 class ObjectStoreSuite:
-    """Tests of an :class:`~faaskeeper.core.storage.ObjectStore`; its fixture ``store`` is an empty one."""
+    """Tests of an :class:`~faaskeeper.core.storage.ObjectStore`; its fixture ``store`` is empty."""
 
     def test_an_object_is_read_as_it_was_put(self, store: ObjectStore) -> None:
         for body in (b"", bytes(range(256)), b"x" * 1_100_000):
@@ -364,7 +365,7 @@ class ChannelSuite:
 
 
 class _Heard:
-    """A handler that keeps what it hears until there is enough."""
+    """A handler that collects messages until it has enough."""
 
     def __init__(self, expected: int) -> None:
         self._expected = expected
@@ -382,7 +383,7 @@ class _Heard:
 
 
 def _race(many: int, act: Callable[[int], object]) -> list[int]:
-    """Let many threads act at once; returns the numbers of those that did not meet a Conflict."""
+    """Run many threads at once; returns the numbers of those that met no Conflict."""
     together = threading.Barrier(many)
 
     def one(number: int) -> bool:
@@ -399,16 +400,17 @@ def _race(many: int, act: Callable[[int], object]) -> list[int]:
 
 
 class QueueHarness(Protocol):
-    """A queue under test, with what its adapter hands to the function."""
+    """A queue under test, and the messages that its function received."""
 
     queue: Queue
 
     def receive(self, number: int) -> list[bytes]:
-        """Wait until the function was handed so many messages in all; those, in the order they came."""
+        """Wait until the function received so many messages in all; returns them in their order."""
 
 
 class QueueSuite:
-    """Tests of a :class:`~faaskeeper.core.queue.Queue`; give it a fixture ``harness``: of an empty one.
+    """Tests of a :class:`~faaskeeper.core.queue.Queue`; give it a fixture ``harness``: of an empty
+    one.
 
     Messages may come twice; nothing may get lost.
     """

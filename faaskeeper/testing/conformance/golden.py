@@ -1,4 +1,4 @@
-"""The scenarios observed on a real ZooKeeper server (3.8.0), and what an adapter must offer to run them.
+"""The scenarios observed on a real ZooKeeper server (3.8.0), and the adapter that runs them.
 
 ``golden.json`` beside this file holds them; it was recorded through the server's wire protocol.
 """
@@ -53,7 +53,7 @@ class Adapter(Protocol):
 
 
 class _Checker:
-    """Compares replies with what was observed; transaction ids by the step in which they were first seen."""
+    """Compares replies with those observed; transaction ids by the step that showed them first."""
 
     def __init__(self, adapter: Adapter, root: str) -> None:
         self._adapter = adapter

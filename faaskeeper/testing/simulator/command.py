@@ -1,0 +1,155 @@
+"""The command ``python -m faaskeeper.testing.simulator``: run many histories, or replay one.
+
+``--seeds 2000`` runs histories from ``--start`` on. The last line is a summary; the exit status is
+1 when a promise was broken. ``--replay SEED`` runs one history and prints its trace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from multiprocessing import get_context
+from typing import Any
+
+from faaskeeper.testing.simulator.histories import run, shrink
+from faaskeeper.testing.simulator.plan import plan_of
+
+LONG_RUN = 20_000
+"""A run of so many histories or more must reach every fault and rare branch."""
+EXPECTED = frozenset(
+    {
+        "a clock was set",
+        "a server died",
+        "a session was served",
+        "a ticket used beside others",
+        "an epoch that names the log",
+        "a session closed by several transactions",
+        "a watch that stays",
+        "a part is left over",
+        "a znode that was due is gone",
+        "an ACL refused",
+        "an entry in parts",
+        "children in pages",
+        "client died",
+        "crash after",
+        "data in a blob",
+        "data that is lost",
+        "data written over by another",
+        "crash before",
+        "cut short at a step",
+        "dead letter",
+        "heartbeat failed",
+        "landed late",
+        "landed late in vain",
+        "log trimmed",
+        "log trimmed by heartbeat",
+        "message doubled",
+        "message late",
+        "message lost",
+        "queue doubled",
+        "queue late",
+        "queue lost",
+        "read the log between",
+        "refused as too late",
+        "renewals of a server's lease do not get through",
+        "sent what no client sends",
+        "stalled for days",
+        "taken for dead",
+        "the log between was trimmed",
+        "throttled",
+        "time-out after",
+        "time-out before",
+        "told that the session is over",
+        "told to resend",
+        "tombstone lapsed",
+        "waited for the mark",
+        "watch put after its session's end",
+        "went on with a session",
+    }
+)
+"""Names of faults and rare branches."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = argparse.ArgumentParser(description="Run histories of the protocol under faults.")
+    parser.add_argument("--seeds", type=int, default=200, help="how many")
+    parser.add_argument("--start", type=int, default=0, help="from which seed on")
+    parser.add_argument("--seconds", type=float, default=0, help="for so long, instead")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--replay", type=int, default=None, help="one seed, with its trace")
+    parser.add_argument("--shrink", action="store_true", help="with --replay: make it smaller first")
+    options = parser.parse_args(arguments)
+    logging.disable(logging.CRITICAL)  # the code under test logs the faults
+    if options.replay is not None:
+        return _replay(options.replay, options.shrink)
+    return _many(options)
+
+
+def _replay(seed: int, smaller: bool) -> int:
+    plan = plan_of(seed)
+    if smaller:
+        first = run(seed)
+        if first.violation:
+            plan = shrink(seed, first.violation)
+    history = run(seed, plan, trace=True)
+    print("\n".join(history.trace))
+    print(f"seed {seed}: {history.plan}")
+    print(f"{history.steps} steps, {history.entries} entries: {history.violation or 'no violation'}")
+    return 1 if history.violation else 0
+
+
+def _many(options: argparse.Namespace) -> int:
+    began = time.monotonic()
+    done = entries = steps = 0
+    reached: Counter[str] = Counter()
+    broken: list[tuple[int, str]] = []
+    seed = options.start
+    chunk = 20
+    with ExitStack() as stack:
+        spread: Callable[..., Iterable[Any]] = map
+        if options.processes > 1:
+            pool = ProcessPoolExecutor(options.processes, mp_context=get_context("spawn"))
+            spread = partial(stack.enter_context(pool).map, chunksize=5)
+        while True:
+            left = options.seeds - (seed - options.start)
+            if options.seconds:
+                if time.monotonic() - began > options.seconds:
+                    break
+                left = chunk * options.processes
+            if left <= 0:
+                break
+            seeds = range(seed, seed + min(left, chunk * options.processes))
+            for number, violation, some, more, seen in spread(_brief, seeds):
+                done += 1
+                steps += more
+                entries += some
+                reached.update(seen)
+                if violation:
+                    broken.append((number, violation))
+                    print(f"seed {number}: {violation}")
+                    print(f"  python -m faaskeeper.testing.simulator --replay {number} --shrink")
+            seed = seeds.stop
+    took = time.monotonic() - began
+    for name, times in sorted(reached.items()):
+        print(f"{times:>9} {name}")
+    missing = sorted(EXPECTED - set(reached)) if done >= LONG_RUN else []
+    for name in missing:
+        print(f"        0 {name}: so long a run must reach it")
+    print(
+        f"{done} histories, {entries} entries, {steps} steps in {took:.0f} s "
+        f"({done / took:.1f} histories per second): {len(broken)} violations"
+    )
+    return 1 if broken or missing else 0
+
+
+def _brief(seed: int) -> tuple[int, str, int, int, Counter[str]]:
+    logging.disable(logging.CRITICAL)
+    history = run(seed)
+    return seed, history.violation, history.entries, history.steps, history.reached
