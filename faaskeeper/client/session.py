@@ -50,6 +50,7 @@ from faaskeeper.session import commands, messages
 from faaskeeper.session.commands import Steps
 from faaskeeper.session.incarnation import Incarnation, Over, renew
 from faaskeeper.session.interpreter import Interpreter
+from faaskeeper.session.observer import NOBODY
 from faaskeeper.session.opening import Opening, Step
 from faaskeeper.session.outbox import Outbox, size_of
 from faaskeeper.session.rules import Rules
@@ -494,7 +495,8 @@ class Session(forks.Inherited):
         rules = self.rules
         if self.error is not None:
             raise self.error
-        began = rules.observer.reads()
+        observed = rules.observer is not NOBODY
+        began = rules.observer.reads() if observed else None
         if not len(self._turns) and not len(self.outbox):
             ticket = rules.ticket
             try:
@@ -502,8 +504,9 @@ class Session(forks.Inherited):
             except DriverError as error:
                 raise ProviderException(str(error)) from error
             if rules.accepts(path, record, ticket):
-                rules.observer.shown(path, record)
-                rules.observer.has_read(began)
+                if observed:
+                    rules.observer.shown(path, record)
+                    rules.observer.has_read(began)
                 return record
         found: Record | None = self.run(rules.read(path))
         return found

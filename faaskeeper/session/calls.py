@@ -28,7 +28,7 @@ from faaskeeper.core.requests import (
     SetData,
     inline,
 )
-from faaskeeper.core.znode import MAX_DATA_BYTES, Acl, Meta, Stat
+from faaskeeper.core.znode import MAX_DATA_BYTES, OPEN_ACL, Acl, Meta, Stat
 from faaskeeper.exceptions import (
     FaaSKeeperException,
     MalformedInputException,
@@ -272,11 +272,17 @@ class Calls:
 
     def node_of(self, path: str, real: str, record: Record | None) -> Node | None:
         """A node with its data, of its record; None where the data is kept apart. Raises its error."""
-        try:
-            found = readable(real, record, self.identities.who)
-        except Refused as refused:
-            raise self.error(refused) from None
-        return None if found.meta.blob else _node(path, found)
+        meta = None if record is None else record.meta
+        if record is None or meta is None or meta.acl is not OPEN_ACL:
+            try:
+                found = readable(real, record, self.identities.who)
+            except Refused as refused:
+                raise self.error(refused) from None
+            return None if found.meta.blob else _node(path, found)
+        if meta.blob:
+            return None
+        children = None if meta.pages else record.children  # nothing changes a record that was read
+        return Node(path, record.data, meta.stat(), children, None, meta.length < 0)
 
     def children_of(self, path: str, real: str, record: Record | None) -> list[Node] | None:
         """A Node for each child, of the parent's record; None where the names are kept in pages."""

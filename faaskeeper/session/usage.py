@@ -39,7 +39,7 @@ def counted_by(path: str) -> str:
     There is no quota of the root: zkCli.sh refuses to set one, and ZooKeeper's server does not
     survive one.
     """
-    if not path.startswith(f"{_QUOTAS}/") or not path.endswith(_STATS):
+    if not path.endswith(_STATS) or not path.startswith(_QUOTAS + "/"):
         return ""
     return path[len(_QUOTAS) : -len(_STATS)]
 
