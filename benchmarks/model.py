@@ -21,9 +21,9 @@ from faaskeeper.core import trust
 from faaskeeper.core.connection import Connection, connection_to
 from faaskeeper.core.deployment import Deployment, begin, on_tables
 from faaskeeper.core.distributor import DistributorFunction
+from faaskeeper.core.drivers.storage import Condition, Item, Object, Page, Write
 from faaskeeper.core.objects import TableObjects
 from faaskeeper.core.records import ObjectRecords, TableRecords
-from faaskeeper.core.storage import Condition, Item, Object, Page, Write
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import Secrets, WatchFunction
 from faaskeeper.core.wide import size_of

@@ -17,6 +17,7 @@ from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.children import writes_of
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import DistributorFunction
+from faaskeeper.core.drivers.storage import ObjectStore, Table
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.log import Log
 from faaskeeper.core.records import Record, Records, TableRecords
@@ -30,7 +31,6 @@ from faaskeeper.core.requests import (
     Request,
 )
 from faaskeeper.core.sessions import Leases, Transients
-from faaskeeper.core.storage import ObjectStore, Table
 from faaskeeper.core.sweeping import DAY_MS
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import Row, WatchTable

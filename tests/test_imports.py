@@ -52,7 +52,7 @@ def imports(path: Path) -> set[str]:
 
 
 def test_core_imports_the_standard_library_and_itself_only() -> None:
-    for path in (PACKAGE / "core").glob("*.py"):
+    for path in (PACKAGE / "core").rglob("*.py"):
         for module in imports(path):
             top = module.split(".")[0]
             assert module.startswith("faaskeeper.core") or top in sys.stdlib_module_names, (path, module)

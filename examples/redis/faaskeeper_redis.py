@@ -21,13 +21,13 @@ import redis
 
 from faaskeeper.config import Config
 from faaskeeper.core import codec, trust
-from faaskeeper.core.channel import Handler
 from faaskeeper.core.connection import Connection, connection_to
 from faaskeeper.core.deployment import Deployment, begin, on_tables
+from faaskeeper.core.drivers.channel import Handler
+from faaskeeper.core.drivers.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Page
 from faaskeeper.core.errors import Conflict, Denied, DriverError, StaleView, Throttled, TooLarge, Unavailable
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.objects import TableObjects
-from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Page
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.writer import Writer
 

@@ -41,8 +41,8 @@ from faaskeeper.aio.sender import Sender
 from faaskeeper.aio.threads import Threads, through
 from faaskeeper.core import forks, trust
 from faaskeeper.core.acl import Credential
-from faaskeeper.core.channel import Listener as Ear
 from faaskeeper.core.connection import Connection
+from faaskeeper.core.drivers.channel import Listener as Ear
 from faaskeeper.core.errors import Code, DriverError
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Close, Epoch, Notification, Outcome, Reply

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from hmac import compare_digest
 from typing import NamedTuple
 
-from faaskeeper.core.storage import ObjectStore
+from faaskeeper.core.drivers.storage import ObjectStore
 
 PREFIX = "b/"
 

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 from faaskeeper.core import codec
 from faaskeeper.core.clocks import carried
+from faaskeeper.core.drivers.storage import Gather, IfOlder, IfStamp, Item, Table, every, in_turn
 from faaskeeper.core.errors import Conflict, StaleView
 from faaskeeper.core.log import AHEAD_MS, CHECKPOINT_VALID_MS
 from faaskeeper.core.sessions import CLOSED_KEPT_MS, OUTCOMES_KEPT_MS, Session, Sessions
-from faaskeeper.core.storage import Gather, IfOlder, IfStamp, Item, Table, every, in_turn
 from faaskeeper.core.tally import Tally, beginning
 from faaskeeper.core.wide import WideTable
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from faaskeeper.core.acl import Credential
 from faaskeeper.core.changes import Change, Closed, Effect, Opened, Owned, Resumed, Transaction
+from faaskeeper.core.drivers.storage import Item
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import (
     MAX_INCARNATION,
@@ -37,7 +38,6 @@ from faaskeeper.core.requests import (
     SetAcl,
     SetData,
 )
-from faaskeeper.core.storage import Item
 from faaskeeper.core.znode import OPEN_ACL, Acl, Meta
 
 _T = TypeVar("_T")

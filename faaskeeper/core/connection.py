@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from faaskeeper.core import acl
 from faaskeeper.core.clocks import ServiceClock
+from faaskeeper.core.drivers.storage import Gather, in_turn
 from faaskeeper.core.fields import Fields
-from faaskeeper.core.storage import Gather, in_turn
 
 if TYPE_CHECKING:  # a client imports only those parts of a service that its provider needs
     from faaskeeper.core.acl import Credential
-    from faaskeeper.core.channel import ClientChannel, Listener
     from faaskeeper.core.clocks import Clock
     from faaskeeper.core.deployment import Deployment
+    from faaskeeper.core.drivers.channel import ClientChannel, Listener
+    from faaskeeper.core.drivers.queue import Queue
+    from faaskeeper.core.drivers.storage import ObjectStore
     from faaskeeper.core.log import Log
-    from faaskeeper.core.queue import Queue
     from faaskeeper.core.records import Records
     from faaskeeper.core.requests import Message, Reply
     from faaskeeper.core.sessions import Leases
-    from faaskeeper.core.storage import ObjectStore
     from faaskeeper.core.tally import Tally
     from faaskeeper.core.watches import WatchTable
 
@@ -42,7 +42,7 @@ class InProcess(Protocol):
         """
 
     def listen(self, handler: Callable[[Reply | bytes], None], settled: Callable[[], None]) -> Listener:
-        """Listen for early replies; see :class:`~faaskeeper.core.channel.DirectChannel`.
+        """Listen for early replies; see :class:`~faaskeeper.core.drivers.channel.DirectChannel`.
 
         Notifications arrive as signed bytes. ``settled`` is called once user storage has the writes
         of replies that were passed to ``handler`` before, by the same thread, which may be any

@@ -6,15 +6,15 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from faaskeeper.core.channel import Channel, DirectChannel
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.clocks import Clock, LogClock
+from faaskeeper.core.drivers.channel import Channel, DirectChannel
+from faaskeeper.core.drivers.queue import Queue
+from faaskeeper.core.drivers.storage import Gather, Joint, ObjectStore, Table, in_turn
 from faaskeeper.core.fields import Fields
 from faaskeeper.core.log import Log
-from faaskeeper.core.queue import Queue
 from faaskeeper.core.records import Records, TableRecords, bootstrap
 from faaskeeper.core.sessions import Leases, Transients
-from faaskeeper.core.storage import Gather, Joint, ObjectStore, Table, in_turn
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.view import MAX_NODES
 from faaskeeper.core.watches import WatchTable

@@ -19,7 +19,6 @@ from typing import NamedTuple
 from faaskeeper.core import codec, paths, trust
 from faaskeeper.core.answers import Answer, reply_of, to_wake_up
 from faaskeeper.core.changes import Closed, Opened, Transaction
-from faaskeeper.core.channel import deliver
 from faaskeeper.core.children import (
     PAGE_META,
     Ahead,
@@ -33,13 +32,14 @@ from faaskeeper.core.children import (
     writes_of,
 )
 from faaskeeper.core.deployment import Deployment
+from faaskeeper.core.drivers.channel import deliver
+from faaskeeper.core.drivers.storage import JOINT_WRITES, Write
 from faaskeeper.core.errors import StaleView, Unavailable
 from faaskeeper.core.images import Image, images_of, lacking
 from faaskeeper.core.log import Entry
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Epoch
 from faaskeeper.core.sessions import Sessions
-from faaskeeper.core.storage import JOINT_WRITES, Write
 from faaskeeper.core.view import View, load, roll
 from faaskeeper.core.watches import Recipient, Secrets, WatchFunction
 

@@ -17,11 +17,11 @@ from typing import Any
 from faaskeeper.core.answers import wake_up
 from faaskeeper.core.clocks import carried
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, Deployment
+from faaskeeper.core.drivers.storage import Table
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.images import CHECK_WITHIN_MS
 from faaskeeper.core.records import Record
 from faaskeeper.core.sessions import Lease, Transient, served_ms
-from faaskeeper.core.storage import Table
 from faaskeeper.core.sweeping import WITHIN_MS, Sweeper
 from faaskeeper.core.view import load
 from faaskeeper.core.writer import order

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 from faaskeeper.core import codec
 from faaskeeper.core.changes import Transaction
+from faaskeeper.core.drivers.storage import Gather, IfAbsent, Item, Table, Write, in_turn
 from faaskeeper.core.errors import StaleView
 from faaskeeper.core.requests import Outcome
-from faaskeeper.core.storage import Gather, IfAbsent, Item, Table, Write, in_turn
 from faaskeeper.core.wide import WideTable
 
 _DAY_MS = 24 * 3600 * 1000

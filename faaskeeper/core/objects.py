@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from faaskeeper.core.drivers.storage import IfAbsent, IfOlder, IfStamp, Object, Table
 from faaskeeper.core.errors import Conflict
-from faaskeeper.core.storage import IfAbsent, IfOlder, IfStamp, Object, Table
 from faaskeeper.core.wide import INDEX, WideTable
 
 _PARTITION = "objects"

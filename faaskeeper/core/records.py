@@ -18,9 +18,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from faaskeeper.core import codec
-from faaskeeper.core.errors import Conflict
-from faaskeeper.core.requests import Epoch
-from faaskeeper.core.storage import (
+from faaskeeper.core.drivers.storage import (
     Check,
     Gather,
     IfOlder,
@@ -31,6 +29,8 @@ from faaskeeper.core.storage import (
     Write,
     in_any_case,
 )
+from faaskeeper.core.errors import Conflict
+from faaskeeper.core.requests import Epoch
 from faaskeeper.core.wide import WideTable
 from faaskeeper.core.znode import Meta, genesis
 

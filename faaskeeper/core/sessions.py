@@ -13,10 +13,10 @@ from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 from faaskeeper.core.changes import Closed, Effect, Opened, Resumed, Transaction
+from faaskeeper.core.drivers.storage import IfAbsent, IfOlder, IfStamp, Item, Table, every
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.log import Entry
 from faaskeeper.core.requests import Outcome
-from faaskeeper.core.storage import IfAbsent, IfOlder, IfStamp, Item, Table, every
 
 OUTCOMES_KEPT_MS = 3600 * 1000
 """How long a closed session's outcomes are kept; after that SessionExpired means "unknown"."""

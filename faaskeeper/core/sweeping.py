@@ -25,12 +25,12 @@ from faaskeeper.core.changes import Closed
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.children import page_path, removed_pages
 from faaskeeper.core.deployment import Deployment
+from faaskeeper.core.drivers.storage import IfAbsent, IfStamp, Item, Table
 from faaskeeper.core.errors import Conflict, DriverError, Throttled, Unavailable
 from faaskeeper.core.fields import Fields
 from faaskeeper.core.log import RETENTION_MS, Entry, Trimmed
 from faaskeeper.core.objects import TableObjects
 from faaskeeper.core.records import Record, TableRecords
-from faaskeeper.core.storage import IfAbsent, IfStamp, Item, Table
 
 DAY_MS = 24 * 3600 * 1000
 TOMBSTONE_MS = 2 * DAY_MS

@@ -14,12 +14,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from faaskeeper.core import codec, paths, trust
-from faaskeeper.core.channel import Channel, deliver
+from faaskeeper.core.drivers.channel import Channel, deliver
+from faaskeeper.core.drivers.queue import Queue
+from faaskeeper.core.drivers.storage import Gather, IfOlder, IfStamp, Item, Table, every
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.log import Entry
-from faaskeeper.core.queue import Queue
 from faaskeeper.core.requests import Epoch, Notification
-from faaskeeper.core.storage import Gather, IfOlder, IfStamp, Item, Table, every
 
 FIRED_BY: Mapping[str, str] = {
     "data": "SD",

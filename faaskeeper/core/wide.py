@@ -34,8 +34,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from faaskeeper.core import codec
-from faaskeeper.core.errors import Conflict, TooLarge, Unavailable
-from faaskeeper.core.storage import (
+from faaskeeper.core.drivers.storage import (
     Check,
     Condition,
     IfAbsent,
@@ -47,6 +46,7 @@ from faaskeeper.core.storage import (
     every,
     in_any_case,
 )
+from faaskeeper.core.errors import Conflict, TooLarge, Unavailable
 
 _OVERHEAD = 300
 """Most bytes of a part beside its piece of the item; partition and key are counted apart."""

@@ -23,9 +23,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from faaskeeper.core.deployment import Deployment
+from faaskeeper.core.drivers.queue import Queue
+from faaskeeper.core.drivers.storage import Condition, Item, Joint, Table
 from faaskeeper.core.errors import Conflict, DriverError, StaleView, Throttled
-from faaskeeper.core.queue import Queue
-from faaskeeper.core.storage import Condition, Item, Joint, Table
 from faaskeeper.core.writer import Writer
 from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
 
@@ -73,7 +73,7 @@ class Contended:
         self.query = table.query
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.storage.Table`. Raises Throttled after so many losses."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`. Raises Throttled after so many losses."""
         self._race(lambda: self._table.put(partition, key, item, condition))
 
     def joint(self, joint: Joint) -> Joint:
@@ -132,7 +132,7 @@ class DirectQueue:
         self.max_message_bytes = limit if fallback is None else fallback.max_message_bytes
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        """See :class:`faaskeeper.core.queue.Queue`."""
+        """See :class:`faaskeeper.core.drivers.queue.Queue`."""
         if not self._measured(group, identity, body):
             self._way(self._local).send(group, identity, body)
 
@@ -207,5 +207,5 @@ class Prompt:
         self.max_message_bytes = queue.max_message_bytes
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        """See :class:`faaskeeper.core.queue.Queue`."""
+        """See :class:`faaskeeper.core.drivers.queue.Queue`."""
         self._queue.send_prompt(group, identity, body)

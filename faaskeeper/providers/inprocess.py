@@ -68,7 +68,7 @@ class LocalQueue(Inherited):
         self._stopping = threading.Event()
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        """See :class:`faaskeeper.core.queue.Queue`."""
+        """See :class:`faaskeeper.core.drivers.queue.Queue`."""
         self._put(body)
         if not self._running.locked():  # else its holder looks again before it goes
             self._signal.release()
@@ -178,5 +178,5 @@ class PromptQueue:
         self._queue = queue
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        """See :class:`faaskeeper.core.queue.Queue`."""
+        """See :class:`faaskeeper.core.drivers.queue.Queue`."""
         self._queue.send_prompt(body)

@@ -6,8 +6,8 @@ import threading
 from bisect import bisect_right, insort
 from collections.abc import Mapping, Sequence
 
+from faaskeeper.core.drivers.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Page
 from faaskeeper.core.errors import Conflict, TooLarge
-from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Page
 from faaskeeper.core.wide import size_of
 
 
@@ -26,16 +26,16 @@ class MemoryTable:
         return self._items
 
     def get(self, partition: str, key: str) -> Item | None:
-        """See :class:`faaskeeper.core.storage.Table`."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         found = self._items.get(partition, {}).get(key)
         return None if found is None else dict(found)
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
-        """See :class:`faaskeeper.core.storage.Table`."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         return [self.get(partition, key) for partition, key in keys]
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.storage.Table`."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         if self.max_item_bytes < 1 << 30 and (size := size_of(partition, key, item)) > self.max_item_bytes:
             raise TooLarge(f"the item {partition} {key} has {size} bytes, at most {self.max_item_bytes} fit")
         with self._lock:
@@ -46,7 +46,7 @@ class MemoryTable:
             items[key] = dict(item)
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.storage.Table`."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         with self._lock:
             items = self._items.get(partition, {})
             self._check(items.get(key), condition)
@@ -58,7 +58,7 @@ class MemoryTable:
                     del self._keys[partition]
 
     def query(self, partition: str, after: str, limit: int) -> Page:
-        """See :class:`faaskeeper.core.storage.Table`."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         if partition not in self._items:
             return Page([], False)
         with self._lock:

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 
-from faaskeeper.core.channel import Handler
+from faaskeeper.core.drivers.channel import Handler
 from faaskeeper.core.errors import Denied
 from faaskeeper.core.forks import Inherited, register
 
@@ -48,7 +48,7 @@ class TcpChannel(Inherited):
             _release(self._connections.popitem()[1])
 
     def deliver(self, address: str, message: bytes) -> bool:
-        """See :class:`faaskeeper.core.channel.Channel`."""
+        """See :class:`faaskeeper.core.drivers.channel.Channel`."""
         frame = len(message).to_bytes(4, "big") + message
         with self._lock:
             connection = self._connections.pop(address, None)
@@ -177,7 +177,7 @@ class TcpListener(Inherited):
                     _log.exception("the client at %s failed on a message", self.address)
 
     def close(self) -> None:
-        """See :class:`faaskeeper.core.channel.Listener`."""
+        """See :class:`faaskeeper.core.drivers.channel.Listener`."""
         self._open = False
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -209,5 +209,5 @@ class TcpClientChannel:
         self._advertise = advertise
 
     def listen(self, handler: Handler) -> TcpListener:
-        """See :class:`faaskeeper.core.channel.ClientChannel`."""
+        """See :class:`faaskeeper.core.drivers.channel.ClientChannel`."""
         return TcpListener(self._host, self._port, handler, self._advertise)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from faaskeeper.core import codec, trust
-from faaskeeper.core.queue import Queue
+from faaskeeper.core.drivers.queue import Queue
 from faaskeeper.core.requests import Message, Notification, Reply
 
 _log = logging.getLogger(__name__)

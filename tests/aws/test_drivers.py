@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from faaskeeper.core.queue import Queue
-from faaskeeper.core.storage import ObjectStore, Table
+from faaskeeper.core.drivers.queue import Queue
+from faaskeeper.core.drivers.storage import ObjectStore, Table
 from faaskeeper.providers.aws.channels import LEFT_MS, PREFIX, SqsChannel, SqsClientChannel, leftovers
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.events import messages_of

@@ -11,7 +11,7 @@ from faaskeeper.cli import snapshots
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config, StorageType
 from faaskeeper.core.blobs import parse_blob_name
-from faaskeeper.core.storage import ObjectStore
+from faaskeeper.core.drivers.storage import ObjectStore
 from faaskeeper.exceptions import FaaSKeeperException, ProviderException
 from faaskeeper.node import Node
 from tests.client.test_session import Service, session_of

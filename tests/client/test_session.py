@@ -13,8 +13,8 @@ from faaskeeper.client import FaaSKeeperClient, SessionState
 from faaskeeper.client.futures import Future
 from faaskeeper.client.session import _MESSAGES_AT_ONCE, Session
 from faaskeeper.config import Config
+from faaskeeper.core.drivers.queue import Queue
 from faaskeeper.core.errors import Unavailable
-from faaskeeper.core.queue import Queue
 from faaskeeper.core.sessions import Lease
 from faaskeeper.exceptions import (
     FaaSKeeperException,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from faaskeeper.core.changes import Change, Transaction
+from faaskeeper.core.drivers.storage import Condition, IfAbsent, IfOlder, Item
 from faaskeeper.core.errors import Code, Conflict, Unavailable
 from faaskeeper.core.log import Answers, Entry, Log
 from faaskeeper.core.requests import Outcome
 from faaskeeper.core.sessions import Session, Sessions
-from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, Item
 from faaskeeper.core.wide import WideTable
 from faaskeeper.providers.memory import MemoryTable
 

@@ -9,11 +9,11 @@ import pytest
 from faaskeeper.core import log
 from faaskeeper.core.answers import wake_up
 from faaskeeper.core.distributor import GROUP_ENTRIES
+from faaskeeper.core.drivers.storage import Check
 from faaskeeper.core.errors import Code, Unavailable
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Close, Create, Delete, Multi, SetData, inline
 from faaskeeper.core.sessions import CLOSED_KEPT_MS, Session, Sessions
-from faaskeeper.core.storage import Check
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.view import load
 from faaskeeper.core.writer import order

@@ -10,11 +10,11 @@ import pytest
 from faaskeeper.core import paths
 from faaskeeper.core.answers import wake_up
 from faaskeeper.core.distributor import Distributor, DistributorFunction
+from faaskeeper.core.drivers.storage import Check, in_any_case, in_turn
 from faaskeeper.core.errors import Code, StaleView
 from faaskeeper.core.records import ObjectRecords, Record, TableRecords
 from faaskeeper.core.requests import Close, Create, Delete, Multi, SetData, inline
 from faaskeeper.core.sessions import CLOSED_KEPT_MS
-from faaskeeper.core.storage import Check, in_any_case, in_turn
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.view import load
 from faaskeeper.core.writer import Writer, order

@@ -12,6 +12,7 @@ import pytest
 from faaskeeper.core import admission, codec, trust, validation, writer
 from faaskeeper.core.acl import ALL, MAX_ACL_BYTES, MAX_CREDENTIALS_BYTES, digest, fixed
 from faaskeeper.core.blobs import blob_name, parse_blob_name, read_blob
+from faaskeeper.core.drivers.storage import Table, in_turn
 from faaskeeper.core.errors import Code
 from faaskeeper.core.records import ObjectRecords, Records, TableRecords
 from faaskeeper.core.requests import (
@@ -28,7 +29,6 @@ from faaskeeper.core.requests import (
     SetData,
     inline,
 )
-from faaskeeper.core.storage import Table, in_turn
 from faaskeeper.core.sweeping import BLOB_MS, DAY_MS, TOMBSTONE_MS
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import Row

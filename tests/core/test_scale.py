@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from faaskeeper.core.drivers.storage import Object, Table, in_turn
 from faaskeeper.core.errors import Code
 from faaskeeper.core.records import ObjectRecords, Records, TableRecords
 from faaskeeper.core.requests import Close, Create, Delete, Multi, SetData, inline
-from faaskeeper.core.storage import Object, Table, in_turn
 from faaskeeper.core.transactions import Limits
 from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.session.rules import names_of

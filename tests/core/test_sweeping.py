@@ -11,11 +11,11 @@ import pytest
 
 from faaskeeper.core import sweeping
 from faaskeeper.core.blobs import TOKEN_BYTES, blob_name
+from faaskeeper.core.drivers.storage import in_turn
 from faaskeeper.core.errors import Denied, Unavailable
 from faaskeeper.core.log import RETENTION_MS
 from faaskeeper.core.records import ObjectRecords
 from faaskeeper.core.requests import Create, Data, Delete, SetData, inline
-from faaskeeper.core.storage import in_turn
 from faaskeeper.core.sweeping import DAY_MS, EVERY_MS
 from faaskeeper.providers.local.objects import DirectoryStore
 from tests.bare import Bare

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from faaskeeper.core import codec, log, trust
+from faaskeeper.core.drivers.storage import Condition, Item
 from faaskeeper.core.errors import Code, Conflict, StaleView, Unavailable
 from faaskeeper.core.requests import (
     Close,
@@ -21,7 +22,6 @@ from faaskeeper.core.requests import (
     SetData,
     inline,
 )
-from faaskeeper.core.storage import Condition, Item
 from faaskeeper.core.writer import Writer, order
 from faaskeeper.providers.memory import MemoryTable
 from tests.bare import Bare

@@ -10,7 +10,7 @@ import pytest
 from google.cloud.datastore_v1 import types
 
 from faaskeeper.config import Config
-from faaskeeper.core.storage import IfAbsent, IfOlder, IfStamp, Write
+from faaskeeper.core.drivers.storage import IfAbsent, IfOlder, IfStamp, Write
 from faaskeeper.deploy import costs
 from faaskeeper.providers.gcp.channels import PREFIX, PubsubChannel, PubsubClientChannel
 from faaskeeper.providers.gcp.clients import Gcp

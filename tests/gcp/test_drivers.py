@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from faaskeeper.core.channel import Channel, ClientChannel
+from faaskeeper.core.drivers.channel import Channel, ClientChannel
+from faaskeeper.core.drivers.storage import Joint, ObjectStore, Table
 from faaskeeper.core.errors import Conflict
-from faaskeeper.core.storage import Joint, ObjectStore, Table
 from faaskeeper.providers.cloud.channels import RoutedChannel
 from faaskeeper.providers.gcp.channels import PREFIX, InOrder, PubsubChannel, PubsubClientChannel
 from faaskeeper.providers.gcp.clients import Gcp

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
+from faaskeeper.core.drivers.storage import IfAbsent
 from faaskeeper.core.errors import Conflict, Throttled
-from faaskeeper.core.storage import IfAbsent
 from faaskeeper.providers.direct import AWAY_S, LOSSES, Contended, DirectQueue, Prompt
 from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.testing.conformance.memory import MemorySystem

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from faaskeeper.core import trust
+from faaskeeper.core.drivers.storage import IfAbsent, Table
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.objects import TableObjects
-from faaskeeper.core.storage import IfAbsent, Table
 from faaskeeper.providers.local.channels import LocalChannel
 from faaskeeper.providers.local.database import Database
 from faaskeeper.providers.local.objects import DirectoryStore

@@ -21,9 +21,9 @@ import pytest
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core import codec, trust
+from faaskeeper.core.drivers.storage import Check
 from faaskeeper.core.log import RETENTION_MS
 from faaskeeper.core.records import Record
-from faaskeeper.core.storage import Check
 from faaskeeper.core.sweeping import DAY_MS
 from faaskeeper.exceptions import NodeExistsException, ProviderException
 from faaskeeper.providers.local.service import EmbeddedService, clock

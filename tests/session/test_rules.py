@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from faaskeeper.core.drivers.storage import Check
 from faaskeeper.core.log import Trimmed
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Create, Delete, Epoch, Multi, SetData, inline
-from faaskeeper.core.storage import Check
 from faaskeeper.core.transactions import Limits
 from faaskeeper.session.commands import Await, PutWatch, ReadLog, ReadMark, ReadRecord
 from faaskeeper.session.rules import Rules, names_of

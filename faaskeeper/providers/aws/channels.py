@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterable
 from uuid import uuid4
 
-from faaskeeper.core.channel import Handler
+from faaskeeper.core.drivers.channel import Handler
+from faaskeeper.core.drivers.storage import Table, every
 from faaskeeper.core.errors import DriverError
-from faaskeeper.core.storage import Table, every
 from faaskeeper.providers.aws.clients import READ_S, Aws
 from faaskeeper.providers.aws.events import decoded
 from faaskeeper.providers.aws.queues import text_of
@@ -42,7 +42,7 @@ class SqsChannel:
         self._sender = uuid4().hex
 
     def deliver(self, address: str, message: bytes) -> bool:
-        """See :class:`faaskeeper.core.channel.Channel`."""
+        """See :class:`faaskeeper.core.drivers.channel.Channel`."""
         parts = [message[at : at + _PART_BYTES] for at in range(0, len(message), _PART_BYTES)] or [b""]
         try:
             for number, part in enumerate(parts):
@@ -134,7 +134,7 @@ class SqsListener:
                     _log.exception("the client at %s failed on a message", self.address)
 
     def close(self) -> None:
-        """See :class:`faaskeeper.core.channel.Listener`."""
+        """See :class:`faaskeeper.core.drivers.channel.Listener`."""
         with self._hearing:
             self._open = False
         try:
@@ -160,7 +160,7 @@ class SqsClientChannel:
         self._clock = clock
 
     def listen(self, handler: Handler) -> SqsListener:
-        """See :class:`faaskeeper.core.channel.ClientChannel`."""
+        """See :class:`faaskeeper.core.drivers.channel.ClientChannel`."""
         name = f"{self._prefix}{uuid4().hex}.fifo"
         return SqsListener(self._aws, name, self._table, handler, self._clock)
 

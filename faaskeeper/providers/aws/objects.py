@@ -6,8 +6,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from faaskeeper.core.drivers.storage import Object
 from faaskeeper.core.errors import Conflict
-from faaskeeper.core.storage import Object
 from faaskeeper.providers.aws.clients import Aws
 
 _MISSING = ("NoSuchKey", "404")
@@ -26,7 +26,7 @@ class S3Store:
         return self._aws.call(f"objects.{method}", made, Bucket=self._bucket, **parameters)
 
     def get(self, key: str) -> Object | None:
-        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
 
         def read(**parameters: Any) -> Object | None:
             try:
@@ -42,7 +42,7 @@ class S3Store:
         return result
 
     def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
-        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
         condition: dict[str, str] = {}
         if absent:
             condition["IfNoneMatch"] = "*"
@@ -60,7 +60,7 @@ class S3Store:
         return str(self._aws.call("objects.put", write, Bucket=self._bucket, Key=key, Body=body, **condition))
 
     def delete(self, key: str, *, match: str | None = None) -> None:
-        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
 
         def remove(**parameters: Any) -> None:
             try:
@@ -74,7 +74,7 @@ class S3Store:
         self._aws.call("objects.delete", remove, Bucket=self._bucket, Key=key, **condition)
 
     def list(self, prefix: str, after: str, limit: int) -> list[str]:
-        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
         keys: list[str] = []
         while len(keys) < limit:
             most = min(limit - len(keys), _MOST)

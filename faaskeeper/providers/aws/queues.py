@@ -51,7 +51,7 @@ class SqsQueue:
         self.ordered = url.endswith(".fifo")
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        """See :class:`faaskeeper.core.queue.Queue`."""
+        """See :class:`faaskeeper.core.drivers.queue.Queue`."""
         check_size(self._short, body, self.max_message_bytes)
         fifo = {"MessageGroupId": group, "MessageDeduplicationId": uuid4().hex} if self.ordered else {}
         self._aws.call(
@@ -76,7 +76,7 @@ class TableQueue:
         self._clock = clock
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        """See :class:`faaskeeper.core.queue.Queue`."""
+        """See :class:`faaskeeper.core.drivers.queue.Queue`."""
         check_size(self._short, body, self.max_message_bytes)
         now = self._clock()
         item: dict[str, Any] = {
@@ -101,7 +101,7 @@ class LambdaQueue:
         self._short = short
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        """See :class:`faaskeeper.core.queue.Queue`."""
+        """See :class:`faaskeeper.core.drivers.queue.Queue`."""
         check_size(self._short, body, self.max_message_bytes)
         self._aws.call(
             f"{self._short}.send",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from faaskeeper.config import ClientChannel, Config, QueueType
-from faaskeeper.core import channel as drivers
 from faaskeeper.core.connection import Connection
+from faaskeeper.core.drivers import channel as drivers
+from faaskeeper.core.drivers.queue import Queue
 from faaskeeper.core.log import RETENTION_MS
-from faaskeeper.core.queue import Queue
 from faaskeeper.providers.aws.channels import PREFIX, SqsChannel, SqsClientChannel
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.objects import S3Store

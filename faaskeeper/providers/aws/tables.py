@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from faaskeeper.core.drivers.storage import Condition, IfAbsent, IfOlder, Item, Page
 from faaskeeper.core.errors import Throttled
-from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, Item, Page
 from faaskeeper.providers.aws.clients import Aws
 
 PARTITION, SORT, TTL = "partition", "sort", "ttl"
@@ -104,7 +104,7 @@ class DynamoTable:
         return self._aws.call(f"{self._short}.{method}", made, **parameters)
 
     def get(self, partition: str, key: str) -> Item | None:
-        """See :class:`faaskeeper.core.storage.Table`."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         found = self._call(
             "get", "get_item", TableName=self._name, Key=_key(partition, key), ConsistentRead=True
         )
@@ -112,7 +112,7 @@ class DynamoTable:
         return None if item is None else to_item(item)
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
-        """See :class:`faaskeeper.core.storage.Table`."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         if len(keys) == 1:
             return [self.get(*keys[0])]
         wanted = list(dict.fromkeys(keys))
@@ -137,14 +137,14 @@ class DynamoTable:
         raise Throttled(f"{self._short}.get_many: the table gives out less than it is asked for")
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.storage.Table`."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         made = {**_key(partition, key), **attributes(item)}
         if self._lifetime:
             made[TTL] = {"N": str(int(self._clock()) + self._lifetime)}
         self._call("put", "put_item", TableName=self._name, Item=made, **_condition(condition))
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.storage.Table`."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         self._call(
             "delete",
             "delete_item",
@@ -154,7 +154,7 @@ class DynamoTable:
         )
 
     def query(self, partition: str, after: str, limit: int) -> Page:
-        """See :class:`faaskeeper.core.storage.Table`."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         names = {"#partition": PARTITION}
         values = {":partition": {"S": partition}}
         expression = "#partition = :partition"

@@ -57,7 +57,7 @@ class Calls(ABC):
         self._observers.append(observer)
 
     def gather(self, calls: Any) -> list[Any]:
-        """See :data:`faaskeeper.core.storage.Gather`: side by side in threads, one of them in this."""
+        """Perform calls side by side in threads, one of them in this one."""
         if len(calls) <= 1 or threading.current_thread().name.startswith(_THREADS):  # never wait in the pool
             return [call() for call in calls]
         with self._lock:

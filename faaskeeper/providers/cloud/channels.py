@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from faaskeeper.core.channel import Channel, ClientChannel, Handler, Listener
+from faaskeeper.core.drivers.channel import Channel, ClientChannel, Handler, Listener
 from faaskeeper.providers.tcp import TcpChannel
 
 _log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ class RoutedChannel:
         self._others = others
 
     def deliver(self, address: str, message: bytes) -> bool:
-        """See :class:`faaskeeper.core.channel.Channel`."""
+        """See :class:`faaskeeper.core.drivers.channel.Channel`."""
         for prefix, channel in self._others.items():
             if address.startswith(prefix):
                 return channel.deliver(address, message)
@@ -43,7 +43,7 @@ class LoopbackChannel:
         self._handlers: dict[str, Handler] = {}
 
     def deliver(self, address: str, message: bytes) -> bool:
-        """See :class:`faaskeeper.core.channel.Channel`."""
+        """See :class:`faaskeeper.core.drivers.channel.Channel`."""
         handler = self._handlers.get(address)
         if handler is None:
             return self._channel.deliver(address, message)
@@ -51,7 +51,7 @@ class LoopbackChannel:
         return True
 
     def listen(self, handler: Handler) -> Listener:
-        """See :class:`faaskeeper.core.channel.ClientChannel`."""
+        """See :class:`faaskeeper.core.drivers.channel.ClientChannel`."""
         listener = _LoopbackListener(handler, lambda address: self._handlers.pop(address, None))
         listener.wrap(self._clients.listen(listener.receive))
         self._handlers[listener.address] = listener.receive

@@ -11,16 +11,16 @@ from urllib.parse import urlsplit
 
 from faaskeeper.config import Config, ConfigurationException, QueueType, StorageType
 from faaskeeper.core import trust
-from faaskeeper.core.channel import ClientChannel
 from faaskeeper.core.clocks import Clock, ServiceClock, Steady
 from faaskeeper.core.connection import Connection, FailureHandler, connection_to
 from faaskeeper.core.deployment import Deployment, begin, on_tables
+from faaskeeper.core.drivers.channel import ClientChannel
+from faaskeeper.core.drivers.queue import Queue
+from faaskeeper.core.drivers.storage import IfAbsent, Joint, ObjectStore, Table
 from faaskeeper.core.errors import Conflict, Denied
 from faaskeeper.core.log import Log
 from faaskeeper.core.objects import TableObjects
-from faaskeeper.core.queue import Queue
 from faaskeeper.core.records import ObjectRecords, TableRecords
-from faaskeeper.core.storage import IfAbsent, Joint, ObjectStore, Table
 from faaskeeper.core.transactions import Limits
 from faaskeeper.providers.clocks import clock, elapsed
 from faaskeeper.providers.cloud.calls import Calls

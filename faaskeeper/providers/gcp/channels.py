@@ -25,7 +25,7 @@ from google.cloud.pubsub_v1.subscriber.scheduler import ThreadScheduler
 from google.protobuf.duration_pb2 import Duration
 from google.pubsub_v1 import types
 
-from faaskeeper.core.channel import Handler
+from faaskeeper.core.drivers.channel import Handler
 from faaskeeper.core.errors import DriverError
 from faaskeeper.providers.gcp.clients import Gcp
 from faaskeeper.providers.gcp.queues import MAX_MESSAGE_BYTES, publish, subscription_path, topic_path
@@ -65,7 +65,7 @@ class PubsubChannel:
         self._lines: dict[str, _Line] = {}
 
     def deliver(self, address: str, message: bytes) -> bool:
-        """See :class:`faaskeeper.core.channel.Channel`."""
+        """See :class:`faaskeeper.core.drivers.channel.Channel`."""
         if len(message) > MAX_MESSAGE_BYTES:
             _log.warning("a message of %d bytes is too long for the client at %s", len(message), address)
             return False
@@ -205,7 +205,7 @@ class PubsubListener:
             self._order.tick()
 
     def close(self) -> None:
-        """See :class:`faaskeeper.core.channel.Listener`."""
+        """See :class:`faaskeeper.core.drivers.channel.Listener`."""
         self._order.close()
         self._stopping.set()
         self._receiving.cancel()
@@ -239,5 +239,5 @@ class PubsubClientChannel:
         self._prefix = prefix
 
     def listen(self, handler: Handler) -> PubsubListener:
-        """See :class:`faaskeeper.core.channel.ClientChannel`."""
+        """See :class:`faaskeeper.core.drivers.channel.ClientChannel`."""
         return PubsubListener(self._gcp, self._topic, self._prefix, handler)

@@ -6,8 +6,8 @@ from typing import Any
 
 from google.api_core.exceptions import NotFound
 
+from faaskeeper.core.drivers.storage import Object
 from faaskeeper.core.errors import Conflict
-from faaskeeper.core.storage import Object
 from faaskeeper.providers.gcp.clients import TRY_S, Gcp
 
 _MOST = 1000
@@ -25,7 +25,7 @@ class GcsStore:
         return self._gcp.storage().bucket(self._bucket).blob(key)
 
     def get(self, key: str) -> Object | None:
-        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
 
         def read() -> Object | None:
             blob = self._blob(key)
@@ -41,7 +41,7 @@ class GcsStore:
         return result
 
     def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
-        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
         generation = 0 if absent else _generation(key, match)
 
         def write() -> str:
@@ -63,7 +63,7 @@ class GcsStore:
         return str(self._gcp.call("objects.put", write))
 
     def delete(self, key: str, *, match: str | None = None) -> None:
-        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
         generation = _generation(key, match)
 
         def remove() -> None:
@@ -80,7 +80,7 @@ class GcsStore:
         self._gcp.call("objects.delete", remove)
 
     def list(self, prefix: str, after: str, limit: int) -> list[str]:
-        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
 
         def names() -> list[str]:
             found = self._gcp.storage().list_blobs(

@@ -27,7 +27,7 @@ class PubsubQueue:
         self.ordered = ordered
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        """See :class:`faaskeeper.core.queue.Queue`."""
+        """See :class:`faaskeeper.core.drivers.queue.Queue`."""
         if len(body) > self.max_message_bytes:
             raise TooLarge(
                 f"{self._short}: a message of {len(body)} bytes: at most {self.max_message_bytes} fit"

@@ -6,11 +6,11 @@ import os
 import threading
 
 from faaskeeper.config import ClientChannel, Config, ConfigurationException, QueueType, StorageType
-from faaskeeper.core import channel as drivers
 from faaskeeper.core.connection import Connection
+from faaskeeper.core.drivers import channel as drivers
+from faaskeeper.core.drivers.queue import Queue
+from faaskeeper.core.drivers.storage import Joint
 from faaskeeper.core.log import RETENTION_MS
-from faaskeeper.core.queue import Queue
-from faaskeeper.core.storage import Joint
 from faaskeeper.providers.cloud.channels import RoutedChannel
 from faaskeeper.providers.cloud.service import FUNCTIONS, CloudService
 from faaskeeper.providers.gcp.channels import PREFIX, PubsubChannel, PubsubClientChannel

@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 from google.api_core.exceptions import Aborted, FailedPrecondition, NotFound
 from google.cloud.datastore_v1 import types
 
+from faaskeeper.core.drivers.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Joint, Page, Write
 from faaskeeper.core.errors import Conflict, Throttled
-from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Joint, Page, Write
 from faaskeeper.core.view import MAX_NODES
 from faaskeeper.providers.gcp.clients import Gcp, retried
 
@@ -145,11 +145,11 @@ class DatastoreTable:
     # ---- reads ---------------------------------------------------------------------------
 
     def get(self, partition: str, key: str) -> Item | None:
-        """See :class:`faaskeeper.core.storage.Table`."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         return self._lookup("get", [(partition, key)])[partition, key]
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
-        """See :class:`faaskeeper.core.storage.Table`."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         wanted = list(dict.fromkeys(keys))
         batches = [wanted[at : at + _MAX_LOOKUP] for at in range(0, len(wanted), _MAX_LOOKUP)]
         found: dict[tuple[str, str], Item | None] = {}
@@ -183,7 +183,7 @@ class DatastoreTable:
         return name
 
     def query(self, partition: str, after: str, limit: int) -> Page:
-        """See :class:`faaskeeper.core.storage.Table`."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         ancestor = _filter("HAS_ANCESTOR", self._key(partition))
         condition = ancestor
         if after:
@@ -212,7 +212,7 @@ class DatastoreTable:
     # ---- writes --------------------------------------------------------------------------
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.storage.Table`."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         entity = self._entity(partition, key, item)
 
         def made(seen: _Seen | None) -> types.Mutation:
@@ -258,7 +258,7 @@ class DatastoreTable:
         self._memory.put((write.partition, write.key), _Seen(version, _stamp(write.item)))
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.storage.Table`."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         entity = self._key(partition, key)
 
         def made(seen: _Seen | None) -> types.Mutation:

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from faaskeeper.core.checkpoint import Checkpoints
+from faaskeeper.core.drivers.storage import IfAbsent, ObjectStore
 from faaskeeper.core.errors import Conflict, Denied, StaleView
-from faaskeeper.core.storage import IfAbsent, ObjectStore
 from faaskeeper.providers.local.database import Database, Look
 from faaskeeper.providers.local.tables import SqliteTable
 

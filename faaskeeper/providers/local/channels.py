@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from faaskeeper.core.channel import Handler
+from faaskeeper.core.drivers.channel import Handler
 from faaskeeper.core.requests import Reply
 
 _log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class LocalListener:
             return True
 
     def close(self) -> None:
-        """See :class:`faaskeeper.core.channel.Listener`."""
+        """See :class:`faaskeeper.core.drivers.channel.Listener`."""
         self._channel.forget(self.address)
         with self._lock:
             self._open = False
@@ -65,7 +65,7 @@ class LocalChannel:
         return listener
 
     def listen(self, handler: Handler) -> LocalListener:
-        """See :class:`faaskeeper.core.channel.ClientChannel`."""
+        """See :class:`faaskeeper.core.drivers.channel.ClientChannel`."""
         return self._added(handler)
 
     def listen_early(
@@ -79,12 +79,12 @@ class LocalChannel:
         return self._added(handler, late=True)
 
     def accepts_early(self, address: str) -> bool:
-        """See :class:`faaskeeper.core.channel.DirectChannel`."""
+        """See :class:`faaskeeper.core.drivers.channel.DirectChannel`."""
         listener = self._listeners.get(address)
         return listener is not None and listener.settled is not None
 
     def deliver_early(self, address: str, reply: Reply) -> bool:
-        """See :class:`faaskeeper.core.channel.DirectChannel`."""
+        """See :class:`faaskeeper.core.drivers.channel.DirectChannel`."""
         listener = self._listeners.get(address)
         if listener is None or listener.settled is None:
             return False
@@ -92,12 +92,12 @@ class LocalChannel:
         return listener.hear(reply)
 
     def deliver_late(self, address: str, reply: Reply) -> bool:
-        """See :class:`faaskeeper.core.channel.DirectChannel`."""
+        """See :class:`faaskeeper.core.drivers.channel.DirectChannel`."""
         listener = self._listeners.get(address)
         return listener is not None and listener.late and listener.hear(reply)
 
     def settled(self) -> None:
-        """See :class:`faaskeeper.core.channel.DirectChannel`."""
+        """See :class:`faaskeeper.core.drivers.channel.DirectChannel`."""
         while self._told:
             listener = self._told.pop()
             if listener.settled is not None:
@@ -108,6 +108,6 @@ class LocalChannel:
         self._listeners.pop(address, None)
 
     def deliver(self, address: str, message: bytes) -> bool:
-        """See :class:`faaskeeper.core.channel.Channel`."""
+        """See :class:`faaskeeper.core.drivers.channel.Channel`."""
         listener = self._listeners.get(address)
         return listener is not None and listener.hear(message)

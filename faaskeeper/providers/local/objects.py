@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from faaskeeper.core.drivers.storage import Object
 from faaskeeper.core.errors import Conflict, Denied, DriverError, Unavailable
 from faaskeeper.core.forks import Inherited, register
-from faaskeeper.core.storage import Object
 
 _PIECE = 200
 _FILE = "%o"
@@ -56,7 +56,7 @@ class DirectoryStore(Inherited):
         return self._root.joinpath(*pieces, _FILE)
 
     def get(self, key: str) -> Object | None:
-        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
         try:
             body = self._file(key).read_bytes()
         except FileNotFoundError:
@@ -66,7 +66,7 @@ class DirectoryStore(Inherited):
         return Object(body, _tag(body))
 
     def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
-        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
         self._must_own()
         with self._lock:
             if absent or match is not None:
@@ -101,7 +101,7 @@ class DirectoryStore(Inherited):
                 os.close(handle)
 
     def delete(self, key: str, *, match: str | None = None) -> None:
-        """See :class:`faaskeeper.core.storage.ObjectStore`."""
+        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
         self._must_own()
         with self._lock:
             if match is not None:
@@ -145,7 +145,7 @@ class DirectoryStore(Inherited):
         yield from (key for key in _below(self._root, "", wanted) if key.startswith(prefix))
 
     def list(self, prefix: str, after: str, limit: int) -> list[str]:
-        """See :class:`faaskeeper.core.storage.ObjectStore`.
+        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`.
 
         The directory is read once for a walk, not once for a page: the names are kept, and with them what is
         put meanwhile, until a walk of the prefix has come to its end.

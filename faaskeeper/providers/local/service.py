@@ -21,12 +21,13 @@ from faaskeeper.config import ClientChannel, Config, QueueType, StorageType
 from faaskeeper.core import records as user_storage
 from faaskeeper.core import trust
 from faaskeeper.core.answers import wake_up
-from faaskeeper.core.channel import Listener
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.clocks import Clock, Steady
 from faaskeeper.core.connection import Connection, FailureHandler, connection_to
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import DistributorFunction
+from faaskeeper.core.drivers.channel import Listener
+from faaskeeper.core.drivers.storage import Check, Gather, IfAbsent, ObjectStore, Table, in_any_case, in_turn
 from faaskeeper.core.errors import Conflict, Denied, DriverError
 from faaskeeper.core.forks import Inherited, register
 from faaskeeper.core.heartbeat import Heartbeat
@@ -34,7 +35,6 @@ from faaskeeper.core.log import Log
 from faaskeeper.core.records import ObjectRecords, Record, Records, TableRecords
 from faaskeeper.core.requests import Message, Reply
 from faaskeeper.core.sessions import Leases, Transients
-from faaskeeper.core.storage import Check, Gather, IfAbsent, ObjectStore, Table, in_any_case, in_turn
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import WatchTable
 from faaskeeper.core.writer import Writer, order

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from faaskeeper.core.codec import parse, text
+from faaskeeper.core.drivers.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Page
 from faaskeeper.core.errors import Conflict
-from faaskeeper.core.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Page
 from faaskeeper.providers.local.database import Database, Look
 
 _BYTES = "\x00bytes"
@@ -80,16 +80,16 @@ class SqliteTable:
         return str(stored)
 
     def get(self, partition: str, key: str) -> Item | None:
-        """See :class:`faaskeeper.core.storage.Table`."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         rows = self._database.read(self._get, self._at(partition, key))
         return _decode(*rows[0]) if rows else None
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
-        """See :class:`faaskeeper.core.storage.Table`."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         return [self.get(partition, key) for partition, key in keys]
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.storage.Table`."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         at = self._at(partition, key)
         stamp, body, data = _encode(item)
         write = self._database.write
@@ -105,7 +105,7 @@ class SqliteTable:
             raise Conflict(f"{partition!r}, {key!r}: {condition}")
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.storage.Table`."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         at = self._at(partition, key)
         if isinstance(condition, IfStamp):
             if not self._database.write(self._delete_if, (*at, condition.stamp)):
@@ -116,7 +116,7 @@ class SqliteTable:
             raise ValueError(f"a delete is unconditional or IfStamp, not {condition}")
 
     def query(self, partition: str, after: str, limit: int) -> Page:
-        """See :class:`faaskeeper.core.storage.Table`."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         rows = self._database.read(self._query, (*self._at(partition, after), limit))
         return Page([(self._key(row[0]), _decode(*row[1:])) for row in rows], len(rows) == limit)
 

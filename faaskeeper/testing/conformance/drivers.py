@@ -1,4 +1,4 @@
-"""The contracts of the drivers, as tests: see :mod:`faaskeeper.core.storage` and its neighbours."""
+"""The contracts of the drivers, as tests: see :mod:`faaskeeper.core.drivers.storage` and its neighbours."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Protocol
 
 import pytest
 
-from faaskeeper.core.channel import Channel, ClientChannel
+from faaskeeper.core.drivers.channel import Channel, ClientChannel
+from faaskeeper.core.drivers.queue import Queue
+from faaskeeper.core.drivers.storage import IfAbsent, IfOlder, IfStamp, Item, Joint, ObjectStore, Table, Write
 from faaskeeper.core.errors import Conflict, TooLarge
-from faaskeeper.core.queue import Queue
-from faaskeeper.core.storage import IfAbsent, IfOlder, IfStamp, Item, Joint, ObjectStore, Table, Write
 from faaskeeper.testing.patience import PATIENCE_S
 
 _ITEM: Item = {
@@ -28,7 +28,7 @@ _ITEM: Item = {
 
 
 class TableSuite:
-    """Tests of a :class:`~faaskeeper.core.storage.Table`; its fixture ``table`` is an empty one."""
+    """Tests of a :class:`~faaskeeper.core.drivers.storage.Table`; its fixture ``table`` is an empty one."""
 
     def test_an_item_is_read_as_it_was_put(self, table: Table) -> None:
         table.put("/p", "key", _ITEM)
@@ -173,7 +173,7 @@ class TableSuite:
 
 
 class JointSuite:
-    """Tests of a :data:`~faaskeeper.core.storage.Joint`.
+    """Tests of a :data:`~faaskeeper.core.drivers.storage.Joint`.
 
     Give it fixtures ``joint``, of two empty tables "log" and "records", and ``tables``, these by
     their names.
@@ -227,7 +227,7 @@ def _record(path: str, txid: int) -> Write:
 
 
 class ObjectStoreSuite:
-    """Tests of an :class:`~faaskeeper.core.storage.ObjectStore`; its fixture ``store`` is empty."""
+    """Tests of an :class:`~faaskeeper.core.drivers.storage.ObjectStore`; its fixture ``store`` is empty."""
 
     def test_an_object_is_read_as_it_was_put(self, store: ObjectStore) -> None:
         for body in (b"", bytes(range(256)), b"x" * 1_100_000):
@@ -409,7 +409,7 @@ class QueueHarness(Protocol):
 
 
 class QueueSuite:
-    """Tests of a :class:`~faaskeeper.core.queue.Queue`; give it a fixture ``harness``: of an empty
+    """Tests of a :class:`~faaskeeper.core.drivers.queue.Queue`; give it a fixture ``harness``: of an empty
     one.
 
     Messages may come twice; nothing may get lost.

@@ -16,9 +16,9 @@ from faaskeeper.core.answers import wake_up
 from faaskeeper.core.connection import Connection, connection_to
 from faaskeeper.core.deployment import Deployment, begin, on_tables
 from faaskeeper.core.distributor import DistributorFunction
+from faaskeeper.core.drivers.storage import Condition, Item
 from faaskeeper.core.errors import Unavailable
 from faaskeeper.core.heartbeat import Heartbeat
-from faaskeeper.core.storage import Condition, Item
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.writer import Writer, order
 from faaskeeper.providers.inprocess import LocalQueue
@@ -114,7 +114,7 @@ class _MortalTable(MemoryTable):
         self._dying = dying
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.storage.Table`."""
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         if self._dying.is_set() and threading.current_thread().name in _FUNCTIONS:
             self._dying.clear()
             raise _Died
@@ -131,5 +131,5 @@ class _NoQueue:
     max_message_bytes = 0
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        """See :class:`faaskeeper.core.queue.Queue`."""
+        """See :class:`faaskeeper.core.drivers.queue.Queue`."""
         raise AssertionError("the queue is not there yet")

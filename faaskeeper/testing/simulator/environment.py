@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+from faaskeeper.core.drivers.storage import LATE_MS
 from faaskeeper.core.errors import DriverError, Throttled, Unavailable
-from faaskeeper.core.storage import LATE_MS
 from faaskeeper.testing.simulator.plan import Plan
 from faaskeeper.testing.simulator.scheduler import Crashed, Scheduler
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from faaskeeper.core import codec, log
 from faaskeeper.core.changes import Closed
 from faaskeeper.core.deployment import MIN_TIMEOUT_MS
+from faaskeeper.core.drivers.storage import Item, Object
 from faaskeeper.core.errors import Code
 from faaskeeper.core.log import RETENTION_MS
-from faaskeeper.core.storage import Item, Object
 from faaskeeper.core.transactions import Limits
 from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.testing.simulator.environment import Environment

@@ -13,12 +13,12 @@ from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.connection import Connection, connection_to
 from faaskeeper.core.deployment import Deployment, begin
 from faaskeeper.core.distributor import DistributorFunction
+from faaskeeper.core.drivers.storage import IfOlder, Write
 from faaskeeper.core.errors import Conflict, DriverError, StaleView
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.log import Log
 from faaskeeper.core.records import ObjectRecords, Records, TableRecords
 from faaskeeper.core.sessions import Leases, Transients
-from faaskeeper.core.storage import IfOlder, Write
 from faaskeeper.core.watches import Secrets, WatchFunction, WatchTable
 from faaskeeper.core.writer import Writer, order
 from faaskeeper.core.znode import genesis
@@ -100,7 +100,7 @@ class World(Ledger):
         )
 
     def joint(self, writes: Sequence[Write]) -> None:
-        """See :data:`faaskeeper.core.storage.Joint`."""
+        """See :data:`faaskeeper.core.drivers.storage.Joint`."""
 
         def effect() -> None:
             for write in writes:  # no switch in between: the call is atomic

@@ -1,0 +1,1 @@
+"""The contracts that a provider implements: tables and object stores, queues, channels."""
