@@ -656,7 +656,7 @@ def only_what_was_named_is_swept(patch: Patch) -> None:
     """The index gets a version's row after the version was named: a writer that fails before leaves parts."""
     put = wide.WideTable.put
 
-    def late(self: Any, partition: str, key: str, item: Any, condition: Any = None) -> None:
+    def late(self: Any, partition: str, key: str, item: Any, condition: Any = None, *check: Any) -> None:
         rows: list[Any] = []
         table = self._table
 
@@ -672,7 +672,7 @@ def only_what_was_named_is_swept(patch: Patch) -> None:
 
         self._table = Putting()
         try:
-            put(self, partition, key, item, condition)
+            put(self, partition, key, item, condition, *check)
         finally:
             self._table = table
         for row in rows:
