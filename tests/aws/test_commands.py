@@ -63,7 +63,7 @@ def test_the_doctor_finds_what_is_wrong_and_says_what_to_do(
 
 def test_dead_letters_are_shown_sent_again_and_dropped(deployed: Deployed) -> None:
     system = deployed.system
-    assert "There are none" in deployed.fk("deadletters", str(deployed.out))
+    assert "No dead letters" in deployed.fk("deadletters", str(deployed.out))
     name = system.data["aws"]["worker-queue-url"].replace("-worker", "-worker-dead")
     sqs = backends.raw("sqs", system.endpoint)
     for number, body in enumerate((text_of(b"\0" * 40), "not ours")):
@@ -83,7 +83,7 @@ def test_dead_letters_are_shown_sent_again_and_dropped(deployed: Deployed) -> No
     sqs.close()
     assert "Aborted" in deployed.fk("deadletters", str(deployed.out), "--drop", code=1, stdin="n\n")
     assert "dropped 1" in deployed.fk("deadletters", str(deployed.out), "--drop", "--yes")
-    assert "There are none" in deployed.fk("deadletters", str(deployed.out))
+    assert "No dead letters" in deployed.fk("deadletters", str(deployed.out))
 
 
 def test_a_tree_moves_from_aws_to_one_machine(deployed: Deployed, tmp_path: Path) -> None:

@@ -272,7 +272,7 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     made = account.service()
     assert "CREATE_COMPLETE WriterFunction" in made
     Config.load(account.out)
-    assert "Nothing would change" in account.service("--dry-run")
+    assert "No changes" in account.service("--dry-run")
 
     policy = json.loads(account.out.read_text())["aws"]["policies"]["client"]
     client = account.user("client", policy)
@@ -296,7 +296,7 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     account.write({"user-storage": "persistent"})
     assert "znodes would be lost" in account.service(code=1)
     account.write({})
-    assert "has the code of this version" in account.fk("deploy", "functions", str(account.out))
+    assert "updated the functions of" in account.fk("deploy", "functions", str(account.out))
     assert "as it should be" in run(CLIENT, account, client)
 
     stranger = account.directory / "stranger.json"
@@ -304,7 +304,7 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     refused = account.fk(
         "deploy", "service", str(stranger), "--config", str(account.config), "--provider", "aws", code=2
     )
-    assert "stays as it is" in refused
+    assert "choose another file" in refused
 
     assert "detach these first" in account.service("--clean", "--yes", code=1)
     iam = account.raw("iam")
