@@ -48,14 +48,14 @@ def test_the_doctor_finds_what_is_wrong_and_says_what_to_do(
     deployed: Deployed,
 ) -> None:
     said = deployed.fk("doctor", str(deployed.out))
-    assert "BAD" not in said
-    for what in ("credentials", "clock", "tree", "heartbeat", "log", "requests that wait", "a session"):
+    assert "FAIL" not in said
+    for what in ("credentials", "clock", "tree", "heartbeat", "log", "worker queue", "session"):
         assert f"ok   {what}" in said
     url = deployed.system.data["aws"]["worker-queue-url"].replace("-worker", "-worker-dead")
     sqs = backends.raw("sqs", deployed.system.endpoint)
     sqs.send_message(QueueUrl=url, MessageBody="?", MessageGroupId="w", MessageDeduplicationId="1")
     sqs.close()
-    assert "BAD  dead letters: 1 in worker-dead.fifo" in deployed.fk("doctor", str(deployed.out), code=1)
+    assert "FAIL  dead letters: 1 in worker-dead.fifo" in deployed.fk("doctor", str(deployed.out), code=1)
     deployed.system.data["deployment-name"] = "another"
     deployed.out.write_text(json.dumps(deployed.system.data))
     assert "is it deployed?" in deployed.fk("doctor", str(deployed.out), code=1)
@@ -91,7 +91,7 @@ def test_a_tree_moves_from_aws_to_one_machine(deployed: Deployed, tmp_path: Path
         client.create("/a", b"text")
         client.create("/a/large", b"\xff" * 100_000)
     dump = tmp_path / "dump"
-    assert "has 3 znodes" in deployed.fk("export", str(deployed.out), "--to", str(dump))
+    assert "wrote 3 znodes" in deployed.fk("export", str(deployed.out), "--to", str(dump))
     here = tmp_path / "here"
     assert "created 2 znodes" in deployed.fk("--directory", str(here), "import", "--from", str(dump))
     with FaaSKeeperClient(Config.local(here)) as local:

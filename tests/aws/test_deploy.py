@@ -265,7 +265,7 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     planned = account.service("--dry-run")
     assert "Add      AWS::DynamoDB::Table LogTable" in planned
     assert "a month" in planned
-    assert "There is nothing" in account.service("--clean")
+    assert "No resources found" in account.service("--clean")
     assert not account.out.exists()
     assert account.names() == {}
 
@@ -306,7 +306,7 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     )
     assert "choose another file" in refused
 
-    assert "detach these first" in account.service("--clean", "--yes", code=1)
+    assert "detach these policies first" in account.service("--clean", "--yes", code=1)
     iam = account.raw("iam")
     iam.detach_user_policy(UserName="client", PolicyArn=policy)
     iam.close()

@@ -129,8 +129,8 @@ WRONG = [
     (dump({"path": "/a", "text": "", "ephemeral": 1}), "the value of 'ephemeral' is 1"),
     (dump({"path": "/a", "text": "", "acl": [[99, "world", "anyone"]]}), "line 3 of the dump is invalid"),
     (dump({"path": "/a", "text": "", "acl": "x"}), "the ACL is 'x'"),
-    (dump() + b'{"path": "/a", "path": "/b", "text": ""}\n', "the key 'path' is there twice"),
-    (dump() + b'{"path": "/a", "text": "", "version": NaN}\n', "NaN is no number"),
+    (dump() + b'{"path": "/a", "path": "/b", "text": ""}\n', "the key 'path' occurs twice"),
+    (dump() + b'{"path": "/a", "text": "", "version": NaN}\n', "NaN is not a number"),
     (dump() + b"[]\n", "it is not a JSON object"),
 ]
 

@@ -25,7 +25,7 @@ def doctor(config: Path, provider: str | None) -> None:
     bad = 0
     with translated_errors(), closing(doctor_of(loaded)) as checks:
         for finding in checks.findings():
-            mark = {True: "ok  ", False: "BAD ", None: "?   "}[finding.good]
+            mark = {True: "ok  ", False: "FAIL", None: "?   "}[finding.good]
             output.print_line(f"{mark} {finding.check}: {finding.message}")
             bad += finding.good is False
     if bad:
