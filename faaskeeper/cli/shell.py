@@ -169,8 +169,9 @@ def _interactive(context: Context) -> int:
     number = 0
     while True:
         try:
-            # Events of watches print above the prompt. The proxy leaves raw mode for that, which may lose
-            # a key, so the output of commands must not pass through it: it would come late.
+            # Events of watches print above the prompt. The proxy leaves raw mode for that, which
+            # may lose a key, so the output of commands must not pass through it: it would come
+            # late.
             with StdoutProxy(raw=True) as above, output.redirected(cast(TextIO, above)):
                 line = session.prompt(prompt_text(context, number))
             execute(context, line)

@@ -55,10 +55,10 @@ def test_the_doctor_finds_what_is_wrong_and_says_what_to_do(
     sqs = backends.raw("sqs", deployed.system.endpoint)
     sqs.send_message(QueueUrl=url, MessageBody="?", MessageGroupId="w", MessageDeduplicationId="1")
     sqs.close()
-    assert "FAIL  dead letters: 1 in worker-dead.fifo" in deployed.fk("doctor", str(deployed.out), code=1)
+    assert "FAIL dead letters: 1 in worker-dead.fifo" in deployed.fk("doctor", str(deployed.out), code=1)
     deployed.system.data["deployment-name"] = "another"
     deployed.out.write_text(json.dumps(deployed.system.data))
-    assert "is it deployed?" in deployed.fk("doctor", str(deployed.out), code=1)
+    assert "that it is deployed" in deployed.fk("doctor", str(deployed.out), code=1)
 
 
 def test_dead_letters_are_shown_sent_again_and_dropped(deployed: Deployed) -> None:
@@ -72,12 +72,12 @@ def test_dead_letters_are_shown_sent_again_and_dropped(deployed: Deployed) -> No
         )
     shown = deployed.fk("deadletters", str(deployed.out))
     assert "40 bytes" in shown
-    assert "8 characters, not a message of ours" in shown
+    assert "8 characters, not a message of FaaSKeeper" in shown
     assert "sent 2 again" in deployed.fk("deadletters", str(deployed.out), "--redrive")
     with system.client() as client:  # whose own request comes after them
         client.create("/a")
     said = system.output("writer")
-    assert "dropped 1 messages that no client made" in said  # the text
+    assert "dropped 1 messages that no client sent" in said  # the text
     assert "dropped a message" in said  # the bytes
     sqs.send_message(QueueUrl=name, MessageBody="x", MessageGroupId="w", MessageDeduplicationId="3")
     sqs.close()

@@ -264,7 +264,7 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     account.deployer()
     planned = account.service("--dry-run")
     assert "Add      AWS::DynamoDB::Table LogTable" in planned
-    assert "a month" in planned
+    assert "per month" in planned
     assert "No resources found" in account.service("--clean")
     assert not account.out.exists()
     assert account.names() == {}
