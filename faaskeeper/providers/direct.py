@@ -45,7 +45,7 @@ _LEAST_REST_S = 0.025
 _MOST_REST_S = 2.0
 """Maximum pause.
 
-A batch may be slow for other reasons (failing stores); pausing as long helps nobody.
+A batch may be slow for other reasons (failing stores); a pause as long would not help.
 """
 _ACTIVE_S = 1.0
 """How long others count as active after a lost append, and a writer goes without a pause."""

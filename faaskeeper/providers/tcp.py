@@ -181,7 +181,7 @@ class TcpListener(Inherited):
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
-            pass  # nobody has connected to the listening socket
+            pass  # the listening socket has no peer
         self._socket.close()
         for connection in list(self._connections):
             try:

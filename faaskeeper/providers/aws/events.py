@@ -20,11 +20,11 @@ def messages_of(event: Mapping[str, Any]) -> list[Message]:
 def _message(record: Mapping[str, Any]) -> Message | None:
     source = record.get("eventSource")
     if source == "aws:sqs":
-        told = record.get("attributes", {})
+        attributes = record.get("attributes", {})
         # a standard queue is unordered: each message is its own group
-        group = str(told.get("MessageGroupId", record["messageId"]))
+        group = str(attributes.get("MessageGroupId", record["messageId"]))
         return Message(
-            str(record["messageId"]), group, decoded(record["body"]), int(told.get("SentTimestamp", 0))
+            str(record["messageId"]), group, decoded(record["body"]), int(attributes.get("SentTimestamp", 0))
         )
     if source == "aws:dynamodb":
         change = record["dynamodb"]

@@ -190,14 +190,14 @@ class PubsubListener:
             _log.warning("receiving from this client's subscription ended: %s", receiving.exception())
 
     def _take(self, message: Any) -> None:
-        told = message.attributes
-        if told.get("to") == self._name:
+        attributes = message.attributes
+        if attributes.get("to") == self._name:
             try:
-                number, after = int(told["number"]), int(told["after"])
+                number, after = int(attributes["number"]), int(attributes["after"])
             except (KeyError, ValueError):
                 _log.warning("dropped a malformed message from this client's subscription")
             else:
-                self._order.take(told.get("from", ""), number, after, message.data)
+                self._order.take(attributes.get("from", ""), number, after, message.data)
         message.ack()
 
     def _tick(self) -> None:

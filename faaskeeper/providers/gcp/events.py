@@ -17,12 +17,12 @@ def message_of(body: bytes) -> Message:
     Raises ValueError for other bodies. A message with a body of None was not sent by FaaSKeeper.
     """
     try:
-        told = json.loads(body)
+        content = json.loads(body)
     except ValueError as error:
         raise ValueError(f"the body of {len(body)} bytes is not JSON") from error
-    if isinstance(told, dict) and "specversion" in told:
-        told = told.get("data")
-    message = told.get("message") if isinstance(told, dict) else None
+    if isinstance(content, dict) and "specversion" in content:
+        content = content.get("data")
+    message = content.get("message") if isinstance(content, dict) else None
     if not isinstance(message, dict):
         raise ValueError("the body is neither a Pub/Sub push nor an event with one")
     identity = str(message.get("messageId") or message.get("message_id") or "")

@@ -178,11 +178,11 @@ class Functions:
         self._trace(headers)
         began = time.perf_counter()
         try:
-            told = json.loads(body or b"{}")
+            content = json.loads(body or b"{}")
         except ValueError:
-            told = {}
+            content = {}
         try:
-            done = self._warm.beat(isinstance(told, dict) and bool(told.get("sweep")))
+            done = self._warm.beat(isinstance(content, dict) and bool(content.get("sweep")))
         except (DriverError, StaleView) as error:
             _log.error("heartbeat failed: %s", error)
             return str(error), 503
@@ -192,12 +192,12 @@ class Functions:
 
     def health(self) -> Answer:
         """Whether the function works: it has read the deployment's key and can read the mark."""
-        told: dict[str, Any] = {"version": __version__, "function": self.name}
+        content: dict[str, Any] = {"version": __version__, "function": self.name}
         try:
-            told["applied"] = self.deployment.checkpoints.applied()
+            content["applied"] = self.deployment.checkpoints.applied()
         except DriverError as error:
-            return json.dumps({**told, "problem": str(error)}), 503
-        return json.dumps(told), 200
+            return json.dumps({**content, "problem": str(error)}), 503
+        return json.dumps(content), 200
 
     def _trace(self, headers: Mapping[str, str]) -> None:
         trace = headers.get("X-Cloud-Trace-Context", "").split("/")[0]

@@ -24,5 +24,5 @@ class Metrics(metrics.Metrics):
 
     def _line(self, now: int, values: Mapping[str, Any], stages: Mapping[str, list[float]]) -> str:
         medians = {name: sorted(took)[len(took) // 2] for name, took in stages.items()}
-        told = {**values, "stages": medians}
-        return json.dumps({"severity": "INFO", "message": "metrics", **self.names, "metrics": told})
+        content = {**values, "stages": medians}
+        return json.dumps({"severity": "INFO", "message": "metrics", **self.names, "metrics": content})
