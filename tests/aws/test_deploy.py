@@ -286,7 +286,7 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "7"})
     drifted = account.service("--dry-run")
     assert "drifted  WorkerRequests MODIFIED" in drifted
-    assert "VisibilityTimeout: 90 is 7" in drifted
+    assert "VisibilityTimeout: expected 90, is 7" in drifted
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "90"})
     sqs.close()
 
