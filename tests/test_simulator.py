@@ -532,6 +532,7 @@ def snapshot_one_by_one(patch: Patch) -> None:
                 for number in range(record.meta.pages):
                     page = children.page_path(path, number)
                     found[page] = yield from self.read(page)
+        self.observer.shown_together(found, listed)
         return found
 
     patch.setattr(Rules, "snapshot", one_by_one)
