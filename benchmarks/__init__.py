@@ -1,1 +1,1 @@
-"""Runnable measurements: each prints a table."""
+"""Benchmarks. Each module prints a table."""

@@ -1,9 +1,9 @@
-"""What operations take on AWS: the real code in virtual time, on latencies measured there.
+"""Latencies of operations on AWS: the real code in virtual time, with latencies measured on AWS.
 
-Beside them stands what was published for these operations.
+The tables include the published figures for these operations.
 
-Not a measurement of a cloud: no processor, no cold start and no neighbour is in it. ``--draw FILE`` makes a
-picture. Run by ``make bench-aws``.
+This is a model, not a measurement of a cloud: it has no CPU time, cold starts or noisy neighbours.
+``--draw FILE`` draws a figure. Run it with ``make bench-aws``.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""A change beside what was there before: two commits take turns at each row, in one run.
+"""Compares two commits in one run, alternating for each row.
 
-The machine's speed differs from one half hour to the next, so figures of two runs cannot be compared. Here
-each row is measured of both commits in turn, now one and now the other first; a row's ratio is the median of
-the turns' ratios, above 1 where the change is faster. The embedded client of each commit runs in a process
-of its own, and so does each commit's ``fk serve``, which kazoo drives from this one.
+The machine's speed varies over time, so results of two runs are not comparable. Here each row
+measures both commits in turn, in alternating order. A row's ratio is the median of the ratios of
+the turns; above 1, the change is faster. The embedded client and ``fk serve`` of each commit run in
+processes of their own; this process drives the latter with kazoo.
 
-Run by ``make bench-change BASE=main~1``; ``python -m benchmarks.change main~1 --turns 11``.
+Run it with ``make bench-change BASE=main~1``; ``python -m benchmarks.change main~1 --turns 11``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Measure = Callable[[int], dict[str, float]]
 
 @contextmanager
 def tree_of(revision: str, parent: str) -> Iterator[Path]:
-    """The files of a commit, in a directory that is removed afterwards."""
+    """The files of a commit, in a temporary directory."""
     tree = Path(tempfile.mkdtemp(prefix="tree-", dir=parent))
     try:
         archive = subprocess.run(
@@ -59,7 +59,7 @@ def tree_of(revision: str, parent: str) -> Iterator[Path]:
 
 @contextmanager
 def embedded(tree: Path, parent: str) -> Iterator[Measure]:
-    """Measures a turn of a tree's embedded client."""
+    """Measures one turn of a tree's embedded client."""
     directory = tempfile.mkdtemp(prefix="embedded-", dir=parent)
     process = subprocess.Popen(
         [sys.executable, "-c", _CHILD, directory],
@@ -91,7 +91,7 @@ Results = list[dict[str, list[float]]]
 
 
 def embedded_turns(trees: list[Path], turns: int, parent: str) -> Results:
-    """Rates of the embedded client of each tree, by row."""
+    """Rates of each tree's embedded client, by row."""
     results: Results = [defaultdict(list) for _ in trees]
     with ExitStack() as stack:
         sides = [stack.enter_context(embedded(tree, parent)) for tree in trees]
@@ -99,13 +99,13 @@ def embedded_turns(trees: list[Path], turns: int, parent: str) -> Results:
             order = list(zip(sides, results, strict=True))
             for measure, rates in order if turn % 2 else reversed(order):
                 for name, rate in measure(turn).items():
-                    if turn:  # each has run once before it counts
+                    if turn:  # the first run of each is a warm-up
                         rates[name].append(rate)
     return results
 
 
 def served_turns(trees: list[Path], turns: int, parent: str) -> Results:
-    """Rates of ``fk serve`` of each tree, by row."""
+    """Rates of each tree's ``fk serve``, by row."""
     results: Results = [defaultdict(list) for _ in trees]
     with ExitStack() as stack:
         sides = []
@@ -125,7 +125,7 @@ def served_turns(trees: list[Path], turns: int, parent: str) -> Results:
 
 
 def show(title: str, results: Results, console: Console) -> None:
-    """Print a table of what was measured."""
+    """Print a table of the results."""
     before, after = results
     console.print(title)
     table = Table()
@@ -145,7 +145,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("base", help="the commit to compare with")
-    parser.add_argument("--head", default="HEAD", help="the commit that is compared (its files as committed)")
+    parser.add_argument("--head", default="HEAD", help="the commit to measure (its committed files)")
     parser.add_argument("--turns", type=int, default=11)
     parser.add_argument("--directory", default=tempfile.gettempdir())
     parser.add_argument("--only", choices=("embedded", "serve"))

@@ -1,4 +1,4 @@
-"""What operations take on a cloud, by the model: tables of latencies and of throughput, and a picture."""
+"""Latencies and throughput of a modelled cloud: tables and a figure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ QUANTILES = (0.5, 0.95, 0.99)
 
 @dataclass(frozen=True)
 class Report:
-    """What to run. ``targets``: p50 of set with 1 KB, ms; ``published``: what stands beside, by setting."""
+    """What to run.
+
+    ``targets``: p50 of set with 1 KB, ms; ``published``: published figures, by setting.
+    """
 
     cloud: Cloud
     settings: tuple[Setting, ...]
@@ -35,7 +38,7 @@ def quantile(values: Sequence[float], which: float) -> float:
 
 
 def latencies(cloud: Cloud, setting: Setting, size: int, turns: int) -> dict[str, list[float]]:
-    """Times in ms by operation, one client, one operation at a time, every function warm."""
+    """Latencies in ms by operation: one client, one request at a time, warm functions."""
     world = Virtual(setting, cloud)
     took: dict[str, list[float]] = {each: [] for each in OPERATIONS}
     data = b"x" * size
@@ -44,7 +47,7 @@ def latencies(cloud: Cloud, setting: Setting, size: int, turns: int) -> dict[str
         began = world.scheduler.now
         act()
         took[operation].append(world.scheduler.now - began)
-        world.scheduler.sleep(100)  # until the function rests
+        world.scheduler.sleep(100)  # until the function is idle
 
     def run() -> None:
         client = world.client()
@@ -66,7 +69,7 @@ def latencies(cloud: Cloud, setting: Setting, size: int, turns: int) -> dict[str
 
 
 def _watch(world: Virtual, client: FaaSKeeperClient, watcher: FaaSKeeperClient, took: list[float]) -> None:
-    """From sending a change until another client's watch has fired."""
+    """The time from sending a change until the watch of another client fires."""
     fired: list[float] = []
     watcher.get_data("/w", lambda event: fired.append(world.scheduler.now))
     began = world.scheduler.now
@@ -78,7 +81,7 @@ def _watch(world: Virtual, client: FaaSKeeperClient, watcher: FaaSKeeperClient, 
 
 
 def throughput(cloud: Cloud, setting: Setting, clients: int, seconds: float, window: int = 32) -> float:
-    """Sets of 1 KB per second, by so many clients with so many requests under way each."""
+    """Sets of 1 KB per second, for several clients with ``window`` outstanding requests each."""
     world = Virtual(setting, cloud)
     done = 0
     began = 0.0
@@ -103,14 +106,14 @@ def throughput(cloud: Cloud, setting: Setting, clients: int, seconds: float, win
 
 
 def published(world: Virtual, operation: str, name: str, size: int) -> str:
-    """The published system's median, where there is one of this size."""
+    """The published system's median for this size, if there is one."""
     row = world.latencies.published.get(f"{operation}.{name}", {})
     at = row.get(str(size)) if isinstance(row, dict) else None
     return f"{at[world.latencies._quantiles.index(0.5)]:.1f}" if at else ""
 
 
 def main(report: Report, description: str | None) -> None:
-    """Print the tables of a report; exit status 1: something is over its budget."""
+    """Print the tables of a report; exit status 1: a median exceeds its budget."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--turns", type=int, default=400, help="operations of each kind")
     parser.add_argument("--seconds", type=float, default=10.0, help="virtual seconds of each throughput")
@@ -156,7 +159,7 @@ def main(report: Report, description: str | None) -> None:
 
 
 def draw(path: Path, medians: dict[str, list[float]], world: Virtual, report: Report) -> None:
-    """Medians of set by size, beside the published ones."""
+    """Draw medians of set by size, with the published ones."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,9 +1,10 @@
-"""The embedded provider beside a standalone ZooKeeper server: same machine, same disk, one run.
+"""The embedded provider and a standalone ZooKeeper server on the same machine and disk, in one run.
 
-Both sync every write. The two take turns, so that what else the machine does meets both; a row's
-figures are medians over the turns, its ratio is the median of the turns' ratios.
+Both sync every write. They take turns, so that other load affects both. A row's figures are medians
+of the turns, its ratio is the median of the ratios of the turns.
 
-Run by ``make bench``; ``python -m benchmarks.embedded --turns 5 --directory /where/the/disk/is``.
+Run it with ``make bench``; ``python -m benchmarks.embedded --turns 5 --directory
+/path/on/the/disk``.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def repeat(operations: int, once: Callable[[int], object]) -> float:
 
 
 def pipelined(send: Callable[[int], Any]) -> float:
-    """The rate of an operation sent without waiting; all answers are awaited at the end."""
+    """The rate of an operation without waiting for each reply; waits for all replies at the end."""
 
     def run() -> None:
         for future in [send(number) for number in range(PIPELINE)]:
@@ -91,7 +92,7 @@ def measure_zookeeper(client: Any, turn: int) -> dict[str, float]:
 
 
 def compare(turns: int, parent: str, console: Console) -> None:
-    """Print rates of both, side by side."""
+    """Print the rates of both."""
     from kazoo.client import KazooClient
 
     directory = tempfile.mkdtemp(prefix="faaskeeper-", dir=parent)
@@ -102,7 +103,7 @@ def compare(turns: int, parent: str, console: Console) -> None:
     try:
         kazoo.start()
         with FaaSKeeperClient(Config.local(directory)) as client:
-            measure_faaskeeper(client, -1)  # both have run once before it counts
+            measure_faaskeeper(client, -1)  # both warm up first
             measure_zookeeper(kazoo, -1)
             for turn in range(turns):
                 ours.append(measure_faaskeeper(client, turn))
@@ -134,10 +135,10 @@ def resident() -> float:
 
 
 def small_and_large(parent: str, console: Console, znodes: int = 100_000, turns: int = 7) -> None:
-    """Print what operations take in a tree of 100 znodes and in one of many, and the memory of each.
+    """Print durations in a tree of 100 znodes and in a large one, and the memory of each.
 
-    Both services live in this process and take turns. The nodes worked on are the same hundred in
-    both; the large tree has the others beside them, ten children to a node.
+    Both services run in this process and take turns. The operations use the same hundred nodes in
+    both trees. The large tree has further nodes, ten children per node.
     """
     directories = [tempfile.mkdtemp(prefix="faaskeeper-", dir=parent) for _ in range(2)]
     clients = [FaaSKeeperClient(Config.local(directory)) for directory in directories]
@@ -148,7 +149,7 @@ def small_and_large(parent: str, console: Console, znodes: int = 100_000, turns:
             client.create("/work")
             grow(client, "/work", 100)
             grow(client, "", number - 100)
-        os.sync()  # what the growing left to the kernel to write is not what is measured
+        os.sync()  # writes of the set-up must not count
         grown = resident()
         figures: list[dict[str, list[float]]] = [{}, {}]
         for turn in range(-1, turns):
@@ -182,7 +183,7 @@ def small_and_large(parent: str, console: Console, znodes: int = 100_000, turns:
 
 
 def grow(client: FaaSKeeperClient, root: str, znodes: int) -> None:
-    """Make nodes below a root, ten children to a node."""
+    """Create nodes below a root, ten children per node."""
     futures: list[Any] = []
     level = [root]
     made = 0
@@ -204,7 +205,7 @@ def grow(client: FaaSKeeperClient, root: str, znodes: int) -> None:
 
 
 def work(client: FaaSKeeperClient, turn: int) -> dict[str, float]:
-    """Microseconds of each operation, on nodes that both trees have."""
+    """Microseconds per operation, on nodes that both trees have."""
     paths = [f"/work/n{a}/n{b}" for a in range(9) for b in range(10)]
     names = [f"{path}/t{turn}-{number}" for number in range(4) for path in paths]
     many = paths * 12
@@ -220,7 +221,7 @@ def work(client: FaaSKeeperClient, turn: int) -> dict[str, float]:
 
 
 def commands(parent: str, console: Console, times: int = 9) -> None:
-    """Print what a whole ``fk get`` and an import take, as processes of their own."""
+    """Print the durations of a whole ``fk get`` and of an import, as separate processes."""
     directory = tempfile.mkdtemp(prefix="faaskeeper-", dir=parent)
     try:
         with FaaSKeeperClient(Config.local(directory)) as client:
@@ -241,7 +242,7 @@ def commands(parent: str, console: Console, times: int = 9) -> None:
 
 
 def main() -> None:
-    """Run everything that can be run here."""
+    """Run all benchmarks that are possible here."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--znodes", type=int, default=100_000)
@@ -253,7 +254,7 @@ def main() -> None:
     if zookeeper.available():
         compare(options.turns, options.directory, console)
     else:
-        console.print("No ZooKeeper to compare with: apt-get install zookeeper, pip install kazoo")
+        console.print("No comparison with ZooKeeper: run apt-get install zookeeper, pip install kazoo")
     small_and_large(options.directory, console, options.znodes)
     commands(options.directory, console)
 

@@ -1,10 +1,11 @@
-"""``fk serve``, embedded, beside a standalone ZooKeeper server: same client, same disk, one run.
+"""``fk serve``, embedded, and a standalone ZooKeeper server, with the same client and disk.
 
-Both sync every write and run in a process of their own; kazoo drives them from this one. The two take turns
-at each row, now one and now the other first, so that what else the machine does meets both; a row's figures
-are medians over the turns, its ratio is the median of the turns' ratios.
+Both sync every write and run in processes of their own; this process drives them with kazoo. They
+take turns at each row, in alternating order, so that other load affects both. A row's figures are
+medians of the turns, its ratio is the median of the ratios of the turns.
 
-Run by ``make bench-gateway``; ``python -m benchmarks.gateway --turns 5 --directory /where/the/disk/is``.
+Run it with ``make bench-gateway``; ``python -m benchmarks.gateway --turns 5 --directory
+/path/on/the/disk``.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ _IDLE_S = 20.0
 
 
 class GatewayServer:
-    """``fk serve`` with its data in a directory of its own. ``tree``: whose code runs, if not this one's."""
+    """``fk serve`` with a data directory of its own.
+
+    ``tree``: a checkout whose code runs instead of this.
+    """
 
     def __init__(self, parent: str, *options: str, tree: Path | None = None) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="gateway-", dir=parent))
@@ -62,7 +66,7 @@ class GatewayServer:
         )
         self._wait()
         self.started_s = time.perf_counter() - began
-        """How long it took to the first answer."""
+        """Seconds until the first reply."""
 
     def _wait(self) -> None:
         for _ in range(3000):
@@ -73,7 +77,7 @@ class GatewayServer:
                         return
             except OSError:
                 time.sleep(0.005)
-        raise RuntimeError("the server did not come up")
+        raise RuntimeError("the server did not start")
 
     def stop(self) -> None:
         """Stop the server and remove its data."""
@@ -90,7 +94,7 @@ class GatewayServer:
 
 
 def several(clients: list[Any], operations: int, once: Callable[[Any, int], object]) -> float:
-    """The rate of an operation of several clients, each one at a time."""
+    """The rate of an operation by several clients, each with one request at a time."""
 
     def work(client: Any, first: int) -> None:
         for number in range(first, first + operations):
@@ -123,7 +127,7 @@ def watch_ms(watcher: Any, writer: Any, path: str, times: int = 200) -> float:
 
 
 def measures(clients: list[Any], turn: int) -> dict[str, Callable[[], float]]:
-    """What a turn measures of one server, by the name of its row."""
+    """The measurements of one turn of a server, by row."""
     client = clients[0]
     root = f"/bench{turn}"
     client.create(root)
@@ -149,7 +153,7 @@ def measures(clients: list[Any], turn: int) -> dict[str, Callable[[], float]]:
 
 @contextlib.contextmanager
 def clients_of(port: int, number: int = 4) -> Iterator[list[Any]]:
-    """Clients that are connected."""
+    """Connected clients."""
     from kazoo.client import KazooClient
 
     clients = [KazooClient(f"127.0.0.1:{port}") for _ in range(number)]
@@ -164,7 +168,7 @@ def clients_of(port: int, number: int = 4) -> Iterator[list[Any]]:
 
 
 def compare(turns: int, parent: str, console: Console) -> None:
-    """Print rates of both, side by side."""
+    """Print the rates of both."""
     gateway = GatewayServer(parent)
     server = zookeeper.ZooKeeperServer(parent)
     ours: dict[str, list[float]] = defaultdict(list)
@@ -183,7 +187,7 @@ def compare(turns: int, parent: str, console: Console) -> None:
     for column in ("", "FaaSKeeper, fk serve", "ZooKeeper 3.8, standalone", "ratio"):
         table.add_column(column, justify="left" if not column else "right")
     for name in ours:
-        mine_, other = ours[name][1:], theirs[name][1:]  # both have run once before it counts
+        mine_, other = ours[name][1:], theirs[name][1:]  # the first turn is a warm-up
         latency = name.endswith("ms")
         ratio = statistics.median((b / a if latency else a / b) for a, b in zip(mine_, other, strict=True))
         shown = [statistics.median(each) for each in (mine_, other)]
@@ -195,7 +199,7 @@ def compare(turns: int, parent: str, console: Console) -> None:
 
 
 def idle(parent: str, console: Console, sessions: int = 1_000) -> None:
-    """Print what idle sessions cost the server: they ping as kazoo's do, every third of 10 s."""
+    """Print the costs of idle sessions, which ping like kazoo's, every third of 10 s."""
     gateway = GatewayServer(parent)
     console.print(f"fk serve answers {gateway.started_s:.2f} s after its start.")
     try:
@@ -234,7 +238,7 @@ def main() -> None:
         if zookeeper.available():
             compare(arguments.turns, arguments.directory, console)
         else:
-            console.print("Debian's package zookeeper or kazoo is missing: no rates.")
+            console.print("No rates: Debian's package zookeeper or kazoo is missing.")
     if arguments.only != "rates":
         idle(arguments.directory, console)
 

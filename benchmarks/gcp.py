@@ -1,14 +1,15 @@
-"""What operations take on Google Cloud: the real code in virtual time, on latencies measured there.
+"""Latencies of operations on Google Cloud: the real code in virtual time, with measured latencies.
 
-Reads, and the ways through Pub/Sub, were measured. Writes were not, alone; the stages of the published system
-bound them from above, and these bounds are what is drawn here:
+Reads and Pub/Sub were measured. Single writes were not. The published system's stages are upper
+bounds for them, and this model uses these bounds:
 
-* a commit to Datastore: its *lock* stage, a transaction that begins, reads and commits, less two reads;
-* a write to Cloud Storage: its *update* stage, which writes an object and may read it before;
-* the answer by TCP: as on AWS.
+* a commit to Datastore: the *lock* stage, a transaction with begin, reads and commit, less two
+  reads;
+* a write to Cloud Storage: the *update* stage, which writes an object and may read it first;
+* the reply over TCP: as on AWS.
 
-Not a measurement of a cloud: no processor, no cold start and no neighbour is in it. ``--draw FILE`` makes a
-picture. Run by ``make bench-gcp``.
+This is a model, not a measurement of a cloud: it has no CPU time, cold starts or noisy neighbours.
+``--draw FILE`` draws a figure. Run it with ``make bench-gcp``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ GCP = Cloud(
     "gcp",
     "datastore",
     "cloud_storage",
-    between_ms=0.0,  # a push brings one message, and there is no event source that deletes and receives
+    between_ms=0.0,  # a push has one message, and no event source deletes and receives
     bounds={
         "datastore.write": ("stages.gcp.persistent.4", "lock", "datastore.read", 2),
         "cloud_storage.write": ("stages.gcp.persistent.4", "exec_update", "", 0),

@@ -1,7 +1,7 @@
 """Idle ZooKeeper sessions from one process: ``python -m benchmarks.idle PORT NUMBER``.
 
-Opens them, says so in a line, and pings with each every third of its time-out until standard input ends. It
-speaks the protocol itself, since a thousand clients of kazoo's are thousands of threads.
+Opens the sessions, prints a line, and pings each every third of its time-out until standard input
+ends. It implements the protocol itself, because a thousand kazoo clients are thousands of threads.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A deployment in virtual time: the real client and functions, on drivers as slow as a cloud's were measured.
+"""A deployment in virtual time: the real client and functions, on drivers with a cloud's latencies.
 
-Nothing fails here, and no processor is waited for but by :data:`OWN_MS`.
+Nothing fails, and the only CPU time is :data:`OWN_MS`.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ from faaskeeper.testing.simulator.scheduler import Scheduler
 
 DATA = Path(__file__).parent / "data" / "latencies.json"
 OWN_MS = 1.0
-"""What a function's own code takes for a call, beside its waiting: an assumption."""
+"""CPU time of a function's invocation, ms: an assumption."""
 BETWEEN_MS = 10.0
-"""From a call's end until the event source hands over what waits: it deletes, and receives. Assumed."""
+"""Time between two invocations by an event source, which deletes and receives: an assumption."""
 SENT_SHARE = 0.5
-"""Part of the way from sender to function for which the sender's own call lasts."""
+"""The sender's call lasts this part of the time from sender to function."""
 
 
 class FineScheduler(Scheduler):
-    """Time in ms with fractions."""
+    """A scheduler with fractions of milliseconds."""
 
     def run_until(self, over: Callable[[], bool]) -> None:
-        """Run until something holds."""
+        """Run until a condition holds."""
         while not over():
             if not self._ready and not self._pass_time():
-                raise AssertionError("everybody waits")
+                raise AssertionError("all tasks wait")
             task = self._ready[0]
             self._current = task
             task.greenlet.switch()
             self._current = None
-            if task in self._ready:  # it goes on later, or is done
+            if task in self._ready:  # it continues later, or has ended
                 self._ready.remove(task)
                 if not task.done:
                     self._ready.append(task)
@@ -78,11 +78,11 @@ class FineScheduler(Scheduler):
 
 @dataclass(frozen=True)
 class Cloud:
-    """A cloud's name in the data, and the kinds of its table and its object store.
+    """A cloud's name in the data, and the kinds of its table and object store.
 
-    ``between_ms``: from a call's end until the function is handed what waits. ``bounds``: kinds that were not
-    measured, by the published stage that bounds them, less so many reads of a kind. ``also``: kinds taken of
-    another cloud.
+    ``between_ms``: time between two invocations. ``bounds``: kinds that were not measured, with the
+    published stage that bounds them, less a number of reads of a kind. ``also``: kinds of another
+    cloud.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Cloud:
     also: Mapping[str, str] = field(default_factory=dict)
 
     def latencies(self, random: Random) -> Latencies:
-        """What to draw from."""
+        """The latencies to draw from."""
         made = Latencies(DATA, self.name, random)
         for kind, cloud in self.also.items():
             made.take(kind, Latencies(DATA, cloud, random))
@@ -106,9 +106,9 @@ class Cloud:
 class Setting:
     """One configuration.
 
-    ``hop``, ``distributor_hop``: kinds of the way to the functions ("": none). ``answer``: of the way to a
-    client. ``tell``: of the way to the watch's function ("": who distributes tells watchers). ``joint``:
-    entry and records go in one call.
+    ``hop``, ``distributor_hop``: kinds of the queues to the functions ("": none). ``answer``: of
+    the channel to a client. ``tell``: of the queue to the watch function ("": the distributor
+    notifies watchers). ``joint``: entry and records are written in one call.
     """
 
     name: str
@@ -123,7 +123,7 @@ class Setting:
 
 
 class Virtual:
-    """A deployment of one setting and its scheduler."""
+    """A deployment with one setting, and its scheduler."""
 
     def __init__(self, setting: Setting, cloud: Cloud, seed: int = 1) -> None:
         self.setting = setting
@@ -155,7 +155,7 @@ class Virtual:
         return watch.handle
 
     def spend(self, kind: str, size: int, effect: Callable[[], Any], name: str) -> Any:
-        """A call that takes a drawn time; its effect is in the middle."""
+        """Make a call of a random duration; its effect happens halfway."""
         if self._quiet:
             return effect()
         self.calls.append((name, size))
@@ -167,7 +167,7 @@ class Virtual:
             self.scheduler.sleep(took / 2)
 
     def gather(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Calls side by side: as long as the longest."""
+        """Concurrent calls: as long as the longest."""
         if len(calls) <= 1 or self._quiet:
             return [call() for call in calls]
         results: list[Any] = [None] * len(calls)
@@ -208,7 +208,7 @@ class Virtual:
         return on_tables(self._tables.__getitem__, expiring_log=True, **{**made, **fields})
 
     def joint(self, writes: Sequence[Write]) -> None:
-        """Puts of tables in one call: it takes as long as one of their size. Nobody races here."""
+        """Puts to tables in one call, which takes as long as one put of their total size."""
         size = sum(size_of(each.partition, each.key, each.item) for each in writes)
 
         def effect() -> None:
@@ -227,7 +227,7 @@ class Virtual:
     # ---- the channel -------------------------------------------------------------------
 
     def deliver(self, address: str, message: bytes) -> bool:
-        """To a client, which hears it after a while."""
+        """Deliver to a client after a latency."""
         hear = self._ears.get(address)
         if hear is None:
             return False
@@ -241,13 +241,13 @@ class Virtual:
         return True
 
     def listen(self, handler: Callable[[bytes], None]) -> Any:
-        """A client's ear."""
+        """Register a client's listener."""
         return _Ear(self._ears, handler)
 
     # ---- clients -----------------------------------------------------------------------
 
     def client(self) -> FaaSKeeperClient:
-        """A client; to be started in a task."""
+        """A client, to be started in a task."""
         return FaaSKeeperClient(
             Config.local(name="virtual"),
             session_timeout=3600,
@@ -261,12 +261,12 @@ class Virtual:
         return connection_to(self._functions(), self, worker_queue=queue, prompt_queue=queue, coalesce=True)
 
     def run(self, *tasks: Callable[[], None]) -> None:
-        """Run tasks to their end; what else runs then is given up."""
+        """Run tasks to their end, then abandon all others."""
         made = [self.scheduler.spawn(f"task {number}", task) for number, task in enumerate(tasks)]
         self.scheduler.run_until(lambda: all(task.done for task in made))
 
     def close(self) -> None:
-        """Give up what still waits."""
+        """Abandon the waiting tasks."""
         self.scheduler.end()
 
 
@@ -347,7 +347,7 @@ class _Objects:
 
 
 class _Queue:
-    """Rings a function; ``hop`` "": the function runs in the sender's process, as soon as it is free."""
+    """Triggers a function. ``hop`` "": it runs in the sender's process as soon as it is free."""
 
     ordered = True
     max_message_bytes = 786_432

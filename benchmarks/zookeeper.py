@@ -1,4 +1,4 @@
-"""A standalone ZooKeeper server to compare with: Debian's package ``zookeeper``, driven by kazoo."""
+"""A standalone ZooKeeper server to compare with: Debian's package ``zookeeper``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ JAR = Path("/usr/share/java/zookeeper.jar")
 
 
 class ZooKeeperServer:
-    """A server with its data in a directory of its own; it syncs every write, as by default."""
+    """A server with a data directory of its own. It syncs every write, as by default."""
 
     def __init__(self, parent: str) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="zookeeper-", dir=parent))
@@ -44,7 +44,7 @@ class ZooKeeperServer:
                 return
             except OSError:
                 time.sleep(0.1)
-        raise RuntimeError("the ZooKeeper server did not come up")
+        raise RuntimeError("the ZooKeeper server did not start")
 
     def stop(self) -> None:
         """Stop the server and remove its data."""

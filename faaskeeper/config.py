@@ -1,7 +1,7 @@
-"""Configuration of a deployment, as clients read it from JSON.
+"""Configuration of a deployment, which clients read from JSON.
 
-The keys are those of the published client's files; ``cloud-provider`` may also be ``local``.
-Whatever is wrong is an error that names the key and what it may be.
+The keys are those of the published client's files; ``cloud-provider`` may also be ``local``. An
+error names the key and its valid values.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from faaskeeper.exceptions import FaaSKeeperException
 
 
 class ConfigurationException(FaaSKeeperException):
-    """A key is missing, unknown, or has a value that it may not have."""
+    """A key is missing, unknown, or has an invalid value."""
 
 
 class _Choice(Enum):
-    """An enumeration of a key's values; the values are the words of the file."""
+    """An enumeration whose values are the strings of the configuration file."""
 
     @classmethod
     def deserialize(cls: type[_C], val: str) -> _C:
-        """The member of a word. Raises ConfigurationException with the words there are."""
+        """The member with this value. Raises ConfigurationException that lists the valid values."""
         for member in cls:
             if member.value == val:
                 return member
         words = ", ".join(repr(member.value) for member in cls)
-        raise ConfigurationException(f"{val!r} is none of {words}")
+        raise ConfigurationException(f"{val!r} is not one of {words}")
 
     @staticmethod
     def serialize(val: _Choice) -> str:
-        """The word of a member."""
+        """The string of a member."""
         return str(val.value)
 
 
@@ -45,7 +45,7 @@ _C = TypeVar("_C", bound="_Choice")
 
 
 class CloudProvider(_Choice):
-    """Where the deployment is. ``OTHER``: a provider that is found by name through its entry point."""
+    """Where the deployment runs. ``OTHER``: a provider found by its entry point."""
 
     LOCAL = "local"
     AWS = "aws"
@@ -62,7 +62,7 @@ class StorageType(_Choice):
 
 
 class QueueType(_Choice):
-    """What rings a function."""
+    """What triggers a function."""
 
     DYNAMODB = "dynamodb"
     SQS = "sqs"
@@ -75,7 +75,7 @@ class QueueType(_Choice):
 
 
 class ClientChannel(_Choice):
-    """How clients are answered."""
+    """How clients receive replies and notifications."""
 
     TCP = "tcp"
     SQS = "sqs"
@@ -106,10 +106,11 @@ _KNOWN = (
 
 
 def strict_json(text: bytes) -> Any:
-    """The value of a JSON text in UTF-8, with or without a byte order mark.
+    """Parse JSON in UTF-8, with or without a byte order mark.
 
-    Raises ValueError, with what is wrong, also where :func:`json.loads` picks a meaning in silence or goes
-    beyond JSON: a key twice in an object, NaN, Infinity, numbers that no float holds.
+    Raises ValueError that says what is wrong, also for input that :func:`json.loads` accepts
+    although it is ambiguous or no JSON: duplicate keys in an object, NaN, Infinity, numbers beyond
+    the range of a float.
     """
     try:
         return json.loads(
@@ -119,7 +120,7 @@ def strict_json(text: bytes) -> Any:
             parse_float=_number,
         )
     except UnicodeDecodeError as error:
-        raise ValueError(f"it is no text in UTF-8 (byte {error.start})") from error
+        raise ValueError(f"it is not UTF-8 text (byte {error.start})") from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
@@ -129,36 +130,36 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} is there twice")
+        raise ValueError(f"the key {twice!r} occurs twice")
     return made
 
 
 def _no_number(word: str) -> float:
-    raise ValueError(f"{word} is no number")
+    raise ValueError(f"{word} is not a number")
 
 
 def _number(word: str) -> float:
     number = float(word)
     if math.isinf(number):
-        raise ValueError(f"{word[:40]} is too large for a number")
+        raise ValueError(f"the number {word[:40]} is too large")
     return number
 
 
 def _members(kind: type[_C], values: tuple[str, ...]) -> tuple[_C, ...]:
-    """The members of a registry's values, in their order."""
+    """The members for the registry's values, in order."""
     chosen = [kind(value) for value in values if value != registry.ANY]
     others = [member for member in kind if member not in chosen] if registry.ANY in values else []
     return (*chosen, *others)
 
 
 def _refused(character: str) -> bool:
-    """Whether a character has no place in a name: control characters, and what is none in UTF-8."""
+    """Whether a name must not contain a character: a control character, or one without UTF-8."""
     point = ord(character)
     return point < 0x20 or 0x7F <= point <= 0x9F or 0xD800 <= point <= 0xDFFF
 
 
 class Config:
-    """What a client must know of a deployment; made by :meth:`deserialize`, :meth:`load` or :meth:`local`."""
+    """A deployment's configuration; see :meth:`deserialize`, :meth:`load`, :meth:`local`."""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         fields = _Fields(data)
@@ -196,17 +197,20 @@ class Config:
 
     @staticmethod
     def deserialize(data: Mapping[str, Any]) -> Config:
-        """The configuration of a JSON object. Raises ConfigurationException."""
+        """Make a configuration of a JSON object. Raises ConfigurationException."""
         if not isinstance(data, Mapping):
-            raise ConfigurationException("a configuration is a JSON object, with keys and values")
+            raise ConfigurationException("a configuration must be a JSON object")
         return Config(data)
 
     @staticmethod
     def load(path: str | Path) -> Config:
-        """The configuration in a JSON file. Raises ConfigurationException, with the file's name."""
+        """Read a configuration from a JSON file.
+
+        Raises ConfigurationException that names the file.
+        """
         name = str(path)
         if not name or "\0" in name:
-            raise ConfigurationException(f"the configuration's file cannot have the name {name!r}")
+            raise ConfigurationException(f"{name!r} is not a valid file name for a configuration")
         try:
             text = Path(path).read_bytes()
         except OSError as error:
@@ -222,14 +226,17 @@ class Config:
 
     @staticmethod
     def local(directory: str | Path = "", name: str = "faaskeeper-dev") -> Config:
-        """An embedded service; ``directory``: where it keeps its files (default: the user's data folder)."""
+        """An embedded service.
+
+        ``directory``: holds its files (default: the user's data directory).
+        """
         data = {"cloud-provider": "local", "deployment-name": name}
         if directory:
             data["directory"] = str(directory)
         return Config(data)
 
     def written_directly(self) -> Config:
-        """The same deployment for a process that is trusted with its log: its writer runs there."""
+        """The same deployment with direct writes, for a process that is trusted with the log."""
         if QueueType.DIRECT not in _members(QueueType, self._spec.worker_queues):
             return self
         direct = copy(self)
@@ -238,22 +245,22 @@ class Config:
 
     @property
     def verbose(self) -> bool:
-        """Whether to log what is done."""
+        """Whether to log each step."""
         return self._verbose
 
     @property
     def cloud_provider(self) -> CloudProvider:
-        """Where the deployment is."""
+        """Where the deployment runs."""
         return self._provider
 
     @property
     def provider_name(self) -> str:
-        """The provider's name, as the registry or its entry point has it."""
+        """The provider's name in the registry or its entry point."""
         return self._spec.name
 
     @property
     def provider_spec(self) -> registry.ProviderSpec:
-        """The provider's entry of the registry."""
+        """The provider's registry entry."""
         return self._spec
 
     @property
@@ -268,7 +275,7 @@ class Config:
 
     @property
     def port(self) -> int:
-        """Port on which a client listens for its answers; -1: any free one."""
+        """Port on which a client listens for replies; -1: any free port."""
         return self._port
 
     @property
@@ -278,7 +285,7 @@ class Config:
 
     @property
     def session_timeout(self) -> int:
-        """Seconds after which a session whose client is silent ends."""
+        """Seconds after which the session of a silent client expires."""
         return self._session_timeout
 
     @property
@@ -288,52 +295,52 @@ class Config:
 
     @property
     def worker_queue(self) -> QueueType:
-        """What rings the writer."""
+        """What triggers the writer."""
         return self._worker_queue
 
     @property
     def writer_queue(self) -> QueueType:
-        """The same, by the published client's name."""
+        """The worker queue, under the published client's name."""
         return self._worker_queue
 
     @property
     def distributor_queue(self) -> QueueType:
-        """What rings the distributor; INLINE: the writer distributes."""
+        """What triggers the distributor; INLINE: the writer distributes."""
         return self._distributor_queue
 
     @property
     def client_channel(self) -> ClientChannel:
-        """How clients are answered."""
+        """How clients receive replies and notifications."""
         return self._channel
 
     @property
     def directory(self) -> str:
-        """Where an embedded service keeps its files; empty: the default."""
+        """Directory of an embedded service's files; empty: the default."""
         return self._directory
 
     @property
     def super_digest(self) -> str:
-        """Digest id (``user:base64 of the SHA-1``) of the user who may do everything; empty: nobody."""
+        """Digest id (``user:base64 of the SHA-1``) of the super user; empty: none."""
         return self._super_digest
 
     @property
     def benchmarking(self) -> bool:
-        """Whether functions report the time of their stages."""
+        """Whether functions report the durations of their stages."""
         return self._benchmarking
 
     @property
     def benchmarking_frequency(self) -> int:
-        """Every which request is reported."""
+        """Report every n-th request."""
         return self._benchmarking_frequency
 
     @property
     def provider_config(self) -> Mapping[str, Any]:
-        """The section that has the provider's name, as it stands in the file."""
+        """The provider's section of the file."""
         return self._provider_cfg
 
 
 class _Fields:
-    """Takes typed values out of a JSON object; errors name the key."""
+    """Reads typed values from a JSON object; errors name the key."""
 
     def __init__(self, data: Mapping[str, Any], prefix: str = "") -> None:
         self._data = data
@@ -351,36 +358,36 @@ class _Fields:
             if key not in known:
                 keys = ", ".join(known)
                 raise ConfigurationException(
-                    f"the key {self._prefix + str(key)!r} is unknown; there are: {keys}"
+                    f"the key {self._prefix + str(key)!r} is unknown; known keys: {keys}"
                 )
 
     def text(self, key: str, default: str | None) -> str:
         value = self._data.get(key, default)
         if not isinstance(value, str) or (default is None and not value):
-            raise self._error(key, "it must be a text")
+            raise self._error(key, "it must be a string")
         if any(map(_refused, value)):
-            raise self._error(key, "it must be a text without control characters")
+            raise self._error(key, "it must be a string without control characters")
         return value
 
     def directory(self, key: str) -> str:
-        """A directory's name: what the file system takes, which is anything but NUL."""
+        """A directory name: any string that the file system accepts, so all but NUL."""
         value = self._data.get(key, "")
         if not isinstance(value, str):
-            raise self._error(key, "it must be a text")
+            raise self._error(key, "it must be a string")
         if "\0" in value:
-            raise self._error(key, "the name of a directory has no NUL character")
+            raise self._error(key, "a directory name must not contain a NUL character")
         try:
             os.fsencode(value)
         except UnicodeError:
-            raise self._error(key, "it must be a name that this system's files can have") from None
+            raise self._error(key, "it must be a valid file name on this system") from None
         return value
 
     def provider(self, key: str) -> registry.ProviderSpec:
-        """The provider of a name, built in or installed."""
+        """The provider with this name, built in or installed."""
         found = registry.find(self._data.get(key))
         if found is None:
             words = ", ".join(map(repr, registry.names()))
-            raise self._error(key, f"it must be one of {words}; other providers are packages to install")
+            raise self._error(key, f"it must be one of {words}, or a provider of an installed package")
         return found
 
     def digest(self, key: str) -> str:
@@ -398,7 +405,7 @@ class _Fields:
     def integer(self, key: str, default: int, least: int, most: int) -> int:
         value = self._data.get(key, default)
         if type(value) is not int or not least <= value <= most:
-            raise self._error(key, f"it must be a whole number from {least} to {most}")
+            raise self._error(key, f"it must be an integer from {least} to {most}")
         return value
 
     def mapping(self, key: str) -> Mapping[str, Any]:

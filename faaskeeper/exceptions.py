@@ -1,4 +1,4 @@
-"""What the client raises."""
+"""The exceptions of the client."""
 
 from __future__ import annotations
 
@@ -6,53 +6,59 @@ from faaskeeper.core.errors import Portable
 
 
 class FaaSKeeperException(Portable):
-    """Everything that the client raises of itself. May be pickled and copied."""
+    """Base class of all exceptions that the client raises. Can be pickled and copied."""
 
 
 class ProviderException(FaaSKeeperException):
-    """The deployment's stores or queues failed; the message says what to do about it."""
+    """The deployment's stores or queues failed. The message says how to fix the problem."""
 
 
 class AWSException(ProviderException):
-    """AWS failed."""
+    """An AWS service failed."""
 
 
 class SessionClosingException(FaaSKeeperException):
-    """The session is being closed, or was never started."""
+    """The session is closing or closed, or was never started."""
 
     def __init__(self, message: str = "the session is closing or closed: start() a new one") -> None:
         super().__init__(message)
 
 
 class ForkedException(SessionClosingException):
-    """This process is a fork of the one that started the client: it has to start a client of its own."""
+    """This process is a fork of the process that started the client.
+
+    It must start its own client.
+    """
 
 
 class SessionExpiredException(FaaSKeeperException):
-    """The service ended the session: its ephemerals are gone. What was not answered is unknown."""
+    """The service expired the session and deleted its ephemerals.
+
+    Requests without a reply may or may not have taken effect.
+    """
 
     def __init__(self, message: str = "the session has expired: start() a new one") -> None:
         super().__init__(message)
 
 
 class TimeoutException(FaaSKeeperException):
-    """No answer in time. Says what is known about the operation."""
+    """No reply arrived in time. The message says what is known about the operation."""
 
     def __init__(self, time: float, message: str = "") -> None:
-        super().__init__(message or f"no answer within {time:g} s")
+        super().__init__(message or f"no reply within {time:g} s")
         self.time = time
 
 
 class WatchSetFailureException(FaaSKeeperException):
-    """The watch could not be registered: no watch is set, and what was read is not returned."""
+    """Setting the watch failed. No watch is set, and the read returns no result."""
 
 
 class ZooKeeperException(FaaSKeeperException):
-    """The service refused a request, by ZooKeeper's rules."""
+    """The service rejected a request, by ZooKeeper's rules."""
 
 
 class NodeExistsException(ZooKeeperException):
-    """There is a node at the path already."""
+    """A node exists at the path."""
 
     def __init__(self, path: str) -> None:
         super().__init__(f"the node {path} exists")
@@ -60,7 +66,7 @@ class NodeExistsException(ZooKeeperException):
 
 
 class NodeDoesntExistException(ZooKeeperException):
-    """There is no node at the path, or, for a create, at its parent's."""
+    """No node exists at the path or, for a create, at its parent's path."""
 
     def __init__(self, path: str) -> None:
         super().__init__(f"the node {path} does not exist")
@@ -68,7 +74,7 @@ class NodeDoesntExistException(ZooKeeperException):
 
 
 class NotEmptyException(ZooKeeperException):
-    """A node with children cannot be deleted."""
+    """The node has children, so it cannot be deleted."""
 
     def __init__(self, path: str) -> None:
         super().__init__(f"the node {path} has children")
@@ -84,7 +90,7 @@ class NoChildrenForEphemeralsException(ZooKeeperException):
 
 
 class BadVersionError(ZooKeeperException):
-    """The node's version is not the one that the request named."""
+    """The node's version differs from the one in the request."""
 
     def __init__(self, version: int, path: str = "") -> None:
         where = f" of {path}" if path else ""
@@ -93,43 +99,43 @@ class BadVersionError(ZooKeeperException):
 
 
 class RolledBackException(ZooKeeperException):
-    """In a transaction's results: the operation did not happen, because one before it failed."""
+    """In a transaction's results: the operation had no effect, because one before it failed."""
 
 
 class NoAuthException(ZooKeeperException):
-    """The ACL of the node (of its parent, for a create or delete) does not permit this."""
+    """The ACL of the node (for a create or delete, of its parent) does not permit this."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"the ACL does not permit this for {path}: add_auth() what it asks for")
+        super().__init__(f"the ACL of {path} does not permit this: authenticate with add_auth()")
         self.path = path
 
 
 class InvalidACLException(ZooKeeperException):
-    """An ACL is empty, or has an entry that cannot be."""
+    """An ACL is empty or has an invalid entry."""
 
 
 class NoWatcherException(ZooKeeperException):
-    """There is no such watch to remove."""
+    """The session has no such watch to remove."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"this session has no such watch of {path}")
+        super().__init__(f"this session has no such watch on {path}")
         self.path = path
 
 
 class MalformedInputException(ZooKeeperException):
-    """A path, a version or data that cannot be; nothing was sent."""
+    """A path, a version or data is invalid. The client sent nothing."""
 
 
 class SequenceUsedUpException(ZooKeeperException):
-    """There were 2**31 children below the parent: no sequence number is left."""
+    """2**31 children were created below the parent, so no sequence number is left."""
 
     def __init__(self, path: str) -> None:
         super().__init__(
             f"no sequence number is left for {path}: 2,147,483,648 children were created below its parent; "
-            "use another"
+            "use another parent"
         )
         self.path = path
 
 
 class TooLargeException(ZooKeeperException):
-    """Data over the limit, or a limit of the deployment's stores."""
+    """The data or a request exceeds a limit of the deployment."""

@@ -1,4 +1,4 @@
-"""Packages that only some need: which extra brings them."""
+"""Optional dependencies, and the extras that install them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EXTRAS = {
 
 
 def missing(error: ImportError) -> ProviderException | None:
-    """What to install for a module that was not found, or only in part; None: it belongs to no extra."""
+    """An error that says which extra to install; None if the module belongs to no extra."""
     name = (error.name or "").partition(".")[0]
     extra = _EXTRAS.get(name)
     if extra is None:

@@ -1,4 +1,4 @@
-"""A node as the client returns it."""
+"""A znode as the client returns it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ __all__ = ["Node", "Stat"]
 
 
 class Node:
-    """A znode at a moment: path, and as much of data, children and Stat as was read.
+    """The state of a znode at one moment: its path, and the data, children and stat that were read.
 
-    A child listed without its data knows its path; ``stat``, ``created`` and ``modified`` are read
-    when first asked for, and raise NodeDoesntExistException if the child is gone by then.
+    A child that was listed without its data has only a path. Its ``stat``, ``created`` and
+    ``modified`` are read on first use; they raise NodeDoesntExistException if the child was deleted
+    meanwhile.
     """
 
     __slots__ = ("_children", "_data", "_dataless", "_load", "_path", "_stat")
@@ -40,7 +41,7 @@ class Node:
 
     @property
     def path(self) -> str:
-        """Absolute path; of a created sequential node with its number."""
+        """Absolute path, including the number of a sequential node."""
         return self._path
 
     @property
@@ -50,29 +51,27 @@ class Node:
 
     @property
     def data(self) -> bytes:
-        """The data, where it was read."""
+        """The data. Raises FaaSKeeperException if it was not read."""
         if self._data is None:
             raise FaaSKeeperException(
-                f"the data of {self._path} was not read: get_data() reads it, "
-                "and get_children(include_data=True) that of children"
+                f"the data of {self._path} was not read: use get_data(), "
+                "or get_children(include_data=True) for children"
             )
         return self._data
 
     @property
     def children(self) -> list[str]:
-        """Names of the children, where they were read, in order."""
+        """Names of the children, sorted. Raises FaaSKeeperException if they were not read."""
         if self._children is None:
-            raise FaaSKeeperException(
-                f"the children of {self._path} were not read: get_children() reads them, however many"
-            )
+            raise FaaSKeeperException(f"the children of {self._path} were not read: use get_children()")
         return list(self._children)
 
     @property
     def stat(self) -> Stat:
-        """ZooKeeper's Stat."""
+        """ZooKeeper's stat of the node."""
         if self._stat is None:
             if self._load is None:
-                raise FaaSKeeperException(f"the Stat of {self._path} was not read: exists() reads it")
+                raise FaaSKeeperException(f"the stat of {self._path} was not read: exists() reads it")
             self._stat = self._load()
         return self._stat
 
@@ -87,10 +86,10 @@ class Node:
         return Version(SystemCounter(self.stat.mzxid))
 
     def serialize(self) -> dict[str, Any]:
-        """For JSON: path, versions, and what was read.
+        """A dictionary for JSON: path, versions, and everything that was read.
 
-        ``data`` is the text; in base64 where it is no UTF-8, with ``encoding`` "base64" beside it; None where
-        the node was created, or set, without any (ZooKeeper tells that from empty data).
+        ``data`` is a string. If the data is not UTF-8, it is in base64 and ``encoding`` is
+        "base64". It is None if the node has no data, which ZooKeeper distinguishes from empty data.
         """
         result: dict[str, Any] = {"path": self._path}
         if self._data is not None:

@@ -1,9 +1,9 @@
-"""The providers: what a configuration of each may say, and where its parts are.
+"""The providers: the valid values of their configurations, and where their parts are.
 
-The built-in ones are a table. Others are packages with an entry point of the group
-:data:`ENTRY_POINTS`, looked up only for a name that is not in the table, since that search takes longer than
-the imports of a client. A part is named by a reference, ``MODULE`` or ``MODULE:NAME``, which :func:`load`
-imports when it is used: nothing of a provider is imported here.
+Built-in providers are in a table. Others are packages with an entry point in the group
+:data:`ENTRY_POINTS`. They are looked up only for a name that is not in the table, because the
+lookup takes longer than the imports of a client. A part is named by a reference, ``MODULE`` or
+``MODULE:NAME``. :func:`load` imports it on use; this module imports nothing of a provider.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 ENTRY_POINTS = "faaskeeper.providers"
 ANY = "*"
-"""Among the values of a key: every other value that the key knows."""
+"""In the values of a key: stands for all further values that the key supports."""
 
 
 class Defaults(NamedTuple):
-    """Values of a configuration that does not give them. ``deployment_region`` None: it has to be given.
+    """Default values of a configuration. ``deployment_region`` None: the configuration must set it.
 
     ``heartbeat_frequency``, ``session_timeout``: s.
     """
@@ -30,29 +30,34 @@ class Defaults(NamedTuple):
 
 
 class ProviderSpec(NamedTuple):
-    """A provider. Of values that a key may have the first is the default."""
+    """A provider. The first value of a key is its default."""
 
     name: str
     connection: str
-    """Reference: a module or object that is a :class:`faaskeeper.client.connect.Provider`."""
+    """Reference to a :class:`faaskeeper.client.connect.Provider`, a module or an object."""
     worker_queues: tuple[str, ...]
     distributor_queues: tuple[str, ...]
     client_channels: tuple[str, ...]
     defaults: Defaults
     top_level_keys: Mapping[str, str] = {}
-    """Keys of the published system's files that stand beside the provider's section: their keys inside it."""
+    """Maps top-level keys of the published system's files to keys of the provider's section."""
     service: str = ""
-    """Reference to what makes a deployment's drivers: a class that is called with a configuration."""
+    """Reference to a class that makes a deployment's drivers, called with a configuration."""
     deployment: str = ""
-    """Reference to a :class:`faaskeeper.deploy.deployment.Deployment`, called with a configuration and a
-    function that waits some seconds; empty: ``fk`` does not deploy it."""
+    """Reference to a :class:`faaskeeper.deploy.deployment.Deployment`.
+
+    It is called with a configuration and a function that sleeps for some seconds. Empty: ``fk``
+    cannot deploy the provider.
+    """
     doctor: str = ""
     """Reference to a :class:`faaskeeper.deploy.doctor.Doctor`, called with a configuration."""
     dead_letters: str = ""
     """Reference to a :class:`faaskeeper.deploy.deadletters.DeadLetters`, called with a service."""
     costs: str = ""
-    """Reference to a :class:`faaskeeper.deploy.costs.Costs`, called with a configuration; empty: no prices
-    are known."""
+    """Reference to a :class:`faaskeeper.deploy.costs.Costs`, called with a configuration.
+
+    Empty: the prices are unknown.
+    """
 
 
 _EMBEDDED = Defaults("local", 5, 30, "key-value")
@@ -108,24 +113,24 @@ PROVIDERS: dict[str, ProviderSpec] = {
 
 
 def find(name: object) -> ProviderSpec | None:
-    """The provider of a name; None: there is none, built in or installed."""
+    """The provider with this name, built in or installed; None if there is none."""
     if not isinstance(name, str):
         return None
     return PROVIDERS.get(name) or _installed().get(name)
 
 
 def names() -> list[str]:
-    """The names that :func:`find` knows: the built-in ones first."""
+    """The names that :func:`find` knows, the built-in ones first."""
     return [*PROVIDERS, *sorted(_installed().keys() - PROVIDERS.keys())]
 
 
 def deployable() -> list[str]:
-    """The names of providers that ``fk deploy`` deploys."""
+    """The names of the providers that ``fk deploy`` supports."""
     return [each.name for each in PROVIDERS.values() if each.deployment]
 
 
 def load(reference: str) -> Any:
-    """The module or object of a reference. Raises ImportError, AttributeError."""
+    """Import the module or object of a reference. Raises ImportError, AttributeError."""
     module, _, path = reference.partition(":")
     found: Any = import_module(module)
     for name in path.split(".") if path else ():
@@ -134,7 +139,7 @@ def load(reference: str) -> Any:
 
 
 def _installed() -> dict[str, ProviderSpec]:
-    """Providers with an entry point. Where two have the same name, the first that Python finds counts."""
+    """Providers with an entry point. Of several with the same name, the first one found counts."""
     from importlib.metadata import entry_points
 
     found: dict[str, ProviderSpec] = {}

@@ -1,4 +1,4 @@
-"""Versions of nodes, as users of the published client know them."""
+"""Versions of nodes, as in the published client."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import total_ordering
 
 @total_ordering
 class SystemCounter:
-    """A transaction id that compares with ``==``, ``<`` and ``>``."""
+    """A txid that supports ``==``, ``<`` and ``>``."""
 
     __slots__ = ("_txid",)
 
@@ -16,11 +16,11 @@ class SystemCounter:
 
     @property
     def sum(self) -> int:
-        """The transaction id."""
+        """The txid."""
         return self._txid
 
     def serialize(self) -> list[int]:
-        """The transaction id, in a list."""
+        """The txid in a list."""
         return [self._txid]
 
     def __eq__(self, other: object) -> bool:
@@ -37,7 +37,7 @@ class SystemCounter:
 
 
 class Version:
-    """When a node was created or last modified."""
+    """The transaction that created or last modified a node."""
 
     __slots__ = ("_system",)
 
@@ -46,7 +46,7 @@ class Version:
 
     @property
     def system(self) -> SystemCounter:
-        """The transaction that did it."""
+        """The transaction's counter."""
         return self._system
 
     def serialize(self) -> dict[str, list[int]]:

@@ -1,4 +1,4 @@
-"""Watches as the client's users see them."""
+"""Watches in the client's API."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class WatchEventType(Enum):
-    """What happened; named as by ``org.apache.zookeeper.Watcher.Event.EventType``."""
+    """Kind of event, named as in ``org.apache.zookeeper.Watcher.Event.EventType``."""
 
     NODE_CREATED = 0
     NODE_DELETED = 1
@@ -19,7 +19,7 @@ class WatchEventType(Enum):
 
 
 class WatchType(Enum):
-    """Kinds of watch, by the operation that sets them; the last two by ``add_watch``."""
+    """Kind of watch, named after the operation that sets it; ``add_watch`` sets the last two."""
 
     GET_DATA = 0
     EXISTS = 1
@@ -29,10 +29,11 @@ class WatchType(Enum):
 
 
 class WatchedEvent:
-    """One event of a watch. ``timestamp``: the transaction that caused it.
+    """An event of a watch. ``timestamp``: the txid of the transaction that caused it.
 
-    A recursive watch is told of creations, deletions and changes of data; NODE_CHILDREN_CHANGED of its own
-    path tells it that the client was away for so long that what happened below is not known any more.
+    A recursive watch receives creations, deletions and changes of data. For its own path it may
+    receive NODE_CHILDREN_CHANGED: the client was away for so long that the changes below the path
+    are unknown.
     """
 
     __slots__ = ("_event_type", "_path", "_timestamp")
@@ -44,7 +45,7 @@ class WatchedEvent:
 
     @property
     def timestamp(self) -> int:
-        """Id of the transaction that fired the watch."""
+        """The txid of the transaction that fired the watch."""
         return self._timestamp
 
     @property
@@ -54,7 +55,7 @@ class WatchedEvent:
 
     @property
     def event_type(self) -> WatchEventType:
-        """What happened."""
+        """The kind of event."""
         return self._event_type
 
     def __repr__(self) -> str:

@@ -91,6 +91,6 @@ def raising(number: int) -> None:
 
 def test_a_pool_s_worker_hands_its_error_on() -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        for number, message in enumerate(("the node /n exists", "no answer within 1.5 s")):
+        for number, message in enumerate(("the node /n exists", "no reply within 1.5 s")):
             with pytest.raises(FaaSKeeperException, match=message):
                 pool.apply_async(raising, (number,)).get(PATIENCE_S)

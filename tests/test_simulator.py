@@ -532,6 +532,7 @@ def snapshot_one_by_one(patch: Patch) -> None:
                 for number in range(record.meta.pages):
                     page = children.page_path(path, number)
                     found[page] = yield from self.read(page)
+        self.observer.shown_together(found, listed)
         return found
 
     patch.setattr(Rules, "snapshot", one_by_one)
@@ -656,7 +657,7 @@ def only_what_was_named_is_swept(patch: Patch) -> None:
     """The index gets a version's row after the version was named: a writer that fails before leaves parts."""
     put = wide.WideTable.put
 
-    def late(self: Any, partition: str, key: str, item: Any, condition: Any = None) -> None:
+    def late(self: Any, partition: str, key: str, item: Any, condition: Any = None, *check: Any) -> None:
         rows: list[Any] = []
         table = self._table
 
@@ -672,7 +673,7 @@ def only_what_was_named_is_swept(patch: Patch) -> None:
 
         self._table = Putting()
         try:
-            put(self, partition, key, item, condition)
+            put(self, partition, key, item, condition, *check)
         finally:
             self._table = table
         for row in rows:

@@ -1,7 +1,8 @@
-"""FaaSKeeper on Redis: a provider in one file, to read and to start from.
+"""FaaSKeeper on Redis: a provider in one file, as a starting point for your own.
 
-Tables, objects, worker queue and channel are on one Redis server (7 or newer), functions in one process of
-their own: ``python -m faaskeeper_redis CONFIG``. What was acknowledged is as safe as Redis keeps it.
+Tables, objects, worker queue and channel use one Redis server (7 or newer). The functions run in
+one process of their own: ``python -m faaskeeper_redis CONFIG``. Acknowledged writes are as durable
+as Redis makes them.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def _mapped() -> Any:
-    """Redis' errors, as core knows them."""
+    """Map Redis's errors to core's kinds."""
     try:
         yield
     except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-        raise Denied(f"Redis does not let us: {error}; check the url's user and password") from error
+        raise Denied(f"Redis refused access: {error}; check the url's user and password") from error
     except redis.exceptions.OutOfMemoryError as error:
         raise Throttled(f"Redis is full: {error}; raise its maxmemory") from error
     except redis.RedisError as error:
-        raise Unavailable(f"Redis did not answer: {error}") from error
+        raise Unavailable(f"Redis did not respond: {error}") from error
 
 
 # ---- Table -------------------------------------------------------------------------------------
@@ -66,7 +67,7 @@ return 1"""
 
 
 class RedisTable:
-    """An item is a hash of its stamp and itself; a partition is a sorted set of its keys."""
+    """An item is a hash with its stamp and its encoding; a partition is a sorted set of keys."""
 
     max_item_bytes = 64 * 1024 * 1024
 
@@ -90,7 +91,7 @@ class RedisTable:
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
         body = codec.item(item)
         if len(body) > self.max_item_bytes:
-            raise TooLarge(f"an item of {len(body)} bytes: at most {self.max_item_bytes} fit")
+            raise TooLarge(f"an item of {len(body)} bytes exceeds the limit of {self.max_item_bytes}")
         self._write(partition, key, condition, [item.get("stamp", 0), body])
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
@@ -117,7 +118,7 @@ class RedisTable:
 
 
 class RedisQueue:
-    """A list; what its function works on is in another, and comes back when that dies."""
+    """A list. Another list holds the messages in progress; they return if the function dies."""
 
     ordered = True
     max_message_bytes = 64 * 1024 * 1024
@@ -128,14 +129,14 @@ class RedisQueue:
 
     def send(self, group: str, identity: str, body: bytes) -> None:
         if len(body) > self.max_message_bytes:
-            raise TooLarge(f"a message of {len(body)} bytes: at most {self.max_message_bytes} fit")
+            raise TooLarge(f"a message of {len(body)} bytes exceeds the limit of {self.max_message_bytes}")
         with _mapped():
             self._server.rpush(self._waiting, body)
 
     def serve(self, handle: Callable[[Sequence[bytes]], None], timeout: int) -> bool:
-        """Hand what waits to the function, in order; whether there was anything within so many seconds."""
+        """Process waiting messages in order; False if none arrived within ``timeout`` seconds."""
         with _mapped():
-            taken: list[Any] = self._server.lrange(self._taken, 0, -1)  # left by one that died, or failed
+            taken: list[Any] = self._server.lrange(self._taken, 0, -1)  # abandoned ones
             if not taken:
                 first = self._server.blmove(self._waiting, self._taken, timeout, "LEFT", "RIGHT")
                 if first is None:
@@ -153,7 +154,7 @@ class RedisQueue:
 
 
 class RedisChannel:
-    """Both sides of the channel: an address is a topic of publish and subscribe."""
+    """Both sides of the channel; an address is a publish/subscribe topic."""
 
     def __init__(self, server: redis.Redis, name: str) -> None:
         self._server = server
@@ -171,7 +172,7 @@ class RedisChannel:
 
 
 class RedisListener:
-    """One client's ear, with a thread."""
+    """Receives one client's messages, in a thread."""
 
     def __init__(self, server: redis.Redis, address: str, handler: Handler) -> None:
         self.address = address
@@ -181,7 +182,7 @@ class RedisListener:
         with _mapped():
             self._subscription: Any = server.pubsub()  # type: ignore[no-untyped-call]
             self._subscription.subscribe(**{address: self._hear})
-            self._subscription.get_message(timeout=10)  # it is subscribed
+            self._subscription.get_message(timeout=10)  # the confirmation of the subscription
         self._thread = self._subscription.run_in_thread(0.5, daemon=True, exception_handler=self._failed)
 
     def _hear(self, message: dict[str, Any]) -> None:
@@ -190,11 +191,11 @@ class RedisListener:
                 try:
                     self._handler(message["data"])
                 except Exception:
-                    _log.exception("the client at %s failed on a message", self.address)
+                    _log.exception("the client at %s failed to process a message", self.address)
 
     def _failed(self, error: Exception, *_: object) -> None:
-        if not self._closed:  # it subscribes again by itself; the client asks again for what it was not told
-            _log.warning("the channel of %s: %s", self.address, error)
+        if not self._closed:  # redis-py subscribes again; the client asks again for lost replies
+            _log.warning("receiving at %s failed: %s", self.address, error)
             time.sleep(0.5)
 
     def close(self) -> None:
@@ -217,7 +218,7 @@ def table(config: Config, name: str) -> RedisTable:
 
 
 def deployment(config: Config, key: bytes) -> Deployment:
-    """The drivers of a configuration. ``key``: the functions' own, clients have none."""
+    """The drivers of a configuration. ``key``: only the functions have it."""
     server, name = server_of(config), config.deployment_name
     return on_tables(
         partial(table, config),
@@ -234,14 +235,14 @@ def deployment(config: Config, key: bytes) -> Deployment:
 
 
 def connect(config: Config, port: int) -> Connection:
-    """What the entry point of the group ``faaskeeper.providers`` offers."""
+    """The function that the entry point of the group ``faaskeeper.providers`` names."""
     made = deployment(config, b"")
-    made.checkpoints.header()  # raises, with the reason, where nothing serves or has served there
+    made.checkpoints.header()  # raises, with the reason, if the deployment is not initialized
     return connection_to(made, RedisChannel(server_of(config), config.deployment_name))
 
 
 def serve(config: Config, key: bytes) -> None:
-    """Run the functions until the process is ended."""
+    """Run the functions until the process ends."""
     made = deployment(config, key)
     begin(made)
     queue = RedisQueue(server_of(config), f"{config.deployment_name}:worker")
@@ -255,7 +256,7 @@ def serve(config: Config, key: bytes) -> None:
                 beat_at = time.monotonic() + config.heartbeat_frequency
                 beats.run()
         except (DriverError, StaleView) as error:
-            _log.warning("again in a second: %s", error)
+            _log.warning("retrying in a second: %s", error)
             time.sleep(1)
 
 

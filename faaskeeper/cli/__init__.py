@@ -1,4 +1,4 @@
-"""The ``fk`` command: a shell, and the same commands one at a time."""
+"""The ``fk`` command: an interactive shell, and the same commands one at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kinds of arguments: what does not fit is refused before anything is done."""
+"""Parameter types. They reject an invalid argument before the command does anything."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NUMBER = r"[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,4}
 
 
 class Whole(click.ParamType[int]):
-    """A whole number, in ASCII digits."""
+    """An integer in a range, in ASCII digits."""
 
     name = "integer"
 
@@ -30,13 +30,13 @@ class Whole(click.ParamType[int]):
         number = int(value) if re.fullmatch(_WHOLE, str(value)) else None
         if number is None or not self._least <= number <= self._most:
             self.fail(
-                f"{str(value)[:40]!r} is not a whole number from {self._least} to {self._most}.", param, ctx
+                f"{str(value)[:40]!r} is not an integer from {self._least} to {self._most}.", param, ctx
             )
         return number
 
 
 class Amount(click.ParamType[float]):
-    """A number that is not negative nor infinite, in ASCII digits."""
+    """A finite, non-negative number, in ASCII digits."""
 
     name = "number"
 
@@ -51,7 +51,7 @@ class Amount(click.ParamType[float]):
 
 
 def text_of(word: str) -> str:
-    """A word of the command line as UTF-8, whatever the locale took it for."""
+    """An argument of the command line as UTF-8, regardless of the locale."""
     try:
         return word.encode("utf-8", "surrogateescape").decode()
     except UnicodeError:
@@ -59,7 +59,7 @@ def text_of(word: str) -> str:
 
 
 class ZnodePath(click.ParamType[str]):
-    """A path that a znode can have; refused with the rule that it breaks."""
+    """A valid znode path. The error names the rule that a path violates."""
 
     name = "path"
 
@@ -73,31 +73,34 @@ class ZnodePath(click.ParamType[str]):
 
 
 class File(click.ParamType[Path]):
-    """A file's name, or '-' for a standard stream."""
+    """A file name, or '-' for a standard stream."""
 
     name = "file"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         if not str(value):
-            self.fail("the name of a file is not empty.", param, ctx)
+            self.fail("a file name must not be empty.", param, ctx)
         if "\0" in str(value):
-            self.fail("the name of a file has no NUL character.", param, ctx)
+            self.fail("a file name must not contain a NUL character.", param, ctx)
         return Path(value)
 
 
 class Directory(click.ParamType[str]):
-    """A directory's name; whether it can be used shows when it is."""
+    """A directory name. Whether the directory is usable is checked on use."""
 
     name = "directory"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not str(value) or "\0" in str(value):
-            self.fail("the name of a directory is not empty, and has no NUL character.", param, ctx)
+            self.fail("a directory name must not be empty or contain a NUL character.", param, ctx)
         return str(value)
 
 
 def data_of(file: Path, stream: Any) -> bytes:
-    """A file's bytes, or ``stream``'s for '-'. Raises OSError, or Failed where it is too much."""
+    """The contents of a file, or of ``stream`` for '-'.
+
+    Raises OSError, and Failed if the contents exceed the limit of a znode.
+    """
     if str(file) == "-":
         data: bytes = stream.read(MAX_DATA_BYTES + 1)
     else:
@@ -105,5 +108,5 @@ def data_of(file: Path, stream: Any) -> bytes:
             data = opened.read(MAX_DATA_BYTES + 1)
     if len(data) > MAX_DATA_BYTES:
         where = "standard input" if str(file) == "-" else file
-        raise Failed(f"{where} has more than {MAX_DATA_BYTES} bytes, the most that a node holds", 7)
+        raise Failed(f"{where} has more than {MAX_DATA_BYTES} bytes, the limit of a node's data", 7)
     return data

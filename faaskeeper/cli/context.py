@@ -1,4 +1,4 @@
-"""What commands work on: a client, opened when first needed, and where to print."""
+"""The context of a command: a client, connected on first use, and the output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ T = TypeVar("T")
 
 
 class Context:
-    """Of one ``fk`` process. ``one_shot``: it runs one command, whose ``status`` it ends with."""
+    """The context of one ``fk`` process.
+
+    ``one_shot``: the process runs one command and exits with ``status``.
+    """
 
     def __init__(
         self, config: Config, *, port: int = -1, verbose: bool = False, auth: Sequence[str] = ()
@@ -37,17 +40,17 @@ class Context:
         self._caller = Caller()
 
     def choose(self, config: Path | None) -> None:
-        """Work on the deployment of a configuration's file, if one is given."""
+        """Use the deployment of this configuration file, if one is given."""
         if config is not None:
             self.config = Config.load(config)
 
     def call(self, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-        """Call a method of the client; an interrupt ends the waiting for it."""
+        """Call a method of the client. An interrupt stops the wait, not the call."""
         return self._caller.call(partial(function, *args, **named))
 
     @property
     def client(self) -> FaaSKeeperClient:
-        """The client, with an open session."""
+        """The client; opens a session if necessary."""
         if self._client is None:
             self.connect()
         if self._client is None:
@@ -56,11 +59,11 @@ class Context:
 
     @property
     def connected(self) -> FaaSKeeperClient | None:
-        """The client, if it has a session; does not open one."""
+        """The client if it has a session; never opens one."""
         return self._client
 
     def connect(self) -> None:
-        """Open a session, unless there is one that lives."""
+        """Open a session unless one is alive."""
         if self._client is not None and self._client.state is SessionState.LOST:
             self.close()
         if self._client is None:
@@ -74,7 +77,7 @@ class Context:
         return client
 
     def close(self) -> None:
-        """Close the session, if there is one."""
+        """Close the session if one is open."""
         client, self._client = self._client, None
         if client is not None:
             self.call(client.stop)
@@ -90,8 +93,9 @@ class Context:
         output.print_line(output.json_line(value))
 
     def print_data(self, node: Node) -> None:
-        """Print a node's data: as text and a new line, or byte for byte when it is no text; at a terminal
-        control characters and what is no text are escaped.
+        """Print a node's data: UTF-8 text with a newline, other data byte for byte.
+
+        At a terminal, escape control characters and bytes that are not text.
         """
         data = node.data
         if output.at_terminal():
@@ -105,7 +109,7 @@ class Context:
             output.raw(data + b"\n")
 
     def print_stat(self, node: Node) -> None:
-        """Print a Stat, a field a line, as zkCli does."""
+        """Print a stat, one field per line, as zkCli does."""
         for field, value in node.stat._asdict().items():
             if field in ("ctime", "mtime"):
                 shown = _when(value)
@@ -122,14 +126,14 @@ def _when(ms: int) -> str:
     try:
         return datetime.fromtimestamp(ms / 1000).astimezone().isoformat(timespec="milliseconds")
     except (ValueError, OverflowError, OSError):
-        return f"{ms} ms since 1970"  # outside of the calendar
+        return f"{ms} ms since 1970"  # outside of datetime's range
 
 
 class Watcher:
-    """A watch that a command leaves, and prints the events of.
+    """Prints the events of a watch.
 
-    Outside of the shell a command waits for them, since its process ends after it; in the shell they are
-    printed whenever they come, unless the command has a time-out or ``waits`` says so.
+    Outside the shell, the command waits for the events, because the process exits with it. In the
+    shell, events print as they arrive, unless the command has a timeout or sets ``waits``.
     """
 
     def __init__(
@@ -144,19 +148,19 @@ class Watcher:
         self._come: SimpleQueue[WatchedEvent | None] = SimpleQueue()
 
     def __call__(self, event: WatchedEvent) -> None:
-        """The callback of the client."""
+        """Callback of the client."""
         if self._waits:
             self._come.put(event)
             return
         try:
             self._print(event)
         except output.Unwritable:
-            pass  # the next command says so
+            pass  # the next command reports it
 
     def wait(self, number: int = 1) -> None:
-        """Print so many events (0: without end), if it is to wait for them.
+        """Wait for this many events if the command waits at all; 0: without a limit.
 
-        Raises Failed when the time is over, SessionExpiredException when none can come any more.
+        Raises Failed on a timeout, and SessionExpiredException if no event can arrive any more.
         """
         if not self._waits:
             return
@@ -167,7 +171,7 @@ class Watcher:
                 raise SessionExpiredException()
             self._wait(number)
         finally:
-            self._waits = False  # in the shell, what comes from now on is printed when it comes
+            self._waits = False  # in the shell, later events print as they arrive
             client.remove_listener(self._state)
 
     def _wait(self, number: int) -> None:

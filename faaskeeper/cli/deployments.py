@@ -1,4 +1,4 @@
-"""What the commands on a cloud's deployment share: their options, and how they open it."""
+"""Shared by the commands on cloud deployments: their options, and opening a deployment."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from faaskeeper.deploy.providers import deployment_of, translated_errors
 
 PROVIDERS = click.Choice(registry.deployable())
 config_argument = click.argument("config", type=File())
-provider_option = click.option("--provider", type=PROVIDERS, help="The cloud; as in the configuration.")
-yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+provider_option = click.option("--provider", type=PROVIDERS, help="Require this provider.")
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 
 
 def load(path: Path, provider: str | None) -> Config:
-    """A configuration, for the cloud that was named."""
+    """Load a configuration and check its provider."""
     config = Config.load(path)
     if provider is not None and config.provider_name != provider:
         raise click.UsageError(f"{path} is for {config.provider_name!r}, not for {provider!r}")
     if config.provider_name not in PROVIDERS.choices:
         known = ", ".join(repr(each) for each in PROVIDERS.choices)
-        raise click.UsageError(f"{path} is for {config.provider_name!r}; what can be deployed is {known}")
+        raise click.UsageError(f"{path} is for {config.provider_name!r}: deployable providers are {known}")
     return config
 
 
 @contextmanager
 def opened(config: Config) -> Iterator[Deployment]:
-    """The deployment of a configuration."""
+    """Open the deployment of a configuration."""
     with translated_errors(), closing(deployment_of(config, _pause())) as deployment:
         yield deployment
 
@@ -44,7 +44,7 @@ def opened(config: Config) -> Iterator[Deployment]:
 def _pause() -> Callable[[float], None]:
     import time
 
-    given = os.environ.get("FK_POLL_FACTOR", "1")  # emulators are quicker than clouds
+    given = os.environ.get("FK_POLL_FACTOR", "1")  # emulators need shorter pauses than clouds
     try:
         factor = Amount(1000).convert(given, None, None)
     except click.BadParameter as error:
@@ -54,7 +54,7 @@ def _pause() -> Callable[[float], None]:
 
 @contextmanager
 def progress(title: str) -> Iterator[Progress]:
-    """Prints each step of a deployment to standard error; at a terminal with a spinner and a title."""
+    """Print each step of a deployment to standard error; at a terminal, with a spinner."""
     if not sys.stderr.isatty():
         yield output.print_error
         return

@@ -1,4 +1,4 @@
-"""Errors as ``fk`` tells them, in the shell and by itself: one line, and an exit status."""
+"""Error reports of ``fk``, in the shell and outside: one line and an exit status."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ STATUSES: tuple[tuple[type[FaaSKeeperException], int], ...] = (
     (TimeoutException, 8),
     (FaaSKeeperException, 1),
 )
-"""Exit statuses by error; the first that fits. 2 is also click's, for a wrong command line."""
+"""Exit statuses by error; the first match counts. click also uses 2, for usage errors."""
 INTERRUPTED = 130
-"""As shells have it for SIGINT."""
+"""The exit status that shells use for SIGINT."""
 
 
 class Failed(Portable):
-    """A command failed: a line, and the exit status."""
+    """A command failed. Carries the message and the exit status."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -61,12 +61,15 @@ def status_of(error: FaaSKeeperException) -> int:
 
 
 def report(error: BaseException, in_shell: bool = False) -> int:
-    """Tell of an error; returns the exit status. Raises it again where it is a fault of this program."""
+    """Report an error; returns the exit status.
+
+    Raises the error again if it is a bug in this program.
+    """
     if isinstance(error, click.ClickException):
         return _usage(error)
     if isinstance(error, click.Abort):
         error = error.__cause__ or error
-    if isinstance(error, (EOFError, click.Abort)):  # as click says it
+    if isinstance(error, (EOFError, click.Abort)):  # click's own wording
         output.print_error("Aborted!")
         return 1
     message, status = _line(error, in_shell)
@@ -96,11 +99,11 @@ def _line(error: BaseException, in_shell: bool) -> tuple[str, int]:
 
 
 def _advice(error: FaaSKeeperException, in_shell: bool) -> str:
-    """An error's message, where it names what programs do with what a person does."""
+    """The error's message, with API calls replaced by the matching commands."""
     show = "'addauth digest USER:PASSWORD'" if in_shell else "--auth USER:PASSWORD or $FK_AUTH"
     if isinstance(error, NoAuthException):
         path = getattr(error, "path", "the node")
-        return f"the ACL does not permit this for {path}: show credentials by {show}"
+        return f"the ACL of {path} does not permit this: authenticate with {show}"
     if isinstance(error, InvalidACLException):
         return str(error).replace("add_auth()", show)
     if in_shell and isinstance(error, (SessionExpiredException, SessionClosingException)):
@@ -116,7 +119,7 @@ def _usage(error: click.ClickException) -> int:
             lines.append(f"Try '{error.ctx.command_path} --help' for help.\n")
     hint = ""
     if isinstance(error, click.NoSuchOption) and error.ctx is not None and _takes_words(error.ctx):
-        hint = " What begins with '-' and is no option goes after '--'."
+        hint = " Put arguments that start with '-' after '--'."
     output.print_error("\n".join([*lines, f"Error: {error.format_message()}{hint}"]))
     return error.exit_code
 
@@ -127,7 +130,7 @@ def _takes_words(context: click.Context) -> bool:
 
 
 def suggestion(name: str, names: Iterable[str]) -> str:
-    """A question for the name that was perhaps meant; empty where none is near."""
+    """A question that suggests similar names; empty if none is similar."""
     from difflib import get_close_matches
 
     known = {each.lower(): each for each in names}

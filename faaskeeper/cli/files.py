@@ -1,4 +1,4 @@
-"""Files that are replaced atomically."""
+"""Atomic replacement of files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import IO
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[str]]:
-    """A text file that replaces ``path`` when the block ends; after an exception the old file stays.
+    """Open a text file that replaces ``path`` when the block ends; an exception keeps the old file.
 
-    A link stays a link; a device or a pipe is written to directly. Raises OSError.
+    A symbolic link stays a link. Devices and pipes are written directly. Raises OSError.
     """
     path = path.resolve()
     before = path.stat() if path.exists() else None

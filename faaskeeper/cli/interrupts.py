@@ -1,8 +1,8 @@
-"""Ctrl-C ends a command, and never the session: calls of the client run in a thread of their own.
+"""Ctrl-C stops a command but not the session: a separate thread makes the calls of the client.
 
-An interrupt is an exception that may come between any two steps of the main thread. There it ends a
-command's waiting for a call, and no step of the client's own, whose threads must agree on what was sent; the
-call itself goes on to its end, and its result is dropped.
+KeyboardInterrupt can strike between any two bytecodes of the main thread. There it stops the wait
+for a call. It never interrupts the client's own code, whose threads must agree on what was sent.
+The call runs to its end, and its result is discarded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 POLL_S = 0.5
-"""Seconds: a signal that comes just before a wait begins is looked at when the wait ends."""
+"""Seconds. A signal that arrives just before a wait starts is handled when this wait ends."""
 _Steps = SimpleQueue[Callable[[], object] | None]
 
 
@@ -51,13 +51,13 @@ def _nothing(result: object) -> None:
 
 
 class Caller:
-    """Makes calls one after the other; for one thread, which may be interrupted in it."""
+    """Makes calls one at a time, for one thread that may be interrupted."""
 
     def __init__(self) -> None:
         self._steps: _Steps | None = None
 
     def call(self, function: Callable[[], T], late: Callable[[T], object] = _nothing) -> T:
-        """Make a call. ``late``: what to do with its result when an interrupt ended the waiting for it."""
+        """Make a call. ``late``: receives the result if an interrupt stopped the wait for it."""
         steps = self._steps
         if steps is None:
             steps = self._steps = SimpleQueue()
@@ -68,7 +68,7 @@ class Caller:
             while not made.done.acquire(timeout=POLL_S):
                 pass
         except BaseException:
-            self._steps = None  # the next call does not wait for this one
+            self._steps = None  # the next call must not wait for this one
             steps.put(partial(made.drop, late))
             steps.put(None)
             raise

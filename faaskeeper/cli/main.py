@@ -1,4 +1,4 @@
-"""The command line: ``fk shell``, and every command of the shell as ``fk COMMAND``."""
+"""The command line: ``fk shell``, and each command of the shell as ``fk COMMAND``."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from faaskeeper.cli.errors import report, suggestion
 from faaskeeper.config import Config
 
 _DEEPEST = 5000
-"""A path has 480 components at most; each takes a few frames of what walks a tree or writes it as JSON."""
+"""Recursion limit.
+
+A path has at most 480 components; walking and encoding take a few frames for each.
+"""
 
 
 class _Group(click.Group):
-    """Imports a command when it is used; for a word that is none it suggests the nearest."""
+    """Imports a command on first use, and suggests similar names for an unknown command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*COMMANDS, *DEPLOYMENT_COMMANDS])
@@ -37,9 +40,7 @@ class _Group(click.Group):
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             if name in ("help", "connect", "close", "quit", "exit"):
-                raise click.UsageError(
-                    f"{name!r} is a command of the shell: see 'fk shell', 'fk --help'.", ctx
-                )
+                raise click.UsageError(f"{name!r} is a command of the shell: run 'fk shell' first.", ctx)
             raise click.UsageError(
                 f"No such command {name[:100]!r}.{suggestion(name, self.list_commands(ctx))}", ctx
             )
@@ -47,7 +48,7 @@ class _Group(click.Group):
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "fk") -> None:
-    """Run ``fk``, and end with its exit status."""
+    """Run ``fk`` and exit with its status."""
     output.prepare()
     sys.setrecursionlimit(_DEEPEST)
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -77,27 +78,25 @@ def _flush() -> None:
     "config",
     envvar="FK_CONFIG",
     type=File(),
-    help="The deployment's configuration (JSON). Without: an embedded service. [$FK_CONFIG]",
+    help="Client configuration of a deployment (JSON). Default: an embedded service. [$FK_CONFIG]",
 )
 @click.option(
     "-d",
     "--directory",
     envvar="FK_DIRECTORY",
     type=Directory(),
-    help="Where the embedded service keeps its files. [$FK_DIRECTORY]",
+    help="Directory of the embedded service's files. [$FK_DIRECTORY]",
 )
-@click.option(
-    "--port", type=Whole(-1, 65535), default=-1, help="Port to listen on for answers by TCP; -1: a free one."
-)
+@click.option("--port", type=Whole(-1, 65535), default=-1, help="TCP port for replies; -1: any free port.")
 @click.option(
     "--auth",
     "auth",
     multiple=True,
     envvar="FK_AUTH",
     metavar="USER:PASSWORD",
-    help="Credentials for nodes that have ACLs; best given in the environment. [$FK_AUTH]",
+    help="Credentials for ACLs. Prefer the environment variable. [$FK_AUTH]",
 )
-@click.option("--verbose/--no-verbose", default=False, help="Log what is done.")
+@click.option("--verbose/--no-verbose", default=False, help="Log each step.")
 @click.pass_context
 def fk(
     ctx: click.Context,
@@ -109,13 +108,27 @@ def fk(
 ) -> None:
     """FaaSKeeper: ZooKeeper without servers.
 
-    Exit status: 0 done; 1 the service failed; 2 wrong input; 3 no such node; 4 the node exists;
-    5 it has children; 6 another version; 7 over a limit; 8 no answer, or no event,
-    in time; 9 an ACL refuses; 130 interrupted.
+    Commands work on the deployment of --config, or on an embedded service in a local directory.
+
+    \b
+    Examples:
+      fk create /app/config '{"debug": true}' --parents
+      fk get /app/config
+      fk --config client.json shell
+      fk get --help
+
+    \b
+    Exit status:
+      0  success                    6  version does not match
+      1  service failed             7  limit exceeded
+      2  invalid input              8  timeout: no reply or no event
+      3  node does not exist        9  not permitted by an ACL
+      4  node exists              130  interrupted
+      5  node has children
     """
     source = ctx.get_parameter_source("directory")
     if config is not None and directory is not None and source is ParameterSource.COMMANDLINE:
-        raise click.UsageError("--directory is for the embedded service, without --config")
+        raise click.UsageError("--directory and --config exclude each other")
     chosen = Config.local(directory or "") if config is None else Config.load(config)
     context = Context(chosen, port=port, verbose=verbose, auth=[text_of(each) for each in auth])
     if isinstance(ctx.obj, list):
@@ -125,12 +138,12 @@ def fk(
 
 
 def run_file() -> None:
-    """Entry point of ``bin/fkCli.py CONFIG [options]``: the shell on a configuration."""
+    """Entry point of ``bin/fkCli.py CONFIG [options]``: opens the shell on a configuration."""
     main(options_first(sys.argv[1:]), os.path.basename(sys.argv[0]))
 
 
 def options_first(arguments: Sequence[str]) -> list[str]:
-    """``CONFIG --port N --verbose`` as ``--port N --verbose shell CONFIG``."""
+    """Rewrite ``CONFIG --port N --verbose`` as ``--port N --verbose shell CONFIG``."""
     options: list[str] = []
     configs: list[str] = []
     rest = iter(arguments)

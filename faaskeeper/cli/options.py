@@ -1,4 +1,4 @@
-"""How commands on znodes are made, and the options and arguments that several of them have."""
+"""How commands on znodes are declared, with their common options and arguments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def command(name: str) -> Callable[[F], click.Command]:
-    """Make a command of a function; its help is the function's docstring."""
+    """Make a command of a function; the docstring is the help text."""
 
     def make(function: F) -> click.Command:
         made: click.Command = click.command(name)(pass_context(function))
@@ -36,41 +36,41 @@ watch_flag = click.option(
     "--watch",
     "watch",
     is_flag=True,
-    help="Print the next change of it; outside of the shell: wait for it.",
+    help="Print the next change. Outside the shell, wait for it.",
 )
 watch_word = click.argument("watch_word", type=bool, default=False, metavar="[WATCH]")
 timeout_option = click.option(
     "--timeout",
     type=Amount(31_536_000),
-    help="Wait for the change, so many seconds at most. Exit status 8: it did not come.",
+    help="Wait at most this many seconds for the change. Exit status 8: timeout.",
 )
 version_option = click.option(
-    "-v", "--version", "version", type=VERSION, default=None, help="Only if the node has this version."
+    "-v", "--version", "version", type=VERSION, default=None, help="Require this version of the node."
 )
 version_word = click.argument("version_word", type=VERSION, required=False, metavar="[VERSION]")
 file_option = click.option(
-    "-f", "--file", "file", type=File(), help="Take the data from a file; '-': standard input."
+    "-f", "--file", "file", type=File(), help="Read the data from a file; '-': standard input."
 )
 
 
 def data_given(value: str | None, file: Path | None) -> bytes | None:
-    """The data that was given, None without."""
+    """The data from the argument or the file; None if neither is given."""
     if file is None:
         return None if value is None else value.encode(errors="surrogateescape")
     if value is not None:
-        raise click.UsageError("data is given as a word or with --file, not both")
+        raise click.UsageError("give the data as an argument or with --file, not both")
     return data_of(file, sys.stdin.buffer)
 
 
 def version_given(option: int | None, word: int | None) -> int:
-    """The version that was given, -1 without."""
+    """The version from the option or the argument; -1 if neither is given."""
     if option is not None and word is not None:
-        raise click.UsageError("the version is given as a word or with --version, not both")
+        raise click.UsageError("give the version as an argument or with --version, not both")
     return option if option is not None else word if word is not None else -1
 
 
 def watcher_for(context: Context, wanted: bool, timeout: float | None, as_json: bool) -> Watcher | None:
-    """What a command leaves as a watch; None where none is wanted."""
+    """The watch that a command sets; None if it sets none."""
     if timeout is not None and not wanted:
-        raise click.UsageError("--timeout is of --watch")
+        raise click.UsageError("--timeout requires --watch")
     return Watcher(context, timeout, as_json) if wanted else None

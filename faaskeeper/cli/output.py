@@ -1,8 +1,8 @@
-"""What ``fk`` writes, and where.
+"""Output of ``fk``.
 
-Text is written as UTF-8 whatever the locale says, but at a terminal in the terminal's encoding, where what
-that lacks is escaped. What a person reads has no control characters: a znode's name or data must not move the
-cursor, or give the terminal a command. :func:`raw` writes data byte for byte, on demand.
+Text is UTF-8 in any locale. At a terminal it has the terminal's encoding, and characters outside of
+it are escaped. Text for people contains no control characters: a znode's name or data must not move
+the cursor or send commands to the terminal. :func:`raw` writes data byte for byte, on request.
 """
 
 from __future__ import annotations
@@ -13,31 +13,41 @@ import json
 import os
 import re
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from faaskeeper.core.errors import Portable
 
 _CONTROL = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
-"""Control characters of both sets (terminals obey them), of the direction of text, lone surrogates."""
+"""C0 and C1 control characters, which terminals obey; bidirectional controls; lone surrogates."""
 _IN_JSON = "[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
-"""Those of them that :func:`json.dumps` leaves as they are."""
+"""The subset that :func:`json.dumps` does not escape."""
 _LONGEST = 2000
-"""Characters of a line of an error: an argument given by mistake may be a megabyte."""
+"""Maximum length of a line in an error report: an argument may be a megabyte by mistake."""
+
+
+_switching = threading.RLock()
+"""Held by each writer, and while the streams are replaced."""
 
 
 class Unwritable(Portable):
-    """Standard output cannot be written; ``closed``: its reader closed the pipe."""
+    """Writing standard output failed. ``closed``: the reader has closed the pipe."""
 
     def __init__(self, error: OSError) -> None:
-        super().__init__(f"cannot write standard output: {error.strerror or error}")
+        super().__init__(f"cannot write to standard output: {error.strerror or error}")
         self.closed = error.errno == errno.EPIPE
 
 
 def prepare() -> None:
-    """Have the standard streams take any text. A stream that is closed is open afterwards, and of no use."""
+    """Make the standard streams accept any text.
+
+    A closed stream becomes an open one that fails on use.
+    """
     if sys.stdin is None:
         sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY), closefd=False)
-    if sys.stdout is None:  # what is written to it fails, instead of being lost
+    if sys.stdout is None:  # writing must fail instead of losing the output
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", closefd=False)
     if sys.stderr is None:
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", closefd=False)
@@ -51,8 +61,8 @@ def prepare() -> None:
 
 
 def escaped(text: str, keep: str = "") -> str:
-    """A text with its control characters escaped, but those of ``keep``."""
-    if text.isprintable():  # the usual case, which needs no pattern
+    """Escape the control characters of a text, except those in ``keep``."""
+    if text.isprintable():  # fast path
         return text
     return re.sub(_CONTROL, lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
 
@@ -62,12 +72,12 @@ def _escape(character: str) -> str:
 
 
 def escaped_data(data: bytes, keep: str = "") -> str:
-    """Data as a person reads it."""
+    """Data as printable text."""
     return escaped(data.decode(errors="backslashreplace"), keep)
 
 
 def guides() -> tuple[str, str, str]:
-    """What a tree is drawn with: a last branch, another one, and what goes on beside."""
+    """The pieces that draw a tree: last branch, other branch, vertical line."""
     lines = ("\u2514\u2500\u2500 ", "\u251c\u2500\u2500 ", "\u2502   ")
     try:
         "".join(lines).encode(sys.stdout.encoding or "utf-8")
@@ -81,47 +91,59 @@ def at_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+@contextmanager
+def redirected(stream: TextIO) -> Iterator[None]:
+    """Send the output of all threads to another stream; none writes to it after the block."""
+    with _switching:
+        before = sys.stdout, sys.stderr
+        sys.stdout = sys.stderr = stream
+    try:
+        yield
+    finally:
+        with _switching:
+            sys.stdout, sys.stderr = before
+
+
 def print_line(text: str) -> None:
     """Write a line. Raises Unwritable."""
-    _write(sys.stdout, text + "\n")
+    with _switching:
+        _write(sys.stdout, text + "\n")
 
 
 def json_line(value: Any) -> str:
-    """JSON on one line; no control character is left in it."""
+    """JSON on one line, without control characters."""
     text = json.dumps(value, ensure_ascii=False)
     return re.sub(_IN_JSON, lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class Lines:
-    """Standard output, as something that text is written to. Raises Unwritable."""
+    """Standard output as a writable object. Raises Unwritable."""
 
     def write(self, text: str) -> None:
-        """Write a text."""
-        _write(sys.stdout, text)
+        """Write text."""
+        with _switching:
+            _write(sys.stdout, text)
 
 
 def raw(data: bytes) -> None:
-    """Write bytes as they are. Raises Unwritable."""
-    buffer = getattr(sys.stdout, "buffer", None)
-    if buffer is None:  # the shell's, at a terminal
-        _write(sys.stdout, data.decode(errors="backslashreplace"))
-        return
+    """Write bytes unchanged. Raises Unwritable."""
     try:
         sys.stdout.flush()
-        buffer.write(data)
-        buffer.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
     except OSError as error:
         raise Unwritable(error) from error
 
 
 def print_error(text: str) -> None:
-    """Write a line to standard error: what went wrong, or beside what was asked for."""
+    """Write a line to standard error: an error, or a note beside the output."""
     lines = (escaped(line, "\t") for line in text.split("\n"))
     short = (line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..." for line in lines)
     try:
-        _write(sys.stderr, "\n".join(short) + "\n")
+        with _switching:
+            _write(sys.stderr, "\n".join(short) + "\n")
     except Unwritable:
-        pass  # standard error is closed: nothing can be reported
+        pass  # standard error is closed, so there is nowhere to report it
 
 
 def _write(stream: TextIO, text: str) -> None:
@@ -133,7 +155,7 @@ def _write(stream: TextIO, text: str) -> None:
 
 
 def discard_rest() -> None:
-    """After Unwritable: what is left in the buffer goes nowhere, so that the interpreter can end."""
+    """Discard the buffer after Unwritable, so that the interpreter can exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, sys.stdout.fileno())

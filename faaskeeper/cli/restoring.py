@@ -1,7 +1,7 @@
-"""What ``fk export`` wrote, read and checked as a whole; then brought into a deployment.
+"""Reads and checks a dump of ``fk export``, then writes it into a deployment.
 
-Nothing is written before the whole dump is known to be one and to fit: every line, their number, and whether
-anything is in the way. What goes wrong after that, in the middle, says how far it came.
+Nothing is written before the whole dump is checked: its format, each line, the number of lines, and
+conflicts with existing znodes. A later failure reports how much was written.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from faaskeeper.session.arguments import NodeKind, acl_of, ttl_of
 from faaskeeper.session.calls import Part
 
 _LONGEST_LINE = 16 * 1024 * 1024
-"""Bytes: more than the largest data takes, however it is escaped."""
+"""Bytes. More than the largest data needs, including escapes."""
 _KEYS = ("path", "text", "data", "none", "ctime", "mtime", "version", "sequence")
 _KEYS_OF_KIND = ("acl", "ephemeral", "container", "ttl")
 _BATCH = 50
 _BATCH_BYTES = 64 * 1024
-"""A transaction has so many znodes and bytes at most: queues carry no more at once."""
+"""Limits of a transaction, in znodes and bytes: queues carry no larger message."""
 _MOST_STEPS = 10_000
 
 _RESERVED = "/zookeeper"
@@ -44,7 +44,10 @@ Call = Callable[[Callable[[], Any]], Any]
 
 
 class Row(NamedTuple):
-    """A znode of a dump. ``sequence``: how many children were ever created; ``data`` None: none at all."""
+    """A znode of a dump.
+
+    ``sequence``: number of children ever created; ``data`` None: no data at all.
+    """
 
     path: str
     data: bytes | None
@@ -53,7 +56,7 @@ class Row(NamedTuple):
 
 
 class Dump(NamedTuple):
-    """What is to be created, a parent before its children; and the paths of ephemerals, which are not."""
+    """The znodes to create, parents first, and the paths of ephemerals, which are skipped."""
 
     rows: list[Row]
     ephemerals: list[str]
@@ -63,7 +66,7 @@ class Dump(NamedTuple):
 
 
 def read(file: IO[bytes]) -> Dump:
-    """A dump, checked. Raises ProviderException with the line that is wrong; OSError."""
+    """Read and check a dump. Raises OSError, and ProviderException that names the wrong line."""
     lines = _lines(file)
     number, first = next(lines, (1, b""))
     try:
@@ -71,10 +74,10 @@ def read(file: IO[bytes]) -> Dump:
     except ValueError:
         head = None
     if not isinstance(head, dict) or "faaskeeper" not in head:
-        raise ProviderException("this is no dump of 'fk export': its first line is not a dump's")
+        raise ProviderException("this is not a dump of 'fk export': the first line is not a dump header")
     if head["faaskeeper"] != FORMAT:
         raise ProviderException(
-            f"this is no dump that this version reads: its format is {head['faaskeeper']!r}"
+            f"cannot read a dump of format {head['faaskeeper']!r}: this version does not support it"
         )
     rows: dict[str, Row] = {}
     ephemerals: list[str] = []
@@ -82,22 +85,22 @@ def read(file: IO[bytes]) -> Dump:
         try:
             row = _row(strict_json(line))
         except (ValueError, FaaSKeeperException) as error:
-            raise ProviderException(f"line {number} is not of a dump: {error}") from error
+            raise ProviderException(f"line {number} of the dump is invalid: {error}") from error
         if row.path in rows:
-            raise ProviderException(f"line {number} is not of a dump: {row.path} is there already")
+            raise ProviderException(f"line {number} of the dump is invalid: {row.path} occurs twice")
         rows[row.path] = row
         if row.kind.ephemeral:
             ephemerals.append(row.path)
     if len(rows) != head.get("znodes"):
         raise ProviderException(
-            f"the dump is not whole: its first line says {head.get('znodes')!r} znodes, there are {len(rows)}"
+            f"the dump is incomplete: the header promises {head.get('znodes')!r} znodes, it has {len(rows)}"
         )
     if "/" not in rows:
-        raise ProviderException("the dump is not whole: the root is missing")
+        raise ProviderException("the dump is incomplete: the root is missing")
     for path in rows:
         above = rows.get(paths.parent(path))
         if above is None or above.kind.ephemeral:
-            raise ProviderException(f"the dump is not whole: the parent of {path} is not in it")
+            raise ProviderException(f"the dump is incomplete: the parent of {path} is missing")
     kept = sorted(row for row in rows.values() if not row.kind.ephemeral)
     return Dump(kept, ephemerals)
 
@@ -107,30 +110,33 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     while line := file.readline(_LONGEST_LINE):
         number += 1
         if len(line) == _LONGEST_LINE:
-            raise ProviderException(f"line {number} is not of a dump: it is too long")
+            raise ProviderException(f"line {number} of the dump is invalid: it is too long")
         if line.strip():
             yield number, line
 
 
 def _row(line: Any) -> Row:
-    """A line of a dump. Raises ValueError and what the client raises for what cannot be created."""
+    """Decode a line.
+
+    Raises ValueError, and the client's exceptions for a znode that cannot be created.
+    """
     if not isinstance(line, dict):
-        raise ValueError("it is no object")
+        raise ValueError("it is not a JSON object")
     path = line.get("path")
-    wrong = paths.invalid(path) if isinstance(path, str) else f"its path is {path!r}"
+    wrong = paths.invalid(path) if isinstance(path, str) else f"the path is {path!r}"
     if wrong is not None or not isinstance(path, str):
         raise ValueError(wrong)
     if f"{path}/".startswith(f"{_RESERVED}/"):
-        raise ValueError(f"{path} is the service's own")
+        raise ValueError(f"{path} is reserved for the service")
     for key in line:
         if key not in (*_KEYS, *_KEYS_OF_KIND):
             raise ValueError(f"the key {key!r} is unknown")
     for key in ("ephemeral", "container", "none"):
         if not isinstance(line.get(key, False), bool):
-            raise ValueError(f"its {key} is {line[key]!r}")
+            raise ValueError(f"the value of {key!r} is {line[key]!r}")
     sequence = line.get("sequence", 0)
     if type(sequence) is not int or not 0 <= sequence <= MAX_SEQUENCE:
-        raise ValueError(f"its sequence is {sequence!r}")
+        raise ValueError(f"the sequence is {sequence!r}")
     ephemeral = bool(line.get("ephemeral"))
     container = bool(line.get("container"))
     kind = NodeKind(ephemeral, False, _acl(line.get("acl")), line.get("ttl"), container)
@@ -142,19 +148,19 @@ def _acl(entries: Any) -> tuple[Acl, ...] | None:
     if entries is None:
         return None
     if not isinstance(entries, list) or not all(isinstance(each, list) for each in entries):
-        raise ValueError(f"its ACL is {entries!r}")
+        raise ValueError(f"the ACL is {entries!r}")
     return acl_of([tuple(each) for each in entries])
 
 
 def _data(line: dict[str, Any]) -> bytes | None:
     if ("text" in line) == ("data" in line):
-        raise ValueError("it has either 'text' or 'data'")
+        raise ValueError("it must have either 'text' or 'data'")
     given = line.get("text", line.get("data"))
     if not isinstance(given, str):
-        raise ValueError("its data is no text")
+        raise ValueError("the data is not text")
     data = given.encode() if "text" in line else b64decode(given, validate=True)
     if len(data) > MAX_DATA_BYTES:
-        raise ValueError(f"it has {len(data)} bytes of data, a node holds at most {MAX_DATA_BYTES}")
+        raise ValueError(f"the data has {len(data)} bytes, the limit is {MAX_DATA_BYTES}")
     return None if line.get("none") else data
 
 
@@ -162,23 +168,24 @@ def _data(line: dict[str, Any]) -> bytes | None:
 
 
 class Loaded(NamedTuple):
-    """What an import did."""
+    """The result of an import."""
 
     created: int
     replaced: int
     skipped: list[str]
-    """Ephemerals: their sessions are not here."""
+    """Skipped ephemerals: their sessions do not exist here."""
     renumbered: list[str]
-    """Parents whose sequence numbers go on from less than they had."""
+    """Parents whose sequence numbers restart below the original ones."""
 
 
 def load(
     client: FaaSKeeperClient, dump: Dump, overwrite: bool, call: Call = lambda function: function()
 ) -> Loaded:
-    """Create what a dump holds.
+    """Write a dump.
 
-    Raises Failed where a znode is there already and ``overwrite`` is not said: then nothing is written; and
-    Failed, or KeyboardInterrupt with a note, when it could not go on, with what was written until then.
+    Raises Failed if a znode exists and ``overwrite`` is not set; then nothing was written. If the
+    import stops halfway, raises Failed, or KeyboardInterrupt with a note; both say how much was
+    written.
     """
     there = _there(client, dump, call)
     if not overwrite:
@@ -195,33 +202,31 @@ def load(
         renumbered = [
             path for path, count in counts.items() if not call(partial(_count_up, client, path, count))
         ]
-    except ZooKeeperException as error:  # refused: nothing of that transaction happened
+    except ZooKeeperException as error:  # rejected: this transaction had no effect
         raise Failed(f"{error}. {_progress(done, dump)}", status_of(error)) from error
     except FaaSKeeperException as error:
         raise Failed(f"{error}. {_progress(done, dump, 'at least ')}", status_of(error)) from error
     except KeyboardInterrupt as error:
-        error.add_note(_progress(done, dump, "at least "))  # the transaction under way goes on
+        error.add_note(_progress(done, dump, "at least "))  # the current transaction continues
         raise
     return Loaded(len(dump.rows) - len(there), len(there), dump.ephemerals, renumbered)
 
 
 def _write(client: FaaSKeeperClient, batch: list[Row], there: set[str]) -> None:
-    """Create and set in one transaction."""
+    """Create and set znodes in one transaction."""
     _check(client.commit([_part(client, row, row.path in there) for row in batch]))
 
 
 def _progress(done: int, dump: Dump, least: str = "") -> str:
-    """What a person has to know of an import that did not come to its end."""
+    """How far an interrupted import got."""
     if not done and not least:
         return "Nothing was imported"
     last = f", up to {dump.rows[done - 1].path}" if done else ""
-    return (
-        f"Imported are {least}{done} of {len(dump.rows)} znodes{last}: with --overwrite it can be done again"
-    )
+    return f"Imported {least}{done} of {len(dump.rows)} znodes{last}: repeat with --overwrite to complete it"
 
 
 def _there(client: FaaSKeeperClient, dump: Dump, call: Call) -> set[str]:
-    """Those paths of a dump where there is a node; below one that is missing nothing is looked for."""
+    """The paths of a dump that exist. Skips the descendants of a missing node."""
     there = {"/"}
     for row in dump.rows:
         path = row.path
@@ -231,7 +236,10 @@ def _there(client: FaaSKeeperClient, dump: Dump, call: Call) -> set[str]:
 
 
 def _refuse_conflicts(client: FaaSKeeperClient, dump: Dump, there: set[str], call: Call) -> None:
-    """The root is there always: it is in the way where both have data, and that differs."""
+    """Raise if znodes exist.
+
+    The root always exists; it conflicts if both sides have data that differs.
+    """
     found = sorted(there - {"/"})
     root = next(row for row in dump.rows if row.path == "/")
     now: bytes = call(lambda: client.get_data("/")).data
@@ -274,20 +282,23 @@ def _part(client: FaaSKeeperClient, row: Row, there: bool) -> Part:
 
 
 def _check(results: list[Any]) -> None:
-    """Raise the error for which a transaction did not happen."""
+    """Raise the error that made a transaction fail."""
     for each in results:
         if isinstance(each, FaaSKeeperException) and not isinstance(each, RolledBackException):
             raise each
 
 
 def _count_up(client: FaaSKeeperClient, path: str, count: int) -> bool:
-    """Have sequential children numbered from ``count`` on: creates count. False: that is too far."""
+    """Advance the sequence number of a parent to ``count``, by creates.
+
+    False: that takes too many.
+    """
     probe = f"{path.rstrip('/')}/fk-import-"
     try:
         made = client.create(probe, sequential=True).path
         client.delete(made)
     except FaaSKeeperException:
-        return False  # an ACL, or a parent that is gone: its numbers go on from where they are
+        return False  # an ACL forbids it, or the parent is gone: the numbers stay as they are
     at = int(made[-10:]) + 1
     if count - at > _MOST_STEPS:
         return False

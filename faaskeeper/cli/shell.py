@@ -1,4 +1,4 @@
-"""The shell: at a terminal with history, suggestions and completion; else reading its standard input."""
+"""The shell: interactive at a terminal, otherwise commands from standard input."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
 import click
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from prompt_toolkit.history import History
 
 BUILT_IN = {
-    "help": "Say what commands there are, or how one is used.",
+    "help": "List the commands, or describe one: help COMMAND.",
     "connect": "Open a session.",
     "close": "Close the session.",
-    "quit": "Close the session and leave.",
-    "exit": "The same.",
+    "quit": "Close the session and exit.",
+    "exit": "Same as quit.",
 }
 
 
 class Quit(Exception):
-    """The shell is to end."""
+    """Ends the shell."""
 
 
 def run(context: Context) -> int:
@@ -44,7 +44,7 @@ def run(context: Context) -> int:
 
 
 def _stream(context: Context, lines: TextIO) -> int:
-    """Run the commands of a file up to the first that fails; returns that one's status, or 0."""
+    """Run commands from a stream until one fails; returns the status of that one, or 0."""
     for number, line in enumerate(lines):
         if number == 0:
             line = line.removeprefix("\ufeff")  # a byte order mark
@@ -58,9 +58,9 @@ def _stream(context: Context, lines: TextIO) -> int:
 
 
 def execute(context: Context, line: str) -> int:
-    """Run one line; prints errors, and returns the status that ``fk`` would end with. Raises Quit.
+    """Run one line. Prints errors and returns the exit status that ``fk`` would have. Raises Quit.
 
-    An interrupt (Ctrl-C) ends the command. The session stays as it is.
+    An interrupt (Ctrl-C) stops the command. The session stays open.
     """
     try:
         try:
@@ -84,7 +84,7 @@ def _execute(context: Context, name: str, *arguments: str) -> None:
     if command is not None:
         command.main(arguments, prog_name=name, standalone_mode=False, obj=context)
     elif name in DEPLOYMENT_COMMANDS:
-        raise click.UsageError(f"{name!r} is not for the shell: outside of it, 'fk {name} --help' says more.")
+        raise click.UsageError(f"{name!r} does not work in the shell: run 'fk {name} --help' outside.")
     else:
         raise _unknown(name)
 
@@ -104,7 +104,7 @@ def _built_in(context: Context, name: str, arguments: tuple[str, ...]) -> None:
         context.print_line(f"Session {context.client.session_id} is open")
     elif name == "close":
         context.close()
-        context.print_line("The session is closed")
+        context.print_line("Session closed")
     elif not arguments:
         for each, what in sorted({**BUILT_IN, **_summaries()}.items(), key=lambda pair: pair[0].lower()):
             context.print_line(f"{each:22}{what}")
@@ -125,7 +125,7 @@ def _summaries() -> dict[str, str]:
 
 
 def complete(context: Context, before: str) -> Iterator[tuple[str, int]]:
-    """Completions of the last word of a line, and how many characters of it they replace."""
+    """Complete the last word of a line; yields texts and the number of characters to replace."""
     words = before.split(" ")
     word = words[-1]
     if len(words) == 1:
@@ -145,14 +145,14 @@ def complete(context: Context, before: str) -> Iterator[tuple[str, int]]:
     try:
         children = client.get_children(above)
     except FaaSKeeperException:
-        return  # no such node: nothing to offer
+        return  # no such node, so no completions
     for child in children:
         if paths.name(child.path).startswith(begun):
             yield shlex.quote(child.path), len(word)
 
 
 def prompt_text(context: Context, number: int) -> str:
-    """The prompt: where we are, the session and its state, how many commands were given."""
+    """The prompt: deployment, session and its state, and the number of commands so far."""
     config = context.config
     client = context.connected
     status = "DISCONNECTED" if client is None else client.session_status
@@ -162,21 +162,24 @@ def prompt_text(context: Context, number: int) -> str:
 
 
 def _interactive(context: Context) -> int:
-    from prompt_toolkit.patch_stdout import patch_stdout
+    from prompt_toolkit.patch_stdout import StdoutProxy
 
     context.connect()
     session = _prompt_session(context)
     number = 0
-    with patch_stdout(raw=True):
-        while True:
-            try:
+    while True:
+        try:
+            # Events of watches print above the prompt. The proxy leaves raw mode for that, which
+            # may lose a key, so the output of commands must not pass through it: it would come
+            # late.
+            with StdoutProxy(raw=True) as above, output.redirected(cast(TextIO, above)):
                 line = session.prompt(prompt_text(context, number))
-                execute(context, line)
-                number += bool(line.strip())
-            except KeyboardInterrupt:
-                continue  # at the prompt: the line is given up
-            except (EOFError, Quit):
-                return 0
+            execute(context, line)
+            number += bool(line.strip())
+        except KeyboardInterrupt:
+            continue  # Ctrl-C at the prompt discards the line
+        except (EOFError, Quit):
+            return 0
 
 
 def _prompt_session(context: Context) -> PromptSession[str]:
@@ -195,18 +198,18 @@ def _prompt_session(context: Context) -> PromptSession[str]:
     return PromptSession(
         completer=Completions(),
         complete_in_thread=True,
-        complete_while_typing=False,  # a path is completed by reading the service: when asked to
+        complete_while_typing=False,  # completing a path reads from the service: only on request
         history=_history(),
         auto_suggest=AutoSuggestFromHistory(),
     )
 
 
 def _history() -> History:
-    """What was typed in earlier shells, where that can be kept; never passwords."""
+    """The history of earlier shells, if it can be stored; without passwords."""
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 
     class Kept(FileHistory):
-        """Keeps what was typed, but no passwords."""
+        """Stores lines, except those with passwords."""
 
         def store_string(self, string: str) -> None:
             if string.split(maxsplit=1)[:1] in (["addauth"], ["digest"]):
@@ -214,7 +217,7 @@ def _history() -> History:
             try:
                 super().store_string(string)
             except OSError:
-                pass  # a full disk: this line is in the memory of this shell only
+                pass  # for example a full disk: the line stays in this shell's memory only
 
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     file = Path(state).expanduser() / "faaskeeper" / "history"
@@ -223,6 +226,6 @@ def _history() -> History:
         with open(file, "ab"):
             pass
     except (OSError, ValueError) as error:
-        output.print_error(f"fk: what you type is not kept: {error}")
+        output.print_error(f"fk: cannot store the command history: {error}")
         return InMemoryHistory()
     return Kept(str(file))

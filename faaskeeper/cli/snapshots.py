@@ -1,8 +1,8 @@
-"""``fk export``: a tree as lines of JSON, as of one transaction, from any provider.
+"""``fk export``: a consistent snapshot of a tree as JSON lines, from any provider.
 
-The tree is walked while others go on writing; then the log from where the walk began to where it ended
-is folded over what was seen. So the result is the tree as of the last of these transactions: nothing
-before it is missing, nothing after it is in.
+The walk reads the tree while other clients write. Then the log entries between the start and the
+end of the walk are folded into the result. So the result is the tree as of the last of these
+transactions: it includes every earlier change, and no later one.
 """
 
 from __future__ import annotations
@@ -34,21 +34,24 @@ class Snapshot(NamedTuple):
 
 
 def take(client: FaaSKeeperClient, connection: Connection) -> Snapshot:
-    """The tree as it is now, as far as this client may read it. Raises NoAuthException, ProviderException."""
+    """Take a snapshot of the nodes that this client may read.
+
+    Raises NoAuthException, ProviderException.
+    """
     for _ in range(_WALKS):
         began = _end(connection.log, connection.applied())
         client.sync("/")
         seen = dict(_walk(client, connection, "/"))
         snapshot = _fold(connection, seen, began)
         if snapshot is not None:
-            for path, (meta, _) in snapshot.nodes.items():  # the log shows also what was made or closed since
+            for path, (meta, _) in snapshot.nodes.items():  # the log also shows unreadable nodes
                 client.may_read(path, meta)
             return snapshot
-    raise ProviderException("the tree's long lists change too fast to be walked: try when less is going on")
+    raise ProviderException("long lists of children change too fast for an export: try again under less load")
 
 
 def _end(log: Log, applied: int) -> int:
-    """The last transaction, read from a known one on."""
+    """The txid of the last entry, found by reading on from a known one."""
     more = True
     while more:
         entries, more = log.after(applied)
@@ -59,11 +62,14 @@ def _end(log: Log, applied: int) -> int:
 def _walk(
     client: FaaSKeeperClient, connection: Connection, path: str
 ) -> Iterator[tuple[str, tuple[int, Meta, bytes]]]:
-    """Each znode with its record's txid: one read each, and one more where children or data are apart."""
+    """Each znode with its record's txid.
+
+    One read each, and another if children or data are stored apart.
+    """
     try:
         record = client.record(path)
     except NodeDoesntExistException:
-        return  # deleted meanwhile: the log says so
+        return  # deleted since; the log says so
     meta = record.meta
     if meta is None:
         raise AssertionError("a node that exists has metadata")
@@ -79,19 +85,24 @@ def _data(connection: Connection, path: str, meta: Meta, data: bytes) -> bytes:
         return data
     found = read_blob(connection.blobs, meta.blob, meta.length)
     if found is None:
-        raise ProviderException(f"{lost(path, meta.blob)}; or it was replaced long ago: then try again")
+        raise ProviderException(f"{lost(path, meta.blob)}; if it was replaced long ago, try again")
     return found
 
 
 def _fold(connection: Connection, seen: dict[str, tuple[int, Meta, bytes]], began: int) -> Snapshot | None:
-    """What was seen, brought to the log's end. None where the walk missed something: it is done again."""
+    """Fold the log into the walk's result, up to its end.
+
+    None: the walk missed a node and must be repeated.
+    """
     missed: set[str] = set()
     txid, more = began, True
     while more:
         try:
             entries, more = connection.log.after(txid)
         except Trimmed as error:
-            raise ProviderException("the walk took longer than the log is kept") from error
+            raise ProviderException(
+                "the export took longer than the retention of the log: try again"
+            ) from error
         for entry in entries:
             txid = entry.last
             for transaction in entry.transactions:
@@ -120,7 +131,10 @@ def _change(
     txid: int,
     change: Change,
 ) -> None:
-    """Fold one change. ``missed``: znodes that were changed, but never seen and not made meanwhile."""
+    """Fold one change.
+
+    ``missed``: collects changed znodes that the walk did not see and the log did not create.
+    """
     before = seen.get(change.path)
     if before is not None and before[0] >= txid:
         return
@@ -142,10 +156,10 @@ def _change(
 
 
 class Output(Protocol):
-    """What text is written to."""
+    """Anything that text can be written to."""
 
     def write(self, text: str, /) -> object:
-        """Write a text."""
+        """Write text."""
 
 
 def dump(snapshot: Snapshot, out: Output) -> int:

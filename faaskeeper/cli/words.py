@@ -1,4 +1,4 @@
-"""A line of the shell as words, by the rules of a POSIX shell's quoting."""
+"""Splits a line of the shell into words, by the quoting rules of a POSIX shell."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _IN_QUOTES = re.compile(r'\\(["\\])')
 
 
 def split(line: str) -> list[str]:
-    """The words of a line. Raises ValueError for a quotation without an end.
+    """Split a line into words. Raises ValueError for an unterminated quotation.
 
-    As :func:`shlex.split`, in time that is linear in the line's length, and with ``#`` as a comment where a
-    word would begin only: ``/a#b`` is a path.
+    Like :func:`shlex.split`, but linear in the length of the line, and with ``#`` starting a
+    comment only at the start of a word: ``/a#b`` is a path.
     """
     words: list[str] = []
     word: list[str] | None = None

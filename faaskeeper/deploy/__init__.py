@@ -1,6 +1,7 @@
-"""Deploying to a cloud and operating what is deployed: what ``fk deploy``, ``doctor``, ``deadletters`` and
-``cost`` call.
+"""Deploying to a cloud and operating deployments: the library behind ``fk deploy``, ``fk doctor``,
+``fk deadletters`` and ``fk cost``.
 
-It depends on no command line: it returns values, raises the exceptions of :mod:`faaskeeper.exceptions` and of
-:mod:`faaskeeper.core.errors`, and reports progress through a callback.
+It does not depend on the command line. It returns values, raises the exceptions of
+:mod:`faaskeeper.exceptions` and :mod:`faaskeeper.core.errors`, and reports progress through a
+callback.
 """

@@ -1,7 +1,7 @@
-"""What a deployment on AWS costs: calls that the tests count, times the prices of one dated file.
+"""Costs of a deployment on AWS: numbers of calls times the prices of a dated file.
 
-:data:`CALLS` is the one list of calls: tests count what the code really makes and compare with it; nothing
-here estimates a number of calls in another way.
+:data:`CALLS` is the only source of the numbers. The tests count the calls that the code makes and
+compare.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from faaskeeper.config import Config, QueueType, StorageType
 
 Calls = dict[str, dict[str, dict[str, int]]]
-"""Number of calls, by operation, by who makes them (client, function), by driver and method."""
+"""Number of calls by operation, caller (client or function), driver and method."""
 
 _IN_TABLES: Calls = {
     "set": {"client": {}, "function": {"log.put": 1, "records.put": 1, "watch.query": 2}},
@@ -42,9 +42,9 @@ _IN_BUCKET: Calls = {
     "watch": {"client": {"objects.get": 2, "watch.put": 1}, "function": {}},
 }
 CALLS: dict[str, Calls] = {"key-value": _IN_TABLES, "hybrid": _IN_TABLES, "persistent": _IN_BUCKET}
-"""By user storage and operation (data up to the inline limit): who makes how many calls of what."""
+"""By user storage and operation, for data up to the inline limit: numbers of calls by caller."""
 BEAT: dict[str, int] = {"lease.query": 2, "checkpoint.get": 1, "log.get": 1}
-"""Calls of one beat at rest: two partitions of leases, the mark, the entry after it."""
+"""Calls of one heartbeat of an idle deployment: two lease partitions, mark, next entry."""
 SWEEP: dict[str, int] = {
     "checkpoint.get": 2,
     "checkpoint.query": 1,
@@ -53,16 +53,16 @@ SWEEP: dict[str, int] = {
     "heartbeat.put": 1,
     "objects.list": 1,
 }
-"""Calls of one sweep at rest, at most; it runs every hour."""
+"""Maximum number of calls of one sweep of an idle deployment; a sweep runs every hour."""
 
 INLINE_BYTES = 16 * 1024
-"""Above it data is written once, apart; as the provider has it, whose module needs boto3."""
+"""Larger data is a blob. The same as the provider's constant, whose module needs boto3."""
 _ENTRY_BYTES, _RECORD_BYTES = 550, 450
-"""What an entry and a record hold beside data, about."""
+"""Approximate bytes of an entry and a record without data."""
 _FUNCTION_MS = {"key-value": 15.0, "hybrid": 15.0, "persistent": 40.0}
-"""Duration of the writer's call for one request: the modelled time of its calls, about."""
+"""Approximate duration of a writer's invocation for one request: the modelled time of its calls."""
 _POLLERS = 5
-"""Long polls that an event source keeps open on an idle queue, at 20 s each."""
+"""Long polls that an event source keeps open on an idle queue, 20 s each."""
 _MONTH_S = 30 * 24 * 3600
 _MEMORY_GB = 1.0
 
@@ -83,7 +83,7 @@ def _reads(size: int) -> int:
 
 
 class Workload(NamedTuple):
-    """A month: reads, writes, bytes of data, clients, and seconds between two renewals of a lease."""
+    """A monthly load: reads, writes, bytes of data, clients, and seconds between lease renewals."""
 
     reads: float = 0
     writes: float = 0
@@ -104,7 +104,7 @@ class Costs:
         self._beats = _MONTH_S / max(config.heartbeat_frequency, 60)
 
     def call(self, name: str, size: int) -> float:
-        """One call, of an operation on a znode with so much data."""
+        """Price of one call of an operation, with data of this size."""
         dynamodb, s3 = self.table["dynamodb"], self.table["s3"]
         where, what = name.split(".")
         if where == "objects":
@@ -115,7 +115,7 @@ class Costs:
         return float(_reads(_RECORD_BYTES + size if where == "records" else 0) * dynamodb["read-unit"])
 
     def message(self, size: int) -> float:
-        """A message through the worker queue: sent, received, deleted."""
+        """Price of a message through the worker queue: send, receive, delete."""
         if self._worker is QueueType.DIRECT:
             return 0.0
         if self._worker is QueueType.DYNAMODB:
@@ -126,7 +126,7 @@ class Costs:
         return float((2 * chunks + 1) * each)
 
     def operation(self, operation: str, size: int) -> float:
-        """One operation, alone: batches cost less."""
+        """Price of one operation on its own; batches cost less."""
         calls = CALLS[self._storage.value][operation]
         apart = size > INLINE_BYTES and operation in ("set", "create", "get")
         inline = 0 if apart else size
@@ -162,7 +162,7 @@ class Costs:
         return float(price["request"] + milliseconds / 1000 * _MEMORY_GB * price["gb-second"])
 
     def at_rest(self) -> dict[str, float]:
-        """A month in which nobody calls, by what it is for."""
+        """Monthly costs of an idle deployment, by category."""
         price = self.table
         beat = sum(many * self.call(name, 0) for name, many in BEAT.items())
         beat += price["lambda"]["request"] + 0.1 * 0.5 * price["lambda"]["gb-second"]
@@ -178,12 +178,15 @@ class Costs:
             "heartbeat": self._beats * (beat + price["scheduler"]["call"]),
             "sweeps": 720 * sweep,
             "idle polling of queues": polling,
-            "alarms (the first ten of an account are free)": 5 * price["cloudwatch"]["alarm-month"],
-            "dashboard (the first three are free)": price["cloudwatch"]["dashboard-month"],
+            "alarms (ten per account are free)": 5 * price["cloudwatch"]["alarm-month"],
+            "dashboard (three are free)": price["cloudwatch"]["dashboard-month"],
         }
 
     def month(self, load: Workload) -> dict[str, float]:
-        """A month of a workload, by what it is for. Of six writes four are sets, one creates, one deletes."""
+        """Monthly costs of a load, by category.
+
+        Of six writes four are sets, one is a create, one a delete.
+        """
         write = (
             4 * self.operation("set", load.size)
             + self.operation("create", load.size)
@@ -197,12 +200,12 @@ class Costs:
         }
 
     def zookeeper(self, servers: int = 3) -> float:
-        """A month of an ensemble of the published evaluation's size, with 20 GB of disk each."""
+        """Monthly costs of the published evaluation's ensemble, with 20 GB of disk per server."""
         ec2 = self.table["ec2"]
         return float(servers * (ec2["t3.small-hour"] * 720 + 20 * ec2["gp3-gb-month"]))
 
     def published(self, load: Workload) -> float:
-        """A month of the published system, as far as it is published: set_data and get_data, key-value."""
+        """Monthly costs of the published system, where published: set_data, get_data, key-value."""
         published, size = self.table["published"], load.size + _RECORD_BYTES
         dynamodb, function = self.table["dynamodb"], self.table["lambda"]
         write = (
@@ -215,7 +218,7 @@ class Costs:
         return float(load.writes * write + load.reads * _reads(size) * dynamodb["read-unit"])
 
     def break_even(self, load: Workload) -> float:
-        """Operations a month, of the load's mix, from which the ensemble is cheaper (inf: never)."""
+        """Operations per month, in the load's mix, above which the ensemble is cheaper (or inf)."""
         variable = self.month(load)
         operations = load.reads + load.writes
         each = (variable["reads"] + variable["writes"]) / operations if operations else 0.0
@@ -223,13 +226,13 @@ class Costs:
         return left / each if each else float("inf")
 
     def summary(self) -> str:
-        """A few lines: at rest, and per million of each operation with 1 KB."""
+        """A few lines: the idle deployment, and each operation with 1 KB per million."""
         rest = self.at_rest()
         free = sum(price for name, price in rest.items() if "free" in name)
         lines = [
             f"Estimated cost, {self.table['region']}, prices of {self.table['as-of']}, without free tiers:",
-            f"  at rest   ${sum(rest.values()) - free:.2f} a month, and ${free:.2f} for alarms and dashboard "
-            "beyond an account's free ones",
+            f"  at rest   ${sum(rest.values()) - free:.2f} per month, and ${free:.2f} for alarms and the "
+            "dashboard unless the account's free ones cover them",
         ]
         for operation in ("set", "create", "delete", "get", "watch", "notification"):
             lines.append(f"  {operation:12} ${self.operation(operation, 1024) * 1e6:.2f} per million, 1 KB")

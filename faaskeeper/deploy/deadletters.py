@@ -1,4 +1,4 @@
-"""Dead letters: messages that the functions failed to handle too often."""
+"""Dead letters: messages that the functions failed to process too often."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from faaskeeper.core import codec, trust
 
 
 class DeadLetter(NamedTuple):
-    """A message that was given up. ``body`` None: it is not one of ours. ``raw``: as the queue has it.
+    """A dead letter. ``body`` None: not a message of FaaSKeeper. ``raw``: the queue's own form.
 
-    ``receipt``: by which the queue deletes it; ``sent``: ms since 1970; ``received``: number of deliveries.
+    ``receipt``: the queue's handle to delete it; ``sent``: ms since 1970; ``received``: number of
+    deliveries.
     """
 
     queue: str
@@ -23,10 +24,10 @@ class DeadLetter(NamedTuple):
     received: int
 
     def summary(self) -> str:
-        """Its session and operations, without data or secrets."""
+        """The session and the operations, without data and secrets."""
         body = self.body
         if body is None:
-            return f"{len(self.raw)} characters, not a message of ours"
+            return f"{len(self.raw)} characters, not a message of FaaSKeeper"
         try:
             message = codec.to_message(trust.body(body))
         except (codec.Malformed, ValueError, IndexError, KeyError, TypeError):
@@ -41,16 +42,16 @@ class DeadLetters(Protocol):
     """The dead letters of a deployment. Each method may raise DriverError."""
 
     def counts(self) -> Mapping[str, int]:
-        """The approximate number of messages by queue."""
+        """Approximate number of messages by queue."""
 
     def show(self) -> list[DeadLetter]:
-        """All of them, which stay where they are."""
+        """All messages; they stay in the queues."""
 
     def drop(self) -> int:
-        """Delete all of them; returns how many."""
+        """Delete all messages; returns their number."""
 
     def redrive(self) -> tuple[int, int]:
-        """Send them again, and delete them; returns how many were sent, and how many were left."""
+        """Send and delete the messages; returns the numbers of sent and kept messages."""
 
     def close(self) -> None:
         """Close all connections."""

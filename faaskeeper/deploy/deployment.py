@@ -1,4 +1,4 @@
-"""What every cloud's deployment can do."""
+"""The interface of a deployment on any cloud."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from typing import Protocol
 from faaskeeper.config import Config
 
 Progress = Callable[[str], None]
-"""Called with each step that was done, a line of text."""
+"""Called after each step, with a line of text."""
 
 
 class Deployment(Protocol):
     """A deployment on a cloud.
 
-    Each method may raise DriverError and the exceptions of :mod:`faaskeeper.exceptions`, whose messages say
-    what a person can do.
+    Each method may raise DriverError and the exceptions of :mod:`faaskeeper.exceptions`. The
+    messages say how to fix the problem.
     """
 
     config: Config
 
     def changes(self) -> list[str]:
-        """What :meth:`deploy` would change, and what drifted since the last one, a line each; read-only."""
+        """The changes that :meth:`deploy` would make, and drift, one per line; read-only."""
 
     def deploy(self, progress: Progress) -> dict[str, object]:
-        """Create or update it; returns the configuration that clients use."""
+        """Create or update the deployment; returns the client configuration."""
 
     def update_code(self, progress: Progress) -> None:
-        """Give its functions this version's code, and nothing else."""
+        """Update only the functions' code, to this version."""
 
     def holdings(self) -> list[str]:
-        """What :meth:`clean` would remove, a line each."""
+        """Resources that :meth:`clean` would remove, one per line."""
 
     def clean(self, progress: Progress) -> None:
-        """Remove it, with everything that it stores."""
+        """Remove the deployment and all its data."""
 
     def close(self) -> None:
         """Close all connections."""
 
 
 def client_configuration(config: Config, section: Mapping[str, object]) -> dict[str, object]:
-    """The JSON object that clients of a deployment use. ``section``: the provider's."""
+    """The client configuration, a JSON object. ``section``: the provider's section."""
     return {
         "cloud-provider": config.provider_name,
         "deployment-name": config.deployment_name,

@@ -1,4 +1,4 @@
-"""Checks of a deployment from a client's side: each says what it found and, if that is bad, what to do."""
+"""Checks of a deployment from the client's side. A failed check says how to fix the problem."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Service = TypeVar("Service", bound=CloudService)
 
 
 class Finding(NamedTuple):
-    """The result of a check. ``good`` None: it could not be found out, which is no fault."""
+    """The result of a check. ``good`` None: the check was not possible, which is not a failure."""
 
     check: str
     good: bool | None
@@ -35,20 +35,21 @@ Check = Callable[[], Finding]
 
 
 def clock_finding(asked: float, date: str, whose: str) -> Finding:
-    """Compares this machine's clock with a service's.
+    """Compare this machine's clock with a service's.
 
-    ``asked``: when it was asked, s since 1970; ``date``: the header of its answer; ``whose``: in a message.
+    ``asked``: time of the request, s since 1970; ``date``: header of the response; ``whose``: the
+    service's name.
     """
     if not date:
-        return Finding("clock", None, "the service did not tell its time")
+        return Finding("clock", None, "the response has no date")
     skew = asked - email.utils.parsedate_to_datetime(date).timestamp() - 0.5
     if abs(skew) * 1000 > _SKEW_MS:
-        return Finding("clock", False, f"{skew:+.1f} s from {whose}: have NTP set this machine's clock")
-    return Finding("clock", True, f"agrees with {whose} within a second or two")
+        return Finding("clock", False, f"{skew:+.1f} s from {whose}: synchronize this machine's clock by NTP")
+    return Finding("clock", True, f"within two seconds of {whose}")
 
 
 class Doctor(ABC, Generic[Service]):
-    """The checks, in the order in which a fault shows first.
+    """The checks, ordered such that the first failure is the cause.
 
     ``without_tcp``: the value of ``client-channel`` that needs no TCP.
     """
@@ -66,21 +67,21 @@ class Doctor(ABC, Generic[Service]):
 
     @abstractmethod
     def before(self) -> Iterator[tuple[str, Check]]:
-        """Checks of what a client needs before it can read the deployment."""
+        """Checks of the prerequisites for reading the deployment."""
 
     @abstractmethod
     def after(self) -> Iterator[tuple[str, Check]]:
         """Checks of the queues."""
 
     def findings(self) -> Iterator[Finding]:
-        """Each check's finding, as it is made."""
+        """The finding of each check, as soon as it is made."""
         for what, check in (
             *self.before(),
             ("tree", self._tree),
             ("heartbeat", self._heartbeat),
             ("log", self._lag),
             *self.after(),
-            ("a session", self._session),
+            ("session", self._session),
         ):
             yield self._checked(what, check)
 
@@ -97,7 +98,7 @@ class Doctor(ABC, Generic[Service]):
         took = (time.perf_counter() - began) * 1000
         if record is None:
             return Finding(
-                "tree", False, "there is no tree: call the heartbeat's function once, it begins one"
+                "tree", False, "there is no tree: invoke the heartbeat function once, which creates it"
             )
         return Finding("tree", True, f"read in {took:.0f} ms")
 
@@ -107,7 +108,7 @@ class Doctor(ABC, Generic[Service]):
             return Finding(
                 "heartbeat",
                 False,
-                f"the checkpoint is {age // 3_600_000} hours old: is the schedule on, what does its log say?",
+                f"the checkpoint is {age // 3_600_000} hours old: check the schedule and heartbeat's logs",
             )
         return Finding("heartbeat", True, f"the checkpoint is {age // 60_000} minutes old")
 
@@ -115,7 +116,7 @@ class Doctor(ABC, Generic[Service]):
         applied = self._deployment.checkpoints.applied()
         page = self.service.table("log").query(PARTITION, key(applied), 100)
         if not page.items:
-            return Finding("log", True, f"applied up to its end, {applied}")
+            return Finding("log", True, f"applied up to its end, txid {applied}")
         oldest = page.items[0][1]["time"]
         age = clock() - oldest if isinstance(oldest, int) else 0
         many = f"{len(page.items)}{'+' if page.more else ''}"
@@ -123,8 +124,8 @@ class Doctor(ABC, Generic[Service]):
             return Finding(
                 "log",
                 False,
-                f"{many} entries above the mark, the oldest {age // 1000} s old: what do the logs of writer "
-                "and distributor say?",
+                f"{many} entries above the mark, the oldest {age // 1000} s old: check the logs of the "
+                "writer and the distributor",
             )
         return Finding("log", True, f"{many} entries above the mark, the oldest {age // 1000} s old")
 
@@ -139,12 +140,12 @@ class Doctor(ABC, Generic[Service]):
             written = (time.perf_counter() - began) * 1000
         except FaaSKeeperException as error:
             return Finding(
-                "a session",
+                "session",
                 False,
-                f"{error}. By TCP the functions must reach this machine: "
-                f"{self.config.provider_name}.client-host says where, "
-                f"'client-channel': {self.without_tcp!r} does without",
+                f"{error}. With TCP, the functions must reach this machine: set "
+                f"{self.config.provider_name}.client-host to its address, or set "
+                f"'client-channel' to {self.without_tcp!r}",
             )
         finally:
             client.stop()
-        return Finding("a session", True, f"opened in {opened:.0f} ms, a write in {written:.0f} ms")
+        return Finding("session", True, f"opened in {opened:.0f} ms, a write took {written:.0f} ms")

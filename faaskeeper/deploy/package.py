@@ -1,7 +1,7 @@
-"""The archive (zip) of the functions' code: core, the provider's adapter, and a cloud's own files.
+"""The zip archive of the functions' code: core, provider's adapter, and the cloud's own files.
 
-The same files make the same archive, byte for byte, on any machine at any time. It is pure Python, so one
-serves every architecture.
+The same files give the same archive, byte for byte, on any machine at any time. The code is pure
+Python, so one archive serves all architectures.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 class Package(NamedTuple):
-    """An archive, and the key under which it is uploaded: it changes with the contents."""
+    """An archive and its object key, which depends on the contents."""
 
     key: str
     body: bytes
 
 
 def sources(entry: str) -> dict[str, bytes]:
-    """The files of this package that a module imports, itself included, by their path in the archive."""
+    """The files of this package that a module imports and its own, by path in the archive."""
     found: dict[str, bytes] = {}
     waiting = [entry]
     while waiting:
@@ -58,7 +58,7 @@ def _source(module: str) -> tuple[str, bytes] | None:
 
 
 def build(entry: str, extra: Mapping[str, bytes]) -> Package:
-    """The archive of a module and what it imports. ``extra``: other files, by their path."""
+    """The archive of a module and its imports. ``extra``: further files by path."""
     found = {**sources(entry), **extra}
     digest = hashlib.sha256()
     archive = io.BytesIO()

@@ -1,4 +1,4 @@
-"""The deployment tools of a configuration's provider; each is imported when it is asked for."""
+"""The deployment tools of a configuration's provider, imported on use."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 
 def deployment_of(config: Config, pause: Callable[[float], None] = time.sleep) -> Deployment:
-    """The deployment of a configuration. ``pause``: waits so many seconds between two polls."""
+    """The deployment of a configuration. ``pause``: waits this many seconds between two polls."""
     made: Deployment = _load(config, config.provider_spec.deployment)(config, pause)
     return made
 
 
 def doctor_of(config: Config) -> Doctor[CloudService]:
-    """The checks of a deployment."""
+    """The checks of a configuration's deployment."""
     made: Doctor[CloudService] = _load(config, config.provider_spec.doctor)(config)
     return made
 
 
 def dead_letters_of(config: Config) -> DeadLetters:
-    """The dead letters of a deployment."""
+    """The dead letters of a configuration's deployment."""
     spec = config.provider_spec
     make = _load(config, spec.dead_letters)
     made: DeadLetters = make(_load(config, spec.service)(config))
@@ -42,19 +42,19 @@ def dead_letters_of(config: Config) -> DeadLetters:
 
 
 def costs_of(config: Config) -> Costs | None:
-    """The prices of a configuration's operations; None where the provider's are not known."""
+    """The prices of a configuration's operations; None if they are unknown."""
     reference = config.provider_spec.costs
     return _load(config, reference)(config) if reference else None
 
 
 def priced() -> list[str]:
-    """Names of the providers whose prices are known."""
+    """Names of the providers with known prices."""
     return [each.name for each in registry.PROVIDERS.values() if each.costs]
 
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Raise a cloud's refusals and missing packages as ProviderException, which says what to do."""
+    """Raise a cloud's errors and missing packages as ProviderException."""
     try:
         yield
     except DriverError as error:
@@ -69,5 +69,7 @@ def translated_errors() -> Iterator[None]:
 def _load(config: Config, reference: str) -> Any:
     if not reference:
         known = ", ".join(map(repr, registry.deployable()))
-        raise ProviderException(f"{config.provider_name!r} has no tools to deploy it; these have: {known}")
+        raise ProviderException(
+            f"cannot deploy to {config.provider_name!r}: deployable providers are {known}"
+        )
     return registry.load(reference)

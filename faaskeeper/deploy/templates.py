@@ -1,7 +1,7 @@
-"""Finds the clouds' templates: installed beside this package, or in a checkout's top-level ``deploy``.
+"""Finds the templates of the clouds: installed with this package, or in the checkout's ``deploy``.
 
-``setup.py`` has a wheel hold ``deploy/aws`` as ``faaskeeper/deploy/aws/templates``, and the same for ``gcp``.
-Nothing is copied for an editable installation or with ``PYTHONPATH``: there the checkout's folder is used.
+``setup.py`` puts ``deploy/aws`` into the wheel as ``faaskeeper/deploy/aws/templates``, and the same
+for ``gcp``. An editable installation and ``PYTHONPATH`` use the checkout's directory.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def templates(provider: str) -> Traversable:
-    """The folder of a provider's templates."""
+    """The directory of a provider's templates."""
     installed = files("faaskeeper.deploy").joinpath(provider, "templates")
     if installed.is_dir():
         return installed

@@ -1,1 +1,1 @@
-"""What binds the core to a cloud, or to one machine: one folder, one provider."""
+"""Providers: each package runs the core on one cloud, or on one machine."""

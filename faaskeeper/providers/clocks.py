@@ -12,16 +12,15 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def clock() -> int:
-    """Milliseconds since 1970: what time the machine believes it is. It may be set at any moment."""
+    """Milliseconds since 1970, by the wall clock, which may be set at any time."""
     return time.time_ns() // 1_000_000
 
 
 def _elapsed_clock() -> int | None:
-    """The system's number of a clock that nobody sets and that goes on while the machine sleeps, if it has
-    one."""
+    """The number of a system clock that is never set and includes suspend time, if there is one."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.CLOCK_BOOTTIME
-    if sys.platform == "darwin":  # where CLOCK_MONOTONIC counts sleep and time.monotonic() does not
+    if sys.platform == "darwin":  # CLOCK_MONOTONIC includes sleep, time.monotonic() does not
         return time.CLOCK_MONOTONIC
     return None
 
@@ -30,7 +29,7 @@ _ELAPSED = _elapsed_clock()
 
 
 elapsed_s: Callable[[], float] = time.monotonic if _ELAPSED is None else partial(time.clock_gettime, _ELAPSED)
-"""Seconds since some moment, by a clock that nobody sets; sleep of the machine counts where it can tell."""
+"""Seconds since some moment, by a clock that is never set. Includes suspend time if possible."""
 
 
 _elapsed_ns: Callable[[], int] = (
@@ -39,14 +38,14 @@ _elapsed_ns: Callable[[], int] = (
 
 
 def elapsed() -> int:
-    """The same in ms."""
+    """The same in milliseconds."""
     return _elapsed_ns() // 1_000_000
 
 
 def boot() -> str:
-    """What tells one run of the operating system from the next, "" where nothing does.
+    """Identifies the current boot of the operating system; "" if the system has no such id.
 
-    :func:`elapsed` of two processes counts from the same moment if this is the same.
+    If it is equal in two processes, their :func:`elapsed` count from the same moment.
     """
     try:
         return _BOOT_ID.read_text().strip()

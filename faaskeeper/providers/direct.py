@@ -1,18 +1,22 @@
-"""The writer in a client's own process: no hop at all, for processes that are trusted with the log.
+"""The writer in a client's process, for processes that are trusted with the log. It saves a hop.
 
-It takes part in the same race for the log's next key as the functions and other such processes, and the
-append alone decides. Two things keep that race fair. Who knows that others are active, because it lost an
-append within the last second, leaves them about the time of one batch before it begins its next. And who
-writes without a break, and knows of nobody, leaves more than that once a second: one who loses has the
-log to read, and perhaps records, before it can try again, which takes as long as the winner's next batch,
-so it could lose for ever, and the winner would not know. Losers do not wait longer and longer: that
-starves them the more. Who loses several appends in a row hands its messages to the functions' queue,
-where there is one, and goes on through it for a while: many who write all the time are served better
-together.
+The writer competes with the functions and with other such processes for the next key of the log.
+Only the append decides. Two rules keep the competition fair:
 
-Sessions end by the functions' clock, which is not this machine's. So where there is a functions' queue, the
-first message goes through it, which opens the session, and another now and then: their replies carry that
-clock, and the replies of the writer here carry none (``docs/architecture/clocks.md``).
+* A writer that lost an append within the last second pauses before its next batch, for about the
+  duration of one batch, because others are active.
+* A writer that writes continuously and has seen no other pauses longer than that once a second. A
+  loser must read the log, and perhaps records, before it can retry. This takes as long as the
+  winner's next batch, so it could lose forever without the winner noticing.
+
+Losers do not back off exponentially, because that starves them further. A writer that loses several
+appends in a row sends its messages to the functions' queue, if there is one, and uses it for a
+while: batching serves many continuous writers better.
+
+Sessions expire by the functions' clock, not by this machine's. Therefore the first message, which
+opens the session, goes through the functions' queue if there is one, and so does another now and
+then. Their replies carry that clock; the replies of this writer carry none
+(``docs/architecture/clocks.md``).
 """
 
 from __future__ import annotations
@@ -30,24 +34,30 @@ from faaskeeper.core.writer import Writer
 from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
 
 LOSSES = 6
-"""Appends lost in a row after which the queue is the better way."""
+"""Appends lost in a row, after which the queue is faster."""
 AWAY_S = 10.0
-"""How long the queue is used then."""
+"""How long the queue is then used."""
 MEASURE_EVERY_S = 1800.0
-"""How often a message goes through the queue for the functions' clock."""
+"""How often a message goes through the queue to read the functions' clock."""
 PAUSE_S = 0.002
-"""Most that a loser waits."""
+"""Maximum pause of a loser."""
 _LEAST_REST_S = 0.025
 _MOST_REST_S = 2.0
-"""A batch may take long for other reasons (stores that fail): nobody is served by leaving as long again."""
+"""Maximum pause.
+
+A batch may be slow for other reasons (failing stores); a pause as long would not help.
+"""
 _ACTIVE_S = 1.0
-"""How long after a lost append others count as active, and how long one writes without leaving them time."""
+"""How long others count as active after a lost append, and a writer goes without a pause."""
 
 _log = logging.getLogger(__name__)
 
 
 class Contended:
-    """The log's table, for a writer that is one of several. ``losses``: in a row that fail it; 0: none do."""
+    """The log's table for one of several writers.
+
+    ``losses``: in a row after which it fails; 0: never.
+    """
 
     def __init__(
         self,
@@ -65,7 +75,7 @@ class Contended:
         self._clock = clock
         self.losses = 0
         self.lost_at = float("-inf")
-        """When an append was last lost."""
+        """When the last append was lost."""
         self.max_item_bytes = table.max_item_bytes
         self.get = table.get
         self.get_many = table.get_many
@@ -73,11 +83,11 @@ class Contended:
         self.query = table.query
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.drivers.storage.Table`. Raises Throttled after so many losses."""
+        """Put an item. Raises Throttled after too many losses in a row."""
         self._race(lambda: self._table.put(partition, key, item, condition))
 
     def joint(self, joint: Joint) -> Joint:
-        """Appends with their records, in the same race."""
+        """Joint writes of entry and records, under the same rules."""
         return lambda writes: self._race(lambda: joint(writes))
 
     def _race(self, append: Callable[[], None]) -> None:
@@ -88,7 +98,7 @@ class Contended:
             self.lost_at = self._clock()
             if self._most and self.losses >= self._most:
                 self.losses = 0
-                raise Throttled(f"{self._most} appends in a row were lost to other writers") from None
+                raise Throttled(f"lost {self._most} appends in a row to other writers") from None
             self._pause(self._chance() * PAUSE_S)
             raise
         self.losses = 0
@@ -132,18 +142,19 @@ class DirectQueue:
         self.max_message_bytes = limit if fallback is None else fallback.max_message_bytes
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        """See :class:`faaskeeper.core.drivers.queue.Queue`."""
         if not self._measured(group, identity, body):
             self._way(self._local).send(group, identity, body)
 
     def send_prompt(self, group: str, identity: str, body: bytes) -> None:
-        """The same, for a sender who would only wait."""
+        """Send for a sender that only waits for the reply."""
         if not self._measured(group, identity, body):
             self._way(self._prompt).send(group, identity, body)
 
     def _measured(self, group: str, identity: str, body: bytes) -> bool:
-        """Whether a message went to the functions so that their answer tells what time it is for heartbeat,
-        which ends sessions: the first one, which opens the session, and again now and then.
+        """Send a message to the functions if it is time to read their clock.
+
+        Heartbeat expires sessions by that clock. It is read with the first message, which opens the
+        session, and now and then.
         """
         now = self._clock()
         if self._fallback is None or now < self._measure_at:
@@ -152,18 +163,18 @@ class DirectQueue:
         try:
             self._fallback.send(group, identity, body)
         except DriverError as error:
-            _log.warning("the functions' queue was not reached, so their clock is not known: %s", error)
+            _log.warning("cannot reach the functions' queue to read their clock: %s", error)
             return False
         return True
 
     def _way(self, here: Queue) -> Queue:
-        """This process' own queue, or for a while the functions'."""
+        """This process's queue or, for a while, the functions' queue."""
         if self._fallback is not None and self._clock() < self._away_until:
             return self._fallback
         return here
 
     def _rest(self) -> None:
-        """Leave others the time of a batch, if they are active, or might be and never get to show it."""
+        """Pause for the duration of a batch if others are active, or may be active unnoticed."""
         now = self._clock()
         if now - self._log.lost_at < _ACTIVE_S:
             due = self._ended + self._took * (0.5 + self._chance())
@@ -183,8 +194,8 @@ class DirectQueue:
         except (DriverError, StaleView) as error:
             if self._fallback is None:
                 raise
-            # What was decided is answered as it was; the rest is judged there.
-            _log.warning("%d messages go to the functions' queue: %s", len(bodies), error)
+            # Decided requests get the same reply again; the functions validate the others.
+            _log.warning("sending %d messages to the functions' queue: %s", len(bodies), error)
             self._away_until = self._clock() + AWAY_S
             for body in bodies:
                 self._fallback.send("writer", "direct", body)
@@ -193,12 +204,12 @@ class DirectQueue:
             self._took = self._ended - began
 
     def stop(self) -> None:
-        """Finish what waits, then stop."""
+        """Process the waiting messages, then stop."""
         self._local.stop()
 
 
 class Prompt:
-    """A :class:`DirectQueue` for senders who would only wait: the writer may run in their thread."""
+    """A :class:`DirectQueue` for senders that only wait: the writer may run in their thread."""
 
     ordered = True
 
@@ -207,5 +218,4 @@ class Prompt:
         self.max_message_bytes = queue.max_message_bytes
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        """See :class:`faaskeeper.core.drivers.queue.Queue`."""
         self._queue.send_prompt(group, identity, body)

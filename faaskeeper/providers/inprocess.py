@@ -1,8 +1,8 @@
-"""The in-process queue: hands a function what waits, together (group commit).
+"""The in-process queue: passes all waiting messages to a function at once (group commit).
 
-The function runs wherever that is fastest: in the queue's own thread for senders who go on, in the
-sender's thread for one who would only wait for the answer (:class:`PromptQueue`). One call runs at a
-time; whoever finishes it looks whether something came meanwhile, so nothing is left lying.
+The function runs in the queue's thread for senders that continue, and in the sender's thread for
+one that only waits for the reply (:class:`PromptQueue`), whichever is faster. One call runs at a
+time. The thread that ends a call checks for new messages, so none is left behind.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BATCH = 1_000
 _IDLE_S = 0.2
 _RETRIES = 5
 _PROMPT_BATCHES = 4
-"""Batches that a thread serves which waits for the answer to its own message."""
+"""Maximum number of batches that a thread processes while it waits for its own reply."""
 
 _log = logging.getLogger(__name__)
 
@@ -28,9 +28,9 @@ _log = logging.getLogger(__name__)
 class LocalQueue(Inherited):
     """Messages to one function.
 
-    A call that fails is repeated with the same messages, a few times with growing pauses: the function
-    is built for that. When it goes on failing the queue is broken: what is sent then is refused with
-    the reason, and ``on_broken`` is told.
+    A failed call is repeated with the same messages, a few times with growing pauses; functions are
+    idempotent. After that the queue is broken: it rejects further messages with the reason, and
+    calls ``on_broken``.
     """
 
     ordered = True
@@ -60,7 +60,6 @@ class LocalQueue(Inherited):
         register(self)
 
     def forked(self, why: str) -> None:
-        """See :class:`faaskeeper.core.forks.Inherited`."""
         self._broken = Denied(f"{self._whose}: {why}")
         self._waiting.clear()
         self._running = threading.Lock()
@@ -68,22 +67,21 @@ class LocalQueue(Inherited):
         self._stopping = threading.Event()
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        """See :class:`faaskeeper.core.drivers.queue.Queue`."""
         self._put(body)
-        if not self._running.locked():  # else its holder looks again before it goes
+        if not self._running.locked():  # otherwise the running thread checks again
             self._signal.release()
 
     def send_prompt(self, body: bytes) -> None:
-        """Send, and run the function in this thread if it is free: for a few batches, not for ever."""
+        """Send; runs the function in this thread if it is free, for a few batches."""
         self.serve_promptly((body,))
 
     def serve_promptly(self, bodies: Sequence[object]) -> None:
-        """The same for several messages, which are served together."""
+        """The same for several messages, which are processed together."""
         for body in bodies:
             self._put(body)
         if not self._serve(_PROMPT_BATCHES):
             return
-        if self._waiting:  # others go on sending: they are the queue's own thread's
+        if self._waiting:  # other senders continue: leave the rest to the queue's thread
             self._signal.release()
         elif not self._idle_due:
             self._idle_due = True
@@ -93,11 +91,11 @@ class LocalQueue(Inherited):
         if self._broken is not None:
             raise self._broken
         if self._stopping.is_set():
-            raise Unavailable(f"{self._whose} is stopped")
+            raise Unavailable(f"{self._whose} has stopped")
         self._waiting.append(body)
 
     def stop(self) -> None:
-        """Finish what waits, then stop."""
+        """Process the waiting messages, then stop."""
         self._stopping.set()
         self._signal.release()
         if threading.current_thread() is not self._thread:
@@ -117,18 +115,18 @@ class LocalQueue(Inherited):
             self._attempt([])
 
     def _rest(self) -> None:
-        """Nothing came for a while: let the function do what it puts off."""
+        """The queue was idle for a while: let the function do deferred work."""
         if self._running.acquire(blocking=False):
             try:
                 self._idle_due = False
                 self._attempt([])
             finally:
                 self._running.release()
-            if self._waiting:  # whoever came meanwhile found the function busy, and left
+            if self._waiting:  # a sender found the function busy and left the message
                 self._signal.release()
 
     def _serve(self, most: int = 0) -> bool:
-        """Call the function until nothing waits, or ``most`` times; False where another thread is at it."""
+        """Call the function until none waits, or ``most`` times; False if another thread does."""
         batches = 0
         while self._waiting and not (most and batches >= most):
             batches += 1
@@ -146,7 +144,7 @@ class LocalQueue(Inherited):
         return True
 
     def _attempt(self, bodies: Sequence[object]) -> None:
-        """Call the function, or without messages its ``idle``; again when it fails."""
+        """Call the function or, without messages, its ``idle``; retries failures."""
         pause = 0.05
         for left in reversed(range(_RETRIES)):
             if self._broken is not None:
@@ -158,10 +156,12 @@ class LocalQueue(Inherited):
                     self._idle()
                 return
             except Exception as error:
-                known = isinstance(error, DriverError)  # whose message says it all
+                known = isinstance(error, DriverError)  # its message is sufficient
                 _log.error("%s failed: %s", self._thread.name, error, exc_info=not known)
                 if not left or isinstance(error, Denied):
-                    self._broken = Denied(f"{self._whose} stopped: {error}. Mend that, then start again")
+                    self._broken = Denied(
+                        f"{self._whose} has stopped: {error}. Fix that, then start it again"
+                    )
                     self._on_broken(self._broken)
                     return
                 self._stopping.wait(pause)
@@ -169,7 +169,7 @@ class LocalQueue(Inherited):
 
 
 class PromptQueue:
-    """A :class:`LocalQueue` for senders who would only wait: the function may run in their thread."""
+    """A :class:`LocalQueue` for senders that only wait: the function may run in their thread."""
 
     ordered = True
     max_message_bytes = LocalQueue.max_message_bytes
@@ -178,5 +178,4 @@ class PromptQueue:
         self._queue = queue
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        """See :class:`faaskeeper.core.drivers.queue.Queue`."""
         self._queue.send_prompt(body)

@@ -1,4 +1,4 @@
-"""Drivers in memory: for what need not outlive the process, and to try a provider's other parts with."""
+"""Drivers in memory, for state of one process, and for tests of a provider's other parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from faaskeeper.core.wide import size_of
 
 
 class MemoryTable:
-    """A table in a dictionary. ``max_item_bytes``: larger items are refused, as a cloud's store does it."""
+    """A table in a dictionary. ``max_item_bytes``: limit of an item, as in a cloud's store."""
 
     def __init__(self, max_item_bytes: int = 1 << 30) -> None:
         self.max_item_bytes = max_item_bytes
@@ -26,18 +26,15 @@ class MemoryTable:
         return self._items
 
     def get(self, partition: str, key: str) -> Item | None:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         found = self._items.get(partition, {}).get(key)
         return None if found is None else dict(found)
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         return [self.get(partition, key) for partition, key in keys]
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         if self.max_item_bytes < 1 << 30 and (size := size_of(partition, key, item)) > self.max_item_bytes:
-            raise TooLarge(f"the item {partition} {key} has {size} bytes, at most {self.max_item_bytes} fit")
+            raise TooLarge(f"the item {partition} {key} has {size} bytes, the limit is {self.max_item_bytes}")
         with self._lock:
             self._check(self._items.get(partition, {}).get(key), condition)
             items = self._items.setdefault(partition, {})
@@ -46,7 +43,6 @@ class MemoryTable:
             items[key] = dict(item)
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         with self._lock:
             items = self._items.get(partition, {})
             self._check(items.get(key), condition)
@@ -58,7 +54,6 @@ class MemoryTable:
                     del self._keys[partition]
 
     def query(self, partition: str, after: str, limit: int) -> Page:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         if partition not in self._items:
             return Page([], False)
         with self._lock:
@@ -82,4 +77,4 @@ class MemoryTable:
         else:
             raise ValueError(f"not a condition: {condition!r}")
         if not holds:
-            raise Conflict(f"{condition}, but there is {stamp!r}")
+            raise Conflict(f"{condition} does not hold: the stamp is {stamp!r}")

@@ -1,9 +1,9 @@
 """The TCP channel, for every provider: the service connects to its clients.
 
-Frames: length (4 bytes, big-endian), then a message. What a message says is authenticated by the
-session's secret (:mod:`faaskeeper.core.trust`), so a stranger who reaches a client's port can do no more
-than waste a connection; frames over :data:`MAX_FRAME_BYTES` and more than :data:`MAX_CONNECTIONS` at a
-time are refused.
+A frame is a length (4 bytes, big-endian) and a message. The session's secret authenticates messages
+(:mod:`faaskeeper.core.trust`), so a stranger on a client's port can only waste a connection. The
+listener refuses frames above :data:`MAX_FRAME_BYTES`, and more than :data:`MAX_CONNECTIONS`
+connections at a time.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _CONNECT_S = 1.0
 _SEND_S = 2.0
 _AVOID_S = 5.0
 _MOST_AVOIDED = 1_000
-"""Addresses that are left alone at a time."""
+"""Number of addresses that are avoided at a time."""
 
 _log = logging.getLogger(__name__)
 
 
 class TcpChannel(Inherited):
-    """Service side: keeps a connection to each client it talks to.
+    """Service side: keeps a connection to each client.
 
-    A client that cannot be reached is left alone for some seconds, so that it does not hold others up.
+    It avoids an unreachable client for some seconds, so that this client does not delay others.
     """
 
     def __init__(self) -> None:
@@ -42,13 +42,11 @@ class TcpChannel(Inherited):
         register(self)
 
     def forked(self, why: str) -> None:
-        """See :class:`faaskeeper.core.forks.Inherited`."""
         self._lock = threading.Lock()
         while self._connections:
             _release(self._connections.popitem()[1])
 
     def deliver(self, address: str, message: bytes) -> bool:
-        """See :class:`faaskeeper.core.drivers.channel.Channel`."""
         frame = len(message).to_bytes(4, "big") + message
         with self._lock:
             connection = self._connections.pop(address, None)
@@ -64,7 +62,10 @@ class TcpChannel(Inherited):
             return False
 
     def _shun(self, address: str) -> None:
-        """Leave an address alone for a while. Anybody may name any number of them."""
+        """Avoid an address for a while.
+
+        Requests may name any number of addresses, so the list is bounded.
+        """
         now = time.monotonic()
         if len(self._avoid) >= _MOST_AVOIDED:
             self._avoid = {each: until for each, until in self._avoid.items() if until > now}
@@ -77,17 +78,17 @@ class TcpChannel(Inherited):
             connection = socket.create_connection((host, int(port)), timeout=_CONNECT_S)
             connection.settimeout(_SEND_S)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except (OSError, ValueError, OverflowError) as error:  # the last: of a port that is no C integer
-            _log.info("the client at %s was not reached: %s", address, error)
+        except (OSError, ValueError, OverflowError) as error:  # the last: a huge port
+            _log.info("cannot reach the client at %s: %s", address, error)
             return None
         return connection
 
     def _send(self, address: str, connection: socket.socket, frame: bytes) -> bool:
-        """Send a frame and keep the connection; a connection that failed is closed."""
+        """Send a frame; closes a connection that fails."""
         try:
             connection.sendall(frame)
         except OSError as error:
-            _log.info("the connection to the client at %s broke: %s", address, error)
+            _log.info("the connection to the client at %s failed: %s", address, error)
             connection.close()
             return False
         self._connections[address] = connection
@@ -102,7 +103,7 @@ class TcpChannel(Inherited):
 
 
 class TcpListener(Inherited):
-    """A client's ear: a port, and a thread for each connection to it."""
+    """Receives a client's messages: a port, and a thread per connection."""
 
     def __init__(self, host: str, port: int, handler: Handler, advertise: str = "") -> None:
         self._handler = handler
@@ -120,7 +121,6 @@ class TcpListener(Inherited):
         register(self)
 
     def forked(self, why: str) -> None:
-        """See :class:`faaskeeper.core.forks.Inherited`."""
         self._open = False
         self._hearing = threading.Lock()
         _release(self._socket)
@@ -134,7 +134,7 @@ class TcpListener(Inherited):
             except OSError:
                 return  # closed
             if len(self._connections) >= MAX_CONNECTIONS:
-                _log.warning("refused a connection to %s: there are too many", self.address)
+                _log.warning("refused a connection to %s: too many connections", self.address)
                 connection.close()
                 continue
             self._connections.add(connection)
@@ -144,7 +144,7 @@ class TcpListener(Inherited):
             try:
                 receiver.start()
             except RuntimeError as error:
-                _log.error("ended a connection to %s: %s", self.address, error)
+                _log.error("closed a connection to %s: %s", self.address, error)
                 self._connections.discard(connection)
                 connection.close()
 
@@ -157,14 +157,14 @@ class TcpListener(Inherited):
                         return
                     length = int.from_bytes(head, "big")
                     if length > MAX_FRAME_BYTES:
-                        _log.warning("ended a connection: a frame of %d bytes", length)
+                        _log.warning("closed a connection: a frame has %d bytes", length)
                         return
                     message = stream.read(length)
                     if len(message) < length:
                         return
                     self._hear(message)
         except OSError as error:
-            _log.info("a connection to %s broke: %s", self.address, error)
+            _log.info("a connection to %s failed: %s", self.address, error)
         finally:
             self._connections.discard(connection)
 
@@ -174,27 +174,26 @@ class TcpListener(Inherited):
                 try:
                     self._handler(message)
                 except Exception:
-                    _log.exception("the client at %s failed on a message", self.address)
+                    _log.exception("the client at %s failed to process a message", self.address)
 
     def close(self) -> None:
-        """See :class:`faaskeeper.core.drivers.channel.Listener`."""
         self._open = False
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
-            pass  # a listening socket that nobody connected to
+            pass  # the listening socket has no peer
         self._socket.close()
         for connection in list(self._connections):
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
-                pass  # the other side was faster
+                pass  # the peer closed it first
         with self._hearing:
             return
 
 
 def _release(inherited: socket.socket) -> None:
-    """Close a forked child's descriptor of a socket; to shut the socket down would end the parent's, too."""
+    """Close a forked child's descriptor of a socket; shutdown() would also affect the parent."""
     descriptor = inherited.detach()
     if descriptor >= 0:
         os.close(descriptor)
@@ -209,5 +208,4 @@ class TcpClientChannel:
         self._advertise = advertise
 
     def listen(self, handler: Handler) -> TcpListener:
-        """See :class:`faaskeeper.core.drivers.channel.ClientChannel`."""
         return TcpListener(self._host, self._port, handler, self._advertise)

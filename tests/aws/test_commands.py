@@ -48,22 +48,22 @@ def test_the_doctor_finds_what_is_wrong_and_says_what_to_do(
     deployed: Deployed,
 ) -> None:
     said = deployed.fk("doctor", str(deployed.out))
-    assert "BAD" not in said
-    for what in ("credentials", "clock", "tree", "heartbeat", "log", "requests that wait", "a session"):
+    assert "FAIL" not in said
+    for what in ("credentials", "clock", "tree", "heartbeat", "log", "worker queue", "session"):
         assert f"ok   {what}" in said
     url = deployed.system.data["aws"]["worker-queue-url"].replace("-worker", "-worker-dead")
     sqs = backends.raw("sqs", deployed.system.endpoint)
     sqs.send_message(QueueUrl=url, MessageBody="?", MessageGroupId="w", MessageDeduplicationId="1")
     sqs.close()
-    assert "BAD  dead letters: 1 in worker-dead.fifo" in deployed.fk("doctor", str(deployed.out), code=1)
+    assert "FAIL dead letters: 1 in worker-dead.fifo" in deployed.fk("doctor", str(deployed.out), code=1)
     deployed.system.data["deployment-name"] = "another"
     deployed.out.write_text(json.dumps(deployed.system.data))
-    assert "is it deployed?" in deployed.fk("doctor", str(deployed.out), code=1)
+    assert "that it is deployed" in deployed.fk("doctor", str(deployed.out), code=1)
 
 
 def test_dead_letters_are_shown_sent_again_and_dropped(deployed: Deployed) -> None:
     system = deployed.system
-    assert "There are none" in deployed.fk("deadletters", str(deployed.out))
+    assert "No dead letters" in deployed.fk("deadletters", str(deployed.out))
     name = system.data["aws"]["worker-queue-url"].replace("-worker", "-worker-dead")
     sqs = backends.raw("sqs", system.endpoint)
     for number, body in enumerate((text_of(b"\0" * 40), "not ours")):
@@ -72,18 +72,18 @@ def test_dead_letters_are_shown_sent_again_and_dropped(deployed: Deployed) -> No
         )
     shown = deployed.fk("deadletters", str(deployed.out))
     assert "40 bytes" in shown
-    assert "8 characters, not a message of ours" in shown
+    assert "8 characters, not a message of FaaSKeeper" in shown
     assert "sent 2 again" in deployed.fk("deadletters", str(deployed.out), "--redrive")
     with system.client() as client:  # whose own request comes after them
         client.create("/a")
     said = system.output("writer")
-    assert "dropped 1 messages that no client made" in said  # the text
+    assert "dropped 1 messages that no client sent" in said  # the text
     assert "dropped a message" in said  # the bytes
     sqs.send_message(QueueUrl=name, MessageBody="x", MessageGroupId="w", MessageDeduplicationId="3")
     sqs.close()
     assert "Aborted" in deployed.fk("deadletters", str(deployed.out), "--drop", code=1, stdin="n\n")
     assert "dropped 1" in deployed.fk("deadletters", str(deployed.out), "--drop", "--yes")
-    assert "There are none" in deployed.fk("deadletters", str(deployed.out))
+    assert "No dead letters" in deployed.fk("deadletters", str(deployed.out))
 
 
 def test_a_tree_moves_from_aws_to_one_machine(deployed: Deployed, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_tree_moves_from_aws_to_one_machine(deployed: Deployed, tmp_path: Path
         client.create("/a", b"text")
         client.create("/a/large", b"\xff" * 100_000)
     dump = tmp_path / "dump"
-    assert "has 3 znodes" in deployed.fk("export", str(deployed.out), "--to", str(dump))
+    assert "wrote 3 znodes" in deployed.fk("export", str(deployed.out), "--to", str(dump))
     here = tmp_path / "here"
     assert "created 2 znodes" in deployed.fk("--directory", str(here), "import", "--from", str(dump))
     with FaaSKeeperClient(Config.local(here)) as local:

@@ -264,15 +264,15 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     account.deployer()
     planned = account.service("--dry-run")
     assert "Add      AWS::DynamoDB::Table LogTable" in planned
-    assert "a month" in planned
-    assert "There is nothing" in account.service("--clean")
+    assert "per month" in planned
+    assert "No resources found" in account.service("--clean")
     assert not account.out.exists()
     assert account.names() == {}
 
     made = account.service()
     assert "CREATE_COMPLETE WriterFunction" in made
     Config.load(account.out)
-    assert "Nothing would change" in account.service("--dry-run")
+    assert "No changes" in account.service("--dry-run")
 
     policy = json.loads(account.out.read_text())["aws"]["policies"]["client"]
     client = account.user("client", policy)
@@ -286,7 +286,7 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "7"})
     drifted = account.service("--dry-run")
     assert "drifted  WorkerRequests MODIFIED" in drifted
-    assert "VisibilityTimeout: 90 is 7" in drifted
+    assert "VisibilityTimeout: expected 90, is 7" in drifted
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "90"})
     sqs.close()
 
@@ -296,7 +296,7 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     account.write({"user-storage": "persistent"})
     assert "znodes would be lost" in account.service(code=1)
     account.write({})
-    assert "has the code of this version" in account.fk("deploy", "functions", str(account.out))
+    assert "updated the functions of" in account.fk("deploy", "functions", str(account.out))
     assert "as it should be" in run(CLIENT, account, client)
 
     stranger = account.directory / "stranger.json"
@@ -304,9 +304,9 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     refused = account.fk(
         "deploy", "service", str(stranger), "--config", str(account.config), "--provider", "aws", code=2
     )
-    assert "stays as it is" in refused
+    assert "choose another file" in refused
 
-    assert "detach these first" in account.service("--clean", "--yes", code=1)
+    assert "detach these policies first" in account.service("--clean", "--yes", code=1)
     iam = account.raw("iam")
     iam.detach_user_policy(UserName="client", PolicyArn=policy)
     iam.close()

@@ -22,7 +22,7 @@ class Fk:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.environment = {
-            **os.environ,
+            **{key: value for key, value in os.environ.items() if not key.endswith("_EMULATOR_HOST")},
             "FK_DIRECTORY": str(directory / "data"),
             "XDG_STATE_HOME": str(directory / "state"),
             "XDG_DATA_HOME": str(directory / "share"),

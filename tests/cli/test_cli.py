@@ -137,7 +137,7 @@ def test_the_shell_ends_with_the_status_of_the_first_error_it_reads(fk: Fk) -> N
 
 def test_a_session_may_be_closed_and_opened_again_in_the_shell(fk: Fk) -> None:
     said = fk.said("shell", stdin=b"create /e x true\nclose\nconnect\nexists /e\n").splitlines()
-    assert said[:2] == ["Created /e", "The session is closed"]
+    assert said[:2] == ["Created /e", "Session closed"]
     assert re.fullmatch("Session [0-9a-f]{8} is open", said[2])
     assert said[3] == "Node /e does not exist"
 

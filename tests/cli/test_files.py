@@ -98,37 +98,40 @@ def test_an_export_that_cannot_be_written_is_an_error_of_one_line(fk: Fk, tmp_pa
 # ---- read ----------------------------------------------------------------------------------------
 
 WRONG = [
-    (b"", "no dump of 'fk export'"),
-    (b"root:x:0:0\n", "no dump of 'fk export'"),
-    (b'{"a": 1}\n', "no dump of 'fk export'"),
-    (b"[]\n", "no dump of 'fk export'"),
-    (b"\xff\xfe\x00", "no dump of 'fk export'"),
-    (b"[" * 100_000, "no dump of 'fk export'"),
-    (b'{"faaskeeper": 99}\n', "no dump that this version reads: its format is 99"),
-    (dump()[:20], "no dump of 'fk export'"),
-    (dump({"path": "/a", "text": ""}, number=9), "says 9 znodes, there are 2"),
-    (dump({"path": "/a", "text": ""}).splitlines(keepends=True)[0], "says 2 znodes, there are 0"),
-    (dump({"path": "/a/b", "text": ""}), "the parent of /a/b is not in it"),
-    (dump({"path": "/a", "text": ""}, {"path": "/a", "text": ""}), "line 4 is not of a dump: /a is there"),
-    (dump({"path": "/a"}), "line 3 is not of a dump: it has either 'text' or 'data'"),
+    (b"", "not a dump of 'fk export'"),
+    (b"root:x:0:0\n", "not a dump of 'fk export'"),
+    (b'{"a": 1}\n', "not a dump of 'fk export'"),
+    (b"[]\n", "not a dump of 'fk export'"),
+    (b"\xff\xfe\x00", "not a dump of 'fk export'"),
+    (b"[" * 100_000, "not a dump of 'fk export'"),
+    (b'{"faaskeeper": 99}\n', "cannot read a dump of format 99"),
+    (dump()[:20], "not a dump of 'fk export'"),
+    (dump({"path": "/a", "text": ""}, number=9), "promises 9 znodes, it has 2"),
+    (dump({"path": "/a", "text": ""}).splitlines(keepends=True)[0], "promises 2 znodes, it has 0"),
+    (dump({"path": "/a/b", "text": ""}), "the parent of /a/b is missing"),
+    (
+        dump({"path": "/a", "text": ""}, {"path": "/a", "text": ""}),
+        "line 4 of the dump is invalid: /a occurs",
+    ),
+    (dump({"path": "/a"}), "line 3 of the dump is invalid: it must have either 'text' or 'data'"),
     (dump({"path": "/a", "text": "", "data": ""}), "either 'text' or 'data'"),
-    (dump({"path": "/a", "data": "#"}), "line 3 is not of a dump"),
-    (dump({"path": "/a", "data": None}), "its data is no text"),
-    (dump({"path": "/a", "text": "\ud800"}), "line 3 is not of a dump"),
-    (dump({"path": "/a", "text": "x" * (2**20 + 1)}), "a node holds at most 1048576"),
+    (dump({"path": "/a", "data": "#"}), "line 3 of the dump is invalid"),
+    (dump({"path": "/a", "data": None}), "the data is not text"),
+    (dump({"path": "/a", "text": "\ud800"}), "line 3 of the dump is invalid"),
+    (dump({"path": "/a", "text": "x" * (2**20 + 1)}), "the limit is 1048576"),
     (dump({"path": "/a/../b", "text": ""}), "must not have the component '..'"),
     (dump({"path": "a", "text": ""}), "must begin with '/'"),
-    (dump({"path": 1, "text": ""}), "its path is 1"),
-    (dump({"path": "/zookeeper/quota", "text": ""}), "is the service's own"),
+    (dump({"path": 1, "text": ""}), "the path is 1"),
+    (dump({"path": "/zookeeper/quota", "text": ""}), "is reserved for the service"),
     (dump({"path": "/a", "text": "", "extra": 1}), "the key 'extra' is unknown"),
-    (dump({"path": "/a", "text": "", "sequence": -1}), "its sequence is -1"),
+    (dump({"path": "/a", "text": "", "sequence": -1}), "the sequence is -1"),
     (dump({"path": "/a", "text": "", "ttl": -5}), "a time to live"),
-    (dump({"path": "/a", "text": "", "ephemeral": 1}), "its ephemeral is 1"),
-    (dump({"path": "/a", "text": "", "acl": [[99, "world", "anyone"]]}), "line 3 is not of a dump"),
-    (dump({"path": "/a", "text": "", "acl": "x"}), "its ACL is 'x'"),
-    (dump() + b'{"path": "/a", "path": "/b", "text": ""}\n', "the key 'path' is there twice"),
-    (dump() + b'{"path": "/a", "text": "", "version": NaN}\n', "NaN is no number"),
-    (dump() + b"[]\n", "it is no object"),
+    (dump({"path": "/a", "text": "", "ephemeral": 1}), "the value of 'ephemeral' is 1"),
+    (dump({"path": "/a", "text": "", "acl": [[99, "world", "anyone"]]}), "line 3 of the dump is invalid"),
+    (dump({"path": "/a", "text": "", "acl": "x"}), "the ACL is 'x'"),
+    (dump() + b'{"path": "/a", "path": "/b", "text": ""}\n', "the key 'path' occurs twice"),
+    (dump() + b'{"path": "/a", "text": "", "version": NaN}\n', "NaN is not a number"),
+    (dump() + b"[]\n", "it is not a JSON object"),
 ]
 
 
@@ -187,10 +190,10 @@ def test_an_import_that_fails_in_the_middle_says_how_far_it_came(client: FaaSKee
         restoring.load(client, many(200), False, call)
     assert failed.value.status == 4
     said = str(failed.value)
-    number = int(said.split("Imported are ")[1].split()[0])
+    number = int(said.split("Imported ")[1].split()[0])
     there = [each.path for each in client.get_children("/") if each.path not in ("/zookeeper", "/n0149")]
     assert len(there) == number - 1  # and the root
-    assert f"up to {there[-1]}: with --overwrite" in said
+    assert f"up to {there[-1]}: repeat with --overwrite" in said
     restoring.load(client, many(200), True)
     assert len(client.get_children("/")) == 201
 
@@ -213,7 +216,7 @@ def test_an_interrupted_import_says_how_far_it_came(
     with pytest.raises(KeyboardInterrupt) as interrupted:
         restoring.load(client, many(200), False, call)
     assert report(interrupted.value) == 130
-    assert "fk: interrupted. Imported are at least 100 of 201 znodes, up to /n0098" in capsys.readouterr().err
+    assert "fk: interrupted. Imported at least 100 of 201 znodes, up to /n0098" in capsys.readouterr().err
 
 
 def test_no_data_at_all_and_control_characters_survive(client: FaaSKeeperClient, tmp_path: Path) -> None:
@@ -352,7 +355,7 @@ def test_a_deployment_begins_with_what_can_be_found_out_here(fk: Fk, tmp_path: P
         del fk.environment[variable]
     nowhere = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true", "NO_GCE_CHECK": "true"}
     fk.environment.update(nowhere)
-    for out, said in (("none/out.json", "No such file or directory"), ("out.json", "sets credentials up")):
+    for out, said in (("none/out.json", "No such file or directory"), ("out.json", "set credentials with")):
         done = fk.run("deploy", "service", str(tmp_path / out), "--config", str(path))
         assert done.returncode == 1
         assert said in done.stderr.decode()

@@ -261,5 +261,5 @@ def test_a_watch_with_a_time_out_is_waited_for_in_the_shell(context: Context, ca
 def test_an_ephemeral_of_a_command_by_itself_is_warned_of(fk: Fk) -> None:
     done = fk.run("create", "-e", "/e")
     assert done.returncode == 0
-    assert b"/e is ephemeral: it goes now" in done.stderr
+    assert b"/e is ephemeral: it ends with" in done.stderr
     assert fk.run("shell", stdin=b"create -e /e").stderr == b""

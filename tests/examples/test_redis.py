@@ -179,7 +179,7 @@ def test_the_example_is_short_enough_to_be_read() -> None:
 def test_errors_of_redis_are_told_by_kind(url: str) -> None:
     redis = faaskeeper_redis.redis
     nobody = redis.Redis(port=1, retry=None)
-    with pytest.raises(Unavailable, match="did not answer"):
+    with pytest.raises(Unavailable, match="did not respond"):
         faaskeeper_redis.RedisTable(nobody, "t").get("/p", "k")
     stranger = redis.Redis.from_url(url.replace("//", "//someone:wrong@"))
     with pytest.raises(Denied, match="user and password"):

@@ -106,6 +106,6 @@ def test_files_that_are_no_certificates_are_named(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"TLS with .*a\.pem, .*b\.pem"):
         Server(tmp_path, "--tls-cert", str(tmp_path / "a.pem"), "--tls-key", str(tmp_path / "b.pem"))
     Server.made.clear()
-    with pytest.raises(RuntimeError, match="go together"):
+    with pytest.raises(RuntimeError, match="must be given together"):
         Server(tmp_path, "--tls-cert", str(tmp_path / "a.pem"))
     Server.made.clear()

@@ -217,7 +217,7 @@ def test_errors_of_google_s_are_told_in_core_s_kinds_and_with_what_to_do() -> No
         (requests.ConnectionError("x"), Unavailable),
     ):
         assert type(core_error("log.put", error)) is kind, error
-    assert "is it deployed?" in str(core_error("log.put", exceptions.NotFound("no database")))
+    assert "that it is deployed" in str(core_error("log.put", exceptions.NotFound("no database")))
     assert "gcloud auth" in str(core_error("log.put", google.auth.exceptions.DefaultCredentialsError("x")))
 
 

@@ -44,7 +44,7 @@ class _Expansion:
     def grants(self, on):
         return [each for each in self.described["grants"] if each["on"] == on]
 
-    # ---- what there is ---------------------------------------------------------------------
+    # ---- resources -------------------------------------------------------------------------
 
     def resources(self):
         """All resources; each waits for the services, and for what it names."""
@@ -321,7 +321,7 @@ class _Expansion:
                 "metadata": {"dependsOn": [f"{self.name}-account-push"]},
             }
 
-    # ---- who may do what -------------------------------------------------------------------
+    # ---- permissions -----------------------------------------------------------------------
 
     def rights(self):
         yield {

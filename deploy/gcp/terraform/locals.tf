@@ -3,7 +3,7 @@ locals {
 
   databases = { for key, each in local.resources.databases : key => "${var.deployment}${each.suffix}" }
 
-  # What the functions know of the deployment, as the configuration of a client has it.
+  # The functions' configuration of the deployment, with the keys of a client's.
   configuration = jsonencode({
     "cloud-provider"    = "gcp"
     "deployment-name"   = var.deployment

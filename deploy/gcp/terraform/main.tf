@@ -100,7 +100,7 @@ resource "google_pubsub_subscription" "dead" {
   }
 }
 
-# Pub/Sub itself moves what was given up.
+# Pub/Sub's own agent moves dead letters.
 resource "google_pubsub_topic_iam_member" "dead" {
   project = var.project
   topic   = google_pubsub_topic.topic["dead"].name
@@ -116,7 +116,7 @@ resource "google_pubsub_subscription_iam_member" "dead" {
   member       = "serviceAccount:service-${data.google_project.this.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
 }
 
-# ---- who may do what ---------------------------------------------------------------------------
+# ---- permissions -------------------------------------------------------------------------------
 
 resource "google_service_account" "account" {
   for_each     = local.resources.accounts

@@ -4,7 +4,7 @@ variable "project" {
 }
 
 variable "deployment" {
-  description = "Name of the deployment; every resource's name begins with it."
+  description = "Name of the deployment and prefix of all resource names."
   type        = string
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{2,16}[a-z0-9]$", var.deployment))
@@ -13,23 +13,23 @@ variable "deployment" {
 }
 
 variable "region" {
-  description = "Region of everything, the databases included."
+  description = "Region of all resources, including databases."
   type        = string
   default     = "us-central1"
 }
 
 variable "code_bucket" {
-  description = "Bucket that holds the functions' code."
+  description = "Bucket of the functions' code."
   type        = string
 }
 
 variable "code_object" {
-  description = "Object with the functions' code, a zip file with main.py; another name is other code."
+  description = "Object with the functions' code, a zip file with main.py; new code needs a new name."
   type        = string
 }
 
 variable "user_storage" {
-  description = "Where records and data are: hybrid (data above 64 KB in the bucket), key-value (all in Datastore), persistent (all in the bucket)."
+  description = "Where records and data are stored: hybrid (data above 64 KB in the bucket), key-value (all in Datastore), persistent (all in the bucket)."
   type        = string
   default     = "hybrid"
   validation {
@@ -39,7 +39,7 @@ variable "user_storage" {
 }
 
 variable "worker_queue" {
-  description = "What rings the writer: pubsub, or pubsub-ordered, which takes 0.2 s longer."
+  description = "What triggers the writer: pubsub, or pubsub-ordered, which takes 0.2 s longer."
   type        = string
   default     = "pubsub"
   validation {
@@ -49,7 +49,7 @@ variable "worker_queue" {
 }
 
 variable "distributor_queue" {
-  description = "What rings the distributor: inline (the writer distributes, which is fastest), pubsub or pubsub-ordered."
+  description = "What triggers the distributor: inline (the writer distributes, which is fastest), pubsub or pubsub-ordered."
   type        = string
   default     = "inline"
   validation {
@@ -59,7 +59,7 @@ variable "distributor_queue" {
 }
 
 variable "client_channel" {
-  description = "How clients are answered: tcp or pubsub."
+  description = "How clients receive replies and notifications: tcp or pubsub."
   type        = string
   default     = "tcp"
   validation {
@@ -69,7 +69,7 @@ variable "client_channel" {
 }
 
 variable "watch_function" {
-  description = "Who tells watchers: own (a function of its own), or inline (whoever distributes)."
+  description = "What notifies watchers: own (a separate function), or inline (the distributor)."
   type        = string
   default     = "own"
   validation {
@@ -79,19 +79,19 @@ variable "watch_function" {
 }
 
 variable "heartbeat_minutes" {
-  description = "Minutes between two looks for overdue sessions."
+  description = "Minutes between two runs of heartbeat."
   type        = number
   default     = 1
 }
 
 variable "super_digest" {
-  description = "Digest id of the user whom no ACL refuses, as 'fk digest USER:PASSWORD' prints it; empty: nobody."
+  description = "Digest id of the super user, from 'fk digest USER:PASSWORD'; empty: none."
   type        = string
   default     = ""
 }
 
 variable "benchmarking" {
-  description = "Report metrics of every how many requests; 0: none."
+  description = "Report metrics once in this many requests; 0: none."
   type        = number
   default     = 0
 }
@@ -103,19 +103,19 @@ variable "log_level" {
 }
 
 variable "warm_writers" {
-  description = "Instances of the writer that are kept, at their price, although nobody calls."
+  description = "Minimum instances of the writer, which cost money even when idle."
   type        = number
   default     = 0
 }
 
 variable "vpc_connector" {
-  description = "Connector through which the functions reach private addresses of clients (by TCP); empty: public ones only."
+  description = "Connector to private addresses of clients (for TCP); empty: public addresses only."
   type        = string
   default     = ""
 }
 
 variable "protect" {
-  description = "Whether databases and bucket refuse to be deleted while they hold something."
+  description = "Whether databases and non-empty buckets are protected against deletion."
   type        = bool
   default     = true
 }

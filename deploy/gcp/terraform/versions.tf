@@ -1,9 +1,9 @@
-# FaaSKeeper on Google Cloud. What there is, is listed in ../resources.json.
+# FaaSKeeper on Google Cloud. ../resources.json lists the resources.
 #
 #   terraform init -backend-config=bucket=BUCKET -backend-config=prefix=NAME
 #   terraform apply -var project=PROJECT -var deployment=NAME -var code_bucket=BUCKET -var code_object=functions.zip
 #
-# `fk deploy service OUT.json --provider gcp --config CONFIG.json` does the same, the bucket and the code included.
+# `fk deploy service OUT.json --provider gcp --config CONFIG.json` does the same, including the bucket and the code.
 
 terraform {
   required_version = ">= 1.5"

@@ -1,4 +1,7 @@
-"""The commands by name, each in a module named after it or its group, which is imported when it is used."""
+"""The commands by name.
+
+Each lives in a module named after it or its group, imported on first use.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Commands(Mapping[str, "click.Command"]):
-    """Commands by name. ``references``: ``MODULE:NAME`` by name, in this package."""
+    """Commands by name. ``references``: maps a name to ``MODULE:NAME`` in this package."""
 
     def __init__(self, references: Mapping[str, str]) -> None:
         self._references = references
@@ -52,7 +55,7 @@ COMMANDS = Commands(
         "tree": "tree:tree",
     }
 )
-"""The commands on znodes, the same in the shell and as ``fk COMMAND``. Aliases stand beside."""
+"""Commands on znodes, available in the shell and as ``fk COMMAND``; with aliases."""
 DEPLOYMENT_COMMANDS = Commands(
     {
         "cost": "cost:cost",
@@ -65,4 +68,4 @@ DEPLOYMENT_COMMANDS = Commands(
         "shell": "shell:shell",
     }
 )
-"""Commands that are not for the shell, since each is about a deployment of its own."""
+"""Commands that the shell does not offer, because each selects a deployment by its arguments."""

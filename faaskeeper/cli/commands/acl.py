@@ -14,7 +14,7 @@ from faaskeeper.cli.options import VERSION, as_json, command, path
 @path
 @as_json
 def get_acl(context: Context, path: str, as_json: bool) -> None:
-    """Print a node's ACL, an entry a line."""
+    """Print a node's ACL, one entry per line."""
     entries, _ = context.call(context.client.get_acls, path)
     if as_json:
         context.print_json([list(entry) for entry in entries])
@@ -27,10 +27,19 @@ def get_acl(context: Context, path: str, as_json: bool) -> None:
 @path
 @click.argument("acl")
 @click.option(
-    "-v", "--version", "version", type=VERSION, default=-1, help="Only if the ACL has this version."
+    "-v", "--version", "version", type=VERSION, default=-1, help="Require this ACL version (aversion)."
 )
 def set_acl(context: Context, path: str, acl: str, version: int) -> None:
-    """Replace a node's ACL by SCHEME:ID:PERMISSIONS,... (permissions: letters of cdrwa)."""
+    """Replace a node's ACL.
+
+    ACL is SCHEME:ID:PERMISSIONS[,...]; permissions are letters of cdrwa: create, delete, read,
+    write, admin.
+
+    \b
+    Examples:
+      setAcl /app world:anyone:r
+      setAcl /app auth::cdrwa
+    """
     entries = acls.parse(text_of(acl))
     node = context.call(context.client.set_acls, path, entries, version)
     context.print_line(f"Set the ACL of {path}, version {node.stat.aversion}")

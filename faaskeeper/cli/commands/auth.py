@@ -16,38 +16,39 @@ from faaskeeper.core.acl import digest as digest_of
 @click.argument("scheme")
 @click.argument("credential", required=False)
 def addauth(context: Context, scheme: str, credential: str | None) -> None:
-    """Show a credential with every later command: addauth digest USER:PASSWORD.
+    """Authenticate the session: addauth digest USER:PASSWORD.
 
-    The password is asked for where it is not given. Outside of the shell use --auth.
+    The credentials apply to all later commands of the shell. If they are missing, the shell prompts
+    for them. Outside the shell, use 'fk --auth USER:PASSWORD COMMAND'.
     """
     if context.one_shot:
-        raise click.UsageError(
-            "there is no later command outside of the shell: fk --auth USER:PASSWORD COMMAND"
-        )
+        raise click.UsageError("addauth works in the shell only: use 'fk --auth USER:PASSWORD COMMAND'")
     if scheme != "digest":
-        raise click.UsageError(f"{scheme!r} is no scheme to authenticate by; there is 'digest'")
+        raise click.UsageError(f"unknown authentication scheme {scheme!r}: use 'digest'")
     context.client.add_auth(scheme, _credential(context, credential))
 
 
 @command("digest")
 @click.argument("credential", required=False)
 def digest(context: Context, credential: str | None) -> None:
-    """Print the id of USER:PASSWORD for an ACL of the scheme digest, or for "super-digest".
+    """Print the digest id of USER:PASSWORD.
 
-    Without, it is asked for at a terminal, or read from standard input.
+    Use the id in an ACL of the scheme digest, or as "super-digest" in a configuration. If
+    CREDENTIAL is missing, the command prompts for it at a terminal, or reads it from standard
+    input.
     """
     context.print_line(digest_of(_credential(context, credential)))
 
 
 def _credential(context: Context, given: str | None) -> str:
-    """USER:PASSWORD as it was given, or asked for at a terminal, or from standard input."""
+    """USER:PASSWORD from the argument, a prompt at a terminal, or standard input."""
     if given is None and not sys.stdin.isatty():
         if not context.one_shot:
-            raise click.UsageError("Missing argument 'CREDENTIAL': it is asked for at a terminal only.")
+            raise click.UsageError("Missing argument 'CREDENTIAL': the prompt for it needs a terminal.")
         given = sys.stdin.readline().rstrip("\n")
     if given is None:
         given = click.prompt("user:password", hide_input=True, err=True)
     credential = text_of(str(given))
     if not credential.partition(":")[0] or ":" not in credential:
-        raise click.UsageError("the credential is USER:PASSWORD")
+        raise click.UsageError("a credential has the form USER:PASSWORD")
     return credential

@@ -1,4 +1,4 @@
-"""``fk deploy``: creates a deployment on a cloud, updates it, and removes it."""
+"""``fk deploy``: creates, updates and removes a deployment on a cloud."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ out_argument = click.argument("out", type=File())
 
 @click.group("deploy")
 def deploy() -> None:
-    """Make, update or remove a deployment on a cloud."""
+    """Create, update or remove a deployment on a cloud."""
 
 
 @deploy.command("service")
@@ -31,15 +31,20 @@ def deploy() -> None:
     "path",
     required=True,
     type=File(),
-    help="What to deploy, as config/user_config.json shows.",
+    help="The configuration to deploy; config/user_config.json is an example.",
 )
-@click.option("--clean", is_flag=True, help="Remove everything, what is stored included.")
-@click.option(
-    "--dry-run", is_flag=True, help="Show what would change and what it would cost; change nothing."
-)
+@click.option("--clean", is_flag=True, help="Remove the deployment and all data that it stores.")
+@click.option("--dry-run", is_flag=True, help="Show the changes and the estimated costs; change nothing.")
 @yes_option
 def service(out: Path, provider: str | None, path: Path, clean: bool, dry_run: bool, yes: bool) -> None:
-    """Create or update the deployment; OUT becomes the configuration that clients use."""
+    """Create, update or remove a deployment; write its client configuration to OUT.
+
+    \b
+    Examples:
+      fk deploy service client.json --config config.json --dry-run
+      fk deploy service client.json --config config.json
+      fk deploy service client.json --config config.json --clean
+    """
     config = load(path, provider)
     _refuse_other_file(out, config)
     with opened(config) as deployment:
@@ -53,16 +58,16 @@ def service(out: Path, provider: str | None, path: Path, clean: bool, dry_run: b
 
 def _apply(deployment: Deployment, out: Path) -> None:
     with (
-        replacing(out) as file,  # which fails before anything is deployed, if it fails
+        replacing(out) as file,  # opened first: if this fails, nothing is deployed
         progress(f"deploying {deployment.config.deployment_name}") as report,
     ):
         clients = deployment.deploy(report)
         file.write(json.dumps(clients, indent=2) + "\n")
-    output.print_line(f"{deployment.config.deployment_name} is deployed; its clients' configuration is {out}")
+    output.print_line(f"deployed {deployment.config.deployment_name}; the client configuration is {out}")
 
 
 def _dry_run(deployment: Deployment) -> None:
-    for line in deployment.changes() or ["Nothing would change."]:
+    for line in deployment.changes() or ["No changes."]:
         output.print_line(line)
     costs = costs_of(deployment.config)
     if costs is not None:
@@ -72,37 +77,37 @@ def _dry_run(deployment: Deployment) -> None:
 def _clean(deployment: Deployment, out: Path, dry_run: bool, yes: bool) -> None:
     holdings = deployment.holdings()
     if not holdings:
-        output.print_line(f"There is nothing of {deployment.config.deployment_name}.")
+        output.print_line(f"No resources found for deployment {deployment.config.deployment_name}.")
         return
-    output.print_line("This would be removed, with every znode and session:" if dry_run else "To be removed:")
+    output.print_line(f"{'Would' if dry_run else 'Will'} remove, with all znodes and sessions:")
     for line in holdings:
         output.print_line(f"  {line}")
     if dry_run:
         return
     if not yes:
-        click.confirm("Every znode and session is lost. Remove it all?", abort=True)
+        click.confirm("All znodes and sessions will be lost. Remove the deployment?", abort=True)
     with progress(f"removing {deployment.config.deployment_name}") as report:
         deployment.clean(report)
     out.unlink(missing_ok=True)
-    output.print_line(f"{deployment.config.deployment_name} is removed.")
+    output.print_line(f"removed {deployment.config.deployment_name}")
 
 
 @deploy.command("functions")
 @out_argument
 @provider_option
-@click.option("--config", "path", type=File(), help="Another configuration than OUT.")
+@click.option("--config", "path", type=File(), help="Use this configuration instead of OUT.")
 def functions(out: Path, provider: str | None, path: Path | None) -> None:
-    """Give the functions of a deployment this version's code, and nothing else."""
+    """Update only the code of a deployment's functions."""
     with (
         opened(load(path or out, provider)) as deployment,
         progress("updating functions") as report,
     ):
         deployment.update_code(report)
-    output.print_line(f"{deployment.config.deployment_name} has the code of this version.")
+    output.print_line(f"updated the functions of {deployment.config.deployment_name}")
 
 
 def _refuse_other_file(out: Path, config: Config) -> None:
-    """Raise unless a file may be overwritten with the configuration of this deployment."""
+    """Raise unless OUT is absent or holds a configuration of this deployment."""
     if not out.exists():
         return
     try:
@@ -111,5 +116,5 @@ def _refuse_other_file(out: Path, config: Config) -> None:
         name = None
     if name != config.deployment_name:
         raise click.UsageError(
-            f"{out} exists and is not the configuration of {config.deployment_name}: it stays as it is"
+            f"{out} exists and is not a configuration of {config.deployment_name}: choose another file"
         )

@@ -1,4 +1,4 @@
-"""``fk doctor``: checks a deployment from a client's side."""
+"""``fk doctor``: checks a deployment from the client's side."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from faaskeeper.exceptions import ProviderException
 @config_argument
 @provider_option
 def doctor(config: Path, provider: str | None) -> None:
-    """Check a deployment from the client's side, and say what to do. Exit status 1: something is wrong."""
+    """Check a deployment and suggest repairs.
+
+    The checks run with the client's credentials and network. Exit status 1: a check failed.
+    """
     loaded = load(config, provider)
     bad = 0
     with translated_errors(), closing(doctor_of(loaded)) as checks:
         for finding in checks.findings():
-            mark = {True: "ok  ", False: "BAD ", None: "?   "}[finding.good]
+            mark = {True: "ok  ", False: "FAIL", None: "?   "}[finding.good]
             output.print_line(f"{mark} {finding.check}: {finding.message}")
             bad += finding.good is False
     if bad:
-        raise ProviderException(f"{bad} of these are wrong")
+        raise ProviderException(f"{bad} check{'s' if bad > 1 else ''} failed")

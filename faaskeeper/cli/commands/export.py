@@ -1,4 +1,4 @@
-"""``fk export``: a tree as lines of JSON, for ``fk import`` on any provider."""
+"""``fk export``: writes a tree as JSON lines, which ``fk import`` reads on any provider."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from faaskeeper.exceptions import ProviderException
 
 @click.command("export")
 @optional_config
-@click.option("-o", "--to", "out", type=File(), help="Instead of stdout.")
+@click.option("-o", "--to", "out", type=File(), help="Write to this file instead of standard output.")
 @click.pass_obj
 def export(context: Context, config: Path | None, out: Path | None) -> None:
-    """Write the tree as of one transaction: lines of JSON, which ``fk import`` reads on any provider.
+    """Write the whole tree as JSON lines, for fk import.
 
-    What an ACL does not let you read ends it; ``--auth`` of the super user reads everything.
+    The dump is a consistent snapshot: the tree as of one transaction. fk import reads it on any
+    provider. The export fails if an ACL forbids reading a node; use --auth with the super user to
+    read all nodes.
     """
     context.choose(config)
     try:
@@ -35,4 +37,4 @@ def export(context: Context, config: Path | None, out: Path | None) -> None:
         return
     with replacing(out) as file:
         number = dump(snapshot, file)
-    output.print_error(f"{out} has {number} znodes as of transaction {snapshot.zxid}")
+    output.print_error(f"wrote {number} znodes as of transaction {snapshot.zxid} to {out}")

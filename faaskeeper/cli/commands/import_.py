@@ -1,4 +1,4 @@
-"""``fk import``: creates what ``fk export`` wrote."""
+"""``fk import``: restores a dump of ``fk export``."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from faaskeeper.exceptions import ProviderException
 
 @click.command("import")
 @optional_config
-@click.option("-f", "--from", "source", type=File(), default="-", help="Instead of stdin.")
-@click.option("--overwrite", is_flag=True, help="Replace the data of znodes that exist.")
+@click.option("-f", "--from", "source", type=File(), default="-", help="Read this file instead of stdin.")
+@click.option("--overwrite", is_flag=True, help="Replace the data of nodes that exist.")
 @click.pass_obj
 def import_(context: Context, config: Path | None, source: Path, overwrite: bool) -> None:
-    """Create what ``fk export`` wrote.
+    """Create the nodes of a dump of fk export.
 
-    The whole dump is read and checked before anything is written, and refused if any of its znodes exist
-    (without --overwrite). Data, ACLs, containers, times to live and sequence numbers are kept; versions and
-    times begin anew. Ephemerals are left out, since their sessions are not here.
+    The command checks the whole dump before it writes anything. Without --overwrite, it refuses a
+    dump if any of its nodes exists. It restores data, ACLs, containers, times to live and sequence
+    numbers; versions and times start anew. It skips ephemerals, because their sessions do not exist
+    here.
     """
     try:
         if str(source) == "-":
@@ -38,9 +39,9 @@ def import_(context: Context, config: Path | None, source: Path, overwrite: bool
         raise ProviderException(f"{where}: {error}") from error
     context.choose(config)
     done = load(context.client, dump, overwrite, context.call)
-    output.print_error(f"created {done.created} znodes, replaced {done.replaced}")
+    output.print_error(f"created {done.created} znodes, replaced the data of {done.replaced}")
     if done.skipped:
-        output.print_error(f"left out {len(done.skipped)} ephemerals: {', '.join(done.skipped[:5])}")
+        output.print_error(f"skipped {len(done.skipped)} ephemerals: {', '.join(done.skipped[:5])}")
     if done.renumbered:
         first = ", ".join(done.renumbered[:5])
-        output.print_error(f"sequence numbers begin anew below {len(done.renumbered)} znodes: {first}")
+        output.print_error(f"sequence numbers restart below {len(done.renumbered)} znodes: {first}")

@@ -1,4 +1,4 @@
-"""``logs``: what the functions of a deployment logged."""
+"""``logs``: recent log output of a deployment's functions."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from faaskeeper.cli.options import command
 
 @command("logs")
 def logs(context: Context) -> None:
-    """Print what the deployment's functions logged lately."""
+    """Print recent logs of the deployment's functions."""
     text = context.call(context.client.logs)
-    lines = output.escaped(text, "\n\t") or "Nothing was logged."
+    lines = output.escaped(text, "\n\t") or "No log entries."
     if output.at_terminal():
         click.echo_via_pager(lines)
     else:

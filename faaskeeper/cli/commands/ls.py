@@ -1,4 +1,4 @@
-"""The commands that list znodes: ``ls``, ``getEphemerals``, ``getAllChildrenNumber``."""
+"""Commands that list znodes: ``ls``, ``getEphemerals``, ``getAllChildrenNumber``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from faaskeeper.core import paths
 @path_or_root
 @click.argument("include_data_word", type=bool, default=False, metavar="[INCLUDE_DATA]")
 @watch_word
-@click.option("-i", "--include-data", "include_data", is_flag=True, help="Print their data too.")
+@click.option("-i", "--include-data", "include_data", is_flag=True, help="Print the children's data too.")
 @watch_flag
 @timeout_option
 @as_json
@@ -55,7 +55,7 @@ def ls(
 @click.argument("path", default="/")
 @as_json
 def get_ephemerals(context: Context, path: str, as_json: bool) -> None:
-    """List this session's ephemerals whose paths begin with PATH."""
+    """List this session's ephemerals with a path prefix."""
     found = context.call(context.client.get_ephemerals, text_of(path))
     if as_json:
         context.print_json(found)
@@ -67,5 +67,5 @@ def get_ephemerals(context: Context, path: str, as_json: bool) -> None:
 @command("getAllChildrenNumber")
 @path
 def all_children_number(context: Context, path: str) -> None:
-    """Count the nodes below a node, at any depth."""
+    """Count the descendants of a node."""
     context.print_line(str(context.call(context.client.all_children_number, path)))

@@ -1,7 +1,6 @@
-"""The commands that create, read, change and delete single znodes.
+"""Commands that create, read, change and delete single znodes.
 
-Flags may also be given as words in their place (``create /a data false true``), as users of the
-published shell know it.
+The published shell takes flags as positional words (``create /a data false true``); these work too.
 """
 
 from __future__ import annotations
@@ -40,14 +39,16 @@ from faaskeeper.node import Node
 @click.argument("value", required=False)
 @click.argument("ephemeral_word", type=bool, default=False, metavar="[EPHEMERAL]")
 @click.argument("sequential_word", type=bool, default=False, metavar="[SEQUENTIAL]")
-@click.option("-e", "--ephemeral", is_flag=True, help="It ends with the session.")
-@click.option("-s", "--sequential", is_flag=True, help="A number is appended to its name.")
-@click.option("-p", "--parents", is_flag=True, help="Create what is missing above it.")
+@click.option("-e", "--ephemeral", is_flag=True, help="Delete the node when the session ends.")
+@click.option("-s", "--sequential", is_flag=True, help="Append a sequence number to the name.")
+@click.option("-p", "--parents", is_flag=True, help="Create missing parents.")
 @click.option(
-    "--ttl", type=Whole(1, MAX_TTL_MS), help="It goes after so many ms unchanged and without children."
+    "--ttl",
+    type=Whole(1, MAX_TTL_MS),
+    help="Delete the node after this many ms without a change, if it has no children.",
 )
-@click.option("--container", is_flag=True, help="It goes when its last child has gone.")
-@click.option("--acl", "acl", help="SCHEME:ID:PERMISSIONS,... (letters of cdrwa); else open to everybody.")
+@click.option("--container", is_flag=True, help="Delete the node after its last child is deleted.")
+@click.option("--acl", "acl", help="SCHEME:ID:PERMISSIONS[,...]. Default: world:anyone:cdrwa.")
 @file_option
 @as_json
 def create(
@@ -65,7 +66,14 @@ def create(
     file: Path | None,
     as_json: bool,
 ) -> None:
-    """Create a node; without VALUE or --file its data is empty."""
+    """Create a node; its data defaults to empty.
+
+    \b
+    Examples:
+      create /app/config '{"debug": true}' --parents
+      create /locks/lock- -e -s
+      create /app/logo --file logo.png
+    """
     sequential = sequential or sequential_word
     ephemeral = ephemeral or ephemeral_word
     path = text_of(path)
@@ -92,19 +100,19 @@ def create(
     _show(context, node, as_json, f"Created {node.path}")
     if ephemeral and context.one_shot:
         output.print_error(
-            f"fk: {node.path} is ephemeral: it goes now, with this command's session ('fk shell' keeps one)"
+            f"fk: {node.path} is ephemeral: it ends with this command's session; 'fk shell' keeps one open"
         )
 
 
 def _no_parent(context: Context, path: str, error: NodeDoesntExistException) -> Exception:
-    """The error of a create that found no parent: which one is missing, the highest."""
+    """The error of a create without a parent; names the topmost missing ancestor."""
     above = [each for each in paths.upwards(paths.parent(path)) if each != "/"]
     for each in reversed(above):
         if context.call(context.client.exists, each) is None:
             return Failed(
-                f"{path} has no parent, the node {each} does not exist: -p creates it", status_of(error)
+                f"{path} has no parent: the node {each} does not exist; -p creates it", status_of(error)
             )
-    return error  # somebody created it meanwhile
+    return error  # another client has created it since
 
 
 @command("get")
@@ -112,8 +120,8 @@ def _no_parent(context: Context, path: str, error: NodeDoesntExistException) -> 
 @watch_word
 @watch_flag
 @timeout_option
-@click.option("--stat", "stat", is_flag=True, help="Print the Stat too.")
-@click.option("--raw", "raw", is_flag=True, help="Print the bytes as they are stored, and no new line.")
+@click.option("--stat", "stat", is_flag=True, help="Print the stat too.")
+@click.option("--raw", "raw", is_flag=True, help="Print the stored bytes without a final newline.")
 @as_json
 def get(
     context: Context,
@@ -127,12 +135,11 @@ def get(
 ) -> None:
     """Print a node's data.
 
-    With --json data that is no UTF-8 is in base64, "encoding" says so; null: it has no data at all.
+    With --json, "encoding": "base64" marks data that is not UTF-8. A null means that the node has
+    no data, which differs from empty data.
     """
     if raw and (as_json or stat):
-        raise click.UsageError(
-            "--raw prints nothing but the data: it goes neither with --json nor with --stat"
-        )
+        raise click.UsageError("--raw prints only the data: omit --json and --stat")
     watcher = watcher_for(context, watch or watch_word, timeout, as_json)
     node = context.call(context.client.get_data, path, watcher)
     if as_json:
@@ -163,10 +170,19 @@ def set_(
     file: Path | None,
     as_json: bool,
 ) -> None:
-    """Replace a node's data by VALUE or a file; '' for none."""
+    """Replace a node's data.
+
+    \b
+    Examples:
+      set /app/config new
+      set /app/config ''
+      set /app/config --file config.json --version 3
+    """
     data = data_given(value, file)
     if data is None:
-        raise click.UsageError("Missing argument 'VALUE': the data, as a word ('' for none) or with --file.")
+        raise click.UsageError(
+            "Missing argument 'VALUE': give the data as an argument ('' if empty) or with --file."
+        )
     expected = version_given(version, version_word)
     node = context.call(context.client.set_data, path, data, expected)
     _show(context, node, as_json, f"Set {node.path}, version {node.stat.version}")
@@ -186,12 +202,12 @@ def delete(context: Context, path: str, version_word: int | None, version: int |
 @command("deleteall")
 @path
 def deleteall(context: Context, path: str) -> None:
-    """Delete a node and all below it.
+    """Delete a node and all nodes below it.
 
-    Each is a transaction of its own: others may see, and change, what is left meanwhile.
+    Each deletion is a transaction of its own: other clients may see and change the remaining nodes.
     """
     if path in paths.RESERVED:
-        raise Failed(f"{path} is part of every tree and stays: name the nodes to delete", 2)
+        raise Failed(f"{path} cannot be deleted: it is part of every tree; name the nodes to delete", 2)
     number = _delete_below(context, path)
     context.print_line(f"Deleted {number} node{'' if number == 1 else 's'}")
 
@@ -203,11 +219,11 @@ def _delete_below(context: Context, path: str) -> int:
             try:
                 number += _delete_below(context, child.path)
             except NodeDoesntExistException:
-                continue  # somebody else was faster
+                continue  # another client has deleted it
         try:
             context.call(context.client.delete, path)
         except NotEmptyException:
-            continue  # somebody created a child meanwhile
+            continue  # another client has created a child
         return number + 1
 
 
@@ -220,7 +236,7 @@ def _delete_below(context: Context, path: str) -> int:
 def exists(
     context: Context, path: str, watch_word: bool, watch: bool, timeout: float | None, as_json: bool
 ) -> None:
-    """Say whether a node exists (exit status 3: it does not)."""
+    """Check whether a node exists (exit status 3: no)."""
     watcher = watcher_for(context, watch or watch_word, timeout, as_json)
     node = context.call(context.client.exists, path, watcher)
     if as_json:
@@ -244,7 +260,7 @@ def exists(
 def stat(
     context: Context, path: str, watch_word: bool, watch: bool, timeout: float | None, as_json: bool
 ) -> None:
-    """Print a node's Stat."""
+    """Print a node's stat."""
     watcher = watcher_for(context, watch or watch_word, timeout, as_json)
     node = context.call(context.client.exists, path, watcher)
     if node is None:
@@ -260,7 +276,7 @@ def stat(
 @command("sync")
 @path_or_root
 def sync(context: Context, path: str) -> None:
-    """Have later reads show at least what is committed now."""
+    """Make later reads see all committed writes."""
     context.print_line(f"Synced {context.call(context.client.sync, path)}")
 
 

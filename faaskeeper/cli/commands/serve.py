@@ -1,4 +1,4 @@
-"""``fk serve``: ZooKeeper's protocol in front of a deployment."""
+"""``fk serve``: a gateway that speaks ZooKeeper's wire protocol in front of a deployment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS
 
 
 class _Address(click.ParamType[Any]):
-    """HOST:PORT, or a PORT of this machine."""
+    """HOST:PORT, or a PORT of the loopback interface."""
 
     name = "HOST:PORT"
 
@@ -28,12 +28,12 @@ class _Address(click.ParamType[Any]):
             return value
         host, _, port = str(value).rpartition(":")
         if not (port.isascii() and port.isdecimal() and len(port) <= 5) or int(port) > 65_535:
-            self.fail(f"{value!r} is no address: HOST:PORT, as 127.0.0.1:2181", param, ctx)
+            self.fail(f"{value!r} is not an address: write HOST:PORT, for example 127.0.0.1:2181", param, ctx)
         return host.strip("[]") or "127.0.0.1", int(port)
 
 
 class _Words(click.ParamType[Any]):
-    """Four-letter words, with commas between them, or *."""
+    """Four-letter words separated by commas, or *."""
 
     name = "WORDS"
 
@@ -44,12 +44,12 @@ class _Words(click.ParamType[Any]):
         if words == {"*"}:
             return frozenset(NAMES_OF_COMMANDS)
         for word in sorted(words - set(NAMES_OF_COMMANDS)):
-            self.fail(f"{word!r} is unknown; there are {', '.join(NAMES_OF_COMMANDS)}, and *", param, ctx)
+            self.fail(f"{word!r} is unknown: use {', '.join(NAMES_OF_COMMANDS)} or *", param, ctx)
         return words
 
 
 def _run(main: Coroutine[Any, Any, None]) -> None:
-    """Run in uvloop's event loop where that is installed (the extra ``gateway``): it takes half the time."""
+    """Run in uvloop's event loop if it is installed (extra ``gateway``): it halves the CPU time."""
     import asyncio
 
     try:
@@ -69,49 +69,49 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
     multiple=True,
     default=["127.0.0.1:2181"],
     show_default=True,
-    help="Where clients connect; [HOST]:PORT for IPv6. May be given more than once.",
+    help="Address to listen on; [HOST]:PORT for IPv6. Repeat it for several.",
 )
-@click.option("--metrics", type=_Address(), help="Where Prometheus reads metrics (the extra 'gateway').")
+@click.option("--metrics", type=_Address(), help="Serve Prometheus metrics here (needs the extra 'gateway').")
 @click.option(
     "--commands",
     type=_Words(),
     default="ruok,srvr,isro",
     show_default=True,
-    help="Four-letter words that are answered; * for all.",
+    help="Four-letter words to answer; * for all.",
 )
-@click.option("--tls-cert", type=File(), help="Certificate (PEM): clients use TLS.")
-@click.option("--tls-key", type=File(), help="Its private key (PEM).")
+@click.option("--tls-cert", type=File(), help="Server certificate (PEM); enables TLS.")
+@click.option("--tls-key", type=File(), help="Private key of the certificate (PEM).")
 @click.option(
     "--tls-ca",
     type=File(),
-    help="Authorities (PEM) of clients' certificates, which count as the scheme x509.",
+    help="CAs for client certificates (PEM); enables the auth scheme x509.",
 )
-@click.option("--max-connections", type=Whole(1, 10**9), help="Default: what 'ulimit -n' leaves.")
+@click.option("--max-connections", type=Whole(1, 10**9), help="Default: derived from 'ulimit -n'.")
 @click.option(
     "--max-buffer",
     type=Whole(1024, 64 * 1024 * 1024),
     default=0xFFFFF,
     show_default=True,
-    help="Most bytes of a request (jute.maxbuffer).",
+    help="Maximum bytes of a request (jute.maxbuffer).",
 )
 @click.option(
     "--min-session-timeout",
     type=Whole(MIN_TIMEOUT_MS, MAX_TIMEOUT_MS),
     default=MIN_TIMEOUT_MS,
     show_default=True,
-    help="In ms.",
+    help="Shortest session timeout, in ms.",
 )
 @click.option(
     "--max-session-timeout",
     type=Whole(MIN_TIMEOUT_MS, MAX_TIMEOUT_MS),
     default=MAX_TIMEOUT_MS,
     show_default=True,
-    help="In ms.",
+    help="Longest session timeout, in ms.",
 )
 @click.option(
     "--through-queue",
     is_flag=True,
-    help="Send writes through the deployment's queue, instead of writing in this process.",
+    help="Send writes through the deployment's queue instead of committing them in this process.",
 )
 @click.pass_obj
 def serve(
@@ -129,10 +129,16 @@ def serve(
     max_session_timeout: int,
     through_queue: bool,
 ) -> None:
-    """Serve ZooKeeper's clients: kazoo, zkCli.sh, any.
+    """Serve ZooKeeper clients such as kazoo and zkCli.sh.
 
-    CONFIG is the deployment's; without one, an embedded service. Any number of servers of one deployment on
-    a cloud may run at once. Ends by SIGTERM or SIGINT: clients go on with their sessions at another server.
+    CONFIG is the client configuration of a deployment; the default is an embedded service. A cloud
+    deployment can have any number of gateways. SIGTERM or SIGINT stops the gateway; clients
+    continue their sessions at another one.
+
+    \b
+    Examples:
+      fk serve
+      fk serve client.json --listen 0.0.0.0:2181
     """
     from faaskeeper.client.connect import connect
     from faaskeeper.gateway.errors import ServerError
@@ -141,11 +147,11 @@ def serve(
     from faaskeeper.gateway.sessions import Bounds
 
     if bool(tls_cert) != bool(tls_key):
-        raise click.UsageError("--tls-cert and --tls-key go together")
+        raise click.UsageError("--tls-cert and --tls-key must be given together")
     if tls_ca and not tls_cert:
-        raise click.UsageError("--tls-ca needs --tls-cert and --tls-key")
+        raise click.UsageError("--tls-ca requires --tls-cert and --tls-key")
     if min_session_timeout > max_session_timeout:
-        raise click.UsageError("--min-session-timeout is above --max-session-timeout")
+        raise click.UsageError("--min-session-timeout must not exceed --max-session-timeout")
     context.choose(config)
     chosen = context.config
     if not through_queue:

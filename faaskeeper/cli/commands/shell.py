@@ -15,7 +15,11 @@ from faaskeeper.cli.shell import run
 @optional_config
 @click.pass_obj
 def shell(context: Context, config: Path | None) -> None:
-    """Open a shell; reads commands from standard input when that is no terminal."""
+    """Open an interactive shell.
+
+    If standard input is not a terminal, read commands from it, one per line, and stop at the first
+    error.
+    """
     context.choose(config)
     context.one_shot = False
     context.status = run(context)

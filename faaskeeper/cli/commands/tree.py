@@ -1,4 +1,4 @@
-"""``tree``: a node and all below it."""
+"""``tree``: a node and its descendants."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from faaskeeper.exceptions import NodeDoesntExistException
 @click.option("--data", "data", is_flag=True, help="Print the data too.")
 @as_json
 def tree(context: Context, path: str, data: bool, as_json: bool) -> None:
-    """Print a node and all below it."""
+    """Print a node and all nodes below it as a tree."""
     if as_json:
         context.print_json(_as_dictionary(context, path))
         return
@@ -34,7 +34,7 @@ def _label(context: Context, path: str, data: bool) -> str:
 
 
 def _branches(context: Context, path: str, data: bool, indent: str) -> None:
-    """Print what is below a node, each as soon as it is read and its whole name and data, however long."""
+    """Print the descendants of a node, each as soon as it is read, without truncation."""
     corner, fork, line = output.guides()
     children = context.call(context.client.get_children, path)
     for number, child in enumerate(children, 1):
@@ -44,7 +44,7 @@ def _branches(context: Context, path: str, data: bool, indent: str) -> None:
             context.print_line(f"{indent}{corner if last else fork}{label}")
             _branches(context, child.path, data, indent + ("    " if last else line))
         except NodeDoesntExistException:
-            continue  # deleted while we walk
+            continue  # deleted during the walk
 
 
 def _as_dictionary(context: Context, path: str) -> dict[str, Any]:
@@ -54,5 +54,5 @@ def _as_dictionary(context: Context, path: str) -> dict[str, Any]:
         try:
             children.append(_as_dictionary(context, child.path))
         except NodeDoesntExistException:
-            continue  # deleted while we walk
+            continue  # deleted during the walk
     return {**node.serialize(), "children": children}

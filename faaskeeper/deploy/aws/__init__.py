@@ -1,1 +1,1 @@
-"""Deploying to AWS and looking after what is deployed."""
+"""Deploying to AWS and operating deployments there."""

@@ -18,7 +18,7 @@ _EMPTY_LOOKS = 3
 
 
 class AwsDeadLetters:
-    """See :class:`faaskeeper.deploy.deadletters.DeadLetters`."""
+    """The dead letters of all queues of a deployment."""
 
     def __init__(self, service: AwsService) -> None:
         self._service = service
@@ -44,7 +44,6 @@ class AwsDeadLetters:
             raise
 
     def counts(self) -> dict[str, int]:
-        """See :class:`faaskeeper.deploy.deadletters.DeadLetters`."""
         attribute = "ApproximateNumberOfMessages"
         return {
             name: int(
@@ -59,7 +58,10 @@ class AwsDeadLetters:
         }
 
     def _receive(self) -> Iterator[tuple[str, DeadLetter]]:
-        """Each message with the URL of its queue; hidden from others for half a minute."""
+        """Each message with the URL of its queue.
+
+        Receiving hides it from others for half a minute.
+        """
         for name, url in self.queues().items():
             empty = 0
             while empty < _EMPTY_LOOKS:
@@ -88,7 +90,6 @@ class AwsDeadLetters:
                     )
 
     def show(self) -> list[DeadLetter]:
-        """See :class:`faaskeeper.deploy.deadletters.DeadLetters`."""
         seen = list(self._receive())
         for url, letter in seen:
             self._aws.call(
@@ -101,13 +102,13 @@ class AwsDeadLetters:
         return [letter for _, letter in seen]
 
     def drop(self) -> int:
-        """See :class:`faaskeeper.deploy.deadletters.DeadLetters`."""
         return sum(self._delete(url, letter) for url, letter in self._receive())
 
     def redrive(self) -> tuple[int, int]:
-        """See :class:`faaskeeper.deploy.deadletters.DeadLetters`. Each queue keeps its order.
+        """Send dead letters again, in the order of each queue.
 
-        What a stream or an asynchronous call gave up is left: its work is in the log.
+        Messages of a stream or an asynchronous call are kept: the log contains the work that they
+        announce.
         """
         sent = left = 0
         targets: dict[str, str] = {}
@@ -133,11 +134,10 @@ class AwsDeadLetters:
         name = f"{self._service.names.deployment}-{queue.replace('-dead', '')}"
         url = self._aws.call("redrive", self._url, QueueName=name)
         if not url:
-            raise DriverError(f"there is no queue {name} to send to")
+            raise DriverError(f"cannot send to {name}: there is no such queue")
         return str(url)
 
     def close(self) -> None:
-        """See :class:`faaskeeper.deploy.deadletters.DeadLetters`."""
         self._aws.close()
 
     def _delete(self, url: str, letter: DeadLetter) -> int:

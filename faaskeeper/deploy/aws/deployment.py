@@ -1,4 +1,4 @@
-"""A deployment on AWS: creates it, updates it or its code, removes it."""
+"""Creates, updates and removes a deployment on AWS."""
 
 from __future__ import annotations
 
@@ -30,16 +30,13 @@ _OWN_PARAMETERS = ("CodeBucket", "CodeKey", "UserStorage", "WorkerQueue", "Distr
 
 
 class AwsDeployment:
-    """See :class:`faaskeeper.deploy.deployment.Deployment`.
-
-    ``pause``: waits so many seconds between two polls.
-    """
+    """A deployment on AWS. ``pause``: waits this many seconds between two polls."""
 
     def __init__(self, config: Config, pause: Callable[[float], None] = time.sleep) -> None:
         if not _NAME.fullmatch(config.deployment_name):
             raise ConfigurationException(
-                f"the key 'deployment-name' is {config.deployment_name!r}: on AWS it is 2 to 24 lower-case "
-                "letters, digits and hyphens, and begins with a letter"
+                f"the key 'deployment-name' is {config.deployment_name!r}: on AWS it must have 2 to 24 "
+                "lower-case letters, digits and hyphens, and start with a letter"
             )
         self.config = config
         self.service = AwsService(config)
@@ -48,26 +45,28 @@ class AwsDeployment:
         self.stack = Stack(self.aws, config.deployment_name, pause)
 
     def close(self) -> None:
-        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         self.aws.close()
 
-    # ---- configuration ----- ------------------------------------------------------------
+    # ---- configuration -----------------------------------------------------------------
 
     @cached_property
     def code_bucket(self) -> str:
-        """The bucket of the functions' code, beside the stack."""
+        """The bucket of the functions' code, which is not part of the stack."""
         account = self.aws.call("who am I", self.aws.client("sts").get_caller_identity)["Account"]
         return f"{self.config.deployment_name}-code-{account}-{self.config.deployment_region}"
 
     def parameters(self, code: Package) -> dict[str, str]:
-        """Parameters of the template. The configuration's section ``aws.deploy`` sets others by name."""
+        """The template's parameters.
+
+        The section ``aws.deploy`` of the configuration sets further ones.
+        """
         config = self.config
         minutes = max(1, -(-config.heartbeat_frequency // 60))
         chosen = {
             "CodeBucket": self.code_bucket,
             "CodeKey": code.key,
             "UserStorage": config.user_storage.value,
-            # a function's queue is there for heartbeat, and for writers that are too many
+            # heartbeat needs a function's queue, and so do direct writers under contention
             "WorkerQueue": "sqs" if config.worker_queue is QueueType.DIRECT else config.worker_queue.value,
             "DistributorQueue": config.distributor_queue.value,
             "ClientChannel": config.client_channel.value,
@@ -77,19 +76,17 @@ class AwsDeployment:
         }
         more = self.service.section.get("deploy", {})
         if not isinstance(more, Mapping):
-            raise ConfigurationException(
-                "the key 'aws.deploy' must be an object of the template's parameters"
-            )
+            raise ConfigurationException("the key 'aws.deploy' must be an object of template parameters")
         for key, value in more.items():
             if key in _OWN_PARAMETERS:
                 raise ConfigurationException(
-                    f"the key 'aws.deploy.{key}': the configuration's own keys set it"
+                    f"the key 'aws.deploy.{key}' is not allowed: other keys of the configuration set it"
                 )
             chosen[key] = str(value)
         return chosen
 
     def output(self) -> dict[str, object]:
-        """The configuration that clients use."""
+        """The client configuration."""
         outputs = self.stack.outputs()
         section = {
             key: value for key, value in self.service.section.items() if key in ("profile", "endpoint-url")
@@ -107,12 +104,11 @@ class AwsDeployment:
     # ---- deploying ---------------------------------------------------------------------
 
     def changes(self) -> list[str]:
-        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         plan, changes, drifted = self.plan(package())
         lines: list[str] = []
         try:
             for each in changes:
-                note = "  (made anew: what it holds is lost)" if each.replaced else ""
+                note = "  (replaced: its data is lost)" if each.replaced else ""
                 lines.append(f"{each.action:8} {each.kind} {each.resource}{note}")
             for drift in drifted:
                 lines.append(f"drifted  {drift.resource} {drift.status}")
@@ -122,7 +118,6 @@ class AwsDeployment:
         return lines
 
     def deploy(self, progress: Progress) -> dict[str, object]:
-        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         code = package()
         plan, changes, _ = self.plan(code)
         lost = [
@@ -131,7 +126,7 @@ class AwsDeployment:
         if lost:
             self.stack.discard(plan)
             raise ProviderException(
-                f"{', '.join(lost)} would be made anew, and empty: 'fk export' first, then --clean"
+                f"{', '.join(lost)} would be replaced, which loses the data: run 'fk export', then --clean"
             )
         try:
             self.upload(code)
@@ -142,27 +137,27 @@ class AwsDeployment:
         return self.output()
 
     def plan(self, code: Package) -> tuple[str, list[Change], list[Drift]]:
-        """The change set, what it would change, and what drifted since the last deployment."""
+        """The change set, its changes, and the drift since the last deployment."""
         current = self.stack.parameters()
         parameters = self.parameters(code)
         before = current.get("UserStorage", parameters["UserStorage"])
         if before != parameters["UserStorage"]:
             raise ProviderException(
-                f"{self.config.deployment_name} was deployed with user-storage {before!r}, the configuration "
-                f"says {parameters['UserStorage']!r}: its znodes would be lost. Choose the former, or "
-                "another name and 'fk export', 'fk import'"
+                f"{self.config.deployment_name} was deployed with user-storage {before!r}, but the "
+                f"configuration has {parameters['UserStorage']!r}: its znodes would be lost. Keep the old "
+                "value, or move the data to another deployment with 'fk export' and 'fk import'"
             )
         drifted = self.stack.drift() if current else []
         plan, changes = self.stack.plan(parameters)
         return plan, changes, drifted
 
     def upload(self, code: Package) -> None:
-        """Put the functions' code into its bucket, which is created if there is none."""
+        """Upload the functions' code; creates the bucket if necessary."""
         s3, bucket = self.aws.client("s3"), self.code_bucket
         if not self._exists(bucket):
             region = self.config.deployment_region
             where = {"CreateBucketConfiguration": {"LocationConstraint": region}}
-            if region == "us-east-1":  # which has no name there
+            if region == "us-east-1":  # this region must not be named
                 where = {}
             self.aws.call(f"bucket {bucket}", s3.create_bucket, Bucket=bucket, **where)
             blocked = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
@@ -187,13 +182,13 @@ class AwsDeployment:
         return bool(self.aws.call(f"bucket {bucket}", look, Bucket=bucket))
 
     def apply(self, plan: str, progress: Progress) -> None:
-        """Carry out a plan, then have heartbeat create the tree if there is none."""
+        """Apply a plan, then run heartbeat, which creates the tree if there is none."""
         if plan:
             self.stack.apply(plan, progress)
         self._start(progress)
 
     def _start(self, progress: Progress) -> None:
-        """Call heartbeat once, which initializes a new deployment."""
+        """Invoke heartbeat once, which initializes a new deployment."""
         name = self.service.names.function("heartbeat")
         client = self.aws.client("lambda", read_timeout=60.0, retries={"total_max_attempts": 1})
         deadline = time.monotonic() + _START_S
@@ -208,14 +203,13 @@ class AwsDeployment:
             except DriverError as error:
                 problem = str(error)
             if time.monotonic() > deadline:
-                raise ProviderException(f"the stack is there, but its heartbeat does not run: {problem}")
-            self._pause(_PAUSE_S)  # a new role takes some seconds until it is known everywhere
+                raise ProviderException(f"the stack exists, but its heartbeat does not run: {problem}")
+            self._pause(_PAUSE_S)  # a new role takes some seconds to propagate
 
     def update_code(self, progress: Progress) -> None:
-        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         if self.stack.describe() is None:
             raise ProviderException(
-                f"{self.config.deployment_name} is not deployed: 'fk deploy service' does"
+                f"{self.config.deployment_name} is not deployed: run 'fk deploy service' first"
             )
         code = package()
         self.upload(code)
@@ -248,7 +242,6 @@ class AwsDeployment:
     # ---- removing ----------------------------------------------------------------------
 
     def holdings(self) -> list[str]:
-        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         lines: list[str] = []
         if self.stack.describe() is not None:
             lines += [f"{kind} {name}" for kind, _, name in self.stack.resources()]
@@ -262,7 +255,7 @@ class AwsDeployment:
         return [each for each in buckets if self._exists(each)]
 
     def attached(self) -> list[str]:
-        """Users, groups and roles of others to which the stack's policies are attached."""
+        """Users, groups and roles outside the stack to which the stack's policies are attached."""
         iam, found = self.aws.client("iam"), []
         own = {name for kind, _, name in self.stack.resources() if kind == "AWS::IAM::Role"}
         outputs = self.stack.outputs()
@@ -275,15 +268,12 @@ class AwsDeployment:
         return found
 
     def clean(self, progress: Progress) -> None:
-        """See :class:`faaskeeper.deploy.deployment.Deployment`.
-
-        Removes the queues of clients, the buckets' contents, the stack, and last the code's bucket.
-        """
+        """Remove the clients' queues, the objects, the stack, and finally the code's bucket."""
         exists = self.stack.describe() is not None
         if exists:
             others = self.attached()
             if others:
-                raise ProviderException("detach these first: " + "; ".join(others))
+                raise ProviderException("detach these policies first: " + "; ".join(others))
             for address in leftovers(self.aws, self.service.table("lease"), None, 0):
                 progress(f"deleted the queue {address}")
         buckets = self._buckets()
@@ -304,7 +294,7 @@ class AwsDeployment:
                 return number
             answer = self.aws.call("objects", s3.delete_objects, Bucket=bucket, Delete={"Objects": keys})
             if answer.get("Errors"):
-                raise ProviderException(f"{bucket} was not emptied: {json.dumps(answer['Errors'][0])}")
+                raise ProviderException(f"cannot empty {bucket}: {json.dumps(answer['Errors'][0])}")
             number += len(keys)
 
 

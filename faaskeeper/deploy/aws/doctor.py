@@ -14,7 +14,7 @@ from faaskeeper.providers.aws.service import AwsService
 
 
 class AwsDoctor(Doctor[AwsService]):
-    """See :class:`faaskeeper.deploy.doctor.Doctor`."""
+    """Checks of a deployment on AWS."""
 
     without_tcp = "sqs"
 
@@ -24,13 +24,11 @@ class AwsDoctor(Doctor[AwsService]):
         self._asked = 0.0
 
     def before(self) -> Iterator[tuple[str, Check]]:
-        """See :class:`faaskeeper.deploy.doctor.Doctor`."""
         yield "credentials", self._credentials
         yield "clock", self._clock
 
     def after(self) -> Iterator[tuple[str, Check]]:
-        """See :class:`faaskeeper.deploy.doctor.Doctor`."""
-        yield "requests that wait", self._queue
+        yield "worker queue", self._queue
         yield "dead letters", self._dead
 
     def _credentials(self) -> Finding:
@@ -47,7 +45,7 @@ class AwsDoctor(Doctor[AwsService]):
     def _queue(self) -> Finding:
         url = self.service.section.get("worker-queue-url")
         if not url:
-            return Finding("requests that wait", None, "a table's stream hands them over; it cannot be asked")
+            return Finding("worker queue", None, "the length of a table's stream is not available")
         aws, attribute = self.service.aws, "ApproximateNumberOfMessages"
         try:
             answer = aws.call(
@@ -58,15 +56,15 @@ class AwsDoctor(Doctor[AwsService]):
             )
             oldest = self._oldest(str(url))
         except Denied:
-            return Finding("requests that wait", None, "these credentials may not look")
+            return Finding("worker queue", None, "these credentials may not read its attributes")
         number = int(answer["Attributes"][attribute])
         if oldest is not None and oldest > 60:
-            return Finding("requests that wait", False, f"{number}, the oldest for {oldest:.0f} s")
-        waited = "" if oldest is None else f", the oldest for {oldest:.0f} s"
-        return Finding("requests that wait", True, f"{number}{waited}")
+            return Finding("worker queue", False, f"{number} requests, the oldest waiting for {oldest:.0f} s")
+        waited = "" if oldest is None else f", the oldest waiting for {oldest:.0f} s"
+        return Finding("worker queue", True, f"{number} requests{waited}")
 
     def _oldest(self, url: str) -> float | None:
-        """Age of the oldest message in s, by its metric; None where that is not known."""
+        """Age of the oldest message in s, from its metric; None if it is not available."""
         aws, now = self.service.aws, time.time()
         try:
             answer = aws.call(
@@ -89,9 +87,9 @@ class AwsDoctor(Doctor[AwsService]):
         try:
             found = AwsDeadLetters(self.service).counts()
         except Denied:
-            return Finding("dead letters", None, "these credentials may not look")
+            return Finding("dead letters", None, "these credentials may not read the queues")
         number = sum(found.values())
         if number:
             where = ", ".join(f"{many} in {name}" for name, many in found.items() if many)
-            return Finding("dead letters", False, f"{where}: 'fk deadletters' shows them")
+            return Finding("dead letters", False, f"{where}: 'fk deadletters' lists them")
         return Finding("dead letters", True, "none")

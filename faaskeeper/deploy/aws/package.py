@@ -1,4 +1,4 @@
-"""The functions' code as Lambda takes it; Lambda's runtime brings boto3."""
+"""The functions' code packaged for Lambda. Lambda's runtime includes boto3."""
 
 from __future__ import annotations
 

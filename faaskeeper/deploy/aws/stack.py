@@ -1,4 +1,4 @@
-"""A CloudFormation stack: plans, applies and follows changes, and deletes it."""
+"""A CloudFormation stack: plans and applies changes, reports progress, and deletes the stack."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def template() -> str:
 
 
 class Change(NamedTuple):
-    """A planned change of a resource. ``replaced``: it would be created again, without what it holds."""
+    """A planned change of a resource.
+
+    ``replaced``: the resource is recreated and loses its data.
+    """
 
     action: str
     resource: str
@@ -34,7 +37,7 @@ class Change(NamedTuple):
 
 
 class Drift(NamedTuple):
-    """A resource that is no longer as the template created it."""
+    """A resource that differs from what the template created."""
 
     resource: str
     status: str
@@ -42,11 +45,11 @@ class Drift(NamedTuple):
 
 
 class StackFailed(ProviderException):
-    """The stack was not created, changed or deleted; the message holds the events that say why."""
+    """Creating, changing or deleting the stack failed. The message has the events that say why."""
 
 
 class Stack:
-    """A stack, by its name. ``pause``: waits so many seconds between polls."""
+    """A stack by its name. ``pause``: waits this many seconds between two polls."""
 
     def __init__(self, aws: Aws, name: str, pause: Callable[[float], None] = time.sleep) -> None:
         self.name = name
@@ -58,7 +61,10 @@ class Stack:
         return self._aws.call(f"stack {self.name}", getattr(self._client(), operation), **parameters)
 
     def describe(self) -> Mapping[str, Any] | None:
-        """CloudFormation's description; None if there is no stack, or only an unfinished change set."""
+        """CloudFormation's description.
+
+        None if there is no stack, or only an unfinished change set.
+        """
 
         def look(**parameters: Any) -> Any:
             try:
@@ -83,14 +89,17 @@ class Stack:
         return {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", ())}
 
     def parameters(self) -> dict[str, str]:
-        """The parameters of its last deployment."""
+        """The parameters of the last deployment."""
         found = self.describe() or {}
         return {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", ())}
 
     # ---- planning ----------------------------------------------------------------------
 
     def plan(self, parameters: Mapping[str, str]) -> tuple[str, list[Change]]:
-        """Make a change set; returns its name ("": there is nothing to change) and what it would do."""
+        """Create a change set; returns its name and its changes.
+
+        An empty name: nothing to change.
+        """
         name = f"fk-{uuid4().hex[:12]}"
         self._call(
             "create_change_set",
@@ -112,7 +121,7 @@ class Stack:
             self._call("delete_change_set", StackName=self.name, ChangeSetName=name)
             if any(words in reason for words in _NO_CHANGES):
                 return "", []
-            raise StackFailed(f"the stack {self.name} cannot be changed so: {reason}")
+            raise StackFailed(f"cannot change the stack {self.name}: {reason}")
         changes = [_change(each["ResourceChange"]) for each in made["Changes"]]
         while "NextToken" in made:
             made = self._call(
@@ -125,14 +134,14 @@ class Stack:
         return name, sorted(changes, key=lambda each: (each.kind, each.resource))
 
     def discard(self, plan: str) -> None:
-        """Delete a change set that is not to be executed, and a stack that exists only for it."""
+        """Delete a change set without executing it, and a stack that exists only for it."""
         if plan:
             self._call("delete_change_set", StackName=self.name, ChangeSetName=plan)
         if self.describe() is None:
             self._call("delete_stack", StackName=self.name)
 
     def drift(self) -> list[Drift]:
-        """Resources that were changed outside of CloudFormation."""
+        """Resources that were changed outside CloudFormation."""
         started = self._call("detect_stack_drift", StackName=self.name)
         while True:
             answer = self._call(
@@ -143,7 +152,7 @@ class Stack:
                 break
             self._pause(_POLL_S)
         if answer["DetectionStatus"] == "DETECTION_FAILED":
-            raise ProviderException(f"drift was not found out: {answer.get('DetectionStatusReason', '')}")
+            raise ProviderException(f"cannot detect drift: {answer.get('DetectionStatusReason', '')}")
         found = self._call(
             "describe_stack_resource_drifts",
             StackName=self.name,
@@ -154,28 +163,28 @@ class Stack:
                 each["LogicalResourceId"],
                 each["StackResourceDriftStatus"],
                 tuple(
-                    f"{one['PropertyPath']}: {one.get('ExpectedValue')} is {one.get('ActualValue')}"
+                    f"{one['PropertyPath']}: expected {one.get('ExpectedValue')}, is {one.get('ActualValue')}"
                     for one in each.get("PropertyDifferences", ())
                 ),
             )
             for each in found["StackResourceDrifts"]
         ]
 
-    # ---- acting ------------------------------------------------------------------------
+    # ---- changes -----------------------------------------------------------------------
 
     def apply(self, plan: str, progress: Progress) -> None:
-        """Execute a change set and wait for its end. Raises StackFailed with the events that explain it."""
+        """Execute a change set and wait until it is complete. Raises StackFailed."""
         self._seen.update(each["EventId"] for each in self._events())
         self._call("execute_change_set", StackName=self.name, ChangeSetName=plan)
         self._wait(progress, ("CREATE_COMPLETE", "UPDATE_COMPLETE"))
 
     def delete(self, progress: Progress) -> None:
-        """Delete the stack and wait for its end. Raises StackFailed."""
+        """Delete the stack and wait until it is gone. Raises StackFailed."""
         found = self.describe()
         if found is None:
             return
         self._seen.update(each["EventId"] for each in self._events())
-        self.name = found["StackId"]  # by which it can still be asked for when it is gone
+        self.name = found["StackId"]  # a deleted stack is found by its id only
         self._call("delete_stack", StackName=self.name)
         self._wait(progress, ("DELETE_COMPLETE",))
 
@@ -217,7 +226,7 @@ class Stack:
                 break
             self._pause(_POLL_S)
         if status not in good:
-            why = "\n  ".join(failed or [answer.get("StackStatusReason", "no event says why")])
+            why = "\n  ".join(failed or [answer.get("StackStatusReason", "no event gives a reason")])
             raise StackFailed(f"the stack is {status}:\n  {why}")
 
 

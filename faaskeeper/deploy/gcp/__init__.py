@@ -1,1 +1,1 @@
-"""Deploying on Google Cloud, and looking after a deployment there."""
+"""Deploying to Google Cloud and operating deployments there."""

@@ -20,7 +20,7 @@ _ORDERED = "pubsub-ordered"
 
 
 class GcpDeadLetters:
-    """See :class:`faaskeeper.deploy.deadletters.DeadLetters`. One subscription has those of all queues."""
+    """The dead letters of a deployment. One subscription holds those of all queues."""
 
     def __init__(self, service: GcpService) -> None:
         self._service = service
@@ -31,7 +31,7 @@ class GcpDeadLetters:
         return self._gcp.grpc("dead letters", self._gcp.subscriber, operation, request)
 
     def _pull(self) -> Iterator[DeadLetter]:
-        """Each message, hidden from others for a minute."""
+        """Each message. Pulling hides it from others for a minute."""
         seen: set[str] = set()
         while True:
             request = types.PullRequest(subscription=self._path, max_messages=_BATCH, return_immediately=True)
@@ -69,18 +69,15 @@ class GcpDeadLetters:
         self._call("acknowledge", request)
 
     def show(self) -> list[DeadLetter]:
-        """See :class:`faaskeeper.deploy.deadletters.DeadLetters`."""
         seen = list(self._pull())
         if seen:
             self._hide([each.receipt for each in seen], 0)
         return seen
 
     def counts(self) -> dict[str, int]:
-        """See :class:`faaskeeper.deploy.deadletters.DeadLetters`."""
         return dict(Counter(each.queue for each in self.show()))
 
     def drop(self) -> int:
-        """See :class:`faaskeeper.deploy.deadletters.DeadLetters`."""
         number = 0
         for letter in self._pull():
             self._delete(letter)
@@ -88,10 +85,7 @@ class GcpDeadLetters:
         return number
 
     def redrive(self) -> tuple[int, int]:
-        """See :class:`faaskeeper.deploy.deadletters.DeadLetters`.
-
-        A message of a queue that is not the deployment's is left.
-        """
+        """Send dead letters again. Keeps messages of queues outside the deployment."""
         config = self._service.config
         kinds = {
             "worker": config.worker_queue.value,
@@ -119,5 +113,4 @@ class GcpDeadLetters:
         return sent, len(left)
 
     def close(self) -> None:
-        """See :class:`faaskeeper.deploy.deadletters.DeadLetters`."""
         self._gcp.close()

@@ -1,4 +1,4 @@
-"""A deployment on Google Cloud: creates it, updates it or its code, removes it."""
+"""Creates, updates and removes a deployment on Google Cloud."""
 
 from __future__ import annotations
 
@@ -23,21 +23,18 @@ _START_S = 180.0
 _PAUSE_S = 2.0
 _TOOLS = ("terraform", "deployment-manager")
 _VARIABLES = ("watch_function", "log_level", "warm_writers", "vpc_connector", "protect")
-"""Variables of the templates that the section ``gcp.deploy`` may set."""
+"""Template variables that the section ``gcp.deploy`` may set."""
 _OTHER_KEYS = ("with", "endpoint")
 
 
 class GcpDeployment:
-    """See :class:`faaskeeper.deploy.deployment.Deployment`.
-
-    ``pause``: waits so many seconds between two polls.
-    """
+    """A deployment on Google Cloud. ``pause``: waits this many seconds between two polls."""
 
     def __init__(self, config: Config, pause: Callable[[float], None] = time.sleep) -> None:
         if not _NAME.fullmatch(config.deployment_name):
             raise ConfigurationException(
-                f"the key 'deployment-name' is {config.deployment_name!r}: on Google Cloud it is 4 to 18 "
-                "lower-case letters, digits and hyphens, and begins with a letter"
+                f"the key 'deployment-name' is {config.deployment_name!r}: on Google Cloud it must have "
+                "4 to 18 lower-case letters, digits and hyphens, and start with a letter"
             )
         self.config = config
         self.service = GcpService(config)
@@ -54,7 +51,7 @@ class GcpDeployment:
         for key in chosen:
             if key not in (*_VARIABLES, *_OTHER_KEYS):
                 known = ", ".join((*_VARIABLES, "with"))
-                raise ConfigurationException(f"the key 'gcp.deploy.{key}' is unknown; there are: {known}")
+                raise ConfigurationException(f"the key 'gcp.deploy.{key}' is unknown; known keys: {known}")
         if chosen.get("with", _TOOLS[0]) not in _TOOLS:
             words = " or ".join(repr(each) for each in _TOOLS)
             raise ConfigurationException(
@@ -63,21 +60,20 @@ class GcpDeployment:
         return chosen
 
     def close(self) -> None:
-        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         if self._tool is not None:
             self._tool.close()
         self._rest.close()
         self._gcp.close()
 
-    # ---- configuration ----- ------------------------------------------------------------
+    # ---- configuration -------------------------------------------------------------------
 
     @property
     def bucket(self) -> str:
-        """The bucket of the functions' code and of Terraform's state, beside the deployment."""
+        """The bucket of the functions' code and Terraform's state; not part of the deployment."""
         return f"{self.config.deployment_name}-deploy-{self.service.project}"
 
     def variables(self, code: str) -> dict[str, Any]:
-        """Variables of the templates."""
+        """The template's variables."""
         config = self.config
         worker = "pubsub" if config.worker_queue is QueueType.DIRECT else config.worker_queue.value
         return {
@@ -87,7 +83,7 @@ class GcpDeployment:
             "code_bucket": self.bucket,
             "code_object": code,
             "user_storage": config.user_storage.value,
-            # a function's queue is there for heartbeat, and for writers that are too many
+            # heartbeat needs a function's queue, and so do direct writers under contention
             "worker_queue": worker,
             "distributor_queue": config.distributor_queue.value,
             "client_channel": config.client_channel.value,
@@ -98,7 +94,7 @@ class GcpDeployment:
         }
 
     def tool(self) -> Tool:
-        """What makes the resources."""
+        """The tool that manages the resources."""
         if self._tool is None:
             file = self.service.text("credentials")
             name, project = self.config.deployment_name, self.service.project
@@ -134,14 +130,12 @@ class GcpDeployment:
     # ---- deploying ---------------------------------------------------------------------
 
     def changes(self) -> list[str]:
-        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         code = package()
         tool = self.tool()
         self._same_storage(tool)
         return tool.changes(self.variables(code.key))
 
     def deploy(self, progress: Progress) -> dict[str, object]:
-        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         code = self._upload(progress)
         tool = self.tool()
         self._same_storage(tool)
@@ -154,13 +148,13 @@ class GcpDeployment:
         before = tool.outputs().get("user_storage", wanted)
         if before != wanted:
             raise ProviderException(
-                f"{self.config.deployment_name} was deployed with user-storage {before!r}, the configuration "
-                f"says {wanted!r}: its znodes would be lost. Choose the former, or another name and "
-                "'fk export', 'fk import'"
+                f"{self.config.deployment_name} was deployed with user-storage {before!r}, but the "
+                f"configuration has {wanted!r}: its znodes would be lost. Keep the old value, "
+                "or move the data to another deployment with 'fk export' and 'fk import'"
             )
 
     def _upload(self, progress: Progress) -> str:
-        """Put the functions' code into the bucket, which is created if there is none; returns its name."""
+        """Upload the functions' code; creates the bucket if necessary. Returns the name."""
         code = package()
         storage = self._gcp.call(f"bucket {self.bucket}", self._gcp.storage)
         if not self._bucket_exists():
@@ -173,7 +167,7 @@ class GcpDeployment:
                 storage.create_bucket(made, location=self.config.deployment_region, retry=self._gcp.retry)
 
             self._gcp.call(f"bucket {self.bucket}", make)
-            progress(f"made the bucket {self.bucket}")
+            progress(f"created the bucket {self.bucket}")
 
         def upload() -> None:
             blob = storage.bucket(self.bucket).blob(code.key)
@@ -183,13 +177,13 @@ class GcpDeployment:
         return code.key
 
     def _start(self, progress: Progress) -> None:
-        """Have heartbeat run, which initializes a new deployment, and wait for it."""
+        """Trigger heartbeat, which initializes a new deployment, and wait for it."""
         region, project = self.config.deployment_region, self.service.project
         job = f"projects/{project}/locations/{region}/jobs/{self.config.deployment_name}-beat"
         try:
             self._rest.call("cloudscheduler", f"v1/{job}:run", body={})
         except DriverError as error:
-            progress(f"{error}; its schedule runs it within a minute")
+            progress(f"{error}; the schedule runs it within a minute")
         made = self.service.deployment(b"", worker_queue=None, distributor_queue=None)
         deadline = time.monotonic() + _START_S
         while True:
@@ -201,31 +195,28 @@ class GcpDeployment:
                 progress("heartbeat ran")
                 return
             if time.monotonic() > deadline:
-                raise ProviderException(f"everything is there, but heartbeat does not run: {problem}")
+                raise ProviderException(f"the resources exist, but heartbeat does not run: {problem}")
             self._pause(_PAUSE_S)
 
     def update_code(self, progress: Progress) -> None:
-        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         if not self._bucket_exists() or not self.tool().resources():
             raise ProviderException(
-                f"{self.config.deployment_name} is not deployed: 'fk deploy service' does"
+                f"{self.config.deployment_name} is not deployed: run 'fk deploy service' first"
             )
         self.tool().apply(self.variables(self._upload(progress)), progress, code_only=True)
 
     # ---- removing ----------------------------------------------------------------------
 
     def holdings(self) -> list[str]:
-        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         lines = self.tool().resources()
         if self._bucket_exists():
             lines.append(f"every object in the bucket {self.bucket}")
         return lines
 
     def clean(self, progress: Progress) -> None:
-        """See :class:`faaskeeper.deploy.deployment.Deployment`."""
         tool = self.tool()
         if tool.resources():
-            if isinstance(tool, DeploymentManager):  # which removes no bucket that holds something
+            if isinstance(tool, DeploymentManager):  # it does not remove a bucket with objects
                 self._empty(str(tool.outputs().get("data_bucket", "")), progress)
             tool.destroy(self.variables(package().key), progress)
         if self._bucket_exists():

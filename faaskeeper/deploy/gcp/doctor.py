@@ -1,4 +1,4 @@
-"""Checks of a deployment on Google Cloud, and of the steps that only a person can take."""
+"""Checks of a deployment on Google Cloud, and of the steps that need a person."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from faaskeeper.providers.gcp.clients import core_error
 from faaskeeper.providers.gcp.service import GcpService
 
 _OLDEST = "pubsub.googleapis.com/subscription/oldest_unacked_message_age"
-_EMULATED = "emulators have none"
+_EMULATED = "not available with emulators"
 
 
 class GcpDoctor(Doctor[GcpService]):
-    """See :class:`faaskeeper.deploy.doctor.Doctor`."""
+    """Checks of a deployment on Google Cloud."""
 
     without_tcp = "pubsub"
 
@@ -42,13 +42,11 @@ class GcpDoctor(Doctor[GcpService]):
         self._asked = 0.0
 
     def close(self) -> None:
-        """See :class:`faaskeeper.deploy.doctor.Doctor`."""
         self._rest.close()
         super().close()
 
     def before(self) -> Iterator[tuple[str, Check]]:
-        """See :class:`faaskeeper.deploy.doctor.Doctor`."""
-        yield "command for deploying", self._command
+        yield "deploy command", self._command
         yield "credentials", self._credentials
         yield "project", self._in_project
         yield "billing", self._billing
@@ -56,18 +54,17 @@ class GcpDoctor(Doctor[GcpService]):
         yield "clock", self._clock
 
     def after(self) -> Iterator[tuple[str, Check]]:
-        """See :class:`faaskeeper.deploy.doctor.Doctor`."""
-        yield "requests that wait", self._queue
+        yield "worker queue", self._queue
         yield "dead letters", self._dead
 
-    # ---- what only a person can do -------------------------------------------------------
+    # ---- steps that need a person ---------------------------------------------------------
 
     def _command(self) -> Finding:
         for name in ("terraform", "tofu"):
             if shutil.which(name):
-                return Finding("command for deploying", True, name)
+                return Finding("deploy command", True, name)
         return Finding(
-            "command for deploying", None, "neither terraform nor tofu is here; only 'fk deploy' needs one"
+            "deploy command", None, "neither terraform nor tofu is installed; only 'fk deploy' needs one"
         )
 
     def _credentials(self) -> Finding:
@@ -77,7 +74,9 @@ class GcpDoctor(Doctor[GcpService]):
             found: Any = self.service.gcp.credentials()
         except GoogleAuthError as error:
             raise core_error("credentials", error) from error
-        return Finding("credentials", True, str(getattr(found, "service_account_email", "") or "a person's"))
+        return Finding(
+            "credentials", True, str(getattr(found, "service_account_email", "") or "user account")
+        )
 
     def _ask(self, service: str, path: str) -> Any:
         began = time.time()
@@ -94,12 +93,14 @@ class GcpDoctor(Doctor[GcpService]):
             return Finding(
                 "project",
                 False,
-                f"{error}. https://console.cloud.google.com/projectcreate makes one; let this account see it",
+                f"{error}. Create it at https://console.cloud.google.com/projectcreate, or grant access",
             )
         state = answer.get("lifecycleState", "")
         if state != "ACTIVE":
-            return Finding("project", False, f"{self._project} is {state}: restore it, or choose another")
-        return Finding("project", True, f"{self._project} is there")
+            return Finding(
+                "project", False, f"{self._project} is {state}: restore it, or use another project"
+            )
+        return Finding("project", True, self._project)
 
     def _billing(self) -> Finding:
         if self._emulated:
@@ -107,7 +108,7 @@ class GcpDoctor(Doctor[GcpService]):
         try:
             answer = self._ask("cloudbilling", f"v1/projects/{self._project}/billingInfo")
         except Denied:
-            return Finding("billing", None, "this account may not look")
+            return Finding("billing", None, "this account may not read the billing information")
         if not answer.get("billingEnabled"):
             where = f"https://console.cloud.google.com/billing/linkedaccount?project={self._project}"
             return Finding("billing", False, f"no billing account: link one at {where}")
@@ -126,8 +127,8 @@ class GcpDoctor(Doctor[GcpService]):
             return Finding(
                 "services",
                 False,
-                f"{error}. 'gcloud services enable serviceusage.googleapis.com --project={self._project}' "
-                "is the first step",
+                f"{error}. First run 'gcloud services enable serviceusage.googleapis.com "
+                f"--project={self._project}'",
             )
         missing = [
             each["config"]["name"] for each in answer.get("services", ()) if each.get("state") != "ENABLED"
@@ -136,8 +137,8 @@ class GcpDoctor(Doctor[GcpService]):
             return Finding(
                 "services",
                 False,
-                f"'gcloud services enable {' '.join(missing)} --project={self._project}', or deploy, which "
-                "does it",
+                f"run 'gcloud services enable {' '.join(missing)} --project={self._project}', or deploy, "
+                "which enables them",
             )
         return Finding("services", True, f"all {len(wanted)} are enabled")
 
@@ -148,7 +149,7 @@ class GcpDoctor(Doctor[GcpService]):
 
     def _queue(self) -> Finding:
         if self._emulated:
-            return Finding("requests that wait", None, _EMULATED)
+            return Finding("worker queue", None, _EMULATED)
         subscription = self.service.names.topic("worker")
         chosen = f'metric.type="{_OLDEST}" AND resource.labels.subscription_id="{subscription}"'
         now = time.time()
@@ -160,23 +161,25 @@ class GcpDoctor(Doctor[GcpService]):
         try:
             answer = self._ask("monitoring", path)
         except Denied:
-            return Finding("requests that wait", None, "this account may not look")
+            return Finding("worker queue", None, "this account may not read its metrics")
         points = [point for series in answer.get("timeSeries", ()) for point in series["points"]]
         if not points:
-            return Finding("requests that wait", True, "none for the last minutes")
+            return Finding("worker queue", True, "empty for the last minutes")
         oldest = int(points[0]["value"].get("int64Value", 0))
         if oldest > 60:
             return Finding(
-                "requests that wait", False, f"the oldest for {oldest} s: what does the writer log?"
+                "worker queue",
+                False,
+                f"the oldest request is waiting for {oldest} s: check the writer's logs",
             )
-        return Finding("requests that wait", True, f"the oldest for {oldest} s")
+        return Finding("worker queue", True, f"the oldest request is waiting for {oldest} s")
 
     def _dead(self) -> Finding:
         try:
             found = GcpDeadLetters(self.service).counts()
         except Denied:
-            return Finding("dead letters", None, "this account may not look")
+            return Finding("dead letters", None, "this account may not read the subscription")
         if found:
-            where = ", ".join(f"{many} of {name}" for name, many in found.items())
-            return Finding("dead letters", False, f"{where}: 'fk deadletters' shows them")
+            where = ", ".join(f"{many} from {name}" for name, many in found.items())
+            return Finding("dead letters", False, f"{where}: 'fk deadletters' lists them")
         return Finding("dead letters", True, "none")

@@ -1,4 +1,4 @@
-"""The functions' code as Cloud Functions takes it: main.py and requirements.txt beside the package."""
+"""The functions' code for Cloud Functions: main.py and requirements.txt beside the package."""
 
 from __future__ import annotations
 

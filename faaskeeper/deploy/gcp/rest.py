@@ -1,4 +1,4 @@
-"""Google Cloud's administration by HTTP, for what needs no library of its own."""
+"""Google Cloud's administrative REST APIs, where a client library would be too much."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _TIMEOUT_S = 20.0
 
 
 class Rest:
-    """Calls of one project. ``endpoint``: a stand-in for Google's hosts, without credentials ("": those)."""
+    """REST calls for one project.
+
+    ``endpoint``: replaces Google's hosts and needs no credentials, if set.
+    """
 
     def __init__(self, gcp: Gcp, endpoint: str = "") -> None:
         self._gcp = gcp
@@ -22,9 +25,10 @@ class Rest:
         self._session: requests.Session | None = None
 
     def call(self, service: str, path: str, *, body: Any = None) -> tuple[Any, str]:
-        """The answer and its date; with a body it is a POST. ``service``: the host's first name.
+        """Make a request, a POST if there is a body; returns the answer and its date.
 
-        Raises Denied if the project refuses it or lacks something, else Unavailable.
+        ``service``: the first component of the host name. Raises Denied if the project refuses the
+        request or lacks a prerequisite, otherwise Unavailable.
         """
         return self._gcp.call(f"{service} {path.split('?')[0]}", lambda: self._call(service, path, body))  # type: ignore[no-any-return]
 
@@ -43,7 +47,7 @@ class Rest:
         return answer.json(), answer.headers.get("Date", "")
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         if self._session is not None:
             self._session.close()
 

@@ -1,6 +1,6 @@
-"""The tools that create the resources: Terraform (or OpenTofu), or Deployment Manager by gcloud.
+"""The tools that manage the resources: Terraform, OpenTofu, or Deployment Manager by gcloud.
 
-Both work on a copy of the templates that stand in ``deploy/gcp``, with the same variables.
+Both use a copy of the templates in ``deploy/gcp``, with the same variables.
 """
 
 from __future__ import annotations
@@ -23,15 +23,18 @@ from faaskeeper.exceptions import ProviderException
 Variables = Mapping[str, Any]
 _STORES = ("google_firestore_database", "google_storage_bucket")
 _SHOWN_LINES = 12
-"""Last lines of a failed command's output that are shown."""
+"""Number of lines that are shown of a failed command's output, from its end."""
 
 
 class ToolFailed(ProviderException):
-    """The command failed; the message holds the end of its output."""
+    """A command failed. The message has the end of its output."""
 
 
 class Tool(ABC):
-    """Creates, changes and removes resources. ``environment``: of its commands, added to this process's."""
+    """Creates, changes and removes resources.
+
+    ``environment``: extends this process's for the commands.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = {**os.environ, **environment}
@@ -46,23 +49,23 @@ class Tool(ABC):
 
     @abstractmethod
     def changes(self, variables: Variables) -> list[str]:
-        """What :meth:`apply` would change, and what drifted, a line each; read-only."""
+        """Changes that :meth:`apply` would make, and drift, one per line; read-only."""
 
     @abstractmethod
     def apply(self, variables: Variables, progress: Progress, *, code_only: bool = False) -> None:
-        """Create the resources, or change them. ``code_only``: nothing but the functions."""
+        """Create or change the resources. ``code_only``: only the functions."""
 
     @abstractmethod
     def outputs(self) -> dict[str, Any]:
-        """Of the last apply; empty where there was none."""
+        """The outputs of the last apply; empty if there was none."""
 
     @abstractmethod
     def resources(self) -> list[str]:
-        """The resources that exist, a line each."""
+        """The resources that exist, one per line."""
 
     @abstractmethod
     def destroy(self, variables: Variables, progress: Progress) -> None:
-        """Remove everything."""
+        """Remove all resources."""
 
     def run(self, command: Sequence[str], progress: Progress | None = None) -> str:
         """Run a command; returns its output. Raises ToolFailed."""
@@ -89,20 +92,23 @@ class Tool(ABC):
         if process.returncode:
             end = "\n  ".join(line for line in problems.splitlines()[-_SHOWN_LINES:] if line.strip())
             shown = " ".join(command[:4])
-            raise ToolFailed(f"'{shown} ...' ended with {process.returncode}:\n  {end}")
+            raise ToolFailed(f"'{shown} ...' failed with status {process.returncode}:\n  {end}")
         return "".join(output)
 
 
 class Terraform(Tool):
-    """Terraform or OpenTofu, whichever is there. ``bucket``: of the state ("": there is none yet)."""
+    """Terraform, or OpenTofu if that is installed.
+
+    ``bucket``: holds the state; empty: not yet created.
+    """
 
     def __init__(self, name: str, bucket: str, environment: Mapping[str, str]) -> None:
         found = shutil.which("terraform") or shutil.which("tofu")
         if found is None:
             raise ProviderException(
-                "neither 'terraform' nor 'tofu' is there, and one is needed: see "
+                "neither 'terraform' nor 'tofu' is installed: install one, see "
                 "https://developer.hashicorp.com/terraform/install, https://opentofu.org/docs/intro/install; "
-                "'deploy': {'with': 'deployment-manager'} in the section 'gcp' does without"
+                "or set 'deploy': {'with': 'deployment-manager'} in the section 'gcp'"
             )
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "faaskeeper" / "terraform"
         more = {"TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "TF_PLUGIN_CACHE_DIR": str(cache)}
@@ -139,19 +145,18 @@ class Terraform(Tool):
         return plan
 
     def changes(self, variables: Variables) -> list[str]:
-        """See :class:`Tool`."""
         plan = self._plan(variables)
         lines = [f"drifted  {each['address']}" for each in plan.get("resource_drift", ())]
         for each in plan.get("resource_changes", ()):
             actions = each["change"]["actions"]
             if actions not in (["no-op"], ["read"]):
                 again = len(actions) > 1
-                note = "  (made anew: what it holds is lost)" if again and _store(each) else ""
+                note = "  (replaced: its data is lost)" if again and _store(each) else ""
                 lines.append(f"{'replace' if again else actions[0]:8} {each['address']}{note}")
         return lines
 
     def apply(self, variables: Variables, progress: Progress, *, code_only: bool = False) -> None:
-        """See :class:`Tool`. Refuses what would lose what is stored."""
+        """Apply the plan. Refuses a plan that would lose stored data."""
         target = ["-target=google_cloudfunctions2_function.function"] if code_only else []
         plan = self._plan(variables, *target)
         lost = [
@@ -161,23 +166,20 @@ class Terraform(Tool):
         ]
         if lost:
             raise ProviderException(
-                f"{', '.join(lost)} would be made anew, and empty: 'fk export' first, then --clean"
+                f"{', '.join(lost)} would be replaced, which loses the data: run 'fk export', then --clean"
             )
         self._terraform("apply", "-no-color", "-auto-approve", "plan", progress=progress)
 
     def outputs(self) -> dict[str, Any]:
-        """See :class:`Tool`."""
         if not self._bucket:
             return {}
         outputs = json.loads(self._terraform("output", "-json"))
         return {key: each["value"] for key, each in outputs.items()}
 
     def resources(self) -> list[str]:
-        """See :class:`Tool`."""
         return self._terraform("state", "list").split("\n")[:-1] if self._bucket else []
 
     def destroy(self, variables: Variables, progress: Progress) -> None:
-        """See :class:`Tool`."""
         self._set({**variables, "protect": False})
         unlock = [f"-target={each}" for each in _STORES_NAMED]
         self._terraform("apply", "-no-color", "-auto-approve", *unlock, progress=progress)
@@ -192,12 +194,14 @@ def _store(change: Mapping[str, Any]) -> bool:
 
 
 class DeploymentManager(Tool):
-    """Google's Deployment Manager, by gcloud."""
+    """Google's Deployment Manager, through gcloud."""
 
     def __init__(self, name: str, project: str, environment: Mapping[str, str]) -> None:
         found = shutil.which("gcloud")
         if found is None:
-            raise ProviderException("'gcloud' is not there: see https://cloud.google.com/sdk/docs/install")
+            raise ProviderException(
+                "'gcloud' is not installed: see https://cloud.google.com/sdk/docs/install"
+            )
         super().__init__(environment)
         self._gcloud = [found, "deployment-manager"]
         self._flags = ["--quiet", f"--project={project}"]
@@ -222,11 +226,10 @@ class DeploymentManager(Tool):
             "resources": [{"name": "faaskeeper", "type": "faaskeeper.py", "properties": properties}],
         }
         file = self.directory / "deployment_manager" / "applied.yaml"
-        file.write_text(json.dumps(config, indent=2))  # which is YAML, too
+        file.write_text(json.dumps(config, indent=2))  # JSON is YAML
         return f"--config={file}"
 
     def changes(self, variables: Variables) -> list[str]:
-        """See :class:`Tool`."""
         there = self._describe() is not None
         self._deployments("update" if there else "create", self._name, self._config(variables), "--preview")
         listed = [*self._gcloud, "resources", "list", f"--deployment={self._name}", "--format=json"]
@@ -244,31 +247,28 @@ class DeploymentManager(Tool):
         return lines
 
     def apply(self, variables: Variables, progress: Progress, *, code_only: bool = False) -> None:
-        """See :class:`Tool`. Deployment Manager changes only what differs."""
+        """Apply the configuration. Deployment Manager changes only what differs."""
         there = self._describe() is not None
         verb = "update" if there else "create"
         self._deployments(verb, self._name, self._config(variables), progress=progress)
 
     def outputs(self) -> dict[str, Any]:
-        """See :class:`Tool`."""
         described = self._describe()
         return {each["name"]: each["finalValue"] for each in (described or {}).get("outputs", ())}
 
     def resources(self) -> list[str]:
-        """See :class:`Tool`."""
         if self._describe() is None:
             return []
         listed = [*self._gcloud, "resources", "list", f"--deployment={self._name}", "--format=json"]
         return [f"{each['type']} {each['name']}" for each in json.loads(self.run([*listed, *self._flags]))]
 
     def destroy(self, variables: Variables, progress: Progress) -> None:
-        """See :class:`Tool`."""
         config = self._config({**variables, "protect": False})
         self._deployments("update", self._name, config, progress=progress)
         self._deployments("delete", self._name, progress=progress)
 
 
 def camel(name: str) -> str:
-    """A variable's name as Deployment Manager's template has it."""
+    """The name of a variable in Deployment Manager's template."""
     first, *rest = name.split("_")
     return first + "".join(each.capitalize() for each in rest)

@@ -1,7 +1,7 @@
-"""The channel by SQS: a FIFO queue for each client process, made when it begins to listen.
+"""The channel over SQS: a FIFO queue per client process, created when the process starts to listen.
 
-A message longer than SQS takes goes in parts; parts of different senders are told apart by the sender's
-name. The queue goes with the client; what a killed client leaves is swept (:func:`leftovers`).
+Messages above SQS's limit are sent in parts; the sender's name keeps parts of different senders
+apart. The client deletes its queue. :func:`leftovers` deletes the queues of killed clients.
 """
 
 from __future__ import annotations
@@ -26,29 +26,28 @@ _PAUSE_S = 1.0
 _JOIN_S = 5.0
 _RETENTION_S = 3600
 LEFT_MS = 24 * 3600 * 1000
-"""How old a client's queue must be before it may count as left behind."""
+"""Minimum age of a client's queue before it may count as abandoned."""
 PREFIX = "sqs:"
 _EARS = "ear"
-"""The partition of the table of leases in which client queues are noted, by address."""
+"""The partition of the lease table that lists client queues by address."""
 
 _log = logging.getLogger(__name__)
 
 
 class SqsChannel:
-    """Service side. Messages of one sender to one address are one group, so they arrive in order."""
+    """Service side. Messages of one sender to one address form a group, so they arrive in order."""
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
         self._sender = uuid4().hex
 
     def deliver(self, address: str, message: bytes) -> bool:
-        """See :class:`faaskeeper.core.drivers.channel.Channel`."""
         parts = [message[at : at + _PART_BYTES] for at in range(0, len(message), _PART_BYTES)] or [b""]
         try:
             for number, part in enumerate(parts):
                 self._send(address, f"{self._sender} {len(parts) - number - 1} {text_of(part)}")
         except DriverError as error:
-            _log.info("the client at %s was not reached: %s", address, error)
+            _log.info("cannot reach the client at %s: %s", address, error)
             return False
         return True
 
@@ -64,7 +63,7 @@ class SqsChannel:
 
 
 class SqsListener:
-    """A client's ear: its queue, and a thread that waits for messages in it."""
+    """Receives a client's messages: a queue and a thread that polls it."""
 
     def __init__(
         self, aws: Aws, name: str, table: Table, handler: Handler, clock: Callable[[], float]
@@ -107,8 +106,8 @@ class SqsListener:
                         self._forget(message["ReceiptHandle"])
             except Exception as error:
                 if self._open:
-                    known = isinstance(error, DriverError)  # whose message says it all
-                    _log.warning("the channel of this client: %s", error, exc_info=not known)
+                    known = isinstance(error, DriverError)  # its message is sufficient
+                    _log.warning("receiving from this client's queue failed: %s", error, exc_info=not known)
                     time.sleep(_PAUSE_S)
 
     def _forget(self, receipt: str) -> None:
@@ -120,7 +119,7 @@ class SqsListener:
         part = decoded(text)
         parts = self._parts.pop(sender, [])
         if part is None or not left.isdigit() or len(parts) >= _MOST_PARTS:
-            _log.warning("dropped what is no message of ours from the queue of this client")
+            _log.warning("dropped a malformed message from this client's queue")
             return
         parts.append(part)
         if left != "0":
@@ -131,26 +130,25 @@ class SqsListener:
                 try:
                     self._handler(b"".join(parts))
                 except Exception:
-                    _log.exception("the client at %s failed on a message", self.address)
+                    _log.exception("the client at %s failed to process a message", self.address)
 
     def close(self) -> None:
-        """See :class:`faaskeeper.core.drivers.channel.Listener`."""
         with self._hearing:
             self._open = False
         try:
-            SqsChannel(self._aws).deliver(self.address, b"")  # so that nobody waits in it any more
+            SqsChannel(self._aws).deliver(self.address, b"")  # ends the long poll
             if threading.current_thread() is not self._thread:
                 self._thread.join(_JOIN_S)
             _remove(self._aws, self._table, self.address)
         except DriverError as error:
-            _log.warning("the queue %s stays until it is swept: %s", self._url, error)
+            _log.warning("cannot delete the queue %s; a sweep will: %s", self._url, error)
 
 
 class SqsClientChannel:
     """Client side. ``prefix``: of the names of the deployment's client queues.
 
-    ``table``: where each queue is noted, so that what a killed client leaves is found without listing all
-    queues of the account.
+    ``table``: lists the queues, so that abandoned ones are found without listing all queues of the
+    account.
     """
 
     def __init__(self, aws: Aws, prefix: str, table: Table, clock: Callable[[], float] = time.time) -> None:
@@ -160,15 +158,14 @@ class SqsClientChannel:
         self._clock = clock
 
     def listen(self, handler: Handler) -> SqsListener:
-        """See :class:`faaskeeper.core.drivers.channel.ClientChannel`."""
         name = f"{self._prefix}{uuid4().hex}.fifo"
         return SqsListener(self._aws, name, self._table, handler, self._clock)
 
 
 def leftovers(aws: Aws, table: Table, wanted: Iterable[str] | None, now: int) -> list[str]:
-    """Delete queues of clients that are a day old and no open session's address; returns their addresses.
+    """Delete client queues that are a day old and serve no open session; returns their addresses.
 
-    ``wanted`` None: delete all of them.
+    ``wanted``: the addresses of open sessions; None: delete all queues.
     """
     addresses = set(wanted or ())
     swept: list[str] = []
@@ -188,7 +185,7 @@ def _remove(aws: Aws, table: Table, address: str) -> None:
         try:
             sqs.delete_queue(**parameters)
         except sqs.exceptions.QueueDoesNotExist:
-            pass  # it was never made, or is deleted already
+            pass  # it was never created, or is already deleted
 
     aws.call("channel.close", delete, QueueUrl=address.removeprefix(PREFIX))
     table.delete(_EARS, address)

@@ -1,7 +1,7 @@
-"""Calls to AWS: how they are made, timed, and what their errors mean to core. All of it is here.
+"""Calls to AWS: retries, durations, and the mapping of errors to core's kinds.
 
-Retries are botocore's own (mode *standard*: jittered, capped, with a quota). Time-outs are short, so that a
-call with all its tries ends well before the function that makes it.
+Retries are botocore's (mode *standard*: jittered, capped, with a quota). Time-outs are short, such
+that a call with all its retries ends well before the function that makes it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from faaskeeper.providers.cloud.calls import SIDE_BY_SIDE, Calls
 CONNECT_S = 1.0
 READ_S = 2.0
 TRIES = 3
-"""Of one call, the first included. With these a call lasts at most 12 s, pauses included."""
+"""Maximum attempts of a call, the first included. A call takes at most 12 s, with pauses."""
 
 _KINDS: dict[str, type[DriverError]] = {
     "ConditionalCheckFailedException": Conflict,
@@ -47,10 +47,10 @@ _KINDS: dict[str, type[DriverError]] = {
     "RequestEntityTooLargeException": TooLarge,
     "BatchRequestTooLong": TooLarge,
 }
-"""Kinds by AWS' codes; a code that is not here is Unavailable from 500 on, and Denied below."""
-_ABSENT = "is the deployment's name right, and is it deployed?"
-_NOT_ALLOWED = "the deployment's client policy allows what clients need"
-_INVALID = "are the credentials still valid?"
+"""Error kinds by AWS's codes. Other codes: Unavailable for a status of 500 or more, else Denied."""
+_ABSENT = "check that the deployment's name is right and that it is deployed"
+_NOT_ALLOWED = "attach the deployment's client policy, which allows what clients need"
+_INVALID = "check that the credentials are still valid"
 _HINTS: dict[str, str] = {
     "ResourceNotFoundException": _ABSENT,
     "NoSuchBucket": _ABSENT,
@@ -67,7 +67,7 @@ _TOO_LARGE = ("size has exceeded", "exceeds the maximum", "too long", "must be s
 
 
 def core_error(what: str, error: ClientError | BotoCoreError) -> DriverError:
-    """The error as core knows it. ``what``: the call, as a person would say it."""
+    """Map an error to core's kinds. ``what``: describes the call in messages."""
     if isinstance(error, ClientError):
         response = error.response
         code = str(response.get("Error", {}).get("Code", ""))
@@ -81,16 +81,16 @@ def core_error(what: str, error: ClientError | BotoCoreError) -> DriverError:
         hint = f" ({_HINTS[code]})" if code in _HINTS else ""
         return kind(f"{what}: {code or status}: {text}{hint}")
     if isinstance(error, (NoCredentialsError, ProfileNotFound, TokenRetrievalError)):
-        return Denied(f"{what}: {error}; 'aws configure' sets credentials up")
+        return Denied(f"{what}: {error}; set credentials with 'aws configure'")
     if isinstance(error, NoRegionError):
-        return Denied(f"{what}: {error}; the configuration's deployment-region names it")
+        return Denied(f"{what}: {error}; set deployment-region in the configuration")
     return Unavailable(f"{what}: {error}")
 
 
 class Aws(Calls):
-    """The clients of one process, made when first needed, and the one way to call them.
+    """The clients of one process, created on first use, and all calls to them. Thread-safe.
 
-    ``endpoint``: another than AWS' own ("": that). Clients and this may be used by several threads at once.
+    ``endpoint``: replaces AWS's own, if set.
     """
 
     errors = (ClientError, BotoCoreError)
@@ -104,7 +104,10 @@ class Aws(Calls):
         self._clients: dict[str, Any] = {}
 
     def client(self, service: str, **options: Any) -> Any:
-        """The client of a service. ``options``: of its configuration, instead of the usual ones."""
+        """The client of a service.
+
+        ``options``: override the default configuration of the client.
+        """
         name = f"{service} {sorted(options)}" if options else service
         with self._lock:
             client = self._clients.get(name)
@@ -117,7 +120,7 @@ class Aws(Calls):
             "connect_timeout": CONNECT_S,
             "read_timeout": READ_S,
             "retries": {"mode": "standard", "total_max_attempts": TRIES},
-            "max_pool_connections": 2 * SIDE_BY_SIDE,  # the pool's threads, and those of callers
+            "max_pool_connections": 2 * SIDE_BY_SIDE,  # for the pool's threads and their callers
             "user_agent_extra": "faaskeeper",
         }
         if service == "s3":
@@ -139,11 +142,9 @@ class Aws(Calls):
             raise core_error(f"cannot use {service}", error) from error
 
     def core_error(self, what: str, error: ClientError | BotoCoreError) -> DriverError:
-        """See :class:`Calls`."""
         return core_error(what, error)
 
     def close(self) -> None:
-        """See :class:`Calls`."""
         with self._lock:
             clients, self._clients = list(self._clients.values()), {}
         for client in clients:

@@ -1,4 +1,4 @@
-"""What Lambda hands to a function, as messages: batches of SQS and of a table's stream, and direct calls."""
+"""Lambda events as messages: batches of SQS and of a table's stream, and direct invocations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from faaskeeper.providers.cloud.serving import Message
 
 
 def messages_of(event: Mapping[str, Any]) -> list[Message]:
-    """The messages of an event, in their order. A body of None cannot be read: it was not sent by us."""
+    """The messages of an event, in order. A body of None was not sent by FaaSKeeper."""
     if "faaskeeper" in event:
         return [Message("", "", decoded(str(event["faaskeeper"])), 0)]
     return [made for record in event["Records"] if (made := _message(record)) is not None]
@@ -20,24 +20,24 @@ def messages_of(event: Mapping[str, Any]) -> list[Message]:
 def _message(record: Mapping[str, Any]) -> Message | None:
     source = record.get("eventSource")
     if source == "aws:sqs":
-        told = record.get("attributes", {})
-        # a standard queue keeps no order: each message is its own group
-        group = str(told.get("MessageGroupId", record["messageId"]))
+        attributes = record.get("attributes", {})
+        # a standard queue is unordered: each message is its own group
+        group = str(attributes.get("MessageGroupId", record["messageId"]))
         return Message(
-            str(record["messageId"]), group, decoded(record["body"]), int(told.get("SentTimestamp", 0))
+            str(record["messageId"]), group, decoded(record["body"]), int(attributes.get("SentTimestamp", 0))
         )
     if source == "aws:dynamodb":
         change = record["dynamodb"]
         if record["eventName"] != "INSERT":
-            return None  # the store's own deletion, of what is past its time
+            return None  # DynamoDB's own deletion of an expired item
         body = change.get("NewImage", {}).get("body", {}).get("B")
         sent = int(float(change.get("ApproximateCreationDateTime", 0)) * 1000)
         return Message(str(change["SequenceNumber"]), "stream", None if body is None else decoded(body), sent)
-    raise ValueError(f"a record of {source!r}: this function is for SQS and for streams of DynamoDB")
+    raise ValueError(f"a record of {source!r}: this function handles SQS and DynamoDB streams")
 
 
 def decoded(body: str) -> bytes | None:
-    """The body of a text that :func:`faaskeeper.providers.aws.queues.text_of` made; None: it is none."""
+    """Decode the output of :func:`faaskeeper.providers.aws.queues.text_of`, or return None."""
     if body == "=":
         return b""  # SQS has no empty messages
     try:
@@ -47,5 +47,5 @@ def decoded(body: str) -> bytes | None:
 
 
 def failures(messages: list[Message]) -> dict[str, Any]:
-    """What a function returns so that these come again, and only these."""
+    """The response that returns exactly these messages to the queue."""
     return {"batchItemFailures": [{"itemIdentifier": each.identity} for each in messages]}

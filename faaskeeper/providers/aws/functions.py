@@ -1,8 +1,9 @@
 """The four functions as Lambda handlers: writer, distributor, watch, heartbeat.
 
-One process of Lambda's runs one of them, one call at a time. Connections, the writer's view and what else is
-costly to make live from the first call to the process' end; the configuration is in the environment
-(``FAASKEEPER_CONFIG``, JSON; ``FAASKEEPER_LOG_LEVEL``). Nothing is made at import time.
+A Lambda process runs one of them, one invocation at a time. Connections, the writer's view and
+other costly objects live from the first invocation to the end of the process. The configuration is
+in the environment (``FAASKEEPER_CONFIG``, JSON; ``FAASKEEPER_LOG_LEVEL``). Nothing is created at
+import time.
 """
 
 from __future__ import annotations
@@ -29,23 +30,23 @@ from faaskeeper.providers.cloud.logs import JsonFormatter, log_as_json
 from faaskeeper.providers.cloud.serving import serve
 
 RESERVE_MS = int((CONNECT_S + READ_S) * TRIES * 1000) + 3_000
-"""Time that must be left to begin with a part of a batch: the longest that one call may last, and some."""
+"""Time that must remain to start a part of a batch: the longest possible call, and a margin."""
 _log = logging.getLogger(__name__)
 
 
 class Context(Protocol):
-    """What is used of Lambda's context."""
+    """The part of Lambda's context that is used."""
 
     aws_request_id: str
 
     def get_remaining_time_in_millis(self) -> int:
-        """Ms until the call is cut off."""
+        """Milliseconds until Lambda stops the invocation."""
 
 
 class Functions:
     """The functions of one process. ``environment``: as Lambda sets it.
 
-    ``begins``: it is heartbeat's process, which begins the deployment where nobody has.
+    ``begins``: this is heartbeat's process, which initializes a new deployment.
     """
 
     def __init__(
@@ -63,13 +64,13 @@ class Functions:
         self.deployment = self._warm.deployment
 
     def batch(self, which: str, event: Mapping[str, Any], context: Context) -> dict[str, Any]:
-        """A batch for the writer, the distributor or the watch function."""
+        """Process a batch for the writer, the distributor or the watch function."""
         self._formatter.request = context.aws_request_id
         began = time.perf_counter()
         messages = messages_of(event)
         ours = [each for each in messages if each.body is not None]
         if len(ours) < len(messages):
-            _log.warning("dropped %d messages that no client made", len(messages) - len(ours))
+            _log.warning("dropped %d messages that no client sent", len(messages) - len(ours))
         failed = serve(ours, self._warm.handle_of(which), context.get_remaining_time_in_millis, RESERVE_MS)
         self.metrics.finish(
             messages=len(messages),
@@ -78,11 +79,11 @@ class Functions:
             took=(time.perf_counter() - began) * 1000,
         )
         if failed and any(not each.identity for each in failed):
-            raise DriverError("the call failed, as the log says: it is to be repeated")
+            raise DriverError("the invocation failed and must be repeated: see the log above")
         return failures(failed)
 
     def heartbeat(self, event: Mapping[str, Any], context: Context) -> dict[str, Any]:
-        """A beat, or with ``{"sweep": true}`` what is enough now and then."""
+        """One heartbeat or, with ``{"sweep": true}``, one sweep."""
         self._formatter.request = context.aws_request_id
         began = time.perf_counter()
         sweep = bool(event.get("sweep"))
@@ -96,7 +97,7 @@ class Functions:
 
 
 def _addresses(checkpoints: Checkpoints) -> list[str]:
-    """Where the sessions of the last checkpoint are told things."""
+    """The addresses of the sessions in the last checkpoint."""
     return [session.address for session in checkpoints.load(clock())[1] if not session.closed]
 
 
@@ -106,20 +107,20 @@ def _functions(begins: bool = False) -> Functions:
 
 
 def writer(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
-    """Judges and commits requests; distributes too, where that is inline."""
+    """Validates and commits requests; distributes too, if that is inline."""
     return _functions().batch("writer", event, context)
 
 
 def distributor(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
-    """Brings the log into user storage and answers."""
+    """Applies committed entries to user storage and answers clients."""
     return _functions().batch("distributor", event, context)
 
 
 def watch(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
-    """Tells watchers."""
+    """Notifies watchers."""
     return _functions().batch("watch", event, context)
 
 
 def heartbeat(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
-    """Ends sessions whose clients are silent, and more that must happen although nobody asks."""
+    """Expires sessions of silent clients and performs other periodic work."""
     return _functions(True).heartbeat(event, context)

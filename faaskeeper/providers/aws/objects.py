@@ -26,7 +26,6 @@ class S3Store:
         return self._aws.call(f"objects.{method}", made, Bucket=self._bucket, **parameters)
 
     def get(self, key: str) -> Object | None:
-        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
 
         def read(**parameters: Any) -> Object | None:
             try:
@@ -42,7 +41,6 @@ class S3Store:
         return result
 
     def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
-        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
         condition: dict[str, str] = {}
         if absent:
             condition["IfNoneMatch"] = "*"
@@ -54,27 +52,25 @@ class S3Store:
                 return str(self._aws.client("s3").put_object(**parameters)["ETag"])
             except ClientError as error:
                 if match is not None and error.response["Error"]["Code"] in _MISSING:
-                    raise Conflict(f"there is no object {key} to match") from error
+                    raise Conflict(f"the object {key} does not exist") from error
                 raise
 
         return str(self._aws.call("objects.put", write, Bucket=self._bucket, Key=key, Body=body, **condition))
 
     def delete(self, key: str, *, match: str | None = None) -> None:
-        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
 
         def remove(**parameters: Any) -> None:
             try:
                 self._aws.client("s3").delete_object(**parameters)
             except ClientError as error:
                 if match is not None and error.response["Error"]["Code"] in _MISSING:
-                    raise Conflict(f"there is no object {key} to match") from error
+                    raise Conflict(f"the object {key} does not exist") from error
                 raise
 
         condition = {} if match is None else {"IfMatch": match}
         self._aws.call("objects.delete", remove, Bucket=self._bucket, Key=key, **condition)
 
     def list(self, prefix: str, after: str, limit: int) -> list[str]:
-        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
         keys: list[str] = []
         while len(keys) < limit:
             most = min(limit - len(keys), _MOST)

@@ -1,7 +1,7 @@
-"""Queues that ring functions: SQS (FIFO or standard), a table with its stream, and Lambda itself.
+"""Queues that trigger functions: SQS (FIFO or standard), a table's stream, and Lambda itself.
 
-Message bodies are bytes; SQS carries text, so there they are base64. :mod:`faaskeeper.providers.aws.events`
-decodes what a function is handed.
+Bodies are bytes, in base64 where the queue carries text. :mod:`faaskeeper.providers.aws.events`
+decodes the events that a function receives.
 """
 
 from __future__ import annotations
@@ -17,29 +17,30 @@ from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.tables import MAX_ITEM_BYTES, PARTITION, SORT, TTL
 
 MAX_MESSAGE_BYTES = 1024 * 1024
-"""Of SQS, as text."""
+"""Limit of SQS, as text."""
 MAX_EVENT_BYTES = 256 * 1024
-"""Of an asynchronous call of a function, at least."""
+"""Limit of an asynchronous invocation."""
 QUEUE_ITEM_S = 24 * 3600
-"""How long an item of a queue's table stays; its stream shows it once, at once."""
+"""Lifetime of an item of a queue's table. Its stream shows each item once, immediately."""
 
 
 def text_of(body: bytes) -> str:
-    """A body as SQS carries it, which wants at least one character."""
+    """Encode a body for SQS, which requires at least one character."""
     return b64encode(body).decode() or "="
 
 
 def check_size(what: str, body: bytes, most: int) -> None:
-    """Raise TooLarge where a message is over a queue's limit."""
+    """Raise TooLarge if a message exceeds a queue's limit."""
     if len(body) > most:
-        raise TooLarge(f"{what}: a message of {len(body)} bytes: at most {most} fit")
+        raise TooLarge(f"{what}: a message of {len(body)} bytes exceeds the limit of {most}")
 
 
 class SqsQueue:
-    """An SQS queue; FIFO where its name ends so.
+    """An SQS queue; FIFO if its name says so.
 
-    Identities are this class' own: a client that sends a request again means it, since what came first may
-    have been dropped. A try that botocore repeats has the same identity and comes once.
+    The queue makes its own deduplication ids. A client that repeats a request must get through,
+    because the first one may have been dropped. A retry by botocore has the same id and arrives
+    once.
     """
 
     max_message_bytes = MAX_MESSAGE_BYTES // 4 * 3
@@ -51,7 +52,6 @@ class SqsQueue:
         self.ordered = url.endswith(".fifo")
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        """See :class:`faaskeeper.core.drivers.queue.Queue`."""
         check_size(self._short, body, self.max_message_bytes)
         fifo = {"MessageGroupId": group, "MessageDeduplicationId": uuid4().hex} if self.ordered else {}
         self._aws.call(
@@ -64,7 +64,7 @@ class SqsQueue:
 
 
 class TableQueue:
-    """A table whose stream rings the function: an item is a message. Costs nothing while nobody sends."""
+    """A table whose stream triggers the function; an item is a message. Free of cost while idle."""
 
     ordered = True
     max_message_bytes = MAX_ITEM_BYTES - 1024
@@ -76,7 +76,6 @@ class TableQueue:
         self._clock = clock
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        """See :class:`faaskeeper.core.drivers.queue.Queue`."""
         check_size(self._short, body, self.max_message_bytes)
         now = self._clock()
         item: dict[str, Any] = {
@@ -90,7 +89,10 @@ class TableQueue:
 
 
 class LambdaQueue:
-    """Calls a function and does not wait for it; Lambda keeps the call, and repeats it when it fails."""
+    """Invokes a function asynchronously.
+
+    Lambda queues the invocation and repeats it after a failure.
+    """
 
     ordered = False
     max_message_bytes = MAX_EVENT_BYTES // 4 * 3 - 64
@@ -101,7 +103,6 @@ class LambdaQueue:
         self._short = short
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        """See :class:`faaskeeper.core.drivers.queue.Queue`."""
         check_size(self._short, body, self.max_message_bytes)
         self._aws.call(
             f"{self._short}.send",

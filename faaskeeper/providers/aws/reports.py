@@ -1,4 +1,4 @@
-"""Metrics in CloudWatch's embedded format. They cost money by the name."""
+"""Metrics in CloudWatch's embedded metric format. Each metric name costs money."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNITS = {"invocation": "Milliseconds", "lag": "Milliseconds"}
 
 
 class Metrics(metrics.Metrics):
-    """See :class:`faaskeeper.providers.cloud.metrics.Metrics`."""
+    """Metrics of a function, as CloudWatch reads them."""
 
     def _line(self, now: int, values: Mapping[str, Any], stages: Mapping[str, list[float]]) -> str:
         named = [{"Name": name, "Unit": _UNITS.get(name, "Count")} for name in values]

@@ -1,4 +1,4 @@
-"""A deployment on AWS: its names, its drivers, and how a client connects."""
+"""A deployment on AWS: names, drivers, and client connections."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from faaskeeper.providers.cloud.service import FUNCTIONS, CloudService
 from faaskeeper.providers.tcp import TcpChannel
 
 INLINE_BYTES = 16 * 1024
-"""Data above it is written once, apart from log and record: from there on that is faster, and has long been
-cheaper. (DynamoDB's median for a write is 5 ms up to 16 KB, 66 ms at 64 KB.)"""
+"""Larger data is a blob: above this size that is faster, and cheaper already below it.
+
+DynamoDB's median write takes 5 ms up to 16 KB and 66 ms at 64 KB.
+"""
 SECTION = (
     "data-bucket",
     "worker-queue-url",
@@ -32,11 +34,11 @@ SECTION = (
     "deploy",
     "policies",
 )
-"""Keys of a configuration's section ``aws``."""
+"""Keys of the configuration's section ``aws``."""
 
 
 class Names:
-    """Names of a deployment's resources, as its template gives them."""
+    """Names of a deployment's resources, as in its template."""
 
     def __init__(self, deployment: str) -> None:
         self.deployment = deployment
@@ -52,7 +54,7 @@ class Names:
 
 
 class AwsService(CloudService):
-    """See :class:`CloudService`."""
+    """A deployment on AWS."""
 
     inline_bytes = INLINE_BYTES
     keys = SECTION
@@ -68,29 +70,24 @@ class AwsService(CloudService):
         super().__init__(config, self.aws)
 
     def table(self, short: str) -> DynamoTable:
-        """See :class:`CloudService`."""
         lifetime = RETENTION_MS // 1000 if short == "log" else 0
         name = self.names.table(short)
         return DynamoTable(self.aws, name, short, lifetime_s=lifetime, clock=self.seconds)
 
     def objects(self) -> S3Store:
-        """See :class:`CloudService`."""
         return S3Store(self.aws, self.text("data-bucket", f"user-storage {self.config.user_storage.value!r}"))
 
     def queue(self, which: str, kind: QueueType) -> Queue:
-        """See :class:`CloudService`."""
         if kind is QueueType.DYNAMODB:
             return TableQueue(self.aws, self.names.table(f"{which}-queue"), which)
         url = self.text(f"{which}-queue-url", f"{which}-queue {kind.value!r}")
         return SqsQueue(self.aws, url, which)
 
     def watch_queue(self) -> Queue | None:
-        """See :class:`CloudService`."""
         function = self.text("watch-function")
         return LambdaQueue(self.aws, function, "watch-function") if function else None
 
     def fallback(self) -> Queue | None:
-        """See :class:`CloudService`."""
         if self.section.get("worker-queue-url"):
             return self.queue("worker", QueueType.SQS)
         if self.section.get("worker-queue-table"):
@@ -98,29 +95,25 @@ class AwsService(CloudService):
         return None
 
     def channel(self) -> RoutedChannel:
-        """See :class:`CloudService`."""
         return RoutedChannel(TcpChannel(), {PREFIX: SqsChannel(self.aws)})
 
     def queue_client_channel(self) -> drivers.ClientChannel | None:
-        """See :class:`CloudService`."""
         if self.config.client_channel is not ClientChannel.SQS:
             return None
         return SqsClientChannel(self.aws, self.names.client_queues, self.table("lease"), self.seconds)
 
     def logs(self) -> str:
-        """See :class:`CloudService`."""
         groups = ", ".join(f"/aws/lambda/{self.names.function(each)}" for each in FUNCTIONS)
-        return f"CloudWatch has the functions' logs: {groups}\n"
+        return f"the functions' logs are in CloudWatch: {groups}\n"
 
     def endpoint(self) -> str:
-        """See :class:`CloudService`."""
         return str(self.aws.client("dynamodb").meta.endpoint_url)
 
 
 def connect(config: Config, port: int, aws: Aws | None = None) -> Connection:
-    """A client's connection to the deployment. Raises DriverError with what a person can do.
+    """Connect a client to the deployment. Raises DriverError that says how to fix the problem.
 
-    ``aws``: clients that several connections share; the caller closes them.
+    ``aws``: AWS clients to share between connections; the caller closes them.
     """
     service = AwsService(config, aws)
     return service.connect(port, service.aws.close if aws is None else lambda: None)

@@ -1,8 +1,8 @@
-"""Table on DynamoDB: one table of the cloud's for each of core's, with typed attributes.
+"""Tables on DynamoDB: one DynamoDB table per core table, with typed attributes.
 
-Every read is strongly consistent; every write is one PutItem or DeleteItem with at most one condition. A try
-of botocore's that took effect although its answer was lost makes the next try a Conflict: core is built for
-that (an entry that is there is read, a record or lease that is there was written).
+Reads are strongly consistent. A write is one PutItem or DeleteItem with at most one condition. If
+an attempt took effect but its response was lost, botocore's retry raises Conflict. The core expects
+that: it reads the existing entry, record or lease, and finds its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from faaskeeper.core.errors import Throttled
 from faaskeeper.providers.aws.clients import Aws
 
 PARTITION, SORT, TTL = "partition", "sort", "ttl"
-"""Names of the key's attributes, and of the second (since 1970) from which the store may delete an item."""
+"""Attributes of the key, and of the expiry (s since 1970), when the store may delete an item."""
 MAX_ITEM_BYTES = 400 * 1024
 _MAX_BATCH = 100
 _TRIES = 8
@@ -24,7 +24,7 @@ _NAMES = {"#stamp": "stamp"}
 
 
 def attributes(item: Item) -> dict[str, Any]:
-    """The item in DynamoDB's types."""
+    """Encode an item in DynamoDB's types."""
     made: dict[str, Any] = {}
     for name, value in item.items():
         if isinstance(value, str):
@@ -39,7 +39,7 @@ def attributes(item: Item) -> dict[str, Any]:
 
 
 def to_item(found: dict[str, Any]) -> Item:
-    """The item of DynamoDB's types, without its key."""
+    """Decode an item without its key from DynamoDB's types."""
     item: Item = {}
     for name, typed in found.items():
         if name in (PARTITION, SORT, TTL):
@@ -75,7 +75,7 @@ def _condition(condition: Condition) -> dict[str, Any]:
 
 
 class DynamoTable:
-    """A table. ``name``: the cloud's; ``short``: core's, for errors and counts.
+    """A table. ``name``: DynamoDB's name; ``short``: core's name, for errors and counts.
 
     ``lifetime_s``: seconds after which the store may delete an item (0: never).
     """
@@ -104,7 +104,6 @@ class DynamoTable:
         return self._aws.call(f"{self._short}.{method}", made, **parameters)
 
     def get(self, partition: str, key: str) -> Item | None:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         found = self._call(
             "get", "get_item", TableName=self._name, Key=_key(partition, key), ConsistentRead=True
         )
@@ -112,7 +111,6 @@ class DynamoTable:
         return None if item is None else to_item(item)
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         if len(keys) == 1:
             return [self.get(*keys[0])]
         wanted = list(dict.fromkeys(keys))
@@ -132,19 +130,17 @@ class DynamoTable:
             asked = response.get("UnprocessedKeys") or {}
             if not asked:
                 return found
-            if not response["Responses"].get(self._name):  # else it was only too much for one answer
+            if not response["Responses"].get(self._name):  # otherwise only the response was full
                 self._pause(0.05 * 2**turn)
-        raise Throttled(f"{self._short}.get_many: the table gives out less than it is asked for")
+        raise Throttled(f"{self._short}.get_many: the table returned no items")
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         made = {**_key(partition, key), **attributes(item)}
         if self._lifetime:
             made[TTL] = {"N": str(int(self._clock()) + self._lifetime)}
         self._call("put", "put_item", TableName=self._name, Item=made, **_condition(condition))
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         self._call(
             "delete",
             "delete_item",
@@ -154,7 +150,6 @@ class DynamoTable:
         )
 
     def query(self, partition: str, after: str, limit: int) -> Page:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         names = {"#partition": PARTITION}
         values = {":partition": {"S": partition}}
         expression = "#partition = :partition"

@@ -1,1 +1,1 @@
-"""What the providers for clouds share: calls, channels, serving messages, logs, the way to a deployment."""
+"""Shared by the cloud providers: calls, channels, message processing, logs, connecting."""

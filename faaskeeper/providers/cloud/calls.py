@@ -1,4 +1,4 @@
-"""Calls to a cloud: made side by side, timed, and their errors told in core's kinds. For every cloud."""
+"""Calls to a cloud: concurrent, measured, with errors mapped to core's kinds."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any
 from faaskeeper.core.errors import DriverError
 
 SIDE_BY_SIDE = 32
-"""Most calls that :meth:`Calls.gather` makes at a time."""
+"""Maximum number of concurrent calls of :meth:`Calls.gather`."""
 _THREADS = "faaskeeper-calls"
 
 Observer = Callable[[str, float, Exception | None], None]
-"""Told of each call: its name (``log.put``), ms, and how it failed (None: it did not)."""
+"""Called after each call with its name (``log.put``), ms, and its error (None: success)."""
 
 
 class Calls(ABC):
-    """The one way to call a cloud. May be used by several threads at once."""
+    """Makes all calls to a cloud. Thread-safe."""
 
     errors: tuple[type[Exception], ...] = ()
-    """What the cloud's library raises."""
+    """The exceptions of the cloud's library."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -32,10 +32,10 @@ class Calls(ABC):
 
     @abstractmethod
     def core_error(self, what: str, error: Any) -> DriverError:
-        """One of :attr:`errors` as core knows it. ``what``: the call, as a person would say it."""
+        """Map one of :attr:`errors` to core's kinds. ``what``: describes the call in messages."""
 
     def call(self, name: str, operation: Callable[..., Any], **parameters: Any) -> Any:
-        """Make a call; raises core's kinds of error. ``name``: for people, and for who counts."""
+        """Make a call. Raises core's kinds of error. ``name``: for messages and counts."""
         began = time.perf_counter()
         failed: Exception | None = None
         try:
@@ -53,11 +53,11 @@ class Calls(ABC):
                     observer(name, took, failed)
 
     def observe(self, observer: Observer) -> None:
-        """Tell of every call from now on."""
+        """Report every call from now on."""
         self._observers.append(observer)
 
     def gather(self, calls: Any) -> list[Any]:
-        """Perform calls side by side in threads, one of them in this one."""
+        """See :data:`faaskeeper.core.drivers.storage.Gather`: runs the calls in threads, one in this one."""
         if len(calls) <= 1 or threading.current_thread().name.startswith(_THREADS):  # never wait in the pool
             return [call() for call in calls]
         with self._lock:

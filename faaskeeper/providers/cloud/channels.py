@@ -1,4 +1,4 @@
-"""Channels on top of others: one that routes by address, and one that delivers within a process."""
+"""Channels that wrap others: one routes by address, one delivers within the process."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _log = logging.getLogger(__name__)
 
 
 class RoutedChannel:
-    """Service side of a deployment: delivers by the channel that a client's address names.
+    """Service side: routes by the prefix of the client's address.
 
-    ``others``: channels by the prefix of their addresses; an address with none of these is one of TCP.
+    ``others``: channels by the prefix of their addresses; all other addresses are TCP.
     """
 
     def __init__(self, tcp: TcpChannel, others: dict[str, Channel]) -> None:
@@ -23,7 +23,6 @@ class RoutedChannel:
         self._others = others
 
     def deliver(self, address: str, message: bytes) -> bool:
-        """See :class:`faaskeeper.core.drivers.channel.Channel`."""
         for prefix, channel in self._others.items():
             if address.startswith(prefix):
                 return channel.deliver(address, message)
@@ -35,7 +34,7 @@ class RoutedChannel:
 
 
 class LoopbackChannel:
-    """Both sides, for a process that is client and writer: its own listeners are called directly."""
+    """Both sides, for a process that is client and writer: calls its own listeners directly."""
 
     def __init__(self, channel: Channel, clients: ClientChannel) -> None:
         self._channel = channel
@@ -43,7 +42,6 @@ class LoopbackChannel:
         self._handlers: dict[str, Handler] = {}
 
     def deliver(self, address: str, message: bytes) -> bool:
-        """See :class:`faaskeeper.core.drivers.channel.Channel`."""
         handler = self._handlers.get(address)
         if handler is None:
             return self._channel.deliver(address, message)
@@ -51,7 +49,6 @@ class LoopbackChannel:
         return True
 
     def listen(self, handler: Handler) -> Listener:
-        """See :class:`faaskeeper.core.drivers.channel.ClientChannel`."""
         listener = _LoopbackListener(handler, lambda address: self._handlers.pop(address, None))
         listener.wrap(self._clients.listen(listener.receive))
         self._handlers[listener.address] = listener.receive
@@ -59,7 +56,7 @@ class LoopbackChannel:
 
 
 class _LoopbackListener:
-    """Messages may come from both sides at once; the handler gets one at a time."""
+    """Messages may come from both sides at once; the handler receives one at a time."""
 
     def __init__(self, handler: Handler, forget: Callable[[str], object]) -> None:
         self._handler = handler
@@ -78,7 +75,7 @@ class _LoopbackListener:
                 try:
                     self._handler(message)
                 except Exception:
-                    _log.exception("the client at %s failed on a message", self.address)
+                    _log.exception("the client at %s failed to process a message", self.address)
 
     def close(self) -> None:
         self._forget(self.address)

@@ -1,4 +1,4 @@
-"""The four functions of one process, whatever the cloud: made once, kept warm."""
+"""The four functions of one process on any cloud: created once, reused by warm invocations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Handle = Callable[[Sequence[bytes]], None]
 
 
 class Warm:
-    """The functions on one deployment. ``begins``: heartbeat's process, which begins it where nobody has."""
+    """A deployment's functions. ``begins``: heartbeat's process, which initializes it."""
 
     def __init__(self, service: CloudService, begins: bool) -> None:
         self._service = service
@@ -27,7 +27,7 @@ class Warm:
         self._handles: dict[str, Handle] = {}
 
     def handle_of(self, which: str) -> Handle:
-        """What handles the messages of the writer, the distributor or the watch function."""
+        """The handler of the writer's, the distributor's or the watch function's messages."""
         handle = self._handles.get(which)
         if handle is None:
             deployment = self.deployment
@@ -44,7 +44,7 @@ class Warm:
         return handle
 
     def beat(self, sweep: bool) -> dict[str, Any]:
-        """A beat, or with ``sweep`` what is enough now and then."""
+        """One heartbeat or, with ``sweep``, one sweep."""
         beat = Heartbeat(self.deployment, self._service.table("heartbeat"))
         if sweep:
             beat.tend()

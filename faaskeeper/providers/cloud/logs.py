@@ -1,4 +1,4 @@
-"""Logs of functions: lines of JSON. They hold neither a secret nor a znode's data."""
+"""Logs of functions as JSON lines. They contain no secret and no data of znodes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FIELDS = ("session", "txid")
 
 
 class JsonFormatter(logging.Formatter):
-    """A line of JSON: time, level, logger, message, request id, and session and txid where they are known."""
+    """Formats JSON lines: time, level, logger, message, request id; session and txid if known."""
 
     level = "level"
     """Key of the level's name."""
@@ -25,7 +25,7 @@ class JsonFormatter(logging.Formatter):
 
     @property
     def request(self) -> str:
-        """Id of the request that this thread serves ("": none)."""
+        """Id of the request that this thread handles; "" if none."""
         return self._request.get()
 
     @request.setter
@@ -33,7 +33,6 @@ class JsonFormatter(logging.Formatter):
         self._request.set(id)
 
     def format(self, record: logging.LogRecord) -> str:
-        """See :class:`logging.Formatter`."""
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line: dict[str, Any] = {
             "time": f"{moment}.{int(record.msecs):03d}Z",
@@ -54,7 +53,7 @@ class JsonFormatter(logging.Formatter):
 def log_as_json(
     level: str, stream: TextIO | None = None, kind: type[JsonFormatter] = JsonFormatter
 ) -> JsonFormatter:
-    """Have all that is logged go to the stream as JSON; returns the formatter, to tell it the request."""
+    """Log everything to the stream as JSON; returns the formatter, which takes the request id."""
     formatter = kind()
     handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(formatter)

@@ -1,7 +1,7 @@
-"""What functions measure of themselves: collected here, said in the form that the cloud's console shows.
+"""Metrics of functions: collected here, printed in the format of the cloud's console.
 
-It holds neither a secret nor a znode's data, and is said only where the configuration asks for it
-(``configuration.benchmarking``), every so many requests.
+They contain no secret and no data of znodes. The functions print them only if the configuration
+asks for it (``configuration.benchmarking``), after every so many requests.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from typing import Any
 from faaskeeper.core.errors import Conflict
 
 MOST_VALUES = 100
-"""Values of one metric in one line (CloudWatch's rule)."""
+"""Maximum number of values of one metric in a line (CloudWatch's rule)."""
 
 
 class Metrics(ABC):
-    """Collects what calls took, and says it. ``every``: requests between two lines, 0: never."""
+    """Collects durations of calls and prints them.
+
+    ``every``: requests between two lines; 0: never.
+    """
 
     def __init__(
         self,
@@ -48,7 +51,7 @@ class Metrics(ABC):
             self._conflicts += isinstance(failed, Conflict)
 
     def finish(self, *, messages: int, sent: int, failed: int, took: float) -> None:
-        """An invocation is over: how many messages it had and gave back, when the first was sent (ms)."""
+        """End an invocation: messages, time of the first (ms), failed messages, duration (ms)."""
         if not self._every:
             return
         with self._lock:
@@ -71,4 +74,7 @@ class Metrics(ABC):
 
     @abstractmethod
     def _line(self, now: int, values: Mapping[str, Any], stages: Mapping[str, list[float]]) -> str:
-        """The line to say. ``stages``: ms of each call by its name; ``values``: the others, by theirs."""
+        """Format a line.
+
+        ``stages``: ms of each call by name; ``values``: all other metrics by name.
+        """

@@ -1,4 +1,4 @@
-"""A deployment on a cloud: its drivers, its key, and how a client connects, whatever the cloud."""
+"""A deployment on any cloud: its drivers, its key, and client connections."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ FUNCTIONS = ("writer", "distributor", "watch", "heartbeat")
 
 
 class CloudService(ABC):
-    """Opens the deployment that a configuration names: makes its drivers and connections to it.
+    """Opens the deployment of a configuration: makes its drivers and connections.
 
-    ``inline_bytes``: data above it is written once, apart from log and record. ``keys``: of the provider's
-    section of the configuration.
+    ``inline_bytes``: larger data is a blob. ``keys``: valid keys of the provider's section of the
+    configuration.
     """
 
     inline_bytes: int
@@ -43,8 +43,11 @@ class CloudService(ABC):
 
     def __init__(self, config: Config, calls: Calls) -> None:
         self.clock: Clock = clock
-        """By which what is stored gets its age: a function's own, which the platform keeps; of a client's
-        process the one that it had at first, and what has passed since."""
+        """The clock for the ages of stored items.
+
+        A function uses its own, which the platform sets. A client's process uses the wall clock at
+        its start plus the time elapsed since.
+        """
         self.config = config
         self.calls = calls
         self.section = config.provider_config
@@ -52,14 +55,14 @@ class CloudService(ABC):
             if key not in self.keys:
                 known = ", ".join(self.keys)
                 raise ConfigurationException(
-                    f"the key '{config.provider_name}.{key}' is unknown; there are: {known}"
+                    f"the key '{config.provider_name}.{key}' is unknown; known keys: {known}"
                 )
 
     def text(self, key: str, why: str = "") -> str:
-        """A text of the provider's section. ``why``: what needs it."""
+        """A string of the provider's section. ``why``: the setting that requires it."""
         value = self.section.get(key, "")
         if not isinstance(value, str) or (why and not value):
-            need = f"{why} needs it; 'fk deploy service' writes it" if why else "it must be a text"
+            need = f"required by {why}; 'fk deploy service' writes it" if why else "it must be a string"
             raise ConfigurationException(f"the key '{self.config.provider_name}.{key}' is {value!r}: {need}")
         return value
 
@@ -69,18 +72,18 @@ class CloudService(ABC):
 
     @abstractmethod
     def table(self, short: str) -> Table:
-        """A table by core's name for it."""
+        """A table by core's name."""
 
     @abstractmethod
     def objects(self) -> ObjectStore:
-        """The store of objects."""
+        """The object store."""
 
     def joint(self) -> Joint | None:
-        """How the log's table and that of records are written in one call; None: they cannot be."""
+        """Writes the log's and the records' tables in one call; None if that is not possible."""
         return None
 
     def contended(self, losses: int) -> tuple[Contended, dict[str, Any]]:
-        """The log's table for a writer that is one of several, and the deployment's fields with it."""
+        """The log's table for one of several writers, and the deployment's fields that use it."""
         table = Contended(self.table("log"), losses=losses)
         joint = self.joint()
         return table, {"log": Log(table), "joint": None if joint is None else table.joint(joint)}
@@ -91,11 +94,11 @@ class CloudService(ABC):
 
     @abstractmethod
     def watch_queue(self) -> Queue | None:
-        """The queue of a separate watch function; None: the distributor notifies watchers itself."""
+        """The queue of a separate watch function; None: the distributor notifies watchers."""
 
     @abstractmethod
     def fallback(self) -> Queue | None:
-        """The functions' queue, which direct writers use under contention; None: there is none."""
+        """The functions' queue, which direct writers use under contention, if there is one."""
 
     @abstractmethod
     def channel(self) -> RoutedChannel:
@@ -103,7 +106,7 @@ class CloudService(ABC):
 
     @abstractmethod
     def queue_client_channel(self) -> ClientChannel | None:
-        """Client side of the channel, if the configuration chooses another than TCP; else None."""
+        """Client side of the channel if it is not TCP; otherwise None."""
 
     @abstractmethod
     def logs(self) -> str:
@@ -111,10 +114,10 @@ class CloudService(ABC):
 
     @abstractmethod
     def endpoint(self) -> str:
-        """The URL of a service that a client calls anyway."""
+        """The URL of a service that clients call in any case."""
 
     def deployment(self, key: bytes, **fields: Any) -> Deployment:
-        """The drivers. ``key``: the deployment's, which clients have not (b"")."""
+        """The drivers. ``key``: the deployment's key; clients do not have it (b"")."""
         config = self.config
         blobs: ObjectStore = TableObjects(self.table("records"))
         if config.user_storage is not StorageType.KEY_VALUE:
@@ -151,55 +154,61 @@ class CloudService(ABC):
         return TcpClientChannel("127.0.0.1" if host == "127.0.0.1" else "0.0.0.0", port, host)
 
     def own_address(self) -> str:
-        """The address under which this machine speaks to the cloud."""
+        """This machine's address on the route to the cloud."""
         endpoint = urlsplit(self.endpoint())
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
                 probe.connect((endpoint.hostname, endpoint.port or 443))  # sends nothing
             except OSError as error:
                 raise Denied(
-                    f"no way to {endpoint.hostname}: {error}; the configuration's "
-                    f"{self.config.provider_name}.client-host may say under which address the functions "
-                    "reach this machine"
+                    f"no route to {endpoint.hostname}: {error}; set "
+                    f"{self.config.provider_name}.client-host in the configuration to the address "
+                    "under which the functions reach this machine"
                 ) from error
             return str(probe.getsockname()[0])
 
     # ---- the deployment's key ------------------------------------------------------------
 
     def key(self) -> bytes:
-        """The deployment's key, for functions and trusted writers. Raises Denied where there is none yet."""
+        """The deployment's key, for functions and trusted writers.
+
+        Raises Denied if there is none yet.
+        """
         settings = self.table("settings").get("deployment", "settings")
         if settings is None:
             raise Denied(
-                f"the deployment {self.config.deployment_name} was not begun: its heartbeat does that, "
-                "within a minute of its deployment"
+                f"the deployment {self.config.deployment_name} is not initialized: its heartbeat does that "
+                "within a minute after the deployment"
             )
         key = settings["key"]
         if not isinstance(key, bytes):
-            raise Denied(f"the settings of {self.config.deployment_name} hold no key")
+            raise Denied(f"the settings of {self.config.deployment_name} contain no key")
         return key
 
     def initialize(self, random: Callable[[int], bytes] = os.urandom) -> bytes:
-        """The deployment's key; where there is none yet, puts the tree and the checkpoint, then a key."""
+        """The deployment's key.
+
+        If there is none, initialize: put the tree and the checkpoint, then a key.
+        """
         table = self.table("settings")
         if table.get("deployment", "settings") is None:
             begin(self.deployment(b""))
             try:
                 table.put("deployment", "settings", {"stamp": 1, "key": random(trust.KEY_BYTES)}, IfAbsent())
             except Conflict:
-                pass  # another process did it first
+                pass  # another process was first
         return self.key()
 
     # ---- connecting ----------------------------------------------------------------------
 
     def connect(self, port: int, release: Callable[[], None]) -> Connection:
-        """A client's connection; ``release`` is called when it is closed, or cannot be made."""
+        """Connect a client. Calls ``release`` when the connection is closed, or cannot be made."""
         self.clock = Steady(clock(), elapsed)
         try:
             if self.config.worker_queue is QueueType.DIRECT:
                 return self._direct(port, release)
             made = self.deployment(b"", distributor_queue=None)
-            made.checkpoints.header()  # raises, with the reason, where there is no such deployment
+            made.checkpoints.header()  # raises, with the reason, if there is no such deployment
             return connection_to(
                 made, self.client_channel(port), coalesce=True, close=release, logs=self.logs
             )
@@ -208,8 +217,9 @@ class CloudService(ABC):
             raise
 
     def _direct(self, port: int, release: Callable[[], None]) -> Connection:
-        """A connection with the writer in this process: it uses the functions' clock, as their replies
-        carry it.
+        """A connection with the writer in this process.
+
+        It uses the functions' clock, from their replies.
         """
         fallback = self.fallback()
         self.clock = service_clock = ServiceClock(self.clock)

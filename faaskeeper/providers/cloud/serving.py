@@ -1,4 +1,4 @@
-"""Handing a function what a queue delivered: as a batch, within its time, and what failed told apart."""
+"""Processes a batch of messages within the function's time, and separates the failed ones."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from faaskeeper.core.errors import Denied, DriverError, StaleView
 from faaskeeper.core.log import ENTRY_BYTES
 
 LOSSES = 50
-"""Appends lost in a row to direct writers after which a function looks at its batch, and its time, anew."""
+"""Appends lost in a row to direct writers, after which a function revalidates its batch."""
 _PAUSES_S = (0.02, 0.1, 0.5)
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Message:
-    """A message of a batch. ``identity``: by which it is given back; ``sent``: ms since 1970, 0: not known.
+    """A message of a batch. ``identity``: the queue's id; ``sent``: ms since 1970, 0: unknown.
 
-    ``group``: of a FIFO queue or a stream; what follows a failed message of its group is given back with it.
+    ``group``: of a FIFO queue or a stream. If a message fails, later ones of its group are returned
+    with it.
     """
 
     identity: str
@@ -31,7 +32,7 @@ class Message:
 
 
 def parts(messages: Sequence[Message]) -> Iterator[list[Message]]:
-    """A batch in parts of about an entry's size, so that time can be looked at in between."""
+    """Split a batch into parts of about an entry's size, to check the time between them."""
     part: list[Message] = []
     size = 0
     for each in messages:
@@ -51,14 +52,14 @@ def serve(
     reserve: int,
     pause: Callable[[float], None] = time.sleep,
 ) -> list[Message]:
-    """Hand messages to a function; returns those that must come again.
+    """Process messages; returns those that must be delivered again.
 
-    ``time_left``: ms; ``reserve``: ms of these without which nothing more is begun: the longest that one
-    call to a store may last, and some.
+    ``time_left``: ms; ``reserve``: ms that must remain to start a part: the longest possible call
+    to a store, and a margin.
 
-    What a store refuses for now is tried again while there is time, then given back. What fails for another
-    reason is tried message by message, so that one that cannot be handled takes no others with it, but those
-    that follow it in its own group: they must not overtake it.
+    If a store fails temporarily, the part is retried while time remains, then returned. After other
+    failures, each message is retried alone, so that one bad message fails alone, except for later
+    messages of its group, which must not overtake it.
     """
     failed: list[Message] = []
     blocked: set[str] = set()
@@ -73,7 +74,7 @@ def serve(
         if not taken:
             continue
         if time_left() < reserve:
-            _log.warning("%d messages are given back: the time is up", len(taken))
+            _log.warning("returned %d messages to the queue: not enough time left", len(taken))
             give_back(taken)
             continue
         outcome = _attempt(taken, handle, time_left, reserve, pause)
@@ -89,8 +90,8 @@ def serve(
 
 class _Outcome(Enum):
     DONE = "done"
-    LATER = "a store does not let us, or not now"
-    BROKEN = "it cannot be handled"
+    LATER = "a store failed or refused access"
+    BROKEN = "the message cannot be processed"
 
 
 def _attempt(

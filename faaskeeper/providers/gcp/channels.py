@@ -1,12 +1,12 @@
-"""The channel by Pub/Sub: one topic for all clients, and a subscription for each client's process.
+"""The channel over Pub/Sub: one topic for all clients, and a subscription per client process.
 
-A subscription is made when a client begins to listen; its filter lets through what is for it, and the client
-looks again. Pub/Sub delivers in any order and more than once, so messages are numbered: each has its sender,
-its number, and the number of the last one before it that was published; a client hands over what follows on
-what it has handed over, keeps what is early for a while, and drops what it has had. Pub/Sub's own order takes
-ten times as long.
+A client creates its subscription when it starts to listen. The filter passes only its own messages,
+and the client checks again. Pub/Sub delivers in any order and more than once. So a message carries
+its sender, a number, and the number of the previous published message. A client delivers a message
+if it follows the last delivered one, holds an early one for a while, and drops a repeated one.
+Pub/Sub's own ordering takes ten times as long.
 
-The subscription goes with the client; that of a client that was killed expires by itself after a day.
+The client deletes its subscription. That of a killed client expires after a day.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from faaskeeper.providers.gcp.queues import MAX_MESSAGE_BYTES, publish, subscrip
 
 PREFIX = "pubsub:"
 EXPIRES_S = 24 * 3600
-"""Pub/Sub's least time after which it deletes a subscription that nobody pulls from."""
+"""Pub/Sub's minimum time before it deletes an unused subscription."""
 RETENTION_S = 600
-"""Pub/Sub's least time for which it keeps a message; clients ask again long before."""
+"""Pub/Sub's minimum retention of a message; clients ask again much earlier."""
 PATIENCE_S = 3.0
-"""How long a message waits for those before it: Pub/Sub may have lost track of when, not of what."""
+"""How long a message waits for earlier ones. Pub/Sub reorders messages; it seldom loses them."""
 _JOIN_S = 5.0
 _THREADS = 2
 _MAX_LINES = 10_000
@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Line:
-    """The way to one client: messages go one after the other."""
+    """The messages to one client: sent one at a time."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -54,7 +54,7 @@ class _Line:
 
 
 class PubsubChannel:
-    """Service side. ``topic``: of all clients of the deployment."""
+    """Service side. ``topic``: shared by all clients of the deployment."""
 
     def __init__(self, gcp: Gcp, topic: str) -> None:
         self._gcp = gcp
@@ -65,9 +65,8 @@ class PubsubChannel:
         self._lines: dict[str, _Line] = {}
 
     def deliver(self, address: str, message: bytes) -> bool:
-        """See :class:`faaskeeper.core.drivers.channel.Channel`."""
         if len(message) > MAX_MESSAGE_BYTES:
-            _log.warning("a message of %d bytes is too long for the client at %s", len(message), address)
+            _log.warning("a message of %d bytes is too large for the client at %s", len(message), address)
             return False
         line = self._line(address)
         with line.lock:
@@ -84,7 +83,7 @@ class PubsubChannel:
             try:
                 publish(self._gcp, "channel.deliver", self._topic, made)
             except DriverError as error:
-                _log.info("the client at %s was not reached: %s", address, error)
+                _log.info("cannot reach the client at %s: %s", address, error)
                 return False
             line.published = number
             return True
@@ -92,17 +91,18 @@ class PubsubChannel:
     def _line(self, address: str) -> _Line:
         with self._lock:
             line = self._lines.pop(address, None) or _Line()
-            self._lines[address] = line  # the last used is the last
+            self._lines[address] = line  # in the order of use
             if len(self._lines) > _MAX_LINES:
-                # who is forgotten is told, when there is something, to wait for nothing
+                # an evicted client's next message waits for no earlier one
                 del self._lines[next(iter(self._lines))]
             return line
 
 
 class InOrder:
-    """Hands messages over in the order of their senders, each once.
+    """Delivers each sender's messages once and in order.
 
-    ``handler``: is called by one thread at a time. ``patience_s``: how long a message waits for another.
+    ``handler``: called by one thread at a time. ``patience_s``: how long a message waits for an
+    earlier one.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class InOrder:
         self._early: dict[str, dict[int, tuple[int, bytes, float]]] = {}
 
     def take(self, sender: str, number: int, after: int, message: bytes) -> None:
-        """A message came."""
+        """Take a message that arrived."""
         with self._lock:
             if number <= self._heard.get(sender, 0):
                 return
@@ -125,7 +125,7 @@ class InOrder:
             self._hand_over(sender)
 
     def tick(self) -> None:
-        """Look after what waits for what does not come."""
+        """Stop waiting for messages that are overdue."""
         with self._lock:
             for sender in list(self._early):
                 self._hand_over(sender)
@@ -138,24 +138,24 @@ class InOrder:
             if after > self._heard.get(sender, 0):
                 if self._clock() < due:
                     return
-                _log.warning("messages of %s up to %d did not come", sender, after)
+                _log.warning("messages of %s up to %d are lost", sender, after)
             del early[number]
             self._heard[sender] = number
             try:
                 self._handler(message)
             except Exception:
-                _log.exception("a client failed on a message")
+                _log.exception("a client failed to process a message")
         if not early:
             self._early.pop(sender, None)
 
     def close(self) -> None:
-        """Hand nothing over any more."""
+        """Stop delivering."""
         with self._lock:
             self._open = False
 
 
 class PubsubListener:
-    """A client's ear: its subscription, and the library's threads that receive from it."""
+    """Receives a client's messages: a subscription and the library's threads."""
 
     def __init__(self, gcp: Gcp, topic: str, subscription: str, handler: Handler) -> None:
         self._gcp = gcp
@@ -187,17 +187,17 @@ class PubsubListener:
 
     def _ended(self, receiving: Any) -> None:
         if not receiving.cancelled() and receiving.exception() is not None:
-            _log.warning("the channel of this client ended: %s", receiving.exception())
+            _log.warning("receiving from this client's subscription ended: %s", receiving.exception())
 
     def _take(self, message: Any) -> None:
-        told = message.attributes
-        if told.get("to") == self._name:
+        attributes = message.attributes
+        if attributes.get("to") == self._name:
             try:
-                number, after = int(told["number"]), int(told["after"])
+                number, after = int(attributes["number"]), int(attributes["after"])
             except (KeyError, ValueError):
-                _log.warning("dropped what is no message of ours from the subscription of this client")
+                _log.warning("dropped a malformed message from this client's subscription")
             else:
-                self._order.take(told.get("from", ""), number, after, message.data)
+                self._order.take(attributes.get("from", ""), number, after, message.data)
         message.ack()
 
     def _tick(self) -> None:
@@ -205,19 +205,18 @@ class PubsubListener:
             self._order.tick()
 
     def close(self) -> None:
-        """See :class:`faaskeeper.core.drivers.channel.Listener`."""
         self._order.close()
         self._stopping.set()
         self._receiving.cancel()
         try:
             self._receiving.result(timeout=_JOIN_S)
         except Exception as error:
-            _log.info("the channel of this client: %s", error)
+            _log.info("closing this client's channel: %s", error)
         self._pool.shutdown(wait=False)
         try:
             self._gcp.call("channel.close", self._remove)
         except DriverError as error:
-            _log.warning("the subscription %s stays until it expires: %s", self._path, error)
+            _log.warning("cannot delete the subscription %s; it will expire: %s", self._path, error)
 
     def _remove(self) -> None:
         try:
@@ -227,11 +226,11 @@ class PubsubListener:
                 timeout=self._gcp.timeout,
             )
         except NotFound:
-            pass  # it has expired, or an earlier try deleted it
+            pass  # it has expired, or an earlier attempt deleted it
 
 
 class PubsubClientChannel:
-    """Client side. ``topic``: of all clients; ``prefix``: of the names of their subscriptions."""
+    """Client side. ``topic``: shared by all clients; ``prefix``: of their subscriptions' names."""
 
     def __init__(self, gcp: Gcp, topic: str, prefix: str) -> None:
         self._gcp = gcp
@@ -239,5 +238,4 @@ class PubsubClientChannel:
         self._prefix = prefix
 
     def listen(self, handler: Handler) -> PubsubListener:
-        """See :class:`faaskeeper.core.drivers.channel.ClientChannel`."""
         return PubsubListener(self._gcp, self._topic, self._prefix, handler)

@@ -1,8 +1,9 @@
-"""Calls to Google Cloud: how they are made, and what their errors mean to core. All of it is here.
+"""Calls to Google Cloud: retries, and the mapping of errors to core's kinds.
 
-Retries are google-api-core's own (jittered, capped), of what is safe to retry. Time-outs are short, so that a
-call with all its tries ends well before the function that makes it. Emulators are found as Google's libraries
-find them: ``DATASTORE_EMULATOR_HOST``, ``PUBSUB_EMULATOR_HOST``, ``STORAGE_EMULATOR_HOST``.
+Retries are google-api-core's (jittered, capped), for calls that are safe to repeat. Time-outs are
+short, such that a call with all its retries ends well before the function that makes it. Emulators
+are found as in Google's libraries: ``DATASTORE_EMULATOR_HOST``, ``PUBSUB_EMULATOR_HOST``,
+``STORAGE_EMULATOR_HOST``.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from faaskeeper.core.errors import Conflict, Denied, DriverError, Throttled, Too
 from faaskeeper.providers.cloud.calls import SIDE_BY_SIDE, Calls
 
 TRY_S = 3.0
-"""How long one try of a call may last."""
+"""Time-out of one attempt of a call."""
 CALL_S = 10.0
-"""Until when a call that failed for now is tried again; so it lasts at most 13 s."""
+"""Time in which a call is retried after temporary failures; it takes at most 13 s in all."""
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 
 _RETRIED = (
@@ -52,29 +53,29 @@ _KINDS: tuple[tuple[type[Exception], type[DriverError]], ...] = (
     (GoogleAuthError, Denied),
     (requests.RequestException, Unavailable),
 )
-"""Kinds by Google's classes; the first that fits counts."""
+"""Error kinds by Google's exceptions; the first match counts."""
 _HINTS: tuple[tuple[type[Exception], str], ...] = (
-    (exceptions.NotFound, "is the deployment's name right, and is it deployed?"),
-    (exceptions.Forbidden, "has the account the role that 'fk doctor' names?"),
-    (exceptions.Unauthorized, "are the credentials still valid?"),
-    (GoogleAuthError, "'gcloud auth application-default login' sets credentials up"),
+    (exceptions.NotFound, "check that the deployment's name is right and that it is deployed"),
+    (exceptions.Forbidden, "check that the account has the role that 'fk doctor' names"),
+    (exceptions.Unauthorized, "check that the credentials are still valid"),
+    (GoogleAuthError, "set credentials with 'gcloud auth application-default login'"),
 )
 _TOO_LARGE = ("too big", "too large", "too long", "exceed", "bigger than", "larger than")
 
 
 retried: Callable[[Exception], bool] = retry.if_exception_type(*_RETRIED)
-"""Whether a call that met this is tried again."""
+"""Whether a call is retried after this error."""
 
 
 def core_error(what: str, error: Exception) -> DriverError:
-    """The error as core knows it. ``what``: the call, as a person would say it."""
+    """Map an error to core's kinds. ``what``: describes the call in messages."""
     if isinstance(error, exceptions.RetryError) and isinstance(error.cause, Exception):
-        error = error.cause  # what each try met
+        error = error.cause  # the error of the last attempt
     text = str(error)
     kind: type[DriverError] = next(made for known, made in _KINDS if isinstance(error, known))
     code = getattr(error, "code", None) or 0
     if isinstance(error, exceptions.GoogleAPICallError) and kind is Unavailable and 400 <= code < 500:
-        kind = Denied  # a status that has no class of its own
+        kind = Denied  # a status without a class
     if kind is Denied and code in (400, 413) and any(word in text.lower() for word in _TOO_LARGE):
         kind = TooLarge
     hint = next((f" ({said})" for known, said in _HINTS if isinstance(error, known)), "")
@@ -82,9 +83,9 @@ def core_error(what: str, error: Exception) -> DriverError:
 
 
 class Gcp(Calls):
-    """The clients of one process, made when first needed, and the one way to call them.
+    """The clients of one process, created on first use, and all calls to them.
 
-    ``credentials``: a file of them ("": as the environment has them, by Google's own rules).
+    ``credentials``: a credentials file; empty: the environment's, by Google's own rules.
     """
 
     errors = (exceptions.GoogleAPIError, GoogleAuthError, requests.RequestException)
@@ -100,7 +101,6 @@ class Gcp(Calls):
         self.timeout = timeout.ConstantTimeout(TRY_S)
 
     def core_error(self, what: str, error: Exception) -> DriverError:
-        """See :class:`Calls`."""
         return core_error(what, error)
 
     # ---- clients -------------------------------------------------------------------------
@@ -123,7 +123,7 @@ class Gcp(Calls):
         return DatastoreClient(transport=self._transport(DatastoreGrpcTransport, "DATASTORE_EMULATOR_HOST"))
 
     def publisher(self) -> Any:
-        """The client that publishes, one request a call: messages wait for nothing in it."""
+        """The client that publishes. It sends one request per call, without batching."""
         return self._once("publisher", self._publisher)
 
     def _publisher(self) -> Any:
@@ -133,7 +133,7 @@ class Gcp(Calls):
         return PublisherClient(transport=self._transport(PublisherGrpcTransport, "PUBSUB_EMULATOR_HOST"))
 
     def subscriber(self) -> Any:
-        """The client that makes subscriptions and receives from them."""
+        """The client that creates subscriptions and receives messages."""
         return self._once("subscriber", self._subscriber)
 
     def _subscriber(self) -> Any:
@@ -170,7 +170,7 @@ class Gcp(Calls):
         return kind(channel=channel)
 
     def credentials(self) -> google.auth.credentials.Credentials:
-        """Of who calls. Raises GoogleAuthError where there are none."""
+        """The caller's credentials. Raises GoogleAuthError if there are none."""
         if self._credentials is None:
             if self._file:
                 self._credentials, _ = google.auth.load_credentials_from_file(self._file, scopes=SCOPES)
@@ -179,7 +179,7 @@ class Gcp(Calls):
         return self._credentials
 
     def grpc(self, name: str, client: Callable[[], Any], operation: str, request: Any) -> Any:
-        """Make a call by gRPC, with time-out and retries. ``client``: one of the methods above."""
+        """Make a gRPC call, with time-out and retries. ``client``: one of the methods above."""
 
         def made() -> Any:
             return getattr(client(), operation)(request=request, retry=self.retry, timeout=self.timeout)
@@ -187,7 +187,6 @@ class Gcp(Calls):
         return self.call(name, made)
 
     def close(self) -> None:
-        """See :class:`Calls`."""
         with self._lock:
             clients, self._clients = self._clients, {}
             channels, self._channels = self._channels, []

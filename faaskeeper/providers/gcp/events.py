@@ -1,4 +1,4 @@
-"""What Google Cloud hands to a function: a push of Pub/Sub's, or an event that wraps one."""
+"""Requests of Google Cloud as messages: a Pub/Sub push, or an event that wraps one."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from faaskeeper.providers.cloud.serving import Message
 
 
 def message_of(body: bytes) -> Message:
-    """The message of a request's body: a push, or a CloudEvent, binary (the same body) or structured.
+    """Decode a request body: a push, or a CloudEvent, binary (the same body) or structured.
 
-    Raises ValueError where it is neither. A message whose body is None was not sent by us.
+    Raises ValueError for other bodies. A message with a body of None was not sent by FaaSKeeper.
     """
     try:
-        told = json.loads(body)
+        content = json.loads(body)
     except ValueError as error:
-        raise ValueError(f"a body of {len(body)} bytes that is not JSON") from error
-    if isinstance(told, dict) and "specversion" in told:
-        told = told.get("data")
-    message = told.get("message") if isinstance(told, dict) else None
+        raise ValueError(f"the body of {len(body)} bytes is not JSON") from error
+    if isinstance(content, dict) and "specversion" in content:
+        content = content.get("data")
+    message = content.get("message") if isinstance(content, dict) else None
     if not isinstance(message, dict):
-        raise ValueError("neither a push of Pub/Sub's nor an event with one")
+        raise ValueError("the body is neither a Pub/Sub push nor an event with one")
     identity = str(message.get("messageId") or message.get("message_id") or "")
-    # without a key there is no order: each message is its own group
+    # without an ordering key, each message is its own group
     group = str(message.get("orderingKey") or identity)
     return Message(identity, group, _data(message), _sent(message))
 
@@ -42,7 +42,7 @@ def _data(message: dict[str, Any]) -> bytes | None:
 
 
 def _sent(message: dict[str, Any]) -> int:
-    """Ms since 1970, 0: not told."""
+    """Milliseconds since 1970; 0: unknown."""
     try:
         moment = datetime.fromisoformat(str(message.get("publishTime", "")).replace("Z", "+00:00"))
     except ValueError:

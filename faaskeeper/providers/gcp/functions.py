@@ -1,14 +1,14 @@
 """The four functions as targets of the Functions Framework: writer, distributor, watch, heartbeat.
 
-Each is an HTTP function: Pub/Sub pushes a message by POST, as itself or in a CloudEvent, and takes 2xx for
-done and 5xx for *again*; Cloud Scheduler calls heartbeat. GET says whether the function is well. Who may call
-is the platform's matter (OIDC tokens, ``roles/run.invoker``).
+Each is an HTTP function. Pub/Sub pushes a message by POST, bare or in a CloudEvent; it takes 2xx as
+success and repeats after 5xx. Cloud Scheduler calls heartbeat. GET checks the function's health.
+The platform decides who may call (OIDC tokens, ``roles/run.invoker``).
 
-An instance serves many requests at a time. What they bring is gathered: one of them, in turn, takes what all
-others wait with, and has it committed together.
+An instance serves many requests at a time, and commits them in batches: one request's thread takes
+the messages of all waiting requests and processes them together.
 
 The configuration is in the environment (``FAASKEEPER_CONFIG``, JSON; ``FAASKEEPER_LOG_LEVEL``;
-``FAASKEEPER_TIMEOUT_S``, the function's own time-out). Nothing is made at import time.
+``FAASKEEPER_TIMEOUT_S``, the function's time-out). Nothing is created at import time.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from flask import Request
 
 RESERVE_MS = int((CALL_S + TRY_S) * 1000) + 3_000
-"""Time that must be left to begin with a part of a batch: the longest that one call may last, and some."""
+"""Time that must remain to start a part of a batch: the longest possible call, and a margin."""
 TIMEOUT_S = 60
-"""The functions' time-out, as the templates set it."""
+"""The functions' time-out in the templates."""
 _MOST = 500
 _log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ Answer = tuple[str, int]
 
 
 class Batch(TypedDict):
-    """What became of a batch: messages in it, when the first was sent (ms), how many come again, its ms."""
+    """A batch's result: messages, time of the first (ms), failed messages, duration (ms)."""
 
     messages: int
     sent: int
@@ -67,9 +67,10 @@ class _Waiting:
 
 
 class Gathering:
-    """Gathers what concurrent requests bring into batches, of which one runs at a time.
+    """Gathers the messages of concurrent requests into batches; one batch runs at a time.
 
-    A request's own thread runs the batch that it is in, or finds that another has. ``finish`` is told of it.
+    A request's thread runs the batch with its message, unless another thread has done so.
+    ``finish`` receives the result of each batch.
     """
 
     def __init__(
@@ -86,9 +87,9 @@ class Gathering:
         self._waiting: list[_Waiting] = []
 
     def submit(self, message: Message, deadline: float) -> bool:
-        """Have a message handled; returns whether it was, False: it must come again.
+        """Process a message; returns False if it must be delivered again.
 
-        ``deadline``: of the request, by the clock, s.
+        ``deadline``: of the request, in seconds by the clock.
         """
         mine = _Waiting(message, deadline)
         with self._lock:
@@ -103,7 +104,7 @@ class Gathering:
         with self._lock:
             batch, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
         began = self._clock()
-        # one that has waited long must not make the others come again
+        # a request that has waited for long must not make the others fail
         deadline = max(each.deadline for each in batch)
         failed: set[int] = set(range(len(batch)))
         messages = [each.message for each in batch]
@@ -128,7 +129,7 @@ class Gathering:
 class Functions:
     """The functions of one process. ``environment``: as the platform sets it.
 
-    ``begins``: it is heartbeat's process, which begins the deployment where nobody has.
+    ``begins``: this is heartbeat's process, which initializes a new deployment.
     """
 
     def __init__(
@@ -157,31 +158,31 @@ class Functions:
             return made
 
     def push(self, which: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """A message for the writer, the distributor or the watch function."""
+        """Process a message for the writer, the distributor or the watch function."""
         deadline = time.monotonic() + self._timeout_s
         self._trace(headers)
         try:
             message = message_of(body)
         except ValueError as error:
             _log.warning("dropped a request: %s", error)
-            return "", 204  # what cannot be read now cannot be read later
+            return "", 204  # repeating it would not help
         if message.body is None:
-            _log.warning("dropped a message that no client made")
+            _log.warning("dropped a message that no client sent")
             return "", 204
         if self._gathering(which).submit(message, deadline):
             return "", 204
-        return "again, as the log says why", 503
+        return "not processed, see the log; send it again", 503
 
     def heartbeat(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """A beat, or with ``{"sweep": true}`` what is enough now and then."""
+        """One heartbeat or, with ``{"sweep": true}``, one sweep."""
         self._trace(headers)
         began = time.perf_counter()
         try:
-            told = json.loads(body or b"{}")
+            content = json.loads(body or b"{}")
         except ValueError:
-            told = {}
+            content = {}
         try:
-            done = self._warm.beat(isinstance(told, dict) and bool(told.get("sweep")))
+            done = self._warm.beat(isinstance(content, dict) and bool(content.get("sweep")))
         except (DriverError, StaleView) as error:
             _log.error("heartbeat failed: %s", error)
             return str(error), 503
@@ -190,13 +191,13 @@ class Functions:
         return json.dumps(done), 200
 
     def health(self) -> Answer:
-        """Whether the function can do its work: it has read the deployment's key, and reads the mark."""
-        told: dict[str, Any] = {"version": __version__, "function": self.name}
+        """Whether the function works: it has read the deployment's key and can read the mark."""
+        content: dict[str, Any] = {"version": __version__, "function": self.name}
         try:
-            told["applied"] = self.deployment.checkpoints.applied()
+            content["applied"] = self.deployment.checkpoints.applied()
         except DriverError as error:
-            return json.dumps({**told, "problem": str(error)}), 503
-        return json.dumps(told), 200
+            return json.dumps({**content, "problem": str(error)}), 503
+        return json.dumps(content), 200
 
     def _trace(self, headers: Mapping[str, str]) -> None:
         trace = headers.get("X-Cloud-Trace-Context", "").split("/")[0]
@@ -212,7 +213,7 @@ def _made(begins: bool) -> Functions:
 
 
 def _functions(begins: bool = False) -> Functions:
-    with _making:  # requests come side by side from the first on
+    with _making:  # an instance's first requests are concurrent
         return _made(begins)
 
 
@@ -220,7 +221,7 @@ def _serve(which: str, request: Request) -> Answer:
     try:
         functions = _functions(which == "heartbeat")
     except DriverError as error:
-        _log.error("the function %s cannot begin: %s", which, error)
+        _log.error("the function %s cannot start: %s", which, error)
         return str(error), 503
     if request.method == "GET":
         return functions.health()
@@ -230,20 +231,20 @@ def _serve(which: str, request: Request) -> Answer:
 
 
 def writer(request: Request) -> Answer:
-    """Judges and commits requests; distributes too, where that is inline."""
+    """Validates and commits requests; distributes too, if that is inline."""
     return _serve("writer", request)
 
 
 def distributor(request: Request) -> Answer:
-    """Brings the log into user storage and answers."""
+    """Applies committed entries to user storage and answers clients."""
     return _serve("distributor", request)
 
 
 def watch(request: Request) -> Answer:
-    """Tells watchers."""
+    """Notifies watchers."""
     return _serve("watch", request)
 
 
 def heartbeat(request: Request) -> Answer:
-    """Ends sessions whose clients are silent, and more that must happen although nobody asks."""
+    """Expires sessions of silent clients and performs other periodic work."""
     return _serve("heartbeat", request)

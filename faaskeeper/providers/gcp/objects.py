@@ -15,7 +15,7 @@ _TIMEOUT = (TRY_S, TRY_S)
 
 
 class GcsStore:
-    """Objects of a bucket; an object's tag is its generation, a number that never comes back."""
+    """Objects of a bucket. An object's tag is its generation, which is never reused."""
 
     def __init__(self, gcp: Gcp, bucket: str) -> None:
         self._gcp = gcp
@@ -25,7 +25,6 @@ class GcsStore:
         return self._gcp.storage().bucket(self._bucket).blob(key)
 
     def get(self, key: str) -> Object | None:
-        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
 
         def read() -> Object | None:
             blob = self._blob(key)
@@ -41,7 +40,6 @@ class GcsStore:
         return result
 
     def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
-        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
         generation = 0 if absent else _generation(key, match)
 
         def write() -> str:
@@ -56,14 +54,13 @@ class GcsStore:
                 )
             except NotFound as error:
                 if match is not None and not _no_bucket(error):
-                    raise Conflict(f"there is no object {key} to match") from error
+                    raise Conflict(f"the object {key} does not exist") from error
                 raise
             return str(blob.generation)
 
         return str(self._gcp.call("objects.put", write))
 
     def delete(self, key: str, *, match: str | None = None) -> None:
-        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
         generation = _generation(key, match)
 
         def remove() -> None:
@@ -75,19 +72,18 @@ class GcsStore:
                 if _no_bucket(error):
                     raise
                 if match is not None:
-                    raise Conflict(f"there is no object {key} to match") from error
+                    raise Conflict(f"the object {key} does not exist") from error
 
         self._gcp.call("objects.delete", remove)
 
     def list(self, prefix: str, after: str, limit: int) -> list[str]:
-        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
 
         def names() -> list[str]:
             found = self._gcp.storage().list_blobs(
                 self._bucket,
                 prefix=prefix,
                 start_offset=after or None,
-                max_results=limit + 1,  # the offset itself may be among them
+                max_results=limit + 1,  # the result may include the offset itself
                 page_size=min(limit + 1, _MOST),
                 fields="items(name),nextPageToken",
                 timeout=_TIMEOUT,
@@ -100,7 +96,7 @@ class GcsStore:
 
 
 def _generation(key: str, match: str | None) -> int | None:
-    """The generation that a tag names. Raises Conflict where it cannot be one."""
+    """The generation of a tag. Raises Conflict if it cannot be one."""
     if match is None:
         return None
     if not match.isdigit() or match == "0":

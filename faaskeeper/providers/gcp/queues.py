@@ -1,7 +1,7 @@
-"""Queues that ring functions, by Pub/Sub: a topic, whose subscription pushes to the function.
+"""Queues that trigger functions, on Pub/Sub: a topic whose subscription pushes to the function.
 
-One call publishes one message: nothing waits in this process. Without order a push takes a tenth of what it
-takes with (23 ms against 200, measured on the cloud), and the writer sees to the order itself.
+A call publishes one message, without batching. An unordered push takes a tenth of the time of an
+ordered one (23 ms against 200 ms, measured on the cloud), and the writer orders requests itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from faaskeeper.core.errors import TooLarge
 from faaskeeper.providers.gcp.clients import Gcp
 
 MAX_MESSAGE_BYTES = 9_000_000
-"""Of a request's 10 MB; a push carries it as base64, within the 32 MiB that a function takes."""
+"""Limit: of a request's 10 MB. A push carries base64, within a function's limit of 32 MiB."""
 
 
 class PubsubQueue:
@@ -27,14 +27,13 @@ class PubsubQueue:
         self.ordered = ordered
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        """See :class:`faaskeeper.core.drivers.queue.Queue`."""
         if len(body) > self.max_message_bytes:
             raise TooLarge(
-                f"{self._short}: a message of {len(body)} bytes: at most {self.max_message_bytes} fit"
+                f"{self._short}: a message of {len(body)} bytes exceeds the limit of {self.max_message_bytes}"
             )
         message = types.PubsubMessage(
             data=body,
-            attributes={"to": self._short},  # Pub/Sub takes no message that has neither
+            attributes={"to": self._short},  # Pub/Sub rejects messages without data and attributes
             ordering_key=group if self.ordered else "",
         )
         publish(self._gcp, f"{self._short}.send", self._topic, message)
@@ -46,10 +45,10 @@ def publish(gcp: Gcp, name: str, topic: str, message: types.PubsubMessage) -> No
 
 
 def topic_path(project: str, topic: str) -> str:
-    """A topic's whole name."""
+    """The full name of a topic."""
     return f"projects/{project}/topics/{topic}"
 
 
 def subscription_path(project: str, subscription: str) -> str:
-    """A subscription's whole name."""
+    """The full name of a subscription."""
     return f"projects/{project}/subscriptions/{subscription}"

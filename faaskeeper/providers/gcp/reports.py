@@ -1,6 +1,6 @@
-"""Logs and metrics as Cloud Logging reads them off a function's output: a JSON object in a line.
+"""Logs and metrics as JSON lines, which Cloud Logging reads from a function's output.
 
-A metric of Cloud Monitoring is made of them by a log-based metric on ``jsonPayload.metrics``.
+A log-based metric on ``jsonPayload.metrics`` makes a metric of Cloud Monitoring of them.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from faaskeeper.providers.cloud import logs, metrics
 
 
 class JsonFormatter(logs.JsonFormatter):
-    """The level as a severity, the request as a trace, by the names that Cloud Logging knows."""
+    """Uses Cloud Logging's names: severity for the level, trace for the request."""
 
     level = "severity"
     request_key = "logging.googleapis.com/trace"
 
 
 class Metrics(metrics.Metrics):
-    """See :class:`faaskeeper.providers.cloud.metrics.Metrics`."""
+    """Metrics of a function, as Cloud Logging reads them."""
 
     def _line(self, now: int, values: Mapping[str, Any], stages: Mapping[str, list[float]]) -> str:
         medians = {name: sorted(took)[len(took) // 2] for name, took in stages.items()}
-        told = {**values, "stages": medians}
-        return json.dumps({"severity": "INFO", "message": "metrics", **self.names, "metrics": told})
+        content = {**values, "stages": medians}
+        return json.dumps({"severity": "INFO", "message": "metrics", **self.names, "metrics": content})

@@ -1,4 +1,4 @@
-"""A deployment on Google Cloud: its names, its drivers, and how a client connects."""
+"""A deployment on Google Cloud: names, drivers, and client connections."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from faaskeeper.providers.gcp.tables import DatastoreTable, joint_of
 from faaskeeper.providers.tcp import TcpChannel
 
 INLINE_BYTES = 64 * 1024
-"""Data above it is written once, apart from log and record. Datastore charges by the entity, whatever its
-size, and reads 128 KB in 12 ms where Cloud Storage takes 54; so data is inline as far as a log entry of
-several writes, and a message to the writer, stay handy."""
+"""Larger data is a blob.
+
+Datastore charges per entity, regardless of its size, and reads 128 KB in 12 ms where Cloud Storage
+takes 54 ms. The limit keeps log entries of several writes, and messages to the writer, small.
+"""
 SECTION = (
     "project-id",
     "credentials",
@@ -35,20 +37,20 @@ SECTION = (
     "deploy",
     "accounts",
 )
-"""Keys of a configuration's section ``gcp``."""
+"""Keys of the configuration's section ``gcp``."""
 
 
 class Names:
-    """Names of a deployment's resources, as its templates give them."""
+    """Names of a deployment's resources, as in its templates."""
 
     def __init__(self, deployment: str) -> None:
         self.deployment = deployment
         self.client_subscriptions = f"{deployment}-client-"
 
     def database(self, table: str) -> str:
-        """Id of the database that a table is in. Rights are given by the database, so there are three.
+        """Id of a table's database. Permissions are granted per database, so there are three.
 
-        Clients may read the first, and write the second; the third holds the deployment's key.
+        Clients may read the first and write the second. The third contains the deployment's key.
         """
         if table in ("lease", "watch"):
             return f"{self.deployment}-sessions"
@@ -68,7 +70,7 @@ class Names:
 
 
 class GcpService(CloudService):
-    """See :class:`CloudService`."""
+    """A deployment on Google Cloud."""
 
     inline_bytes = INLINE_BYTES
     keys = SECTION
@@ -78,7 +80,7 @@ class GcpService(CloudService):
         project = section.get("project-id") or os.environ.get("GOOGLE_CLOUD_PROJECT")
         if not isinstance(project, str) or not project:
             raise ConfigurationException(
-                "the key 'gcp.project-id' is missing: it must be the id of a project of Google Cloud"
+                "the key 'gcp.project-id' is missing: set it to the id of a Google Cloud project"
             )
         self.project = project
         self.gcp = gcp or Gcp(project, credentials=str(section.get("credentials", "")))
@@ -88,12 +90,12 @@ class GcpService(CloudService):
         super().__init__(config, self.gcp)
 
     def table(self, short: str) -> DatastoreTable:
-        """See :class:`CloudService`; always the same, since it remembers what it saw."""
+        """A table by core's name; always the same object, because it caches versions."""
         with self._lock:
             table = self._tables.get(short)
             if table is None:
                 lifetime = RETENTION_MS // 1000 if short == "log" else 0
-                shared = short == "watch"  # clients put its rows, functions delete them
+                shared = short == "watch"  # clients put rows, functions delete them
                 database = self.names.database(short)
                 table = DatastoreTable(
                     self.gcp, database, short, lifetime_s=lifetime, shared=shared, clock=self.seconds
@@ -102,55 +104,46 @@ class GcpService(CloudService):
             return table
 
     def objects(self) -> GcsStore:
-        """See :class:`CloudService`."""
         return GcsStore(self.gcp, self.text("data-bucket") or self.names.bucket(self.project))
 
     def joint(self) -> Joint | None:
-        """See :class:`CloudService`."""
         if self.config.user_storage is StorageType.PERSISTENT:
             return None
         return joint_of(self.gcp, self.names.database("log"), self.table)
 
     def queue(self, which: str, kind: QueueType) -> PubsubQueue:
-        """See :class:`CloudService`."""
         ordered = kind is QueueType.PUBSUB_ORDERED
         return PubsubQueue(self.gcp, self.names.topic(which), which, ordered=ordered)
 
     def watch_queue(self) -> Queue | None:
-        """See :class:`CloudService`."""
         topic = self.text("watch-topic")
         return PubsubQueue(self.gcp, topic, "watch") if topic else None
 
     def fallback(self) -> Queue | None:
-        """See :class:`CloudService`."""
         topic = self.text("worker-topic")
         return PubsubQueue(self.gcp, topic, "worker") if topic else None
 
     def channel(self) -> RoutedChannel:
-        """See :class:`CloudService`."""
         return RoutedChannel(TcpChannel(), {PREFIX: PubsubChannel(self.gcp, self.names.topic("clients"))})
 
     def queue_client_channel(self) -> drivers.ClientChannel | None:
-        """See :class:`CloudService`."""
         if self.config.client_channel is not ClientChannel.PUBSUB:
             return None
         return PubsubClientChannel(self.gcp, self.names.topic("clients"), self.names.client_subscriptions)
 
     def logs(self) -> str:
-        """See :class:`CloudService`."""
         names = ", ".join(self.names.function(each) for each in FUNCTIONS)
-        return f"Cloud Logging has the functions' logs, by the services' names: {names}\n"
+        return f"the functions' logs are in Cloud Logging, by service name: {names}\n"
 
     def endpoint(self) -> str:
-        """See :class:`CloudService`."""
         emulator = os.environ.get("DATASTORE_EMULATOR_HOST", "").removeprefix("http://")
         return f"http://{emulator}" if emulator else "https://datastore.googleapis.com"
 
 
 def connect(config: Config, port: int, gcp: Gcp | None = None) -> Connection:
-    """A client's connection to the deployment. Raises DriverError with what a person can do.
+    """Connect a client to the deployment. Raises DriverError that says how to fix the problem.
 
-    ``gcp``: clients that several connections share; the caller closes them.
+    ``gcp``: Google clients to share between connections; the caller closes them.
     """
     service = GcpService(config, gcp)
     return service.connect(port, service.gcp.close if gcp is None else lambda: None)

@@ -1,20 +1,20 @@
-"""Table on Firestore in Datastore mode: an entity for each item, all of a partition below one ancestor.
+"""Tables on Firestore in Datastore mode: an entity per item; a partition's items share an ancestor.
 
 Lookups and ancestor queries are strongly consistent. A write is one commit without a transaction:
 
-* *absent*: an ``insert``, which the service refuses where the entity is (``AlreadyExists``);
-* *older* and *stamp*: the service compares an entity's *version*, not a property, so the condition is
-  evaluated here on an entity as it was seen (with its version), and the write is made on condition of that
-  version (``base_version``), or as an ``insert`` where there was none. What changed meanwhile makes the
-  service keep what it has and say so; then the entity is looked up. What this process read or wrote last is
-  remembered, so a writer that is alone needs one call. What is not known is likely not there (a znode is
-  created, a watch is set): *older* begins with an insert then. A memory that is wrong costs calls and never
-  more: nothing is concluded from it but what to ask for.
+* *absent*: an ``insert``, which the service rejects if the entity exists (``AlreadyExists``);
+* *older* and *stamp*: the service compares an entity's *version*, not a property. So the condition
+  is evaluated here, on the last known state of the entity and its version. The write requires that
+  version (``base_version``), or is an ``insert`` if there was no entity. If the entity has changed,
+  the service keeps it and reports the conflict; then the entity is looked up. The table caches the
+  last state that it read or wrote, so a single writer needs one call. An unknown entity probably
+  does not exist (a create, a new watch), so *older* starts with an insert. A wrong cache costs
+  calls, never correctness: it only determines what to ask for.
 
-A version never comes back, also not when an entity is deleted and put again.
+A version is never reused, even if an entity is deleted and put again.
 
-Puts of several tables of one database go together as one commit with a transaction that begins and ends in it
-(:func:`joint_of`): there a condition that does not hold fails them all.
+Puts to several tables of one database are one commit with a single-use transaction
+(:func:`joint_of`): if one condition fails, all puts fail.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from faaskeeper.core.view import MAX_NODES
 from faaskeeper.providers.gcp.clients import Gcp, retried
 
 TTL = "ttl"
-"""Name of the property with the moment from which the service may delete an entity, by its TTL policy."""
+"""Property with the time from which the service may delete an entity, by its TTL policy."""
 MAX_ITEM_BYTES = 1024 * 1024 - 16 * 1024
-"""An entity has at most 1 MiB less 4 bytes, its key and the names of its properties included."""
+"""Limit of an entity: 1 MiB less 4 bytes, including its key and the names of its properties."""
 MEMORY = 3 * MAX_NODES
-"""Items that a table remembers: more than a view has znodes, parents and pages of children included."""
+"""Number of cached items: more than a view has znodes, with parents and pages of children."""
 _MAX_LOOKUP = 500
 _TRIES = 12
 _NON_TRANSACTIONAL = types.CommitRequest.Mode.NON_TRANSACTIONAL
@@ -48,7 +48,7 @@ _MORE = types.QueryResultBatch.MoreResultsType
 
 
 class _Seen(NamedTuple):
-    """An entity as it was seen. ``version`` 0: there was none."""
+    """The last known state of an entity. ``version`` 0: it did not exist."""
 
     version: int
     stamp: int
@@ -58,7 +58,7 @@ _NONE = _Seen(0, 0)
 
 
 class _Memory:
-    """What was last seen of entities; the oldest is forgotten first."""
+    """A cache of the last known states; evicts the oldest."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -81,7 +81,7 @@ class _Memory:
 
 
 def to_value(value: object) -> types.Value:
-    """A value in Datastore's types. None is in an index: nothing is ever asked for by property."""
+    """Encode a value for Datastore. None is indexed: no query uses properties."""
     if isinstance(value, str):
         return types.Value(string_value=value, exclude_from_indexes=True)
     if isinstance(value, int):
@@ -93,7 +93,7 @@ def to_value(value: object) -> types.Value:
 
 
 def to_item(entity: types.Entity) -> Item:
-    """The item of an entity."""
+    """Decode an entity's item."""
     item: Item = {}
     for name, value in types.Entity.pb(entity).properties.items():
         kind = value.WhichOneof("value_type")
@@ -105,10 +105,11 @@ def to_item(entity: types.Entity) -> Item:
 
 
 class DatastoreTable:
-    """A table. ``database``: the database's id; ``short``: core's name, the entities' kind.
+    """A table. ``database``: the database's id; ``short``: core's name and the entities' kind.
 
-    ``lifetime_s``: seconds after which the service may delete an item (0: never). ``memory``: items that are
-    remembered; ``shared``: what is written here is mostly deleted by others, and not remembered.
+    ``lifetime_s``: seconds after which the service may delete an item (0: never). ``memory``:
+    number of cached items. ``shared``: other processes delete most items that this one writes, so
+    they are not cached.
     """
 
     max_item_bytes = MAX_ITEM_BYTES
@@ -145,11 +146,9 @@ class DatastoreTable:
     # ---- reads ---------------------------------------------------------------------------
 
     def get(self, partition: str, key: str) -> Item | None:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         return self._lookup("get", [(partition, key)])[partition, key]
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         wanted = list(dict.fromkeys(keys))
         batches = [wanted[at : at + _MAX_LOOKUP] for at in range(0, len(wanted), _MAX_LOOKUP)]
         found: dict[tuple[str, str], Item | None] = {}
@@ -176,14 +175,13 @@ class DatastoreTable:
         return found
 
     def _seen(self, result: types.EntityResult) -> tuple[str, str]:
-        """Remember an entity that was read; returns its names."""
+        """Cache an entity that was read; returns its names."""
         name = _names(result.entity.key)
         stamp = types.Entity.pb(result.entity).properties["stamp"].integer_value
         self._memory.put(name, _Seen(result.version, stamp))
         return name
 
     def query(self, partition: str, after: str, limit: int) -> Page:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         ancestor = _filter("HAS_ANCESTOR", self._key(partition))
         condition = ancestor
         if after:
@@ -207,12 +205,11 @@ class DatastoreTable:
             unfinished = batch.more_results == _MORE.NOT_FINISHED
             if items or not unfinished:
                 return Page(items, unfinished or len(items) >= limit)
-            query.start_cursor = batch.end_cursor  # it looked through what it could in one call
+            query.start_cursor = batch.end_cursor  # one call scans a limited number of entities
 
     # ---- writes --------------------------------------------------------------------------
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         entity = self._entity(partition, key, item)
 
         def made(seen: _Seen | None) -> types.Mutation:
@@ -228,14 +225,14 @@ class DatastoreTable:
         return types.Entity(key=self._key(partition, key), properties=properties)
 
     def mutation_of(self, write: Write) -> types.Mutation:
-        """A put as part of a transaction that fails where the condition does not hold."""
+        """A put in a transaction, which fails if the condition does not hold."""
         name = (write.partition, write.key)
         absent = isinstance(write.condition, IfAbsent)
         seen = _NONE if absent else self._fitting(name, write.condition, look=False)
         return _put(self._entity(*name, write.item), seen, _FAIL)
 
     def _fitting(self, name: tuple[str, str], condition: Condition, *, look: bool) -> _Seen:
-        """The entity as it was seen last, or as it is (``look``). Raises Conflict: the condition fails."""
+        """The cached state of an entity, or with ``look`` the current one. Raises Conflict."""
         seen = None if look else self._memory.get(name)
         if seen is None and not look and isinstance(condition, IfOlder):
             seen = _NONE
@@ -250,15 +247,14 @@ class DatastoreTable:
         return seen
 
     def forget(self, write: Write) -> None:
-        """Nothing is known of an item any more."""
+        """Remove an item from the cache."""
         self._memory.forget((write.partition, write.key))
 
     def remember(self, write: Write, version: int) -> None:
-        """A put was done."""
+        """Cache a put that has succeeded."""
         self._memory.put((write.partition, write.key), _Seen(version, _stamp(write.item)))
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         entity = self._key(partition, key)
 
         def made(seen: _Seen | None) -> types.Mutation:
@@ -278,21 +274,24 @@ class DatastoreTable:
         made: Callable[[_Seen | None], types.Mutation],
         stamp: int | None,
     ) -> None:
-        """Commit what ``made`` makes of the entity as it was seen. ``stamp``: its then; None: it is gone."""
+        """Commit the mutation that ``made`` makes of an entity's state.
+
+        ``stamp``: new; None: a delete.
+        """
         if condition is None or isinstance(condition, IfAbsent):
             seen = None if condition is None else _NONE
             if not self._commit(method, name, made(seen), stamp):
-                raise Conflict(f"{self._short}.{method}: there is an item {name[0]} {name[1]}")
+                raise Conflict(f"{self._short}.{method}: {name[0]} {name[1]} exists")
             return
         for turn in range(_TRIES):
             if self._commit(method, name, made(self._fitting(name, condition, look=turn > 0)), stamp):
                 return
-        raise Throttled(f"{self._short}.{method}: {name[0]} {name[1]} is written too often")
+        raise Throttled(f"{self._short}.{method}: too many concurrent writes to {name[0]} {name[1]}")
 
     def _commit(
         self, method: str, name: tuple[str, str], mutation: types.Mutation, stamp: int | None
     ) -> bool:
-        """Whether it took effect; what is known of the entity afterwards is remembered."""
+        """Commit and update the cache; returns whether the mutation took effect."""
         request = types.CommitRequest(
             project_id=self._gcp.project,
             database_id=self._database,
@@ -308,7 +307,7 @@ class DatastoreTable:
             except NotFound as error:
                 if not mutation.base_version:
                     raise
-                raise Conflict(f"{name[0]} {name[1]} is gone") from error
+                raise Conflict(f"{name[0]} {name[1]} does not exist") from error
 
         self._memory.forget(name)
         try:
@@ -324,9 +323,9 @@ class DatastoreTable:
 
 
 def joint_of(gcp: Gcp, database: str, tables: Callable[[str], DatastoreTable]) -> Joint:
-    """Puts of a database's tables as one commit. ``tables``: by core's names."""
+    """Puts to tables of a database as one commit. ``tables``: by core's names."""
 
-    # as other calls are repeated, but that an abort says who was faster
+    # retried like other calls, except after an abort, which means a conflict
     retry = gcp.retry.with_predicate(lambda error: retried(error) and not isinstance(error, Aborted))
 
     def joint(writes: Sequence[Write]) -> None:
@@ -342,7 +341,7 @@ def joint_of(gcp: Gcp, database: str, tables: Callable[[str], DatastoreTable]) -
             try:
                 return gcp.datastore().commit(request=request, retry=retry, timeout=gcp.timeout)
             except (Aborted, FailedPrecondition, NotFound) as error:
-                raise Conflict(f"somebody wrote meanwhile: {error}") from error
+                raise Conflict(f"a concurrent write was first: {error}") from error
 
         for write in writes:
             tables(write.table).forget(write)

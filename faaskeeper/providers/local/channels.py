@@ -1,4 +1,4 @@
-"""The in-process channel: a message is handed over by calling the client's handler."""
+"""The in-process channel: calls the client's handler."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 class LocalListener:
-    """One client's ear."""
+    """Receives one client's messages."""
 
     def __init__(
         self,
@@ -34,25 +34,24 @@ class LocalListener:
         self._open = True
 
     def hear(self, message: bytes | Reply) -> bool:
-        """Hand a message over."""
+        """Deliver a message."""
         with self._lock:
             if not self._open:
                 return False
             try:
                 self._handler(message)
             except Exception:
-                _log.exception("the client at %s failed on a message", self.address)
+                _log.exception("the client at %s failed to process a message", self.address)
             return True
 
     def close(self) -> None:
-        """See :class:`faaskeeper.core.drivers.channel.Listener`."""
         self._channel.forget(self.address)
         with self._lock:
             self._open = False
 
 
 class LocalChannel:
-    """Both sides of the channel; told early by one writer at a time."""
+    """Both sides of the channel. Only one writer at a time may announce early replies."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -65,26 +64,21 @@ class LocalChannel:
         return listener
 
     def listen(self, handler: Handler) -> LocalListener:
-        """See :class:`faaskeeper.core.drivers.channel.ClientChannel`."""
         return self._added(handler)
 
     def listen_early(
         self, handler: Callable[[Reply | bytes], None], settled: Callable[[], None]
     ) -> LocalListener:
-        """See :meth:`faaskeeper.core.connection.InProcess.listen`."""
         return self._added(handler, settled=settled)
 
     def listen_late(self, handler: Callable[[Reply | bytes], None]) -> LocalListener:
-        """See :meth:`faaskeeper.core.connection.InProcess.listen_late`."""
         return self._added(handler, late=True)
 
     def accepts_early(self, address: str) -> bool:
-        """See :class:`faaskeeper.core.drivers.channel.DirectChannel`."""
         listener = self._listeners.get(address)
         return listener is not None and listener.settled is not None
 
     def deliver_early(self, address: str, reply: Reply) -> bool:
-        """See :class:`faaskeeper.core.drivers.channel.DirectChannel`."""
         listener = self._listeners.get(address)
         if listener is None or listener.settled is None:
             return False
@@ -92,22 +86,19 @@ class LocalChannel:
         return listener.hear(reply)
 
     def deliver_late(self, address: str, reply: Reply) -> bool:
-        """See :class:`faaskeeper.core.drivers.channel.DirectChannel`."""
         listener = self._listeners.get(address)
         return listener is not None and listener.late and listener.hear(reply)
 
     def settled(self) -> None:
-        """See :class:`faaskeeper.core.drivers.channel.DirectChannel`."""
         while self._told:
             listener = self._told.pop()
             if listener.settled is not None:
                 listener.settled()
 
     def forget(self, address: str) -> None:
-        """No longer deliver to an address."""
+        """Stop delivering to an address."""
         self._listeners.pop(address, None)
 
     def deliver(self, address: str, message: bytes) -> bool:
-        """See :class:`faaskeeper.core.drivers.channel.Channel`."""
         listener = self._listeners.get(address)
         return listener is not None and listener.hear(message)

@@ -1,9 +1,9 @@
-"""The files of an embedded service: who owns them, whether they are ours and whole, and their errors.
+"""The files of an embedded service: ownership, checks, and the mapping of errors.
 
-Two SQLite databases in one directory. ``log.db`` holds the log and is synced on every commit
-(``synchronous=FULL``). ``state.db`` holds everything that is derived from the log, the mark and
-the checkpoint included, and is not (``NORMAL``): a power cut may take its last commits, but always
-a suffix of them, since one write-ahead log orders them all; so the mark never outlives what it covers.
+Two SQLite databases in one directory. ``log.db`` contains the log and is synced at every commit
+(``synchronous=FULL``). ``state.db`` contains all state derived from the log, including mark and
+checkpoint, and is not synced (``NORMAL``). A power cut may lose its last commits, but always a
+suffix, because one write-ahead log orders them. So the mark never survives without what it covers.
 """
 
 from __future__ import annotations
@@ -29,25 +29,27 @@ APPLICATION_ID = 0x464B5A31  # "FKZ1"
 SCHEMA = 1
 _CHECKED_BYTES = 8 * 1024 * 1024
 _ELSEWHERE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_PERM")
-"""Errors of opening a file that tell nothing of what is in it."""
+"""Errors of opening a file that say nothing about its contents."""
 _FOLDED_PAGES = 2_000
-"""Pages of a write-ahead log that are folded into the file together, which takes two syncs. Twice what SQLite
-does by itself, since a write changes one page of ``state.db`` more for its high water."""
+"""Pages of a write-ahead log before a checkpoint, which takes two syncs.
+
+Twice SQLite's default, because a write changes one more page of ``state.db``, for its high water.
+"""
 _SIDES = ("-wal", "-shm", "-journal")
 _QUIET_S = 1.0
-"""Most that a fork waits for threads that are within SQLite."""
+"""How long a fork waits for threads within SQLite."""
 _T = TypeVar("_T")
 
 
 class Owner(Inherited):
-    """The right to use a directory, held by one process at a time through a lock on a file in it."""
+    """Ownership of a directory by one process at a time, through a lock on a file in it."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._file: IO[str] | None = None
 
     def acquire(self) -> None:
-        """Take the right. Raises Denied with the holder and what to do about it."""
+        """Take ownership. Raises Denied that names the holder and says how to proceed."""
         path = self._directory / "owner.lock"
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -55,10 +57,10 @@ class Owner(Inherited):
         except OSError as error:
             raise Denied(
                 f"cannot use the directory {self._directory}: {error.strerror}; "
-                "choose one that you may write to"
+                "choose one with write permission"
             ) from error
         except ValueError as error:  # a NUL, or half a surrogate
-            raise Denied(f"{str(self._directory)!r} is no name of a directory: {error}") from error
+            raise Denied(f"{str(self._directory)!r} is not a valid directory name: {error}") from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -85,13 +87,13 @@ class Owner(Inherited):
     def forked(self, why: str) -> None:
         """See :class:`faaskeeper.core.forks.Inherited`.
 
-        The lock is of the open file, which parent and child share: it stays when one of them closes it, and
-        would outlive the parent if the child did not.
+        Parent and child share the lock's open file: the lock remains when one of them closes it,
+        and would outlive the parent if the child kept it open.
         """
         self.release()
 
     def release(self) -> None:
-        """Give the right back; the file stays, an unlinked lock would be no lock."""
+        """Release ownership. The file stays, because unlinking it would break the lock."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -106,10 +108,10 @@ def _holder(text: str) -> str:
 
 
 def check_file(path: Path) -> bool:
-    """Whether the file is there; raises Denied unless it is a whole database of ours. Reads only.
+    """Whether the file exists; raises Denied unless it is intact and FaaSKeeper's. Reads only.
 
-    A file in which nothing was ever set up counts as absent: earlier versions left such where their first
-    opening was cut short.
+    A file without any set-up counts as absent: earlier versions left such a file if their first
+    opening was interrupted.
     """
     try:
         with open(path, "rb") as file:
@@ -123,21 +125,19 @@ def check_file(path: Path) -> bool:
         return False
     if len(head) < 100 or head[:16] != b"SQLite format 3\0":
         raise Denied(
-            f"{path} is not a database, or damaged at its beginning; it was left as it is: "
+            f"{path} is not a database, or its beginning is damaged; it was not changed: "
             "restore it from a backup, or choose another directory"
         )
     application = int.from_bytes(head[68:72], "big")
     if application != APPLICATION_ID:
-        raise Denied(
-            f"{path} is a database of another program; it was left as it is: choose another directory"
-        )
+        raise Denied(f"{path} is a database of another program; it was not changed: choose another directory")
     schema = int.from_bytes(head[60:64], "big")
     if not schema:
         return False
     if schema != SCHEMA:
         raise Denied(
-            f"{path} was written by another version of FaaSKeeper (layout {schema}, this one knows "
-            f"{SCHEMA}); it was left as it is"
+            f"{path} was written by another version of FaaSKeeper (layout {schema}, this version supports "
+            f"{SCHEMA}); it was not changed"
         )
     page = int.from_bytes(head[16:18], "big")
     page = 65536 if page == 1 else page
@@ -147,7 +147,7 @@ def check_file(path: Path) -> bool:
 
 
 _INHERITED: set[tuple[int, int]] = set()
-"""Files that were open when this process was forked; they stay open, so no other gets their number."""
+"""Files that were open at a fork. They stay open, so that their numbers are not reused."""
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -157,19 +157,19 @@ def _identity(path: Path) -> tuple[int, int]:
 
 def _damaged(path: Path) -> str:
     return (
-        f"{path} is damaged; it was left as it is: restore the directory from a backup "
+        f"{path} is damaged; it was not changed: restore the directory from a backup "
         "(both databases and the blobs, from the same moment)"
     )
 
 
 class Look:
-    """Reads a file's tables, and nothing else; as :class:`Database` for those who read."""
+    """Read-only access to a file's tables, with the reading methods of :class:`Database`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def read(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
-        """Run one reading statement; without rows where there is no such table."""
+        """Run a reading statement; returns no rows if there is no such table."""
         try:
             return self._connection.execute(statement, parameters).fetchall()
         except sqlite3.OperationalError as error:
@@ -179,11 +179,11 @@ class Look:
 
     def write(self, statement: str, parameters: Sequence[Any]) -> int:
         """Refuse."""
-        raise AssertionError("who only looks does not write")
+        raise AssertionError("read-only")
 
 
 class _Pause:
-    """Stands for a database's idle readers while the process forks: it lends none and takes all back."""
+    """Replaces a database's idle readers during a fork: lends none, and takes all back."""
 
     def __init__(self) -> None:
         self._back: deque[sqlite3.Connection] = deque()
@@ -194,29 +194,29 @@ class _Pause:
         return False
 
     def pop(self) -> sqlite3.Connection:
-        """Wait for the pause to end; there is none to lend."""
+        """Wait until the pause ends; it lends no reader."""
         self._over.wait()
         raise IndexError
 
     def append(self, reader: sqlite3.Connection) -> None:
-        """Take one back."""
+        """Take a reader back."""
         self._back.append(reader)
         self._came.set()
 
     def wait_for(self, readers: int, deadline: float) -> None:
-        """Wait until so many are back."""
+        """Wait until this many readers are back."""
         while len(self._back) < readers and (left := deadline - time.monotonic()) > 0:
             self._came.wait(left)
             self._came.clear()
 
     def over(self) -> deque[sqlite3.Connection]:
-        """End the pause; returns those that are idle."""
+        """End the pause; returns the idle readers."""
         self._over.set()
         return self._back
 
 
 class Database(Inherited):
-    """One SQLite file: one connection that writes, under a lock, and some that read."""
+    """An SQLite file: one connection for writes, under a lock, and several for reads."""
 
     def __init__(self, path: Path, *, synced: bool) -> None:
         self._path = path
@@ -232,21 +232,22 @@ class Database(Inherited):
 
     @contextmanager
     def look(self) -> Iterator[Look | None]:
-        """The file's contents before anybody writes to it; None where there is no file yet.
+        """The file's contents before this process writes to it; None if there is no file.
 
-        Raises Denied with what is wrong. Neither the file nor its write-ahead log changes: a usual
-        connection would cut the latter at the first damage, and fold it into the file when it closes.
+        Raises Denied that says what is wrong. It changes neither the file nor its write-ahead log:
+        a normal connection would truncate the latter at the first damage, and merge it into the
+        file on close.
         """
         if self._path.exists() and _identity(self._path) in _INHERITED:
             raise Denied(
                 f"this process is a fork of one that had {self._path} open, and SQLite cannot open it safely "
-                "here: open it in a process that is started anew (multiprocessing's 'spawn')"
+                "here: open it in a newly started process (multiprocessing's 'spawn')"
             )
         if not check_file(self._path):
             yield None
             return
         logged = self._side("-wal")
-        # Without a write-ahead log the file is all there is, and no other files are made for it.
+        # Without a write-ahead log, the file is complete, and opening it creates no other files.
         mode = "mode=ro" if logged.exists() and logged.stat().st_size else "mode=ro&immutable=1"
         connection = None
         try:
@@ -267,16 +268,16 @@ class Database(Inherited):
                 connection.close()
 
     def leftover(self) -> Path | None:
-        """A write-ahead log without the file that it belongs to."""
+        """A write-ahead log without its database file."""
         logged = self._side("-wal")
         lost = not check_file(self._path) and logged.exists() and logged.stat().st_size
         return logged if lost else None
 
     def open(self, tables: Mapping[str, str], also: Sequence[str] = ()) -> None:
-        """Open or create, with tables by name and their SQL schema, and statements that may be repeated.
+        """Open or create it. ``tables``: SQL schemas by name; ``also``: idempotent statements.
 
-        A new file appears under its name only when all of it is there. Raises Denied with what is wrong; an
-        existing file is then untouched.
+        A new file gets its name only when it is complete. Raises Denied that says what is wrong;
+        then an existing file is unchanged.
         """
         statements = [f'CREATE TABLE IF NOT EXISTS "{table}" {schema}' for table, schema in tables.items()]
         statements.extend(also)
@@ -295,7 +296,7 @@ class Database(Inherited):
             self._writer = writer
 
     def _create(self, statements: Sequence[str]) -> None:
-        """Make the file under another name, whole and synced, then give it its name in one step."""
+        """Create the file under another name, complete and synced, then rename it."""
         made = self._side(".new")
         for path in (made, *(made.with_name(made.name + ending) for ending in _SIDES)):
             path.unlink(missing_ok=True)
@@ -308,12 +309,14 @@ class Database(Inherited):
                 for statement in statements:
                     connection.execute(statement)
                 if connection.execute("PRAGMA journal_mode=WAL").fetchone() != ("wal",):
-                    raise Denied(f"the file system of {self._path.parent} does not carry SQLite's WAL files")
+                    raise Denied(
+                        f"the file system of {self._path.parent} does not support SQLite's WAL files"
+                    )
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             finally:
                 connection.close()
         try:
-            for ending in _SIDES:  # of a file that is gone: nothing may read them into the new one
+            for ending in _SIDES:  # of an earlier file: they must not be read into the new one
                 self._side(ending).unlink(missing_ok=True)
             os.replace(made, self._path)
             self._sync_directory()
@@ -336,7 +339,7 @@ class Database(Inherited):
             os.close(handle)
 
     def fork_begins(self) -> None:
-        """Have no thread within SQLite: a child would find SQLite's locks taken for ever."""
+        """Keep all threads out of SQLite: otherwise a child finds SQLite's locks held forever."""
         deadline = time.monotonic() + _QUIET_S
         self._locked = self.lock.acquire(timeout=_QUIET_S)
         idle, pause = self._readers, _Pause()
@@ -346,7 +349,6 @@ class Database(Inherited):
         pause.wait_for(len(self._all_readers), deadline)
 
     def fork_ends(self) -> None:
-        """See :class:`faaskeeper.core.forks.Inherited`."""
         pause = self._readers
         if isinstance(pause, _Pause):
             self._readers = pause.over()
@@ -357,8 +359,8 @@ class Database(Inherited):
     def forked(self, why: str) -> None:
         """See :class:`faaskeeper.core.forks.Inherited`.
 
-        To close a connection would write to the files. And SQLite keeps by file what it knows of it, so that
-        it would serve a new connection of this process with what the inherited ones know.
+        Closing a connection would write to the files. SQLite also caches state per file, so a new
+        connection in this process would use the state of the inherited ones.
         """
         keep(self._writer)
         keep(self._all_readers)
@@ -369,7 +371,7 @@ class Database(Inherited):
         self.lock = threading.RLock()
 
     def close(self) -> None:
-        """Close all connections; the write-ahead log is folded into the file."""
+        """Close all connections; this merges the write-ahead log into the file."""
         with self.lock:
             while self._readers:
                 reader = self._readers.pop()
@@ -388,7 +390,7 @@ class Database(Inherited):
             raise self.mapped(error) from error
 
     def mapped(self, error: sqlite3.Error) -> DriverError:
-        """The error kind of an SQLite error, with what a person can do."""
+        """The kind of an SQLite error, with advice."""
         name = getattr(error, "sqlite_errorname", "") or ""
         if name == "SQLITE_FULL":
             return Denied(f"the disk is full: nothing was written to {self._path}; free some space")
@@ -401,7 +403,7 @@ class Database(Inherited):
         return Unavailable(f"{self._path}: {error}")
 
     def write(self, statement: str, parameters: Sequence[Any]) -> int:
-        """Run one writing statement; returns how many rows it changed."""
+        """Run a writing statement; returns the number of changed rows."""
         with self.lock:
             writer = self._writer
             if writer is None:
@@ -414,7 +416,7 @@ class Database(Inherited):
                 raise self.mapped(error) from error
 
     def read(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
-        """Run one reading statement on a connection that nobody else uses meanwhile."""
+        """Run a reading statement on a connection of its own."""
         try:
             reader = self._readers.pop()
         except IndexError:
@@ -436,7 +438,7 @@ class Database(Inherited):
         return rows
 
     def together(self, calls: Sequence[Callable[[], _T]]) -> list[_T]:
-        """Run calls that write to this file as one transaction of it: all of them or, on an error, none."""
+        """Run calls that write to this file as one transaction: all of them or none."""
         with self.lock:
             writer = self._writer
             if writer is None:

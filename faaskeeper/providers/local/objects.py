@@ -1,8 +1,8 @@
-"""The ObjectStore driver on a directory.
+"""The object store on a directory.
 
-A key's file is named by the key, percent-encoded, in pieces short enough for a file system. Writes go
-to a temporary file, are synced, and are renamed into place: an object is there whole or not at
-all, and durable when ``put`` returns. Conditions are checked under a lock: one process owns the directory.
+A file's name is the key, percent-encoded, in pieces short enough for a file system. A put writes a
+temporary file, syncs it, and renames it. So an object is complete or absent, and durable when
+``put`` returns. Conditions are checked under a lock, because one process owns the directory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from faaskeeper.core.forks import Inherited, register
 
 _PIECE = 200
 _FILE = "%o"
-"""Name of the file in a key's directory; ``quote`` never makes a percent sign and an o."""
+"""Name of the file in a key's directory. ``quote`` never produces a percent sign before an o."""
 
 
 def _tag(body: bytes) -> str:
@@ -36,12 +36,11 @@ class DirectoryStore(Inherited):
         self._lock = threading.Lock()
         self._walking = threading.Lock()
         self._walks: dict[str, list[str]] = {}
-        """By prefix, the names that a walk goes through, in order."""
+        """Names that a walk goes through, in order, by prefix."""
         self._inherited = ""
         register(self)
 
     def forked(self, why: str) -> None:
-        """See :class:`faaskeeper.core.forks.Inherited`."""
         self._lock = threading.Lock()
         self._walking = threading.Lock()
         self._inherited = why
@@ -56,7 +55,6 @@ class DirectoryStore(Inherited):
         return self._root.joinpath(*pieces, _FILE)
 
     def get(self, key: str) -> Object | None:
-        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
         try:
             body = self._file(key).read_bytes()
         except FileNotFoundError:
@@ -66,15 +64,14 @@ class DirectoryStore(Inherited):
         return Object(body, _tag(body))
 
     def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
-        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
         self._must_own()
         with self._lock:
             if absent or match is not None:
                 found = self.get(key)
                 if absent and found is not None:
-                    raise Conflict(f"there is an object {key!r}")
+                    raise Conflict(f"the object {key!r} exists")
                 if match is not None and (found is None or found.tag != match):
-                    raise Conflict(f"the object {key!r} is not {match}")
+                    raise Conflict(f"the object {key!r} does not match {match}")
             try:
                 self._write(self._file(key), body)
             except OSError as error:
@@ -101,13 +98,12 @@ class DirectoryStore(Inherited):
                 os.close(handle)
 
     def delete(self, key: str, *, match: str | None = None) -> None:
-        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
         self._must_own()
         with self._lock:
             if match is not None:
                 found = self.get(key)
                 if found is None or found.tag != match:
-                    raise Conflict(f"the object {key!r} is not {match}")
+                    raise Conflict(f"the object {key!r} does not match {match}")
             path = self._file(key)
             try:
                 path.unlink(missing_ok=True)
@@ -118,17 +114,17 @@ class DirectoryStore(Inherited):
                 return
             except OSError as error:
                 if any(path.glob("*")):
-                    return  # other objects live below
+                    return  # the directory has other objects
                 raise _mapped(error, self._root) from error
 
     def _names_of(self, prefix: str) -> list[str]:
-        """Keys of a prefix, in order; some may have been deleted."""
+        """Keys with a prefix, sorted; some may have been deleted."""
         names = self._walks.get(prefix)
         if names is not None:
             return names
         names = []
         with self._lock:
-            self._walks[prefix] = names  # takes what is put from now on
+            self._walks[prefix] = names  # includes later puts from now on
         try:
             found = set(self._keys(prefix))
         except OSError as error:
@@ -140,15 +136,15 @@ class DirectoryStore(Inherited):
         return names
 
     def _keys(self, prefix: str) -> Iterator[str]:
-        """Keys of a prefix that may have a file, without looking for it."""
+        """Keys with a prefix that may have a file; does not check the file."""
         wanted = quote(prefix, safe="")
         yield from (key for key in _below(self._root, "", wanted) if key.startswith(prefix))
 
     def list(self, prefix: str, after: str, limit: int) -> list[str]:
-        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`.
+        """List keys.
 
-        The directory is read once for a walk, not once for a page: the names are kept, and with them what is
-        put meanwhile, until a walk of the prefix has come to its end.
+        A walk reads the directory once, not once per page: the names, and those put meanwhile, are
+        kept until a walk of the prefix has ended.
         """
         with self._walking:
             names = self._names_of(prefix)
@@ -171,7 +167,7 @@ def _insert(names: list[str], key: str) -> None:
 
 
 def _below(directory: Path, before: str, wanted: str) -> Iterator[str]:
-    """Keys of the names below a directory, whose own name is ``before``, that begin as ``wanted`` does."""
+    """Keys below a directory, named ``before``, that start with ``wanted``."""
     try:
         entries = os.scandir(directory)
     except (FileNotFoundError, NotADirectoryError):
@@ -181,7 +177,7 @@ def _below(directory: Path, before: str, wanted: str) -> Iterator[str]:
         if entry.name.startswith(_FILE) or not (name.startswith(wanted) or wanted.startswith(name)):
             continue
         yield unquote(name)
-        if len(entry.name) == _PIECE:  # a shorter piece is a name's last
+        if len(entry.name) == _PIECE:  # a shorter piece ends a name
             yield from _below(Path(entry.path), name, wanted)
 
 

@@ -1,8 +1,8 @@
-"""The embedded service: all functions of a deployment in the process that owns its database.
+"""The embedded service: all functions of a deployment, in the process that owns its database.
 
-Clients of one process with the same directory share one service; the first ``connect`` starts it and
-the last ``close`` stops it. That table of running services is the one piece of state that this project
-keeps per process: the database has one owner, so the process has to know that it is the owner.
+Clients of one process with the same directory share one service. The first ``connect`` starts it,
+and the last ``close`` stops it. The table of running services is the only process-wide state of
+this project: a database has one owner, so the process must know that it is the owner.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from faaskeeper.core.znode import MAX_DATA_BYTES
 from faaskeeper.providers import clocks
 from faaskeeper.providers.clocks import clock as clock
 from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
-from faaskeeper.providers.local.belonging import HIGH_WATER, OWN, Belonging, check
 from faaskeeper.providers.local.channels import LocalChannel
 from faaskeeper.providers.local.database import Database, Owner
+from faaskeeper.providers.local.matching import HIGH_WATER, OWN, Matching, check
 from faaskeeper.providers.local.objects import DirectoryStore
 from faaskeeper.providers.local.tables import NumberedTable, SqliteTable
 from faaskeeper.providers.memory import MemoryTable
@@ -53,20 +53,20 @@ if TYPE_CHECKING:
     from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
 
 INLINE_BYTES = 64 * 1024
-"""Hybrid storage: data above it is kept in a file of its own."""
+"""Hybrid storage keeps larger data in files of its own."""
 _LOOK_S = 10.0
-"""How often a service looks whether sweeping is due."""
+"""How often a service checks whether a sweep is due."""
 _SLICE_MS = 200
-"""How long it sweeps at a time; then it rests four times as long."""
+"""How long it sweeps at a time; then it pauses four times as long."""
 _LAST_MS = 5
-"""How long it sweeps when it stops, beside a twentieth of the time that it ran."""
+"""How long it sweeps when it stops, in addition to a twentieth of its run time."""
 _STATE_TABLES = ("records", "checkpoint", "lease", "heartbeat", OWN)
 
 _log = logging.getLogger(__name__)
 
 
 class _Lately(logging.Handler):
-    """Keeps the last lines that the functions logged, for ``logs()``."""
+    """Keeps recent log lines of the functions, for ``logs()``."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -81,7 +81,7 @@ class _Lately(logging.Handler):
 
 
 class _Channel:
-    """Delivers to clients of this process and, by TCP, to others."""
+    """Delivers to clients in this process and, over TCP, to others."""
 
     def __init__(self, local: LocalChannel) -> None:
         self._local = local
@@ -95,7 +95,7 @@ class _Channel:
 
     def _by_tcp(self) -> TcpChannel:
         with self._lock:
-            if self._tcp is None:  # sockets take a twentieth of a command's time to import
+            if self._tcp is None:  # importing sockets takes 5 % of a command's time
                 from faaskeeper.providers.tcp import TcpChannel
 
                 self._tcp = TcpChannel()
@@ -107,15 +107,14 @@ class _Channel:
 
 
 class _CoveredRecords(ObjectRecords):
-    """Records in objects, whose high water is in ``state.db`` before they are there."""
+    """Records in objects. Raises the high water in ``state.db`` before it puts an object."""
 
-    def __init__(self, store: ObjectStore, gather: Gather[Any], belonging: Belonging) -> None:
+    def __init__(self, store: ObjectStore, gather: Gather[Any], matching: Matching) -> None:
         super().__init__(store, gather)
-        self._belonging = belonging
+        self._matching = matching
 
     def put(self, path: str, record: Record, check: Check = in_any_case) -> bool:
-        """See :class:`faaskeeper.core.records.Records`."""
-        self._belonging.rise(record.txid)
+        self._matching.raise_high_water(record.txid)
         return super().put(path, record, check)
 
 
@@ -139,12 +138,11 @@ class _Within:
 class EmbeddedService(Inherited):
     """A deployment in a directory, with its functions' threads.
 
-    ``clock``: what time it is, in ms since 1970, for the times that users see (None: the system's).
-    ``steady``: in ms, by which leases and ages are counted: never set, it counts sleep of the machine. None:
-    with the system's clock it goes on from one service to the next of a directory (the time at the first
-    opening since the system's start, and what has passed since); with another it begins with the time that
-    this shows at the opening. ``beat``: run heartbeat in a thread, every
-    ``config.heartbeat_frequency`` seconds.
+    ``clock``: ms since 1970, for times that users see (None: the wall clock). ``steady``: ms, for
+    leases and ages; it is never set and includes suspend time. None: with the wall clock, it
+    continues from one service of the directory to the next (the time at the first opening since
+    boot, plus the time elapsed since); with another clock, it starts at that clock's time.
+    ``beat``: run heartbeat in a thread, every ``config.heartbeat_frequency`` seconds.
     """
 
     def __init__(
@@ -191,21 +189,21 @@ class EmbeddedService(Inherited):
         self._log_file.open({"log": NumberedTable.SCHEMA, OWN: SqliteTable.SCHEMA})
         key = self._settled_once(config)
         self._state_file.open(dict.fromkeys(_STATE_TABLES, SqliteTable.SCHEMA), HIGH_WATER)
-        self._belonging = Belonging(self._log_file, self._state_file, key)
+        self._matching = Matching(self._log_file, self._state_file, key)
         self.local_channel = LocalChannel()
         self._channel = _Channel(self.local_channel)
         self.blobs: ObjectStore | None = None
         records: Records = TableRecords(SqliteTable(self._state_file, "records"))
         if config.user_storage is not StorageType.KEY_VALUE:
             objects = self.blobs = DirectoryStore(self.directory / "objects")
-            self._belonging.join_objects(self.directory, objects)
+            self._matching.note_objects(self.directory, objects)
         if config.user_storage is StorageType.PERSISTENT and self.blobs is not None:
-            records = _CoveredRecords(self.blobs, in_turn, self._belonging)
+            records = _CoveredRecords(self.blobs, in_turn, self._matching)
         self.inline_bytes = MAX_DATA_BYTES if self.blobs is None else INLINE_BYTES
         checkpoints = Checkpoints(
             SqliteTable(self._state_file, "checkpoint"), expiring=False, gather=self.gather
         )
-        self._belonging.join(checkpoints)
+        self._matching.note_identity(checkpoints)
         self._start_tree(checkpoints, records)
         heartbeat_state = SqliteTable(self._state_file, "heartbeat")
         self.deployment = Deployment(
@@ -214,7 +212,7 @@ class EmbeddedService(Inherited):
             records=records,
             leases=Leases(SqliteTable(self._state_file, "lease")),
             transients=Transients(SqliteTable(self._state_file, "lease")),
-            watches=WatchTable(MemoryTable()),  # watchers live in this process
+            watches=WatchTable(MemoryTable()),  # all watchers are in this process
             blobs=self.blobs,
             worker_queue=_Later(),
             distributor_queue=None,
@@ -234,26 +232,26 @@ class EmbeddedService(Inherited):
         self._start_functions()
 
     def _settled_once(self, config: Config) -> bytes:
-        """What a directory keeps from its first opening on: the deployment's key, the layout of storage."""
+        """A directory's settings, fixed at its first opening: deployment key and storage layout."""
         table = SqliteTable(self._log_file, "deployment")
         layout = config.user_storage.value
         try:
             key = os.urandom(trust.KEY_BYTES)
             table.put("deployment", "settings", {"key": key, "user-storage": layout}, IfAbsent())
         except Conflict:
-            pass  # opened before
+            pass  # not the first opening
         settings = table.get("deployment", "settings")
         if settings is None or not isinstance(settings["key"], bytes):
             raise AssertionError("the settings were just stored")
         if settings["user-storage"] != layout:
             raise DriverError(
-                f"{self.directory} was set up with user-storage {settings['user-storage']!r}, the "
-                f"configuration says {layout!r}: choose the former, or another directory"
+                f"{self.directory} was set up with user-storage {settings['user-storage']!r}, but the "
+                f"configuration has {layout!r}: keep the old value, or choose another directory"
             )
         return settings["key"]
 
     def _steady(self, state: Table) -> Clock:
-        """The steady clock, as the first service of this directory began it since the system's start."""
+        """The steady clock, as the first service of this directory since boot started it."""
         this, now = clocks.boot(), clocks.elapsed()
         known = state.get("clock", "steady")
         if known is not None and this and known["boot"] == this:
@@ -264,7 +262,7 @@ class EmbeddedService(Inherited):
 
     @staticmethod
     def _start_tree(checkpoints: Checkpoints, records: Records) -> None:
-        if not checkpoints.applied():  # the first opening, or one that was cut short is gone on with
+        if not checkpoints.applied():  # the first opening, or one after an interrupted set-up
             user_storage.bootstrap(records)
         checkpoints.begin(clocks.clock())
 
@@ -280,19 +278,19 @@ class EmbeddedService(Inherited):
 
         def idle() -> None:
             writer.idle()
-            self._belonging.see()
+            self._matching.note_last_entry()
 
         worker = LocalQueue("writer", writer.handle, idle, self._broke)
         deployment.worker_queue = worker
         self._prompt = PromptQueue(worker)
         self._queues.insert(0, worker)
-        # What an earlier process committed but did not apply.
+        # Entries that an earlier process committed but did not apply.
         deployment.worker_queue.send("writer", "start", order(deployment))
 
     def gather(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Driver calls side by side: on one SQLite file that is best done as one transaction.
+        """Driver calls at once. On one SQLite file, a transaction is the fastest way.
 
-        Not where some are puts of objects: what notes them in the file must be there before they are.
+        Not if some calls put objects: the file's notes on them must be written first.
         """
         if self._config.user_storage is StorageType.PERSISTENT:
             return in_turn(calls)
@@ -311,7 +309,7 @@ class EmbeddedService(Inherited):
                 _log.error("heartbeat failed; it tries again: %s", error, exc_info=_unknown(error))
 
     def _tend(self) -> None:
-        """Sweep when it is due: in short slices, and beside the beats, which it must not delay."""
+        """Sweep when due, in short slices, in a thread of its own: it must not delay heartbeats."""
         more = False
         while not self._stop.wait(_SLICE_MS / 1000 * 4 if more else _LOOK_S):
             try:
@@ -321,7 +319,7 @@ class EmbeddedService(Inherited):
                 _log.error("sweeping failed; it tries again: %s", error, exc_info=_unknown(error))
 
     def _tend_at_last(self) -> None:
-        """Sweep a little, if it is due: a service may never run for long, yet its caller waits for it."""
+        """Sweep briefly if due: services may be short-lived, but the caller waits for the stop."""
         ran = (time.monotonic() - self._started) * 1000
         try:
             if self.heartbeat.due():
@@ -330,7 +328,7 @@ class EmbeddedService(Inherited):
             _log.warning("sweeping failed; the next service tries again: %s", error)
 
     def ring(self) -> None:
-        """Ask for what waits to be applied."""
+        """Trigger the distribution of waiting entries."""
         deployment = self.deployment
         if deployment.distributor_queue is not None:
             deployment.distributor_queue.send("distributor", "ring", wake_up(None, 0, ()))
@@ -338,7 +336,7 @@ class EmbeddedService(Inherited):
             deployment.worker_queue.send("writer", "ring", order(deployment))
 
     def connection(self, port: int, close: Callable[[], None]) -> Connection:
-        """A client's way to this service."""
+        """Connect a client to this service."""
         if self._inherited:
             raise Denied(f"the service: {self._inherited}")
         deployment = self.deployment
@@ -364,9 +362,9 @@ class EmbeddedService(Inherited):
         )
 
     def stop(self) -> None:
-        """Finish what waits, save mark and checkpoint, close the files, give the directory back."""
+        """Process what waits, save mark and checkpoint, close the files, release the directory."""
         if self._inherited:
-            return  # all of that is the other process'
+            return  # the other process does all that
         self._stop.set()
         for thread in self._beating:
             thread.join()
@@ -393,22 +391,22 @@ def _by_tcp(port: int) -> TcpClientChannel:
 
 
 def _unknown(error: Exception) -> bool:
-    """Whether where an error comes from tells more than its message."""
+    """Whether a traceback adds to an error's message."""
     return not isinstance(error, DriverError)
 
 
 class _Later:
-    """Stands for the worker queue until the writer is there."""
+    """Replaces the worker queue until the writer exists."""
 
     ordered = True
     max_message_bytes = 0
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        raise AssertionError("the worker queue is not there yet")
+        raise AssertionError("the worker queue does not exist yet")
 
 
 class Services(Inherited):
-    """The embedded services that run in this process."""
+    """The embedded services of this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -421,7 +419,7 @@ class Services(Inherited):
         self._running = {}
 
     def connect(self, config: Config, port: int) -> Connection:
-        """A way to the service in the configuration's directory, which is started if need be."""
+        """Connect to the service of the configuration's directory; starts it if necessary."""
         directory = directory_of(config).absolute()
         with self._lock:
             service, users = self._running.get(directory, (None, 0))
@@ -441,7 +439,7 @@ class Services(Inherited):
         with self._lock:
             service, users = self._running.get(directory, (None, 0))
             if service is None or service is not used:
-                return  # the one used is another process'
+                return  # the service belongs to another process
             del self._running[directory]
             if users > 1:
                 self._running[directory] = (service, users - 1)
@@ -450,11 +448,13 @@ class Services(Inherited):
 
 
 def directory_of(config: Config) -> Path:
-    """Where a configuration's files are: as it says, or by name in the user's data folder (XDG)."""
+    """The directory of a configuration: as set, or by name in the user's data directory (XDG)."""
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     try:
         if config.directory:
             return Path(config.directory).expanduser()
         return Path(data).expanduser() / "faaskeeper" / quote(config.deployment_name, safe=" ")
     except RuntimeError as error:
-        raise Denied(f"where is {config.directory or data}? {error}: name a directory without ~") from error
+        raise Denied(
+            f"cannot resolve {config.directory or data}: {error}; give a directory without ~"
+        ) from error

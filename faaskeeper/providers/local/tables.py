@@ -1,7 +1,7 @@
-"""The Table driver on SQLite.
+"""Tables on SQLite.
 
-An item's strings, integers and lists are one JSON text that the ``sqlite3`` shell shows; its bytes
-stand behind each other in a BLOB, and the text says which is how long.
+An item's strings, integers and lists are one JSON text, readable in the ``sqlite3`` shell. Its
+bytes are concatenated in a BLOB; the text contains their lengths.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _decode(stamp: int, body: str, data: bytes | None) -> Item:
 class SqliteTable:
     """One table of a database file."""
 
-    max_item_bytes = 500_000_000  # SQLite's limit of a row is 10^9 bytes; ours leaves room for JSON
+    max_item_bytes = 500_000_000  # SQLite's limit of a row is 10^9 bytes; this leaves room for JSON
     SCHEMA = (
         '("partition" TEXT NOT NULL, "key" TEXT NOT NULL, "stamp" INTEGER NOT NULL, '
         '"body" TEXT NOT NULL, "data" BLOB, PRIMARY KEY ("partition", "key"))'
@@ -72,7 +72,7 @@ class SqliteTable:
         self._delete_if = f'DELETE FROM "{name}" {where} AND "stamp"=?'
 
     def _at(self, partition: str, key: str) -> tuple[str | int, ...]:
-        """The columns that an item is found by."""
+        """The columns that identify an item."""
         return (partition, key)
 
     def _key(self, stored: str | int) -> str:
@@ -80,16 +80,13 @@ class SqliteTable:
         return str(stored)
 
     def get(self, partition: str, key: str) -> Item | None:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         rows = self._database.read(self._get, self._at(partition, key))
         return _decode(*rows[0]) if rows else None
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         return [self.get(partition, key) for partition, key in keys]
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         at = self._at(partition, key)
         stamp, body, data = _encode(item)
         write = self._database.write
@@ -105,7 +102,6 @@ class SqliteTable:
             raise Conflict(f"{partition!r}, {key!r}: {condition}")
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         at = self._at(partition, key)
         if isinstance(condition, IfStamp):
             if not self._database.write(self._delete_if, (*at, condition.stamp)):
@@ -113,18 +109,17 @@ class SqliteTable:
         elif condition is None:
             self._database.write(self._delete, at)
         else:
-            raise ValueError(f"a delete is unconditional or IfStamp, not {condition}")
+            raise ValueError(f"a delete must be unconditional or IfStamp, not {condition}")
 
     def query(self, partition: str, after: str, limit: int) -> Page:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         rows = self._database.read(self._query, (*self._at(partition, after), limit))
         return Page([(self._key(row[0]), _decode(*row[1:])) for row in rows], len(rows) == limit)
 
 
 class NumberedTable(SqliteTable):
-    """A table of one partition whose keys are numbers of 16 digits: the log.
+    """A table of one partition whose keys are 16-digit numbers: the log.
 
-    They are the row's number in SQLite, so that an append changes one page, not those of an index too.
+    The key is SQLite's row id, so an append changes one page and no index.
     """
 
     SCHEMA = '("key" INTEGER PRIMARY KEY, "stamp" INTEGER NOT NULL, "body" TEXT NOT NULL, "data" BLOB)'

@@ -92,7 +92,7 @@ def refused(config: Config, why: str) -> None:
     for _ in range(2):
         with pytest.raises(ProviderException, match=why) as raised:
             FaaSKeeperClient(config).start()
-        assert "nothing was changed. Restore all of the directory from one backup" in str(raised.value)
+        assert "nothing was changed. Restore the whole directory from one backup" in str(raised.value)
         assert contents(directory) == before
 
 
@@ -149,7 +149,7 @@ def test_a_write_ahead_log_without_its_log_is_refused(tmp_path: Path, emptied: b
     (tmp_path / "d" / "log.db").unlink()
     if emptied:
         (tmp_path / "d" / "log.db").touch()
-    refused(config, r"log\.db-wal is there, but log\.db, to which it belongs, is not")
+    refused(config, r"log\.db-wal exists, but its database log\.db is missing")
 
 
 @pytest.mark.parametrize("storage", STORAGES)
@@ -178,7 +178,7 @@ def test_a_state_that_ends_before_a_trimmed_log_begins_is_refused(tmp_path: Path
     if not missing:
         shutil.copy(tmp_path / "older", tmp_path / "d" / "state.db")
     why = "is missing" if missing else "is complete only up to transaction 3"
-    refused(config, rf"state\.db {why} in .*, but log\.db begins at transaction \d+")
+    refused(config, rf"state\.db {why} in .*, but log\.db starts at transaction \d+")
 
 
 @pytest.mark.parametrize("name", ["log.db", "state.db"])
@@ -187,7 +187,7 @@ def test_files_of_different_directories_are_refused(tmp_path: Path, name: str) -
     written(config, "a")
     written(configured(tmp_path / "other"), "b", "c")
     shutil.copy(tmp_path / "other" / name, tmp_path / "d" / name)
-    refused(config, r"log\.db and state\.db in .* are of different directories")
+    refused(config, r"log\.db and state\.db in .* belong to different directories")
 
 
 def test_files_of_copies_that_went_different_ways_are_refused(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_files_of_copies_that_went_different_ways_are_refused(tmp_path: Path) ->
     written(config, "b")
     written(configured(tmp_path / "copy"), "c", "d")
     shutil.copy(tmp_path / "copy" / "log.db", tmp_path / "d" / "log.db")
-    refused(config, r"are of two copies that went different ways")
+    refused(config, r"belong to two copies that diverged")
 
 
 @pytest.mark.parametrize("storage", ["hybrid", "persistent"])
@@ -209,13 +209,16 @@ def test_objects_that_are_gone_or_another_s_are_refused(tmp_path: Path, storage:
     if another:
         written(configured(tmp_path / "other", storage), "a", data=LARGE)
         shutil.copytree(tmp_path / "other" / "objects", tmp_path / "d" / "objects")
-    refused(config, "the folder objects in .* is another" if another else "the folder objects is missing in")
+    refused(
+        config,
+        "the folder objects in .* belongs to another" if another else "the folder objects is missing in",
+    )
 
 
 def test_a_name_that_no_directory_can_have_is_one_clear_error() -> None:
-    with pytest.raises(Denied, match="is no name of a directory"):
+    with pytest.raises(Denied, match="is not a valid directory name"):
         EmbeddedService(configured(Path("/tmp/a")), Path("/tmp/a\0b"))
-    with pytest.raises(ProviderException, match="name a directory without ~"):
+    with pytest.raises(ProviderException, match="give a directory without ~"):
         FaaSKeeperClient(configured(Path("~nobody-of-this-name/x"))).start()
 
 

@@ -1,16 +1,18 @@
-"""Whether the files of a directory belong together, and none of them lost its end.
+"""Checks that the files of a directory match, and that none of them has lost its end.
 
-Looked at before anything is written. The log is the truth, so it must cover all that the other files hold:
-were it shorter, its numbers would be given out a second time, and what is newer in ``state.db`` would win
-over what is acknowledged from now on. What ``state.db`` tells of itself, besides mark and checkpoint:
+The check runs before anything is written. The log is the source of truth, so it must cover the
+contents of all other files. If it were shorter, its txids would be assigned a second time, and
+newer items in ``state.db`` would win over later acknowledged writes. Besides mark and checkpoint,
+``state.db`` contains:
 
-* its *high water*: the highest txid of any record, kept by a trigger in the transaction that puts the record,
-  so whatever a power cut takes, it is never below one that is left;
-* the *identity* of the deployment whose log it was made from;
-* the *last entry* that it saw when the service was idle, by number and digest: a log that goes on
-  otherwise from there is another copy's.
+* its *high water*: the highest txid of any record. A trigger raises it in the transaction that puts
+  the record. So it is never below a record that survives a power cut.
+* the *identity* of the deployment whose log it was made from.
+* the *last entry* when the service was last idle, by txid and digest. A log that continues
+  differently from there belongs to another copy.
 
-Directories of earlier versions have none of these, and are held to mark and checkpoint until they have.
+Directories of earlier versions have none of these. Until they do, only mark and checkpoint are
+checked.
 """
 
 from __future__ import annotations
@@ -26,10 +28,10 @@ from faaskeeper.providers.local.database import Database, Look
 from faaskeeper.providers.local.tables import SqliteTable
 
 OWN = "deployment"
-"""The table, in both databases, in which a directory keeps what it knows of itself; also its partition."""
+"""The table, in both databases, of a directory's facts about itself; also its partition."""
 _SETTINGS, _IDENTITY, _END, _LAST, _OBJECTS = "settings", "identity", "end", "last", "objects"
 _MARKER = "deployment"
-"""The object that names the deployment whose objects these are."""
+"""The object that names the deployment of the objects."""
 
 HIGH_WATER = (
     "CREATE TABLE IF NOT EXISTS high_water (one INTEGER PRIMARY KEY, stamp INTEGER NOT NULL)",
@@ -41,33 +43,36 @@ HIGH_WATER = (
         for event in ("INSERT", "UPDATE")
     ),
 )
-"""Statements that keep the high water of the table ``records``; they may be repeated."""
+"""Idempotent statements that maintain the high water of the table ``records``."""
 
 
 def identity_of(key: bytes) -> str:
-    """Names a deployment by its key, which it does not give away."""
+    """The identity of a deployment: a hash of its key, which does not reveal the key."""
     return blake2b(key, digest_size=16, person=b"deployment").hexdigest()
 
 
 class LastEntry(NamedTuple):
-    """An entry of the log by its first txid and a digest of all of it."""
+    """An entry of the log, by its first txid and a digest of its contents."""
 
     first: int
     digest: str
 
 
 class _Log(NamedTuple):
-    """What ``log.db`` tells: its deployment, the first txid of its first entry (0: empty), the end."""
+    """Facts from ``log.db``: deployment, first txid of the first entry (0: empty), end."""
 
     identity: str
     first: int
     end: int
     ended: bool
-    """Whether the end is known although there is no entry."""
+    """Whether the end is known although the log is empty."""
 
 
 class _State(NamedTuple):
-    """What ``state.db`` tells. ``whole``: the log is applied up to it, and it is in the checkpoint."""
+    """Facts from ``state.db``.
+
+    ``whole``: the log is applied and in the checkpoint up to this txid.
+    """
 
     identity: str
     holds: int
@@ -76,7 +81,7 @@ class _State(NamedTuple):
 
 
 def last_entry(database: Database | Look, first: int | None = None) -> LastEntry | None:
-    """The log's last entry, or the one that begins with a txid."""
+    """The log's last entry, or the one that starts at a txid."""
     columns = 'SELECT "key","stamp","body","data" FROM "log"'
     if first is None:
         rows = database.read(f'{columns} ORDER BY "key" DESC LIMIT 1', ())
@@ -107,7 +112,7 @@ def _state_of(look: Look) -> _State:
     try:
         saved = checkpoints.header().txid
     except StaleView:
-        saved = 0  # its set-up was cut short
+        saved = 0  # its set-up was interrupted
     high = [row[0] for row in look.read("SELECT stamp FROM high_water", ())]
     own = SqliteTable(look, OWN)
     identity, last = own.get(OWN, _IDENTITY), own.get(OWN, _LAST)
@@ -121,10 +126,10 @@ def _state_of(look: Look) -> _State:
 
 
 def check(directory: Path, log_file: Database, state_file: Database) -> None:
-    """Raise Denied, with what to restore, where a directory's files do not make a whole; writes nothing."""
+    """Raise Denied, which says what to restore, if a directory's files do not match. Reads only."""
     orphan = log_file.leftover()
     if orphan is not None:
-        raise Denied(f"{orphan} is there, but log.db, to which it belongs, is not: {_restore(directory)}")
+        raise Denied(f"{orphan} exists, but its database log.db is missing: {_restore(directory)}")
     found = state = there = None
     with log_file.look() as look, state_file.look() as looked:
         if looked is not None:
@@ -149,18 +154,18 @@ def check(directory: Path, log_file: Database, state_file: Database) -> None:
         first = found.first or found.end + 1
         what = "is missing" if state is None else f"is complete only up to transaction {whole}"
         raise Denied(
-            f"state.db {what} in {directory}, but log.db begins at transaction {first}, because what is "
-            f"older was trimmed: {_restore(directory)}"
+            f"state.db {what} in {directory}, but log.db starts at transaction {first}, because older "
+            f"entries were trimmed: {_restore(directory)}"
         )
 
 
 def _check_ends(directory: Path, found: _Log, state: _State) -> None:
     if state.identity and state.identity != found.identity:
         raise Denied(
-            f"log.db and state.db in {directory} are of different directories: {_restore(directory)}"
+            f"log.db and state.db in {directory} belong to different directories: {_restore(directory)}"
         )
     if not state.identity and not found.first and not found.ended:
-        return  # an earlier version trimmed the whole log, and kept nothing of where it ended
+        return  # an earlier version trimmed the whole log without a note of its end
     if state.holds > found.end:
         raise Denied(
             f"log.db in {directory} ends at transaction {found.end}, but state.db holds transactions up to "
@@ -169,25 +174,25 @@ def _check_ends(directory: Path, found: _Log, state: _State) -> None:
 
 
 def _check_history(directory: Path, found: _Log, state: _State, there: LastEntry | None) -> None:
-    """``there``: what the log has in the place of the entry that the state saw last."""
+    """``there``: the log's entry at the txid of the last entry that the state has seen."""
     seen = state.last
     if seen is None or there == seen or (there is None and seen.first < found.first):
-        return  # nothing was seen yet, or it was trimmed
+        return  # no entry was seen yet, or it was trimmed
     raise Denied(
-        f"log.db and state.db in {directory} are of two copies that went different ways: transaction "
-        f"{seen.first} is not the one that state.db saw; {_restore(directory)}"
+        f"log.db and state.db in {directory} belong to two copies that diverged: transaction "
+        f"{seen.first} is not the one that state.db has seen; {_restore(directory)}"
     )
 
 
 def _restore(directory: Path) -> str:
     return (
-        "nothing was changed. Restore all of the directory from one backup (log.db and state.db with "
+        "nothing was changed. Restore the whole directory from one backup (log.db and state.db with "
         f"their -wal files, and objects), or choose another directory than {directory}"
     )
 
 
-class Belonging:
-    """What the files of a directory are told of each other, once they are open."""
+class Matching:
+    """Notes in the open files of a directory, by which the next opening checks that they match."""
 
     def __init__(self, log_file: Database, state_file: Database, key: bytes) -> None:
         self._log_file = log_file
@@ -198,38 +203,45 @@ class Belonging:
         self._seen: LastEntry | None = None
         self._high = 0
 
-    def join(self, checkpoints: Checkpoints) -> None:
-        """Give ``state.db`` the log's identity; first, once, what a trimmed log no longer tells."""
+    def note_identity(self, checkpoints: Checkpoints) -> None:
+        """Note the log's identity in ``state.db`` and, once, the end of an empty log."""
         if self._state_own.get(OWN, _IDENTITY) is not None:
             return
         if last_entry(self._log_file) is None:
             self._log_own.put(OWN, _END, {"stamp": checkpoints.applied()})
         self._state_own.put(OWN, _IDENTITY, {"stamp": 0, "of": self._identity})
 
-    def join_objects(self, directory: Path, objects: ObjectStore) -> None:
-        """Name the deployment among the objects, once. Raises Denied where they are another's, or gone."""
+    def note_objects(self, directory: Path, objects: ObjectStore) -> None:
+        """Name the deployment among the objects, once.
+
+        Raises Denied if they are another's, or missing.
+        """
         body = self._identity.encode()
         named = objects.get(_MARKER)
         if named is None and self._log_own.get(OWN, _OBJECTS) is not None:
-            raise Denied(f"the folder objects is missing in {directory}, or not whole: {_restore(directory)}")
+            raise Denied(
+                f"the folder objects is missing in {directory}, or incomplete: {_restore(directory)}"
+            )
         if named is not None and named.body != body:
-            raise Denied(f"the folder objects in {directory} is another directory's: {_restore(directory)}")
+            raise Denied(
+                f"the folder objects in {directory} belongs to another directory: {_restore(directory)}"
+            )
         if named is None:
             objects.put(_MARKER, body)
         try:
             self._log_own.put(OWN, _OBJECTS, {"stamp": 0}, IfAbsent())
         except Conflict:
-            pass  # noted before
+            pass  # already noted
 
-    def see(self) -> None:
+    def note_last_entry(self) -> None:
         """Note the log's last entry in ``state.db``."""
         last = last_entry(self._log_file)
         if last is not None and last != self._seen:
             self._state_own.put(OWN, _LAST, {"stamp": last.first, "digest": last.digest})
             self._seen = last
 
-    def rise(self, txid: int) -> None:
-        """Raise the high water before a record is put elsewhere than in ``state.db``."""
+    def raise_high_water(self, txid: int) -> None:
+        """Raise the high water before a record is put outside ``state.db``."""
         if txid > self._high:
             self._state_file.write("UPDATE high_water SET stamp=? WHERE stamp<?", (txid, txid))
             self._high = txid
