@@ -1,7 +1,7 @@
 """The watches that a session has registered with the service: rows, and an index of them.
 
-The service deletes a row when the watch fires. Its entry in the index stays, so that setting the
-same watch again costs one call. Without cleanup, the index would keep an entry for every path that
+A row is deleted when its watch has fired. Its entry in the index stays, so that setting the same
+watch again costs one call. Without cleanup, the index would keep an entry for every path that
 was ever watched (a contended lock watches a new path each time). Entries without a watch are
 therefore removed in the background, together, once there are many.
 
