@@ -1,4 +1,4 @@
-"""Callbacks in an event loop: one after the other, and events before the state that they announce."""
+"""Callbacks in an event loop: one at a time, and events before the state that they announce."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _log = logging.getLogger(__name__)
 
 
 class Callbacks:
-    """Belongs to the loop that runs when it is made; its methods are for that loop's thread.
+    """Belongs to the loop that runs at its creation; its methods are for that loop's thread.
 
-    The first callback that is put in line schedules :meth:`run`. The loop runs what is scheduled in
-    order, so all in line are called before any task that is woken later. A task that is not woken
-    but goes on, with something new to show, calls :meth:`run` itself.
+    The first callback in the queue schedules :meth:`run`. The loop runs scheduled calls in order,
+    so all queued callbacks run before any task that is woken later. A task that continues without a
+    wake-up, and has new state to show, calls :meth:`run` itself.
     """
 
     def __init__(self) -> None:
@@ -25,19 +25,19 @@ class Callbacks:
         self._running = False
 
     def __len__(self) -> int:
-        """How many are in line."""
+        """The number of queued callbacks."""
         return len(self._line)
 
     def put(self, callback: Callable[[Any], Any], event: Any) -> None:
-        """Have a callback be called with an event, after those before it."""
+        """Queue a callback, to be called with an event."""
         self._line.append((callback, event))
         if len(self._line) == 1:
             self._loop.call_soon(self.run)
 
     def run(self) -> None:
-        """Call all that are in line; does nothing within a callback. What one raises is logged.
+        """Call all queued callbacks; does nothing within a callback. Logs what one raises.
 
-        SystemExit and KeyboardInterrupt end the loop, as from any callback of it.
+        SystemExit and KeyboardInterrupt end the loop, as from any callback of the loop.
         """
         if self._running:
             return
@@ -50,7 +50,7 @@ class Callbacks:
                 except (
                     Exception,
                     asyncio.CancelledError,
-                ):  # its own: the task that is here was not cancelled
+                ):  # the callback's own error: the current task was not cancelled
                     _log.exception("a callback failed")
         finally:
             self._running = False

@@ -1,4 +1,4 @@
-"""The client for asyncio: every operation of the threaded client's, awaited."""
+"""The client for asyncio: the operations of the threaded client as coroutines."""
 
 from __future__ import annotations
 
@@ -46,23 +46,26 @@ class AsyncClient(forks.Inherited):
     """A connection to a deployment, and one session with it inside ``async with``.
 
     :param config: the deployment
-    :param port: where to listen for answers with the TCP channel; -1: the configuration's, or a free one
-    :param heartbeat: renew the session's lease; without, it ends after its time-out whatever it does
-    :param session_timeout: seconds of silence after which the session ends; None: the configuration's
-    :param chroot: a path; every path given and shown is below it
-    :param random, connect: random bytes, and the way to the deployment; for tests
+    :param port: the port for answers with the TCP channel; -1: the configuration's, or a free one
+    :param heartbeat: renew the session's lease; otherwise the session ends after its time-out
+    :param session_timeout: seconds without a renewal after which the session ends; None: the
+        configuration's
+    :param chroot: a path; all paths of arguments and results are relative to it
+    :param random: the source of random bytes; for tests
+    :param connect: opens the connection to the deployment; for tests
 
-    Belongs to the event loop that it is started in; runs on asyncio's and on uvloop. Any number of
-    tasks may use it. Each sees what was asked for before it, in whichever task, and no more: writes
-    happen and are answered in the order in which they are asked for, reads after the writes before
-    them, and before those after.
+    Belongs to the event loop in which it is started; runs on asyncio's loop and on uvloop. Any
+    number of tasks may use it. Each request sees the effects of all earlier requests of all tasks,
+    and of no later ones: writes take effect and are answered in the order of the requests; a read
+    follows the writes before it and precedes the writes after it.
 
-    A task that is cancelled, or whose time-out is over, leaves the session as it is. A write that was not
-    sent by then is taken back; one that was sent is carried through. The CancelledError has a note that
-    says which; after ``asyncio.timeout`` it is the ``__cause__`` of the TimeoutError.
+    A cancelled task, or one whose time-out is over, does not affect the session. If its write was
+    not sent, the client withdraws it; if it was sent, it goes on. The CancelledError has a note
+    that says which; after ``asyncio.timeout`` it is the ``__cause__`` of the TimeoutError.
 
-    Watches' callbacks and listeners are functions, not coroutines; they are called in the loop, one after the
-    other, before any read is answered that shows what they announce. What one raises is logged.
+    Callbacks of watches and listeners are functions, not coroutines. They run in the loop, one
+    after the other, before any read returns the state that they announce. What one raises is
+    logged.
     """
 
     def __init__(
@@ -93,10 +96,10 @@ class AsyncClient(forks.Inherited):
     # ---- the session -------------------------------------------------------------------
 
     async def start(self, resume: Ticket | None = None) -> str:
-        """Open a session; returns its id. One that is open is closed first.
+        """Open a session; returns its id. Closes an open session first.
 
-        ``resume``: go on with a session of another process, or client, instead, by its :attr:`ticket`.
-        Raises ProviderException with what is wrong and what to do, TimeoutException, or
+        ``resume``: the :attr:`ticket` of another process or client, whose session this one resumes
+        instead. Raises ProviderException with the problem and its remedy, TimeoutException, or
         SessionExpiredException.
         """
         async with self._one_at_a_time():
@@ -140,7 +143,7 @@ class AsyncClient(forks.Inherited):
         connections.append(await threads.run(self._connect, self._config, self._port))
 
     def _one_at_a_time(self) -> asyncio.Lock:
-        """Excludes start() and stop() in several tasks of this loop from each other."""
+        """The lock by which start() and stop() in tasks of this loop exclude each other."""
         loop = asyncio.get_running_loop()
         if self._lock is None or self._lock_of is not loop:
             self._lock, self._lock_of = asyncio.Lock(), loop
@@ -148,15 +151,15 @@ class AsyncClient(forks.Inherited):
 
     @property
     def ticket(self) -> Ticket:
-        """What another process needs to go on with this session. Keep it as secret as a password."""
+        """What another process needs to resume this session. Keep it as secret as a password."""
         return self._open().ticket
 
     async def stop(self, close: bool = True) -> None:
         """Close the session: its ephemerals are deleted.
 
-        ``close`` False: only stop, so that another process may go on with the session until its lease ends.
-        Raises TimeoutException when the service did not confirm in time; the session then ends with its
-        lease. The client is stopped in any case, also when the task is cancelled.
+        ``close`` False: only stop, so that another process may resume the session until its lease
+        ends. Raises TimeoutException if the service did not confirm in time; the session then ends
+        with its lease. The client is stopped in any case, even if the task is cancelled.
         """
         async with self._one_at_a_time():
             await self._stop(close)
@@ -191,16 +194,16 @@ class AsyncClient(forks.Inherited):
 
     @property
     def session_id(self) -> str | None:
-        """Id of the session (hexadecimal), None without one."""
+        """The session's id in hexadecimal; None without a session."""
         return None if self._session is None else f"{self._session.id:08x}"
 
     @property
     def state(self) -> SessionState:
-        """State of the session; LOST without one."""
+        """The session's state; LOST without a session."""
         return SessionState.LOST if self._session is None else self._session.state
 
     def states(self) -> AsyncIterator[SessionState]:
-        """The session's state, now and whenever it changes: ``async for state in client.states()``.
+        """The session's state, now and after each change: ``async for state in client.states()``.
 
         Ends after LOST.
         """
@@ -211,7 +214,7 @@ class AsyncClient(forks.Inherited):
         self._listeners.append(_function(listener))
 
     def remove_listener(self, listener: Listener) -> None:
-        """No longer call it."""
+        """Stop calling a listener."""
         if listener in self._listeners:
             self._listeners.remove(listener)
 
@@ -222,12 +225,12 @@ class AsyncClient(forks.Inherited):
         return self._session
 
     def why_lost(self) -> FaaSKeeperException:
-        """What ended the session."""
+        """The error that ended the session."""
         error = None if self._session is None else self._session.error
         return error or self._closed()
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Start a task that ends with the session, at the latest; raises what ended it."""
+        """Start a task that ends with the session at the latest; raises the session's error."""
         try:
             return self._open().start(coroutine, name)
         except BaseException:
@@ -243,17 +246,18 @@ class AsyncClient(forks.Inherited):
         return self._calls
 
     def forked(self, why: str) -> None:
-        """See :class:`faaskeeper.core.forks.Inherited`."""
+        """In a forked child: drop the session; ``why`` is the reason that calls raise."""
         if self._session is not None:
             self._inherited = why
         self._session = self._connection = None
 
-    # ---- who this is -------------------------------------------------------------------
+    # ---- identities --------------------------------------------------------------------
 
     def add_auth(self, scheme: str, credential: str) -> None:
-        """Show a credential with every operation from now on, in later sessions too.
+        """Send a credential with every operation from now on, in later sessions too.
 
-        ``scheme``: ``digest``, with ``user:password``. A wrong password shows when an ACL asks for it.
+        ``scheme``: ``digest``, with ``user:password``. A wrong password has no effect until an ACL
+        requires it.
         """
         self._calls.identities.add(scheme, credential)
         self._calls.prove(self._connection)
@@ -261,7 +265,7 @@ class AsyncClient(forks.Inherited):
             self._session.auth = self._calls.identities.credentials
 
     def who_am_i(self) -> list[Identity]:
-        """Scheme and name of what this client is known as; no hashes (ZooKeeper's whoAmI)."""
+        """The schemes and names of this client's identities; no hashes (ZooKeeper's whoAmI)."""
         self._open()
         return acls.named(self._calls.identities.who)
 
@@ -287,15 +291,15 @@ class AsyncClient(forks.Inherited):
         container: bool = False,
         makepath: bool = False,
     ) -> Node:
-        """Create a node; returns it, with its number when sequential.
+        """Create a node; returns it, with its number if it is sequential.
 
-        :param acl: entries (permissions, scheme, id); None: everything to everybody
-        :param ttl: delete the node when it has no children and did not change for so many ms
-        :param container: delete the node when its last child is deleted
-        :param makepath: create what is missing above it, open to everybody
+        :param acl: entries (permissions, scheme, id); None: all permissions for everybody
+        :param ttl: delete the node once it has no children and was not modified for this many ms
+        :param container: delete the node after its last child is deleted
+        :param makepath: create missing ancestors, with all permissions for everybody
 
-        Raises NodeExistsException, NodeDoesntExistException (the parent), NoAuthException (the parent's ACL),
-        InvalidACLException, or NoChildrenForEphemeralsException.
+        Raises NodeExistsException, NodeDoesntExistException (the parent), NoAuthException (the
+        parent's ACL), InvalidACLException, or NoChildrenForEphemeralsException.
         """
         kind = NodeKind(ephemeral, sequential, acl, ttl, container)
         write = self._ready().create(path, value, kind)
@@ -316,9 +320,9 @@ class AsyncClient(forks.Inherited):
             node = error
         except asyncio.CancelledError:
             for each in above:
-                each.cancel()  # so that those are not begun that were not
+                each.cancel()  # those that have not begun never will
             raise
-        for each in above:  # answered before, in the session's order
+        for each in above:  # these have answers already, by the session's order
             error_above = each.exception() if each.done() else None
             if error_above is not None and not isinstance(error_above, NodeExistsException):
                 raise error_above
@@ -327,7 +331,7 @@ class AsyncClient(forks.Inherited):
         return node
 
     async def set_data(self, path: str, value: bytes = b"", version: int = -1) -> Node:
-        """Replace a node's data; returns the node. ``version`` -1: whichever it is.
+        """Replace a node's data; returns the node. ``version`` -1: any version.
 
         Raises NodeDoesntExistException, NoAuthException or BadVersionError.
         """
@@ -349,7 +353,7 @@ class AsyncClient(forks.Inherited):
         return cast(Node, await self._open().write(self._calls.set_acls(path, acls, version)))
 
     def transaction(self) -> TransactionRequest:
-        """Operations to commit together, all or none: ``async with client.transaction() as t: ...``."""
+        """Operations that commit together, or none: ``async with client.transaction() as t``."""
         return TransactionRequest(self._calls, self.commit)
 
     async def commit(self, operations: Sequence[Part]) -> list[Result]:
@@ -359,7 +363,7 @@ class AsyncClient(forks.Inherited):
     # ---- reading -----------------------------------------------------------------------
 
     async def get_data(self, path: str, watch: WatchCallbackType | None = None) -> Node:
-        """Read a node with its data; ``watch`` is called once, when that changes or the node is deleted.
+        """Read a node with its data; ``watch`` is called once, on a data change or deletion.
 
         Raises NodeDoesntExistException or NoAuthException.
         """
@@ -372,7 +376,7 @@ class AsyncClient(forks.Inherited):
         return cast(Node, await session.read(calls.get_data(path, _function(watch))))
 
     async def exists(self, path: str, watch: WatchCallbackType | None = None) -> Node | None:
-        """The node without its data, or None. ``watch`` also fires when the node is created."""
+        """The node without its data, or None. A creation of the node fires ``watch`` too."""
         session, calls = self._open(), self._calls
         if watch is None:
             record = session.at_once(calls.there(path))
@@ -384,11 +388,11 @@ class AsyncClient(forks.Inherited):
     async def get_children(
         self, path: str, include_data: bool = False, watch: WatchCallbackType | None = None
     ) -> list[Node]:
-        """The children of a node, by name; ``include_data`` reads each of them too.
+        """The children of a node, sorted by name; ``include_data`` reads each of them too.
 
-        ``watch`` is called once, when a child is created or deleted, or the node is deleted. Children
-        deleted while they are read, or that may not be read, are left out. Without ``include_data`` their
-        Stat is not read. Raises NodeDoesntExistException or NoAuthException.
+        ``watch`` is called once, when a child is created or deleted, or when the node is deleted.
+        The result leaves out children that are deleted meanwhile or that may not be read. Without
+        ``include_data`` their Stat is not read. Raises NodeDoesntExistException or NoAuthException.
         """
         session, calls = self._open(), self._calls
         if watch is None and not include_data:
@@ -401,39 +405,39 @@ class AsyncClient(forks.Inherited):
     async def get_children_with_stat(
         self, path: str, watch: WatchCallbackType | None = None
     ) -> tuple[list[str], Stat]:
-        """Names of the children and the node's Stat, as of one moment (ZooKeeper's getChildren2)."""
+        """The children's names and the node's Stat, as of one moment (ZooKeeper's getChildren2)."""
         steps = self._ready().get_children_with_stat(path, _function(watch))
         return cast("tuple[list[str], Stat]", await self._open().read(steps))
 
     async def all_children_number(self, path: str) -> int:
-        """How many nodes there are below a node, at any depth. Reads every one of them."""
+        """The number of nodes below a node, at any depth. Reads each of them."""
         return cast(int, await self._open().read(self._calls.all_children_number(path)))
 
     async def get_ephemerals(self, prefix: str = "/") -> list[str]:
-        """Paths of this session's ephemerals that begin with a prefix, in order.
+        """The sorted paths of this session's ephemerals that begin with a prefix.
 
-        The session knows what it created; each is read, since others may have deleted it.
+        The session knows which it created; it reads each, since other sessions may have deleted it.
         """
         session = self._open()
         return cast(list[str], await session.read(self._ephemerals(session, prefix)))
 
     def _ephemerals(self, session: AsyncSession, prefix: str) -> Steps:
-        """Steps whose first is in their turn: what was created before is known by then."""
+        """A generator, to read ``owned`` in its turn: earlier creates are answered by then."""
         return (yield from self._calls.get_ephemerals(prefix, session.id, list(session.owned)))
 
     async def sync(self, path: str = "/") -> str:
-        """Make every later read of this session show at least what is committed now; returns the path."""
+        """Make later reads show at least what is committed now; returns the path."""
         return cast(str, await self._open().read(self._calls.sync(path)))
 
     async def get_acls(self, path: str) -> tuple[list[Acl], Stat]:
-        """A node's ACL and Stat, hashes of passwords only to who may administrate the node.
+        """A node's ACL and Stat; password hashes only if this client may administer the node.
 
         Raises NodeDoesntExistException or NoAuthException (neither READ nor ADMIN is permitted).
         """
         return cast("tuple[list[Acl], Stat]", await self._open().read(self._calls.get_acls(path)))
 
     def multi_read(self) -> ReadRequest:
-        """Reads to be done as of one transaction: ``async with client.multi_read() as r: ...``."""
+        """Reads as of one transaction: ``async with client.multi_read() as r: ...``."""
         return ReadRequest(self._calls, self.read_together)
 
     async def read_together(self, reads: Sequence[tuple[str, str]]) -> list[ReadResult]:
@@ -443,18 +447,19 @@ class AsyncClient(forks.Inherited):
     # ---- watches -----------------------------------------------------------------------
 
     def watch(self, path: str, recursive: bool = False) -> Watch:
-        """Events of a path as they happen: ``async for event in client.watch("/jobs", recursive=True)``.
+        """The events of a path: ``async for event in client.watch("/jobs", recursive=True)``.
 
-        They count from the first step of the iteration; from the beginning of the block with ``async with
-        client.watch(...) as events``. It ends with the session, by the error that ended it.
+        The watch is set at the first step of the iteration; in ``async with client.watch(...) as
+        events``, at the beginning of the block. It raises the error that ends the session.
         """
         return Watch(self, path, recursive)
 
     async def add_watch(self, path: str, watch: WatchCallbackType, recursive: bool = False) -> None:
-        """Call ``watch(event)`` for every change of a path from now on, whether a node exists or not.
+        """Call ``watch(event)`` for every later change of a path, whether a node exists or not.
 
-        Announced are creation, deletion, changes of data, and of children; ``recursive``: the first three,
-        of the path and of every path below. It stays until :meth:`remove_watches` or the session's end.
+        Events: creation, deletion, changes of data and of children. ``recursive``: the first three,
+        for the path and every path below. The watch stays until :meth:`remove_watches` or the
+        session's end.
         """
         await self._open().read(self._calls.add_watch(path, _function(watch), recursive))
 
@@ -464,9 +469,9 @@ class AsyncClient(forks.Inherited):
         kind: WatchType | Sequence[WatchType] | None = None,
         watch: WatchCallbackType | None = None,
     ) -> None:
-        """Remove this session's watches of a path: of a kind, or kinds, or any; with a callback, or any.
+        """Remove this session's watches of a path: all, or those of some kinds or a callback.
 
-        Raises NoWatcherException where there is none.
+        Raises NoWatcherException if none matches.
         """
         await self._open().read(self._calls.remove_watches(path, kind, watch))
 
@@ -476,12 +481,15 @@ class AsyncClient(forks.Inherited):
         kind: WatchType | Sequence[WatchType] | None = None,
         watch: WatchCallbackType | None = None,
     ) -> None:
-        """Raise NoWatcherException unless this session has such a watch; see :meth:`remove_watches`."""
+        """Raise NoWatcherException unless a watch matches; see :meth:`remove_watches`."""
         self._ready().check_watches(path, kind, watch)
 
 
 def _function(callback: T) -> T:
-    """A callback, or None. Raises MalformedInputException for a coroutine function, which nothing awaits."""
+    """Return the callback.
+
+    Raises MalformedInputException for a coroutine function: nothing awaits it.
+    """
     if callback is not None and inspect.iscoroutinefunction(callback):
         raise MalformedInputException(
             "a callback must be a function, not a coroutine function; to await something for each event, use "
@@ -491,7 +499,10 @@ def _function(callback: T) -> T:
 
 
 async def _ended(session: AsyncSession, close: float | None = None) -> None:
-    """End a session here, and give back what it took. ``close``: end it for the service, within so many s."""
+    """Stop a session and release its resources.
+
+    ``close``: close it at the service too, within this many seconds.
+    """
     try:
         await (through(session.abandon()) if close is None else session.close(close))
     finally:

@@ -1,4 +1,4 @@
-"""Events and states as asynchronous iterators."""
+"""Asynchronous iterators of events and states."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class Client(Protocol):
 
 
 class Watch:
-    """Events of a path, and of what is below it if it is ``recursive``, in order; none is left out.
+    """The events of a path (``recursive``: and of all paths below), in order and without a gap.
 
-    Set from the beginning of an ``async with`` block to its end, in which it may be iterated any
-    number of times, each time going on where the last one stopped. Iterated without such a block,
-    it is set for that one iteration; after a ``break`` it is removed when Python drops the
-    iterator.
+    The watch is set from the beginning of an ``async with`` block to its end. Within the block it
+    may be iterated any number of times; each iteration continues where the last one stopped.
+    Without a block, it is set for one iteration; after a ``break``, it is removed when Python drops
+    the iterator.
 
-    Events that are not taken yet are kept in memory, also when the task that waits for one is cancelled.
+    Events stay in memory until they are taken, even if the task that waits for one is cancelled.
     """
 
     def __init__(self, client: Client, path: str, recursive: bool) -> None:
@@ -83,7 +83,7 @@ class Watch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove the watch. Cancelled, the session goes on to remove it."""
+        """Remove the watch. If the caller is cancelled, the session still removes it."""
         self._forget()
         if self._ended:
             return
@@ -104,7 +104,8 @@ class Watch:
         except NoWatcherException:
             pass
         except FaaSKeeperException as error:
-            # It fires no more, whatever failed; what the service has of it is removed with the session.
+            # It does not fire again, whatever failed; its row at the service is removed with the
+            # session.
             _log.warning("the watch of %s was not removed from the service: %s", self._path, error)
 
     def _listen(self, state: SessionState) -> None:
@@ -118,7 +119,7 @@ class Watch:
     async def __anext__(self) -> WatchedEvent:
         event = await self._events.get()
         if isinstance(event, FaaSKeeperException):
-            self._events.put_nowait(event)  # for whoever asks again
+            self._events.put_nowait(event)  # for the next call
             raise event.with_traceback(None)
         return event
 
@@ -129,17 +130,17 @@ class Watch:
 
 
 class States:
-    """A session's states, the present one first."""
+    """The states of a session, beginning with the present one."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._states: asyncio.Queue[SessionState] = asyncio.Queue()
 
     async def each(self) -> AsyncIterator[SessionState]:
-        """Each state; ends after LOST.
+        """Yield each state; end after LOST.
 
-        A change that is announced but was not handed to listeners when this begins is in ``client.state``
-        already, and not announced to who listens since.
+        If a change is announced but not yet delivered when this begins, ``client.state`` already
+        shows it, and listeners that were added later do not receive it.
         """
         self._client.add_listener(self._states.put_nowait)
         try:

@@ -1,4 +1,4 @@
-"""Sends a session's requests, and again those that are not answered; one call at a time, in a thread."""
+"""Sends a session's requests and resends unanswered ones; one call at a time, in a thread."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ _log = logging.getLogger(__name__)
 
 
 class Sender:
-    """Belongs to the loop that runs when it is made. ``suspended`` is called when the queue fails, ``failed``
-    when something else does.
+    """Belongs to the loop that runs at its creation.
 
-    One call sends at a time, so messages keep their order. While it does, requests gather in the
-    outbox; when it returns, the next takes all of them. So none is left lying: each request finds a
+    ``suspended`` is called when the queue fails, ``failed`` after any other error.
+
+    One call sends at a time, so messages keep their order. Meanwhile requests gather in the outbox;
+    when the call returns, the next takes all of them. So no request remains unsent: each finds a
     call that has not returned, or begins one.
     """
 
@@ -44,22 +45,22 @@ class Sender:
         self._loop = asyncio.get_running_loop()
         self._over = False
         self.sending = False
-        """A call sends, or :meth:`_send_in_turn` is about to begin one (``_scheduled``)."""
+        """A call is sending, or :meth:`_send_in_turn` is about to begin one (``_scheduled``)."""
         self._scheduled = False
         self._repeat = 0
-        """Unanswered requests from this number on are to be sent again, after what is being sent."""
+        """Resend unanswered requests from this number on, after the present call; 0: none."""
         self._resending = Resending(self._loop.time())
         self._looking: asyncio.TimerHandle | None = None
 
     def expect(self) -> None:
-        """A request is about to be numbered: see to it that it is sent again while it is not answered."""
+        """Prepare resends, before a request is numbered: it is resent until it is answered."""
         if not len(self._outbox):
             self._resending.restart(self._loop.time())
         if self._looking is None:
             self._looking = self._loop.call_at(self._resending.at, self._look_again)
 
     def flush(self) -> None:
-        """Send what is not sent yet: at the end of this turn of the loop, or when it fills a message."""
+        """Send unsent requests at the end of this turn of the loop, or once they fill a message."""
         if self._scheduled and not self._outbox.wait():
             self._send_unsent()
         elif not self.sending and self._outbox.unsent:
@@ -78,7 +79,7 @@ class Sender:
             batch.append(self._incarnation.message(requests))
         if batch:
             self._send(batch)
-        else:  # the session was lost since
+        else:  # the session was lost meanwhile
             self.sending = False
 
     def _send(self, batch: Sequence[Message]) -> None:
@@ -86,7 +87,7 @@ class Sender:
         self._threads.run(self.post, batch).add_done_callback(self._sent)
 
     def post(self, batch: Sequence[Message]) -> None:
-        """Send messages. Blocks; for any thread. Raises DriverError."""
+        """Send messages. Blocks; any thread may call it. Raises DriverError."""
         queue = self._connection.prompt_queue or self._connection.worker_queue
         for message in batch:
             messages.send(queue, message, self._incarnation.secret)
@@ -95,7 +96,7 @@ class Sender:
         self.sending = False
         error = None if future.cancelled() else future.exception()
         if isinstance(error, DriverError):
-            _log.warning("a request will be sent again: %s", error)
+            _log.warning("could not send a request, will retry: %s", error)
             self._suspended()
         elif error is not None:
             self._failed(error)
@@ -108,14 +109,14 @@ class Sender:
             self.flush()
 
     def resend(self, requests: tuple[Request, ...]) -> None:
-        """Send requests again, after what is being sent."""
+        """Resend requests, after the present call."""
         if requests and self.sending:
             self._repeat = requests[0].cxid
         elif requests:
             self._send([self._incarnation.message(requests)])
 
     def _look_again(self) -> None:
-        """Send unanswered requests again, when that is due."""
+        """Resend unanswered requests, if that is due."""
         self._looking = None
         if not self._over and len(self._outbox):
             if self._resending.due(self._loop.time(), self._outbox):
@@ -123,12 +124,12 @@ class Sender:
             self._looking = self._loop.call_at(self._resending.at, self._look_again)
 
     def wake(self) -> None:
-        """Have the writer look at the log, by a message without requests or by what is being sent."""
+        """Make the writer look at the log, by a message without requests or by the present call."""
         if not self.sending:
             self._send([self._incarnation.message(())])
 
     def stop(self) -> None:
-        """The session is over."""
+        """Stop all resends: the session is over."""
         self._over = True
         if self._looking is not None:
             self._looking.cancel()

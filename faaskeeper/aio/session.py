@@ -1,28 +1,30 @@
-"""A session in an event loop: performs what steps ask for, sends, listens, renews the lease.
+"""A session in an event loop: performs the commands of steps, sends, listens, renews the lease.
 
-Everything here runs in the loop's thread, except calls that may wait for a disk's sync, a lock or a network:
-those run in threads. Records, log and mark are read in the loop where the service runs in this process, from
-memory or the page cache. Two groups of threads make the calls: one those that users' requests ask for, one
-those that the session lives by (sending, its lease, its end), so that many slow reads delay none of these.
+Everything here runs in the loop's thread, except calls that may wait for a disk's sync, a lock or a
+network: those run in threads. If the service runs in this process, records, log and mark are read
+in the loop, from memory or the page cache. Two groups of threads make the calls: one for users'
+requests, one for the session itself (sending, its lease, its end), so that many slow reads do not
+delay the session's own calls.
 
-**Order.** Requests begin in the order of :class:`~faaskeeper.session.order.Order`, in which each
-has its place from the first step of its coroutine on. A write whose data is stored apart keeps its
-place while that is uploaded: if its turn comes before, it *holds* the order, and nothing that was
-asked for later begins.
+**Order.** Requests begin in the order of :class:`~faaskeeper.session.order.Order`. Each has its
+place from the first step of its coroutine on. A write with data in a blob keeps its place during
+the upload: if its turn comes before the upload ends, it *holds* the order, and no later request
+begins.
 
-**Cancellation.** Each await of a request is within one of three states, and each has its way back:
+**Cancellation.** Each await of a request is in one of three states, each with its own cleanup:
 
-* It waits for its turn (or for its upload): it is removed from the order, which goes on. It had no number.
-* It reads: its steps are closed, which undo what they noted (a watch that is being set, a track),
-  and the order is advanced. Only ``finally`` blocks do that, so it does not matter at which command
-  it was cancelled.
-* It is numbered: nothing is undone. The request is sent until it is answered, and its answer is
-  dropped by the future that is done. So numbers have no hole, and the order counts it until it is
-  answered.
+* It waits for its turn or its upload: it is removed from the order, which goes on. It has no
+  number.
+* It reads: its steps are closed, which undoes what they registered (a watch that is being set, a
+  track), and the order advances. Only ``finally`` blocks do that, so the command at which the
+  cancellation comes does not matter.
+* It is numbered: nothing is undone. The request is resent until it is answered, and its answer
+  is dropped because the future is done. So numbers have no gaps, and the order counts the request
+  until it is answered.
 
-A turn that comes at the moment of its cancellation (the future has a result, or was cancelled, but
-its task has not run since) is told apart by :attr:`Turn.begun`, which only
-:meth:`AsyncSession._begin` sets.
+A turn may come at the moment of its cancellation: the future has a result, or was cancelled, but
+its task has not run since. :attr:`Turn.begun`, which only :meth:`AsyncSession._begin` sets,
+distinguishes the two cases.
 """
 
 from __future__ import annotations
@@ -73,13 +75,13 @@ from faaskeeper.session.upload import largest, upload
 _log = logging.getLogger(__name__)
 
 _CALLS = 8
-"""Threads for what users ask for."""
+"""The number of threads for users' requests."""
 _OWN = 4
-"""Threads for what the session lives by: it sends, renews, removes registrations, closes."""
+"""The number of threads for the session itself: it sends, renews, removes registrations, closes."""
 _READS = 64
-"""Reads that are under way at one time; others wait."""
+"""The maximum number of concurrent reads; others wait."""
 _OVERHEAD = 1024
-"""What a message has beside its requests, at most."""
+"""The maximum bytes of a message apart from its requests."""
 _IN_LOOP = frozenset(
     (
         commands.ReadRecord,
@@ -90,25 +92,25 @@ _IN_LOOP = frozenset(
     )
 )
 _TURN_S = 0.002
-"""How long reads that need not wait may keep the loop from everything else."""
+"""How long reads that never wait may occupy the loop."""
 _SETTLE_S = 1.0
-"""How long what must be done before a session ends may wait for a store that does not answer."""
+"""How long the work before a session's end may wait for a store that does not answer."""
 
 Listener = Callable[[SessionState], None]
 
 
 class _Asked(NamedTuple):
-    """What an outcome is handed to."""
+    """The receiver of an outcome."""
 
     future: asyncio.Future[Any]
     write: Write
 
 
 class Turn:
-    """A request in the session's order: it waits for its turn, or is under way.
+    """A request in the session's order: it waits for its turn, or is in flight.
 
-    ``write`` None: a read. ``auth``: the credentials of when it was asked for. ``ready`` False: its data is
-    being uploaded. ``begun``: a read may run, a write is numbered.
+    ``write`` None: a read. ``auth``: the credentials at the time of the request. ``ready`` False:
+    its data is being uploaded. ``begun``: a read may run, a write is numbered.
     """
 
     __slots__ = ("auth", "begun", "future", "ready", "write")
@@ -124,17 +126,17 @@ class Turn:
 
 
 class Later:
-    """Stands for a record that cannot be shown at once."""
+    """The type of LATER, which stands for a record that cannot be shown at once."""
 
 
 LATER = Later()
 
 
 class AsyncSession(forks.Inherited):
-    """One session with a deployment, from :meth:`open` to :meth:`close` or the loss of it.
+    """One session with a deployment, from :meth:`open` to :meth:`close` or its loss.
 
-    Belongs to the loop that runs when it is made. ``listeners`` are called with every state, as
-    they are then; ``ticket``: the session to go on with.
+    Belongs to the loop that runs at its creation. The listeners that are in ``listeners`` at the
+    time of a change are called with the new state. ``ticket``: the session to resume.
     """
 
     def __init__(
@@ -169,7 +171,7 @@ class AsyncSession(forks.Inherited):
         )
         self._order: Order[Turn] = Order(_READS)
         self._held: Turn | None = None
-        """A write whose turn has come and whose data is not uploaded: nothing begins before it."""
+        """A write whose turn has come before its upload is done: no request begins before it."""
         self._opening = Opening(self._incarnation, random)
         self._opened: asyncio.Future[None] = self.loop.create_future()
         self._interpreter = Interpreter(connection, threading.Lock)
@@ -179,21 +181,21 @@ class AsyncSession(forks.Inherited):
         self.rules = Rules(0, self._callbacks.put)
         self._inbox: deque[Reply | Notification] = deque()
         self._meeting = False
-        """Something is taken in by a task; what is heard meanwhile waits in the inbox."""
+        """A task processes a message; later messages wait in the inbox."""
         self._tidying = False
         self._gave_way = 0.0
         self._lease_version = 1
         self._expires_ms = 0
-        """When the lease runs out, by the service's clock."""
+        """When the lease expires, in ms of the service's clock."""
         self._state = SessionState.LOST
         self.error: FaaSKeeperException | None = None
         self._over = False
-        """It has ended for every process, not for this one alone."""
+        """The session has ended for every process, not for this one alone."""
         self._listeners = listeners
         self._tasks: dict[asyncio.Task[Any], bool] = {}
-        """Tasks of the session's own, and whether its end waits for them (else it cancels them)."""
+        """The session's own tasks, and whether its end waits for them (or else cancels them)."""
         self.auth: tuple[Credential, ...] = ()
-        """The credentials under which requests are asked for."""
+        """The credentials that requests carry."""
         self._ear: Ear | None = None
         connection.on_failure(lambda error: self._soon(self._failed, error))
         forks.register(self)
@@ -205,24 +207,24 @@ class AsyncSession(forks.Inherited):
 
     @property
     def owned(self) -> set[str]:
-        """Paths of the ephemerals that this session is known to have created and not deleted itself."""
+        """The ephemerals that this session is known to have created and has not deleted itself."""
         return self._incarnation.owned
 
     @property
     def ticket(self) -> Ticket:
-        """What another process needs to go on with this session."""
+        """What another process needs to resume this session."""
         incarnation = self._incarnation
         return Ticket(incarnation.session, incarnation.number, incarnation.secret, incarnation.timeout)
 
     # ---- the loop and its threads ----------------------------------------------------------
 
     def _soon(self, call: Callable[..., Any], *args: Any) -> None:
-        """Have the loop's thread call something; from any thread."""
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        """Call a function in the loop's thread; any thread may use this."""
+        with suppress(RuntimeError):  # the loop is closed: no task waits
             self.loop.call_soon_threadsafe(call, *args)
 
     def start(self, coroutine: Coroutine[Any, Any, Any], name: str, wait: bool = False) -> asyncio.Task[Any]:
-        """Start a task of the session's own; its end cancels it, or waits for it a little."""
+        """Start a task of the session, whose end cancels the task, or waits for it a short time."""
         task = self.loop.create_task(coroutine, name=f"faaskeeper-{name}-{self.id:x}")
         self._tasks[task] = wait
         task.add_done_callback(partial(self._stopped, name))
@@ -238,7 +240,7 @@ class AsyncSession(forks.Inherited):
     # ---- opening and closing -----------------------------------------------------------------
 
     async def open(self, timeout: float) -> None:
-        """Open the session, or go on with it.
+        """Open or resume the session, within ``timeout`` seconds.
 
         Raises TimeoutException, ProviderException with the reason, or SessionExpiredException.
         """
@@ -255,7 +257,7 @@ class AsyncSession(forks.Inherited):
         except DriverError as error:
             raise ProviderException(str(error)) from error
         if resuming:
-            await self.renew()  # and so tell the process before
+            await self.renew()  # the process that had the session learns of the loss from the lease
             self.check()
         self.start(self._keep(), "keeper")
 
@@ -276,9 +278,10 @@ class AsyncSession(forks.Inherited):
                 raise TimeoutException(timeout, f"the service did not answer within {timeout:g} s")
 
     async def close(self, timeout: float) -> None:
-        """End the session: its ephemerals are deleted. Raises TimeoutException when that is not known.
+        """End the session: its ephemerals are deleted.
 
-        Cancelled, it does not wait for the answer; all else is done.
+        Raises TimeoutException if the service did not confirm it within ``timeout`` seconds. If the
+        caller is cancelled, this does not wait for the answer; it does everything else.
         """
         try:
             if self.error is None:
@@ -293,14 +296,15 @@ class AsyncSession(forks.Inherited):
                     raise TimeoutException(timeout, _unanswered(f"closing session {self.id:x}", timeout))
                 closing.future.result()
         except SessionExpiredException:
-            pass  # it was over already
+            pass  # the session was over already
         finally:
             await through(self.abandon())
 
     async def abandon(self) -> None:
-        """Stop without a word to the service: the session ends when its lease runs out.
+        """Stop without a message to the service: the session ends when its lease expires.
 
-        When this returns no task of the session's is left, and no thread but for calls that hang in a store.
+        When this returns, no task of the session runs, and threads only wait for calls that hang in
+        a store.
         """
         self.lose(SessionClosingException(), SessionState.LOST)
         for wait in (True, False):
@@ -315,7 +319,7 @@ class AsyncSession(forks.Inherited):
         ear, self._ear = self._ear, None
         if ear is not None:
             await self._own.run(ear.close)
-        await self._calls.quiet(_SETTLE_S)  # a store should not be closed under who reads it
+        await self._calls.quiet(_SETTLE_S)  # do not close a store during reads
 
     async def release(self) -> None:
         """Close the connection, after :meth:`abandon`, and end the threads."""
@@ -326,7 +330,7 @@ class AsyncSession(forks.Inherited):
             self._own.end()
 
     def desert(self) -> None:
-        """The loop of this session has ended without :meth:`close`: give back what it took. May block."""
+        """Release the resources after the loop has ended without :meth:`close`. May block."""
         self.error = SessionClosingException()
         if self._ear is not None:
             self._ear.close()
@@ -335,7 +339,7 @@ class AsyncSession(forks.Inherited):
         self._own.end()
 
     def forked(self, why: str) -> None:
-        """See :class:`faaskeeper.core.forks.Inherited`."""
+        """In a forked child: the session is over; ``why``: the reason."""
         forks.keep(self)
         self.error = ForkedException(why)
 
@@ -343,7 +347,7 @@ class AsyncSession(forks.Inherited):
 
     @property
     def state(self) -> SessionState:
-        """What is known of the session now; SUSPENDED also when its lease ran out without our renewing it."""
+        """The session's known state; SUSPENDED also if its lease expired without a renewal."""
         if self._state is SessionState.CONNECTED and self.connection.service() > self._expires_ms:
             return SessionState.SUSPENDED
         return self._state
@@ -358,7 +362,7 @@ class AsyncSession(forks.Inherited):
             self.call_later(partial(listener, state))
 
     def lose(self, error: FaaSKeeperException, state: SessionState) -> None:
-        """The session is over: who waits gets the reason, and that a write's fate is unknown."""
+        """End the session: requests fail with ``error``; the fate of sent writes is unknown."""
         if self.error is not None:
             return
         self.error = error
@@ -367,15 +371,15 @@ class AsyncSession(forks.Inherited):
             _fail(asked.future, unknown(error, asked.write.what))
         for turn in self._order.abandon():
             _fail(turn.future, error)
-        self._held = None  # who uploads for it finds out by itself
+        self._held = None  # its upload checks for the error itself
         if not self._opened.done():
             self._opened.set_exception(error)
-            self._opened.exception()  # who opens it may be gone
+            self._opened.exception()  # its task may be gone
         self.sender.stop()
         self._announce(state)
 
     def _expired(self, error: SessionExpiredException) -> None:
-        """The session has ended, for every process: its rows of watches are removed by name."""
+        """The session has ended for every process: remove the rows of its watches, one by one."""
         self._over = True
         self.lose(error, SessionState.LOST)
         self.start(self._clear(), "cleaner", wait=True)
@@ -384,34 +388,35 @@ class AsyncSession(forks.Inherited):
         try:
             await self._own.run(self.registrations.end, self.id)
         except DriverError as error:
-            _log.warning("watches of session %x, which is over, stay: %s", self.id, error)
+            _log.warning("could not remove the watches of session %x, which is over: %s", self.id, error)
 
     def _failed(self, error: BaseException) -> None:
-        """The service, or a task of this session, cannot go on."""
+        """The service, or a task of this session, has failed."""
         self.lose(ProviderException(str(error) or repr(error)), SessionState.LOST)
 
     def check(self) -> None:
-        """Raise what ended the session, if it has ended."""
+        """Raise the error that ended the session, if it has ended."""
         if self.error is not None:
-            raise self.error.with_traceback(None)  # it may be raised very often
+            raise self.error.with_traceback(None)  # each raise would lengthen the traceback
 
     def _check_loop(self) -> None:
-        """Raise what ended the session, or that this is not its loop."""
+        """Raise the error that ended the session, or RuntimeError outside the session's loop."""
         self.check()
         if asyncio.get_running_loop() is not self.loop:
             raise RuntimeError("this client was started in another event loop: start() it in this one")
 
     def call_later(self, callback: Callable[[], Any]) -> None:
-        """Run a callback in the loop, after those before it."""
+        """Run a callback in the loop, after earlier ones."""
         self._callbacks.put(lambda _: callback(), None)
 
-    # ---- writing -----------------------------------------------------------------------------------
+    # ---- writing
+    # -----------------------------------------------------------------------------------
 
     async def write(self, write: Write) -> Any:
-        """Send a request after what was asked for before it; returns its result, or raises its error.
+        """Send a request after all earlier requests; returns its result, or raises its error.
 
-        Cancelled, it takes the request back if that was not begun. The CancelledError has a note
-        that says so, or that it was sent, or what its answer was.
+        A cancellation withdraws the request if it has not begun. The CancelledError has a note that
+        says so, or that the request was sent, or what its answer was.
         """
         self._check_loop()
         turn = Turn(self.loop.create_future(), write, self.auth)
@@ -426,13 +431,13 @@ class AsyncSession(forks.Inherited):
             raise
 
     def ask(self, write: Write) -> asyncio.Future[Any]:
-        """Send a request whose data is small; who cancels its future drops the answer."""
+        """Send a request whose data is small; cancelling the future drops the answer."""
         turn = Turn(self.loop.create_future(), write, self.auth)
         self._ask(turn)
         return turn.future
 
     def _ask(self, turn: Turn) -> None:
-        """Give a write its place in the order."""
+        """Begin a write, or queue it in the order."""
         if turn.ready:
             self._fits(turn.write)
         if self._held is None and self._order.may_begin(True):
@@ -447,7 +452,7 @@ class AsyncSession(forks.Inherited):
             raise TooLargeException(f"{write.what}: {size} bytes; a request may have {most} here")
 
     async def _upload(self, turn: Turn, write: Write) -> None:
-        """Store a write's data apart. Its place is before what is asked for meanwhile."""
+        """Upload a write's data to a blob. The write keeps its place before later requests."""
         turn.ready = False
         self._ask(turn)
         try:
@@ -469,7 +474,7 @@ class AsyncSession(forks.Inherited):
             self._advance()
 
     def _withdraw(self, turn: Turn) -> str:
-        """Take a write back if it has not begun; returns what is known of it."""
+        """Withdraw a write if it has not begun; returns what is known about it."""
         future = turn.future
         if future.done() and not future.cancelled():  # between its answer and its task's next step
             error = future.exception()
@@ -503,20 +508,21 @@ class AsyncSession(forks.Inherited):
             self.sender.flush()
 
     def _advance(self) -> None:
-        """Begin what may begin."""
+        """Begin all requests that may begin."""
         while self._held is None and (turn := self._order.next()) is not None:
             self._begin(turn)
 
-    # ---- being answered ------------------------------------------------------------------------------
+    # ---- receiving
+    # -----------------------------------------------------------------------------------
 
     def _hear(self, signed: bytes) -> None:
-        """A message from the channel, in any thread."""
+        """Receive a message from the channel, in any thread."""
         told = messages.verified(signed, lambda _: self._incarnation.secret)
         if told is not None:
             self._soon(self._take_in, told)
 
     def _take_in(self, told: Reply | Notification) -> None:
-        """Take in what was heard, one message after the other: at once, where that needs no call."""
+        """Process messages one after the other; at once if that needs no call."""
         if self.error is not None:
             return
         if self._meeting:
@@ -535,18 +541,19 @@ class AsyncSession(forks.Inherited):
         self.start(self._meet_all(steps, command), "reader")
 
     async def _meet_all(self, steps: Steps, command: commands.Command | None) -> None:
-        """Go on with a message, and take in what was heard since.
+        """Finish a message, and process those that arrived meanwhile.
 
-        None is left lying: between a look into the inbox that finds nothing and the end of ``_meeting``
-        nothing else runs.
+        No message remains in the inbox: between the check that finds it empty and the reset of
+        ``_meeting``, no other code runs.
         """
         try:
             while True:
                 try:
                     await self._drive(steps, command)
                 except ProviderException as error:
-                    # Nothing is lost: the next read or the keeper meets it again, requests are sent again.
-                    _log.warning("session %x could not take a message in: %s", self.id, error)
+                    # Nothing is lost: the next read or the keeper meets the epoch, and requests are
+                    # resent.
+                    _log.warning("session %x could not process a message: %s", self.id, error)
                 if self.error is not None or not self._inbox:
                     return
                 steps, command = self._meet(self._inbox.popleft()), None
@@ -568,7 +575,8 @@ class AsyncSession(forks.Inherited):
     def _answered(self, reply: Reply) -> None:
         answered = self._incarnation.answered(reply)
         error = None if answered.over is None else over(answered.over)
-        moved = answered.over is Code.SESSION_MOVED  # an earlier copy may have been decided
+        # An earlier copy of a request may have been committed.
+        moved = answered.over is Code.SESSION_MOVED
         for each, outcome in answered.ready:
             self._order.done(True)
             self._settle(each.waiter, outcome, error, moved)
@@ -613,13 +621,15 @@ class AsyncSession(forks.Inherited):
         if not self._opened.done():
             self._opened.set_result(None)
 
-    # ---- reading -----------------------------------------------------------------------------------
+    # ---- reading
+    # -----------------------------------------------------------------------------------
 
     def at_once(self, path: str) -> Record | Later | None:
-        """A path's record (its tombstone, or None), if it may be shown now and no call need wait; or LATER.
+        """A path's record (a tombstone, or None) if it may be shown now without waiting; else
+        LATER.
 
-        It takes no place in the order: nothing that it would wait for is under way, and it is done
-        by the time that anything else runs.
+        It takes no place in the order: nothing that it would wait for is in flight, and it is done
+        before any other code runs.
         """
         self._check_loop()
         if (
@@ -644,7 +654,7 @@ class AsyncSession(forks.Inherited):
         return record
 
     async def read(self, steps: Steps) -> Any:
-        """Perform steps in the session's order: after the writes asked for before, before those after."""
+        """Perform steps in the session's order: after earlier writes, and before later ones."""
         self._check_loop()
         began = self.rules.observer.reads()
         if self._held is None and self._order.may_begin(False):
@@ -657,7 +667,7 @@ class AsyncSession(forks.Inherited):
         finally:
             self._order.done(False)
             self._advance()
-            if self._callbacks:  # also where it raises: that a node does not exist announces its deletion
+            if self._callbacks:  # after an error too: "no such node" shows a deletion
                 self._callbacks.run()
         self.rules.observer.has_read(began)
         return result
@@ -676,7 +686,7 @@ class AsyncSession(forks.Inherited):
             raise
 
     async def _drive(self, steps: Steps, command: commands.Command | None = None) -> Any:
-        """Perform the commands of steps, which are at ``command`` already; closes them if it is cancelled."""
+        """Perform the commands of steps, from ``command`` on if they have begun; closes steps."""
         pauses: Iterator[float] | None = None
         try:
             if command is None:
@@ -702,10 +712,10 @@ class AsyncSession(forks.Inherited):
             steps.close()
 
     async def _give_way(self) -> None:
-        """Let everything else in the loop run, unless it did lately.
+        """Let the rest of the loop run, unless it ran recently.
 
-        A task that reads and never has to wait would keep the loop to itself: no answer would be
-        taken in, and not even its own time-out be noticed.
+        A task whose reads never wait would block the loop: no answer would be processed, and not
+        even the task's own time-out would fire.
         """
         if self.loop.time() - self._gave_way > _TURN_S:
             await asyncio.sleep(0)
@@ -713,7 +723,7 @@ class AsyncSession(forks.Inherited):
             self.check()
 
     async def _wait(self, pause: float) -> None:
-        """Ask the service to apply what is in the log, through a queue only if that takes long; wait, s."""
+        """Ask the service to apply the log, by a queue only after long waits; wait ``pause`` s."""
         if self.connection.ring is not None:
             try:
                 await self._calls.run(self.connection.ring)
@@ -740,16 +750,17 @@ class AsyncSession(forks.Inherited):
         return answer
 
     def _perform(self, command: commands.Command) -> Any:
-        """Perform a command, in any thread, whether its task is there to see the end or not."""
+        """Perform a command, in any thread; its task may be gone by the end."""
         answer = self._interpreter.perform(command)
         if self._over and isinstance(command, commands.PutWatch):
-            self.registrations.end(self.id)  # nothing else finds what is put from now on
+            self.registrations.end(self.id)  # only a sweep would find rows put from now on
         return answer
 
-    # ---- the keeper ----------------------------------------------------------------------------------
+    # ---- the keeper
+    # ----------------------------------------------------------------------------------
 
     async def _keep(self) -> None:
-        """Renew the lease."""
+        """Renew the lease periodically."""
         every = self._incarnation.timeout / 1000 / RENEWALS
         while self.error is None:
             await asyncio.sleep(every)
@@ -757,18 +768,18 @@ class AsyncSession(forks.Inherited):
                 await self.renew()
 
     async def _tidy(self) -> None:
-        """Remove the registrations that nothing waits for."""
+        """Remove the registrations without a watch."""
         try:
             while self.registrations.many:
                 idle = self.registrations.idle(self.rules.waits_for)
                 await self._own.run(self.registrations.forget, self.id, idle)
         except DriverError as error:
-            _log.warning("registrations that nothing waits for stay for now: %s", error)
+            _log.warning("could not remove registrations without a watch, will retry: %s", error)
         finally:
             self._tidying = False
 
     async def renew(self) -> None:
-        """Renew the lease; find out if the session is over. Meets what notifications failed to tell."""
+        """Renew the lease; detect the session's end; meet epochs whose notifications were lost."""
         expires = self.connection.service() + self._incarnation.timeout
         wanted = self._incarnation.lease(self._lease_version, expires)
         try:
@@ -802,9 +813,9 @@ def _unanswered(what: str, timeout: float) -> str:
 
 
 def _heed(future: asyncio.Future[None]) -> None:
-    """A message that could not be sent is sent again by who waits for its answer."""
+    """Log a failure to send: the task that waits for the answer resends the message."""
     if not future.cancelled() and (error := future.exception()) is not None:
-        _log.warning("a request will be sent again: %s", error)
+        _log.warning("could not send a request, will retry: %s", error)
 
 
 def _many(command: commands.Command) -> bool:

@@ -1,4 +1,4 @@
-"""Threads for calls that may wait: of a store, a queue, a disk's sync."""
+"""Threads for calls that may block: of a store, a queue, a disk's sync."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _Work = tuple["asyncio.Future[Any]", Callable[..., Any], tuple[Any, ...]]
 
 
 class Threads:
-    """At most ``most`` daemon threads, made when they are needed, that make calls for one event loop.
+    """At most ``most`` daemon threads, started when needed, that make calls for one event loop.
 
-    Unlike those of ``concurrent.futures`` they do not keep the process alive when a store never answers, and
-    an answer takes one turn of the loop. Its methods are for the loop's thread.
+    Unlike the threads of ``concurrent.futures``, they do not keep the process alive if a store
+    never answers, and an answer takes one turn of the loop. The methods are for the loop's thread.
     """
 
     def __init__(self, most: int, name: str) -> None:
@@ -28,12 +28,14 @@ class Threads:
         self._work: SimpleQueue[_Work | None] = SimpleQueue()
         self._made = 0
         self._busy = 0
-        """Calls that were asked for and have not returned."""
+        """The number of requested calls that have not returned."""
         self._quiet: asyncio.Future[None] | None = None
 
     def run(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
-        """Call a function in a thread. A future that is cancelled takes the call back, if it has not begun;
-        else the call goes on, and its outcome is dropped.
+        """Call a function in a thread.
+
+        If its future is cancelled before the call begins, the call is dropped; otherwise it goes
+        on, and its outcome is dropped.
         """
         future: asyncio.Future[T] = self._loop.create_future()
         self._busy += 1
@@ -53,9 +55,9 @@ class Threads:
                     result = function(*args)
                 except BaseException as raised:
                     error = raised
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed: no task waits
                 self._loop.call_soon_threadsafe(self._returned, future, result, error)
-            del work, future, function, args, result, error  # while it waits for the next one
+            del work, future, function, args, result, error  # hold no references during the wait
 
     def _returned(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
         self._busy -= 1
@@ -69,21 +71,21 @@ class Threads:
             future.set_exception(error)
 
     async def quiet(self, timeout: float) -> None:
-        """Wait until every call has returned, at most so many seconds."""
+        """Wait until every call has returned, at most ``timeout`` seconds."""
         if self._busy:
             self._quiet = self._loop.create_future()
             await asyncio.wait((self._quiet,), timeout=timeout)
 
     def end(self) -> None:
-        """End the threads, each when its call has returned."""
+        """End the threads, each after its present call."""
         for _ in range(self._made):
             self._work.put(None)
 
 
 async def through(work: Coroutine[Any, Any, T]) -> T:
-    """Do something to its end even when this task is cancelled meanwhile; the cancellation follows then.
+    """Run work to its end even if this task is cancelled meanwhile; then raise the cancellation.
 
-    For what would leave something behind if it were cut short. What is done so ends by itself.
+    For work that would leak resources if it were interrupted. Such work must end by itself.
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
@@ -94,6 +96,6 @@ async def through(work: Coroutine[Any, Any, T]) -> T:
             cancelled = error
     if cancelled is not None:
         if not task.cancelled():
-            task.exception()  # the cancellation is what its caller gets
+            task.exception()  # the caller gets the cancellation instead
         raise cancelled
     return task.result()

@@ -1,4 +1,4 @@
-"""Transactions and multi-reads of the threaded client: committed at the end of their ``with`` block."""
+"""Transactions and multi-reads of the threaded client; they commit when their block ends."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from faaskeeper.session.calls import Calls, Part, ReadResult, Result
 
 
 class _Committed(ABC):
-    """Is committed when its ``with`` block ends without an exception."""
+    """Commits when its ``with`` block ends without an exception."""
 
     @abstractmethod
     def commit(self) -> object:
-        """Do what was added."""
+        """Perform the operations that were added."""
 
     def __enter__(self) -> Self:
         return self
@@ -32,34 +32,38 @@ class _Committed(ABC):
 
 
 class ReadRequest(ReadBatch, _Committed):
-    """Reads that are done as of one transaction. Each is checked when it is added."""
+    """Reads as of one transaction. Each is validated when it is added."""
 
     def __init__(self, calls: Calls, read: Callable[[Sequence[tuple[str, str]]], list[ReadResult]]) -> None:
         super().__init__(calls)
         self._read = read
         self.results: list[ReadResult] = []
-        """After :meth:`commit`: a Node (data) or a list of Nodes (children), or in its place an exception."""
+        """After :meth:`commit`, for each: a Node (data), list of Nodes (children) or exception."""
 
     def commit(self) -> list[ReadResult]:
-        """Read all as of one transaction. Returns a Node or a list of them for each read; where a node does
-        not exist or may not be read, its exception in its place.
+        """Perform all reads as of one transaction.
+
+        Returns a Node or a list of Nodes for each read; the exception in its place if a node does
+        not exist or may not be read.
         """
         self.results = self._read(self.reads)
         return self.results
 
 
 class TransactionRequest(WriteBatch, _Committed):
-    """Operations that are committed together. Each is checked when it is added, and judged in order."""
+    """Operations of one transaction. Each is validated when added; they apply in order."""
 
     def __init__(self, calls: Calls, commit: Callable[[Sequence[Part]], list[Result]]) -> None:
         super().__init__(calls)
         self._commit = commit
         self.results: list[Result] = []
-        """After :meth:`commit`: a Node or True for each operation, or in its place an exception."""
+        """After :meth:`commit`: a Node, True, or an exception for each operation."""
 
     def commit(self) -> list[Result]:
-        """Commit: all happen, or none. Returns a Node or True for each operation; where one failed, its
-        exception in its place, True for those before it, RolledBackException for those after it.
+        """Commit all operations or none.
+
+        Returns a Node or True for each operation. If one failed: True for those before it, its
+        exception in its place, and RolledBackException for those after it.
         """
         self.results = self._commit(self.parts)
         return self.results

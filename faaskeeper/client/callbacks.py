@@ -1,4 +1,4 @@
-"""Callbacks of watches, listeners and futures: one after the other, in a thread of their own."""
+"""Runs callbacks of watches, listeners and futures, one after the other, in one thread."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ Spawn = Callable[[Callable[[], None], str], Thread]
 
 
 class _Absent:
-    """Stands in a forked child for the thread that only its parent has."""
+    """In a forked child, replaces the thread that only the parent has."""
 
     def join(self, timeout: float | None = None) -> None:
-        """See :class:`faaskeeper.client.runtime.Thread`."""
+        """Return at once."""
 
 
 class Callbacks:
-    """Runs callbacks in order. The thread is made when it is first needed, so most processes have none."""
+    """Runs callbacks in order.
+
+    The thread starts when it is first needed; most processes have none.
+    """
 
     def __init__(self, runtime: Runtime, spawn: Spawn) -> None:
         self._runtime = runtime
@@ -31,7 +34,7 @@ class Callbacks:
         self._thread: Thread | None = None
 
     def prepare(self) -> None:
-        """Make sure that there is a thread, for what :meth:`put` brings."""
+        """Start the thread that runs the callbacks of :meth:`put`, unless it runs."""
         if self._thread is None:
             with self._starting:
                 if self._thread is None:
@@ -48,11 +51,11 @@ class Callbacks:
 
     @property
     def current(self) -> bool:
-        """Whether the thread that asks is the one that callbacks run in."""
+        """Whether the caller runs in the callback thread."""
         return self._thread is not None and self._thread == self._runtime.current()
 
     def stop(self, timeout: float) -> None:
-        """End the thread after the callbacks that wait; wait for its end for so many seconds."""
+        """End the thread after the waiting callbacks; wait for its end, at most ``timeout`` s."""
         thread = self._thread
         if thread is not None:
             self._waiting.put(None)
@@ -60,7 +63,10 @@ class Callbacks:
                 thread.join(timeout)
 
     def forked(self) -> None:
-        """In a forked child: run nothing any more. A callback that forked goes on, and its thread ends."""
+        """In a forked child: run no more callbacks.
+
+        A callback that forked goes on; its thread ends.
+        """
         self._starting = self._runtime.lock()
         self._thread = _Absent()
         self._waiting = self._runtime.line()
@@ -70,5 +76,5 @@ class Callbacks:
         while (callback := self._waiting.get()) is not None:
             try:
                 callback()
-            except BaseException:  # SystemExit, too: the thread is ours, and others' callbacks wait for it
+            except BaseException:  # SystemExit too: other callbacks wait for this thread
                 _log.exception("a callback failed")

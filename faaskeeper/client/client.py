@@ -1,7 +1,7 @@
 """The client that users program against.
 
-Keeps the API of the published faaskeeper-python library, and adds what users of kazoo expect: a context
-manager, states with listeners, operations and replies in the session's order.
+Keeps the API of the published faaskeeper-python library, and adds what users of kazoo expect: a
+context manager, states with listeners, operations and replies in the session's order.
 """
 
 from __future__ import annotations
@@ -49,17 +49,20 @@ class FaaSKeeperClient(forks.Inherited):
     """A connection to a deployment, and one session with it between :meth:`start` and :meth:`stop`.
 
     :param cfg: the deployment
-    :param port: where to listen for answers with the TCP channel; -1: the configuration's, or a free one
-    :param heartbeat: renew the session's lease; without, it ends after its time-out whatever it does
-    :param verbose: log what is done
-    :param debug: log everything
-    :param session_timeout: seconds of silence after which the session ends; None: the configuration's
-    :param chroot: a path; every path given and shown is below it
-    :param runtime, random, connect: threads and time, random bytes, and the way to the deployment; for tests
+    :param port: the port for answers with the TCP channel; -1: the configuration's, or a free one
+    :param heartbeat: renew the session's lease; otherwise the session ends after its time-out
+    :param verbose: log at level INFO
+    :param debug: log at level DEBUG
+    :param session_timeout: seconds without a renewal after which the session ends; None: the
+        configuration's
+    :param chroot: a path; all paths of arguments and results are relative to it
+    :param runtime: threads and time; for tests
+    :param random: the source of random bytes; for tests
+    :param connect: opens the connection to the deployment; for tests
 
-    Thread-safe. Callbacks (watches, listeners, futures) run one after the other in a thread of
-    their own and may call the client, but not wait there for another callback. A process that is forked from
-    this one does not inherit the session: it has to :meth:`start` the client again.
+    Thread-safe. Callbacks (watches, listeners, futures) run one after the other in their own
+    thread. They may call the client, but must not wait for another callback. A process that is
+    forked from this one does not inherit the session: it has to :meth:`start` the client again.
     """
 
     def __init__(
@@ -97,12 +100,12 @@ class FaaSKeeperClient(forks.Inherited):
     # ---- the session -------------------------------------------------------------------
 
     def start(self, resume: Ticket | None = None) -> str:
-        """Open a session; returns its id. One that is open is closed first.
+        """Open a session; returns its id. Closes an open session first.
 
-        ``resume``: go on with a session of another process instead, by its :attr:`ticket`. That process
-        learns that the session is not its own any more; what it asked for and was not told may or may not
-        have happened, and its watches are not taken over. Raises ProviderException with what is wrong and
-        what to do, TimeoutException, or SessionExpiredException.
+        ``resume``: the :attr:`ticket` of another process, whose session this one resumes instead.
+        The other process learns that it has lost the session. Its requests without an answer may or
+        may not have taken effect, and its watches are not taken over. Raises ProviderException with
+        the problem and its remedy, TimeoutException, or SessionExpiredException.
         """
         if self._session is not None:
             self.stop()
@@ -139,15 +142,15 @@ class FaaSKeeperClient(forks.Inherited):
 
     @property
     def ticket(self) -> Ticket:
-        """What another process needs to go on with this session. Keep it as secret as a password."""
+        """What another process needs to resume this session. Keep it as secret as a password."""
         return self._open().ticket
 
     def stop(self, close: bool = True) -> str:
         """Close the session: its ephemerals are deleted. Returns "closed".
 
-        ``close`` False: only stop, so that another process may go on with the session until its lease ends.
-        Raises TimeoutException when the service did not confirm in time; the session then ends with
-        its lease. The client is stopped in any case.
+        ``close`` False: only stop, so that another process may resume the session until its lease
+        ends. Raises TimeoutException if the service did not confirm in time; the session then ends
+        with its lease. The client is stopped in any case.
         """
         session, connection = self._session, self._connection
         if session is None or connection is None:
@@ -182,7 +185,7 @@ class FaaSKeeperClient(forks.Inherited):
 
     @property
     def session_id(self) -> str | None:
-        """Id of the session (hexadecimal), None without one."""
+        """The session's id in hexadecimal; None without a session."""
         return None if self._session is None else f"{self._session.id:08x}"
 
     @property
@@ -192,7 +195,7 @@ class FaaSKeeperClient(forks.Inherited):
 
     @property
     def state(self) -> SessionState:
-        """State of the session; LOST without one."""
+        """The session's state; LOST without a session."""
         return SessionState.LOST if self._session is None else self._session.state
 
     def add_listener(self, listener: Listener) -> None:
@@ -202,7 +205,7 @@ class FaaSKeeperClient(forks.Inherited):
             self._session.listen(listener)
 
     def remove_listener(self, listener: Listener) -> None:
-        """No longer call it."""
+        """Stop calling a listener."""
         if listener in self._listeners:
             self._listeners.remove(listener)
         if self._session is not None:
@@ -210,16 +213,16 @@ class FaaSKeeperClient(forks.Inherited):
 
     @property
     def in_callback(self) -> bool:
-        """Whether this is called in the callback thread, in which nothing may wait for another callback."""
+        """Whether the caller runs in the callback thread, which must not wait for a callback."""
         return self._session is not None and self._session.in_callback
 
     def call_later(self, callback: Callable[[], None]) -> None:
-        """Run ``callback`` in the callback thread, after those before it; does nothing without a session."""
+        """Run ``callback`` in the callback thread, after earlier ones, if a session is open."""
         if self._session is not None:
             self._session.call_later(callback)
 
     def logs(self) -> str:
-        """What the deployment's functions logged lately, where the provider can tell."""
+        """The recent logs of the deployment's functions, if the provider has them."""
         return "" if self._connection is None else self._connection.logs()
 
     def _open(self) -> Session:
@@ -237,19 +240,20 @@ class FaaSKeeperClient(forks.Inherited):
         return ForkedException(self._inherited) if self._inherited else SessionClosingException()
 
     def forked(self, why: str) -> None:
-        """See :class:`faaskeeper.core.forks.Inherited`."""
+        """In a forked child: drop the session; ``why`` is the reason that calls raise."""
         if self._session is not None:
             self._inherited = why
         self._session = None
         self._connection = None
         self._closing = False
 
-    # ---- who this is -------------------------------------------------------------------
+    # ---- identities --------------------------------------------------------------------
 
     def add_auth(self, scheme: str, credential: str) -> None:
-        """Show a credential with every operation from now on, in later sessions too.
+        """Send a credential with every operation from now on, in later sessions too.
 
-        ``scheme``: ``digest``, with ``user:password``. A wrong password shows when an ACL asks for it.
+        ``scheme``: ``digest``, with ``user:password``. A wrong password has no effect until an ACL
+        requires it.
         """
         self._calls.identities.add(scheme, credential)
         self._calls.prove(self._connection)
@@ -257,17 +261,17 @@ class FaaSKeeperClient(forks.Inherited):
             self._session.auth = self._calls.identities.credentials
 
     def who_am_i(self) -> list[Identity]:
-        """Scheme and name of what this client is known as; no hashes (ZooKeeper's whoAmI)."""
+        """The schemes and names of this client's identities; no hashes (ZooKeeper's whoAmI)."""
         self._open()
         return acls.named(self._calls.identities.who)
 
     def may_read(self, path: str, meta: Meta) -> None:
-        """Raise NoAuthException unless this client may read a node that has this metadata."""
+        """Raise NoAuthException unless this client may read a node with this metadata."""
         self._calls.may_read(path, meta)
 
     @property
     def connection(self) -> Connection:
-        """The way to the deployment, while a session is open: for tools of the deployment's own."""
+        """The connection to the deployment, while a session is open: for the deployment's tools."""
         if self._connection is None:
             raise self._closed()
         return self._connection
@@ -286,15 +290,15 @@ class FaaSKeeperClient(forks.Inherited):
         container: bool = False,
         makepath: bool = False,
     ) -> Node:
-        """Create a node; returns it, with its number when sequential.
+        """Create a node; returns it, with its number if it is sequential.
 
-        :param acl: entries (permissions, scheme, id); None: everything to everybody
-        :param ttl: the node goes when it has no children and was not modified for so many ms
-        :param container: the node goes when its last child has gone
-        :param makepath: create what is missing above it, open to everybody
+        :param acl: entries (permissions, scheme, id); None: all permissions for everybody
+        :param ttl: delete the node once it has no children and was not modified for this many ms
+        :param container: delete the node after its last child is deleted
+        :param makepath: create missing ancestors, with all permissions for everybody
 
-        Raises NodeExistsException, NodeDoesntExistException (the parent), NoAuthException (the parent's ACL),
-        InvalidACLException, or NoChildrenForEphemeralsException.
+        Raises NodeExistsException, NodeDoesntExistException (the parent), NoAuthException (the
+        parent's ACL), InvalidACLException, or NoChildrenForEphemeralsException.
         """
         kind = NodeKind(ephemeral, sequential, acl, ttl, container)
         write = self._ready().create(path, value, kind)
@@ -322,11 +326,11 @@ class FaaSKeeperClient(forks.Inherited):
         return self._with_parents(path, write) if makepath else self._ask(write)
 
     def _with_parents(self, path: str, write: Write) -> Future[Any]:
-        """Ask for a create, and for those of everything above it before."""
+        """Send a create, after the creates of all its ancestors."""
         above = [self._ask(each) for each in self._calls.above(path)]
 
         def finish(outcome: Outcome) -> Any:
-            for each in above:  # answered before, in the session's order
+            for each in above:  # these have answers already, by the session's order
                 try:
                     each.get(0)
                 except NodeExistsException:
@@ -342,7 +346,7 @@ class FaaSKeeperClient(forks.Inherited):
         return self._open().ask(write.operation, write.what, write.finish, True).get()
 
     def set_data(self, path: str, value: bytes = b"", version: int = -1) -> Node:
-        """Replace a node's data; returns the node. ``version`` -1: whichever it is.
+        """Replace a node's data; returns the node. ``version`` -1: any version.
 
         Raises NodeDoesntExistException, NoAuthException or BadVersionError.
         """
@@ -374,7 +378,7 @@ class FaaSKeeperClient(forks.Inherited):
         return node
 
     def transaction(self) -> TransactionRequest:
-        """Operations to commit together, all or none: ``with client.transaction() as t: ...``."""
+        """Operations that commit together, all or none: ``with client.transaction() as t: ...``."""
         return TransactionRequest(self._calls, self.commit)
 
     def commit(self, operations: Sequence[Part]) -> list[Result]:
@@ -397,7 +401,7 @@ class FaaSKeeperClient(forks.Inherited):
         return session.later(steps, f"read {path}")
 
     def get_data(self, path: str, watch: WatchCallbackType | None = None) -> Node:
-        """Read a node with its data; ``watch`` is called once, when that changes or the node goes.
+        """Read a node with its data; ``watch`` is called once, on a data change or deletion.
 
         Raises NodeDoesntExistException or NoAuthException.
         """
@@ -416,7 +420,7 @@ class FaaSKeeperClient(forks.Inherited):
         return self._later(path, self._ready().get_data(path, watch), watch)
 
     def exists(self, path: str, watch: WatchCallbackType | None = None) -> Node | None:
-        """The node without its data, or None. ``watch`` also fires when the node is created."""
+        """The node without its data, or None. A creation of the node fires ``watch`` too."""
         if watch is not None:
             return cast("Node | None", self._run(self._ready().exists(path, watch), watch))
         session = self._open()
@@ -431,11 +435,11 @@ class FaaSKeeperClient(forks.Inherited):
     def get_children(
         self, path: str, include_data: bool = False, watch: WatchCallbackType | None = None
     ) -> list[Node]:
-        """The children of a node, by name; ``include_data`` reads each of them too.
+        """The children of a node, sorted by name; ``include_data`` reads each of them too.
 
-        ``watch`` is called once, when a child is created or deleted, or the node goes. Children
-        deleted while they are read, or that may not be read, are left out. Raises NodeDoesntExistException or
-        NoAuthException.
+        ``watch`` is called once, when a child is created or deleted, or when the node is deleted.
+        The result leaves out children that are deleted meanwhile or that may not be read. Raises
+        NodeDoesntExistException or NoAuthException.
         """
         if watch is None and not include_data:
             session, calls = self._open(), self._calls
@@ -454,43 +458,43 @@ class FaaSKeeperClient(forks.Inherited):
     def get_children_with_stat(
         self, path: str, watch: WatchCallbackType | None = None
     ) -> tuple[list[str], Stat]:
-        """Names of the children and the node's Stat, as of one moment (ZooKeeper's getChildren2)."""
+        """The children's names and the node's Stat, as of one moment (ZooKeeper's getChildren2)."""
         steps = self._ready().get_children_with_stat(path, watch)
         return cast("tuple[list[str], Stat]", self._run(steps, watch))
 
     def all_children_number(self, path: str) -> int:
-        """How many nodes there are below a node, at any depth. Reads every one of them."""
+        """The number of nodes below a node, at any depth. Reads each of them."""
         return cast(int, self._run(self._ready().all_children_number(path)))
 
     def get_ephemerals(self, prefix: str = "/") -> list[str]:
-        """Paths of this session's ephemerals that begin with a prefix, in order.
+        """The sorted paths of this session's ephemerals that begin with a prefix.
 
-        The session knows what it created; each is read, since others may have deleted it.
+        The session knows which it created; it reads each, since other sessions may have deleted it.
         """
         session = self._open()
         steps = self._ready().get_ephemerals(prefix, session.id, list(session.owned))
         return cast(list[str], session.run(steps))
 
     def sync(self, path: str = "/") -> str:
-        """Make every later read of this session show at least what is committed now; returns the path."""
+        """Make later reads show at least what is committed now; returns the path."""
         return cast(str, self._run(self._ready().sync(path)))
 
     def get_acls(self, path: str) -> tuple[list[Acl], Stat]:
-        """A node's ACL and Stat, hashes of passwords only to who may administrate the node.
+        """A node's ACL and Stat; password hashes only if this client may administer the node.
 
         Raises NodeDoesntExistException or NoAuthException (neither READ nor ADMIN is permitted).
         """
         return cast("tuple[list[Acl], Stat]", self._run(self._ready().get_acls(path)))
 
     def record(self, path: str) -> Record:
-        """All that is stored of a node, with the names of all its children: for the deployment's tools.
+        """A node's whole record, with the names of all its children: for the deployment's tools.
 
         Raises NodeDoesntExistException or NoAuthException.
         """
         return cast(Record, self._run(self._ready().record(path)))
 
     def multi_read(self) -> ReadRequest:
-        """Reads to be done as of one transaction: ``with client.multi_read() as r: ...``, ``r.results``."""
+        """Reads as of one transaction: ``with client.multi_read() as r: ...``; ``r.results``."""
         return ReadRequest(self._calls, self.read_together)
 
     def read_together(self, reads: Sequence[tuple[str, str]]) -> list[ReadResult]:
@@ -500,10 +504,11 @@ class FaaSKeeperClient(forks.Inherited):
     # ---- watches -----------------------------------------------------------------------
 
     def add_watch(self, path: str, watch: WatchCallbackType, recursive: bool = False) -> None:
-        """Call ``watch(event)`` for every change of a path from now on, whether there is a node or not.
+        """Call ``watch(event)`` for every later change of a path, whether a node exists or not.
 
-        Told: creation, deletion, changes of data, and of children; ``recursive``: the first three, of the
-        path and of every path below. It stays until :meth:`remove_watches` or the session's end.
+        Events: creation, deletion, changes of data and of children. ``recursive``: the first three,
+        for the path and every path below. The watch stays until :meth:`remove_watches` or the
+        session's end.
         """
         self._run(self._ready().add_watch(path, watch, recursive), watch)
 
@@ -513,9 +518,9 @@ class FaaSKeeperClient(forks.Inherited):
         kind: WatchType | Sequence[WatchType] | None = None,
         watch: WatchCallbackType | None = None,
     ) -> None:
-        """Remove this session's watches of a path: of a kind, or kinds, or any; with a callback, or any.
+        """Remove this session's watches of a path: all, or those of some kinds or a callback.
 
-        Raises NoWatcherException where there is none. A call that is under way already is still made.
+        Raises NoWatcherException if none matches. A call that is already queued is still made.
         """
         self._run(self._ready().remove_watches(path, kind, watch))
 
@@ -525,5 +530,5 @@ class FaaSKeeperClient(forks.Inherited):
         kind: WatchType | Sequence[WatchType] | None = None,
         watch: WatchCallbackType | None = None,
     ) -> None:
-        """Raise NoWatcherException unless this session has such a watch; see :meth:`remove_watches`."""
+        """Raise NoWatcherException unless a watch matches; see :meth:`remove_watches`."""
         self._ready().check_watches(path, kind, watch)

@@ -13,10 +13,10 @@ from faaskeeper.extras import missing
 
 
 class Provider(Protocol):
-    """What an entry point of the group ``faaskeeper.providers`` is: a module or object with this."""
+    """An entry point of the group ``faaskeeper.providers``: a module or an object."""
 
     def connect(self, config: Config, port: int) -> Connection:
-        """A client's connection to the deployment. Raises DriverError with what a person can do."""
+        """A client's connection to the deployment. Raises DriverError that names the remedy."""
 
 
 def connect(config: Config, port: int = -1) -> Connection:
@@ -26,7 +26,7 @@ def connect(config: Config, port: int = -1) -> Connection:
         return provider.connect(config, port if port != -1 else config.port)
     except (DriverError, StaleView) as error:
         raise ProviderException(str(error)) from error
-    except ImportError as error:  # of the provider itself, or of what it is built on and imports late
+    except ImportError as error:  # of the provider itself, or of a dependency that it imports late
         raise _unusable(config.provider_name, error) from error
 
 

@@ -1,4 +1,4 @@
-"""A result that comes later."""
+"""The future result of an asynchronous operation."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _PENDING = object()
 
 
 class Future(Generic[T]):
-    """Result of an ``_async`` operation.
+    """The result of an ``_async`` operation.
 
-    ``what`` names the operation in a time-out's message, ``write`` says that it may happen even after one.
-    ``run`` calls callbacks, from the client's callback thread.
+    ``what`` names the operation in a time-out's message. ``write``: the operation may take effect
+    even after a time-out. ``run`` calls callbacks in the client's callback thread.
     """
 
     __slots__ = ("_callbacks", "_error", "_gate", "_result", "_run", "what", "write")
@@ -44,7 +44,7 @@ class Future(Generic[T]):
         return self._result is not _PENDING
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the result at most ``timeout`` seconds; returns whether it is there."""
+        """Wait at most ``timeout`` seconds for the result; returns whether it is there."""
         if self._result is not _PENDING:
             return True
         if self._gate.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
@@ -53,10 +53,10 @@ class Future(Generic[T]):
         return self._result is not _PENDING
 
     def get(self, timeout: float | None = None) -> T:
-        """The result; raises the operation's error.
+        """Return the result, or raise the operation's error.
 
-        After ``timeout`` seconds without an answer TimeoutException. A write goes on: asking again
-        may bring its outcome.
+        Raises TimeoutException after ``timeout`` seconds without an answer. A write goes on: a
+        later call may return its outcome.
         """
         if not self.wait(timeout):
             raise TimeoutException(timeout or 0, self._timed_out(timeout or 0))
@@ -98,11 +98,11 @@ class Future(Generic[T]):
                 self._run(partial(callback, self))
 
     def set_result(self, result: T) -> None:
-        """Give the result. For the client only; once."""
+        """Set the result, once. For the client only."""
         self._settle(result, None)
 
     def set_exception(self, error: BaseException) -> None:
-        """Give an error instead. For the client only; once."""
+        """Set an error instead of a result, once. For the client only."""
         self._settle(None, error)
 
     def _settle(self, result: Any, error: BaseException | None) -> None:

@@ -1,4 +1,4 @@
-"""What a session does by itself: renew its lease, send again, send what other threads left to it."""
+"""The background work of a session: renews its lease, resends, sends what other threads left."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ NEVER = float("inf")
 
 
 class Kept(Protocol):
-    """What the keeper has its session do."""
+    """The session as the keeper uses it."""
 
     def send(self, requests: tuple[Request, ...], acked: int) -> None:
         """Send requests."""
 
     def flush(self) -> None:
-        """Send what is not sent yet."""
+        """Send the unsent requests."""
 
     def tidy(self) -> None:
-        """Remove registrations that nothing waits for."""
+        """Remove registrations without a watch."""
 
     def renew(self) -> None:
         """Renew the lease."""
 
 
 class Keeper:
-    """Runs in a thread of its own. ``lock`` is the session's, ``wake`` its condition.
+    """Runs in its own thread. ``lock`` is the session's, ``wake`` its condition.
 
-    ``every``: seconds between renewals (:data:`NEVER`: the lease is not renewed). While nothing is asked the
-    thread sleeps until the lease is due, and the next request wakes it.
+    ``every``: seconds between renewals (:data:`NEVER`: the lease is not renewed). Without requests,
+    the thread sleeps until the lease is due; the next request wakes it.
     """
 
     def __init__(
@@ -49,19 +49,19 @@ class Keeper:
         self._ending = False
 
     def asked(self) -> None:
-        """A request was added; with the lock held."""
+        """Note that a request was added. The caller holds the lock."""
         if self._dozing:
             self._dozing = False
             self._wake.notify_all()
 
     def hand_over(self) -> None:
-        """Leave to the keeper what is unsent, and the registrations that nothing waits for."""
+        """Leave unsent requests, and registrations without a watch, to the keeper."""
         with self._lock:
             self._handed_over = True
             self._wake.notify_all()
 
     def end(self) -> None:
-        """Have :meth:`run` end; with the lock held."""
+        """Make :meth:`run` return. The caller holds the lock."""
         self._ending = True
         self._wake.notify_all()
 

@@ -1,4 +1,4 @@
-"""What a session needs of threads and time, so that a simulator can put its own in their place."""
+"""The threads and the time that a session uses; a simulator can replace them with its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Lock(Protocol):
         """Take the lock."""
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
 
     def __enter__(self) -> bool: ...
 
@@ -33,56 +33,56 @@ class Condition(Protocol):
     """As :class:`threading.Condition`, used with its lock held."""
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait to be notified, at most so many seconds."""
+        """Wait for a notification, at most ``timeout`` seconds."""
 
     def notify_all(self) -> None:
-        """Wake all who wait."""
+        """Wake all waiting threads."""
 
 
 class Line(Protocol):
     """As :class:`queue.SimpleQueue`."""
 
     def put(self, item: Any) -> None:
-        """Put an item in."""
+        """Add an item."""
 
     def get(self) -> Any:
-        """Wait for an item."""
+        """Wait for an item and remove it."""
 
 
 class Thread(Protocol):
     """As :class:`threading.Thread`, started."""
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait for its end."""
+        """Wait for the thread's end, at most ``timeout`` seconds."""
 
 
 class Runtime(Protocol):
     """Threads and time."""
 
     def lock(self) -> Lock:
-        """A lock."""
+        """A new lock."""
 
     def condition(self, lock: Lock) -> Condition:
-        """A condition of a lock."""
+        """A new condition of a lock."""
 
     def line(self) -> Line:
-        """A queue between threads."""
+        """A new queue between threads."""
 
     def spawn(self, run: Callable[[], None], name: str) -> Thread:
-        """Start a thread that does not keep the process alive."""
+        """Start a daemon thread: it does not keep the process alive."""
 
     def current(self) -> object:
-        """The thread that calls."""
+        """The calling thread."""
 
     def monotonic(self) -> float:
-        """Seconds, from some moment on."""
+        """Seconds since an arbitrary moment."""
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """Wait for this many seconds."""
 
 
 class Threads:
-    """The real ones."""
+    """The threads and the time of the operating system."""
 
     lock = staticmethod(threading.Lock)
     current = staticmethod(threading.current_thread)
@@ -90,15 +90,12 @@ class Threads:
     sleep = staticmethod(time.sleep)
 
     def line(self) -> Line:
-        """See :class:`Runtime`."""
         return SimpleQueue[Any]()
 
     def condition(self, lock: Lock) -> threading.Condition:
-        """See :class:`Runtime`."""
         return threading.Condition(lock)  # type: ignore[arg-type]
 
     def spawn(self, run: Callable[[], None], name: str) -> threading.Thread:
-        """See :class:`Runtime`."""
         thread = threading.Thread(target=run, name=name, daemon=True)
         thread.start()
         return thread

@@ -1,12 +1,15 @@
-"""A session in threads: performs what the rules ask for, sends, listens, renews the lease.
+"""A session in threads: performs the commands of the rules, sends, listens, renews the lease.
 
-Threads and what they may block on: the caller's threads read storage and send; the channel's thread
-hands answers over (:meth:`Session._heard`), and may read the log; one *keeper* renews the lease,
-sends again what is not answered, and sends what others left to it; callbacks run in a thread of their
-own, made when first needed, so that they never hold the session up. Asynchronous reads run in another,
-in their turn.
+Threads and what they may block on:
 
-Lock order: ``_sending`` before ``_lock``. ``_lock`` guards rules and outbox and is never held during I/O.
+* The callers' threads read storage and send.
+* The channel's thread delivers answers (:meth:`Session._heard`), and may read the log.
+* One *keeper* renews the lease, resends unanswered requests, and sends what other threads left.
+* Callbacks run in their own thread, started when first needed: they never block the session.
+* Asynchronous reads run in another thread, in their turn.
+
+Lock order: ``_sending`` before ``_lock``. ``_lock`` guards the rules and the outbox and is never
+held during I/O.
 """
 
 from __future__ import annotations
@@ -63,17 +66,17 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 _MESSAGES_AT_ONCE = 4
-"""Messages that a thread sends, its own among them, before it leaves what others ask for to the keeper."""
+"""The messages that a thread sends, including its own, before it leaves the rest to the keeper."""
 _JOIN_S = 5.0
 _OVERHEAD = 1024
-"""What a message has beside its requests, at most."""
+"""The maximum bytes of a message apart from its requests."""
 Listener = Callable[[SessionState], None]
 Finish = Callable[[Outcome], Any]
-"""Makes an operation's result of its outcome; raises the operation's error."""
+"""Converts an outcome to the operation's result; raises the operation's error."""
 
 
 class Asked(NamedTuple):
-    """What an outcome is handed to."""
+    """The receiver of an outcome."""
 
     future: Future[Any]
     finish: Finish
@@ -89,9 +92,9 @@ class Asked(NamedTuple):
 
 
 class Session(forks.Inherited):
-    """One session with a deployment, from :meth:`open` to :meth:`close` or the loss of it.
+    """One session with a deployment, from :meth:`open` to :meth:`close` or its loss.
 
-    ``ticket``: the session to go on with, instead of opening one.
+    ``ticket``: the session to resume, instead of opening one.
     """
 
     def __init__(
@@ -130,16 +133,19 @@ class Session(forks.Inherited):
         self._listeners: list[Listener] = []
         self._lease = self._incarnation.lease(1, 0)
         self.expires_ms = 0
-        """When the lease runs out, by the service's clock."""
+        """When the lease expires, in ms of the service's clock."""
         self.error: FaaSKeeperException | None = None
         self._over = False
-        """It has ended for every process, not for this one alone."""
+        """The session has ended for every process, not for this one alone."""
         self.auth: tuple[Credential, ...] = ()
-        """The credentials under which requests are asked for."""
+        """The credentials that requests carry."""
         self._state = SessionState.LOST
         within = connection.within if connection.objects else None
         self._signs = within is None
-        """Whether messages are signed; the opening one always is: it proves that a ticket has the secret."""
+        """Whether messages are signed.
+
+        The opening message always is: its signature proves that a ticket's owner knows the secret.
+        """
         self._ear = within.listen_late(self._heard) if within else connection.channel.listen(self._heard)
         self._incarnation.address = self._interpreter.address = self._ear.address
         connection.on_failure(self._failed)
@@ -152,23 +158,23 @@ class Session(forks.Inherited):
 
     @property
     def incarnation(self) -> int:
-        """Which process' part in the session this is."""
+        """The number of this process' incarnation."""
         return self._incarnation.number
 
     @property
     def timeout_ms(self) -> int:
-        """The session's time-out."""
+        """The session's time-out, in ms."""
         return self._incarnation.timeout
 
     @property
     def owned(self) -> set[str]:
-        """Paths of the ephemerals that this session is known to have created and not deleted itself."""
+        """The ephemerals that this session is known to have created and has not deleted itself."""
         return self._incarnation.owned
 
     # ---- opening and closing -----------------------------------------------------------
 
     def open(self, timeout: float) -> None:
-        """Open the session, or go on with it.
+        """Open or resume the session, within ``timeout`` seconds.
 
         Raises TimeoutException, ProviderException with the reason, or SessionExpiredException.
         """
@@ -191,7 +197,7 @@ class Session(forks.Inherited):
                 raise TimeoutException(timeout, f"the service did not answer within {timeout:g} s")
         self._opened.get()
         if resuming:
-            self.renew()  # and so tell the process before
+            self.renew()  # the process that had the session learns of the loss from the lease
             self.check()
         self._keeping = self._thread(self._keeper.run, "keeper")
 
@@ -201,7 +207,7 @@ class Session(forks.Inherited):
 
     @property
     def ticket(self) -> Ticket:
-        """What another process needs to go on with this session."""
+        """What another process needs to resume this session."""
         incarnation = self._incarnation
         return Ticket(incarnation.session, incarnation.number, incarnation.secret, incarnation.timeout)
 
@@ -216,28 +222,31 @@ class Session(forks.Inherited):
         return self._runtime.spawn(guarded, f"faaskeeper-{name}-{self.id}")
 
     def close(self, timeout: float) -> None:
-        """End the session: its ephemerals go. Raises TimeoutException when that is not known."""
+        """End the session: its ephemerals are deleted.
+
+        Raises TimeoutException if the service did not confirm it within ``timeout`` seconds.
+        """
         try:
             if self.error is None:
                 what = f"closing session {self.id:x}"
                 closing = self.submit(Close(), what, lambda outcome: None, prompt=True)
                 closing.get(timeout)
         except SessionExpiredException:
-            pass  # it was over already
+            pass  # the session was over already
         finally:
             self.abandon()
 
     def abandon(self) -> None:
-        """Stop without telling the service: the session ends when its lease runs out."""
+        """Stop without a message to the service: the session ends when its lease expires."""
         self._lose(SessionClosingException(), SessionState.LOST)
         self._ear.close()
         if self._keeping is not None and self._keeping != self._runtime.current():
-            self._keeping.join(_JOIN_S)  # one that hangs in a store's call ends with that
+            self._keeping.join(_JOIN_S)  # one that hangs in a call of a store ends with the call
         self._turns.join(_JOIN_S)
         self._callbacks.stop(_JOIN_S)
 
     def forked(self, why: str) -> None:
-        """See :class:`faaskeeper.core.forks.Inherited`: whoever waits for something in the child is told."""
+        """In a forked child: everything that waits for this session fails; ``why``: the reason."""
         forks.keep(self)
         runtime = self._runtime
         self._lock, self._sending = runtime.lock(), runtime.lock()
@@ -255,13 +264,13 @@ class Session(forks.Inherited):
         self._listeners.append(listener)
 
     def unlisten(self, listener: Listener) -> None:
-        """No longer call it."""
+        """Stop calling a listener."""
         if listener in self._listeners:
             self._listeners.remove(listener)
 
     @property
     def state(self) -> SessionState:
-        """What is known of the session now; SUSPENDED also when its lease ran out without our renewing it."""
+        """The session's known state; SUSPENDED also if its lease expired without a renewal."""
         if self._state is SessionState.CONNECTED and self.connection.service() > self.expires_ms:
             return SessionState.SUSPENDED
         return self._state
@@ -278,7 +287,9 @@ class Session(forks.Inherited):
             self.call_later(partial(listener, state))
 
     def _lose(self, error: FaaSKeeperException, state: SessionState) -> None:
-        """The session is over: whoever waits is told why, and that its write's fate is unknown."""
+        """End the session: waiting requests fail with ``error``; a write's fate is reported as
+        unknown.
+        """
         with self._lock:
             if self.error is not None:
                 return
@@ -291,24 +302,26 @@ class Session(forks.Inherited):
         for asked in given_up:
             asked.future.set_exception(unknown(error, asked.future.what))
         for turn in turns:
-            turn()  # fails at once, by check()
+            turn()  # check() makes it fail at once
         if not self._opened.done():
             self._opened.set_exception(error)
 
     def _expired(self, error: SessionExpiredException) -> None:
-        """The session has ended, for every process. Rows of watches that were put after the service cleared
-        them go now, by name, and not only with its sweep. Raises DriverError.
+        """The session has ended, for every process. Raises DriverError.
+
+        Rows of watches that were put after the service cleared the session are removed now, one by
+        one; otherwise only a sweep would remove them.
         """
         self._over = True
         self._lose(error, SessionState.LOST)
         self.registrations.end(self.id)
 
     def _failed(self, error: Exception) -> None:
-        """The service, or a thread of this session, cannot go on."""
+        """The service, or a thread of this session, has failed."""
         self._lose(ProviderException(str(error) or repr(error)), SessionState.LOST)
 
     def check(self) -> None:
-        """Raise what ended the session, if it has ended."""
+        """Raise the error that ended the session, if it has ended."""
         if self.error is not None:
             raise self.error
 
@@ -320,7 +333,7 @@ class Session(forks.Inherited):
 
     @property
     def in_callback(self) -> bool:
-        """Whether the thread that asks is the one that callbacks run in."""
+        """Whether the caller runs in the callback thread."""
         return self._callbacks.current
 
     def _fired(self, callback: WatchCallbackType, event: WatchedEvent) -> None:
@@ -329,7 +342,7 @@ class Session(forks.Inherited):
     # ---- writing -----------------------------------------------------------------------
 
     def ask(self, operation: Operation, what: str, finish: Finish, prompt: bool = False) -> Future[Any]:
-        """Send a request, its data before it where that is large; see :meth:`submit`."""
+        """Upload the request's data first if it is large; then send it as :meth:`submit` does."""
         limit = self.connection.inline_bytes
         if largest(operation, limit):
             now = self.connection.service()
@@ -337,9 +350,9 @@ class Session(forks.Inherited):
         return self.submit(operation, what, finish, prompt)
 
     def submit(self, operation: Operation, what: str, finish: Finish, prompt: bool = False) -> Future[Any]:
-        """Send a request, after the asynchronous reads asked for before it; returns its future.
+        """Send a request, after earlier asynchronous reads; returns its future.
 
-        ``prompt``: the caller is going to wait for the answer.
+        ``prompt``: the caller will wait for the answer.
         """
         most = self.connection.worker_queue.max_message_bytes
         if (size := size_of(operation)) > most - _OVERHEAD:
@@ -368,21 +381,21 @@ class Session(forks.Inherited):
             self.flush()
 
     def _add(self, operation: Operation, future: Future[Any], finish: Finish) -> None:
-        """Number a request; with the lock held."""
+        """Number a request. The caller holds the lock."""
         self._incarnation.add(operation, Asked(future, finish), self.auth)
         self.rules.observer.asked(operation, future)
         self._keeper.asked()
 
     def flush(self, prompt: bool = False) -> None:
-        """Send what is not sent yet. Whoever comes while another sends leaves its request to that one.
+        """Send the unsent requests. If another thread is sending, leave them to that thread.
 
-        Others may go on asking for ever, and the thread that sends wants to go: after a few messages it
-        leaves the rest to the keeper.
+        Other threads may add requests for ever, and the sending thread has to return to its caller:
+        after a few messages it leaves the rest to the keeper.
         """
         repeat = not self.connection.worker_queue.ordered
         for _ in range(_MESSAGES_AT_ONCE):
             if not self._sending.acquire(blocking=False):
-                return  # who has it looks again when it gave it back
+                return  # the thread that holds it checks for unsent requests after its release
             try:
                 with self._lock:
                     requests = self.outbox.take(repeat)
@@ -394,14 +407,14 @@ class Session(forks.Inherited):
             with self._lock:
                 if not self.outbox.unsent:
                     return
-            prompt = False  # what others ask for, this thread does not wait for
+            prompt = False  # this thread does not wait for the other threads' requests
         self._keeper.hand_over()
 
     def send(self, requests: tuple[Request, ...], acked: int, prompt: bool = False) -> None:
         try:
             self._put(self._incarnation.message(requests, acked), prompt)
         except ProviderException as error:
-            _log.warning("a request will be sent again: %s", error)
+            _log.warning("could not send a request, will retry: %s", error)
             self._become(SessionState.SUSPENDED)
 
     def _put(self, message: Message, prompt: bool = False) -> None:
@@ -415,7 +428,9 @@ class Session(forks.Inherited):
             raise ProviderException(str(error)) from error
 
     def _ring(self, pause: float) -> None:
-        """Ask the service to apply what is in the log; through a queue only if that takes long (seconds)."""
+        """Ask the service to apply the log; through a queue only if the ``pause`` (seconds) is
+        long.
+        """
         if self.connection.ring is not None:
             self.connection.ring()
         elif pause > RING_S:
@@ -423,10 +438,13 @@ class Session(forks.Inherited):
                 message = self._incarnation.message(())
             self._put(message)
 
-    # ---- being told --------------------------------------------------------------------
+    # ---- receiving ---------------------------------------------------------------------
 
     def _heard(self, message: bytes | Reply) -> None:
-        """A message from the channel: its sender knew our secret, or is the service in this process."""
+        """Process a message of the channel.
+
+        Its sender knew the session's secret, or is the service in this process.
+        """
         told = message if isinstance(message, Reply) else self._verified(message)
         try:
             if isinstance(told, Reply):
@@ -434,8 +452,8 @@ class Session(forks.Inherited):
             elif told is not None and told.session == self.id:
                 self.drive(self.rules.meet(told.epoch, settled=True))
         except (DriverError, ProviderException) as error:
-            # Nothing is lost: the next read or the keeper meets it again, requests are sent again.
-            _log.warning("session %x could not take in what it was told: %s", self.id, error)
+            # Nothing is lost: the next read or the keeper meets the epoch, and requests are resent.
+            _log.warning("session %x could not process a message: %s", self.id, error)
 
     def _verified(self, signed: bytes) -> Reply | Notification | None:
         return messages.verified(signed, lambda _: self._incarnation.secret)
@@ -453,7 +471,8 @@ class Session(forks.Inherited):
             acked = self.outbox.acked
             unsent = self.outbox.unsent
         error = None if answered.over is None else over(answered.over)
-        moved = answered.over is Code.SESSION_MOVED  # an earlier copy may have been decided
+        # An earlier copy of a request may have been committed.
+        moved = answered.over is Code.SESSION_MOVED
         for each, outcome in answered.ready:
             if error is None:
                 self.rules.observer.answered(each.waiter.future, outcome)
@@ -491,7 +510,7 @@ class Session(forks.Inherited):
     # ---- reading -----------------------------------------------------------------------
 
     def get(self, path: str) -> Record | None:
-        """A path's record (its tombstone, or None), as it may be shown now; after earlier writes."""
+        """A path's record (a tombstone, or None) once it may be shown; after earlier writes."""
         rules = self.rules
         if self.error is not None:
             raise self.error
@@ -512,11 +531,11 @@ class Session(forks.Inherited):
         return found
 
     def prepare_callbacks(self) -> None:
-        """Make sure that there is a thread for what :meth:`Rules.watch` will fire."""
+        """Start the thread for the events of :meth:`Rules.watch`, unless it runs."""
         self._callbacks.prepare()
 
     def run(self, steps: Steps) -> Any:
-        """Read in the session's order: after the writes and asynchronous reads asked for before."""
+        """Read in the session's order: after earlier writes and asynchronous reads."""
         began = self.rules.observer.reads()
         with self._lock:
             queued = len(self._turns) > 0
@@ -531,7 +550,7 @@ class Session(forks.Inherited):
         return result
 
     def later(self, steps: Steps, what: str) -> Future[Any]:
-        """Read in a thread of its own, in the session's order; returns the future."""
+        """Read in the reader thread, in the session's order; returns the future."""
         future: Future[Any] = Future(what, False, self.call_later, self._runtime.lock())
 
         def turn() -> None:
@@ -542,7 +561,8 @@ class Session(forks.Inherited):
                     before.future.wait()
                 self.check()
                 future.set_result(self.drive(steps))
-            except Exception as error:  # of whatever kind: whoever waits is told, and others have their turn
+            # Any kind: the future's waiters get it, and the next turn begins.
+            except Exception as error:
                 future.set_exception(error)
 
         with self._lock:
@@ -552,7 +572,7 @@ class Session(forks.Inherited):
         return future
 
     def drive(self, steps: Steps) -> Any:
-        """Perform the commands of the rules' steps, the steps themselves under the lock."""
+        """Perform the commands of steps; the steps themselves run under the lock."""
         answer: Any = None
         pauses = doubling(WAIT_S, WAIT_MOST_S)
         while True:
@@ -582,7 +602,7 @@ class Session(forks.Inherited):
         self.rules.observer.performed(command, answer)
         if isinstance(command, commands.PutWatch):
             if self._over:
-                self.registrations.end(self.id)  # the service has cleared what there was
+                self.registrations.end(self.id)  # the service has cleared all earlier rows
             elif self.registrations.many:
                 self._keeper.hand_over()
         return answer
@@ -590,7 +610,7 @@ class Session(forks.Inherited):
     # ---- the keeper --------------------------------------------------------------------
 
     def tidy(self) -> None:
-        """Remove the registrations that nobody waits for, once there are many."""
+        """Remove the registrations without a watch, once there are many."""
         registrations = self.registrations
         if not registrations.many:
             return
@@ -599,10 +619,10 @@ class Session(forks.Inherited):
         try:
             registrations.forget(self.id, idle)
         except DriverError as error:
-            _log.warning("registrations that nobody waits for stay for now: %s", error)
+            _log.warning("could not remove registrations without a watch, will retry: %s", error)
 
     def renew(self) -> None:
-        """Renew the lease; find out if the session is over. Meets what notifications failed to tell."""
+        """Renew the lease; detect the session's end; meet epochs whose notifications were lost."""
         expires = self.connection.service() + self._incarnation.timeout
         try:
             wanted = self._incarnation.lease(self._lease.version, expires)

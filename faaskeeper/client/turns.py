@@ -1,4 +1,4 @@
-"""Asynchronous reads, and the writes asked for after them: each in its turn, in a thread of its own."""
+"""Runs asynchronous reads, and the writes that follow them, in order, in their own thread."""
 
 from __future__ import annotations
 
@@ -29,35 +29,38 @@ class Turns:
 
     @property
     def current(self) -> bool:
-        """Whether the thread that asks is the one that turns are taken in."""
+        """Whether the caller runs in the thread that runs turns."""
         return self._thread is not None and self._thread == self._runtime.current()
 
     def add(self, turn: Turn) -> None:
-        """Have a turn wait; with the lock held."""
+        """Queue a turn. The caller holds the lock."""
         self._waiting.append(turn)
         if self._thread is None:
             self._thread = self._spawn(self._run, "reader")
         self._wake.notify_all()
 
     def end(self) -> list[Turn]:
-        """Take no more turns; returns those that wait. With the lock held."""
+        """Run no more turns; returns those that wait. The caller holds the lock."""
         self._ending = True
         waiting = [turn for turn in self._waiting if turn is not self._present]
         self._waiting.clear()
         return waiting
 
     def join(self, timeout: float) -> None:
-        """Wait for the thread's end."""
+        """Wait at most ``timeout`` seconds for the thread's end."""
         if self._thread is not None and self._thread != self._runtime.current():
             self._thread.join(timeout)
 
     def forked(self, lock: Lock, wake: Condition) -> None:
-        """In a forked child: no turn is being taken. ``lock`` and ``wake`` replace the parent's."""
+        """In a forked child: no turn is running. ``lock`` and ``wake`` replace the parent's."""
         self._lock, self._wake = lock, wake
         self._present = None
 
     def _run(self) -> None:
-        """Take turns. A turn leaves the queue when it is over: until then later writes wait behind it."""
+        """Run turns.
+
+        A turn leaves the queue when it is done: until then later writes wait behind it.
+        """
         while True:
             with self._lock:
                 while not self._waiting:

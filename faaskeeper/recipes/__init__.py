@@ -1,4 +1,7 @@
-"""What people build on ZooKeeper, over the client alone: locks, elections, queues and more."""
+"""The recipes that people build on ZooKeeper: locks, elections, queues and more.
+
+They use only the client's public operations.
+"""
 
 from faaskeeper.recipes.barrier import Barrier, DoubleBarrier
 from faaskeeper.recipes.counter import Counter

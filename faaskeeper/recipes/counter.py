@@ -8,16 +8,16 @@ from faaskeeper.recipes.threads import ThreadPort, run
 
 
 class Counter:
-    """A whole number kept in a node; every change counts, whichever client makes it."""
+    """An integer in a node; no client's change is lost."""
 
     def __init__(self, client: FaaSKeeperClient, path: str, default: int = 0) -> None:
         self._rules = CounterRules(ThreadPort(client), path, default)
 
     @property
     def value(self) -> int:
-        """The number now."""
+        """The present number."""
         return run(self._rules.value())
 
     def add(self, amount: int = 1) -> int:
-        """Add an amount; returns the number that this made."""
+        """Add an amount; returns the resulting number."""
         return run(self._rules.add(amount))

@@ -10,9 +10,9 @@ from faaskeeper.recipes.threads import ThreadPort, run
 
 
 class Election(Leading):
-    """Elects one leader at a time among those who volunteer on the same path.
+    """Elects one leader at a time among the candidates on a path.
 
-    The leader's function gets the election, to look at :attr:`leading` and use the fencing
+    The leader's function receives the election, to check :attr:`leading` and use the fencing
     :attr:`token`.
     """
 
@@ -25,10 +25,10 @@ class Election(Leading):
         on_loss: Callable[[], None] | None = None,
         timeout: float | None = None,
     ) -> bool:
-        """Volunteer, lead while ``lead`` runs, and resign; returns whether that was ever the case.
+        """Volunteer, lead while ``lead`` runs, and resign; returns whether it was elected.
 
-        ``on_loss`` is called, from the client's callback thread, when the lead is lost meanwhile.
-        Raises FaaSKeeperException where another thread runs by this object.
+        ``on_loss`` is called in the client's callback thread if the leadership is lost meanwhile.
+        Raises FaaSKeeperException if another thread runs with this object.
         """
 
         async def leads() -> None:
@@ -37,5 +37,5 @@ class Election(Leading):
         return run(self._rules.run(leads, on_loss, timeout))
 
     def contenders(self) -> list[str]:
-        """Identifiers of the leader and of those who wait, in their order."""
+        """The identifiers of the leader and of the waiting candidates, in their order."""
         return run(self._rules.lock.contenders())

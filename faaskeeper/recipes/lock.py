@@ -14,17 +14,16 @@ __all__ = ["Lock", "LockLost", "ReadLock", "WriteLock"]
 
 
 class Lock(Held):
-    """A lock that one contender at a time holds, among all clients that name the same path.
+    """A lock that one contender at a time holds, among all clients that use the same path.
 
-    :param identifier: kept with the contender's node, for people who look (:meth:`contenders`)
-    :param on_loss: called once, from the client's callback thread, when a held lock is held no
-        longer
+    :param identifier: stored in the contender's node, for people (:meth:`contenders`)
+    :param on_loss: called once, in the client's callback thread, when a held lock is lost
 
     A held lock has a fencing :attr:`token`. Holding is a lease: check :attr:`held`, or call
-    :meth:`check`, before what must not be done by two; what must *never* be done by two needs the
-    token.
+    :meth:`check`, before work that two contenders must not do at once. If two must *never* do it,
+    use the token.
 
-    An object stands for one contender: threads that are to exclude each other have a lock each.
+    An object represents one contender: threads that exclude each other need one lock object each.
     """
 
     _kind = EXCLUSIVE
@@ -39,24 +38,25 @@ class Lock(Held):
         self._rules = LockRules(ThreadPort(client), path, identifier, on_loss, self._kind)
 
     def acquire(self, timeout: float | None = None) -> bool:
-        """Wait for the lock, at most so many seconds (None: for ever); returns whether it is held.
+        """Wait for the lock, at most ``timeout`` seconds (None: no limit); returns whether it is
+        held.
 
-        A lock that was lost may be acquired again. Raises FaaSKeeperException where this object
-        holds it already, or another thread acquires or releases it by this object.
+        A lost lock may be acquired again. Raises FaaSKeeperException if this object holds it
+        already, or if another thread acquires or releases it with this object.
         """
         return run(self._rules.acquire(timeout))
 
     def release(self) -> None:
-        """Give the lock back; does nothing where there is nothing to give back.
+        """Release the lock; does nothing if it is not held.
 
-        From another thread than that which waits for it: ends the waiting, and :meth:`acquire`
-        returns False there. Where the service is out of reach the lock is given back as soon as
-        that is reached, or when the session ends.
+        While another thread waits for the lock: ends its wait, and :meth:`acquire` returns False
+        there. If the service is unreachable, the lock is released as soon as it is reachable, or
+        when the session ends.
         """
         run(self._rules.release())
 
     def contenders(self) -> list[str]:
-        """Identifiers of those who hold the lock or wait for it, in their order."""
+        """The identifiers of the contenders that hold the lock or wait for it, in their order."""
         return run(self._rules.contenders())
 
     def __enter__(self) -> Self:
@@ -79,6 +79,6 @@ class WriteLock(Lock):
 
 
 class ReadLock(Lock):
-    """Shared with other readers of the same path; waits for writers that came before."""
+    """Shared with other readers of the same path; waits for earlier writers."""
 
     _kind = READ

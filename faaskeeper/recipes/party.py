@@ -1,4 +1,4 @@
-"""A party: its members, as long as their sessions live."""
+"""A party: a group whose members remain as long as their sessions live."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from faaskeeper.recipes.threads import ThreadPort, run
 
 
 class Party:
-    """Members by ephemeral nodes: one that dies is a member until its session has ended."""
+    """Members are ephemeral nodes: one that dies is a member until its session has ended."""
 
     def __init__(self, client: FaaSKeeperClient, path: str, identifier: str = "") -> None:
         self._rules = PartyRules(ThreadPort(client), path, identifier)
 
     @property
     def joined(self) -> bool:
-        """Whether this one is a member."""
+        """Whether this object is a member."""
         return run(self._rules.joined())
 
     def join(self) -> None:
-        """Become a member; again where the session was lost since."""
+        """Become a member; joins again if the session was lost meanwhile."""
         run(self._rules.join())
 
     def leave(self) -> None:
-        """Be a member no more; where the service is out of reach, as soon as that is reached."""
+        """End the membership; if the service is unreachable, as soon as it is reachable."""
         run(self._rules.leave())
 
     def __iter__(self) -> Iterator[str]:
-        """Identifiers of the members, in the order in which they joined."""
+        """The identifiers of the members, in the order in which they joined."""
         return iter(run(self._rules.members()))
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Queues of values: taken once, or held while they are worked on."""
+"""Queues of values: a consumer takes a value once, or holds it while it processes it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from faaskeeper.recipes.threads import ThreadPort, run
 
 
 class Queue:
-    """Values, each of which one consumer takes: by priority, lower first, then in their order.
+    """Values, each taken by one consumer: by priority, lower first, then in their order.
 
-    A consumer that dies after :meth:`get` returned takes its value along; see
-    :class:`LockingQueue`.
+    If a consumer dies after :meth:`get` returned, its value is lost; see :class:`LockingQueue`.
     """
 
     def __init__(self, client: FaaSKeeperClient, path: str) -> None:
@@ -28,7 +27,7 @@ class Queue:
         run(self._rules.put_all(values, priority))
 
     def get(self, timeout: float | None = 0) -> bytes | None:
-        """Take the first value; None if there is none for so many seconds (None: for ever)."""
+        """Take the first value; None after ``timeout`` seconds without one (None: no limit)."""
         return run(self._rules.get(timeout))
 
     def __len__(self) -> int:
@@ -36,10 +35,10 @@ class Queue:
 
 
 class LockingQueue:
-    """Values, each of which one consumer at a time holds while it works on it.
+    """Values, each held by one consumer at a time while it processes it.
 
-    Of a consumer that dies, the value goes to another; only :meth:`consume` removes it. An object
-    stands for one consumer, which holds one value: threads have one each.
+    If a consumer dies, another one gets its value; only :meth:`consume` removes a value. An object
+    represents one consumer, which holds one value: threads need one object each.
     """
 
     def __init__(self, client: FaaSKeeperClient, path: str) -> None:
@@ -54,24 +53,24 @@ class LockingQueue:
         run(self._rules.queue.put_all(values, priority))
 
     def get(self, timeout: float | None = None) -> bytes | None:
-        """Hold the first value that is not held; the same again until it is consumed or released.
+        """Hold the first free value; returns the same one until it is consumed or released.
 
-        None when there is none for so many seconds (None: wait for ever).
+        Returns None after ``timeout`` seconds without a value (None: no limit).
         """
         return run(self._rules.get(timeout))
 
     @property
     def holds(self) -> bool:
-        """Whether a value is held, as far as is known here."""
+        """Whether a value is held, as far as the client knows."""
         return self._rules.holds
 
     def consume(self) -> bool:
-        """Remove the held value: it is done.
+        """Remove the held value, once it is processed.
 
-        Returns False where it was held no more: another consumer may work on it.
+        Returns False if it was no longer held: another consumer may process it.
         """
         return run(self._rules.consume())
 
     def release(self) -> None:
-        """Give the held value back; does nothing where none is held."""
+        """Release the held value; does nothing if none is held."""
         run(self._rules.release())

@@ -1,4 +1,4 @@
-"""A semaphore: at most so many hold it at a time."""
+"""A semaphore: a limited number of contenders hold it at a time."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from faaskeeper.recipes.rules import lock as rules
 
 
 class Semaphore(Lock):
-    """Held by at most ``leases`` contenders at a time, among all clients that name the same path.
+    """Held by at most ``leases`` contenders at a time, among all clients that use the same path.
 
-    All must name the same number. Else as :class:`~faaskeeper.recipes.lock.Lock`: a fencing token,
-    on_loss called at once, not re-entrant.
+    All must use the same number. Otherwise like :class:`~faaskeeper.recipes.lock.Lock`: a fencing
+    token, on_loss called at once, not re-entrant.
     """
 
     def __init__(
@@ -28,5 +28,5 @@ class Semaphore(Lock):
         super().__init__(client, path, identifier, on_loss)
 
     def holders(self) -> list[str]:
-        """Identifiers of those who hold it, in their order."""
+        """The identifiers of the holders, in their order."""
         return self.contenders()[: self._kind.places]

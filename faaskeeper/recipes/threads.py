@@ -1,4 +1,4 @@
-"""The threaded client for the recipes' rules: every operation blocks its thread."""
+"""Runs the recipes' rules over the threaded client: each operation blocks its thread."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class _Turns(AbstractAsyncContextManager[None]):
 
 
 class ThreadPort(Port):
-    """See :class:`~faaskeeper.recipes.rules.port.Port`."""
+    """The port of the threaded client."""
 
     worker = "thread"
 
@@ -157,7 +157,7 @@ class ThreadPort(Port):
         return _Future(self._client.create_async(path, value, ephemeral, sequential, makepath=makepath))
 
     def ask_delete(self, path: str, prompt: bool = False) -> Pending[None]:
-        if prompt:  # a thread that waits may do a direct writer's work
+        if prompt:  # a waiting thread may run a direct writer
             self._client.delete(path)
             return _Done()
         return _Future(self._client.delete_async(path))

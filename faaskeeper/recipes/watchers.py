@@ -1,4 +1,4 @@
-"""Watches that renew themselves: a function is called with what is there, now and after changes."""
+"""Watches that renew themselves: they call a function with the state, now and after changes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _log = logging.getLogger(__name__)
 
 
 class _Watching(ABC, Generic[T]):
-    """Looks, and looks again after every event, and when the client has a session again.
+    """Reads, and reads again after every event and when the client has a new session.
 
-    The first look is in the caller's thread, later ones in the client's callback thread. Of several
-    changes in a short time only the last need be shown.
+    The first read runs in the caller's thread, later ones in the client's callback thread. If
+    several changes happen in a short time, the function may see only the last.
     """
 
     def __init__(self, client: FaaSKeeperClient, looks: Looks[T]) -> None:
@@ -41,7 +41,7 @@ class _Watching(ABC, Generic[T]):
             raise
 
     def stop(self) -> None:
-        """Call the function no more."""
+        """Stop calling the function."""
         self._over = True
         self._client.remove_listener(self._listen)
 
@@ -55,10 +55,11 @@ class _Watching(ABC, Generic[T]):
         try:
             self._look()
         except (SessionExpiredException, SessionClosingException):
-            return  # looks again when there is a session
+            return  # reads again when there is a session
         except FaaSKeeperException:
-            # The store is out of reach, maybe for this one call: then nothing else would wake us.
-            _log.exception("a watcher could not read; it tries again in %g s", AGAIN_S)
+            # The store was unreachable, maybe for this one call only: then no event would wake
+            # this.
+            _log.exception("a watcher could not read, will retry in %g s", AGAIN_S)
             self._port.call_after(AGAIN_S, self._woken)
 
     def _look(self) -> None:
@@ -71,13 +72,13 @@ class _Watching(ABC, Generic[T]):
 
     @abstractmethod
     def _show(self, new: T) -> Any:
-        """Call the function; its answer."""
+        """Call the function and return its result."""
 
 
 class DataWatch(_Watching[Data]):
-    """Calls ``function(data, stat)`` with a node's data, (None, None) where there is no node.
+    """Calls ``function(data, stat)`` with a node's data; (None, None) if the node does not exist.
 
-    Until the function returns False. Usable as a decorator: ``@partial(DataWatch, client,
+    Stops when the function returns False. Usable as a decorator: ``@partial(DataWatch, client,
     "/path")``.
     """
 
@@ -92,8 +93,8 @@ class DataWatch(_Watching[Data]):
 class ChildrenWatch(_Watching[list[str]]):
     """Calls ``function(names)`` with the names of a node's children.
 
-    Until the function returns False, or the node is gone. Usable as a decorator like
-    :class:`DataWatch`. Raises NodeDoesntExistException where there is no node at first.
+    Stops when the function returns False, or when the node is deleted. Usable as a decorator like
+    :class:`DataWatch`. Raises NodeDoesntExistException if the node does not exist at first.
     """
 
     def __init__(self, client: FaaSKeeperClient, path: str, function: ChildrenFunction) -> None:

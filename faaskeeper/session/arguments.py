@@ -1,6 +1,6 @@
-"""What users give to the client, checked and as requests carry it; and errors of outcomes.
+"""Validates users' arguments and converts them for requests; maps outcomes to errors.
 
-Bad input is refused here, before anything is sent, with what would be right.
+Bad input is rejected here, before anything is sent; the error says what would be right.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class NodeKind(NamedTuple):
-    """What kind of node a create makes."""
+    """The kind of node that a create makes; ``ttl`` in ms."""
 
     ephemeral: bool = False
     sequential: bool = False
@@ -44,7 +44,7 @@ class NodeKind(NamedTuple):
 
 
 def ttl_of(kind: NodeKind) -> int:
-    """The node's time to live as a request carries it."""
+    """The time to live as a request carries it: ms, 0 for none, or ``CONTAINER``."""
     if kind.ttl is None:
         if kind.container and (kind.ephemeral or kind.sequential):
             raise MalformedInputException("a container is neither ephemeral nor sequential")
@@ -57,7 +57,7 @@ def ttl_of(kind: NodeKind) -> int:
 
 
 def acl_of(entries: Sequence[Acl] | None) -> tuple[Acl, ...]:
-    """An ACL as a request carries it; what only the service can say of it, it says."""
+    """An ACL as a request carries it. Checks that need the service are left to the service."""
     if entries is None:
         return OPEN_ACL
     for entry in entries:
@@ -74,7 +74,7 @@ def acl_of(entries: Sequence[Acl] | None) -> tuple[Acl, ...]:
 
 
 class Below:
-    """A watch's callback in a client with a chroot; equal where its callback is."""
+    """A watch's callback in a client with a chroot. Two are equal if their callbacks are."""
 
     __slots__ = ("_callback", "_chroot")
 
@@ -103,14 +103,14 @@ _KINDS = {
 
 
 def kinds_of(kind: WatchType | Sequence[WatchType] | None) -> list[str]:
-    """Core's words for kinds of watch; None: all."""
+    """The names that ``core`` uses for kinds of watch; None: all."""
     if kind is None:
         return list(_KINDS.values())
     return [_KINDS[each] for each in ([kind] if isinstance(kind, WatchType) else kind)]
 
 
 def check(path: str) -> None:
-    """Raise MalformedInputException unless a path can be asked for."""
+    """Raise MalformedInputException unless a request may name the path."""
     if not isinstance(path, str):
         raise MalformedInputException(f"a path must be a text, not {type(path).__name__}")
     wrong = paths.malformed(path)
@@ -119,13 +119,16 @@ def check(path: str) -> None:
 
 
 def check_version(version: int) -> None:
-    """Raise MalformedInputException unless it is a version, or -1. After 2**31 - 1 versions are negative."""
+    """Raise MalformedInputException unless it is a version, or -1.
+
+    Versions wrap: after 2**31 - 1 they are negative.
+    """
     if type(version) is not int or not -(2**31) <= version < 2**31:
         raise MalformedInputException(f"a version is a number of 32 bits, or -1 for any, not {version!r}")
 
 
 def _not_allowed(path: str) -> MalformedInputException:
-    """The error of what the service never allows, with the rule where it is one of paths."""
+    """The error for a request that is never allowed; states the rule that its path breaks."""
     if path in paths.RESERVED:
         return MalformedInputException(f"{path} is part of every tree: it is neither created nor deleted")
     return MalformedInputException(paths.invalid(path) or f"the service does not allow this for {path}")
@@ -151,7 +154,7 @@ _ERRORS: dict[Code, Callable[[str], FaaSKeeperException]] = {
 
 
 def raise_error(outcome: Outcome, path: str, version: int = -1) -> None:
-    """Raise the error of an outcome that is one."""
+    """Raise the outcome's error, if it has one."""
     code = outcome.code
     if code is Code.OK:
         return
@@ -159,7 +162,7 @@ def raise_error(outcome: Outcome, path: str, version: int = -1) -> None:
 
 
 def error_of(code: Code, path: str, version: int = -1) -> FaaSKeeperException:
-    """The error that a code other than OK stands for."""
+    """The exception for a code other than OK."""
     if code is Code.BAD_VERSION:
         return BadVersionError(version, path)
     error = _ERRORS.get(code)

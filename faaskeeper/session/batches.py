@@ -1,4 +1,4 @@
-"""Operations that are done together, as they are gathered: transactions, and reads as of one transaction."""
+"""Builders for operations that run together: transactions, and reads as of one transaction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from faaskeeper.session.calls import Calls, Part
 
 
 class ReadBatch:
-    """Reads that are done as of one transaction. Each is checked when it is added."""
+    """Reads as of one transaction. Each is validated when it is added."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
@@ -33,7 +33,10 @@ class ReadBatch:
 
 
 class WriteBatch:
-    """Operations that are committed together. Each is checked when it is added, and judged in order."""
+    """Operations of one transaction.
+
+    Each is validated when it is added; the writer applies them in order.
+    """
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
@@ -66,11 +69,11 @@ class WriteBatch:
         return self
 
     def check(self, path: str, version: int) -> Self:
-        """Have the transaction fail unless the node has this version (-1: unless it exists)."""
+        """Make the transaction fail unless the node has this version (-1: unless it exists)."""
         self._parts.append(self._calls.check_part(path, version))
         return self
 
     @property
     def parts(self) -> list[Part]:
-        """The operations that were added."""
+        """The operations added so far."""
         return list(self._parts)

@@ -1,7 +1,7 @@
-"""What a user asks a client for, as operations and steps: the same for every kind of client.
+"""Turns the calls of a client's API into operations and steps, for every kind of client.
 
-Input is checked at once; nothing waits here, and nothing is sent. Paths are the user's, below the client's
-chroot; what is made of them names the whole tree.
+Input is validated at once; nothing here waits or sends. Paths in arguments are the user's, below
+the client's chroot; the resulting operations and steps hold paths in the whole tree.
 """
 
 from __future__ import annotations
@@ -62,8 +62,9 @@ ReadResult = Union[Node, list[Node], ZooKeeperException, None]
 
 
 class Write(NamedTuple):
-    """An operation to send. ``what`` names it in errors; ``finish`` makes the user's result of its outcome,
-    or raises the operation's error.
+    """An operation to send. ``what`` names it in errors.
+
+    ``finish`` converts its outcome to the user's result, or raises the operation's error.
     """
 
     operation: Operation
@@ -72,14 +73,14 @@ class Write(NamedTuple):
 
 
 class Identities:
-    """What a client shows for itself, and what is proven by that."""
+    """A client's credentials, and the identities (``who``) that they prove."""
 
     def __init__(self) -> None:
         self.credentials: tuple[Credential, ...] = ()
         self.who: tuple[Identity, ...] = ()
 
     def add(self, scheme: str, credential: str) -> None:
-        """Show a credential from now on. Raises MalformedInputException."""
+        """Add a credential, used from now on. Raises MalformedInputException."""
         if scheme != "digest":
             raise MalformedInputException(f"{scheme!r} is no scheme to authenticate by; there is 'digest'")
         if not isinstance(credential, str) or ":" not in credential:
@@ -92,16 +93,16 @@ class Identities:
             self.credentials = shown
 
     def prove(self, connection: Connection | None) -> None:
-        """Find out what is proven to a deployment."""
+        """Compute the identities that the credentials prove to a deployment."""
         if connection is not None:
             here: tuple[Identity, ...] = (("ip", connection.peer),) if connection.peer else ()
             self.who = (*here, *acls.identities(self.credentials, connection.super_digest))
 
 
 class Calls:
-    """The operations of one client. :meth:`begin` gives it the session that they are for.
+    """The operations of one client. :meth:`begin` sets the session that they are for.
 
-    ``load`` reads a listed child's Stat, when that is first asked for (None: it cannot be).
+    ``load`` reads the Stat of a listed child when it is first accessed (None: it cannot be read).
     """
 
     def __init__(self, chroot: str, load: Callable[[str], Stat] | None = None) -> None:
@@ -114,13 +115,13 @@ class Calls:
         self._most = MAX_DATA_BYTES
 
     def begin(self, rules: Rules, connection: Connection) -> None:
-        """A session begins."""
+        """Use a new session from now on."""
         self._rules = rules
         self._most = MAX_DATA_BYTES if connection.blobs is not None else connection.inline_bytes
         self.prove(connection)
 
     def prove(self, connection: Connection | None) -> None:
-        """Take the client's credentials into account, from now on."""
+        """Use the client's present credentials from now on."""
         self.identities.prove(connection)
         self._reads = Reads(self._rules, self.identities.who)
 
@@ -136,7 +137,7 @@ class Calls:
         return real
 
     def there(self, path: str) -> str:
-        """The path in the whole tree, of a node that there can be. Raises MalformedInputException."""
+        """The path in the whole tree, of a node that can exist. Raises MalformedInputException."""
         if not isinstance(path, str):
             return self.real(path)
         wrong = paths.invalid(path)
@@ -145,11 +146,11 @@ class Calls:
         return self.real(path) if self.chroot else path
 
     def shown(self, real: str) -> str:
-        """A path of the tree as this client's user sees it."""
+        """The user's path, below the chroot, for a path in the whole tree."""
         return real[len(self.chroot) :] or "/" if self.chroot else real
 
     def watcher(self, callback: WatchCallbackType) -> WatchCallbackType:
-        """A watch's callback, as the session keeps it."""
+        """A watch's callback in the form that the session keeps."""
         return Below(self.chroot, callback) if self.chroot else callback
 
     def _watcher(self, callback: WatchCallbackType | None) -> WatchCallbackType | None:
@@ -158,7 +159,7 @@ class Calls:
     # ---- operations ----------------------------------------------------------------------
 
     def create_part(self, path: str, value: bytes, kind: NodeKind) -> Create:
-        """A create."""
+        """A validated create."""
         return self._create(self.real(path, kind.sequential), value, kind)
 
     def _create(self, real: str, value: bytes, kind: NodeKind) -> Create:
@@ -166,19 +167,19 @@ class Calls:
         return Create(real, data, kind.ephemeral, kind.sequential, acl_of(kind.acl), ttl)
 
     def set_part(self, path: str, value: bytes, version: int) -> SetData:
-        """A set."""
+        """A validated set."""
         real = self.real(path)
         check_version(version)
         return SetData(real, self._data(value), version)
 
     def delete_part(self, path: str, version: int) -> Delete:
-        """A delete."""
+        """A validated delete."""
         real = self.real(path)
         check_version(version)
         return Delete(real, version)
 
     def check_part(self, path: str, version: int) -> Check:
-        """A check, in a transaction."""
+        """A validated check, for a transaction."""
         real = self.real(path)
         check_version(version)
         return Check(real, version)
@@ -195,7 +196,7 @@ class Calls:
     # ---- writes --------------------------------------------------------------------------
 
     def create(self, path: str, value: bytes, kind: NodeKind) -> Write:
-        """Result: the Node, with its number where it is sequential."""
+        """Result: the Node; the path of a sequential one includes its number."""
         return self._creation(path, self.create_part(path, value, kind))
 
     def _creation(self, path: str, operation: Create) -> Write:
@@ -206,7 +207,7 @@ class Calls:
         return Node(self.shown(outcome.path), None, _meta(outcome).stat())
 
     def above(self, path: str) -> list[Write]:
-        """Creates of everything above a path, from the top down; each may find that it exists."""
+        """Creates for all ancestors of a path, top down; any of these nodes may exist."""
         real = self.real(path, True)
         missing = [each for each in paths.upwards(paths.parent(real)) if each != "/"]
         return [self._creation(each, self._create(each, b"", NodeKind())) for each in reversed(missing)]
@@ -240,7 +241,7 @@ class Calls:
         return [self._result(part, each) for part, each in zip(parts, outcome.results, strict=True)]
 
     def _result(self, part: Part, outcome: Outcome) -> Result:
-        """What a transaction's caller gets for one operation: its error is returned, not raised."""
+        """The result of one operation of a transaction: its error is returned, not raised."""
         if outcome.code is Code.RUNTIME_INCONSISTENCY:
             return RolledBackException("an operation before it failed")
         try:
@@ -254,7 +255,7 @@ class Calls:
     # ---- reads -----------------------------------------------------------------------------
 
     def error(self, error: Refused | Lost) -> FaaSKeeperException:
-        """A read's error, as the user gets it."""
+        """The user's exception for a read's error."""
         if isinstance(error, Lost):
             return ProviderException(str(error))
         return error_of(error.code, self.shown(error.path))
@@ -285,7 +286,7 @@ class Calls:
         return Node(path, record.data, meta.stat(), children, None, meta.length < 0)
 
     def children_of(self, path: str, real: str, record: Record | None) -> list[Node] | None:
-        """A Node for each child, of the parent's record; None where the names are kept in pages."""
+        """A Node for each child, from the parent's record; None if the names are in pages."""
         try:
             found = readable(real, record, self.identities.who)
         except Refused as refused:
@@ -300,7 +301,7 @@ class Calls:
         return _node(path, (yield from self._reads.data(real, watch)))
 
     def data_of(self, path: str, record: Record | None) -> Steps:
-        """The same, of a record that was read."""
+        """Like :meth:`get_data`, from a record that was read before."""
         return self._read(self._data_of(path, self.there(path), record))
 
     def _data_of(self, path: str, real: str, record: Record | None) -> Steps:
@@ -315,7 +316,7 @@ class Calls:
         return None if meta is None else Node(path, None, meta.stat())
 
     def record(self, path: str) -> Steps:
-        """Returns all that is stored of a node that may be read, with the names of all its children."""
+        """Returns a node's whole record, with the names of all its children, if it may be read."""
         return self._read(self._record(self.there(path)))
 
     def _record(self, real: str) -> Steps:
@@ -325,7 +326,7 @@ class Calls:
         return record
 
     def get_children(self, path: str, include_data: bool, watch: WatchCallbackType | None) -> Steps:
-        """Returns a Node for each child, by name."""
+        """Returns a Node for each child, sorted by name."""
         return self._read(self._get_children(path, self.there(path), include_data, self._watcher(watch)))
 
     def _get_children(
@@ -355,11 +356,14 @@ class Calls:
         return list(found.children), found.meta.stat()
 
     def all_children_number(self, path: str) -> Steps:
-        """Returns how many nodes there are below one."""
+        """Returns the number of nodes below one, at any depth."""
         return self._read(self._reads.number_below(self.there(path)))
 
     def get_ephemerals(self, prefix: str, session: int, owned: Sequence[str]) -> Steps:
-        """Returns the paths of a session's ephemerals that begin with a prefix. ``owned``: what may be."""
+        """Returns the paths of a session's ephemerals that begin with a prefix.
+
+        ``owned``: the candidates, paths in the whole tree.
+        """
         return self._get_ephemerals(session, [path for path in owned if self.shown(path).startswith(prefix)])
 
     def _get_ephemerals(self, session: int, candidates: Sequence[str]) -> Steps:
@@ -367,7 +371,7 @@ class Calls:
         return [self.shown(each) for each in alive]
 
     def get_acls(self, path: str) -> Steps:
-        """Returns ACL and Stat."""
+        """Returns the ACL and the Stat."""
         return self._read(self._get_acls(self.there(path)))
 
     def _get_acls(self, real: str) -> Steps:
@@ -375,7 +379,7 @@ class Calls:
         return list(shown), meta.stat()
 
     def sync(self, path: str) -> Steps:
-        """Returns the path, when reads show at least what is committed."""
+        """Returns the path once reads show at least everything that was committed before."""
         self.real(path)
         return self._sync(path)
 
@@ -384,7 +388,7 @@ class Calls:
         return path
 
     def read_together(self, reads: Sequence[tuple[str, str]]) -> Steps:
-        """Reads of (kind, path) as of one transaction; returns a ReadResult for each."""
+        """Performs reads of (kind, path) as of one transaction; returns a ReadResult for each."""
         return self._read_together([path for _, path in reads], [(k, self.there(path)) for k, path in reads])
 
     def _read_together(self, shown: Sequence[str], reads: Sequence[tuple[str, str]]) -> Steps:
@@ -411,14 +415,14 @@ class Calls:
     # ---- watches -----------------------------------------------------------------------------
 
     def add_watch(self, path: str, watch: WatchCallbackType, recursive: bool) -> Steps:
-        """Leaves a watch that stays."""
+        """Sets a watch that stays when it fires."""
         kind = "recursive" if recursive else "persistent"
         return self._rules.add_watch(self.there(path), kind, self.watcher(watch))
 
     def remove_watches(
         self, path: str, kind: WatchType | Sequence[WatchType] | None, watch: WatchCallbackType | None
     ) -> Steps:
-        """Removes watches; raises NoWatcherException where there is none."""
+        """Removes watches; raises NoWatcherException if none matches."""
         return self._remove_watches(path, self.real(path), kinds_of(kind), self._watcher(watch))
 
     def _remove_watches(
@@ -430,20 +434,20 @@ class Calls:
     def check_watches(
         self, path: str, kind: WatchType | Sequence[WatchType] | None, watch: WatchCallbackType | None
     ) -> None:
-        """Raise NoWatcherException unless the session has such a watch."""
+        """Raise NoWatcherException unless the session has a watch that matches."""
         if not self._rules.found(self.real(path), kinds_of(kind), self._watcher(watch)):
             raise NoWatcherException(path)
 
 
 def stat_of(path: str, node: Node | None) -> Stat:
-    """The Stat of a node that was looked for. Raises NodeDoesntExistException."""
+    """The Stat that an ``exists`` found. Raises NodeDoesntExistException if it found None."""
     if node is None:
         raise NodeDoesntExistException(path)
     return node.stat
 
 
 def _node(path: str, found: Found) -> Node:
-    """A node with its data; its children are there unless they are kept in pages."""
+    """A node with its data; with its children too, unless their names are in pages."""
     children = None if found.meta.pages else list(found.children)
     return Node(path, found.data, found.meta.stat(), children, dataless=found.meta.length < 0)
 

@@ -1,7 +1,8 @@
-"""What a session's steps ask their shell for.
+"""The commands that a session's steps yield to their shell.
 
-Whatever needs I/O is a generator: it yields one of these commands and is sent the answer. Between two
-yields a generator runs alone: the threaded shell holds a lock, the others run it in their event loop.
+Code that needs I/O is a generator: it yields one of these commands and is sent the answer. Between
+two yields a generator runs alone: the threaded shell holds a lock, the others run it in their event
+loop.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Generator
 from typing import Any, NamedTuple, Union
 
 Writes = tuple[int, tuple[tuple[str, str], ...]]
-"""A transaction as an epoch lists it: txid, and (path, letters) of what it wrote."""
+"""A transaction as an epoch lists it: txid, and (path, letters) for each path that it wrote."""
 
 
 class ReadRecord(NamedTuple):
@@ -20,30 +21,33 @@ class ReadRecord(NamedTuple):
 
 
 class ReadRecords(NamedTuple):
-    """Answer: a list of them."""
+    """Answer: a list with a Record, or None, for each path."""
 
     paths: tuple[str, ...]
 
 
 class ReadLog(NamedTuple):
-    """Answer: the Writes in (after, upto], or None where the log was trimmed in between."""
+    """Answer: the Writes in (after, upto], or None if the log was trimmed in between."""
 
     after: int
     upto: int
 
 
 class ReadLogEnd(NamedTuple):
-    """Answer: the Writes after ``after`` to the log's end and the last txid, or None where it was trimmed."""
+    """Answer: the Writes after ``after``, and the log's last txid; None if it was trimmed."""
 
     after: int
 
 
 class ReadMark(NamedTuple):
-    """Answer: the mark ``applied``."""
+    """Answer: the applied mark."""
 
 
 class Await(NamedTuple):
-    """User storage lacks ``txid``: ask the service to apply it and wait a little. Answer: nothing."""
+    """User storage lacks ``txid``: ask the service to apply it and wait a little.
+
+    Answer: nothing.
+    """
 
     txid: int
 
@@ -57,7 +61,7 @@ class PutWatch(NamedTuple):
 
 
 class RemoveWatch(NamedTuple):
-    """Delete the row of a watch, unless it was put anew. Answer: nothing."""
+    """Delete the row of a watch, unless it was put again. Answer: nothing."""
 
     path: str
     kind: str
@@ -65,7 +69,7 @@ class RemoveWatch(NamedTuple):
 
 
 class ReadBlob(NamedTuple):
-    """Answer: the data, ``length`` bytes, in a blob; None where it is missing, or is not what was written."""
+    """Answer: a blob's data, ``length`` bytes; None if it is missing or not as written."""
 
     name: str
     length: int

@@ -1,4 +1,4 @@
-"""One process' part in a session: what its requests are sent as, and what the answers to them mean."""
+"""One incarnation of a session: builds the messages of a process and interprets their replies."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from faaskeeper.session.outbox import Outbox, Unanswered
 W = TypeVar("W")
 
 OVER = (Code.SESSION_EXPIRED, Code.SESSION_MOVED)
-"""Outcomes by which an incarnation has ended: with its session, or because another took its place."""
+"""Outcomes that end an incarnation: its session has ended, or another one replaced it."""
 
 
 class Over(Portable):
-    """The session has ended (SESSION_EXPIRED), or another process goes on with it (SESSION_MOVED)."""
+    """The session has ended (SESSION_EXPIRED), or another process resumed it (SESSION_MOVED)."""
 
     def __init__(self, code: Code) -> None:
         super().__init__(code.value)
@@ -37,9 +37,11 @@ class Over(Portable):
 
 
 class Answered(NamedTuple, Generic[W]):
-    """What a reply means. ``ready``: requests whose turn it is, in order, with their outcomes.
+    """The meaning of a reply. ``ready``: the requests whose turn it is, in order, with their
+    outcomes.
 
-    ``again``: requests that the writer lacks, to be sent again. ``over``: one of :data:`OVER`, or None.
+    ``again``: requests that the writer lacks; send them again. ``over``: one of :data:`OVER`, or
+    None.
     """
 
     ready: list[tuple[Unanswered[W], Outcome]]
@@ -50,7 +52,7 @@ class Answered(NamedTuple, Generic[W]):
 class Incarnation(Generic[W]):
     """One incarnation of a session, as a process holds it. No I/O, no clock, no lock.
 
-    ``timeout``: the session's, in ms. ``W``: what the process hands outcomes to.
+    ``timeout``: the session's, in ms. ``W``: the type of the waiters that receive outcomes.
     """
 
     def __init__(self, session: int, number: int, secret: bytes, timeout: int) -> None:
@@ -59,21 +61,21 @@ class Incarnation(Generic[W]):
         self.secret = secret
         self.timeout = timeout
         self.address = ""
-        """Where answers are sent to."""
+        """The address that the service sends answers to."""
         self.outbox: Outbox[W] = Outbox()
         self.owned: set[str] = set()
-        """Paths of the ephemerals that the session is known to have created and not deleted itself."""
+        """The ephemerals that the session is known to have created and has not deleted itself."""
 
     # ---- beginning -----------------------------------------------------------------------
 
     def open(self, nonce: str) -> Message:
-        """The message that opens a session. It is sent until it is answered."""
+        """The message that opens a session. Send it until it is answered."""
         return self._begin(Open(nonce, self.secret, self.timeout))
 
     def resume(self, current: int, random: Callable[[int], bytes]) -> Message:
-        """The message by which this process takes the place of the incarnation ``current``.
+        """The message that replaces the incarnation ``current`` with this process.
 
-        Its number is drawn anew each time, so no two processes ever have the same.
+        Each call draws a new number, so no two processes ever have the same.
         """
         self.number = next_incarnation(max(self.number, current), random)
         return self._begin(Resume(current))
@@ -84,12 +86,16 @@ class Incarnation(Generic[W]):
     # ---- asking --------------------------------------------------------------------------
 
     def message(self, requests: tuple[Request, ...], acked: int | None = None) -> Message:
-        """Requests as they are sent. ``acked``: as of when they were taken; None: now."""
+        """A message with requests.
+
+        ``acked``: the value at the time when they were taken from the outbox; None: the present
+        value.
+        """
         acked = self.outbox.acked if acked is None else acked
         return Message(self.session, self.number, acked, self.address, requests)
 
     def add(self, operation: Operation, waiter: W, auth: tuple[Credential, ...]) -> None:
-        """Number a request; it is to be sent by the outbox's ``take``."""
+        """Number a request and queue it for the outbox's ``take``."""
         self.outbox.add(operation, waiter, auth)
 
     # ---- being answered --------------------------------------------------------------------
@@ -99,7 +105,7 @@ class Incarnation(Generic[W]):
         return reply.session == self.session and reply.incarnation == self.number and not reply.nonce
 
     def answered(self, reply: Reply) -> Answered[W]:
-        """Take in a reply whose epoch was met."""
+        """Process a reply whose epoch was met."""
         outbox = self.outbox
         ready = outbox.answered(reply.outcomes)
         over: Code | None = None
@@ -112,7 +118,7 @@ class Incarnation(Generic[W]):
         return Answered(ready, again, over)
 
     def _note(self, operation: Operation, outcome: Outcome) -> None:
-        """Keep track of ephemerals."""
+        """Update the set of owned ephemerals."""
         if isinstance(operation, Create):
             if operation.ephemeral:
                 self.owned.add(outcome.path)
@@ -125,15 +131,15 @@ class Incarnation(Generic[W]):
     # ---- the lease -------------------------------------------------------------------------
 
     def lease(self, version: int, expires: int) -> Lease:
-        """This incarnation's lease, over the version that is known (0 and 1: just granted)."""
+        """This incarnation's lease, to replace the known version (0 and 1: just granted)."""
         return Lease(self.session, version, expires, False, self.number, 0, self.timeout)
 
 
 def renew(leases: Leases, wanted: Lease) -> Lease:
-    """Write a lease over the version that it names; returns it as it is now.
+    """Replace the version of a lease that ``wanted`` names; returns the lease as it is now.
 
-    A renewal that seemed to fail may have taken effect, and a process before this one may have renewed: then
-    the version is another, and the lease is still ours to renew. Raises Over, or DriverError.
+    A renewal that seemed to fail may have taken effect, and an earlier process may have renewed.
+    The version is then another one, and this process may still renew. Raises Over, or DriverError.
     """
     try:
         return leases.replace(wanted)

@@ -1,4 +1,4 @@
-"""The one interpreter of commands: performs them on a deployment's stores, in the thread that calls it."""
+"""The one interpreter of commands: performs them on the stores, in the caller's thread."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from faaskeeper.session.registrations import MOST, Registrations
 
 
 class Interpreter:
-    """Performs commands for one session: the one that watches are registered under.
+    """Performs the commands of one session, which watches are registered under.
 
-    ``lock`` makes locks, which are held during calls that put or remove watches. ``most``: registrations
-    that are kept before idle ones are removed.
+    ``lock`` makes the locks that are held during calls that put or remove watches. ``most``: the
+    number of registrations above which idle ones are removed.
     """
 
     def __init__(
@@ -29,12 +29,13 @@ class Interpreter:
         self._connection = connection
         self.registrations = Registrations(connection.watches, lock, most)
         self.session = 0
-        """Id of the session, once it is open."""
+        """The session's id, once it is open."""
         self.address = ""
-        """Where notifications are sent to."""
+        """The address that the service sends notifications to."""
 
     def perform(self, command: commands.Command) -> Any:
-        """Perform a command, except :class:`~faaskeeper.session.commands.Await`, which is the shell's.
+        """Perform a command, except :class:`~faaskeeper.session.commands.Await`, which is the
+        shell's.
 
         Returns its answer. May block. Raises DriverError.
         """
@@ -87,9 +88,9 @@ class Interpreter:
 
 
 def read_writes(log: Log, after: int, upto: int | None) -> tuple[list[commands.Writes], int] | None:
-    """The writes of transactions in (after, upto], None: to the end, and the last txid read.
+    """The writes of transactions in (after, upto] (None: to the log's end), and the last txid read.
 
-    ``after`` is the end of some entry. None where the log was trimmed.
+    ``after`` is the last txid of some entry. Returns None if the log was trimmed.
     """
     writes: list[commands.Writes] = []
     more = True

@@ -14,9 +14,9 @@ _log = logging.getLogger(__name__)
 
 
 def send(queue: Queue, message: Message, secret: bytes | None) -> None:
-    """Send a message to the writer; as it is, without a secret to sign it with, to one in this process.
+    """Sign a message and send it to the writer. Raises DriverError.
 
-    Raises DriverError.
+    ``secret``: None sends it unsigned, as an object, to a writer in this process.
     """
     body: Any = message
     if secret is not None:
@@ -27,9 +27,10 @@ def send(queue: Queue, message: Message, secret: bytes | None) -> None:
 def verified(
     signed: bytes, secret_of: Callable[[Reply | Notification], bytes | None]
 ) -> Reply | Notification | None:
-    """What a message from the channel says; None unless its sender knew the session's secret.
+    """Decode a message from the channel; None unless its sender knew the session's secret.
 
-    ``secret_of``: the secret that it must be signed with, None where it is for no session of this process.
+    ``secret_of`` returns the secret that must have signed it, or None if no session of this process
+    is its receiver.
     """
     try:
         told = codec.to_delivery(trust.body(signed))

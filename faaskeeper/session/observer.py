@@ -1,4 +1,4 @@
-"""What a session shows, at the instant it does: for a checker that looks on."""
+"""Hooks for a checker: a session reports what it shows, at the instant it shows it."""
 
 from __future__ import annotations
 
@@ -15,35 +15,38 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """Does nothing; a checker overrides what it wants to see. What it raises, the session's caller gets."""
+    """Does nothing; a checker overrides the hooks that it needs.
+
+    Its errors reach the session's caller.
+    """
 
     def asked(self, operation: Operation, request: object) -> None:
-        """A write was given to the session; ``request`` stands for it, in :meth:`reads` above all."""
+        """The session received a write; ``request`` identifies it, above all in :meth:`reads`."""
 
     def answered(self, request: object, outcome: Outcome) -> None:
-        """Its outcome came, and was handed on in the session's order."""
+        """The write's outcome was delivered, in the session's order."""
 
     def reads(self) -> object:
-        """A read begins; what is returned is given to :meth:`has_read`."""
+        """A read begins; the result is passed to :meth:`has_read`."""
         return None
 
     def has_read(self, began: object) -> None:
-        """The read is done: its caller is about to have the result."""
+        """The read is done: its caller is about to receive the result."""
 
     def shown(self, path: str, record: Record | None) -> None:
         """The record of a path may be shown as it is."""
 
     def shown_together(self, records: dict[str, Record | None], listed: Sequence[str]) -> None:
-        """Records may be shown as of one transaction; those ``listed`` with the names of all children."""
+        """Records may be shown as of one transaction; ``listed`` ones with all children's names."""
 
     def watched(self, watch: Watch, record: Record | None) -> None:
-        """A watch was left, by a read that shows this record, or to stay (None)."""
+        """A watch was set, by a read that returns this record; None: a watch that stays."""
 
     def forgotten(self, path: str, watches: Sequence[Watch]) -> None:
-        """Watches of a path were removed: they fire no more."""
+        """Watches of a path were removed: they will not fire."""
 
     def fired(self, callback: WatchCallbackType, event: WatchedEvent) -> None:
-        """An event is handed on."""
+        """An event is delivered."""
 
     def performed(self, command: Command, answer: object) -> None:
         """A command was answered."""

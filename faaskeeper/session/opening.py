@@ -1,4 +1,7 @@
-"""How a session begins in a process: a message is sent until it is answered. No I/O, no clock, no lock."""
+"""How a process opens or resumes a session: it repeats a message until an answer comes.
+
+No I/O, no clock, no lock.
+"""
 
 from __future__ import annotations
 
@@ -13,27 +16,27 @@ from faaskeeper.session.incarnation import Incarnation, Over
 
 
 class Step(Enum):
-    """What a reply means to a session that is being opened."""
+    """The meaning of a reply while a session is being opened."""
 
     IGNORED = auto()
-    """It is for another, or has come twice."""
+    """The reply is for another session or opening, or is a duplicate."""
     BEGUN = auto()
     """The session is open."""
     AGAIN = auto()
-    """Another process was faster: send the message as it is now."""
+    """Another process was faster: send the message again, in its new form."""
     OVER = auto()
-    """There is no session to go on with any more."""
+    """The session has ended and cannot be resumed."""
 
 
 class Opening:
-    """Opens a session, or goes on with it as a new incarnation."""
+    """Opens a session, or resumes it as a new incarnation."""
 
     def __init__(self, incarnation: Incarnation[Any], random: Callable[[int], bytes]) -> None:
         self._incarnation = incarnation
         self._random = random
         self._nonce = random(16).hex()
         self.message: Message | None = None
-        """What is to be sent until :attr:`done`."""
+        """The message to send until :attr:`done`."""
         self.done = False
 
     @property
@@ -43,16 +46,18 @@ class Opening:
 
     @property
     def resumes(self) -> bool:
-        """Whether the session is one that was opened before."""
+        """Whether the session was opened before."""
         return self._incarnation.session > 0
 
     def open(self) -> None:
-        """Begin with a new session."""
+        """Start to open a new session."""
         self.message = self._incarnation.open(self._nonce)
 
     def resume(self, lease: Lease | None) -> None:
-        """Begin to go on with a session, by its lease. Raises Over where there is no good one: the service
-        has forgotten sessions that ended long ago, and would not answer.
+        """Start to resume a session, given its lease.
+
+        Raises Over if the lease is missing or marked: the service has no state of sessions that
+        ended long ago, and would not answer.
         """
         if lease is None or lease.marked:
             raise Over(Code.SESSION_EXPIRED)
@@ -60,7 +65,7 @@ class Opening:
         self.message = self._incarnation.resume(current, self._random)
 
     def answered(self, reply: Reply) -> Step:
-        """Take in a reply. BEGUN at most once."""
+        """Process a reply. Returns BEGUN at most once."""
         incarnation = self._incarnation
         if self.done:
             return Step.IGNORED

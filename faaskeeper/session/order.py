@@ -1,13 +1,13 @@
-"""The order in which a session's requests begin: each sees the effects of those before it only.
+"""The order in which a session's requests begin: each sees only the effects of those before it.
 
 Requests begin in the order in which they are added:
 
 ==================  ====================================================================
 the next request    begins as soon as
 ==================  ====================================================================
-write               no read is under way; earlier writes may be, since the service keeps
+write               no read is in flight; earlier writes may be, since the service keeps
                     the order of a session's writes
-read                no write is under way, and fewer than ``most`` reads are
+read                no write is in flight, and fewer than ``most`` reads are
 any, during a hold  the hold is released
 ==================  ====================================================================
 """
@@ -22,29 +22,29 @@ T = TypeVar("T")
 
 
 class Order(Generic[T]):
-    """Requests that wait, and how many are under way. ``most``: reads at one time."""
+    """Requests that wait, and how many are in flight. ``most``: the limit of concurrent reads."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._waiting: deque[tuple[bool, T]] = deque()
         self.writing = 0
-        """Writes that were begun and have no answer."""
+        """Writes that have begun and have no answer."""
         self.reading = 0
-        """Reads that were begun and are not done."""
+        """Reads that have begun and are not done."""
         self._held = False
 
     def __len__(self) -> int:
-        """How many requests wait for their turn."""
+        """The number of requests that wait for their turn."""
         return len(self._waiting)
 
     def may_begin(self, write: bool) -> bool:
-        """Whether a request that is asked for now may begin at once."""
+        """Whether a new request may begin at once."""
         if self._waiting or self._held:
             return False
         return not self.reading if write else not self.writing and self.reading < self._most
 
     def add(self, write: bool, request: T) -> None:
-        """Have a request wait for its turn."""
+        """Queue a request until its turn."""
         self._waiting.append((write, request))
 
     def waiting(self) -> list[T]:
@@ -52,7 +52,7 @@ class Order(Generic[T]):
         return [request for _, request in self._waiting]
 
     def remove(self, request: T) -> bool:
-        """Forget a request that waits; False where it does not any more."""
+        """Remove a waiting request; False if it no longer waits."""
         for at, (_, each) in enumerate(self._waiting):
             if each is request:
                 del self._waiting[at]
@@ -60,14 +60,17 @@ class Order(Generic[T]):
         return False
 
     def begin(self, write: bool) -> None:
-        """A request begins."""
+        """Count a request as begun."""
         if write:
             self.writing += 1
         else:
             self.reading += 1
 
     def next(self, reads: bool = True) -> T | None:
-        """The next request, which begins by this; None where none may. ``reads``: a read may."""
+        """Begin the next request and return it; None if none may begin.
+
+        ``reads``: whether a read may.
+        """
         if not self._waiting or self._held:
             return None
         write, request = self._waiting[0]
@@ -83,9 +86,10 @@ class Order(Generic[T]):
         return request
 
     def join(self, fits: Callable[[T], bool], most: int) -> list[T]:
-        """Take the reads that follow, while they fit, to be done with the read that was begun last.
+        """Take the reads that follow, as long as ``fits``, to perform them with the read that began
+        last.
 
-        They count as one read with it. ``most``: how many.
+        They count as one read with it. Takes at most ``most``.
         """
         joined: list[T] = []
         while self._waiting and len(joined) < most:
@@ -96,22 +100,22 @@ class Order(Generic[T]):
         return joined
 
     def hold(self) -> None:
-        """Begin nothing until :meth:`release`: a write that was begun is not ready to be sent."""
+        """Begin nothing until :meth:`release`: a write that has begun cannot be sent yet."""
         self._held = True
 
     def release(self) -> None:
-        """Go on after :meth:`hold`."""
+        """End a :meth:`hold`."""
         self._held = False
 
     def done(self, write: bool) -> None:
-        """A request is answered."""
+        """Count a request as answered."""
         if write:
             self.writing -= 1
         else:
             self.reading -= 1
 
     def abandon(self) -> list[T]:
-        """Forget every request that waits; returns them."""
+        """Remove all waiting requests and return them."""
         waiting = self.waiting()
         self._waiting.clear()
         return waiting

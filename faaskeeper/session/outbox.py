@@ -1,7 +1,7 @@
-"""Which requests a session has sent and which are answered. No I/O, no clock, no lock.
+"""Tracks which requests a session has sent and which are answered. No I/O, no clock, no lock.
 
-Requests are numbered without holes; a number once given never gets another body. Answers are handed on
-in the order of the numbers: one that comes early waits for those before it.
+Requests are numbered without gaps, and a number is never reused for another body. Answers are
+delivered in the order of the numbers: one that arrives early waits for those before it.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ from faaskeeper.core.acl import Credential
 from faaskeeper.core.requests import Create, Multi, Operation, Outcome, Request, SetData
 
 MESSAGE_BYTES = 64 * 1024
-"""Most bytes of requests in one message; a single larger request goes alone."""
+"""Maximum bytes of requests in one message; a single larger request is sent alone."""
 
 
 COMPANY_BYTES = 32 * 1024
-"""Requests that wait for an answer to others before they are sent take at most this much."""
+"""Unsent requests of fewer bytes than this may wait for the answer to earlier ones."""
 
 
 W = TypeVar("W")
 
 
 class Unanswered(Generic[W]):
-    """A request that waits for its outcome. ``waiter``: what its shell hands the outcome to.
-    ``size``: about how many bytes it takes in a message.
+    """A request that waits for its outcome.
+
+    ``waiter``: the shell's object that receives the outcome. ``size``: its approximate bytes in a
+    message.
     """
 
     __slots__ = ("request", "size", "waiter")
@@ -37,7 +39,7 @@ class Unanswered(Generic[W]):
 
 
 def size_of(operation: Operation) -> int:
-    """About how many bytes a request takes in a message."""
+    """The approximate number of bytes that a request takes in a message."""
     if isinstance(operation, (Create, SetData)):
         return 200 + len(operation.data.inline)
     if isinstance(operation, Multi):
@@ -51,7 +53,7 @@ class Outbox(Generic[W]):
     def __init__(self) -> None:
         self._last = 0
         self.acked = 0
-        """All cxids up to it are answered."""
+        """All cxids up to this one are answered."""
         self._unanswered: dict[int, Unanswered[W]] = {}
         self._early: dict[int, Outcome] = {}
         self._unsent: list[Unanswered[W]] = []
@@ -62,15 +64,15 @@ class Outbox(Generic[W]):
 
     @property
     def unsent(self) -> bool:
-        """Whether :meth:`take` has something."""
+        """Whether :meth:`take` would return requests."""
         return bool(self._unsent)
 
     def wait(self) -> bool:
-        """Whether what is unsent may wait for company: it does not fill a message yet."""
+        """Whether unsent requests may wait for more: they do not fill a message yet."""
         return self._unsent_bytes < COMPANY_BYTES
 
     def add(self, operation: Operation, waiter: W, auth: tuple[Credential, ...] = ()) -> None:
-        """Number a request; it is to be sent by :meth:`take`."""
+        """Number a request and queue it for :meth:`take`."""
         self._last += 1
         size = size_of(operation)
         waiting = Unanswered(Request(self._last, operation, auth), waiter, size)
@@ -79,16 +81,16 @@ class Outbox(Generic[W]):
         self._unsent_bytes += size
 
     def last(self) -> W | None:
-        """The waiter of the youngest unanswered request: when it is done, so are all before it."""
+        """The waiter of the newest unanswered request: once that is done, so are all before it."""
         if not self._unanswered:
             return None
         return self._unanswered[next(reversed(self._unanswered))].waiter
 
     def take(self, repeat: bool) -> tuple[Request, ...]:
-        """Requests for the next message, none when all were sent.
+        """Requests for the next message; empty if all were sent.
 
-        ``repeat``: begin with older unanswered ones (for a queue that does not keep the order),
-        as far as they fit beside the new ones.
+        ``repeat``: begin with older unanswered requests, as many as fit beside the new ones. This
+        is for a queue that does not keep order.
         """
         if not self._unsent:
             return ()
@@ -130,7 +132,7 @@ class Outbox(Generic[W]):
         return tuple(taken)
 
     def answered(self, outcomes: Iterable[tuple[int, Outcome]]) -> list[tuple[Unanswered[W], Outcome]]:
-        """Take outcomes in; returns those whose turn it is, each once."""
+        """Process outcomes; returns those whose turn it is, each once."""
         for cxid, outcome in outcomes:
             if cxid in self._unanswered:
                 self._early[cxid] = outcome
@@ -141,7 +143,7 @@ class Outbox(Generic[W]):
         return ready
 
     def abandon(self) -> list[W]:
-        """Give all unanswered requests up, when the session is over; returns their waiters."""
+        """Drop all unanswered requests, when the session is over; returns their waiters."""
         given_up = [each.waiter for each in self._unanswered.values()]
         self._unanswered = {}
         self._early = {}

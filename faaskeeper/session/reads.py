@@ -1,6 +1,6 @@
-"""Reads of znodes under their ACLs: as steps, with typed results, for every kind of client.
+"""Reads of znodes, subject to their ACLs: steps with typed results, for every kind of client.
 
-Paths are those of the whole tree, and valid. ``who``: the identities that a client has proven.
+Paths are valid paths in the whole tree. ``who``: the identities that a client has proven.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from faaskeeper.session.rules import Rules, names_of
 from faaskeeper.watch import WatchCallbackType
 
 TOGETHER = 100
-"""Znodes that are read in one call."""
+"""The number of znodes read in one call."""
 
 
 class Refused(Portable):
@@ -33,15 +33,17 @@ class Refused(Portable):
 
 
 class Lost(Portable):
-    """The data of a znode, which is kept apart, is gone."""
+    """The blob with a znode's data is missing."""
 
     def __init__(self, path: str, blob: str) -> None:
         super().__init__(lost(path, blob))
 
 
 class Found(NamedTuple):
-    """A znode as it was read: its metadata; its data, empty where that was not asked for; and the names of
-    its children, which are complete where they were asked for, or ``meta.pages`` is 0.
+    """A znode that was read: its metadata, its data and the names of its children.
+
+    The data is empty if the read did not ask for it. The names are complete if the read asked for
+    them, or if ``meta.pages`` is 0.
     """
 
     meta: Meta
@@ -50,11 +52,11 @@ class Found(NamedTuple):
 
 
 Answer = Union[Found, Refused, Lost, None]
-"""Of one read among several; None: ``exists`` of a znode that does not exist."""
+"""The answer of one read among several; None: ``exists`` of a znode that does not exist."""
 
 
 def readable(path: str, record: Record | None, who: tuple[Identity, ...]) -> Found:
-    """What a record says of a znode that exists and may be read. Raises Refused."""
+    """The znode of a record, if it exists and may be read; otherwise raises Refused."""
     meta = None if record is None else record.meta
     if record is None or meta is None:
         raise Refused(Code.NO_NODE, path)
@@ -64,7 +66,7 @@ def readable(path: str, record: Record | None, who: tuple[Identity, ...]) -> Fou
 
 
 class Reads:
-    """Reads of one client, in its session's order if they are driven in it."""
+    """The reads of one client. The caller runs the steps in the session's order."""
 
     def __init__(self, rules: Rules, who: tuple[Identity, ...]) -> None:
         self._rules = rules
@@ -73,8 +75,10 @@ class Reads:
     # ---- one znode -----------------------------------------------------------------------
 
     def read(self, path: str, kind: str, watch: WatchCallbackType | None) -> Steps:
-        """Read a path; returns its record (a tombstone, or None). ``kind`` of the watch: data, exists,
-        children. Raises Refused where a watch would be left of a znode that may not be read.
+        """Read a path; returns its record, which may be a tombstone or None.
+
+        ``kind`` of the watch: data, exists, children. Raises Refused if there is a watch to set and
+        the znode may not be read.
         """
         if watch is None:
             return (yield from self._rules.read(path))
@@ -102,7 +106,7 @@ class Reads:
         return (yield from self.data_of(path, record))
 
     def data_of(self, path: str, record: Record | None) -> Steps:
-        """The same of a record that was read; of a newer one, where its data is not there any more."""
+        """Like :meth:`data`, from a record read before; from a newer one if its blob is gone."""
         for _ in range(TRIES):
             found = readable(path, record, self.who)
             if not found.meta.blob:
@@ -110,7 +114,8 @@ class Reads:
             data: bytes | None = yield ReadBlob(found.meta.blob, found.meta.length)
             if data is not None:
                 return found._replace(data=data)
-            # Swept, if the znode was changed long enough ago: then it has other data by now.
+            # A sweep removes blobs of znodes that changed long enough ago: the znode has other data
+            # now.
             record = yield from self._rules.read(path)
         raise Lost(path, found.meta.blob)
 
@@ -120,14 +125,16 @@ class Reads:
         return (yield from self.children_of(path, record))
 
     def children_of(self, path: str, record: Record | None) -> Steps:
-        """The same of a record that was read; newer than that, where the names are kept in pages. A watch
-        that it left has fired by then.
+        """Like :meth:`children`, from a record that was read before.
+
+        If the names are in pages, the result may be newer than the record; a watch that was set
+        with the record has fired by then.
         """
         whole: Record | None = yield from self.whole(path, record)
         return readable(path, whole, self.who)
 
     def whole(self, path: str, record: Record | None) -> Steps:
-        """A record with the names of all children. Raises Refused."""
+        """The record with the names of all children. Raises Refused."""
         if not readable(path, record, self.who).meta.pages:
             return record
         records = yield from self._rules.snapshot([path], [path])
@@ -135,7 +142,10 @@ class Reads:
         return None if record is None else record._replace(children=names_of(path, records))
 
     def acl(self, path: str) -> Steps:
-        """ACL and metadata, hashes of passwords only to who may administrate the znode. Raises Refused."""
+        """The ACL and the metadata; password hashes only if the client may administer the znode.
+
+        Raises Refused.
+        """
         record: Record | None = yield from self._rules.read(path)
         meta = None if record is None else record.meta
         if meta is None:
@@ -147,8 +157,9 @@ class Reads:
     # ---- several -------------------------------------------------------------------------
 
     def together(self, reads: Sequence[tuple[str, str]]) -> Steps:
-        """Several (kind, path), as of one transaction; returns an Answer for each. ``kind``: data, exists,
-        children.
+        """Perform reads of (kind, path) as of one transaction; returns an Answer for each.
+
+        ``kind``: data, exists, children.
         """
         listed = [path for kind, path in reads if kind == "children"]
         wanted = list(dict.fromkeys(path for _, path in reads))
@@ -161,7 +172,8 @@ class Reads:
                 answers.append((yield from self._one_of(kind, path, records)))
             if not any(isinstance(each, Lost) for each in answers):
                 break
-            # The blob was swept, if what was read is long outdated: then the next look shows another.
+            # The blob was swept if the record is long outdated: the next read returns another
+            # record.
         return answers
 
     def _one_of(self, kind: str, path: str, records: dict[str, Record | None]) -> Steps:
@@ -182,7 +194,7 @@ class Reads:
         return found._replace(data=data)
 
     def owned_by(self, session: int, candidates: Iterable[str]) -> Steps:
-        """Those of some paths that are a session's ephemerals, in order."""
+        """Those of the candidates that are ephemerals of a session, sorted."""
         wanted = sorted(candidates)
         alive: list[str] = []
         for some in _batches(wanted):
@@ -194,7 +206,7 @@ class Reads:
         return alive
 
     def number_below(self, path: str) -> Steps:
-        """How many znodes there are below one, at any depth; reads every one of them. Raises Refused."""
+        """The number of znodes below one, at any depth; reads each of them. Raises Refused."""
         readable(path, (yield from self._rules.read(path)), self.who)
         counted: usage.Usage = yield from usage.measure(self._rules, path)
         return max(counted.znodes - 1, 0)

@@ -1,12 +1,14 @@
 """The watches that a session has registered with the service: rows, and an index of them.
 
-A row goes when it has fired; its entry in the index stays, so that watching the same again costs one call. So
-entries would be left of every path that was ever watched (a contended lock has a new one each time). Those
-that nobody waits for are removed in the background, together, once there are many.
+A row is deleted when its watch has fired. Its entry in the index stays, so that setting the same
+watch again costs one call. Without cleanup, the index would keep an entry for every path that
+was ever watched (a contended lock watches a new path each time). Entries without a watch are
+therefore removed in the background, together, once there are many.
 
-What is put and what is removed of one path and kind exclude each other. A call that failed may take effect
-later: so each entry in the index has a number of its own, and only that one is removed; and where a row may
-still come, its entry stays for as long as the session, so that the service finds both when that has ended.
+A put and a removal for the same path and kind exclude each other. A call that failed may take
+effect later. So each entry in the index has its own number, and a removal names that number. If a
+row may still arrive, its entry stays for as long as the session, so that the service finds both
+once that has ended.
 """
 
 from __future__ import annotations
@@ -21,28 +23,28 @@ from faaskeeper.core.errors import DriverError
 from faaskeeper.core.watches import Row, WatchTable
 
 MOST = 500
-"""Registrations that are kept before those that nobody waits for are removed."""
+"""The number of registrations above which those without a watch are removed."""
 _STRIPS = 16
 
 Lock = AbstractContextManager[Any]
-"""What excludes threads from each other in a ``with`` block."""
+"""A lock: threads exclude each other in its ``with`` block."""
 
 Registered = tuple[str, str]
 """Path and kind."""
 
 
 class Registrations:
-    """Puts and removes rows of one session. ``lock`` makes locks, which are held during calls."""
+    """Puts and removes rows of one session. ``lock`` makes the locks that are held during calls."""
 
     def __init__(self, watches: WatchTable, lock: Callable[[], Lock], most: int = MOST) -> None:
         self._watches = watches
         self._strips = [lock() for _ in range(_STRIPS)]
         self._known: dict[Registered, int] = {}
-        """What is in the index, with the number of its entry."""
+        """The registrations in the index, with the number of each entry."""
         self._idle: dict[Registered, int] = {}
-        """The same, of what is to be removed."""
+        """The same, for registrations that are to be removed."""
         self._coming: set[Registered] = set()
-        """Those of which a row may come yet, since putting one failed."""
+        """Registrations whose row may still arrive, since a put failed."""
         self._numbers = count(1)
         self._marked = 0
         self._least = self._most = most
@@ -51,7 +53,7 @@ class Registrations:
         return len(self._known) + len(self._idle)
 
     def _strip(self, path: str, kind: str) -> Lock:
-        """The lock of a registration; recursive ones have one mark together, and so one lock."""
+        """The lock of a registration. Recursive ones share one mark, and therefore one lock."""
         at = 0 if kind == "recursive" else crc32(path.encode("utf-8", "surrogatepass"))
         return self._strips[at % _STRIPS]
 
@@ -72,9 +74,10 @@ class Registrations:
                 raise
 
     def remove(self, row: Row) -> None:
-        """Remove the row of a watch that is not wanted any more. Raises DriverError.
+        """Remove the row of a watch that is no longer wanted. Raises DriverError.
 
-        A recursive one goes at once with its entry in the index, since each write pays for those.
+        The entry of a recursive watch is removed at once too, since each write pays for such
+        entries.
         """
         registered = (row.path, row.kind)
         with self._strip(*registered):
@@ -92,10 +95,10 @@ class Registrations:
         return len(self._known) > self._most or bool(self._idle)
 
     def idle(self, wanted: Callable[[str, str], bool]) -> list[Registered]:
-        """What nobody waits for any more, to be given to :meth:`forget`.
+        """The registrations without a watch, to be passed to :meth:`forget`.
 
-        ``wanted``: whether somebody waits for a path and kind, or is about to. Whoever registers one of them
-        from now on puts its entry again.
+        ``wanted``: whether a path and kind has a watch, or is about to have one. If one of the
+        returned registrations is put again from now on, its entry is put again too.
         """
         for registered in [each for each in list(self._known) if not wanted(*each)]:
             if registered in self._coming:
@@ -105,20 +108,22 @@ class Registrations:
         return list(self._idle)
 
     def end(self, session: int) -> None:
-        """Remove everything by name, when the session is over. Raises DriverError.
+        """Remove all registrations, one by one, when the session is over. Raises DriverError.
 
-        The service finds a row that was put after it cleared the session only when it sweeps, days later.
+        If a row is put after the service has cleared the session, only a sweep finds it, days
+        later.
         """
         self.forget(session, self.idle(lambda path, kind: False))
 
     def forget(self, session: int, idle: Sequence[Registered]) -> None:
-        """Remove their rows, and their entries in the index. What a DriverError leaves is idle still."""
+        """Remove the rows and the index entries. After a DriverError, the rest remain idle."""
         for registered in idle:
             path, kind = registered
             with self._strip(path, kind):
                 number = self._idle.get(registered, 0)
-                if number and registered not in self._known:  # else it was registered anew meanwhile
-                    # the mark first: by the index the service finds it where this goes no further
+                if number and registered not in self._known:  # otherwise it was put again meanwhile
+                    # The mark first: if this stops in between, the service finds the mark by the
+                    # index.
                     if kind == "recursive" and not any(each == kind for _, each in list(self._known)):
                         self._watches.unmark(session, self._marked)
                     self._watches.forget(session, path, kind, number)

@@ -1,10 +1,10 @@
 """What a session may show its user: the client's ordering rules, without I/O, clock or thread.
 
 The rules keep Z3 (the tree never goes back) and Z4 (events before the state that they announce)
-over storage that is read directly while distributors write to it. Each rule, and what breaks without
-it, is argued in ``docs/architecture/reads.md``.
+while the client reads user storage directly and distributors write to it.
+``docs/architecture/reads.md`` argues each rule, and states what breaks without it.
 
-Whatever needs I/O is a generator of :mod:`faaskeeper.session.commands`.
+Functions that need I/O are generators of :mod:`faaskeeper.session.commands`.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ _ORDER = "DCSK?"
 
 
 Allowed = Callable[[Meta], None]
-"""Raises where a znode may not be read."""
+"""Raises if a znode may not be read."""
 
 
 class _Track:
-    """What is known of the last writes of some paths, from before they are read on.
+    """The known last writes of some paths, since before these are read.
 
-    Unlike the session's table of leasts it forgets nothing when the mark is raised, since what it is compared
-    with may have been read before that.
+    Unlike the session's table of leasts, it drops nothing when the applied mark is raised: it is
+    compared with records that may have been read before that.
     """
 
     def __init__(self, latest: dict[str, int]) -> None:
         self.latest = latest
         self.lost = False
-        """What was written is not known any more."""
+        """Some writes are unknown: the log was trimmed."""
 
     def note(self, news: Iterable[Writes]) -> None:
         for txid, writes in news:
@@ -67,23 +67,24 @@ class _Track:
 
 
 class Rules:
-    """One session's reading state.
+    """The reading state of one session.
 
-    ``seen``: everything up to it was shown, or would be by any read from now on. ``applied``: everything
-    up to it is in user storage, as far as is known here. ``fire`` is called for each event, in order.
+    ``seen``: every read from now on shows at least everything up to this txid. ``applied``: the
+    session knows that everything up to this txid is in user storage. ``fire`` is called for each
+    event, in order.
     """
 
     def __init__(self, seen: int, fire: Callable[[WatchCallbackType, WatchedEvent], None]) -> None:
         self.seen = seen
         self.applied = 0
         self.ticket = 0
-        """Counts how often ``seen`` or ``applied`` was raised: a read that began before is repeated."""
+        """Counts how often ``seen`` or ``applied`` was raised: reads begun before are repeated."""
         self._least: dict[str, int] = {}
-        """Per path, the least txid that a read may accept."""
+        """For each path, the least txid that a read may accept."""
         self._watches: dict[str, list[Watch]] = {}
         self._recursive: dict[str, list[Watch]] = {}
         self._registering: dict[tuple[str, str], int] = {}
-        """Paths and kinds that watches are being set for, and by how many; ("", "") for other reasons."""
+        """Paths and kinds whose watches are being set, with a count; ("", "") for other reasons."""
         self._tracks: list[_Track] = []
         self._fire = fire
         self.observer = NOBODY
@@ -98,7 +99,7 @@ class Rules:
         return (path, kind) in self._registering or bool(self.found(path, (kind,), None))
 
     def _enter(self, path: str = "", kind: str = "") -> None:
-        """Count as watching, so that no epoch that is met leaves a gap unread."""
+        """Count as watching, so that :meth:`meet` reads the log for every gap."""
         self._registering[path, kind] = self._registering.get((path, kind), 0) + 1
 
     def _leave(self, path: str = "", kind: str = "") -> None:
@@ -109,9 +110,10 @@ class Rules:
     # ---- reading -----------------------------------------------------------------------
 
     def accepts(self, path: str, record: Record | None, ticket: int) -> bool:
-        """Whether a record may be shown as it is: the common case, in which nothing new is met.
+        """Whether a record may be shown as it is: the common case, in which no new epoch is met.
 
-        It needs no lock, whatever another thread is at: the ticket, which is raised first, is compared last.
+        This needs no lock, whatever other threads do: they raise the ticket first, and this
+        compares it last.
         """
         return (
             (record is None or record.upto <= self.seen)
@@ -120,7 +122,7 @@ class Rules:
         )
 
     def read(self, path: str) -> Steps:
-        """Read a path; returns its record, a tombstone or None, as it may be shown."""
+        """Read a path; returns its record, a tombstone or None, once it may be shown."""
         while True:
             ticket = self.ticket
             record: Record | None = yield ReadRecord(path)
@@ -139,14 +141,14 @@ class Rules:
             return record
 
     def _catch_up(self, txid: int) -> Steps:
-        """User storage showed less than was promised: wait for the mark, or for the write."""
+        """User storage lacks a write that must be shown: wait for the mark, or for the write."""
         applied = yield ReadMark()
         self.note_applied(applied)
         if applied < txid:
             yield Await(txid)
 
     def note_applied(self, applied: int) -> None:
-        """Everything up to ``applied`` is in user storage: what is read from now on is at least that."""
+        """Everything up to ``applied`` is in user storage: later reads return at least that."""
         if applied > self.applied:
             self.applied = applied
             kept = {path: txid for path, txid in self._least.items() if txid > applied}
@@ -157,10 +159,11 @@ class Rules:
     # ---- meeting epochs ----------------------------------------------------------------
 
     def meet(self, epoch: Epoch, *, settled: bool) -> Steps:
-        """Take in an epoch: raise ``seen`` to it, after firing every watch that it triggers.
+        """Meet an epoch: fire every watch that it triggers, then raise ``seen`` to it.
 
-        ``settled``: everything up to its end is in user storage (replies and notifications are sent
-        after that), so no read from now on can show less. Returns how often it raised ``ticket``.
+        ``settled``: everything up to the epoch's end is in user storage (replies and notifications
+        are sent after that), so no read from now on can show less. Returns how often it raised
+        ``ticket``.
         """
         floor, upto, recent = epoch
         if upto <= self.seen:
@@ -187,9 +190,10 @@ class Rules:
         return 1
 
     def _take_in(self, news: Sequence[Writes], applied: int) -> None:
-        """Have every read know of some transactions, and fire what they trigger, before ``seen`` is raised.
+        """Make transactions known to all reads and fire their watches, before ``seen`` is raised.
 
-        The order is for reads that take no lock: the ticket, then the leasts, then the events, then ``seen``.
+        The order protects reads that take no lock: the ticket, the leasts, the events, then
+        ``seen``.
         """
         self.ticket += 1
         self.applied = max(applied, self.applied)
@@ -205,25 +209,25 @@ class Rules:
                 self._trigger(txid, writes)
 
     def sync(self) -> Steps:
-        """Have every read from now on show at least what is committed: meet the log up to its end."""
+        """Make later reads show at least what is committed: meet the log up to its end."""
         while True:
             after = self.seen
             found: tuple[list[Writes], int] | None = yield ReadLogEnd(after)
             if found is not None and found[1] > after:
-                floor = min(after, self.applied)  # what was seen in the log need not be in user storage
+                floor = min(after, self.applied)  # user storage may lack what was seen in the log
                 yield from self.meet(Epoch(floor, found[1], tuple(found[0])), settled=False)
                 return
-            # Nothing is there: it is the end, or it was trimmed, and then the mark is above.
+            # No entry: either this is the log's end, or it was trimmed, and then the mark is above.
             mark: int = yield ReadMark()
             if mark <= after:
                 return
             yield from self.meet(Epoch(mark, mark, ()), settled=True)
 
     def _compare(self, end: int, wait: bool) -> Steps:
-        """The log between was trimmed: find what happened to watched znodes by looking at them.
+        """The log was trimmed: read the watched znodes to find what happened to them.
 
-        Events are those that the change implies; several changes of one znode are one event.
-        ``wait``: the paths written are not known otherwise, so wait until all is applied.
+        A difference yields the events that it implies; several changes of one znode yield one
+        event. ``wait``: nothing else gives the written paths, so wait until everything is applied.
         """
         while wait:
             applied = yield ReadMark()
@@ -240,12 +244,13 @@ class Rules:
                 happened.update(self._missed(each, record))
             if happened:
                 letters = "".join(letter for letter in _ORDER if letter in happened)
-                letters = letters.lower()  # small ones: what happened to the parent is found by itself
+                # Lower case fires nothing at the parent: its own comparison finds its events.
+                letters = letters.lower()
                 events.append((end, ((path, letters),)))
         return events
 
     def _missed(self, watch: Watch, record: Record | None) -> str:
-        """Letters of what a watch must have missed, to show this record."""
+        """The letters of the events that a watch must have missed, given this record."""
         if watch.kind == "recursive":
             return "?"
         if watch.kind == "persistent":
@@ -253,9 +258,11 @@ class Rules:
         return difference(watch, record)
 
     def _trigger(self, txid: int, writes: Iterable[tuple[str, str]]) -> None:
-        """Fire what a transaction of the log fires: in the order in which it happened, and for the list of
-        children that a child was added to or taken from right after that, once for each
-        (``DataTree.createNode``, ``deleteNode``), wherever a ``K`` stands.
+        """Fire the watches that a transaction triggers, in the order of its changes.
+
+        The event for a parent's list of children follows directly after the create or delete of the
+        child, once for each child (``DataTree.createNode``, ``deleteNode``), wherever a ``K``
+        stands.
         """
         watches = self._watches
         for path, letters in writes:
@@ -298,10 +305,11 @@ class Rules:
     def watch(
         self, path: str, kind: str, callback: WatchCallbackType, allowed: Allowed | None = None
     ) -> Steps:
-        """Read a path and leave a watch (``kind``: data, exists, children); returns the record.
+        """Read a path and set a watch (``kind``: data, exists, children); returns the record.
 
-        Reads, puts the row, reads again: unchanged in between, the row has seen what is returned.
-        No watch is left by data or children of a missing node, nor where ``allowed`` raises.
+        Reads, puts the row, reads again. If the record has not changed in between, the row covers
+        every change after the returned record. Sets no watch if ``allowed`` raises, nor for data or
+        children of a missing node.
         """
         self._enter(path, kind)
         try:
@@ -313,7 +321,8 @@ class Rules:
                 if meta is not None and allowed is not None:
                     allowed(meta)
                 if before is None:
-                    # Nothing tells how new "absent" is; but the mark has passed any lapsed tombstone.
+                    # An absent record carries no txid, but the mark has passed any lapsed
+                    # tombstone.
                     mark: int = yield ReadMark()
                     yield from self.meet(Epoch(mark, mark, ()), settled=True)
                 if meta is None:
@@ -332,9 +341,11 @@ class Rules:
             self._leave(path, kind)
 
     def add_watch(self, path: str, kind: str, callback: WatchCallbackType) -> Steps:
-        """Leave a watch that stays (``kind``: persistent, recursive), fired by all that is not seen yet.
+        """Set a watch that stays (``kind``: persistent, recursive); all changes not yet seen fire
+        it.
 
-        It counts from here on, not from when its row is there: what is met while the row is put fires it.
+        It is effective from now on, before its row is stored: epochs met while the row is put fire
+        it.
         """
         record: Record | None = yield from self.read(path)
         present = record is not None and record.meta is not None
@@ -372,9 +383,9 @@ class Rules:
         ]
 
     def remove_watches(self, path: str, kinds: Iterable[str], callback: WatchCallbackType | None) -> Steps:
-        """Forget the path's watches of these kinds; returns how many there were.
+        """Remove the path's watches of these kinds; returns how many there were.
 
-        They fire no more. Their rows go where no other callback waits for the same.
+        They do not fire again. Their rows are removed unless another callback waits for the same.
         """
         removed = self.found(path, kinds, callback)
         self._forget(path, removed)
@@ -382,18 +393,19 @@ class Rules:
             if not self.waits_for(path, kind):
                 stamp = max(watch.stamp for watch in removed if watch.kind == kind)
                 yield RemoveWatch(path, kind, stamp)
-                if self.waits_for(path, kind):  # since then: it may have been its row
+                if self.waits_for(path, kind):  # set meanwhile: this may have removed its row
                     yield PutWatch(path, kind, stamp)
         return len(removed)
 
     # ---- reading several paths as of one transaction -------------------------------------
 
     def snapshot(self, wanted: Sequence[str], listed: Sequence[str] = ()) -> Steps:
-        """Read several paths as of one transaction, ``seen`` when this ends; returns a dict of their records.
+        """Read several paths as of one transaction; returns a dict of their records.
 
-        Of the paths that are ``listed`` too, the pages of their lists of children are read as well.
-        Everything that is written meanwhile and met is tracked; what was read before a write of it that was
-        met is read again, alone. So this ends even where other paths among them are written all the time.
+        The transaction is ``seen`` at the time when this ends. For paths that are in ``listed``
+        too, the pages of their lists of children are read as well. Writes that are met meanwhile
+        are tracked. A path that was read before such a write of it is read again, alone. So this
+        ends even if other paths among them are written all the time.
         """
         self._enter()
         try:
@@ -424,7 +436,7 @@ class Rules:
                 if record is not None and record.upto > self.seen:
                     yield from self.meet(record.epoch(), settled=False)
             if None in records:
-                # Nothing tells how new "absent" is; but the mark has passed any lapsed tombstone.
+                # An absent record carries no txid, but the mark has passed any lapsed tombstone.
                 mark: int = yield ReadMark()
                 yield from self.meet(Epoch(mark, mark, ()), settled=True)
             if track.lost:
@@ -434,14 +446,15 @@ class Rules:
                 least = track.latest[path]
                 if (0 if record is None else record.txid) < least and least > settled[path]:
                     stale[path] = least
-            if any(path in before for path in stale):  # read since it is known, and not there yet
+            # A path that was read again after its write was known, and is still stale.
+            if any(path in before for path in stale):
                 yield from self._catch_up(max(stale.values()))
             new = self._pages(found, track, listed)
-            todo = [path for path in stale if path in track.latest] + new  # without pages that are gone
+            todo = [path for path in stale if path in track.latest] + new  # without dropped pages
         return found
 
     def _pages(self, found: dict[str, Record | None], track: _Track, listed: Sequence[str]) -> list[str]:
-        """Pages that belong to the lists as they are now and were not read; others are dropped."""
+        """The unread pages of the present lists; drops pages that belong to none of them."""
         pages = {
             page_path(path, number)
             for path in listed
@@ -456,7 +469,7 @@ class Rules:
 
 
 def names_of(path: str, found: dict[str, Record | None]) -> list[str]:
-    """Names of a znode's children in a snapshot in which it was listed, in order."""
+    """The sorted names of a znode's children, from a snapshot in which it was listed."""
     record = found[path]
     if record is None or record.meta is None or not record.meta.pages:
         return [] if record is None else record.children

@@ -1,4 +1,4 @@
-"""What a client is told of its session: its state, how it ended, and the ticket to go on with it."""
+"""A session's state as its client sees it, the errors of its end, the ticket to resume it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _OVER = {
 
 
 class SessionState(StrEnum):
-    """What is known of a session.
+    """What a client knows about its session.
 
-    ``CONNECTED``: its lease is good. ``SUSPENDED``: the service was not reached; the session may have
-    ended without our knowing. ``LOST``: it has ended, its ephemerals are gone.
+    ``CONNECTED``: its lease is valid. ``SUSPENDED``: the client did not reach the service; the
+    session may have ended without its knowledge. ``LOST``: it has ended, its ephemerals are gone.
     """
 
     CONNECTED = "CONNECTED"
@@ -32,7 +32,8 @@ class SessionState(StrEnum):
 
 
 class Ticket(NamedTuple):
-    """What another process needs to go on with a session. Whoever has it can act for the session.
+    """What another process needs to resume a session. Any process that has it can act for the
+    session.
 
     ``timeout`` in ms.
     """
@@ -44,12 +45,12 @@ class Ticket(NamedTuple):
 
 
 def over(code: Code) -> SessionExpiredException:
-    """The error of a session that has ended, or that another process goes on with."""
+    """The error for a session that has ended, or that another process has resumed."""
     return SessionExpiredException(_OVER[code])
 
 
 def unknown(error: FaaSKeeperException, what: str) -> FaaSKeeperException:
-    """The error of a write that was not answered before its session ended: it may have taken effect."""
+    """The error for a write without an answer when its session ended: it may have taken effect."""
     message = f"{what}: {error}; whether it happened is not known"
     if isinstance(error, (SessionExpiredException, SessionClosingException)):
         return type(error)(message)

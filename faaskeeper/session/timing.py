@@ -1,4 +1,4 @@
-"""When a session does again what it does more than once: all its intervals, in seconds. Has no clock."""
+"""All intervals of a session, in seconds: renewals, waits and resends. Has no clock."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from faaskeeper.session.outbox import Outbox
 
 RENEWALS = 3
-"""How often a lease is renewed in one time-out."""
+"""The number of renewals of a lease in one time-out."""
 OPEN_S = 1.0
-"""How long an answer to an opening, or to a question of a server's, may take before it is asked again."""
+"""How long to wait for the answer to an opening, or to a server's question, before a resend."""
 WAIT_S = 0.01
 WAIT_MOST_S = 0.5
-"""How long steps wait, first and at most, before they look again whether a write is in user storage."""
+"""The first and the longest wait of steps between checks for a write in user storage."""
 RING_S = 0.015
-"""How long that may take before the service is asked, through a queue, to apply what is in the log."""
+"""How long such a write may take before the service is asked, through a queue, to apply the log."""
 RESEND_S = 2.0
 RESEND_MOST_S = 30.0
 
@@ -28,21 +28,21 @@ def doubling(first: float, most: float = float("inf")) -> Iterator[float]:
 
 
 class Resending:
-    """When unanswered requests are sent again: after 2 s without any answer, then twice as long each time."""
+    """When to resend unanswered requests: after 2 s without any answer; then waits double."""
 
     def __init__(self, now: float) -> None:
         self._after = RESEND_S
         self.acked = 0
-        """What was answered when this looked last."""
+        """The outbox's ``acked`` at the last check."""
         self.at = now + self._after
-        """When to look again."""
+        """The time of the next check."""
 
     def restart(self, now: float) -> None:
-        """Requests are sent after none was under way."""
+        """Restart the wait: requests are sent, and none was in flight before."""
         self.at = now + self._after
 
     def due(self, now: float, outbox: Outbox[Any]) -> bool:
-        """Whether to send now, again, what is unanswered."""
+        """Whether to resend the unanswered requests now."""
         if now < self.at:
             return False
         stuck = outbox.acked == self.acked and len(outbox) > 0

@@ -1,4 +1,4 @@
-"""Data that is too large for a request goes to the store of blobs first."""
+"""Uploads data that is too large for a request to the blob store, before the request is sent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from faaskeeper.session.commands import PutBlob, Steps
 
 
 def largest(operation: Operation, limit: int) -> int:
-    """The length of the largest data above the limit that an operation carries; 0 where it has none."""
+    """The length of the largest data above the limit in an operation; 0 if none is above it."""
     if isinstance(operation, Multi):
         return max((largest(each, limit) for each in operation.operations), default=0)
     data = operation.data if isinstance(operation, (Create, SetData)) else None
@@ -19,9 +19,9 @@ def largest(operation: Operation, limit: int) -> int:
 
 
 def upload(operation: Operation, limit: int, session: int, now: int, random: Callable[[int], bytes]) -> Steps:
-    """Steps that store an operation's data above the limit; returns the operation as it is sent.
+    """Store an operation's data above the limit; returns the operation to send.
 
-    ``now``: the service's clock, ms.
+    ``now``: the service's clock, in ms.
     """
     if isinstance(operation, Multi):
         parts = []
@@ -32,7 +32,7 @@ def upload(operation: Operation, limit: int, session: int, now: int, random: Cal
         return operation
     sequential = isinstance(operation, Create) and operation.sequential
     if paths.invalid(f"{operation.path}0" if sequential else operation.path):
-        return operation._replace(data=Data(b"", "", 0))  # the writer refuses the path
+        return operation._replace(data=Data(b"", "", 0))  # the writer rejects the path
     data = operation.data.inline
     name = blob_name(now, random(TOKEN_BYTES), session, data, operation.path, sequential)
     yield PutBlob(name, data)

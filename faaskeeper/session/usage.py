@@ -1,11 +1,12 @@
-"""How many znodes a subtree has and how much data they hold, and the znodes that show it: quotas.
+"""The usage of a subtree (its znodes and their data), and the znodes of quotas that show it.
 
 ZooKeeper's clients set a quota of ``/a`` by creating ``zookeeper_limits`` and ``zookeeper_stats``
 below ``/zookeeper/quota/a``, and the server keeps the usage of ``/a`` as the data of the second
-(``DataTree.updateQuotaStat`` of release 3.8). Here it is counted when that data is read: writers and
-log know nothing of quotas. What a client writes there is stored, but never shown.
+(``DataTree.updateQuotaStat`` of release 3.8). FaaSKeeper counts the usage when that data is read:
+the writer and the log do not know quotas. Data that a client writes there is stored, but never
+shown.
 
-Steps in the manner of :mod:`faaskeeper.session.rules`, whose state they are given.
+The functions are steps like those of :mod:`faaskeeper.session.rules`, and receive its state.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ from faaskeeper.session.rules import Rules, names_of
 _QUOTAS = "/zookeeper/quota"
 _STATS = "/zookeeper_stats"
 _TOGETHER = 100
-"""Znodes that are read in one call."""
+"""The number of znodes read in one call."""
 
 
 class Usage(NamedTuple):
-    """How many znodes there are, and bytes of their data."""
+    """The number of znodes, and the bytes of their data."""
 
     znodes: int
     size: int
 
 
 def counted_by(path: str) -> str:
-    """The path whose usage a znode shows as its data, "" where it has data of its own.
+    """The path whose usage a znode shows as its data; "" if it has data of its own.
 
-    There is no quota of the root: zkCli.sh refuses to set one, and ZooKeeper's server does not
-    survive one.
+    The root cannot have a quota: zkCli.sh refuses to set one, and ZooKeeper's server crashes on
+    one.
     """
     if not path.endswith(_STATS) or not path.startswith(_QUOTAS + "/"):
         return ""
@@ -45,12 +46,11 @@ def counted_by(path: str) -> str:
 
 
 def read(rules: Rules, path: str, who: tuple[Identity, ...], reading: Steps) -> Steps:
-    """Do a read of a path that shows a usage (``reading``: Rules.read or Rules.watch of it);
-    returns its record, with the usage as its data.
+    """Read a path that shows a usage; returns its record, with the usage as its data.
 
-    The usage is counted first: what is met meanwhile fires watches, so the znode itself must be
-    read after that. Nothing is counted, and no watch left, where there is no such znode or where
-    ``who`` may not read it.
+    ``reading``: Rules.read or Rules.watch of the path. The usage is counted first: epochs that are
+    met meanwhile fire watches, so the znode itself must be read after that. If the znode does not
+    exist or ``who`` may not read it, nothing is counted and no watch is set.
     """
     record: Record | None = yield from rules.read(path)
     if not _readable(record, who):
@@ -67,10 +67,10 @@ def snapshot(
     data_of: Iterable[str],
     who: tuple[Identity, ...],
 ) -> Steps:
-    """:meth:`Rules.snapshot`, with usages as the data of znodes that show them.
+    """Like :meth:`Rules.snapshot`, with usages as the data of the znodes that show them.
 
-    ``data_of``: the paths whose data is asked for. Usages are counted before the snapshot that is
-    returned, which has to be the last thing read.
+    ``data_of``: the paths whose data is wanted. Usages are counted before the returned snapshot,
+    since that must be the last read.
     """
     showing = dict.fromkeys(path for path in data_of if counted_by(path))
     usages: dict[str, Usage] = {}
@@ -84,15 +84,15 @@ def snapshot(
 
 
 def measure(rules: Rules, top: str) -> Steps:
-    """Count a znode and all below it, whatever their ACLs; returns the :class:`Usage`.
+    """Count a znode and all znodes below it, whatever their ACLs; returns the :class:`Usage`.
 
-    Not as of one moment: a znode counts once if it is there all the time, else at most once. What
-    the session was shown or has written is seen. Memory grows with the depth and the longest list
-    of children, not with the number of znodes.
+    The count is not as of one moment: a znode counts once if it exists all the time, otherwise at
+    most once. The count includes what the session was shown or has written. Memory grows with the
+    depth and the longest list of children, not with the number of znodes.
     """
     znodes = size = 0
     left: list[tuple[str, list[str] | None]] = []
-    """Parents, and names of children that are not counted yet; None: not read yet."""
+    """Parents, each with the names of its uncounted children; None: not read yet."""
     batch = [top]
     while batch:
         found: dict[str, Record | None] = yield from rules.snapshot(batch)
@@ -111,7 +111,7 @@ def measure(rules: Rules, top: str) -> Steps:
 
 
 def _next(rules: Rules, left: list[tuple[str, list[str] | None]]) -> Steps:
-    """Take the paths to count next, from the lists added last: depth first, so few are kept."""
+    """Take the next paths to count from the newest lists: depth first, so lists stay few."""
     batch: list[str] = []
     while left and len(batch) < _TOGETHER:
         path, names = left.pop()

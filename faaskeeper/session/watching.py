@@ -1,4 +1,4 @@
-"""A session's watches: what each has seen, and what it must have missed."""
+"""The watches of a session: what each has seen, and which events it must have missed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from faaskeeper.watch import WatchCallbackType
 
 
 class Watch(NamedTuple):
-    """A watch that is set. ``stamp``: it has seen the znode (``present``, or not) as of this txid.
+    """A watch that is set. ``stamp``: it has seen the znode (``present`` or not) as of this txid.
 
-    One that stays keeps its stamp, which is its row's; it has seen what its session has.
+    A watch that stays keeps the stamp of its row; it has seen everything that its session has.
     """
 
     path: str
@@ -21,12 +21,12 @@ class Watch(NamedTuple):
     callback: WatchCallbackType
 
     def same(self, other: Watch) -> bool:
-        """Whether both are one, whatever it has seen since."""
+        """Whether both are the same watch, whatever each has seen."""
         return self.kind == other.kind and self.callback == other.callback
 
 
 class Called:
-    """Callbacks that an event is for, each once, in order. Some cannot be hashed: those are compared."""
+    """The callbacks of an event, each once, in order. Those that cannot be hashed are compared."""
 
     __slots__ = ("_known", "callbacks")
 
@@ -35,7 +35,7 @@ class Called:
         self._known: set[WatchCallbackType] = set()
 
     def add(self, callback: WatchCallbackType) -> None:
-        """Take a callback, unless it is there."""
+        """Add a callback, unless it is there already."""
         try:
             if callback in self._known:
                 return
@@ -47,18 +47,18 @@ class Called:
 
 
 def unchanged(before: Record | None, after: Record | None, kind: str) -> bool:
-    """Whether a path is as it was, as far as a watch of a kind sees."""
+    """Whether a path is unchanged, as far as a watch of this kind can see."""
     one = before.meta if before is not None else None
     two = after.meta if after is not None else None
     if one is None or two is None:
-        # Absent both times: only if no transaction created and deleted it in between.
+        # Absent both times: unchanged only if no transaction created and deleted it in between.
         same = (before.txid if before is not None else 0) == (after.txid if after is not None else 0)
         return one is two and same
     return one.pzxid == two.pzxid if kind == "children" else one.mzxid == two.mzxid
 
 
 def difference(watch: Watch, record: Record | None) -> str:
-    """Letters of what happened since a watch saw its path, as far as the record tells."""
+    """The letters of the events since a watch saw its path, as far as the record shows them."""
     meta = record.meta if record is not None else None
     if meta is None:
         again = record is not None and record.txid > watch.stamp

@@ -1,8 +1,8 @@
 """Recipes for asyncio: locks, elections, barriers, queues and more, over :class:`AsyncClient`.
 
-Their rules are those of :mod:`faaskeeper.recipes`. An object stands for one participant: tasks that
-are to exclude each other have one each. A task that is cancelled while it waits leaves no node
-behind: its delete is asked for before the CancelledError goes on, and is carried through.
+Their rules are those of :mod:`faaskeeper.recipes`. An object represents one participant: tasks that
+exclude each other need one object each. A task that is cancelled while it waits leaves no node
+behind: the delete is requested before the CancelledError propagates, and the session completes it.
 """
 
 from faaskeeper.aio.recipes.barrier import Barrier, DoubleBarrier

@@ -8,15 +8,15 @@ from faaskeeper.recipes.rules.counter import CounterRules
 
 
 class Counter:
-    """A whole number kept in a node; every change counts, whichever client makes it."""
+    """An integer in a node; no client's change is lost."""
 
     def __init__(self, client: AsyncClient, path: str, default: int = 0) -> None:
         self._rules = CounterRules(AsyncPort(client), path, default)
 
     async def value(self) -> int:
-        """The number now."""
+        """The present number."""
         return await self._rules.value()
 
     async def add(self, amount: int = 1) -> int:
-        """Add an amount; returns the number that this made."""
+        """Add an amount; returns the resulting number."""
         return await self._rules.add(amount)

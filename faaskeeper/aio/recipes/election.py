@@ -11,9 +11,9 @@ from faaskeeper.recipes.rules.election import ElectionRules, Leading
 
 
 class Election(Leading):
-    """Elects one leader at a time among those who volunteer on the same path.
+    """Elects one leader at a time among the candidates on a path.
 
-    The leader's function gets the election, to look at :attr:`leading` and use the fencing
+    The leader's function receives the election, to check :attr:`leading` and use the fencing
     :attr:`token`.
     """
 
@@ -27,14 +27,14 @@ class Election(Leading):
         on_loss: OnLoss | None = None,
         timeout: float | None = None,
     ) -> bool:
-        """Volunteer, lead while ``lead`` runs, and resign; returns whether that was ever the case.
+        """Volunteer, lead while ``lead`` runs, and resign; returns whether it was elected.
 
-        ``lead`` and ``on_loss``: functions or coroutine functions. ``on_loss`` is called when the
-        lead is lost meanwhile; it does not end ``lead``. Raises FaaSKeeperException where another
-        task runs by this object.
+        ``lead`` and ``on_loss``: functions or coroutine functions. ``on_loss`` is called if the
+        leadership is lost meanwhile; it does not end ``lead``. Raises FaaSKeeperException if
+        another task runs with this object.
         """
         return await self._rules.run(lambda: result_of(lead(self)), self._port.calling(on_loss), timeout)
 
     async def contenders(self) -> list[str]:
-        """Identifiers of the leader and of those who wait, in their order."""
+        """The identifiers of the leader and of the waiting candidates, in their order."""
         return await self._rules.lock.contenders()

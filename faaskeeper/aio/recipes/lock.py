@@ -14,18 +14,18 @@ __all__ = ["Lock", "LockLost", "ReadLock", "Semaphore", "WriteLock"]
 
 
 class Lock(Held):
-    """A lock that one contender at a time holds, among all clients that name the same path.
+    """A lock that one contender at a time holds, among all clients that use the same path.
 
-    :param identifier: kept with the contender's node, for people who look (:meth:`contenders`)
-    :param on_loss: a function, called once in the loop when a held lock is held no longer, or a
-        coroutine function, which then runs in a task of its own; ``asyncio.current_task().cancel``
-        ends this task
+    :param identifier: stored in the contender's node, for people (:meth:`contenders`)
+    :param on_loss: a function, called once in the loop when a held lock is lost, or a coroutine
+        function, which then runs in its own task; ``asyncio.current_task().cancel`` cancels the
+        task that creates the lock
 
     A held lock has a fencing :attr:`token`. Holding is a lease: check :attr:`held`, or call
-    :meth:`check`, before what must not be done by two; what must *never* be done by two needs the
-    token.
+    :meth:`check`, before work that two contenders must not do at once. If two must *never* do it,
+    use the token.
 
-    An object stands for one contender: tasks that are to exclude each other have a lock each.
+    An object represents one contender: tasks that exclude each other need one lock object each.
     """
 
     _kind = EXCLUSIVE
@@ -37,25 +37,26 @@ class Lock(Held):
         self._rules = LockRules(port, path, identifier, port.calling(on_loss), self._kind)
 
     async def acquire(self, timeout: float | None = None) -> bool:
-        """Wait for the lock, at most so many seconds (None: for ever); returns whether it is held.
+        """Wait for the lock, at most ``timeout`` seconds (None: no limit); returns whether it is
+        held.
 
-        A lock that was lost may be acquired again. A task that is cancelled here holds no lock and
-        leaves no node. Raises FaaSKeeperException where this object holds it already, or another
-        task acquires or releases it by this object.
+        A lost lock may be acquired again. A task that is cancelled here holds no lock and leaves no
+        node. Raises FaaSKeeperException if this object holds it already, or if another task
+        acquires or releases it with this object.
         """
         return await self._rules.acquire(timeout)
 
     async def release(self) -> None:
-        """Give the lock back; does nothing where there is nothing to give back.
+        """Release the lock; does nothing if it is not held.
 
-        From another task than that which waits for it: ends the waiting, and :meth:`acquire`
-        returns False there. Where the service is out of reach, or this task is cancelled here, the
-        lock is given back as soon as the service is reached, or when the session ends.
+        While another task waits for the lock: ends its wait, and :meth:`acquire` returns False
+        there. If the service is unreachable, or this task is cancelled here, the lock is released
+        as soon as the service is reachable, or when the session ends.
         """
         await self._rules.release()
 
     async def contenders(self) -> list[str]:
-        """Identifiers of those who hold the lock or wait for it, in their order."""
+        """The identifiers of the contenders that hold the lock or wait for it, in their order."""
         return await self._rules.contenders()
 
     async def __aenter__(self) -> Self:
@@ -78,15 +79,15 @@ class WriteLock(Lock):
 
 
 class ReadLock(Lock):
-    """Shared with other readers of the same path; waits for writers that came before."""
+    """Shared with other readers of the same path; waits for earlier writers."""
 
     _kind = READ
 
 
 class Semaphore(Lock):
-    """Held by at most ``leases`` contenders at a time, among all clients that name the same path.
+    """Held by at most ``leases`` contenders at a time, among all clients that use the same path.
 
-    All must name the same number. Else as :class:`Lock`.
+    All must use the same number. Otherwise like :class:`Lock`.
     """
 
     def __init__(
@@ -101,5 +102,5 @@ class Semaphore(Lock):
         super().__init__(client, path, identifier, on_loss)
 
     async def holders(self) -> list[str]:
-        """Identifiers of those who hold it, in their order."""
+        """The identifiers of the holders, in their order."""
         return (await self.contenders())[: self._kind.places]

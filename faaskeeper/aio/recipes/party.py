@@ -1,4 +1,4 @@
-"""A party: its members, as long as their sessions live."""
+"""A party: a group whose members remain as long as their sessions live."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from faaskeeper.recipes.rules.party import PartyRules
 
 
 class Party:
-    """Members by ephemeral nodes: one that dies is a member until its session has ended.
+    """Members are ephemeral nodes: one that dies is a member until its session has ended.
 
     ``async with Party(client, "/party", "me") as party``: a member inside the block.
     """
@@ -20,23 +20,23 @@ class Party:
         self._rules = PartyRules(AsyncPort(client), path, identifier)
 
     async def joined(self) -> bool:
-        """Whether this one is a member."""
+        """Whether this object is a member."""
         return await self._rules.joined()
 
     async def join(self) -> None:
-        """Become a member; again where the session was lost since."""
+        """Become a member; joins again if the session was lost meanwhile."""
         await self._rules.join()
 
     async def leave(self) -> None:
-        """Be a member no more; where the service is out of reach, as soon as that is reached."""
+        """End the membership; if the service is unreachable, as soon as it is reachable."""
         await self._rules.leave()
 
     async def members(self) -> list[str]:
-        """Identifiers of the members, in the order in which they joined."""
+        """The identifiers of the members, in the order in which they joined."""
         return await self._rules.members()
 
     async def size(self) -> int:
-        """How many members there are."""
+        """The number of members."""
         return await self._rules.size()
 
     async def __aenter__(self) -> Self:

@@ -1,6 +1,7 @@
-"""The asyncio client for the recipes' rules.
+"""Runs the recipes' rules over the asyncio client.
 
-What is asked for without waiting is a task of its own, which no cancellation of its caller reaches.
+An operation that is requested without a wait runs in its own task: a cancellation of the caller
+does not reach it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 async def result_of(answer: Awaitable[T] | T) -> T:
-    """What a function or a coroutine function returned."""
+    """The result of a function or a coroutine function, given the object that its call returned."""
     return await answer if inspect.isawaitable(answer) else answer
 
 
@@ -70,7 +71,7 @@ class _Event(Signal):
 
 
 class AsyncPort(Port):
-    """See :class:`~faaskeeper.recipes.rules.port.Port`."""
+    """The port of the asyncio client."""
 
     worker = "task"
     in_callback = False
@@ -91,7 +92,7 @@ class AsyncPort(Port):
             task.exception()  # its caller may be gone
 
     def calling(self, function: OnLoss | None) -> Callable[[], None] | None:
-        """What calls a user's function for the rules; a coroutine runs in a task of its own."""
+        """A function for the rules that calls the user's; a coroutine runs in its own task."""
         if function is None:
             return None
 

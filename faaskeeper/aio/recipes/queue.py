@@ -1,4 +1,4 @@
-"""Queues of values: taken once, or held while they are worked on."""
+"""Queues of values: a consumer takes a value once, or holds it while it processes it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from faaskeeper.recipes.rules.queue import LockingQueueRules, QueueRules
 
 
 class Queue:
-    """Values, each of which one consumer takes: by priority, lower first, then in their order.
+    """Values, each taken by one consumer: by priority, lower first, then in their order.
 
-    A consumer that dies after :meth:`get` returned takes its value along; see
-    :class:`LockingQueue`. A task that is cancelled while it takes a value puts it back where it
-    was.
+    If a consumer dies after :meth:`get` returned, its value is lost; see :class:`LockingQueue`. If
+    a task is cancelled while it takes a value, it puts the value back in its place.
     """
 
     def __init__(self, client: AsyncClient, path: str) -> None:
@@ -29,19 +28,19 @@ class Queue:
         await self._rules.put_all(values, priority)
 
     async def get(self, timeout: float | None = 0) -> bytes | None:
-        """Take the first value; None if there is none for so many seconds (None: for ever)."""
+        """Take the first value; None after ``timeout`` seconds without one (None: no limit)."""
         return await self._rules.get(timeout)
 
     async def size(self) -> int:
-        """How many values there are."""
+        """The number of values."""
         return await self._rules.size()
 
 
 class LockingQueue:
-    """Values, each of which one consumer at a time holds while it works on it.
+    """Values, each held by one consumer at a time while it processes it.
 
-    Of a consumer that dies, the value goes to another; only :meth:`consume` removes it. An object
-    stands for one consumer, which holds one value: tasks have one each.
+    If a consumer dies, another one gets its value; only :meth:`consume` removes a value. An object
+    represents one consumer, which holds one value: tasks need one object each.
     """
 
     def __init__(self, client: AsyncClient, path: str) -> None:
@@ -56,25 +55,25 @@ class LockingQueue:
         await self._rules.queue.put_all(values, priority)
 
     async def get(self, timeout: float | None = None) -> bytes | None:
-        """Hold the first value that is not held; the same again until it is consumed or released.
+        """Hold the first free value; returns the same one until it is consumed or released.
 
-        None when there is none for so many seconds (None: wait for ever). A task that is cancelled
-        here holds no value that it did not hold before.
+        Returns None after ``timeout`` seconds without a value (None: no limit). A task that is
+        cancelled here holds no value that it did not hold before.
         """
         return await self._rules.get(timeout)
 
     @property
     def holds(self) -> bool:
-        """Whether a value is held, as far as is known here."""
+        """Whether a value is held, as far as the client knows."""
         return self._rules.holds
 
     async def consume(self) -> bool:
-        """Remove the held value: it is done.
+        """Remove the held value, once it is processed.
 
-        Returns False where it was held no more: another consumer may work on it.
+        Returns False if it was no longer held: another consumer may process it.
         """
         return await self._rules.consume()
 
     async def release(self) -> None:
-        """Give the held value back; does nothing where none is held."""
+        """Release the held value; does nothing if none is held."""
         await self._rules.release()

@@ -1,4 +1,4 @@
-"""Watches that renew themselves: what a node holds, now and after every change."""
+"""Watches that renew themselves: a node's state, now and after every change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Watching(ABC, Generic[T]):
-    """Looks, and looks again after every event. Of quick changes maybe only the last is shown."""
+    """Reads, and reads again after every event. Of quick changes, it may show only the last."""
 
     def __init__(self, client: AsyncClient, path: str, calls: bool) -> None:
         self._client = client
@@ -56,8 +56,9 @@ class _Watching(ABC, Generic[T]):
                     if first or (lost and not in_later_sessions):
                         raise
                     if not lost:
-                        # The store is out of reach, maybe for one call: nothing else may wake us.
-                        _log.exception("a watcher could not read; it tries again in %g s", AGAIN_S)
+                        # Maybe only one call failed to reach the store: then no event would wake
+                        # this.
+                        _log.exception("a watcher could not read, will retry in %g s", AGAIN_S)
                         again = AGAIN_S
                 else:
                     first = False
@@ -71,19 +72,19 @@ class _Watching(ABC, Generic[T]):
 
     @abstractmethod
     def _looks(self) -> Looks[T]:
-        """To look from the beginning."""
+        """New reads, from the beginning."""
 
     @abstractmethod
     def _show(self, new: T) -> Any:
-        """Call the function; its answer."""
+        """Call the function and return its result."""
 
     # ---- with a function -----------------------------------------------------------------
 
     async def start(self) -> None:
-        """Call the function with what is there now, and in the background after every change.
+        """Call the function with the present state, and in the background after every change.
 
-        It is called in the client's later sessions, too, until :meth:`stop`, or until it returns
-        False. Raises what the first read, or the function's first call, raises.
+        The calls go on in the client's later sessions, until :meth:`stop`, or until the function
+        returns False. Raises the error of the first read, or of the function's first call.
         """
         if not self._calls:
             raise ValueError(f"a watch of {self._path} without a function is for `async for`")
@@ -113,7 +114,7 @@ class _Watching(ABC, Generic[T]):
                     _log.exception("the function of a watch of %s failed", self._path)
 
     def stop(self) -> None:
-        """Call the function no more; cancels a call that is under way, unless this is that call."""
+        """Stop calling the function; cancels a running call, unless this runs within that call."""
         self._over = True
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
@@ -134,11 +135,11 @@ class _Watching(ABC, Generic[T]):
 
 
 class DataWatch(_Watching[Data]):
-    """A node's data and Stat, now and after every change; (None, None) where there is no node.
+    """A node's data and Stat, now and after every change; (None, None) if it does not exist.
 
-    ``async for data, stat in DataWatch(client, "/config")`` ends with the session, by the error
-    that ended it. With ``function(data, stat)``, which may be a coroutine function: ``async with
-    DataWatch(client, "/config", function)``, or :meth:`start` and :meth:`stop`.
+    ``async for data, stat in DataWatch(client, "/config")`` raises the error that ends the session.
+    With ``function(data, stat)``, which may be a coroutine function: ``async with DataWatch(client,
+    "/config", function)``, or :meth:`start` and :meth:`stop`.
     """
 
     def __init__(self, client: AsyncClient, path: str, function: DataFunction | None = None) -> None:
@@ -153,10 +154,10 @@ class DataWatch(_Watching[Data]):
 
 
 class ChildrenWatch(_Watching[list[str]]):
-    """Names of a node's children, now and after every change, until the node is gone.
+    """The names of a node's children, now and after every change, until the node is deleted.
 
-    ``async for names in ChildrenWatch(client, "/members")``, or with ``function(names)``; else as
-    :class:`DataWatch`. Raises NodeDoesntExistException where there is no node at first.
+    ``async for names in ChildrenWatch(client, "/members")``, or with ``function(names)``; otherwise
+    like :class:`DataWatch`. Raises NodeDoesntExistException if the node does not exist at first.
     """
 
     def __init__(self, client: AsyncClient, path: str, function: ChildrenFunction | None = None) -> None:

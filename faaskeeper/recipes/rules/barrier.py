@@ -1,4 +1,4 @@
-"""Barriers: wait until one is removed, or until so many participants have come."""
+"""Barriers: wait until one is removed, or until a number of participants have entered."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from faaskeeper.recipes.rules.waiting import Own, Waiting, raise_of
 
 
 class BarrierRules:
-    """A node that holds up callers while it exists."""
+    """A node that blocks callers while it exists."""
 
     def __init__(self, port: Port, path: str) -> None:
         self._port = port
         self._path = path
 
     async def create(self) -> bool:
-        """Put the barrier up; whether it was not up before."""
+        """Create the barrier; returns whether it did not exist before."""
         try:
             await self._port.create(self._path, makepath=True)
         except NodeExistsException:
@@ -24,7 +24,7 @@ class BarrierRules:
         return True
 
     async def remove(self) -> bool:
-        """Remove the barrier; whether it was up."""
+        """Remove the barrier; returns whether it existed."""
         try:
             await self._port.delete(self._path)
         except NodeDoesntExistException:
@@ -32,7 +32,7 @@ class BarrierRules:
         return True
 
     async def wait(self, timeout: float | None) -> bool:
-        """Wait until the barrier is not up; whether it is not."""
+        """Wait until no barrier exists; returns whether none does."""
         waiting = Waiting(self._port, timeout)
         try:
             while await self._port.exists(self._path, waiting.wake) is not None:
@@ -44,7 +44,7 @@ class BarrierRules:
 
 
 class DoubleBarrierRules:
-    """A participant. A sign, one node, names the participants of the last round that began."""
+    """A participant. One node, the sign, names the participants of the last round that began."""
 
     _READY = "ready"
 
@@ -64,7 +64,7 @@ class DoubleBarrierRules:
         self._fellows: set[str] = set()
 
     async def enter(self, timeout: float | None) -> bool:
-        """Come, and wait until all have come; whether they have. One that gives up has not."""
+        """Enter, and wait until all have; returns whether they have. One that gives up has not."""
         with self._alone():
             if self._own.current:
                 raise ValueError("this participant has come already")
@@ -84,7 +84,7 @@ class DoubleBarrierRules:
                 waiting.end()
 
     async def _opened(self, waiting: Waiting) -> bool:
-        """Whether the sign of this round is there: it names this participant among others."""
+        """Whether the sign of this round exists: it names this participant among others."""
         sign = f"{self._path}/{self._READY}"
         node = self._own.node
         if node is None or not self._own.current:
@@ -101,11 +101,11 @@ class DoubleBarrierRules:
             if len(names) < self._number:
                 return False
             transaction = self._port.transaction()
-            if there:  # of an earlier round, or of those who came before
+            if there:  # of an earlier round, or of participants that were here before
                 transaction.delete(sign)
             transaction.create(sign, " ".join(names).encode())
             results = await self._port.commit(transaction)
-            # Another participant may have changed the sign first: look again.
+            # Another participant may have changed the sign first: read it again.
             raise_of(results, NodeExistsException, NodeDoesntExistException)
 
     async def _participants(self, waiting: Waiting) -> list[str]:
@@ -113,7 +113,7 @@ class DoubleBarrierRules:
         return [name for name in (paths.name(node.path) for node in children) if name != self._READY]
 
     async def leave(self, timeout: float | None) -> bool:
-        """Be done, and wait until all are; whether they are."""
+        """Leave, and wait until all have; returns whether they have."""
         with self._alone():
             if self._own.node is None:
                 raise ValueError("this participant has not come")

@@ -1,20 +1,20 @@
-"""A place in a queue of ephemeral sequential nodes: what locks and elections have in common.
+"""A place in a queue of ephemeral sequential nodes: the common part of locks and elections.
 
-A contender's node is deleted with its session; a contender that gives up, or is interrupted
-wherever it waits, deletes its own. Each waits for the one node before it that is in its way, so
-that a node that goes wakes one contender, not all; only where several places come first (a
-semaphore) all are woken.
+A contender's node is deleted with its session. A contender that gives up, or is interrupted
+wherever it waits, deletes its own node. Each waits for the nearest earlier node that blocks it, so
+the deletion of a node wakes one contender, not all. Only if several places come first (a
+semaphore), all are woken.
 
-**Interrupted.** A caller may be interrupted at any ``await`` of :meth:`Contender.wait`, and again
-while it leaves. The node is then in one of three states, each of which ends without it: asked for
-but not answered, where :class:`Own` deletes what the answer names; known, where its delete is asked
-for before anything is waited for; or of a session that is over. A place that came first is returned
-without another ``await``.
+**Interrupts.** A caller may be interrupted at any ``await`` of :meth:`Contender.wait`, and again
+while it leaves. The node is then in one of three states, and in each it is deleted: its create is
+not answered, and :class:`Own` deletes the node that the answer names; it is known, and its delete
+is sent before the caller waits for anything; or its session is over. A place that came first is
+returned without another ``await``.
 
-**States.** A contender has no node, or one of the client's present session (*queued*), and may be
-*first* on top of that. A session that is suspended takes *first* away and leaves the node: if its
-lease is renewed in time, nobody came in between, so waiting again goes on with that node. Else the
-node goes with the session, and waiting again, in the client's next session, queues up anew.
+**States.** A contender has no node, or one of the client's present session (*queued*); a queued one
+may be *first*. A suspended session removes *first* and leaves the node. If the lease is renewed in
+time, no other contender came in between, so the next wait continues with that node. Otherwise the
+node is deleted with the session, and the next wait, in the client's next session, queues again.
 """
 
 from __future__ import annotations
@@ -28,19 +28,16 @@ from faaskeeper.recipes.rules.waiting import LOOK_S, Deadline, Own, may_wait, nu
 from faaskeeper.session.states import SessionState
 
 Blocks = Callable[[str], bool]
-"""Whether an earlier contender, by the name of its node, is in the way."""
+"""Whether an earlier contender, given the name of its node, blocks this one."""
 
 
 class Contender:
-    """One place in the queue below ``path``, taken with :meth:`wait` and given back with
-    :meth:`leave`.
+    """One place in the queue below ``path``: :meth:`wait` takes it, :meth:`leave` releases it.
 
-    ``places``: how many come first. ``on_loss`` is called once, where the client calls its
-    callbacks, when a place that came first can no longer be relied on: the session is suspended or
-    lost.
+    ``places``: how many places come first. ``on_loss`` is called once, where the client runs its
+    callbacks, when a place that came first is no longer certain: the session is suspended or lost.
 
-    One caller at a time may wait. Another that would wait, too, is refused; one that leaves ends
-    the waiting.
+    One caller at a time may wait; a second one is refused. A call of :meth:`leave` ends the wait.
     """
 
     def __init__(
@@ -63,7 +60,7 @@ class Contender:
         self._changed = port.signal()
         self._own = Own(port)
         self._guard = port.guard()
-        """Guards the fields below; never held while anything is waited for."""
+        """Guards the fields below; never held during a wait."""
         self._first = False
         self._waiting = False
         self._leaving = False
@@ -71,15 +68,15 @@ class Contender:
 
     @property
     def first(self) -> bool:
-        """Whether this place is among those that come first, as far as is known here."""
+        """Whether this place is among those that come first, as far as the client knows."""
         return self._first and self._own.current and self._port.state is SessionState.CONNECTED
 
     @property
     def token(self) -> int:
-        """The fencing token: the czxid of this contender's node, higher than that of every one
-        before it.
+        """The fencing token: the czxid of this contender's node, higher than all earlier ones.
 
-        Send it along with what the lock protects, and let that refuse lower ones than it has seen.
+        Send it with each request to the resource that the lock protects; the resource must refuse
+        tokens lower than the highest that it has seen.
         """
         node = self._own.node
         if node is None or not self.first:
@@ -87,10 +84,9 @@ class Contender:
         return node.stat.czxid
 
     async def wait(self, timeout: float | None) -> bool:
-        """Queue up, and wait to be first for at most so many seconds; leaves the queue when that
-        fails.
+        """Enter the queue, and wait at most ``timeout`` seconds to be first; leave it on failure.
 
-        Raises FaaSKeeperException where this place is first already, or another caller waits or
+        Raises FaaSKeeperException if this place is first already, or if another caller waits or
         leaves.
         """
         with self._guard:
@@ -106,7 +102,7 @@ class Contender:
             self._waiting, self._given_up, self._first = True, False, False
         reached = False
         try:
-            self._port.remove_listener(self._listen)  # where the session was suspended
+            self._port.remove_listener(self._listen)  # still there if the session was suspended
             self._port.add_listener(self._listen)
             reached = await self._wait(Deadline(timeout))
             if not reached:
@@ -120,7 +116,7 @@ class Contender:
                 self._waiting = False
 
     async def _wait(self, deadline: Deadline) -> bool:
-        known = self._own.current  # of before the session was suspended
+        known = self._own.current  # from before the session was suspended
         if not known and not await self._queue_up(deadline):
             return False
         while not self._given_up:
@@ -149,9 +145,9 @@ class Contender:
         return await self._own.make_numbered(f"{self._path}/{self._prefix}", self._data, deadline)
 
     async def _is_next(self) -> bool:
-        """Whether no earlier contender is in the way; if one is, watch the nearest of those.
+        """Whether no earlier contender blocks this one; otherwise watch the nearest that does.
 
-        Raises SessionExpiredException where this contender's node is gone.
+        Raises SessionExpiredException if this contender's node is gone.
         """
         node = self._own.node
         if node is None or not self._own.current:
@@ -179,7 +175,7 @@ class Contender:
         with self._guard:
             if self._given_up:
                 return False
-            self._first = True  # and only then look: who suspends the session looks after that
+            self._first = True  # before the check: a suspension sets the state, then reads this
             if not self.first:
                 self._first = False
                 return False
@@ -199,10 +195,10 @@ class Contender:
             self._on_loss()
 
     async def leave(self) -> None:
-        """Give the place back, if there is one. Ends the waiting of another caller."""
+        """Release the place, if there is one. Ends the wait of another caller."""
         with self._guard:
             if self._waiting:
-                self._given_up = True  # it leaves by itself
+                self._given_up = True  # the waiting caller leaves by itself
                 self._changed.set()
                 return
             if self._leaving:

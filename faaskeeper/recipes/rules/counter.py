@@ -8,7 +8,7 @@ from faaskeeper.recipes.rules.waiting import ensure
 
 
 class CounterRules:
-    """A whole number kept in a node."""
+    """An integer in a node."""
 
     def __init__(self, port: Port, path: str, default: int) -> None:
         self._port = port
@@ -27,15 +27,15 @@ class CounterRules:
             raise FaaSKeeperException(f"{self._path} holds no whole number: {node.data!r}") from error
 
     async def value(self) -> int:
-        """The number now."""
+        """The present number."""
         return (await self.read())[0]
 
     async def add(self, amount: int) -> int:
-        """Add an amount; the number that this made."""
+        """Add an amount; returns the resulting number."""
         while True:
             value, version = await self.read()
             try:
                 await self._port.set_data(self._path, b"%d" % (value + amount), version)
             except BadVersionError:
-                continue  # another client was faster: on top of that
+                continue  # another client was faster: add to its number
             return value + amount

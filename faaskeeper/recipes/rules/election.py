@@ -1,4 +1,4 @@
-"""Election of a leader: the holder of a lock, while it leads."""
+"""Election of a leader: the leader holds a lock while it leads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ElectionRules:
         on_loss: Callable[[], None] | None,
         timeout: float | None,
     ) -> bool:
-        """Volunteer, lead while ``lead`` runs, and resign; whether that was ever the case."""
+        """Volunteer, lead while ``lead`` runs, and resign; returns whether it was elected."""
         with self._alone():
             self.lock = lock = self._volunteer(on_loss)
             if not await lock.acquire(timeout):
@@ -43,16 +43,16 @@ class ElectionRules:
 
 
 class Leading:
-    """What a candidate shows without asking the service."""
+    """The properties of a candidate that need no request to the service."""
 
     _rules: ElectionRules
 
     @property
     def leading(self) -> bool:
-        """Whether this one is the leader, as far as is known here."""
+        """Whether this candidate is the leader, as far as the client knows."""
         return self._rules.lock.place.first
 
     @property
     def token(self) -> int:
-        """The fencing token of the lead: higher than that of any leader before. Raises LockLost."""
+        """The leader's fencing token, higher than that of any earlier leader. Raises LockLost."""
         return self._rules.lock.token

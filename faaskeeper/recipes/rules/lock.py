@@ -1,4 +1,4 @@
-"""Locks, semaphores and elections: a contender's place, and what its object shows of it."""
+"""Locks, semaphores and elections: a contender's place, and the properties that show it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from faaskeeper.recipes.rules.waiting import identifiers
 
 
 class LockLost(FaaSKeeperException):
-    """The lock is not held any more: the session was suspended or lost since it was acquired."""
+    """The lock is no longer held: the session was suspended or lost since it was acquired."""
 
 
 class Kind(NamedTuple):
-    """Which contenders of a path come first."""
+    """Determines which contenders of a path come first."""
 
     prefix: str
-    """How their nodes' names begin."""
+    """The prefix of their nodes' names."""
     blocks: Blocks
-    """Whether an earlier one, by its node's name, is in the way."""
+    """Whether an earlier contender, given its node's name, blocks."""
     places: int = 1
-    """How many of those that are in each other's way come first."""
+    """How many of the contenders that block each other come first."""
 
 
 EXCLUSIVE = Kind("lock-", lambda name: True)
@@ -32,7 +32,7 @@ READ = Kind("read-", lambda name: name.startswith(WRITE.prefix))
 
 
 def leases(number: int) -> Kind:
-    """So many hold it at a time. Raises ValueError below 1."""
+    """A semaphore's kind: ``number`` contenders hold it at a time. Raises ValueError below 1."""
     if number < 1:
         raise ValueError(f"a semaphore has at least one lease, not {number}")
     return Kind("lease-", lambda name: True, number)
@@ -57,11 +57,11 @@ class LockRules:
         )
 
     async def acquire(self, timeout: float | None) -> bool:
-        """Wait for the lock; whether it is held."""
+        """Wait for the lock; returns whether it is held."""
         return await self.place.wait(timeout)
 
     async def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         await self.place.leave()
 
     @property
@@ -73,22 +73,22 @@ class LockRules:
             raise self.lost() from None
 
     def lost(self) -> LockLost:
-        """What is raised where the lock has to be held and is not."""
+        """The error for a lock that must be held and is not."""
         return LockLost(f"the lock {self.path} is not held any more")
 
     async def contenders(self) -> list[str]:
-        """Identifiers of those who hold the lock or wait for it, in their order."""
+        """The identifiers of the contenders that hold the lock or wait for it, in their order."""
         return await identifiers(self._port, self.path)
 
 
 class Held:
-    """What a lock shows without asking the service."""
+    """The properties of a lock that need no request to the service."""
 
     _rules: LockRules
 
     @property
     def held(self) -> bool:
-        """Whether the lock is held, as far as is known here."""
+        """Whether the lock is held, as far as the client knows."""
         return self._rules.place.first
 
     def check(self) -> None:
@@ -98,5 +98,5 @@ class Held:
 
     @property
     def token(self) -> int:
-        """The fencing token: higher than that of any holder before. Raises LockLost."""
+        """The fencing token: higher than that of any earlier holder. Raises LockLost."""
         return self._rules.token

@@ -7,7 +7,7 @@ from faaskeeper.recipes.rules.waiting import Own, identifiers, size
 
 
 class PartyRules:
-    """One member, and a look at all."""
+    """One member, and reads of all members."""
 
     def __init__(self, port: Port, path: str, identifier: str) -> None:
         self._port = port
@@ -17,24 +17,24 @@ class PartyRules:
         self._changing = port.turns()
 
     async def joined(self) -> bool:
-        """Whether this one is a member."""
+        """Whether this object is a member."""
         return await self._own.there()
 
     async def join(self) -> None:
-        """Become a member; again where the session was lost since."""
+        """Become a member; joins again if the session was lost meanwhile."""
         async with self._changing:
             if not await self._own.there():
                 await self._own.make_numbered(f"{self._path}/member-", self._identifier.encode())
 
     async def leave(self) -> None:
-        """Be a member no more."""
+        """End the membership."""
         async with self._changing:
             await self._own.remove()
 
     async def members(self) -> list[str]:
-        """Identifiers of the members, in the order in which they joined."""
+        """The identifiers of the members, in the order in which they joined."""
         return await identifiers(self._port, self._path)
 
     async def size(self) -> int:
-        """How many members there are."""
+        """The number of members."""
         return await size(self._port, self._path)

@@ -1,4 +1,4 @@
-"""What a recipe needs of a client, and of the way in which its callers wait."""
+"""The interface that recipes need: a client's operations, and a way for callers to wait."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Listener = Callable[[SessionState], None]
 
 
 class Pending(ABC, Generic[T]):
-    """What was asked for, and is done whether or not anybody waits for it."""
+    """A requested operation, which runs whether or not a caller waits for it."""
 
     @abstractmethod
     def done(self) -> bool:
@@ -28,7 +28,10 @@ class Pending(ABC, Generic[T]):
 
     @abstractmethod
     async def wait(self, timeout: float) -> bool:
-        """Wait at most so many seconds; whether it is done. An interrupt changes nothing."""
+        """Wait at most ``timeout`` seconds; returns whether it is done.
+
+        An interrupt has no effect on it.
+        """
 
     @abstractmethod
     def get(self) -> T:
@@ -36,51 +39,51 @@ class Pending(ABC, Generic[T]):
 
     @abstractmethod
     def add_callback(self, callback: Callable[[Pending[T]], None]) -> None:
-        """Call it once this is done, where the client calls its callbacks."""
+        """Call ``callback`` once this is done, where the client runs its callbacks."""
 
 
 class Signal(ABC):
-    """As :class:`threading.Event`."""
+    """Like :class:`threading.Event`."""
 
     @abstractmethod
     def set(self) -> None:
-        """Wake what waits, or will wait; from any callback."""
+        """Wake the present waiter and later ones; any callback may call this."""
 
     @abstractmethod
     def clear(self) -> None:
-        """Wake it no more."""
+        """Reset the signal: later waits block."""
 
     @abstractmethod
     async def wait(self, timeout: float | None) -> None:
-        """Wait until it is set, at most so many seconds (None: for ever)."""
+        """Wait until it is set, at most ``timeout`` seconds (None: no limit)."""
 
 
 class Port(ABC):
     """A client and a way to wait. The operations are those of the clients, with their errors.
 
-    The ``ask_`` methods ask for an operation and return at once. In that very step the operation is
-    bound to be done, unless the session ends before.
+    The ``ask_`` methods request an operation and return at once. As soon as one is called, the
+    operation is certain to run, unless the session ends before.
     """
 
     worker: str
-    """What a caller is, in messages: a thread, a task."""
+    """The word for a caller in messages: thread or task."""
 
     # ---- the session ---------------------------------------------------------------------
 
     @property
     @abstractmethod
     def state(self) -> SessionState:
-        """State of the session; LOST without one."""
+        """The session's state; LOST without a session."""
 
     @property
     @abstractmethod
     def session_id(self) -> str | None:
-        """Id of the session (hexadecimal), None without one."""
+        """The session's id in hexadecimal; None without a session."""
 
     @property
     @abstractmethod
     def in_callback(self) -> bool:
-        """Whether this is a callback, in which nothing may wait for another."""
+        """Whether the caller runs in a callback, which must not wait for another callback."""
 
     @abstractmethod
     def add_listener(self, listener: Listener) -> None:
@@ -88,7 +91,7 @@ class Port(ABC):
 
     @abstractmethod
     def remove_listener(self, listener: Listener) -> None:
-        """No longer call it."""
+        """Stop calling a listener."""
 
     # ---- operations ----------------------------------------------------------------------
 
@@ -108,7 +111,7 @@ class Port(ABC):
 
     @abstractmethod
     def transaction(self) -> WriteBatch:
-        """What :meth:`commit` takes."""
+        """A new batch for :meth:`commit`."""
 
     @abstractmethod
     async def commit(self, batch: WriteBatch) -> list[Result]:
@@ -126,13 +129,13 @@ class Port(ABC):
     async def get_children(
         self, path: str, include_data: bool = False, watch: WatchCallbackType | None = None
     ) -> list[Node]:
-        """The children of a node, by name."""
+        """The children of a node, sorted by name."""
 
     @abstractmethod
     async def get_children_with_stat(
         self, path: str, watch: WatchCallbackType | None = None
     ) -> tuple[list[str], Stat]:
-        """Names of the children, and the node's Stat."""
+        """The children's names, and the node's Stat."""
 
     @abstractmethod
     def ask_create(
@@ -142,7 +145,7 @@ class Port(ABC):
 
     @abstractmethod
     def ask_delete(self, path: str, prompt: bool = False) -> Pending[None]:
-        """Delete a node. ``prompt``: the caller waits next, so that a thread may wait here."""
+        """Delete a node. ``prompt``: the caller waits next, so a thread may already block here."""
 
     @abstractmethod
     def ask_children(self, path: str) -> Pending[list[Node]]:
@@ -156,19 +159,19 @@ class Port(ABC):
 
     @abstractmethod
     def signal(self) -> Signal:
-        """One that is not set."""
+        """A new signal that is not set."""
 
     @abstractmethod
     def guard(self) -> AbstractContextManager[object]:
-        """A lock around what takes no time: no operation is done and nothing waited for inside."""
+        """A lock for short sections without operations and waits."""
 
     @abstractmethod
     def turns(self) -> AbstractAsyncContextManager[object]:
-        """A lock around operations: callers enter one after the other."""
+        """A lock for sections with operations: callers enter one after the other."""
 
     @abstractmethod
     def call_after(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Call it then, where the client calls its callbacks, if there is a session then."""
+        """Call ``callback`` after a delay, where callbacks run, if there is a session then."""
 
 
 class Alone:
@@ -181,7 +184,7 @@ class Alone:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """Be inside. Raises FaaSKeeperException where another is."""
+        """Enter. Raises FaaSKeeperException if another caller is inside."""
         with self._guard:
             if self._busy:
                 raise FaaSKeeperException(self._refused)
@@ -193,4 +196,4 @@ class Alone:
 
 
 Rule = Coroutine[Any, Any, T]
-"""A rule that is performed: awaited in a loop, run to its end in a thread."""
+"""A running rule: awaited in a loop, run to its end in a thread."""

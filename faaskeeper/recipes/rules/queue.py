@@ -1,4 +1,4 @@
-"""Queues of values: taken once, or held while they are worked on."""
+"""Queues of values: a consumer takes a value once, or holds it while it processes it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _prefix(priority: int) -> str:
 
 
 class QueueRules:
-    """Values that are sequential nodes; their names put them in order."""
+    """Values are sequential nodes, ordered by their names."""
 
     def __init__(self, port: Port, path: str) -> None:
         self._port = port
@@ -40,7 +40,7 @@ class QueueRules:
         raise_of(await self._port.commit(transaction))
 
     async def get(self, timeout: float | None) -> bytes | None:
-        """Take the first value; None when there is none for so many seconds."""
+        """Take the first value; None after ``timeout`` seconds without one (None: no limit)."""
         waiting = Waiting(self._port, timeout)
         try:
             await ensure(self._port, self._path)
@@ -56,16 +56,16 @@ class QueueRules:
             waiting.end()
 
     async def _take(self, path: str) -> bytes | None:
-        """Take a value; None where another consumer was faster.
+        """Take a value; None if another consumer was faster.
 
-        Interrupted meanwhile, put it back where it was, if it was this consumer that took it.
+        If an interrupt comes meanwhile and this consumer took the value, put it back in its place.
         """
         taking: Pending[None] | None = None
         try:
             value = (await self._port.get_data(path)).data
             taking = self._port.ask_delete(path, prompt=True)
             while not await taking.wait(LOOK_S):
-                pass  # it is answered, or the session ends
+                pass  # until it is answered or the session ends
             taking.get()
             return value
         except NodeDoesntExistException:
@@ -85,12 +85,12 @@ class QueueRules:
             return  # it was not taken, or the session is over
 
     async def size(self) -> int:
-        """How many values there are."""
+        """The number of values."""
         return await size(self._port, self._path)
 
 
 class LockingQueueRules:
-    """A consumer. An ephemeral node, its mark, keeps others from the value that it holds."""
+    """A consumer. Its mark, an ephemeral node, keeps others from the value that it holds."""
 
     def __init__(self, port: Port, path: str) -> None:
         self._port = port
@@ -105,13 +105,13 @@ class LockingQueueRules:
         )
 
     async def get(self, timeout: float | None) -> bytes | None:
-        """Hold the first value that is not held; the same until it is consumed or released."""
+        """Hold the first free value; returns the same one until it is consumed or released."""
         with self._alone():
             if await self._mark.there():
                 try:
                     return (await self._port.get_data(self._entry())).data
                 except NodeDoesntExistException:
-                    await self._mark.remove()  # somebody deleted the value
+                    await self._mark.remove()  # another client deleted the value
             waiting = Waiting(self._port, timeout)
             try:
                 await ensure(self._port, self._entries)
@@ -137,7 +137,7 @@ class LockingQueueRules:
             try:
                 return (await self._port.get_data(entry.path)).data
             except NodeDoesntExistException:
-                await self._mark.remove()  # consumed before we held it
+                await self._mark.remove()  # consumed before the mark was made
             except BaseException as error:
                 await self._mark.remove_after(error)
                 raise
@@ -151,16 +151,16 @@ class LockingQueueRules:
 
     @property
     def holds(self) -> bool:
-        """Whether a value is held, as far as is known here."""
+        """Whether a value is held, as far as the client knows."""
         return self._port.state is SessionState.CONNECTED and self._mark.current
 
     async def consume(self) -> bool:
-        """Remove the held value. False: it was held no more, and another may work on it."""
+        """Remove the held value. False: it was no longer held; another consumer may process it."""
         with self._alone():
             entry, mark = self._entry(), self._mark.node
             if mark is None or not self._mark.current:
                 await self._mark.remove()
-                return False  # the mark went with its session; there may be one of another consumer
+                return False  # the mark was deleted with its session; another consumer may have one
             transaction = self._port.transaction().delete(entry).delete(mark.path)
             results = await self._port.commit(transaction)
             if any(isinstance(each, Exception) for each in results):
@@ -170,6 +170,6 @@ class LockingQueueRules:
             return True
 
     async def release(self) -> None:
-        """Give the held value back; does nothing where none is held."""
+        """Release the held value; does nothing if none is held."""
         with self._alone():
             await self._mark.remove()

@@ -1,4 +1,4 @@
-"""What recipes wait with: watches with a time-out, and ephemerals of which none is left behind."""
+"""Tools for recipes that wait: watches with a time-out, and ephemerals that never leak."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from faaskeeper.session.calls import Result
 from faaskeeper.session.states import SessionState
 
 LOOK_S = 1.0
-"""How often a waiting recipe reads the session's state: no event says that a lease ran out."""
+"""The interval, in s, at which waiting recipes read the session's state: expiry fires no event."""
 
 
 class Deadline:
-    """When waiting ends: so many seconds from now; None: never."""
+    """The end of a wait, ``timeout`` seconds from now; None: never."""
 
     def __init__(self, timeout: float | None) -> None:
         self._end = None if timeout is None else time.monotonic() + timeout
 
     def left(self) -> float | None:
-        """Seconds until then, at least 0; None: for ever."""
+        """The seconds left, at least 0; None: no limit."""
         return None if self._end is None else max(self._end - time.monotonic(), 0.0)
 
 
@@ -40,7 +40,7 @@ NEVER = Deadline(None)
 
 
 async def ensure(port: Port, path: str) -> None:
-    """Create a path with everything above it, where it does not exist."""
+    """Create a path and its ancestors, unless it exists."""
     if await port.exists(path) is None:
         try:
             await port.create(path, makepath=True)
@@ -49,7 +49,7 @@ async def ensure(port: Port, path: str) -> None:
 
 
 async def identifiers(port: Port, path: str) -> list[str]:
-    """What the sequential children of a node hold, in the order of their numbers."""
+    """The data of a node's sequential children as text, in the order of their numbers."""
     if await port.exists(path) is None:
         return []
     nodes = await port.get_children(path, include_data=True)
@@ -63,25 +63,25 @@ def number(name: str) -> str:
 
 
 async def size(port: Port, path: str) -> int:
-    """How many children a node has; 0 where it does not exist."""
+    """The number of a node's children; 0 if it does not exist."""
     node = await port.exists(path)
     return 0 if node is None else node.stat.numChildren
 
 
 def raise_of(results: Sequence[Result], *expected: type[Exception]) -> None:
-    """Raise why a transaction failed, unless that was to be expected."""
+    """Raise the error of a failed transaction, unless it is an expected one."""
     for each in results:
         if isinstance(each, Exception) and not isinstance(each, (RolledBackException, *expected)):
             raise each
 
 
 def is_own(port: Port, node: Node) -> bool:
-    """Whether an ephemeral is of the client's present session."""
+    """Whether an ephemeral belongs to the client's present session."""
     return port.session_id == f"{node.stat.ephemeralOwner:08x}"
 
 
 def may_wait(port: Port) -> None:
-    """Raise in a callback: a later callback, in the same thread, would end the waiting."""
+    """Raise FaaSKeeperException in a callback: only a later callback could end the wait."""
     if port.in_callback:
         raise FaaSKeeperException(
             "a callback must not wait for another callback: wait in a thread of your own"
@@ -89,26 +89,28 @@ def may_wait(port: Port) -> None:
 
 
 class Own:
-    """An ephemeral that a recipe makes for itself: one at a time, found again, and removed for
-    sure.
+    """An ephemeral of a recipe: one at a time, found again after an interrupt, always removed.
 
-    Requests are asked again until they are answered or the session ends, and in their order. So a
-    node goes with its session, or by a delete that was *asked for*; a caller that is interrupted
-    need not see it done.
+    Requests are resent until they are answered or the session ends, and keep their order. So a node
+    is deleted with its session, or by a delete that was *requested*; an interrupted caller need not
+    wait for it.
     """
 
     def __init__(self, port: Port) -> None:
         self._port = port
         self.node: Node | None = None
-        """As it was made. It may be gone, with its session above all: see :meth:`there`."""
+        """The node as created.
+
+        It may be gone since, above all with its session: see :meth:`there`.
+        """
 
     @property
     def current(self) -> bool:
-        """Whether there is a node of the client's present session, as far as is known here."""
+        """Whether the present session has a node, as far as the client knows."""
         return self.node is not None and is_own(self._port, self.node)
 
     async def there(self) -> bool:
-        """Whether the node is there, and of the client's present session; reads it if need be."""
+        """Whether the node exists and belongs to the present session; reads it if necessary."""
         node = self.node
         if node is None or not is_own(self._port, node):
             return False
@@ -116,17 +118,17 @@ class Own:
         return found is not None and found.stat.czxid == node.stat.czxid
 
     async def make_numbered(self, prefix: str, data: bytes, deadline: Deadline = NEVER) -> bool:
-        """Make a sequential one, and what is missing above it. False: the deadline is over, and the
-        service out of reach; one that answers is waited for.
+        """Create a sequential node and its missing ancestors.
 
-        Its name has something random in it, by which it is found if the call that makes it is
-        interrupted.
+        Returns False if the deadline is over and the service is unreachable; while the service
+        answers, this waits. The name contains a random token, by which the node is found if the
+        create is interrupted.
         """
         token = secrets.token_hex(4)
         return await self._make(f"{prefix}{token}-", data, True, token, deadline)
 
     async def make(self, path: str) -> None:
-        """Make one of a given path, and what is missing above it. Raises NodeExistsException."""
+        """Create a node at a path, and its missing ancestors. Raises NodeExistsException."""
         token = secrets.token_hex(16)
         await self._make(path, token.encode(), False, token, NEVER)
 
@@ -151,25 +153,25 @@ class Own:
                         raise
                     makepath = True
         except FaaSKeeperException:
-            raise  # the create's own error: it made nothing, or its session is over
+            raise  # the create's own error: it created nothing, or its session is over
         except BaseException:
             self.node = None
             self._undo(path, sequential, token, asked)
             raise
 
     def _undo(self, path: str, sequential: bool, token: str, asked: Pending[Node] | None) -> None:
-        """Delete what a create makes that nobody waits for any more.
+        """Delete the node of a create that no caller waits for.
 
-        While it is not answered, its answer says which node that is. Else the node is looked for:
-        an interrupt may have come before the answer was taken, or between the request and its
-        future.
+        If the create is not answered yet, its answer will name the node. Otherwise this searches
+        for the node: an interrupt may have come before the answer was taken, or between the request
+        and its future.
         """
 
         def answered(done: Pending[Node]) -> None:
             try:
                 self._port.ask_delete(done.get().path)
             except FaaSKeeperException:
-                return  # nothing was made, or it goes with its session
+                return  # nothing was created, or the node is deleted with its session
 
         if asked is not None and not asked.done():
             asked.add_callback(answered)
@@ -184,7 +186,7 @@ class Own:
     def _find(
         self, ask: Callable[[], Pending[list[Node]] | Pending[Node]], ours: Callable[[Node], bool]
     ) -> None:
-        """Delete our node among those that a read finds, after the create is decided."""
+        """Delete this recipe's node among those that a read finds, after the create's commit."""
 
         def read(done: Pending[list[Node]] | Pending[Node]) -> None:
             try:
@@ -195,20 +197,22 @@ class Own:
             except ProviderException:
                 self._port.call_after(LOOK_S, lambda: self._find(ask, ours))
             except FaaSKeeperException:
-                return  # nothing was made, or it goes with its session
+                return  # nothing was created, or the node is deleted with its session
 
         try:
             ask().add_callback(read)
         except FaaSKeeperException:
-            return  # the session is over: it goes with it
+            return  # the session is over, and the node is deleted with it
 
     async def remove(self) -> None:
-        """Delete the node; does nothing where there is none. Waits until it is gone, or the service
-        is out of reach: it then goes as soon as that is reached, or with the session.
+        """Delete the node; does nothing if there is none.
+
+        Waits until it is deleted, or the service is unreachable: the node is then deleted as soon
+        as the service is reachable, or with the session.
         """
         node = self.node
         if node is None or not is_own(self._port, node):
-            self.node = None  # it goes with its session
+            self.node = None  # it is deleted with its session
             return
         try:
             gone = self._port.ask_delete(node.path)
@@ -218,13 +222,13 @@ class Own:
                     return
             gone.get()
         except (NodeDoesntExistException, SessionExpiredException, SessionClosingException):
-            self.node = None  # it went with its session
+            self.node = None  # it was deleted with its session
         except FaaSKeeperException:
             self.node = node
             raise
 
     async def remove_after(self, error: BaseException) -> None:
-        """Delete the node because of an error, which is not replaced by one of the delete."""
+        """Delete the node because of ``error``; an error of the delete becomes a note of it."""
         try:
             await self.remove()
         except FaaSKeeperException as failed:
@@ -232,7 +236,7 @@ class Own:
 
 
 class Waiting:
-    """Waits for watches, and wakes also when the session's state changes."""
+    """Waits for watches; changes of the session's state wake it too."""
 
     def __init__(self, port: Port, timeout: float | None) -> None:
         self._port = port
@@ -241,14 +245,14 @@ class Waiting:
         port.add_listener(self._listen)
 
     def wake(self, event: object) -> None:
-        """A watch's callback."""
+        """The callback to set as a watch."""
         self._changed.set()
 
     def _listen(self, state: SessionState) -> None:
         self._changed.set()
 
     async def more(self) -> bool:
-        """Wait for a change; whether there is time left."""
+        """Wait for a change; returns whether there was time left."""
         left = self.deadline.left()
         if left is not None and left <= 0:
             return False
@@ -258,5 +262,5 @@ class Waiting:
         return True
 
     def end(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._port.remove_listener(self._listen)

@@ -1,4 +1,4 @@
-"""What watches that renew themselves show: of several quick changes maybe only the last."""
+"""The states that self-renewing watches show: of several quick changes, maybe only the last."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from faaskeeper.watch import WatchCallbackType
 T = TypeVar("T")
 
 AGAIN_S = 1.0
-"""After how long a watcher that could not read tries again."""
+"""The delay, in s, after which a watcher that could not read retries."""
 
 
 class Data(NamedTuple):
-    """A node's data and Stat; None where there is no node."""
+    """A node's data and Stat; None if the node does not exist."""
 
     data: bytes | None
     stat: Stat | None
 
 
 class Looks(ABC, Generic[T]):
-    """Reads a node again and again; one look at a time."""
+    """Reads a node repeatedly; one read at a time."""
 
     def __init__(self, port: Port, path: str) -> None:
         self._port = port
         self._path = path
         self.over = False
-        """There will be nothing to show any more."""
+        """No later read will show anything."""
 
     @abstractmethod
     async def look(self, wake: WatchCallbackType) -> T | None:
-        """Read, leave ``wake`` as a watch, and return what is new, or None."""
+        """Read, set ``wake`` as a watch, and return the new state; None if nothing changed."""
 
 
 class DataLooks(Looks[Data]):
@@ -45,13 +45,12 @@ class DataLooks(Looks[Data]):
         self._shown: tuple[int, int] | None = (-1, -1)
 
     async def look(self, wake: WatchCallbackType) -> Data | None:
-        """See :class:`Looks`."""
         while True:
             try:
                 node = await self._port.get_data(self._path, wake)
             except NodeDoesntExistException:
                 if await self._port.exists(self._path, wake) is not None:
-                    continue  # made since
+                    continue  # created meanwhile
                 before, self._shown = self._shown, None
                 return None if before is None else Data(None, None)
             before, self._shown = self._shown, (node.stat.czxid, node.stat.mzxid)
@@ -59,9 +58,9 @@ class DataLooks(Looks[Data]):
 
 
 class ChildrenLooks(Looks[list[str]]):
-    """Names of a node's children, until that node is gone.
+    """The names of a node's children, until the node is deleted.
 
-    Raises NodeDoesntExistException where there is none at the first look.
+    Raises NodeDoesntExistException if the node does not exist at the first read.
     """
 
     def __init__(self, port: Port, path: str) -> None:
@@ -70,7 +69,6 @@ class ChildrenLooks(Looks[list[str]]):
         self._czxid = 0
 
     async def look(self, wake: WatchCallbackType) -> list[str] | None:
-        """See :class:`Looks`."""
         try:
             names, stat = await self._port.get_children_with_stat(self._path, wake)
         except NodeDoesntExistException:
@@ -79,7 +77,7 @@ class ChildrenLooks(Looks[list[str]]):
             self.over = True
             return None
         if self._shown >= 0 and stat.czxid != self._czxid:
-            self.over = True  # the node is gone, and another is there
+            self.over = True  # the node was deleted, and another was created
             return None
         self._czxid = stat.czxid
         before, self._shown = self._shown, stat.pzxid
