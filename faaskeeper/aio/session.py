@@ -625,8 +625,7 @@ class AsyncSession(forks.Inherited):
     # -----------------------------------------------------------------------------------
 
     def at_once(self, path: str) -> Record | Later | None:
-        """A path's record (a tombstone, or None) if it may be shown now without waiting; else
-        LATER.
+        """A path's record, a tombstone or None, if it may be shown without waiting; else LATER.
 
         It takes no place in the order: nothing that it would wait for is in flight, and it is done
         before any other code runs.

@@ -287,9 +287,7 @@ class Session(forks.Inherited):
             self.call_later(partial(listener, state))
 
     def _lose(self, error: FaaSKeeperException, state: SessionState) -> None:
-        """End the session: waiting requests fail with ``error``; a write's fate is reported as
-        unknown.
-        """
+        """End the session: requests fail with ``error``; the fate of sent writes is unknown."""
         with self._lock:
             if self.error is not None:
                 return
@@ -428,9 +426,7 @@ class Session(forks.Inherited):
             raise ProviderException(str(error)) from error
 
     def _ring(self, pause: float) -> None:
-        """Ask the service to apply the log; through a queue only if the ``pause`` (seconds) is
-        long.
-        """
+        """Ask the service to apply the log; by a queue only if the ``pause`` (in s) is long."""
         if self.connection.ring is not None:
             self.connection.ring()
         elif pause > RING_S:

@@ -38,8 +38,7 @@ class Lock(Held):
         self._rules = LockRules(ThreadPort(client), path, identifier, on_loss, self._kind)
 
     def acquire(self, timeout: float | None = None) -> bool:
-        """Wait for the lock, at most ``timeout`` seconds (None: no limit); returns whether it is
-        held.
+        """Wait for the lock, at most ``timeout`` s (None: no limit); returns whether it is held.
 
         A lost lock may be acquired again. Raises FaaSKeeperException if this object holds it
         already, or if another thread acquires or releases it with this object.

@@ -37,8 +37,7 @@ class Over(Portable):
 
 
 class Answered(NamedTuple, Generic[W]):
-    """The meaning of a reply. ``ready``: the requests whose turn it is, in order, with their
-    outcomes.
+    """A reply's meaning. ``ready``: the requests whose turn it is, in order, with outcomes.
 
     ``again``: requests that the writer lacks; send them again. ``over``: one of :data:`OVER`, or
     None.

@@ -86,8 +86,7 @@ class Order(Generic[T]):
         return request
 
     def join(self, fits: Callable[[T], bool], most: int) -> list[T]:
-        """Take the reads that follow, as long as ``fits``, to perform them with the read that began
-        last.
+        """Take the reads that follow, as long as ``fits``, to join the read that began last.
 
         They count as one read with it. Takes at most ``most``.
         """

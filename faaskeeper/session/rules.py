@@ -341,8 +341,7 @@ class Rules:
             self._leave(path, kind)
 
     def add_watch(self, path: str, kind: str, callback: WatchCallbackType) -> Steps:
-        """Set a watch that stays (``kind``: persistent, recursive); all changes not yet seen fire
-        it.
+        """Set a watch that stays (``kind``: persistent, recursive); unseen changes fire it.
 
         It is effective from now on, before its row is stored: epochs met while the row is put fire
         it.

@@ -32,8 +32,7 @@ class SessionState(StrEnum):
 
 
 class Ticket(NamedTuple):
-    """What another process needs to resume a session. Any process that has it can act for the
-    session.
+    """What another process needs to resume a session. Any holder can act for the session.
 
     ``timeout`` in ms.
     """

@@ -112,7 +112,7 @@ class BlockingClient(Blocking):
 
         def again() -> None:
             session = self.real._session
-            session._resend(session.outbox.resend(session.outbox.acked + 1))
+            session.sender.resend(session.outbox.resend(session.outbox.acked + 1))
 
         self.loop.call(again)
 

@@ -113,9 +113,9 @@ async def out_of_reach(client: AsyncClient, *parts: str) -> AsyncIterator[None]:
     for part, value in before.items():
         setattr(session.connection, part, value)
     await session.renew()
-    while session._sending:
+    while session.sender.sending:
         await asyncio.sleep(0)
-    session._resend(session.outbox.resend(session.outbox.acked + 1))
+    session.sender.resend(session.outbox.resend(session.outbox.acked + 1))
 
 
 async def suspend(client: AsyncClient) -> None:

@@ -37,8 +37,7 @@ class Lock(Held):
         self._rules = LockRules(port, path, identifier, port.calling(on_loss), self._kind)
 
     async def acquire(self, timeout: float | None = None) -> bool:
-        """Wait for the lock, at most ``timeout`` seconds (None: no limit); returns whether it is
-        held.
+        """Wait for the lock, at most ``timeout`` s (None: no limit); returns whether it is held.
 
         A lost lock may be acquired again. A task that is cancelled here holds no lock and leaves no
         node. Raises FaaSKeeperException if this object holds it already, or if another task
