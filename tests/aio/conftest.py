@@ -46,6 +46,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def run(test: Any, loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
     """Run a test to its end; fails where it leaves a task or a thread, or the loop was shown an exception."""
     odd: list[dict[str, Any]] = []
+    before = set(threading.enumerate())  # clients of other tests that were left to die
 
     async def whole() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: odd.append(context))
@@ -60,7 +61,7 @@ def run(test: Any, loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> Non
         with asyncio.Runner(debug=True, loop_factory=loop_factory) as runner:
             runner.run(whole())
     assert not odd, odd
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - before:
         if thread.name.startswith("faaskeeper-aio"):
             thread.join(WAIT_S)
             assert not thread.is_alive(), f"a thread is left: {thread.name}"
