@@ -991,7 +991,7 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     pages_unlisted: {"page_names": 2, "recent_bytes": 1024, "start": 1_270},
     snapshot_one_by_one: BUSY,
     snapshot_with_gaps: BUSY,
-    lapse_at_once: {"long": True, "start": 130},
+    lapse_at_once: {**BUSY, "long": True, "recent_bytes": 1, "save_every": 1},
     reaped_without_looking: {},
     containers_go_at_once: {"start": 155},
     children_lost_leave_no_row: {"start": 155},
