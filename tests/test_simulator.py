@@ -7,6 +7,7 @@ What each rule is for stands in the pages of docs/architecture.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -764,6 +765,31 @@ def trimmed_at_once(patch: Patch) -> None:
     patch.setattr(sweeping, "RETENTION_MS", 0)
 
 
+def pending_of_any_age(patch: Patch) -> None:
+    """A call applies what an earlier call's view left pending, however long ago that was loaded."""
+    patch.setattr(distributor, "BEGIN_WITHIN_MS", 1 << 50)
+
+
+def clock_before_the_progress(patch: Patch) -> None:
+    """A sweep reads mark and clock, and then the progress that others may have saved meanwhile."""
+    sweep, pass_time = sweeping.Sweeper.sweep, sweeping.Progress.pass_time
+    applied, read = checkpoint.Checkpoints.applied, threading.local()
+
+    def early(self: Any, *within: int) -> bool:
+        read.mark = self._deployment.checkpoints.applied()
+        read.clock = self._deployment.clock()
+        return sweep(self, *within)
+
+    def once(self: Any) -> int:
+        return read.__dict__.pop("mark") if "mark" in read.__dict__ else applied(self)
+
+    patch.setattr(sweeping.Sweeper, "sweep", early)
+    patch.setattr(checkpoint.Checkpoints, "applied", once)
+    patch.setattr(
+        sweeping.Progress, "pass_time", lambda self, applied, now: pass_time(self, applied, read.clock)
+    )
+
+
 def set_up_by_halves(patch: Patch) -> None:
     """Set-up leaves a deployment alone of which something is there."""
     begin = world.begin
@@ -1018,6 +1044,15 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     distributors_forget_nothing: {"max_contents": 2},
     clients_forget_nothing: {"recent_bytes": 1024, "start": 760},
     trimmed_at_once: {"long": True, "expiring": False},
+    pending_of_any_age: {"long": True, "expiring": False, "faults": 0.05, "start": 165},
+    clock_before_the_progress: {
+        "long": True,
+        "expiring": False,
+        "watch_function": True,
+        "hostile": 30,
+        "lead_ms": 31_000,
+        "start": 90_008_988,
+    },
     set_up_by_halves: {"cut": True},
     set_up_anew: {"cut": True, "object_records": False},
     row_before_its_index: {"cut": True, "start": 85},

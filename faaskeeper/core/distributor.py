@@ -40,7 +40,7 @@ from faaskeeper.core.log import Entry
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Epoch
 from faaskeeper.core.sessions import Sessions
-from faaskeeper.core.view import View, load, roll
+from faaskeeper.core.view import BEGIN_WITHIN_MS, View, load, roll
 from faaskeeper.core.watches import Recipient, Secrets, WatchFunction
 
 GROUP_ENTRIES = 16
@@ -146,11 +146,13 @@ class Distributor:
         read first. A put over a record as of the same entry or a later one has no effect, so it is
         left out.
 
-        ``since``: when the view was loaded, or the invocation began (ms). Raises StaleView when
-        that is :data:`SETTLE_WITHIN_MS` ago: a tombstone newer than a record still to be written
+        ``since``: when the invocation began (ms). Raises StaleView when that is
+        :data:`SETTLE_WITHIN_MS` ago, or the view's own ``since`` is :data:`BEGIN_WITHIN_MS` longer
+        ago: a tombstone newer than a record still to be written
         may have lapsed.
         """
-        self._since = self._marked = since
+        self._since = min(since, view.since + BEGIN_WITHIN_MS)
+        self._marked = since
         groups: list[Settled] = []
         while view.pending:
             entries = _group(view.pending)

@@ -9,7 +9,8 @@ there, so it fits into any invocation and behind any command.
 *notes* the mark, about once a day. It counts the time passed between sweeps by its own clock, at
 most a day for each. What lies below a note is old if the note is old by that count. However far a
 clock steps, a sweep credits a day at most; a step back credits nothing. The mark is read before the
-clock, so the mark had been reached by then.
+clock, so the mark had been reached by then; the saved progress is read before it, too, so a sweep
+that stood still cannot put the saved clock back, which would count the time after it twice.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Progress(Fields):
     def pass_time(self, applied: int, now: int) -> None:
         """Count the time since the last sweep, and note the mark if the last note is a day old.
 
-        ``applied`` must have been read before ``now``.
+        ``applied`` and this progress must have been read before ``now``.
         """
         if self.clock:
             self.counted += max(0, min(now - self.clock, DAY_MS))
@@ -168,9 +169,9 @@ class Sweeper:
         first part that failed, after the others have run.
         """
         deployment = self._deployment
+        progress = self._progress = _progress(self._state.get(*_KEY))
         applied = deployment.checkpoints.applied()
         now = deployment.clock()
-        progress = self._progress = _progress(self._state.get(*_KEY))
         progress.pass_time(applied, now)
         progress.ended = 0
         self._began, self._within, self._failed = now, within, 0

@@ -23,7 +23,8 @@ from faaskeeper.core.znode import Meta
 MAX_NODES = 20_000
 BEGIN_WITHIN_MS = 6 * 3600 * 1000
 """How long after its confirmation a view may be used at the start of a call. What it lacks was
-appended later, so no tombstone of what it has yet to apply has lapsed."""
+appended later, so no tombstone of that has lapsed. For what it has yet to apply see
+:attr:`View.since`."""
 
 
 class Missing(Exception):
@@ -46,7 +47,10 @@ class View:
 
     ``asof``: when ``head`` was last known to be the end of the log, in ms by the service's clock.
     ``time``: a lower bound of the log's own time then. ``pending``: the entries above ``applied``;
-    the view keeps what they wrote. ``tally``: the counts, None if unknown.
+    the view keeps what they wrote. ``since``: a time (ms, the same clock) at which the mark had
+    passed none of them, so no tombstone that is newer than they are is older than that. A call that
+    had nothing to apply may leave entries pending for a later one. ``tally``: the counts, None if
+    unknown.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class View:
         self.time = 0
         self.sessions = sessions
         self.pending: list[Entry] = []
+        self.since = asof
         self.tally: Tally | None = None
         self.tallied = head
         """The transaction up to which the tally counts; entries up to it are folded for other
@@ -110,6 +115,8 @@ class View:
         self.head = entry.last
         self.time = max(self.time, entry.time)
         if entry.last > self.applied:  # a checkpoint may be below the mark
+            if not self.pending:
+                self.since = self.asof  # it was appended later
             self.pending.append(entry)
 
     def header(self) -> Header:
@@ -154,12 +161,14 @@ def load(log: Log, checkpoints: Checkpoints, clock: Clock, max_nodes: int = MAX_
     Entries above the mark but not above the checkpoint are folded for their znodes: user storage
     may not have them yet.
     """
+    since = clock()
     applied = checkpoints.applied()
     header, sessions = checkpoints.load(clock())
     view = View(min(header.txid, applied), applied, header.asof, sessions, max_nodes)
     view.time = header.time
     view.tally, view.tallied = header.tally, header.txid
     roll(view, log, clock, CHECKPOINT_VALID_MS)
+    view.since = since
     if view.head < max(header.txid, applied):
         raise StaleView(
             f"the log ends at {view.head}, but the checkpoint is at {header.txid} and the mark "

@@ -262,6 +262,32 @@ def test_who_was_stalled_for_hours_writes_nothing_more() -> None:
     assert bare.deployment.records.get("/n") is None
 
 
+def test_a_view_that_was_loaded_days_ago_and_confirmed_now_brings_nothing_back() -> None:
+    """A call that had nothing to decide ended with it; the next one must not apply what is pending."""
+    bare = Bare()
+    session = bare.session()
+    session.do(create("/n"))
+    get = bare.deployment.checkpoints.applied
+    applied = get()
+    session.do(Delete("/n"))
+    bare.writer.idle()
+    bare.heartbeat.sweep()
+
+    def early() -> int:
+        """The mark from before the create; the caller goes on days later."""
+        bare.deployment.checkpoints.applied = get  # type: ignore[method-assign]
+        bare.days(2)
+        return applied
+
+    bare.deployment.checkpoints.applied = early  # type: ignore[method-assign]
+    stalled = load(bare.deployment.log, bare.deployment.checkpoints, bare.clock)
+    assert stalled.pending
+    assert stalled.valid(bare.clock())
+    with pytest.raises(StaleView, match="suspended for hours"):
+        Distributor(bare.deployment).settle(stalled, bare.clock())
+    assert bare.deployment.records.get("/n") is None
+
+
 def test_who_was_stalled_for_hours_saves_no_session_that_may_be_forgotten() -> None:
     bare = Bare()
     session = bare.session()

@@ -313,6 +313,28 @@ def test_a_clock_that_went_back_does_not_put_sweeping_off() -> None:
     assert bare.heartbeat.due()
 
 
+def test_a_sweep_that_stood_still_before_it_read_the_progress_counts_no_time_twice() -> None:
+    """Others sweep meanwhile; with the clock from before the pause it would put theirs back."""
+    bare = Bare()
+    bare.heartbeat.sweep()
+    get, row = bare.tables["heartbeat"].get, sweeping._KEY
+    begun = bare.clock.now
+
+    def late(partition: str, key: str) -> Any:
+        bare.tables["heartbeat"].get = get  # type: ignore[method-assign]
+        for _ in range(3):
+            bare.clock.now += DAY_MS // 24
+            bare.heartbeat.sweep()
+        return get(partition, key)
+
+    bare.tables["heartbeat"].get = late  # type: ignore[method-assign]
+    bare.heartbeat.sweep()
+    bare.heartbeat.sweep()
+    found = get(*row)
+    assert found is not None
+    assert found["counted"] == bare.clock.now - begun
+
+
 def test_of_two_that_sweep_at_once_one_stops_and_nothing_is_counted_twice() -> None:
     bare = Bare()
     bare.heartbeat.sweep()
