@@ -577,12 +577,17 @@ def closing_ends_half_way(patch: Patch) -> None:
 
 def credentials_of_now(patch: Patch) -> None:
     """A request that is sent again is sent with the credentials of now."""
-    send = ClientSession.send
+    add, resend = ClientSession.add, Outbox.resend
 
-    def again(self: Any, requests: Any, acked: int, prompt: bool = False) -> None:
-        send(self, tuple(each._replace(auth=self.auth) for each in requests), acked, prompt)
+    def known(self: Any, write: Any, future: Any, auth: Any) -> None:
+        self.outbox.session = self
+        add(self, write, future, auth)
 
-    patch.setattr(ClientSession, "send", again)
+    def again(self: Any, cxid: int) -> Any:
+        return tuple(each._replace(auth=self.session.auth) for each in resend(self, cxid))
+
+    patch.setattr(ClientSession, "add", known)
+    patch.setattr(Outbox, "resend", again)
 
 
 def watch_that_stays_counts_from_its_row(patch: Patch) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
+
+from faaskeeper.loops import soon
 
 T = TypeVar("T")
 
@@ -55,8 +56,7 @@ class Threads:
                     result = function(*args)
                 except BaseException as raised:
                     error = raised
-            with suppress(RuntimeError):  # the loop is closed: no task waits
-                self._loop.call_soon_threadsafe(self._returned, future, result, error)
+            soon(self._loop, self._returned, future, result, error)
             del work, future, function, args, result, error  # hold no references during the wait
 
     def _returned(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

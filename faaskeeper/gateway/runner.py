@@ -10,11 +10,11 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any, TypeVar
 
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import DriverError
+from faaskeeper.loops import soon
 from faaskeeper.session import commands
 from faaskeeper.session.commands import Steps
 from faaskeeper.session.interpreter import Interpreter
@@ -75,8 +75,7 @@ class StepRunner:
 
     def soon(self, call: Callable[..., None], *args: Any) -> None:
         """Call something in the loop's thread, from any thread."""
-        with suppress(RuntimeError):  # the loop is closed: nothing is served any more
-            self._loop.call_soon_threadsafe(call, *args)
+        soon(self._loop, call, *args)
 
     def submit(self, function: Callable[..., _T], *args: Any) -> Future[_T]:
         """Call something in a thread of the pool; only where stores are far."""

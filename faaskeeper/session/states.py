@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from faaskeeper.exceptions import (
     ProviderException,
     SessionClosingException,
     SessionExpiredException,
+    TimeoutException,
 )
 
 _OVER = {
@@ -29,6 +31,10 @@ class SessionState(StrEnum):
     CONNECTED = "CONNECTED"
     SUSPENDED = "SUSPENDED"
     LOST = "LOST"
+
+
+Listener = Callable[[SessionState], None]
+"""Called with the new state."""
 
 
 class Ticket(NamedTuple):
@@ -54,3 +60,13 @@ def unknown(error: FaaSKeeperException, what: str) -> FaaSKeeperException:
     if isinstance(error, (SessionExpiredException, SessionClosingException)):
         return type(error)(message)
     return ProviderException(message)
+
+
+def unopened(timeout: float) -> TimeoutException:
+    """The error for an opening without an answer within ``timeout`` seconds."""
+    return TimeoutException(timeout, f"the service did not answer within {timeout:g} s")
+
+
+def unanswered(what: str, timeout: float) -> str:
+    """The message for a write without an answer within ``timeout`` seconds."""
+    return f"{what} was not answered within {timeout:g} s: whether it happened is not known"

@@ -180,8 +180,8 @@ def session_of(client: AsyncClient) -> AsyncSession:
 def at_rest(client: AsyncClient) -> None:
     """Assert that nothing is under way in a session, nor counted as if it were."""
     session = session_of(client)
-    order = session._order
-    assert (len(order), order.reading, order.writing, session._held) == (0, 0, 0, None)
+    order = session.requests._order
+    assert (len(order), order.reading, order.writing, session.requests._held) == (0, 0, 0, None)
     assert len(session.outbox) == 0
     assert session.rules._registering == {}
     assert session.rules._tracks == []

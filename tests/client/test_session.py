@@ -11,7 +11,8 @@ import pytest
 
 from faaskeeper.client import FaaSKeeperClient, SessionState
 from faaskeeper.client.futures import Future
-from faaskeeper.client.session import _MESSAGES_AT_ONCE, Session
+from faaskeeper.client.sender import MESSAGES_AT_ONCE
+from faaskeeper.client.session import Session
 from faaskeeper.config import Config
 from faaskeeper.core.drivers.queue import Queue
 from faaskeeper.core.errors import Unavailable
@@ -207,8 +208,8 @@ def test_a_thread_that_waits_for_its_own_write_does_not_send_for_others_for_ever
         assert queue is not None
         monkeypatch.setattr(queue, "send", asked_for_meanwhile(queue))
     client.create("/own")
-    assert len(sent_here) == _MESSAGES_AT_ONCE
-    assert len({future.get(timeout=PATIENCE_S).path for future in others}) == _MESSAGES_AT_ONCE
+    assert len(sent_here) == MESSAGES_AT_ONCE
+    assert len({future.get(timeout=PATIENCE_S).path for future in others}) == MESSAGES_AT_ONCE
 
 
 def test_many_clients_at_once_lose_no_update(connect: Start) -> None:
@@ -385,7 +386,7 @@ def test_a_lost_request_is_sent_again(service: Service, monkeypatch: pytest.Monk
 def test_a_lost_answer_is_asked_for_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("faaskeeper.session.timing.RESEND_S", 0.05)
     client = service.client()
-    ear = session_of(client)._ear
+    ear = session_of(client)._listener
     hear = ear.hear  # type: ignore[attr-defined]
     lost: list[bytes] = []
 

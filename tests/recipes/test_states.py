@@ -82,7 +82,7 @@ def out_of_reach(client: FaaSKeeperClient, *parts: str) -> Iterator[None]:
         return
     acked = session.outbox.acked
     if again := session.outbox.resend(acked + 1):
-        session.send(again, acked)
+        session._sender.send(again, acked)
 
 
 QUEUES = ("worker_queue", "prompt_queue", "leases")

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, TypeVar, Union, cast
 
 from faaskeeper.aio import AsyncClient
-from faaskeeper.aio.session import AsyncSession, Listener
+from faaskeeper.aio.session import AsyncSession
 from faaskeeper.client import FaaSKeeperClient, Future, SessionState, Ticket
 from faaskeeper.client.batches import ReadRequest, TransactionRequest
 from faaskeeper.client.connect import connect
@@ -34,6 +34,7 @@ from faaskeeper.node import Node
 from faaskeeper.session.arguments import NodeKind
 from faaskeeper.session.calls import Calls, Part, ReadResult, Result, stat_of
 from faaskeeper.session.commands import Steps
+from faaskeeper.session.states import Listener
 from faaskeeper.watch import WatchCallbackType, WatchType
 
 T = TypeVar("T")
@@ -84,7 +85,7 @@ class BlockingSession:
 
     def drive(self, steps: Steps) -> Any:
         """Perform steps in the session's order."""
-        return self._client.in_loop(self._session.read, steps)
+        return self._client.in_loop(self._session.requests.read, steps)
 
     def get(self, path: str) -> Record | None:
         """A path's record (its tombstone, or None), as it may be shown now."""
@@ -430,7 +431,7 @@ class BlockingClient:
 
     def record(self, path: str) -> Record:
         """See the threaded client."""
-        return cast(Record, self._wait(self.client._open().read(self._calls.record(path))))
+        return cast(Record, self._wait(self.client._requests().read(self._calls.record(path))))
 
     def may_read(self, path: str, meta: Meta) -> None:
         """See the threaded client."""

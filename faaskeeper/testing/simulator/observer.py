@@ -114,7 +114,7 @@ class CheckingObserver(Observer):
             name = "read the log between" if answer is not None else "the log between was trimmed"
             self._ledger.reached[name] += 1
         elif isinstance(command, ReadMark):
-            self._ledger.reached["waited for the mark"] += 1
+            self._ledger.reached["read the mark"] += 1
         elif isinstance(command, ReadBlob):
             if answer is not None and answer != self._ledger.blobs.get(command.name):
                 raise Violation(f"the data {answer!r} is shown of {command.name}, which is another")
