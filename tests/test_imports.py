@@ -225,8 +225,6 @@ def foreign(tree: ast.Module) -> list[str]:
 
 FOREIGN = {
     "providers.gcp.clients": ["_http"],
-    "testing.conformance.blocking": ["_load", "_ready", "_requests"],
-    "testing.conformance.harness": ["_session"],
     "testing.emulation.faults": ["_endpoint"],
     "testing.simulator.inside": [
         "_MAX_CONTENTS",

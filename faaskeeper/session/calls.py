@@ -108,7 +108,7 @@ class Calls:
 
     def __init__(self, chroot: str, load: Callable[[str], Stat] | None = None) -> None:
         check(chroot)
-        self._load = load
+        self.load = load
         self.chroot = "" if chroot == "/" else chroot
         self.identities = Identities()
         self._reads = Reads(Rules(0, lambda callback, event: None), ())
@@ -428,7 +428,7 @@ class Calls:
         return results
 
     def _children(self, path: str, found: Found) -> list[Node]:
-        load = self._load
+        load = self.load
         below = [paths.child(path, name) for name in found.children]
         return [Node(each, load=None if load is None else partial(load, each)) for each in below]
 

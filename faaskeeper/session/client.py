@@ -85,6 +85,11 @@ class BaseClient(forks.Inherited, Generic[S]):
         self._session = self._connection = None
 
     @property
+    def session(self) -> S | None:
+        """The session in its shell, None without one: for the deployment's tools and checks."""
+        return self._session
+
+    @property
     def ticket(self) -> Ticket:
         """What another process needs to resume this session. Keep it as secret as a password."""
         return self._open().ticket
