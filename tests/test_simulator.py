@@ -23,6 +23,7 @@ from faaskeeper.core import (
     children,
     clocks,
     codec,
+    contents,
     distributor,
     heartbeat,
     images,
@@ -157,7 +158,7 @@ def evict_unapplied(patch: Patch) -> None:
     """A view forgets what user storage may not have yet."""
 
     def evict(self: Any) -> None:
-        for path in list(self._nodes)[: len(self._nodes) - self._max_nodes]:
+        for path in list(self._nodes)[: len(self._nodes) - self.max_nodes]:
             del self._nodes[path]
 
     patch.setattr(view.View, "_evict", evict)
@@ -747,9 +748,9 @@ def distributors_forget_nothing(patch: Patch) -> None:
     """A distributor remembers every record that it ever made."""
 
     def keep(self: Any, path: str, content: Any) -> None:
-        self._contents[path] = content
+        self._known[path] = content
 
-    patch.setattr(distributor.Distributor, "_keep", keep)
+    patch.setattr(contents.Contents, "keep", keep)
 
 
 def clients_forget_nothing(patch: Patch) -> None:

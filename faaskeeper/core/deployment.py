@@ -43,9 +43,9 @@ class Deployment(Fields):
 
     ``recent_bytes``: longest ``recent`` that a record carries, in bytes of JSON; for a longer one,
     clients read the log. ``save_every``: entries between two saves of mark and checkpoint.
-    ``max_nodes``: most znodes that a view holds. ``peer``: the address of a client without a
-    credential for one (scheme ``ip``; "": none). ``super_digest``: the digest id of the super user
-    ("": none).
+    ``max_nodes``: most znodes that a view holds. ``max_contents``: most records whose contents a
+    distributor remembers. ``peer``: the address of a client without a credential for one (scheme
+    ``ip``; "": none). ``super_digest``: the digest id of the super user ("": none).
     """
 
     log: Log
@@ -72,6 +72,7 @@ class Deployment(Fields):
     recent_bytes: int = 1024
     save_every: int = 64
     max_nodes: int = MAX_NODES
+    max_contents: int = 1_000
     peer: str = ""
     super_digest: str = ""
 

@@ -94,6 +94,11 @@ class Rules:
         """Whether the session holds watches, or is about to."""
         return bool(self._watches) or bool(self._registering) or bool(self._recursive)
 
+    @property
+    def leasts(self) -> dict[str, int]:
+        """For each path that has one, the least txid that a read may accept."""
+        return dict(self._least)
+
     def waits_for(self, path: str, kind: str) -> bool:
         """Whether the path has a watch of a kind, or is about to have one."""
         return (path, kind) in self._registering or bool(self.found(path, (kind,), None))

@@ -14,7 +14,6 @@ from faaskeeper.core.errors import Conflict, DriverError
 from faaskeeper.core.requests import Create, Message, Open, Reply, Request, inline
 from faaskeeper.core.sessions import Lease, served_ms
 from faaskeeper.exceptions import FaaSKeeperException
-from faaskeeper.testing.simulator import inside
 from faaskeeper.testing.simulator.world import World
 
 SESSION_MS = 8_000
@@ -52,13 +51,13 @@ class Server:
                 self._free(session, 0)
             self._client.stop()
         except FaaSKeeperException:
-            if self._client is not None and (own := inside.session_of(self._client)) is not None:
+            if self._client is not None and (own := self._client.session) is not None:
                 own.abandon()
         self.done = True
 
     @property
     def _session(self) -> Any:
-        return inside.session_of(self._client)
+        return self._client.session
 
     @property
     def _serving(self) -> bool:

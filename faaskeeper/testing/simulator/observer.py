@@ -15,7 +15,6 @@ from faaskeeper.session.commands import Command, ReadBlob, ReadLog, ReadMark
 from faaskeeper.session.observer import Observer
 from faaskeeper.session.rules import names_of
 from faaskeeper.session.watching import Watch
-from faaskeeper.testing.simulator import inside
 from faaskeeper.testing.simulator.client_view import ClientView, WatchSeen
 from faaskeeper.testing.simulator.ledger import Ledger
 from faaskeeper.testing.simulator.preempt import preempt
@@ -71,7 +70,7 @@ class CheckingObserver(Observer):
 
     def has_read(self, began: Any) -> None:
         """See :class:`faaskeeper.session.observer.Observer`."""
-        unanswered = inside.unanswered(self._session)
+        unanswered = [each.future for each in self._session.outbox.waiters()]
         late = [future.what for future in began if any(future is each for each in unanswered)]
         if late:
             raise Violation(f"Z2: {self._view.name} was shown something before {late} was answered")
