@@ -1,8 +1,8 @@
-"""Calls into an event loop from other threads."""
+"""Calls into an event loop from other threads, and their results."""
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -15,3 +15,13 @@ def soon(loop: AbstractEventLoop, call: Callable[..., Any], *args: Any) -> None:
     """
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(call, *args)
+
+
+def settle(future: Future[Any], result: Any, error: BaseException | None) -> None:
+    """Give a future an error or, without one, a result; nothing if it was cancelled."""
+    if future.cancelled():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)

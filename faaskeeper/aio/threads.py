@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from faaskeeper.loops import soon
+from faaskeeper.loops import settle, soon
 
 T = TypeVar("T")
 
@@ -63,12 +63,7 @@ class Threads:
         self._busy -= 1
         if not self._busy and self._quiet is not None and not self._quiet.done():
             self._quiet.set_result(None)
-        if future.cancelled():
-            return
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
+        settle(future, result, error)
 
     async def quiet(self, timeout: float) -> None:
         """Wait until every call has returned, at most ``timeout`` seconds."""

@@ -10,11 +10,12 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import DriverError
-from faaskeeper.loops import soon
+from faaskeeper.loops import settle, soon
 from faaskeeper.session import commands
 from faaskeeper.session.commands import Steps
 from faaskeeper.session.interpreter import Interpreter
@@ -94,16 +95,7 @@ class StepRunner:
     async def perform(self, steps: Steps) -> Any:
         """Run steps; returns what they return."""
         future: asyncio.Future[Any] = self._loop.create_future()
-
-        def done(result: Any, error: BaseException | None) -> None:
-            if future.cancelled():
-                return
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
-
-        self.drive(steps, done)
+        self.drive(steps, partial(settle, future))
         return await future
 
     def drive(
