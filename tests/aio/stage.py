@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,7 +86,7 @@ class Stage:
         for name in _FUNCTIONS:
             function = getattr(plain, name)
             fields[name] = function if function is None else self.watched(name, function)
-        return plain.replaced(**fields)
+        return replace(plain, **fields)
 
     def watched(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **more: Any) -> Any:
