@@ -32,18 +32,18 @@ _TURN_S = 0.002
 class Driver:
     """Belongs to the loop that runs at its creation.
 
-    ``threads``: for commands that may wait. ``crowded`` is called when registrations are to be
+    ``threads``: for commands that may wait. ``tidy`` is called when registrations are to be
     tidied.
     """
 
     def __init__(
-        self, engine: Engine[Any], sender: Sender, threads: Threads, crowded: Callable[[], None]
+        self, engine: Engine[Any], sender: Sender, threads: Threads, tidy: Callable[[], None]
     ) -> None:
         self._engine = engine
         self._connection = engine.connection
         self._sender = sender
         self._threads = threads
-        self._crowded = crowded
+        self._tidy = tidy
         self._loop = asyncio.get_running_loop()
         self.near = engine.connection.within is not None
         """The service is in this process: records, log and mark are read in the loop."""
@@ -76,8 +76,8 @@ class Driver:
                         answer = await threads.run(self._engine.perform, command)
                 except DriverError as error:
                     raise failure(command, error) from error
-                if self._engine.crowded(command):
-                    self._crowded()
+                if self._engine.must_tidy(command):
+                    self._tidy()
                 self._engine.rules.observer.performed(command, answer)
                 command = steps.send(answer)
         except StopIteration as done:

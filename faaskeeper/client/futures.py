@@ -71,7 +71,7 @@ class Future(Generic[T]):
         if not self.write:
             return f"{self.what} was not answered within {timeout:g} s; nothing was changed"
         return (
-            f"{unanswered(self.what, timeout)}. It is asked for again until it is answered or the session "
+            f"{unanswered(self.what, timeout)}. The client resends it until it is answered or the session "
             "ends; get() waits for the outcome"
         )
 

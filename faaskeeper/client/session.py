@@ -386,7 +386,7 @@ class Session(Engine[Future[Any]], forks.Inherited):
                 except DriverError as error:
                     raise failure(command, error) from error
                 self.rules.observer.performed(command, answer)
-                if self.crowded(command):
+                if self.must_tidy(command):
                     self._keeper.hand_over()
         except BaseException:
             with self._lock:

@@ -107,10 +107,10 @@ class Connection:
     def __post_init__(self) -> None:
         self.service = self.clock if isinstance(self.clock, ServiceClock) else ServiceClock(self.clock)
 
-    def heard(self, reply: Reply) -> None:
+    def note_time(self, reply: Reply) -> None:
         """Take in the service's time from a reply. A service in this process has the same clock."""
         if self.within is None:
-            self.service.heard(reply.time)
+            self.service.note(reply.time)
 
 
 def _tally(deployment: Deployment) -> Tally | None:

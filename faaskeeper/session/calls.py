@@ -83,14 +83,14 @@ class Identities:
     def add(self, scheme: str, credential: str) -> None:
         """Add a credential, used from now on. Raises MalformedInputException."""
         if scheme != "digest":
-            raise MalformedInputException(f"{scheme!r} is no scheme to authenticate by; there is 'digest'")
+            raise MalformedInputException(f"{scheme!r} is not a scheme to authenticate by: use 'digest'")
         if not isinstance(credential, str) or ":" not in credential:
-            raise MalformedInputException("the credential of the scheme 'digest' is 'user:password'")
+            raise MalformedInputException("a credential of the scheme 'digest' must be 'user:password'")
         if (scheme, credential) not in self.credentials:
             shown = (*self.credentials, (scheme, credential))
             if acls.size_of(shown) > acls.MAX_CREDENTIALS_BYTES:
                 most = acls.MAX_CREDENTIALS_BYTES
-                raise MalformedInputException(f"a client's credentials may have {most} bytes in all")
+                raise MalformedInputException(f"a client's credentials may have at most {most} bytes in all")
             self.credentials = shown
 
     def prove(self, connection: Connection | None) -> None:

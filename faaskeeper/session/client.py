@@ -1,4 +1,4 @@
-"""What the clients for threads and for asyncio share: who they are, and the session that they have."""
+"""What the clients for threads and for asyncio share: identities, and the session that they have."""
 
 from __future__ import annotations
 

@@ -269,7 +269,7 @@ class Engine(ABC, Generic[F]):
             if message.session == self.id:
                 yield from self.rules.meet(message.epoch, settled=True)
             return None
-        self.connection.heard(message)
+        self.connection.note_time(message)
         if not self._opening.done or message.nonce:
             step = self._opening.answered(message)
             if step is Step.BEGUN:
@@ -311,7 +311,7 @@ class Engine(ABC, Generic[F]):
             self.registrations.end(self.id)  # the service has cleared all earlier rows
         return answer
 
-    def crowded(self, command: commands.Command) -> bool:
+    def must_tidy(self, command: commands.Command) -> bool:
         """Whether :meth:`tidying` is due after a command."""
         return isinstance(command, commands.PutWatch) and self.registrations.many
 

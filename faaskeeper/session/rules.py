@@ -175,7 +175,7 @@ class Rules:
             if settled:
                 self.note_applied(upto)
             return 0
-        told: list[Writes] = []
+        news: list[Writes] = []
         lacking = recent is None and not (settled and not self.watching)
         if lacking or (floor > self.seen and self.watching):
             after = self.seen
@@ -185,12 +185,12 @@ class Rules:
                 found = yield from self._compare(end, lacking)
                 for track in self._tracks:
                     track.lost = True
-            told.extend(found)
+            news.extend(found)
         if upto <= self.seen:
             return 0
-        told.extend(recent or ())
+        news.extend(recent or ())
         seen = self.seen
-        self._take_in([each for each in told if seen < each[0] <= upto], upto if settled else floor)
+        self._take_in([each for each in news if seen < each[0] <= upto], upto if settled else floor)
         self.seen = upto
         return 1
 

@@ -17,7 +17,7 @@ from faaskeeper.exceptions import (
 
 _OVER = {
     Code.SESSION_EXPIRED: "the session has expired: start() a new one",
-    Code.SESSION_MOVED: "another process goes on with this session: this one may not",
+    Code.SESSION_MOVED: "another process has resumed this session: this process can no longer use it",
 }
 
 

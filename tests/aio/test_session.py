@@ -480,7 +480,7 @@ async def test_another_goes_on_with_a_session_and_the_first_is_told(stage: Stage
         assert await anext(states) is SessionState.CONNECTED
         await second.start(resume=first.ticket)
         assert await second.get_ephemerals() == ["/e"]
-        with pytest.raises(SessionExpiredException, match="another process goes on"):
+        with pytest.raises(SessionExpiredException, match="another process has resumed"):
             await first.create("/n")
         assert await anext(states) is SessionState.LOST
         await states.aclose()  # type: ignore[attr-defined]

@@ -72,7 +72,7 @@ def test_one_ticket_serves_processes_whose_predecessors_live_and_each_of_those_i
         alive.add_listener(states.append)
         process = resume(ticket)
         if number % 2:
-            with pytest.raises(SessionExpiredException, match="another process goes on with this session"):
+            with pytest.raises(SessionExpiredException, match="another process has resumed this session"):
                 alive.create(f"/not-{number}")
         else:
             session_of(alive).renew()
@@ -140,7 +140,7 @@ def test_who_waits_for_an_outcome_that_is_not_kept_gets_an_error_and_does_not_wa
         client.create(f"/n{number}")
     session = session_of(client)
     session.outbox._last = session.outbox.acked = 0  # as if a number were given twice
-    with pytest.raises(ZooKeeperException, match="does not keep the outcome any more"):
+    with pytest.raises(ZooKeeperException, match="no longer has the outcome"):
         client.create_async("/again").get(30)
     assert client.exists("/again") is None
 

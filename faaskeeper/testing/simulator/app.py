@@ -182,7 +182,7 @@ class App:
         except ZooKeeperException:
             pass  # an outcome like others; the model has checked it
         except (ProviderException, WatchSetFailureException) as error:
-            self.world.scheduler.note(f"was told {error}")
+            self.world.scheduler.note(f"got {error}")
 
     def ask(self, asynchronous: bool) -> Future[Any] | None:
         """Send a write; wait for its answer unless ``asynchronous``."""

@@ -144,18 +144,18 @@ class Fleet:
         """Open a session for a client of a server."""
         world = self._world
         connection = session.connection
-        listener = world.mail.listen(partial(self._heard, connection))
+        listener = world.mail.listen(partial(self._receive, connection))
         opening = Open(world.bytes(16).hex(), self._secret, SESSION_MS)
         message = Message(0, 0, 0, listener.address, (Request(0, opening),))
         connection.worker_queue.send("writer", "fleet", trust.sign(self._secret, codec.message(message)))
 
-    def _heard(self, connection: Any, signed: bytes) -> None:
-        told = codec.to_delivery(trust.body(signed))
-        if not isinstance(told, Reply) or not told.nonce or told.session in self.sessions:
+    def _receive(self, connection: Any, signed: bytes) -> None:
+        delivered = codec.to_delivery(trust.body(signed))
+        if not isinstance(delivered, Reply) or not delivered.nonce or delivered.session in self.sessions:
             return
-        self.sessions.append(told.session)
-        create = Create(f"/of-{told.session}", inline(b""), ephemeral=True)
-        message = Message(told.session, 0, 0, "", (Request(1, create),))
+        self.sessions.append(delivered.session)
+        create = Create(f"/of-{delivered.session}", inline(b""), ephemeral=True)
+        message = Message(delivered.session, 0, 0, "", (Request(1, create),))
         try:
             connection.worker_queue.send("writer", "fleet", trust.sign(self._secret, codec.message(message)))
         except DriverError:

@@ -61,7 +61,7 @@ class CheckingObserver(Observer):
         """See :class:`faaskeeper.session.observer.Observer`."""
         if outcome.code is Code.FORGOTTEN:
             raise Violation(f"Z1: {self._view.name} waits for {request.what}, whose outcome was not kept")
-        self._view.told(outcome.txid)
+        self._view.answered(outcome.txid)
 
     def reads(self) -> list[Future[Any]]:
         """See :class:`faaskeeper.session.observer.Observer`."""
