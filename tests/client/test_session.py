@@ -517,6 +517,12 @@ def test_ephemerals_are_listed_as_long_as_they_are_there(connect: Start) -> None
         one.get_data("/5")
 
 
+def test_an_ephemeral_is_listed_after_a_create_that_nothing_waited_for(client: FaaSKeeperClient) -> None:
+    creates = [client.create_async(f"/e{number}", ephemeral=True) for number in range(3)]
+    assert client.get_ephemerals() == ["/e0", "/e1", "/e2"]
+    assert all(each.done() for each in creates)
+
+
 def test_a_session_without_heartbeat_ends_after_its_time_out(
     tmp_path: Path, make: Callable[..., FaaSKeeperClient]
 ) -> None:
