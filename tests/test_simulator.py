@@ -23,6 +23,7 @@ from faaskeeper.core import (
     children,
     clocks,
     codec,
+    contents,
     distributor,
     heartbeat,
     images,
@@ -157,7 +158,7 @@ def evict_unapplied(patch: Patch) -> None:
     """A view forgets what user storage may not have yet."""
 
     def evict(self: Any) -> None:
-        for path in list(self._nodes)[: len(self._nodes) - self._max_nodes]:
+        for path in list(self._nodes)[: len(self._nodes) - self.max_nodes]:
             del self._nodes[path]
 
     patch.setattr(view.View, "_evict", evict)
@@ -577,12 +578,17 @@ def closing_ends_half_way(patch: Patch) -> None:
 
 def credentials_of_now(patch: Patch) -> None:
     """A request that is sent again is sent with the credentials of now."""
-    send = ClientSession.send
+    add, resend = ClientSession.add, Outbox.resend
 
-    def again(self: Any, requests: Any, acked: int, prompt: bool = False) -> None:
-        send(self, tuple(each._replace(auth=self.auth) for each in requests), acked, prompt)
+    def known(self: Any, write: Any, future: Any, auth: Any) -> None:
+        self.outbox.session = self
+        add(self, write, future, auth)
 
-    patch.setattr(ClientSession, "send", again)
+    def again(self: Any, cxid: int) -> Any:
+        return tuple(each._replace(auth=self.session.auth) for each in resend(self, cxid))
+
+    patch.setattr(ClientSession, "add", known)
+    patch.setattr(Outbox, "resend", again)
 
 
 def watch_that_stays_counts_from_its_row(patch: Patch) -> None:
@@ -742,9 +748,9 @@ def distributors_forget_nothing(patch: Patch) -> None:
     """A distributor remembers every record that it ever made."""
 
     def keep(self: Any, path: str, content: Any) -> None:
-        self._contents[path] = content
+        self._known[path] = content
 
-    patch.setattr(distributor.Distributor, "_keep", keep)
+    patch.setattr(contents.Contents, "keep", keep)
 
 
 def clients_forget_nothing(patch: Patch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
-from types import TracebackType
 from typing import Self
 
 from faaskeeper.session.batches import ReadBatch, WriteBatch
@@ -21,12 +20,7 @@ class _Committed(ABC):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             await self.commit()
 
@@ -39,8 +33,6 @@ class ReadRequest(ReadBatch, _Committed):
     ) -> None:
         super().__init__(calls)
         self._read = read
-        self.results: list[ReadResult] = []
-        """After :meth:`commit`, for each: a Node (data), list of Nodes (children) or exception."""
 
     async def commit(self) -> list[ReadResult]:
         """Perform all reads as of one transaction.
@@ -58,8 +50,6 @@ class TransactionRequest(WriteBatch, _Committed):
     def __init__(self, calls: Calls, commit: Callable[[Sequence[Part]], Awaitable[list[Result]]]) -> None:
         super().__init__(calls)
         self._commit = commit
-        self.results: list[Result] = []
-        """After :meth:`commit`: a Node, True, or an exception for each operation."""
 
     async def commit(self) -> list[Result]:
         """Commit all operations or none.

@@ -7,42 +7,33 @@ import inspect
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
-from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from faaskeeper.aio.batches import ReadRequest, TransactionRequest
 from faaskeeper.aio.events import States, Watch
-from faaskeeper.aio.session import AsyncSession, Later, Listener
+from faaskeeper.aio.requests import Later, Requests
+from faaskeeper.aio.session import AsyncSession
 from faaskeeper.aio.threads import Threads, through
 from faaskeeper.client.connect import connect
 from faaskeeper.config import Config
-from faaskeeper.core import acl as acls
-from faaskeeper.core import forks
-from faaskeeper.core.acl import Identity
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.znode import Acl, Stat
 from faaskeeper.exceptions import (
     FaaSKeeperException,
-    ForkedException,
     MalformedInputException,
     NodeDoesntExistException,
-    NodeExistsException,
-    SessionClosingException,
 )
 from faaskeeper.node import Node
 from faaskeeper.session.arguments import NodeKind
-from faaskeeper.session.calls import Calls, Part, ReadResult, Result, Write
-from faaskeeper.session.commands import Steps
-from faaskeeper.session.states import SessionState, Ticket
+from faaskeeper.session.calls import Part, ReadResult, Result, Write
+from faaskeeper.session.client import START_S, STOP_S, BaseClient
+from faaskeeper.session.states import Listener, SessionState, Ticket
 from faaskeeper.watch import WatchCallbackType, WatchType
-
-_START_S = 30.0
-_STOP_S = 10.0
 
 T = TypeVar("T")
 
 
-class AsyncClient(forks.Inherited):
+class AsyncClient(BaseClient[AsyncSession]):
     """A connection to a deployment, and one session with it inside ``async with``.
 
     :param config: the deployment
@@ -79,19 +70,9 @@ class AsyncClient(forks.Inherited):
         random: Callable[[int], bytes] = os.urandom,
         connect: Callable[[Config, int], Connection] = connect,
     ) -> None:
-        self._config = config
-        self._port = port
-        self._heartbeat = heartbeat
-        self._timeout = float(session_timeout or config.session_timeout)
-        self._random = random
-        self._connect = connect
-        self._calls = Calls(chroot)
-        self._session: AsyncSession | None = None
-        self._connection: Connection | None = None
-        self._listeners: list[Listener] = []
+        super().__init__(config, port, heartbeat, session_timeout, chroot, random, connect)
         self._lock: asyncio.Lock | None = None
         self._lock_of: asyncio.AbstractEventLoop | None = None
-        self._inherited = ""
 
     # ---- the session -------------------------------------------------------------------
 
@@ -105,10 +86,7 @@ class AsyncClient(forks.Inherited):
         async with self._one_at_a_time():
             await self._stop(True)
             session = await self._started(resume)
-            self._connection, self._session = session.connection, session
-            self._inherited = ""
-            forks.register(self)
-            self._calls.begin(session.rules, session.connection)
+            self._begun(session)
             for listener in self._listeners:
                 session.call_later(partial(listener, SessionState.CONNECTED))
             return self.session_id or ""
@@ -127,8 +105,7 @@ class AsyncClient(forks.Inherited):
                 random=self._random,
                 ticket=resume,
             )
-            session.auth = self._calls.identities.credentials
-            await session.open(_START_S)
+            await session.open(START_S)
         except BaseException:
             if session is not None:
                 await through(_ended(session))
@@ -149,11 +126,6 @@ class AsyncClient(forks.Inherited):
             self._lock, self._lock_of = asyncio.Lock(), loop
         return self._lock
 
-    @property
-    def ticket(self) -> Ticket:
-        """What another process needs to resume this session. Keep it as secret as a password."""
-        return self._open().ticket
-
     async def stop(self, close: bool = True) -> None:
         """Close the session: its ephemerals are deleted.
 
@@ -170,7 +142,7 @@ class AsyncClient(forks.Inherited):
             return
         try:
             if session.loop is asyncio.get_running_loop():
-                await _ended(session, _STOP_S if close else None)
+                await _ended(session, STOP_S if close else None)
             elif session.loop.is_closed():
                 session.desert()
             else:
@@ -184,23 +156,8 @@ class AsyncClient(forks.Inherited):
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
-
-    @property
-    def session_id(self) -> str | None:
-        """The session's id in hexadecimal; None without a session."""
-        return None if self._session is None else f"{self._session.id:08x}"
-
-    @property
-    def state(self) -> SessionState:
-        """The session's state; LOST without a session."""
-        return SessionState.LOST if self._session is None else self._session.state
 
     def states(self) -> AsyncIterator[SessionState]:
         """The session's state, now and after each change: ``async for state in client.states()``.
@@ -210,19 +167,17 @@ class AsyncClient(forks.Inherited):
         return States(self).each()
 
     def add_listener(self, listener: Listener) -> None:
-        """Call ``listener(state)`` whenever the state changes."""
-        self._listeners.append(_function(listener))
-
-    def remove_listener(self, listener: Listener) -> None:
-        """Stop calling a listener."""
-        if listener in self._listeners:
-            self._listeners.remove(listener)
+        """Call ``listener(state)``, a function, whenever the state changes."""
+        super().add_listener(_function(listener))
 
     def _open(self) -> AsyncSession:
         if self._session is None:
             raise self._closed()
         self._session.check()
         return self._session
+
+    def _requests(self) -> Requests:
+        return self._open().requests
 
     def why_lost(self) -> FaaSKeeperException:
         """The error that ended the session."""
@@ -236,38 +191,6 @@ class AsyncClient(forks.Inherited):
         except BaseException:
             coroutine.close()
             raise
-
-    def _closed(self) -> FaaSKeeperException:
-        return ForkedException(self._inherited) if self._inherited else SessionClosingException()
-
-    def _ready(self) -> Calls:
-        """The client's operations, while a session is open."""
-        self._open()
-        return self._calls
-
-    def forked(self, why: str) -> None:
-        """In a forked child: drop the session; ``why`` is the reason that calls raise."""
-        if self._session is not None:
-            self._inherited = why
-        self._session = self._connection = None
-
-    # ---- identities --------------------------------------------------------------------
-
-    def add_auth(self, scheme: str, credential: str) -> None:
-        """Send a credential with every operation from now on, in later sessions too.
-
-        ``scheme``: ``digest``, with ``user:password``. A wrong password has no effect until an ACL
-        requires it.
-        """
-        self._calls.identities.add(scheme, credential)
-        self._calls.prove(self._connection)
-        if self._session is not None:
-            self._session.auth = self._calls.identities.credentials
-
-    def who_am_i(self) -> list[Identity]:
-        """The schemes and names of this client's identities; no hashes (ZooKeeper's whoAmI)."""
-        self._open()
-        return acls.named(self._calls.identities.who)
 
     @property
     def connection(self) -> Connection:
@@ -304,38 +227,29 @@ class AsyncClient(forks.Inherited):
         kind = NodeKind(ephemeral, sequential, acl, ttl, container)
         write = self._ready().create(path, value, kind)
         try:
-            return cast(Node, await self._open().write(write))
+            return cast(Node, await self._requests().write(write))
         except NodeDoesntExistException:
             if not makepath:
                 raise
-        return await self._with_parents(path, write)
+        return await self._with_ancestors(path, write)
 
-    async def _with_parents(self, path: str, write: Write) -> Node:
-        session = self._open()
-        above = [session.ask(each) for each in self._calls.above(path)]
-        node: Node | FaaSKeeperException
+    async def _with_ancestors(self, path: str, write: Write) -> Node:
+        requests = self._requests()
+        above, last = self._calls.with_ancestors(path, write)
+        creates = [requests.ask(each) for each in above]
         try:
-            node = cast(Node, await session.write(write))
-        except FaaSKeeperException as error:
-            node = error
+            return cast(Node, await requests.write(last))
         except asyncio.CancelledError:
-            for each in above:
+            for each in creates:
                 each.cancel()  # those that have not begun never will
             raise
-        for each in above:  # these have answers already, by the session's order
-            error_above = each.exception() if each.done() else None
-            if error_above is not None and not isinstance(error_above, NodeExistsException):
-                raise error_above
-        if isinstance(node, FaaSKeeperException):
-            raise node
-        return node
 
     async def set_data(self, path: str, value: bytes = b"", version: int = -1) -> Node:
         """Replace a node's data; returns the node. ``version`` -1: any version.
 
         Raises NodeDoesntExistException, NoAuthException or BadVersionError.
         """
-        return cast(Node, await self._open().write(self._calls.set_data(path, value, version)))
+        return cast(Node, await self._requests().write(self._calls.set_data(path, value, version)))
 
     async def delete(self, path: str, version: int = -1) -> None:
         """Delete a node.
@@ -343,14 +257,14 @@ class AsyncClient(forks.Inherited):
         Raises NodeDoesntExistException, NoAuthException (the parent's ACL), BadVersionError or
         NotEmptyException.
         """
-        await self._open().write(self._calls.delete(path, version))
+        await self._requests().write(self._calls.delete(path, version))
 
     async def set_acls(self, path: str, acls: Sequence[Acl], version: int = -1) -> Node:
         """Replace a node's ACL; returns the node. ``version`` is compared with its ``aversion``.
 
         Raises NodeDoesntExistException, InvalidACLException, NoAuthException or BadVersionError.
         """
-        return cast(Node, await self._open().write(self._calls.set_acls(path, acls, version)))
+        return cast(Node, await self._requests().write(self._calls.set_acls(path, acls, version)))
 
     def transaction(self) -> TransactionRequest:
         """Operations that commit together, or none: ``async with client.transaction() as t``."""
@@ -358,7 +272,7 @@ class AsyncClient(forks.Inherited):
 
     async def commit(self, operations: Sequence[Part]) -> list[Result]:
         """Commit operations in one transaction; see :meth:`TransactionRequest.commit`."""
-        return cast(list[Result], await self._open().write(self._calls.commit(operations)))
+        return cast(list[Result], await self._requests().write(self._calls.commit(operations)))
 
     # ---- reading -----------------------------------------------------------------------
 
@@ -367,23 +281,23 @@ class AsyncClient(forks.Inherited):
 
         Raises NodeDoesntExistException or NoAuthException.
         """
-        session, calls = self._open(), self._calls
+        requests, calls = self._requests(), self._calls
         if watch is None:
             real = calls.there(path)
-            record = session.at_once(real)
+            record = requests.at_once(real)
             if not isinstance(record, Later) and (node := calls.node_of(path, real, record)) is not None:
                 return node
-        return cast(Node, await session.read(calls.get_data(path, _function(watch))))
+        return cast(Node, await requests.read(calls.get_data(path, _function(watch))))
 
     async def exists(self, path: str, watch: WatchCallbackType | None = None) -> Node | None:
         """The node without its data, or None. A creation of the node fires ``watch`` too."""
-        session, calls = self._open(), self._calls
+        requests, calls = self._requests(), self._calls
         if watch is None:
-            record = session.at_once(calls.there(path))
+            record = requests.at_once(calls.there(path))
             if not isinstance(record, Later):
                 meta = None if record is None else record.meta
                 return None if meta is None else Node(path, None, meta.stat())
-        return cast("Node | None", await session.read(calls.exists(path, _function(watch))))
+        return cast("Node | None", await requests.read(calls.exists(path, _function(watch))))
 
     async def get_children(
         self, path: str, include_data: bool = False, watch: WatchCallbackType | None = None
@@ -394,24 +308,24 @@ class AsyncClient(forks.Inherited):
         The result leaves out children that are deleted meanwhile or that may not be read. Without
         ``include_data`` their Stat is not read. Raises NodeDoesntExistException or NoAuthException.
         """
-        session, calls = self._open(), self._calls
+        requests, calls = self._requests(), self._calls
         if watch is None and not include_data:
             real = calls.there(path)
-            record = session.at_once(real)
+            record = requests.at_once(real)
             if not isinstance(record, Later) and (nodes := calls.children_of(path, real, record)) is not None:
                 return nodes
-        return cast(list[Node], await session.read(calls.get_children(path, include_data, _function(watch))))
+        return cast(list[Node], await requests.read(calls.get_children(path, include_data, _function(watch))))
 
     async def get_children_with_stat(
         self, path: str, watch: WatchCallbackType | None = None
     ) -> tuple[list[str], Stat]:
         """The children's names and the node's Stat, as of one moment (ZooKeeper's getChildren2)."""
         steps = self._ready().get_children_with_stat(path, _function(watch))
-        return cast("tuple[list[str], Stat]", await self._open().read(steps))
+        return cast("tuple[list[str], Stat]", await self._requests().read(steps))
 
     async def all_children_number(self, path: str) -> int:
         """The number of nodes below a node, at any depth. Reads each of them."""
-        return cast(int, await self._open().read(self._calls.all_children_number(path)))
+        return cast(int, await self._requests().read(self._calls.all_children_number(path)))
 
     async def get_ephemerals(self, prefix: str = "/") -> list[str]:
         """The sorted paths of this session's ephemerals that begin with a prefix.
@@ -419,22 +333,19 @@ class AsyncClient(forks.Inherited):
         The session knows which it created; it reads each, since other sessions may have deleted it.
         """
         session = self._open()
-        return cast(list[str], await session.read(self._ephemerals(session, prefix)))
-
-    def _ephemerals(self, session: AsyncSession, prefix: str) -> Steps:
-        """A generator, to read ``owned`` in its turn: earlier creates are answered by then."""
-        return (yield from self._calls.get_ephemerals(prefix, session.id, list(session.owned)))
+        steps = self._calls.get_ephemerals(prefix, session.id, session.owned)
+        return cast(list[str], await session.requests.read(steps))
 
     async def sync(self, path: str = "/") -> str:
         """Make later reads show at least what is committed now; returns the path."""
-        return cast(str, await self._open().read(self._calls.sync(path)))
+        return cast(str, await self._requests().read(self._calls.sync(path)))
 
     async def get_acls(self, path: str) -> tuple[list[Acl], Stat]:
         """A node's ACL and Stat; password hashes only if this client may administer the node.
 
         Raises NodeDoesntExistException or NoAuthException (neither READ nor ADMIN is permitted).
         """
-        return cast("tuple[list[Acl], Stat]", await self._open().read(self._calls.get_acls(path)))
+        return cast("tuple[list[Acl], Stat]", await self._requests().read(self._calls.get_acls(path)))
 
     def multi_read(self) -> ReadRequest:
         """Reads as of one transaction: ``async with client.multi_read() as r: ...``."""
@@ -442,7 +353,7 @@ class AsyncClient(forks.Inherited):
 
     async def read_together(self, reads: Sequence[tuple[str, str]]) -> list[ReadResult]:
         """Read (kind, path) pairs as of one transaction; see :meth:`ReadRequest.commit`."""
-        return cast(list[ReadResult], await self._open().read(self._calls.read_together(reads)))
+        return cast(list[ReadResult], await self._requests().read(self._calls.read_together(reads)))
 
     # ---- watches -----------------------------------------------------------------------
 
@@ -461,7 +372,7 @@ class AsyncClient(forks.Inherited):
         for the path and every path below. The watch stays until :meth:`remove_watches` or the
         session's end.
         """
-        await self._open().read(self._calls.add_watch(path, _function(watch), recursive))
+        await self._requests().read(self._calls.add_watch(path, _function(watch), recursive))
 
     async def remove_watches(
         self,
@@ -473,16 +384,7 @@ class AsyncClient(forks.Inherited):
 
         Raises NoWatcherException if none matches.
         """
-        await self._open().read(self._calls.remove_watches(path, kind, watch))
-
-    def check_watches(
-        self,
-        path: str,
-        kind: WatchType | Sequence[WatchType] | None = None,
-        watch: WatchCallbackType | None = None,
-    ) -> None:
-        """Raise NoWatcherException unless a watch matches; see :meth:`remove_watches`."""
-        self._ready().check_watches(path, kind, watch)
+        await self._requests().read(self._calls.remove_watches(path, kind, watch))
 
 
 def _function(callback: T) -> T:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from types import TracebackType
 from typing import Any, Protocol, Union
 
 from faaskeeper.exceptions import FaaSKeeperException, NoWatcherException
@@ -77,12 +76,7 @@ class Watch:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Remove the watch. If the caller is cancelled, the session still removes it."""
         self._forget()
         if self._ended:

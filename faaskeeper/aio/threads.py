@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
+
+from faaskeeper.loops import settle, soon
 
 T = TypeVar("T")
 
@@ -55,20 +56,14 @@ class Threads:
                     result = function(*args)
                 except BaseException as raised:
                     error = raised
-            with suppress(RuntimeError):  # the loop is closed: no task waits
-                self._loop.call_soon_threadsafe(self._returned, future, result, error)
+            soon(self._loop, self._returned, future, result, error)
             del work, future, function, args, result, error  # hold no references during the wait
 
     def _returned(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
         self._busy -= 1
         if not self._busy and self._quiet is not None and not self._quiet.done():
             self._quiet.set_result(None)
-        if future.cancelled():
-            return
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
+        settle(future, result, error)
 
     async def quiet(self, timeout: float) -> None:
         """Wait until every call has returned, at most ``timeout`` seconds."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Self
 
 from faaskeeper.session.batches import ReadBatch, WriteBatch
@@ -21,12 +20,7 @@ class _Committed(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.commit()
 
@@ -37,8 +31,6 @@ class ReadRequest(ReadBatch, _Committed):
     def __init__(self, calls: Calls, read: Callable[[Sequence[tuple[str, str]]], list[ReadResult]]) -> None:
         super().__init__(calls)
         self._read = read
-        self.results: list[ReadResult] = []
-        """After :meth:`commit`, for each: a Node (data), list of Nodes (children) or exception."""
 
     def commit(self) -> list[ReadResult]:
         """Perform all reads as of one transaction.
@@ -56,8 +48,6 @@ class TransactionRequest(WriteBatch, _Committed):
     def __init__(self, calls: Calls, commit: Callable[[Sequence[Part]], list[Result]]) -> None:
         super().__init__(calls)
         self._commit = commit
-        self.results: list[Result] = []
-        """After :meth:`commit`: a Node, True, or an exception for each operation."""
 
     def commit(self) -> list[Result]:
         """Commit all operations or none.

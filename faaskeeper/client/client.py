@@ -10,42 +10,29 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from types import TracebackType
 from typing import Any, cast
 
 from faaskeeper.client.batches import ReadRequest, TransactionRequest
 from faaskeeper.client.connect import connect
 from faaskeeper.client.futures import Future
 from faaskeeper.client.runtime import THREADS, Runtime
-from faaskeeper.client.session import Listener, Session
+from faaskeeper.client.session import Session
 from faaskeeper.config import Config
-from faaskeeper.core import acl as acls
-from faaskeeper.core import forks
-from faaskeeper.core.acl import Identity
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.records import Record
-from faaskeeper.core.requests import Outcome
-from faaskeeper.core.znode import Acl, Meta, Stat
-from faaskeeper.exceptions import (
-    FaaSKeeperException,
-    ForkedException,
-    NodeDoesntExistException,
-    NodeExistsException,
-    SessionClosingException,
-)
+from faaskeeper.core.znode import Acl, Stat
+from faaskeeper.exceptions import NodeDoesntExistException
 from faaskeeper.node import Node
 from faaskeeper.session.arguments import NodeKind
-from faaskeeper.session.calls import Calls, Part, ReadResult, Result, Write, stat_of
+from faaskeeper.session.calls import Part, ReadResult, Result, Write, stat_of
+from faaskeeper.session.client import START_S, STOP_S, BaseClient
 from faaskeeper.session.commands import Steps
 from faaskeeper.session.states import SessionState, Ticket
 from faaskeeper.session.usage import counted_by
 from faaskeeper.watch import WatchCallbackType, WatchType
 
-_START_S = 30.0
-_STOP_S = 10.0
 
-
-class FaaSKeeperClient(forks.Inherited):
+class FaaSKeeperClient(BaseClient[Session]):
     """A connection to a deployment, and one session with it between :meth:`start` and :meth:`stop`.
 
     :param cfg: the deployment
@@ -79,23 +66,16 @@ class FaaSKeeperClient(forks.Inherited):
         random: Callable[[int], bytes] = os.urandom,
         connect: Callable[[Config, int], Connection] = connect,
     ) -> None:
-        self._config = cfg
-        self._port = port
-        self._heartbeat = heartbeat
-        self._timeout = float(session_timeout or cfg.session_timeout)
+        super().__init__(cfg, port, heartbeat, session_timeout, chroot, random, connect, self._stat)
         self._runtime = runtime
-        self._random = random
-        self._connect = connect
-        self._connection: Connection | None = None
-        self._session: Session | None = None
-        self._listeners: list[Listener] = []
         self._closing = False
-        self._inherited = ""
-        self._calls = Calls(chroot, lambda path: stat_of(path, self.exists(path)))
         self._log = logging.getLogger("faaskeeper")
         if debug or verbose or cfg.verbose:
             logging.basicConfig(format="[%(asctime)s] (%(name)s) %(message)s")
             self._log.setLevel(logging.DEBUG if debug else logging.INFO)
+
+    def _stat(self, path: str) -> Stat:
+        return stat_of(path, self.exists(path))
 
     # ---- the session -------------------------------------------------------------------
 
@@ -114,36 +94,24 @@ class FaaSKeeperClient(forks.Inherited):
         try:
             session = Session(
                 connection,
+                self._listeners,
                 timeout=self._timeout,
                 renew=self._heartbeat,
                 random=self._random,
                 runtime=self._runtime,
                 ticket=resume,
             )
-            for listener in self._listeners:
-                session.listen(listener)
-            session.open(_START_S)
-            session.auth = self._calls.identities.credentials
+            session.open(START_S)
         except BaseException:
             if session is not None:
                 session.abandon()
             connection.close()
             raise
-        self._connection = connection
-        self._session = session
-        self._inherited = ""
-        forks.register(self)
-        self._calls.begin(session.rules, connection)
+        self._begun(session)
         self._log.info("session %s is open", self.session_id)
-        if self._listeners:
-            for listener in self._listeners:
-                session.call_later(partial(listener, SessionState.CONNECTED))
+        for listener in self._listeners:
+            session.call_later(partial(listener, SessionState.CONNECTED))
         return self.session_id or ""
-
-    @property
-    def ticket(self) -> Ticket:
-        """What another process needs to resume this session. Keep it as secret as a password."""
-        return self._open().ticket
 
     def stop(self, close: bool = True) -> str:
         """Close the session: its ephemerals are deleted. Returns "closed".
@@ -160,7 +128,7 @@ class FaaSKeeperClient(forks.Inherited):
         self._closing = True
         try:
             if close:
-                session.close(_STOP_S)
+                session.close(STOP_S)
             else:
                 session.abandon()
             self._log.info("session %s is closed", self.session_id)
@@ -175,41 +143,13 @@ class FaaSKeeperClient(forks.Inherited):
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
-
-    @property
-    def session_id(self) -> str | None:
-        """The session's id in hexadecimal; None without a session."""
-        return None if self._session is None else f"{self._session.id:08x}"
 
     @property
     def session_status(self) -> str:
         """CONNECTED, SUSPENDED, LOST, or DISCONNECTED without a session."""
         return "DISCONNECTED" if self._session is None else self._session.state.value
-
-    @property
-    def state(self) -> SessionState:
-        """The session's state; LOST without a session."""
-        return SessionState.LOST if self._session is None else self._session.state
-
-    def add_listener(self, listener: Listener) -> None:
-        """Call ``listener(state)`` whenever the state changes, from the callback thread."""
-        self._listeners.append(listener)
-        if self._session is not None:
-            self._session.listen(listener)
-
-    def remove_listener(self, listener: Listener) -> None:
-        """Stop calling a listener."""
-        if listener in self._listeners:
-            self._listeners.remove(listener)
-        if self._session is not None:
-            self._session.unlisten(listener)
 
     @property
     def in_callback(self) -> bool:
@@ -231,43 +171,10 @@ class FaaSKeeperClient(forks.Inherited):
             raise self._closed()
         return session
 
-    def _ready(self) -> Calls:
-        """The client's operations, while a session is open."""
-        self._open()
-        return self._calls
-
-    def _closed(self) -> FaaSKeeperException:
-        return ForkedException(self._inherited) if self._inherited else SessionClosingException()
-
     def forked(self, why: str) -> None:
         """In a forked child: drop the session; ``why`` is the reason that calls raise."""
-        if self._session is not None:
-            self._inherited = why
-        self._session = None
-        self._connection = None
+        super().forked(why)
         self._closing = False
-
-    # ---- identities --------------------------------------------------------------------
-
-    def add_auth(self, scheme: str, credential: str) -> None:
-        """Send a credential with every operation from now on, in later sessions too.
-
-        ``scheme``: ``digest``, with ``user:password``. A wrong password has no effect until an ACL
-        requires it.
-        """
-        self._calls.identities.add(scheme, credential)
-        self._calls.prove(self._connection)
-        if self._session is not None:
-            self._session.auth = self._calls.identities.credentials
-
-    def who_am_i(self) -> list[Identity]:
-        """The schemes and names of this client's identities; no hashes (ZooKeeper's whoAmI)."""
-        self._open()
-        return acls.named(self._calls.identities.who)
-
-    def may_read(self, path: str, meta: Meta) -> None:
-        """Raise NoAuthException unless this client may read a node with this metadata."""
-        self._calls.may_read(path, meta)
 
     @property
     def connection(self) -> Connection:
@@ -307,7 +214,7 @@ class FaaSKeeperClient(forks.Inherited):
         except NodeDoesntExistException:
             if not makepath:
                 raise
-        return cast(Node, self._with_parents(path, write).get())
+        return cast(Node, self._with_ancestors(path, write).get())
 
     def create_async(
         self,
@@ -323,27 +230,19 @@ class FaaSKeeperClient(forks.Inherited):
     ) -> Future[Node]:
         """See :meth:`create`."""
         write = self._ready().create(path, value, NodeKind(ephemeral, sequential, acl, ttl, container))
-        return self._with_parents(path, write) if makepath else self._ask(write)
+        return self._with_ancestors(path, write) if makepath else self._ask(write)
 
-    def _with_parents(self, path: str, write: Write) -> Future[Any]:
-        """Send a create, after the creates of all its ancestors."""
-        above = [self._ask(each) for each in self._calls.above(path)]
+    def _with_ancestors(self, path: str, write: Write) -> Future[Any]:
+        above, last = self._calls.with_ancestors(path, write)
+        for each in above:
+            self._ask(each)
+        return self._ask(last)
 
-        def finish(outcome: Outcome) -> Any:
-            for each in above:  # these have answers already, by the session's order
-                try:
-                    each.get(0)
-                except NodeExistsException:
-                    continue
-            return write.finish(outcome)
-
-        return self._ask(write._replace(finish=finish))
-
-    def _ask(self, write: Write, prompt: bool = False) -> Future[Any]:
-        return self._open().ask(write.operation, write.what, write.finish, prompt)
+    def _ask(self, write: Write) -> Future[Any]:
+        return self._open().ask(write)
 
     def _write(self, write: Write) -> Any:
-        return self._open().ask(write.operation, write.what, write.finish, True).get()
+        return self._open().ask(write, True).get()
 
     def set_data(self, path: str, value: bytes = b"", version: int = -1) -> Node:
         """Replace a node's data; returns the node. ``version`` -1: any version.
@@ -472,8 +371,7 @@ class FaaSKeeperClient(forks.Inherited):
         The session knows which it created; it reads each, since other sessions may have deleted it.
         """
         session = self._open()
-        steps = self._ready().get_ephemerals(prefix, session.id, list(session.owned))
-        return cast(list[str], session.run(steps))
+        return cast(list[str], session.run(self._calls.get_ephemerals(prefix, session.id, session.owned)))
 
     def sync(self, path: str = "/") -> str:
         """Make later reads show at least what is committed now; returns the path."""
@@ -523,12 +421,3 @@ class FaaSKeeperClient(forks.Inherited):
         Raises NoWatcherException if none matches. A call that is already queued is still made.
         """
         self._run(self._ready().remove_watches(path, kind, watch))
-
-    def check_watches(
-        self,
-        path: str,
-        kind: WatchType | Sequence[WatchType] | None = None,
-        watch: WatchCallbackType | None = None,
-    ) -> None:
-        """Raise NoWatcherException unless a watch matches; see :meth:`remove_watches`."""
-        self._ready().check_watches(path, kind, watch)

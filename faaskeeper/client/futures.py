@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from faaskeeper.client.runtime import Lock
 from faaskeeper.exceptions import TimeoutException
+from faaskeeper.session.states import unanswered
 
 T = TypeVar("T")
 _PENDING = object()
@@ -70,8 +71,8 @@ class Future(Generic[T]):
         if not self.write:
             return f"{self.what} was not answered within {timeout:g} s; nothing was changed"
         return (
-            f"{self.what} was not answered within {timeout:g} s: whether it happened is not known. It is "
-            "asked for again until it is answered or the session ends; get() waits for the outcome"
+            f"{unanswered(self.what, timeout)}. The client resends it until it is answered or the session "
+            "ends; get() waits for the outcome"
         )
 
     def add_callback(self, callback: Callable[[Future[T]], None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from faaskeeper.client.runtime import Condition, Lock, Runtime
+from faaskeeper.client.sender import Sender
 from faaskeeper.core.requests import Request
 from faaskeeper.session.outbox import Outbox
 from faaskeeper.session.timing import Resending
@@ -14,12 +15,6 @@ NEVER = float("inf")
 
 class Kept(Protocol):
     """The session as the keeper uses it."""
-
-    def send(self, requests: tuple[Request, ...], acked: int) -> None:
-        """Send requests."""
-
-    def flush(self) -> None:
-        """Send the unsent requests."""
 
     def tidy(self) -> None:
         """Remove registrations without a watch."""
@@ -36,9 +31,17 @@ class Keeper:
     """
 
     def __init__(
-        self, session: Kept, outbox: Outbox[Any], runtime: Runtime, lock: Lock, wake: Condition, every: float
+        self,
+        session: Kept,
+        sender: Sender,
+        outbox: Outbox[Any],
+        runtime: Runtime,
+        lock: Lock,
+        wake: Condition,
+        every: float,
     ) -> None:
         self._session = session
+        self._sender = sender
         self._outbox = outbox
         self._runtime = runtime
         self._lock = lock
@@ -92,9 +95,9 @@ class Keeper:
                     again = self._outbox.resend(self._outbox.acked + 1)
                 acked = self._outbox.acked
             if again:
-                self._session.send(again, acked)
+                self._sender.send(again, acked)
             if unsent:
-                self._session.flush()
+                self._sender.flush()
                 self._session.tidy()
             if clock() >= renew_at:
                 renew_at = clock() + self._every

@@ -102,7 +102,7 @@ class ServiceClock:
     def __call__(self) -> int:
         return self.own() + self._lead
 
-    def heard(self, time: int) -> None:
+    def note(self, time: int) -> None:
         """Take in a reply that was made at ``time``, ms by the service's clock (0: unknown)."""
         if time:
             self._leads = (*self._leads[1 - _REPLIES :], time - self.own())

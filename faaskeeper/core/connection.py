@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from faaskeeper.core import acl
 from faaskeeper.core.clocks import ServiceClock
 from faaskeeper.core.drivers.storage import Gather, in_turn
-from faaskeeper.core.fields import Fields
 
 if TYPE_CHECKING:  # a client imports only those parts of a service that its provider needs
     from faaskeeper.core.acl import Credential
@@ -53,7 +53,8 @@ class InProcess(Protocol):
         """Listen for late replies; notifications arrive as signed bytes."""
 
 
-class Connection(Fields):
+@dataclass(slots=True, eq=False, repr=False)
+class Connection:
     """A client's access to a deployment.
 
     ``clock``: this process's clock, which is not set while it runs. ``service``: the service's
@@ -101,14 +102,15 @@ class Connection(Fields):
     peer: str = ""
     super_digest: str = ""
     logs: Callable[[], str] = lambda: ""
+    service: ServiceClock = field(init=False)
 
     def __post_init__(self) -> None:
         self.service = self.clock if isinstance(self.clock, ServiceClock) else ServiceClock(self.clock)
 
-    def heard(self, reply: Reply) -> None:
+    def note_time(self, reply: Reply) -> None:
         """Take in the service's time from a reply. A service in this process has the same clock."""
         if self.within is None:
-            self.service.heard(reply.time)
+            self.service.note(reply.time)
 
 
 def _tally(deployment: Deployment) -> Tally | None:

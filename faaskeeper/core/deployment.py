@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from faaskeeper.core.checkpoint import Checkpoints
@@ -11,7 +12,6 @@ from faaskeeper.core.clocks import Clock, LogClock
 from faaskeeper.core.drivers.channel import Channel, DirectChannel
 from faaskeeper.core.drivers.queue import Queue
 from faaskeeper.core.drivers.storage import Gather, Joint, ObjectStore, Table, in_turn
-from faaskeeper.core.fields import Fields
 from faaskeeper.core.log import Log
 from faaskeeper.core.records import Records, TableRecords, bootstrap
 from faaskeeper.core.sessions import Leases, Transients
@@ -25,7 +25,12 @@ MAX_TIMEOUT_MS = 3_600_000
 each renewal of a lease costs money on a cloud."""
 
 
-class Deployment(Fields):
+LIMITS = Limits()
+"""The usual limits."""
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Deployment:
     """What a provider passes to the functions. Nothing here is opened at import time.
 
     ``key``: the deployment's key (32 bytes), shared by functions and trusted writers. ``clock``:
@@ -43,9 +48,9 @@ class Deployment(Fields):
 
     ``recent_bytes``: longest ``recent`` that a record carries, in bytes of JSON; for a longer one,
     clients read the log. ``save_every``: entries between two saves of mark and checkpoint.
-    ``max_nodes``: most znodes that a view holds. ``peer``: the address of a client without a
-    credential for one (scheme ``ip``; "": none). ``super_digest``: the digest id of the super user
-    ("": none).
+    ``max_nodes``: most znodes that a view holds. ``max_contents``: most records whose contents a
+    distributor remembers. ``peer``: the address of a client without a credential for one (scheme
+    ``ip``; "": none). ``super_digest``: the digest id of the super user ("": none).
     """
 
     log: Log
@@ -67,13 +72,15 @@ class Deployment(Fields):
     joint: Joint | None = None
     gather: Gather[Any] = in_turn
     random: Callable[[int], bytes] = os.urandom
-    limits: Limits = Limits()
+    limits: Limits = LIMITS
     expiring_log: bool = True
     recent_bytes: int = 1024
     save_every: int = 64
     max_nodes: int = MAX_NODES
+    max_contents: int = 1_000
     peer: str = ""
     super_digest: str = ""
+    log_clock: LogClock = field(init=False)
 
     def __post_init__(self) -> None:
         self.log_clock = LogClock(self.wall or self.clock, self.elapsed or self.clock)

@@ -10,13 +10,11 @@ rest.
 from __future__ import annotations
 
 import logging
-from bisect import bisect_left
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from faaskeeper.core import codec, paths, trust
+from faaskeeper.core import codec, trust
 from faaskeeper.core.answers import Answer, reply_of, to_wake_up
 from faaskeeper.core.changes import Closed, Opened, Transaction
 from faaskeeper.core.children import (
@@ -25,12 +23,12 @@ from faaskeeper.core.children import (
     Listing,
     Page,
     listings,
-    page_of,
     page_path,
     passes,
     renamed,
     writes_of,
 )
+from faaskeeper.core.contents import Content, Contents
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.drivers.channel import deliver
 from faaskeeper.core.drivers.storage import JOINT_WRITES, Write
@@ -58,14 +56,6 @@ _AHEAD = 5
 """How often a list is read again because another distributor moved its names meanwhile."""
 
 _log = logging.getLogger(__name__)
-
-
-class _Content(NamedTuple):
-    """The data and children of a record as of a txid."""
-
-    txid: int
-    data: bytes
-    children: list[str]
 
 
 class Joined(NamedTuple):
@@ -105,9 +95,6 @@ def _recipient(sessions: Sessions, id: int) -> Recipient | None:
 class Distributor:
     """Applies the pending entries of a view. Not thread-safe."""
 
-    _MAX_CONTENTS = 1_000
-    _MAX_CONTENT_BYTES = 64 * 1024
-
     def __init__(
         self, deployment: Deployment, secrets: Secrets | None = None, sends_time: bool = True
     ) -> None:
@@ -117,7 +104,7 @@ class Distributor:
         self._watch = WatchFunction(
             deployment.watches, deployment.channel, self._secrets, deployment.gather, deployment.key
         )
-        self._contents: OrderedDict[str, _Content] = OrderedDict()
+        self.contents = Contents(deployment)
         self._unsaved = 0
         self._unmarked = 0
         self._since = 0
@@ -132,7 +119,7 @@ class Distributor:
         others applied since.
         """
         deployment = self._deployment
-        self._contents.clear()
+        self.contents.clear()
         return load(deployment.log, deployment.checkpoints, deployment.clock, max_nodes)
 
     def settle(self, view: View, since: int, doubtful: bool = False) -> list[Settled]:
@@ -159,7 +146,7 @@ class Distributor:
             try:
                 epoch = self._write(entries, doubtful)
             except BaseException:
-                self._contents.clear()
+                self.contents.clear()
                 raise
             view.settled(entries[-1].last)
             if view.pending:
@@ -185,7 +172,7 @@ class Distributor:
         if any(image.check_at() is not None for image in images.values()):
             return None
         wanted = lacking(images, lists)
-        contents = self._read(wanted)
+        contents = self.contents.read(wanted)
         if len(contents) < len(wanted) or any(each.txid > view.head for each in contents.values()):
             return None  # written meanwhile; or deleted, so long ago that no tombstone is left
         epoch, text = self._epoch((entry,))
@@ -199,7 +186,7 @@ class Distributor:
 
     def forget(self) -> None:
         """Forget the contents of records: those to be written were not written, or perhaps not."""
-        self._contents.clear()
+        self.contents.clear()
 
     def _epoch(self, entries: tuple[Entry, ...]) -> tuple[Epoch, str]:
         """The epoch for the records of some entries, and its ``recent`` as records carry it."""
@@ -222,7 +209,7 @@ class Distributor:
         """Write what some transactions changed, in parallel; sources of moved names come second."""
         images = images_of(transactions)
         lists = listings(transactions)
-        contents = self._read(lacking(images, lists))
+        contents = self.contents.read(lacking(images, lists))
         records, second = self._records(images, lists, contents, epoch, recent)
         if doubtful:
             records = self._lacking(records)
@@ -248,7 +235,7 @@ class Distributor:
         self,
         images: dict[str, Image],
         lists: dict[str, Listing],
-        contents: dict[str, _Content],
+        contents: dict[str, Content],
         epoch: Epoch,
         recent: str,
     ) -> tuple[dict[str, Record], set[str]]:
@@ -295,7 +282,7 @@ class Distributor:
         if abs(self._deployment.clock() - self._since) > SETTLE_WITHIN_MS:
             raise StaleView("this invocation was suspended for hours: its records may be out of date")
 
-    def _run(self, lists: dict[str, Listing], contents: dict[str, _Content]) -> None:
+    def _run(self, lists: dict[str, Listing], contents: dict[str, Content]) -> None:
         """Apply the steps to the lists; if another distributor is ahead, read again."""
         needed = [path for listing in lists.values() for path in listing.needs()]
         for _ in range(_AHEAD):
@@ -304,46 +291,31 @@ class Distributor:
                     listing.run({path: (each.txid, each.children) for path, each in contents.items()})
             except Ahead:
                 for path in needed:
-                    self._contents.pop(path, None)
-                contents.update(self._read(needed))
+                    self.contents.drop(path)
+                contents.update(self.contents.read(needed))
             else:
                 return
         raise Unavailable(f"other distributors moved names {_AHEAD} times while this one read them")
 
-    def _read(self, wanted: list[str]) -> dict[str, _Content]:
-        contents: dict[str, _Content] = {}
-        unknown: list[str] = []
-        for path in wanted:
-            content = self._contents.get(path)
-            if content is None:
-                unknown.append(path)
-            else:
-                contents[path] = content
-        if unknown:
-            for path, record in zip(unknown, self._deployment.records.get_many(unknown), strict=True):
-                if record is not None:
-                    contents[path] = _Content(record.txid, record.data, record.children)
-        return contents
-
     def _page(self, path: str, page: Page, epoch: Epoch, recent: str) -> Record:
         if page.names is None:
-            self._contents.pop(path, None)
+            self.contents.drop(path)
             return Record(page.stamp, None, b"", [], epoch.floor, epoch.upto, recent)
-        self._keep(path, _Content(page.stamp, b"", page.names))
+        self.contents.keep(path, Content(page.stamp, b"", page.names))
         return Record(page.stamp, PAGE_META, b"", page.names, epoch.floor, epoch.upto, recent)
 
     def _record(
         self,
         path: str,
         image: Image,
-        before: _Content | None,
+        before: Content | None,
         listing: Listing | None,
         epoch: Epoch,
         recent: str,
     ) -> Record | None:
         """The record to write; None if user storage has the image or a later one."""
         meta = image.meta
-        self._contents.pop(path, None)  # it precedes this image, whatever the outcome
+        self.contents.drop(path)  # it precedes this image, whatever the outcome
         if meta is None:
             return Record(image.txid, None, b"", [], epoch.floor, epoch.upto, recent)
         data, children = image.data, []
@@ -370,35 +342,8 @@ class Distributor:
             )
         data = data or b""
         if children or image.names:
-            self._keep(path, _Content(image.txid, data, children))
+            self.contents.keep(path, Content(image.txid, data, children))
         return Record(image.txid, meta, data, children, epoch.floor, epoch.upto, recent)
-
-    def _keep(self, path: str, content: _Content) -> None:
-        if len(content.data) > self._MAX_CONTENT_BYTES:
-            return
-        self._contents[path] = content
-        if len(self._contents) > self._MAX_CONTENTS:
-            self._contents.popitem(last=False)
-
-    def lacks(self, view: View, path: str) -> bool:
-        """Whether remembered contents show, as of the view's head, that the path does not exist.
-
-        They do if they are the children of the path's parent. Pending entries may have moved names
-        between pages, which the names' own changes do not show.
-        """
-        if view.pending:
-            return False
-        above = paths.parent(path)
-        name = paths.name(path)
-        known = view.known(above)
-        if known is None or known.meta is None:
-            return False
-        pages = known.meta.pages
-        content = self._contents.get(page_path(above, page_of(name, pages)) if pages else above)
-        if content is None or content.txid > view.head or (not pages and content.txid != known.txid):
-            return False
-        at = bisect_left(content.children, name)
-        return at == len(content.children) or content.children[at] != name
 
     # ---- answers and notifications -----------------------------------------------------
 
@@ -476,6 +421,16 @@ class DistributorFunction:
         self._deployment = deployment
         self._distributor = Distributor(deployment)
         self._view: View | None = None
+
+    @property
+    def view(self) -> View | None:
+        """What it knows between two calls; None: the next call loads it."""
+        return self._view
+
+    @property
+    def contents(self) -> Contents:
+        """The contents of records that it remembers."""
+        return self._distributor.contents
 
     def handle(self, bodies: Sequence[bytes]) -> None:
         """Apply what the wake-ups ask for, and answer. Raises when the queue must deliver again."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,7 +29,6 @@ from faaskeeper.core.children import page_path, removed_pages
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.drivers.storage import IfAbsent, IfStamp, Item, Table
 from faaskeeper.core.errors import Conflict, DriverError, Throttled, Unavailable
-from faaskeeper.core.fields import Fields
 from faaskeeper.core.log import RETENTION_MS, Entry, Trimmed
 from faaskeeper.core.objects import TableObjects
 from faaskeeper.core.records import Record, TableRecords
@@ -62,7 +62,8 @@ class Note(NamedTuple):
     clock: int
 
 
-class Progress(Fields):
+@dataclass(slots=True)
+class Progress:
     """Progress of the sweeps.
 
     ``swept``, ``trimmed``: txids. ``blobs``: a name; ``young``: no unreferenced blob was made

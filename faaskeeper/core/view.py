@@ -68,7 +68,7 @@ class View:
         """The transaction up to which the tally counts; entries up to it are folded for other
         reasons."""
         self._nodes: dict[str, Node] = {}
-        self._max_nodes = max_nodes
+        self.max_nodes = max_nodes
 
     def node(self, path: str) -> Meta | None:
         """Metadata of a znode. Raises Missing.
@@ -128,12 +128,17 @@ class View:
         if applied > self.applied:
             self.applied = applied
             self.pending = [entry for entry in self.pending if entry.last > applied]
-        if len(self._nodes) > self._max_nodes:
+        if len(self._nodes) > self.max_nodes:
             self._evict()
+
+    @property
+    def evictable(self) -> int:
+        """How many znodes it holds that user storage has too."""
+        return sum(1 for node in self._nodes.values() if node.txid <= self.applied)
 
     def _evict(self) -> None:
         """Evict the znodes written or read first, but none that user storage may not have yet."""
-        spare = len(self._nodes) - self._max_nodes * 3 // 4
+        spare = len(self._nodes) - self.max_nodes * 3 // 4
         gone: list[str] = []
         for path, node in self._nodes.items():
             if len(gone) >= spare:

@@ -17,6 +17,7 @@ from faaskeeper.core import admission, codec, paths, trust
 from faaskeeper.core.answers import Answer, wake_up
 from faaskeeper.core.batch import Batch, ServiceOrder
 from faaskeeper.core.codec import Malformed
+from faaskeeper.core.contents import Contents
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import Distributor, Settled
 from faaskeeper.core.errors import Conflict, StaleView, Unavailable
@@ -60,6 +61,16 @@ class Writer:
         """The group that was put into user storage together with the last append."""
         self._held: list[Answer] = []
         """Answers to closed sessions that still own ephemerals: they wait until all are deleted."""
+
+    @property
+    def view(self) -> View | None:
+        """What it knows between two calls; None: the next call loads it."""
+        return self._view
+
+    @property
+    def contents(self) -> Contents:
+        """The contents of records that it remembers."""
+        return self._distributor.contents
 
     # ---- one call ----------------------------------------------------------------------
 
@@ -239,7 +250,7 @@ class Writer:
             if len(each) > paths.MAX_PATH_BYTES:
                 continue
             if view.known(each) is None and not view.childless(paths.parent(each)):
-                if paths.invalid(each) or self._distributor.lacks(view, each):
+                if paths.invalid(each) or self._distributor.contents.lacks(view, each):
                     view.learn(each, Node(0, None))
                 else:
                     asked.append(each)

@@ -88,7 +88,7 @@ class ServerLease:
     def _opened(self, reply: Reply) -> None:
         self.session = reply.session
         self._receiver.identify(self.session, self._secret)
-        self._connection.heard(reply)
+        self._connection.note_time(reply)
         rules = self._watches.rules
         if not rules.seen:
             rules.seen = rules.applied = reply.epoch.upto
@@ -144,7 +144,7 @@ class ServerLease:
             self._shortened.set()
 
     async def renew(self, timeout: int = LEASE_MS) -> None:
-        """Renew the lease, for at most ``timeout`` ms; meet what no notification told of.
+        """Renew the lease, for at most ``timeout`` ms; meet epochs without a notification.
 
         Raises DriverError; ServerError where the server's session has ended: :meth:`restart` it.
         """

@@ -183,7 +183,7 @@ class ReplyReceiver:
     def _deliver(self, reply: Reply) -> None:
         session = self._sessions.get(reply.session)
         if session is not None and session.incarnation == reply.incarnation and not reply.nonce:
-            self._connection.heard(reply)
+            self._connection.note_time(reply)
             session.replied(reply)
             return
         question = self._question(reply)

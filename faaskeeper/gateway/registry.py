@@ -125,7 +125,7 @@ class SessionRegistry:
         """Leave a session to heartbeat. ``silent``: seconds since its client was last active."""
         hub = self._hub
         hub.forget(session.id)
-        session.detach(f"session 0x{session.id:x}: nothing was heard for {silent:.1f} s")
+        session.detach(f"session 0x{session.id:x}: its client sent nothing for {silent:.1f} s")
         active = hub.lease.service_time() - int(silent * 1000)
         lease = session.lease._replace(under=0, expires=active + session.timeout)
         task = asyncio.get_running_loop().create_task(self._free(lease))

@@ -10,11 +10,12 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import DriverError
+from faaskeeper.loops import settle, soon
 from faaskeeper.session import commands
 from faaskeeper.session.commands import Steps
 from faaskeeper.session.interpreter import Interpreter
@@ -75,8 +76,7 @@ class StepRunner:
 
     def soon(self, call: Callable[..., None], *args: Any) -> None:
         """Call something in the loop's thread, from any thread."""
-        with suppress(RuntimeError):  # the loop is closed: nothing is served any more
-            self._loop.call_soon_threadsafe(call, *args)
+        soon(self._loop, call, *args)
 
     def submit(self, function: Callable[..., _T], *args: Any) -> Future[_T]:
         """Call something in a thread of the pool; only where stores are far."""
@@ -95,16 +95,7 @@ class StepRunner:
     async def perform(self, steps: Steps) -> Any:
         """Run steps; returns what they return."""
         future: asyncio.Future[Any] = self._loop.create_future()
-
-        def done(result: Any, error: BaseException | None) -> None:
-            if future.cancelled():
-                return
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
-
-        self.drive(steps, done)
+        self.drive(steps, partial(settle, future))
         return await future
 
     def drive(

@@ -129,7 +129,7 @@ class RequestSender:
                 receiver.committing = False
             receiver.committed()
         except DriverError as error:
-            _log.warning("a request will be sent again: %s", error)
+            _log.warning("could not send a request, will retry: %s", error)
 
     def _enqueue(self, batch: Sequence[Signed]) -> None:
         """Send messages in their order, in a thread of the pool."""
@@ -137,7 +137,7 @@ class RequestSender:
             try:
                 messages.send(self._connection.worker_queue, message, secret)
             except DriverError as error:
-                _log.warning("a request will be sent again: %s", error)
+                _log.warning("could not send a request, will retry: %s", error)
 
     async def ask(self, key: object, message: Message, secret: bytes, timeout: float = 30.0) -> Reply:
         """Send a message and return its reply. The message is sent again, in growing intervals.

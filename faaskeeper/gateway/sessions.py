@@ -102,7 +102,7 @@ class GatewaySession:
         self.lease = Lease(id, 1, 0, False)
         self.connection: SessionConnection | None = None
         self.active = now()
-        """When its client was last heard from."""
+        """When its client last sent something."""
         self.owned = self._incarnation.owned
         self.sending = False
         """Some of its messages are on their way to the queue."""

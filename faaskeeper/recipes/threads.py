@@ -5,16 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from types import TracebackType
 from typing import TypeVar
 
 from faaskeeper.client import FaaSKeeperClient, Future
 from faaskeeper.core.znode import Stat
 from faaskeeper.node import Node
-from faaskeeper.recipes.rules.port import Listener, Pending, Port, Rule, Signal
+from faaskeeper.recipes.rules.port import Pending, Port, Rule, Signal
 from faaskeeper.session.batches import WriteBatch
 from faaskeeper.session.calls import Result
-from faaskeeper.session.states import SessionState
 from faaskeeper.watch import WatchCallbackType
 
 T = TypeVar("T")
@@ -83,12 +81,7 @@ class _Turns(AbstractAsyncContextManager[None]):
     async def __aenter__(self) -> None:
         self._lock.acquire()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._lock.release()
 
 
@@ -96,27 +89,11 @@ class ThreadPort(Port):
     """The port of the threaded client."""
 
     worker = "thread"
-
-    def __init__(self, client: FaaSKeeperClient) -> None:
-        self._client = client
-
-    @property
-    def state(self) -> SessionState:
-        return self._client.state
-
-    @property
-    def session_id(self) -> str | None:
-        return self._client.session_id
+    _client: FaaSKeeperClient
 
     @property
     def in_callback(self) -> bool:
         return self._client.in_callback
-
-    def add_listener(self, listener: Listener) -> None:
-        self._client.add_listener(listener)
-
-    def remove_listener(self, listener: Listener) -> None:
-        self._client.remove_listener(listener)
 
     async def create(
         self, path: str, value: bytes = b"", *, sequential: bool = False, makepath: bool = False

@@ -47,12 +47,12 @@ def ttl_of(kind: NodeKind) -> int:
     """The time to live as a request carries it: ms, 0 for none, or ``CONTAINER``."""
     if kind.ttl is None:
         if kind.container and (kind.ephemeral or kind.sequential):
-            raise MalformedInputException("a container is neither ephemeral nor sequential")
+            raise MalformedInputException("a container cannot be ephemeral or sequential")
         return CONTAINER if kind.container else 0
     if type(kind.ttl) is not int or not 0 < kind.ttl <= MAX_TTL_MS:
-        raise MalformedInputException(f"a time to live is from 1 to {MAX_TTL_MS} ms, not {kind.ttl!r}")
+        raise MalformedInputException(f"a time to live must be from 1 to {MAX_TTL_MS} ms, not {kind.ttl!r}")
     if kind.ephemeral or kind.container:
-        raise MalformedInputException("a node with a time to live is neither ephemeral nor a container")
+        raise MalformedInputException("a node with a time to live cannot be ephemeral or a container")
     return kind.ttl
 
 
@@ -63,12 +63,16 @@ def acl_of(entries: Sequence[Acl] | None) -> tuple[Acl, ...]:
     for entry in entries:
         permissions, scheme, id = entry if len(entry) == 3 else (-1, "", "")
         if type(permissions) is not int or not 0 < permissions <= acls.ALL:
-            raise InvalidACLException(f"an entry is (permissions from 1 to 31, scheme, id), not {entry!r}")
-        if scheme not in acls.SCHEMES or not isinstance(id, str) or _SURROGATE.search(id):
+            raise InvalidACLException(
+                f"an ACL entry must be (permissions from 1 to 31, scheme, id), not {entry!r}"
+            )
+        if scheme not in acls.SCHEMES:
             schemes = ", ".join(acls.SCHEMES)
-            raise InvalidACLException(f"the scheme of {entry!r} is none of {schemes}, or its id no text")
+            raise InvalidACLException(f"the scheme in the ACL entry {entry!r} must be one of {schemes}")
+        if not isinstance(id, str) or _SURROGATE.search(id):
+            raise InvalidACLException(f"the id in the ACL entry {entry!r} must be a string of valid Unicode")
     if not entries:
-        raise InvalidACLException("an ACL must not be empty: nobody could ever read, change or open the node")
+        raise InvalidACLException("an ACL must not be empty: no client could use the node")
     asked = tuple((permissions, scheme, id) for permissions, scheme, id in entries)
     return OPEN_ACL if asked == OPEN_ACL else asked
 
@@ -112,7 +116,7 @@ def kinds_of(kind: WatchType | Sequence[WatchType] | None) -> list[str]:
 def check(path: str) -> None:
     """Raise MalformedInputException unless a request may name the path."""
     if not isinstance(path, str):
-        raise MalformedInputException(f"a path must be a text, not {type(path).__name__}")
+        raise MalformedInputException(f"a path must be a string, not {type(path).__name__}")
     wrong = paths.malformed(path)
     if wrong is not None:
         raise MalformedInputException(wrong)
@@ -124,14 +128,16 @@ def check_version(version: int) -> None:
     Versions wrap: after 2**31 - 1 they are negative.
     """
     if type(version) is not int or not -(2**31) <= version < 2**31:
-        raise MalformedInputException(f"a version is a number of 32 bits, or -1 for any, not {version!r}")
+        raise MalformedInputException(f"a version must be a 32-bit integer, or -1 for any, not {version!r}")
 
 
 def _not_allowed(path: str) -> MalformedInputException:
     """The error for a request that is never allowed; states the rule that its path breaks."""
     if path in paths.RESERVED:
-        return MalformedInputException(f"{path} is part of every tree: it is neither created nor deleted")
-    return MalformedInputException(paths.invalid(path) or f"the service does not allow this for {path}")
+        return MalformedInputException(f"{path} is part of every tree: it cannot be created or deleted")
+    return MalformedInputException(
+        paths.invalid(path) or f"the service does not allow this request for {path}"
+    )
 
 
 _ERRORS: dict[Code, Callable[[str], FaaSKeeperException]] = {
@@ -143,12 +149,12 @@ _ERRORS: dict[Code, Callable[[str], FaaSKeeperException]] = {
     Code.NO_AUTH: NoAuthException,
     Code.SEQUENCE_USED_UP: SequenceUsedUpException,
     Code.INVALID_ACL: lambda path: InvalidACLException(
-        f"the ACL for {path} has an id that does not fit its scheme ('auth' needs add_auth() before)"
+        f"the ACL for {path} has an id that is invalid for its scheme ('auth' needs add_auth() before)"
     ),
-    Code.TOO_LARGE: lambda path: TooLargeException(f"the data of {path} is over a limit"),
+    Code.TOO_LARGE: lambda path: TooLargeException(f"the data of {path} exceeds a limit of the deployment"),
     Code.FORGOTTEN: lambda path: ZooKeeperException(
-        f"{path}: the service decided this request before and does not keep the outcome any more: "
-        "whether it happened is not known; read, and start() a new session"
+        f"{path}: the service processed this request before and no longer has the outcome: whether it "
+        "happened is not known; read the node, and start() a new session"
     ),
 }
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from faaskeeper.core.znode import Acl
 from faaskeeper.session.arguments import NodeKind
-from faaskeeper.session.calls import Calls, Part
+from faaskeeper.session.calls import Calls, Part, ReadResult, Result
 
 
 class ReadBatch:
@@ -17,6 +17,8 @@ class ReadBatch:
         self._calls = calls
         self.reads: list[tuple[str, str]] = []
         """(kind, path) of each."""
+        self.results: list[ReadResult] = []
+        """After the commit, for each: a Node (data), list of Nodes (children) or exception."""
 
     def get_data(self, path: str) -> Self:
         """Add a read of a node with its data."""
@@ -41,6 +43,8 @@ class WriteBatch:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
         self._parts: list[Part] = []
+        self.results: list[Result] = []
+        """After the commit: a Node, True, or an exception for each operation."""
 
     def create(
         self,

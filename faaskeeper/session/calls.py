@@ -6,7 +6,7 @@ the client's chroot; the resulting operations and steps hold paths in the whole 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Union
 
@@ -33,6 +33,7 @@ from faaskeeper.exceptions import (
     FaaSKeeperException,
     MalformedInputException,
     NodeDoesntExistException,
+    NodeExistsException,
     NoWatcherException,
     ProviderException,
     RolledBackException,
@@ -82,14 +83,14 @@ class Identities:
     def add(self, scheme: str, credential: str) -> None:
         """Add a credential, used from now on. Raises MalformedInputException."""
         if scheme != "digest":
-            raise MalformedInputException(f"{scheme!r} is no scheme to authenticate by; there is 'digest'")
+            raise MalformedInputException(f"{scheme!r} is not a scheme to authenticate by: use 'digest'")
         if not isinstance(credential, str) or ":" not in credential:
-            raise MalformedInputException("the credential of the scheme 'digest' is 'user:password'")
+            raise MalformedInputException("a credential of the scheme 'digest' must be 'user:password'")
         if (scheme, credential) not in self.credentials:
             shown = (*self.credentials, (scheme, credential))
             if acls.size_of(shown) > acls.MAX_CREDENTIALS_BYTES:
                 most = acls.MAX_CREDENTIALS_BYTES
-                raise MalformedInputException(f"a client's credentials may have {most} bytes in all")
+                raise MalformedInputException(f"a client's credentials may have at most {most} bytes in all")
             self.credentials = shown
 
     def prove(self, connection: Connection | None) -> None:
@@ -107,7 +108,7 @@ class Calls:
 
     def __init__(self, chroot: str, load: Callable[[str], Stat] | None = None) -> None:
         check(chroot)
-        self._load = load
+        self.load = load
         self.chroot = "" if chroot == "/" else chroot
         self.identities = Identities()
         self._reads = Reads(Rules(0, lambda callback, event: None), ())
@@ -206,11 +207,31 @@ class Calls:
         raise_error(outcome, path)
         return Node(self.shown(outcome.path), None, _meta(outcome).stat())
 
-    def above(self, path: str) -> list[Write]:
-        """Creates for all ancestors of a path, top down; any of these nodes may exist."""
+    def with_ancestors(self, path: str, write: Write) -> tuple[list[Write], Write]:
+        """Creates for all ancestors of a path, top down, and its own create, to be sent last.
+
+        Any of the ancestors may exist. Another error of one is that of the last create, too.
+        """
+        failed: list[FaaSKeeperException] = []
+
+        def above(finish: Callable[[Outcome], Any], outcome: Outcome) -> Any:
+            try:
+                return finish(outcome)
+            except FaaSKeeperException as error:
+                if not isinstance(error, NodeExistsException):
+                    failed.append(error)
+                raise
+
+        def last(outcome: Outcome) -> Any:
+            if failed:  # by the session's order, their outcomes came before
+                raise failed[0]
+            return write.finish(outcome)
+
         real = self.real(path, True)
         missing = [each for each in paths.upwards(paths.parent(real)) if each != "/"]
-        return [self._creation(each, self._create(each, b"", NodeKind())) for each in reversed(missing)]
+        creates = [self._creation(each, self._create(each, b"", NodeKind())) for each in reversed(missing)]
+        ancestors = [each._replace(finish=partial(above, each.finish)) for each in creates]
+        return ancestors, write._replace(finish=last)
 
     def set_data(self, path: str, value: bytes, version: int) -> Write:
         """Result: the Node."""
@@ -359,14 +380,13 @@ class Calls:
         """Returns the number of nodes below one, at any depth."""
         return self._read(self._reads.number_below(self.there(path)))
 
-    def get_ephemerals(self, prefix: str, session: int, owned: Sequence[str]) -> Steps:
+    def get_ephemerals(self, prefix: str, session: int, owned: Collection[str]) -> Steps:
         """Returns the paths of a session's ephemerals that begin with a prefix.
 
-        ``owned``: the candidates, paths in the whole tree.
+        ``owned``: the candidates, paths in the whole tree, at the time of the read: by then earlier
+        creates are answered.
         """
-        return self._get_ephemerals(session, [path for path in owned if self.shown(path).startswith(prefix)])
-
-    def _get_ephemerals(self, session: int, candidates: Sequence[str]) -> Steps:
+        candidates = [path for path in owned if self.shown(path).startswith(prefix)]
         alive: list[str] = yield from self._reads.owned_by(session, candidates)
         return [self.shown(each) for each in alive]
 
@@ -408,7 +428,7 @@ class Calls:
         return results
 
     def _children(self, path: str, found: Found) -> list[Node]:
-        load = self._load
+        load = self.load
         below = [paths.child(path, name) for name in found.children]
         return [Node(each, load=None if load is None else partial(load, each)) for each in below]
 

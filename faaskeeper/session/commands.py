@@ -7,8 +7,10 @@ loop.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple, Union
+
+from faaskeeper.core.sessions import Lease
 
 Writes = tuple[int, tuple[tuple[str, str], ...]]
 """A transaction as an epoch lists it: txid, and (path, letters) for each path that it wrote."""
@@ -82,7 +84,40 @@ class PutBlob(NamedTuple):
     data: bytes
 
 
+class Forget(NamedTuple):
+    """Remove registrations that are idle, as (path, kind). Answer: nothing."""
+
+    idle: Sequence[tuple[str, str]]
+
+
+class ReadLease(NamedTuple):
+    """Answer: a session's Lease, or None."""
+
+    session: int
+
+
+class RenewLease(NamedTuple):
+    """Replace the version of a lease that ``lease`` names.
+
+    Answer: the Lease as it is now, or the Code that ended this process' part in the session.
+    """
+
+    lease: Lease
+
+
 Command = Union[
-    ReadRecord, ReadRecords, ReadLog, ReadLogEnd, ReadMark, Await, PutWatch, RemoveWatch, ReadBlob, PutBlob
+    ReadRecord,
+    ReadRecords,
+    ReadLog,
+    ReadLogEnd,
+    ReadMark,
+    Await,
+    PutWatch,
+    RemoveWatch,
+    Forget,
+    ReadBlob,
+    PutBlob,
+    ReadLease,
+    RenewLease,
 ]
 Steps = Generator[Command, Any, Any]

@@ -39,12 +39,13 @@ class Over(Portable):
 class Answered(NamedTuple, Generic[W]):
     """A reply's meaning. ``ready``: the requests whose turn it is, in order, with outcomes.
 
-    ``again``: requests that the writer lacks; send them again. ``over``: one of :data:`OVER`, or
-    None.
+    ``again``: requests that the writer lacks; send them again, with ``acked``. ``over``: one of
+    :data:`OVER`, or None.
     """
 
     ready: list[tuple[Unanswered[W], Outcome]]
     again: tuple[Request, ...]
+    acked: int
     over: Code | None
 
 
@@ -114,7 +115,7 @@ class Incarnation(Generic[W]):
             elif outcome.code in OVER:
                 over = outcome.code
         again = outbox.resend(reply.resend) if reply.resend else ()
-        return Answered(ready, again, over)
+        return Answered(ready, again, outbox.acked, over)
 
     def _note(self, operation: Operation, outcome: Outcome) -> None:
         """Update the set of owned ephemerals."""

@@ -9,10 +9,12 @@ from typing import Any
 from faaskeeper.core.blobs import read_blob
 from faaskeeper.core.children import writes_of
 from faaskeeper.core.connection import Connection
-from faaskeeper.core.errors import Unavailable
+from faaskeeper.core.errors import DriverError, Unavailable
 from faaskeeper.core.log import Log, Trimmed
 from faaskeeper.core.watches import Row
+from faaskeeper.exceptions import FaaSKeeperException, ProviderException, WatchSetFailureException
 from faaskeeper.session import commands
+from faaskeeper.session.incarnation import Over, renew
 from faaskeeper.session.registrations import MOST, Registrations
 
 
@@ -66,6 +68,9 @@ class Interpreter:
     def _row(self, command: commands.PutWatch | commands.RemoveWatch) -> Row:
         return Row(command.path, command.kind, self.session, command.stamp, self.address)
 
+    def _forget(self, command: commands.Forget) -> None:
+        self.registrations.forget(self.session, command.idle)
+
     def _read_blob(self, command: commands.ReadBlob) -> Any:
         return read_blob(self._connection.blobs, command.name, command.length)
 
@@ -73,6 +78,15 @@ class Interpreter:
         if self._connection.blobs is None:
             raise Unavailable("this deployment has no store for large data")
         self._connection.blobs.put(command.name, command.data, absent=True)
+
+    def _read_lease(self, command: commands.ReadLease) -> Any:
+        return self._connection.leases.get(command.session)
+
+    def _renew_lease(self, command: commands.RenewLease) -> Any:
+        try:
+            return renew(self._connection.leases, command.lease)
+        except Over as over:
+            return over.code
 
     _PERFORM: dict[type, Callable[[Any, Any], Any]] = {  # noqa: RUF012
         commands.ReadRecord: _read_record,
@@ -82,9 +96,19 @@ class Interpreter:
         commands.ReadMark: _read_mark,
         commands.PutWatch: _put_watch,
         commands.RemoveWatch: _remove_watch,
+        commands.Forget: _forget,
         commands.ReadBlob: _read_blob,
         commands.PutBlob: _put_blob,
+        commands.ReadLease: _read_lease,
+        commands.RenewLease: _renew_lease,
     }
+
+
+def failure(command: commands.Command, error: DriverError) -> FaaSKeeperException:
+    """The user's exception for a command that failed."""
+    if isinstance(command, commands.PutWatch):
+        return WatchSetFailureException(f"the watch of {command.path} could not be set: {error}")
+    return ProviderException(str(error))
 
 
 def read_writes(log: Log, after: int, upto: int | None) -> tuple[list[commands.Writes], int] | None:

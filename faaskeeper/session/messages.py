@@ -33,12 +33,12 @@ def verified(
     is its receiver.
     """
     try:
-        told = codec.to_delivery(trust.body(signed))
-        secret = secret_of(told)
+        message = codec.to_delivery(trust.body(signed))
+        secret = secret_of(message)
         if secret is None:
             return None
         trust.verify(secret, signed)
     except (trust.Forged, codec.Malformed) as error:
         _log.warning("dropped a message: %s", error)
         return None
-    return told
+    return message

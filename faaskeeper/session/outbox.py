@@ -80,6 +80,15 @@ class Outbox(Generic[W]):
         self._unsent.append(waiting)
         self._unsent_bytes += size
 
+    @property
+    def empty(self) -> bool:
+        """Whether it keeps neither a request nor an early answer."""
+        return not (self._unanswered or self._early or self._unsent)
+
+    def waiters(self) -> list[W]:
+        """The waiters of all unanswered requests."""
+        return [each.waiter for each in self._unanswered.values()]
+
     def last(self) -> W | None:
         """The waiter of the newest unanswered request: once that is done, so are all before it."""
         if not self._unanswered:
@@ -144,7 +153,7 @@ class Outbox(Generic[W]):
 
     def abandon(self) -> list[W]:
         """Drop all unanswered requests, when the session is over; returns their waiters."""
-        given_up = [each.waiter for each in self._unanswered.values()]
+        given_up = self.waiters()
         self._unanswered = {}
         self._early = {}
         self._unsent = []

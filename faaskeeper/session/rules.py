@@ -94,6 +94,11 @@ class Rules:
         """Whether the session holds watches, or is about to."""
         return bool(self._watches) or bool(self._registering) or bool(self._recursive)
 
+    @property
+    def leasts(self) -> dict[str, int]:
+        """For each path that has one, the least txid that a read may accept."""
+        return dict(self._least)
+
     def waits_for(self, path: str, kind: str) -> bool:
         """Whether the path has a watch of a kind, or is about to have one."""
         return (path, kind) in self._registering or bool(self.found(path, (kind,), None))
@@ -170,7 +175,7 @@ class Rules:
             if settled:
                 self.note_applied(upto)
             return 0
-        told: list[Writes] = []
+        news: list[Writes] = []
         lacking = recent is None and not (settled and not self.watching)
         if lacking or (floor > self.seen and self.watching):
             after = self.seen
@@ -180,12 +185,12 @@ class Rules:
                 found = yield from self._compare(end, lacking)
                 for track in self._tracks:
                     track.lost = True
-            told.extend(found)
+            news.extend(found)
         if upto <= self.seen:
             return 0
-        told.extend(recent or ())
+        news.extend(recent or ())
         seen = self.seen
-        self._take_in([each for each in told if seen < each[0] <= upto], upto if settled else floor)
+        self._take_in([each for each in news if seen < each[0] <= upto], upto if settled else floor)
         self.seen = upto
         return 1
 

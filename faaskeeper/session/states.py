@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -11,11 +12,12 @@ from faaskeeper.exceptions import (
     ProviderException,
     SessionClosingException,
     SessionExpiredException,
+    TimeoutException,
 )
 
 _OVER = {
     Code.SESSION_EXPIRED: "the session has expired: start() a new one",
-    Code.SESSION_MOVED: "another process goes on with this session: this one may not",
+    Code.SESSION_MOVED: "another process has resumed this session: this process can no longer use it",
 }
 
 
@@ -29,6 +31,10 @@ class SessionState(StrEnum):
     CONNECTED = "CONNECTED"
     SUSPENDED = "SUSPENDED"
     LOST = "LOST"
+
+
+Listener = Callable[[SessionState], None]
+"""Called with the new state."""
 
 
 class Ticket(NamedTuple):
@@ -54,3 +60,13 @@ def unknown(error: FaaSKeeperException, what: str) -> FaaSKeeperException:
     if isinstance(error, (SessionExpiredException, SessionClosingException)):
         return type(error)(message)
     return ProviderException(message)
+
+
+def unopened(timeout: float) -> TimeoutException:
+    """The error for an opening without an answer within ``timeout`` seconds."""
+    return TimeoutException(timeout, f"the service did not answer within {timeout:g} s")
+
+
+def unanswered(what: str, timeout: float) -> str:
+    """The message for a write without an answer within ``timeout`` seconds."""
+    return f"{what} was not answered within {timeout:g} s: whether it happened is not known"

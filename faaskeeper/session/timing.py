@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from faaskeeper.session.outbox import Outbox
@@ -25,6 +25,15 @@ def doubling(first: float, most: float = float("inf")) -> Iterator[float]:
     while True:
         yield first
         first = min(first * 2, most)
+
+
+def attempts(timeout: float, now: Callable[[], float]) -> Iterator[float]:
+    """How long to wait for an answer after each send, for ``timeout`` seconds in all."""
+    deadline = now() + timeout
+    for pause in doubling(OPEN_S):
+        yield min(pause, max(deadline - now(), 0))
+        if now() >= deadline:
+            return
 
 
 class Resending:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,7 +86,7 @@ class Stage:
         for name in _FUNCTIONS:
             function = getattr(plain, name)
             fields[name] = function if function is None else self.watched(name, function)
-        return plain.replaced(**fields)
+        return replace(plain, **fields)
 
     def watched(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **more: Any) -> Any:
@@ -180,8 +181,8 @@ def session_of(client: AsyncClient) -> AsyncSession:
 def at_rest(client: AsyncClient) -> None:
     """Assert that nothing is under way in a session, nor counted as if it were."""
     session = session_of(client)
-    order = session._order
-    assert (len(order), order.reading, order.writing, session._held) == (0, 0, 0, None)
+    order = session.requests._order
+    assert (len(order), order.reading, order.writing, session.requests._held) == (0, 0, 0, None)
     assert len(session.outbox) == 0
     assert session.rules._registering == {}
     assert session.rules._tracks == []

@@ -157,7 +157,7 @@ async def test_reads_that_wait_for_a_write_are_cancelled_before_and_as_their_tur
             reads = [asyncio.create_task(client.get_data("/n")) for _ in range(4)]
             await asyncio.sleep(0)
             await cancelled(reads[0])
-            begin = session._begin
+            begin = session.requests._begin
             begun: list[object] = []
 
             def then_cancel(turn: Any) -> None:
@@ -169,12 +169,12 @@ async def test_reads_that_wait_for_a_write_are_cancelled_before_and_as_their_tur
                     if len(begun) == 2:
                         reads[2].cancel()  # just after
 
-            session._begin = then_cancel  # type: ignore[method-assign]
+            session.requests._begin = then_cancel  # type: ignore[method-assign]
         await writing
         for read in reads[1:3]:
             with pytest.raises(asyncio.CancelledError):
                 await read
-        session._begin = begin  # type: ignore[method-assign]
+        session.requests._begin = begin  # type: ignore[method-assign]
         assert (await reads[3]).data == b"1"
         at_rest(client)
         assert (await client.set_data("/n", b"2")).stat.version == 2
@@ -309,7 +309,7 @@ async def test_a_large_write_keeps_its_place_before_a_write_while_its_data_is_up
             tasks += [asyncio.create_task(client.set_data("/n", b"%d" % number)) for number in range(3)]
             await reached(hold)
             await before
-            session_of(client)._advance()
+            session_of(client).requests.advance()
         assert [(await task).stat.version for task in tasks] == [2, 3, 4, 5]
         at_rest(client)
 
@@ -387,9 +387,9 @@ async def test_a_makepath_that_is_cancelled_does_not_begin_what_was_not_begun(fa
             await reached(hold)
             session = session_of(client)
             write = client._calls.create("/a/b", b"", NodeKind())
-            creating = asyncio.create_task(client._with_parents("/a/b", write))
+            creating = asyncio.create_task(client._with_ancestors("/a/b", write))
             await asyncio.sleep(0)
-            assert len(session._order) == 2
+            assert len(session.requests._order) == 2
             await cancelled(creating)
         await reading
         await client.sync()

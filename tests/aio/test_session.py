@@ -124,7 +124,7 @@ async def test_a_read_that_could_be_answered_at_once_waits_for_what_was_asked_fo
     stage = near_hybrid
     async with stage.client() as client:
         await client.create("/n", b"0")
-        session_of(client)._gave_way = float("inf")
+        session_of(client)._driver._gave_way = float("inf")
         with stage.hold(stage.sending) as hold:
             writing = asyncio.create_task(client.set_data("/n", b"1"))
             await reached(hold)
@@ -435,7 +435,7 @@ async def test_a_write_that_was_sent_when_its_session_ends_may_have_happened(sta
     with stage.hold(stage.sending) as hold:
         writing = asyncio.create_task(client.set_data("/n", b"1"))
         await reached(hold)
-        session_of(client).lose(SessionClosingException(), SessionState.LOST)
+        session_of(client)._lose(SessionClosingException())
         with pytest.raises(
             SessionClosingException, match=r"set_data /n: .* whether it happened is not known"
         ):
@@ -480,7 +480,7 @@ async def test_another_goes_on_with_a_session_and_the_first_is_told(stage: Stage
         assert await anext(states) is SessionState.CONNECTED
         await second.start(resume=first.ticket)
         assert await second.get_ephemerals() == ["/e"]
-        with pytest.raises(SessionExpiredException, match="another process goes on"):
+        with pytest.raises(SessionExpiredException, match="another process has resumed"):
             await first.create("/n")
         assert await anext(states) is SessionState.LOST
         await states.aclose()  # type: ignore[attr-defined]

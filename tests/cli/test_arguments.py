@@ -117,7 +117,7 @@ def outside(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int | 
         (["--directory", "", "ls"], "a directory name must not be empty"),
         (["--directory", "a\0b", "ls"], "NUL"),
         (["--config", "", "ls"], "a file name must not be empty"),
-        (["--auth", "me", "ls"], "the credential of the scheme 'digest' is 'user:password'"),
+        (["--auth", "me", "ls"], "a credential of the scheme 'digest' must be 'user:password'"),
         (["cost", "--reads", "nan"], "'nan' is not a number from 0"),
         (["cost", "--writes", "-1"], "'-1' is not a number from 0"),
         (["cost", "--size", "-1"], "'-1' is not an integer from 0"),

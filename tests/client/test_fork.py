@@ -232,7 +232,7 @@ def test_a_child_s_sockets_are_closed_and_the_parent_s_are_not_shut_down(tmp_pat
         client.create("/n")
         session = client._session
         assert session is not None
-        listener: Any = session._ear
+        listener: Any = session._listener
         port = int(listener.address.rsplit(":", 1)[1])
         mine = {os.fstat(each.fileno()).st_ino for each in (listener._socket, *listener._connections)}
         assert len(mine) > 1

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from faaskeeper.client import FaaSKeeperClient, SessionState, Ticket
+from faaskeeper.client.sender import Sender
 from faaskeeper.client.session import Session
 from faaskeeper.config import Config
 from faaskeeper.core import codec, trust
@@ -71,7 +72,7 @@ def test_one_ticket_serves_processes_whose_predecessors_live_and_each_of_those_i
         alive.add_listener(states.append)
         process = resume(ticket)
         if number % 2:
-            with pytest.raises(SessionExpiredException, match="another process goes on with this session"):
+            with pytest.raises(SessionExpiredException, match="another process has resumed this session"):
                 alive.create(f"/not-{number}")
         else:
             session_of(alive).renew()
@@ -139,7 +140,7 @@ def test_who_waits_for_an_outcome_that_is_not_kept_gets_an_error_and_does_not_wa
         client.create(f"/n{number}")
     session = session_of(client)
     session.outbox._last = session.outbox.acked = 0  # as if a number were given twice
-    with pytest.raises(ZooKeeperException, match="does not keep the outcome any more"):
+    with pytest.raises(ZooKeeperException, match="no longer has the outcome"):
         client.create_async("/again").get(30)
     assert client.exists("/again") is None
 
@@ -159,16 +160,16 @@ def test_a_resume_that_is_lost_is_sent_again_as_it_was(
 ) -> None:
     first = connect()
     sent: list[Message] = []
-    put = Session._put
+    put = Sender.put
 
-    def lossy(self: Session, message: Message, prompt: bool = False) -> None:
+    def lossy(self: Sender, message: Message, prompt: bool = False, sign: bool = False) -> None:
         if any(isinstance(each.operation, Resume) for each in message.requests):
             sent.append(message)
             if len(sent) == 1:
                 return
-        put(self, message, prompt)
+        put(self, message, prompt, sign)
 
-    monkeypatch.setattr(Session, "_put", lossy)
+    monkeypatch.setattr(Sender, "put", lossy)
     second = resume(first.ticket)
     assert sent[0] == sent[1]
     assert second.create("/n").path == "/n"
@@ -178,8 +179,8 @@ def test_a_service_that_does_not_answer_a_resume_is_a_time_out(
     connect: Start, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = connect()
-    monkeypatch.setattr("faaskeeper.client.client._START_S", 0.05)
-    monkeypatch.setattr(Session, "_put", lambda self, message, prompt=False: None)
+    monkeypatch.setattr("faaskeeper.client.client.START_S", 0.05)
+    monkeypatch.setattr(Sender, "put", lambda self, message, prompt=False, sign=False: None)
     with pytest.raises(TimeoutException):
         FaaSKeeperClient(config).start(resume=first.ticket)
     monkeypatch.undo()
@@ -190,7 +191,7 @@ def test_a_ticket_with_another_secret_resumes_nothing(
     connect: Start, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = connect()
-    monkeypatch.setattr("faaskeeper.client.client._START_S", 0.05)
+    monkeypatch.setattr("faaskeeper.client.client.START_S", 0.05)
     stolen = first.ticket._replace(secret=bytes(trust.KEY_BYTES))
     with pytest.raises(TimeoutException):
         FaaSKeeperClient(config).start(resume=stolen)

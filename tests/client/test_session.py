@@ -11,7 +11,8 @@ import pytest
 
 from faaskeeper.client import FaaSKeeperClient, SessionState
 from faaskeeper.client.futures import Future
-from faaskeeper.client.session import _MESSAGES_AT_ONCE, Session
+from faaskeeper.client.sender import MESSAGES_AT_ONCE
+from faaskeeper.client.session import Session
 from faaskeeper.config import Config
 from faaskeeper.core.drivers.queue import Queue
 from faaskeeper.core.errors import Unavailable
@@ -29,6 +30,7 @@ from faaskeeper.exceptions import (
 )
 from faaskeeper.node import Node
 from faaskeeper.providers.local import EmbeddedService
+from faaskeeper.session.commands import ReadMark, Steps
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.bare import Clock
 
@@ -207,8 +209,8 @@ def test_a_thread_that_waits_for_its_own_write_does_not_send_for_others_for_ever
         assert queue is not None
         monkeypatch.setattr(queue, "send", asked_for_meanwhile(queue))
     client.create("/own")
-    assert len(sent_here) == _MESSAGES_AT_ONCE
-    assert len({future.get(timeout=PATIENCE_S).path for future in others}) == _MESSAGES_AT_ONCE
+    assert len(sent_here) == MESSAGES_AT_ONCE
+    assert len({future.get(timeout=PATIENCE_S).path for future in others}) == MESSAGES_AT_ONCE
 
 
 def test_many_clients_at_once_lose_no_update(connect: Start) -> None:
@@ -385,17 +387,17 @@ def test_a_lost_request_is_sent_again(service: Service, monkeypatch: pytest.Monk
 def test_a_lost_answer_is_asked_for_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("faaskeeper.session.timing.RESEND_S", 0.05)
     client = service.client()
-    ear = session_of(client)._ear
-    hear = ear.hear  # type: ignore[attr-defined]
+    listener = session_of(client)._listener
+    receive = listener.receive  # type: ignore[attr-defined]
     lost: list[bytes] = []
 
     def losing(message: bytes) -> bool:
         if not lost:
             lost.append(message)
             return True
-        return bool(hear(message))
+        return bool(receive(message))
 
-    ear.hear = losing  # type: ignore[attr-defined]
+    listener.receive = losing  # type: ignore[attr-defined]
     node = client.create("/s-", b"", sequential=True)
     assert node.path == "/s-0000000000"
     assert client.exists("/s-0000000001") is None
@@ -441,9 +443,9 @@ def test_a_watch_that_cannot_be_registered_is_an_error_and_not_a_silent_read(ser
 def test_what_cannot_be_is_refused_before_it_is_sent(client: FaaSKeeperClient) -> None:
     with pytest.raises(MalformedInputException, match="data must be bytes, not str"):
         client.create("/n", "text")  # type: ignore[arg-type]
-    with pytest.raises(MalformedInputException, match="a version is a number"):
+    with pytest.raises(MalformedInputException, match="a version must be a 32-bit integer"):
         client.set_data("/n", b"", 2**31)
-    with pytest.raises(MalformedInputException, match="a path must be a text"):
+    with pytest.raises(MalformedInputException, match="a path must be a string"):
         client.get_data(b"/n")  # type: ignore[arg-type]
     with pytest.raises(MalformedInputException, match=r"U\+D800"):
         client.create("/\ud800")
@@ -515,6 +517,12 @@ def test_ephemerals_are_listed_as_long_as_they_are_there(connect: Start) -> None
         one.get_data("/5")
 
 
+def test_an_ephemeral_is_listed_after_a_create_that_nothing_waited_for(client: FaaSKeeperClient) -> None:
+    creates = [client.create_async(f"/e{number}", ephemeral=True) for number in range(3)]
+    assert client.get_ephemerals() == ["/e0", "/e1", "/e2"]
+    assert all(each.done() for each in creates)
+
+
 def test_a_session_without_heartbeat_ends_after_its_time_out(
     tmp_path: Path, make: Callable[..., FaaSKeeperClient]
 ) -> None:
@@ -551,3 +559,25 @@ def test_a_request_that_the_queue_cannot_take_is_refused_at_once_and_nothing_els
     with pytest.raises(TooLargeException, match="the transaction"):
         large.commit()
     assert client.set_data("/n", b"small").stat.version == 1
+
+
+@pytest.mark.threads
+def test_steps_whose_command_fails_are_closed_under_the_lock(
+    client: FaaSKeeperClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = session_of(client)
+    locked: list[bool] = []
+
+    def steps() -> Steps:
+        try:
+            yield ReadMark()
+        finally:
+            locked.append(session._lock.locked())  # type: ignore[attr-defined]
+
+    def fail(command: object) -> None:
+        raise Unavailable("no answer")
+
+    monkeypatch.setattr(session, "perform", fail)
+    with pytest.raises(ProviderException, match="no answer"):
+        session.drive(steps())
+    assert locked == [True]

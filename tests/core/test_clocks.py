@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -203,7 +204,7 @@ def test_a_cold_writer_whose_clock_is_behind_does_not_set_the_log_s_time_back() 
     session.do(Create("/n", inline(b"")))
     bare.writer.idle()
     bare.recycle()  # the checkpoint stands at the log's end: nothing is left of it to read
-    bare.deployment = bare.deployment.replaced(clock=Standing(bare.clock() - HOUR))
+    bare.deployment = replace(bare.deployment, clock=Standing(bare.clock() - HOUR))
     bare.recycle()
     session.do(write())
     assert times(bare) == sorted(times(bare))
@@ -216,7 +217,7 @@ def test_writers_whose_clocks_differ_by_minutes_take_turns_and_time_never_goes_b
     session.do(Create("/n", inline(b"")))
     clock = bare.clock
     skewed: list[Clock] = [lambda: clock.now - 5 * MINUTE, lambda: clock.now + 3 * MINUTE, clock]
-    writers = [Writer(bare.deployment.replaced(clock=each)) for each in skewed]
+    writers = [Writer(replace(bare.deployment, clock=each)) for each in skewed]
     for number in range(60):
         bare.clock.now += 7 * SECOND
         bare.writer = writers[number % 3]
@@ -299,7 +300,7 @@ def reaped(bare: Bare, heartbeat: Heartbeat) -> list[str]:
 
 def far(bare: Bare) -> Heartbeat:
     """Heartbeat as a function of its own, which has just been started."""
-    deployment = bare.deployment.replaced()
+    deployment = replace(bare.deployment)
     deployment.checkpoints._latest = None
     return Heartbeat(deployment, bare.tables["heartbeat"])
 
@@ -332,7 +333,7 @@ def test_a_time_to_live_ends_in_a_log_that_lies_ten_years_ahead(idle: bool) -> N
 def test_a_step_forward_of_one_writer_s_clock_removes_nothing_early() -> None:
     bare = Bare()
     wall = Standing(bare.clock.now)
-    bare.deployment = bare.deployment.replaced(wall=wall)
+    bare.deployment = replace(bare.deployment, wall=wall)
     bare.recycle()
     session = bare.session(timeout=HOUR)
     session.do(Create("/mortal", inline(b""), ttl=DAY))
@@ -410,7 +411,7 @@ def test_a_lease_that_was_counted_by_a_clock_far_ahead_is_held_to_the_session_s_
 def test_a_heartbeat_whose_clock_was_set_back_for_a_beat_ends_nobody() -> None:
     bare = Bare()
     elapsed = Standing(5)
-    bare.deployment = bare.deployment.replaced(elapsed=elapsed)
+    bare.deployment = replace(bare.deployment, elapsed=elapsed)
     heartbeat = Heartbeat(bare.deployment, bare.tables["heartbeat"])
     session = bare.session(timeout=5 * MINUTE)
     for step in (-YEARS, YEARS):

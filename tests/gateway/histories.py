@@ -222,7 +222,7 @@ def _replay_view(model: Replayed, client: Client) -> None:
     watches: dict[str, Any] = {}
     for step in client.history:
         if isinstance(step, Told):
-            view.told(step.zxid)
+            view.answered(step.zxid)
         elif isinstance(step, Event):
             watch = watches.pop(step.path)
             assert watch.due(model, model.head) is not None, f"{client.name} heard of nothing: {step}"

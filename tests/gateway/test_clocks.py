@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ class Served:
 def behind(connection: Connection) -> Connection:
     """Of a server on another machine, whose clock is behind."""
     clock = connection.clock
-    return far(connection).replaced(clock=lambda: clock() - 31 * SECOND)
+    return replace(far(connection), clock=lambda: clock() - 31 * SECOND)
 
 
 @pytest.fixture(params=[lambda connection: connection, far, behind], ids=["near", "far", "behind"])

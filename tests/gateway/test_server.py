@@ -13,6 +13,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -290,7 +291,7 @@ def test_a_watch_that_is_being_set_when_its_connection_ends_is_not_left(
             self._watches.put(row)
 
     def slowly(connection: Connection) -> Connection:
-        return far(connection).replaced(watches=Slow(connection.watches))  # type: ignore[arg-type]
+        return replace(far(connection), watches=Slow(connection.watches))  # type: ignore[arg-type]
 
     server = InThread(directory, slowly)
     client = Raw(server.port)
@@ -414,7 +415,7 @@ def test_a_word_is_answered_to_who_says_no_more_and_reads(directory: Path, where
             assert go_on.wait(PATIENCE_S)
             return Tally(6, 50, 0)
 
-        return far(connection).replaced(tally=slow)
+        return replace(far(connection), tally=slow)
 
     server = InThread(directory, changed, commands=frozenset({"mntr"}))
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as asked:
@@ -604,7 +605,7 @@ def threaded(directory: Path) -> Iterator[tuple[InThread, Leases]]:
 
     def counted(connection: Connection) -> Connection:
         made.append(Leases(connection.leases))
-        return far(connection).replaced(leases=made[0])  # type: ignore[arg-type]
+        return replace(far(connection), leases=made[0])  # type: ignore[arg-type]
 
     server = InThread(directory, counted)
     yield server, made[0]
@@ -708,7 +709,7 @@ def test_nothing_overtakes_a_write_whose_data_is_being_stored(directory: Path) -
             return self._blobs.put(*args, **more)
 
     def slowly(connection: Connection) -> Connection:
-        return far(connection).replaced(blobs=Slow(connection.blobs))  # type: ignore[arg-type]
+        return replace(far(connection), blobs=Slow(connection.blobs))  # type: ignore[arg-type]
 
     server = InThread(directory, slowly, config={"user-storage": "hybrid"})
     client, other = Raw(server.port), Raw(server.port)
@@ -756,7 +757,7 @@ def test_a_read_counts_the_credentials_that_were_shown_before_it_only(directory:
 
     def slowly(connection: Connection) -> Connection:
         records: Any = SlowRecords(connection.records, go_on)
-        return far(connection).replaced(records=records)
+        return replace(far(connection), records=records)
 
     server = InThread(directory, slowly)
     owner, client = Raw(server.port), Raw(server.port)
@@ -784,7 +785,7 @@ def test_a_server_stops_to_read_from_a_client_that_has_too_many_requests(directo
 
     def slowly(connection: Connection) -> Connection:
         records: Any = SlowRecords(connection.records, go_on)
-        return far(connection).replaced(records=records)
+        return replace(far(connection), records=records)
 
     server = InThread(directory, slowly)
     client, other = Raw(server.port), Raw(server.port)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def looking(stores: Change) -> tuple[Change, list[Looked]]:
 
     def change(connection: Connection) -> Connection:
         made.append(Looked(connection.records))
-        return stores(connection.replaced(records=made[0]))  # type: ignore[arg-type]
+        return stores(replace(connection, records=made[0]))  # type: ignore[arg-type]
 
     return change, made
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ T = TypeVar("T")
 
 def far(connection: Connection) -> Connection:
     """The same deployment as one whose stores are not in this process."""
-    return connection.replaced(within=None)
+    return replace(connection, within=None)
 
 
 class InThread:

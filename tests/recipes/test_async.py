@@ -386,7 +386,7 @@ def test_a_delete_that_fails_does_not_replace_the_cancellation(
             task.cancel()
             with pytest.raises(asyncio.CancelledError) as raised:
                 await task
-            assert raised.value.__notes__ == ["a node of it stays until the session ends: no answer"]
+            assert raised.value.__notes__ == ["its node stays until the session ends: no answer"]
 
     perform(test)
 
@@ -515,7 +515,7 @@ def test_one_object_is_one_participant_s_and_other_tasks_are_refused_at_once(per
         await queued(other, "/lock", 2)
         await queued(other, "/jobs", 2)
         for refused in (lock.acquire, queue.get):
-            with pytest.raises(FaaSKeeperException, match="give each task one of its own"):
+            with pytest.raises(FaaSKeeperException, match="create one for each task"):
                 await refused()
         await queue.put(b"a")
         assert await value == b"a"

@@ -142,7 +142,7 @@ def test_a_participant_that_dies_has_not_come_and_one_that_dies_inside_holds_nob
         leaving = pool.submit(barriers[1].leave, 60)
         die(service, clients[2])  # inside
         assert leaving.result(PATIENCE_S)
-    with pytest.raises(ValueError, match="has not come"):
+    with pytest.raises(ValueError, match="has not entered"):
         barriers[1].leave()
 
 
@@ -152,7 +152,7 @@ def test_a_participant_that_may_not_begin_the_round_says_so(connect: Start) -> N
     owner.create("/race/ready", b"of the round before")
     with pytest.raises(NoAuthException) as raised:
         DoubleBarrier(client, "/race", 1).enter(60)
-    assert "a node of it stays until the session ends" in raised.value.__notes__[0]
+    assert "its node stays until the session ends" in raised.value.__notes__[0]
 
 
 @pytest.mark.parametrize("kind", ["threads"])

@@ -227,5 +227,5 @@ def test_a_counter_counts_what_everybody_adds_also_those_who_die(service: Servic
     die(service, clients[0])
     assert Counter(clients[1], "/n").value == 55
     clients[1].set_data("/n", b"many")
-    with pytest.raises(FaaSKeeperException, match="holds no whole number"):
+    with pytest.raises(FaaSKeeperException, match="does not hold an integer"):
         Counter(clients[1], "/n").add()

@@ -280,7 +280,7 @@ def test_a_row_that_is_put_after_its_session_was_cleared_goes_with_what_the_clie
         service.deployment.worker_queue.send("writer", "test", order(service.deployment, [session.id]))
         with pytest.raises(SessionExpiredException):
             client.set_data("/n", b"1")
-        session._ear.close()  # whoever hands answers over has done so
+        session._listener.close()  # whoever hands answers over has done so
     assert client.state is SessionState.LOST
     assert watches.rows("/n") == []
     assert not watches.recursive(lambda session: False)

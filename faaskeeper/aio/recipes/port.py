@@ -17,10 +17,9 @@ from faaskeeper.aio.client import AsyncClient
 from faaskeeper.core.znode import Stat
 from faaskeeper.exceptions import SessionClosingException
 from faaskeeper.node import Node
-from faaskeeper.recipes.rules.port import Listener, Pending, Port, Signal
+from faaskeeper.recipes.rules.port import Pending, Port, Signal
 from faaskeeper.session.batches import WriteBatch
 from faaskeeper.session.calls import Result
-from faaskeeper.session.states import SessionState
 from faaskeeper.watch import WatchCallbackType
 
 T = TypeVar("T")
@@ -74,10 +73,11 @@ class AsyncPort(Port):
     """The port of the asyncio client."""
 
     worker = "task"
+    _client: AsyncClient
     in_callback = False
 
     def __init__(self, client: AsyncClient) -> None:
-        self._client = client
+        super().__init__(client)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def _begin(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -108,20 +108,6 @@ class AsyncPort(Port):
                 self._begin(finish(answer))
 
         return call
-
-    @property
-    def state(self) -> SessionState:
-        return self._client.state
-
-    @property
-    def session_id(self) -> str | None:
-        return self._client.session_id
-
-    def add_listener(self, listener: Listener) -> None:
-        self._client.add_listener(listener)
-
-    def remove_listener(self, listener: Listener) -> None:
-        self._client.remove_listener(listener)
 
     async def create(
         self, path: str, value: bytes = b"", *, sequential: bool = False, makepath: bool = False

@@ -7,7 +7,6 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Union
 
 from faaskeeper.aio.client import AsyncClient
@@ -123,12 +122,7 @@ class _Watching(ABC, Generic[T]):
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.stop()
         if self._task is not None:
             await asyncio.wait((self._task,))

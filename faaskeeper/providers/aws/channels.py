@@ -28,7 +28,7 @@ _RETENTION_S = 3600
 LEFT_MS = 24 * 3600 * 1000
 """Minimum age of a client's queue before it may count as abandoned."""
 PREFIX = "sqs:"
-_EARS = "ear"
+_CLIENT_QUEUES = "ear"
 """The partition of the lease table that lists client queues by address."""
 
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class SqsListener:
         self._table = table
         self._sqs = aws.client("sqs", read_timeout=_WAIT_S + READ_S)
         self._handler = handler
-        self._hearing = threading.Lock()
+        self._receiving = threading.Lock()
         self._open = True
         self._parts: dict[str, list[bytes]] = {}
         self._url = aws.call(
@@ -86,7 +86,7 @@ class SqsListener:
             },
         )["QueueUrl"]
         self.address = PREFIX + self._url
-        table.put(_EARS, self.address, {"stamp": int(clock() * 1000)})
+        table.put(_CLIENT_QUEUES, self.address, {"stamp": int(clock() * 1000)})
         self._thread = threading.Thread(target=self._receive, name="faaskeeper-sqs", daemon=True)
         self._thread.start()
 
@@ -125,7 +125,7 @@ class SqsListener:
         if left != "0":
             self._parts[sender] = parts
             return
-        with self._hearing:
+        with self._receiving:
             if self._open:
                 try:
                     self._handler(b"".join(parts))
@@ -133,7 +133,7 @@ class SqsListener:
                     _log.exception("the client at %s failed to process a message", self.address)
 
     def close(self) -> None:
-        with self._hearing:
+        with self._receiving:
             self._open = False
         try:
             SqsChannel(self._aws).deliver(self.address, b"")  # ends the long poll
@@ -169,7 +169,7 @@ def leftovers(aws: Aws, table: Table, wanted: Iterable[str] | None, now: int) ->
     """
     addresses = set(wanted or ())
     swept: list[str] = []
-    for address, item in every(table, _EARS):
+    for address, item in every(table, _CLIENT_QUEUES):
         made = item["stamp"]
         fresh = wanted is not None and isinstance(made, int) and now - made <= LEFT_MS
         if fresh or address in addresses:
@@ -188,4 +188,4 @@ def _remove(aws: Aws, table: Table, address: str) -> None:
             pass  # it was never created, or is already deleted
 
     aws.call("channel.close", delete, QueueUrl=address.removeprefix(PREFIX))
-    table.delete(_EARS, address)
+    table.delete(_CLIENT_QUEUES, address)

@@ -113,13 +113,13 @@ class InOrder:
         self._clock = clock
         self._lock = threading.RLock()
         self._open = True
-        self._heard: dict[str, int] = {}
+        self._received: dict[str, int] = {}
         self._early: dict[str, dict[int, tuple[int, bytes, float]]] = {}
 
     def take(self, sender: str, number: int, after: int, message: bytes) -> None:
         """Take a message that arrived."""
         with self._lock:
-            if number <= self._heard.get(sender, 0):
+            if number <= self._received.get(sender, 0):
                 return
             self._early.setdefault(sender, {})[number] = after, message, self._clock() + self._patience_s
             self._hand_over(sender)
@@ -135,12 +135,12 @@ class InOrder:
         while early and self._open:
             number = min(early)
             after, message, due = early[number]
-            if after > self._heard.get(sender, 0):
+            if after > self._received.get(sender, 0):
                 if self._clock() < due:
                     return
                 _log.warning("messages of %s up to %d are lost", sender, after)
             del early[number]
-            self._heard[sender] = number
+            self._received[sender] = number
             try:
                 self._handler(message)
             except Exception:

@@ -33,7 +33,7 @@ class LocalListener:
         self._lock = threading.RLock()
         self._open = True
 
-    def hear(self, message: bytes | Reply) -> bool:
+    def receive(self, message: bytes | Reply) -> bool:
         """Deliver a message."""
         with self._lock:
             if not self._open:
@@ -56,7 +56,7 @@ class LocalChannel:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._listeners: dict[str, LocalListener] = {}
-        self._told: set[LocalListener] = set()
+        self._notified: set[LocalListener] = set()
 
     def _added(self, handler: Callable[[Any], None], **more: Any) -> LocalListener:
         listener = LocalListener(self, f"local:{next(self._numbers)}", handler, **more)
@@ -82,16 +82,16 @@ class LocalChannel:
         listener = self._listeners.get(address)
         if listener is None or listener.settled is None:
             return False
-        self._told.add(listener)
-        return listener.hear(reply)
+        self._notified.add(listener)
+        return listener.receive(reply)
 
     def deliver_late(self, address: str, reply: Reply) -> bool:
         listener = self._listeners.get(address)
-        return listener is not None and listener.late and listener.hear(reply)
+        return listener is not None and listener.late and listener.receive(reply)
 
     def settled(self) -> None:
-        while self._told:
-            listener = self._told.pop()
+        while self._notified:
+            listener = self._notified.pop()
             if listener.settled is not None:
                 listener.settled()
 
@@ -101,4 +101,4 @@ class LocalChannel:
 
     def deliver(self, address: str, message: bytes) -> bool:
         listener = self._listeners.get(address)
-        return listener is not None and listener.hear(message)
+        return listener is not None and listener.receive(message)

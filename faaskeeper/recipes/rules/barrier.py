@@ -50,7 +50,7 @@ class DoubleBarrierRules:
 
     def __init__(self, port: Port, path: str, number: int, identifier: str) -> None:
         if number < 1:
-            raise ValueError(f"a barrier is for at least one participant, not {number}")
+            raise ValueError(f"a double barrier needs at least one participant, not {number}")
         self._port = port
         self._path = path
         self._number = number
@@ -58,8 +58,8 @@ class DoubleBarrierRules:
         self._own = Own(port)
         self._alone = Alone(
             port,
-            f"another {port.worker} enters or leaves {path} by this object: "
-            f"it stands for one participant, so give each {port.worker} one of its own",
+            f"another {port.worker} enters or leaves {path} with this object, which is for one "
+            f"participant: create one for each {port.worker}",
         )
         self._fellows: set[str] = set()
 
@@ -67,7 +67,7 @@ class DoubleBarrierRules:
         """Enter, and wait until all have; returns whether they have. One that gives up has not."""
         with self._alone():
             if self._own.current:
-                raise ValueError("this participant has come already")
+                raise ValueError("this participant has already entered")
             waiting = Waiting(self._port, timeout)
             try:
                 data = self._identifier.encode()
@@ -116,7 +116,7 @@ class DoubleBarrierRules:
         """Leave, and wait until all have; returns whether they have."""
         with self._alone():
             if self._own.node is None:
-                raise ValueError("this participant has not come")
+                raise ValueError("this participant has not entered")
             waiting = Waiting(self._port, timeout)
             try:
                 await self._own.remove()

@@ -80,7 +80,7 @@ class Contender:
         """
         node = self._own.node
         if node is None or not self.first:
-            raise ValueError("there is a token only while the place is first")
+            raise ValueError("only the holder has a token: acquire first")
         return node.stat.czxid
 
     async def wait(self, timeout: float | None) -> bool:
@@ -92,13 +92,11 @@ class Contender:
         with self._guard:
             if self._waiting or self._leaving:
                 raise FaaSKeeperException(
-                    f"another {self._port.worker} acquires or releases {self._path} by this object: "
-                    f"it stands for one contender, so give each {self._port.worker} one of its own"
+                    f"another {self._port.worker} acquires or releases {self._path} with this object, "
+                    f"which is for one contender: create one for each {self._port.worker}"
                 )
             if self.first:
-                raise FaaSKeeperException(
-                    f"{self._path} is held by this object already; it is not re-entrant"
-                )
+                raise FaaSKeeperException(f"this object holds {self._path} already; it is not re-entrant")
             self._waiting, self._given_up, self._first = True, False, False
         reached = False
         try:
@@ -159,7 +157,7 @@ class Contender:
             names = [paths.name(child.path) for child in children]
             if own not in names:
                 raise SessionExpiredException(
-                    "this contender's node is gone: its session has ended, or somebody has deleted it"
+                    "this contender's node is gone: its session has ended, or a client has deleted it"
                 )
             before = [name for name in names if number(name) < number(own) and self._blocks(name)]
             if len(before) < self._places:

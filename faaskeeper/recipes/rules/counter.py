@@ -24,7 +24,7 @@ class CounterRules:
         try:
             return int(node.data), node.stat.version
         except ValueError as error:
-            raise FaaSKeeperException(f"{self._path} holds no whole number: {node.data!r}") from error
+            raise FaaSKeeperException(f"{self._path} does not hold an integer: {node.data!r}") from error
 
     async def value(self) -> int:
         """The present number."""

@@ -17,7 +17,7 @@ class ElectionRules:
         self._identifier = identifier
         self._alone = Alone(
             port,
-            f"another {port.worker} runs for {path} by this object: give each {port.worker} one of its own",
+            f"another {port.worker} runs for {path} with this object: create one for each {port.worker}",
         )
         self.lock = self._volunteer(None)
 

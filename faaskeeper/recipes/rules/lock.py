@@ -34,7 +34,7 @@ READ = Kind("read-", lambda name: name.startswith(WRITE.prefix))
 def leases(number: int) -> Kind:
     """A semaphore's kind: ``number`` contenders hold it at a time. Raises ValueError below 1."""
     if number < 1:
-        raise ValueError(f"a semaphore has at least one lease, not {number}")
+        raise ValueError(f"a semaphore needs at least one lease, not {number}")
     return Kind("lease-", lambda name: True, number)
 
 
@@ -74,7 +74,7 @@ class LockRules:
 
     def lost(self) -> LockLost:
         """The error for a lock that must be held and is not."""
-        return LockLost(f"the lock {self.path} is not held any more")
+        return LockLost(f"the lock {self.path} is no longer held")
 
     async def contenders(self) -> list[str]:
         """The identifiers of the contenders that hold the lock or wait for it, in their order."""

@@ -12,11 +12,11 @@ from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.node import Node
 from faaskeeper.session.batches import WriteBatch
 from faaskeeper.session.calls import Result
-from faaskeeper.session.states import SessionState
+from faaskeeper.session.client import BaseClient
+from faaskeeper.session.states import Listener, SessionState
 from faaskeeper.watch import WatchCallbackType
 
 T = TypeVar("T")
-Listener = Callable[[SessionState], None]
 
 
 class Pending(ABC, Generic[T]):
@@ -68,30 +68,33 @@ class Port(ABC):
     worker: str
     """The word for a caller in messages: thread or task."""
 
+    def __init__(self, client: BaseClient[Any]) -> None:
+        self._client = client
+
     # ---- the session ---------------------------------------------------------------------
 
     @property
-    @abstractmethod
     def state(self) -> SessionState:
         """The session's state; LOST without a session."""
+        return self._client.state
 
     @property
-    @abstractmethod
     def session_id(self) -> str | None:
         """The session's id in hexadecimal; None without a session."""
+        return self._client.session_id
 
     @property
     @abstractmethod
     def in_callback(self) -> bool:
         """Whether the caller runs in a callback, which must not wait for another callback."""
 
-    @abstractmethod
     def add_listener(self, listener: Listener) -> None:
         """Call ``listener(state)`` on every change."""
+        self._client.add_listener(listener)
 
-    @abstractmethod
     def remove_listener(self, listener: Listener) -> None:
         """Stop calling a listener."""
+        self._client.remove_listener(listener)
 
     # ---- operations ----------------------------------------------------------------------
 

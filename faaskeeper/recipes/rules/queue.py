@@ -16,7 +16,7 @@ _DIGITS = 3
 
 def _prefix(priority: int) -> str:
     if not 0 <= priority < 10**_DIGITS:
-        raise ValueError(f"a priority is from 0 (first) to {10**_DIGITS - 1}, not {priority}")
+        raise ValueError(f"a priority must be from 0 (first) to {10**_DIGITS - 1}, not {priority}")
     return f"entry-{priority:0{_DIGITS}d}-"
 
 
@@ -100,8 +100,8 @@ class LockingQueueRules:
         self._mark = Own(port)
         self._alone = Alone(
             port,
-            f"another {port.worker} uses {self._entries} by this object: "
-            f"it stands for one consumer, so give each {port.worker} one of its own",
+            f"another {port.worker} uses {self._entries} with this object, which is for one consumer: "
+            f"create one for each {port.worker}",
         )
 
     async def get(self, timeout: float | None) -> bytes | None:

@@ -83,9 +83,7 @@ def is_own(port: Port, node: Node) -> bool:
 def may_wait(port: Port) -> None:
     """Raise FaaSKeeperException in a callback: only a later callback could end the wait."""
     if port.in_callback:
-        raise FaaSKeeperException(
-            "a callback must not wait for another callback: wait in a thread of your own"
-        )
+        raise FaaSKeeperException("a callback must not wait for another callback: wait in another thread")
 
 
 class Own:
@@ -232,7 +230,7 @@ class Own:
         try:
             await self.remove()
         except FaaSKeeperException as failed:
-            error.add_note(f"a node of it stays until the session ends: {failed}")
+            error.add_note(f"its node stays until the session ends: {failed}")
 
 
 class Waiting:

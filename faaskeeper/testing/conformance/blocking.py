@@ -11,30 +11,24 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import os
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from queue import SimpleQueue
-from types import TracebackType
 from typing import Any, TypeVar, Union, cast
 
 from faaskeeper.aio import AsyncClient
-from faaskeeper.aio.session import AsyncSession, Listener
-from faaskeeper.client import FaaSKeeperClient, Future, SessionState, Ticket
+from faaskeeper.aio.session import AsyncSession
+from faaskeeper.client import FaaSKeeperClient, Future, Ticket
 from faaskeeper.client.batches import ReadRequest, TransactionRequest
-from faaskeeper.client.connect import connect
 from faaskeeper.config import Config
-from faaskeeper.core.acl import Identity
-from faaskeeper.core.connection import Connection
 from faaskeeper.core.records import Record
-from faaskeeper.core.znode import Acl, Meta, Stat
+from faaskeeper.core.znode import Stat
 from faaskeeper.exceptions import SessionClosingException
 from faaskeeper.node import Node
 from faaskeeper.session.arguments import NodeKind
 from faaskeeper.session.calls import Calls, Part, ReadResult, Result, stat_of
 from faaskeeper.session.commands import Steps
-from faaskeeper.watch import WatchCallbackType, WatchType
 
 T = TypeVar("T")
 _JOIN_S = 10.0
@@ -77,14 +71,9 @@ class BlockingSession:
             return partial(self._client.in_loop, found)
         return found
 
-    @property
-    def incarnation(self) -> int:
-        """Which process' part in the session this is."""
-        return self._session.ticket.incarnation
-
     def drive(self, steps: Steps) -> Any:
         """Perform steps in the session's order."""
-        return self._client.in_loop(self._session.read, steps)
+        return self._client.in_loop(self._session.requests.read, steps)
 
     def get(self, path: str) -> Record | None:
         """A path's record (its tombstone, or None), as it may be shown now."""
@@ -95,38 +84,59 @@ class BlockingSession:
         self._client.in_loop(self._session.call_later, partial(self._client.call_later, callback))
 
 
-class BlockingClient:
-    """See the module. The arguments are those of :class:`~faaskeeper.client.FaaSKeeperClient`.
+class _Client(AsyncClient):
+    """The asyncio client, whose nodes load their Stat as those of the threaded client do."""
 
+    def __init__(self, config: Config, *args: Any, load: Callable[[str], Stat], **options: Any) -> None:
+        super().__init__(config, *args, **options)
+        self._calls.load = load
+
+    def operations(self) -> Calls:
+        """The operations, while a session is open."""
+        return self._ready()
+
+    def read_record(self, path: str) -> Coroutine[Any, Any, Record]:
+        """As ``record`` of the threaded client."""
+        return cast("Coroutine[Any, Any, Record]", self._requests().read(self._calls.record(path)))
+
+
+class BlockingClient:
+    """See the module.
+
+    The arguments are those of :class:`~faaskeeper.aio.AsyncClient`. What is not defined here is its
+    own: coroutine functions wait for their result, and callbacks are forwarded.
     ``loop_factory``: makes the event loop.
     """
 
     def __init__(
         self,
-        cfg: Config,
-        port: int = -1,
-        heartbeat: bool = True,
-        *,
-        session_timeout: float | None = None,
-        chroot: str = "/",
-        random: Callable[[int], bytes] = os.urandom,
-        connect: Callable[[Config, int], Connection] = connect,
+        config: Config,
+        *args: Any,
         loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+        **options: Any,
     ) -> None:
-        self.client = AsyncClient(
-            cfg,
-            port,
-            heartbeat,
-            session_timeout=session_timeout,
-            chroot=chroot,
-            random=random,
-            connect=connect,
-        )
-        self.client._calls._load = lambda path: stat_of(path, self.exists(path))
+        self.client = _Client(config, *args, load=self._stat, **options)
         self._loop_factory = loop_factory
         self._loop: asyncio.AbstractEventLoop | None = None
         self._line: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.client, name)
+        if not inspect.ismethod(found):
+            return found
+
+        def call(*args: Any, **more: Any) -> Any:
+            result = found(*map(self._forward, args), **{key: self._forward(more[key]) for key in more})
+            return self._wait(result) if inspect.iscoroutine(result) else result
+
+        return call
+
+    def _forward(self, argument: Any) -> Any:
+        return _Forwarded(argument, self.call_later) if callable(argument) else argument
+
+    def _stat(self, path: str) -> Stat:
+        return stat_of(path, self.exists(path))
 
     # ---- the loop ------------------------------------------------------------------------
 
@@ -204,7 +214,7 @@ class BlockingClient:
                 if thread is not threading.current_thread():
                     thread.join(_JOIN_S)
 
-    # ---- the session -----------------------------------------------------------------------
+    # ---- the session -------------------------------------------------------------------
 
     def start(self, resume: Ticket | None = None) -> str:
         """See the threaded client."""
@@ -229,22 +239,18 @@ class BlockingClient:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property
-    def _session(self) -> BlockingSession | None:
-        session = self.client._session
+    def session(self) -> BlockingSession | None:
+        """The session, to be used by any thread."""
+        session = self.client.session
         return None if session is None else BlockingSession(self, session)
 
     @property
-    def _connection(self) -> Connection | None:
-        return self.client._connection
+    def _session(self) -> BlockingSession | None:
+        return self.session
 
     @property
     def in_callback(self) -> bool:
@@ -252,110 +258,55 @@ class BlockingClient:
         return threading.current_thread() in self._threads
 
     @property
-    def _calls(self) -> Calls:
-        return self.client._calls
-
-    @property
-    def ticket(self) -> Ticket:
-        """See the threaded client."""
-        return self.client.ticket
-
-    @property
-    def session_id(self) -> str | None:
-        """See the threaded client."""
-        return self.client.session_id
-
-    @property
     def session_status(self) -> str:
         """See the threaded client."""
-        return "DISCONNECTED" if self.client._session is None else self.client.state.value
-
-    @property
-    def state(self) -> SessionState:
-        """See the threaded client."""
-        return self.client.state
-
-    def add_listener(self, listener: Listener) -> None:
-        """See the threaded client."""
-        self.client.add_listener(_Forwarded(listener, self.call_later))
-
-    def remove_listener(self, listener: Listener) -> None:
-        """See the threaded client."""
-        self.client.remove_listener(_Forwarded(listener, self.call_later))
-
-    def add_auth(self, scheme: str, credential: str) -> None:
-        """See the threaded client."""
-        self.client.add_auth(scheme, credential)
-
-    @property
-    def connection(self) -> Connection:
-        """See the threaded client."""
-        return self.client.connection
-
-    def who_am_i(self) -> list[Identity]:
-        """See the threaded client."""
-        return self.client.who_am_i()
+        return "DISCONNECTED" if self.client.session is None else self.client.state.value
 
     def logs(self) -> str:
         """See the threaded client."""
-        return "" if self._connection is None else self._connection.logs()
+        return "" if self.client.session is None else self.client.session.connection.logs()
 
-    # ---- writing ---------------------------------------------------------------------------
-
-    def create(
-        self,
-        path: str,
-        value: bytes = b"",
-        ephemeral: bool = False,
-        sequential: bool = False,
-        *,
-        acl: Sequence[Acl] | None = None,
-        ttl: int | None = None,
-        container: bool = False,
-        makepath: bool = False,
-    ) -> Node:
-        """See the threaded client."""
-        kind = NodeKind(ephemeral, sequential, acl, ttl, container)
-        return self._wait(self.client.create(path, value, **kind._asdict(), makepath=makepath))
+    # ---- operations --------------------------------------------------------------------
 
     def create_async(
-        self,
-        path: str,
-        value: bytes = b"",
-        ephemeral: bool = False,
-        sequential: bool = False,
-        *,
-        acl: Sequence[Acl] | None = None,
-        ttl: int | None = None,
-        container: bool = False,
-        makepath: bool = False,
+        self, path: str, value: bytes = b"", *kinds: Any, makepath: bool = False, **more: Any
     ) -> Future[Node]:
         """See the threaded client."""
-        kind = NodeKind(ephemeral, sequential, acl, ttl, container)
-        what = self.client._ready().create(path, value, kind).what
-        return self._later(self.client.create(path, value, **kind._asdict(), makepath=makepath), what)
-
-    def set_data(self, path: str, value: bytes = b"", version: int = -1) -> Node:
-        """See the threaded client."""
-        return self._wait(self.client.set_data(path, value, version))
+        what = self.client.operations().create(path, value, NodeKind(*kinds, **more)).what
+        return self._later(self.client.create(path, value, *kinds, makepath=makepath, **more), what)
 
     def set_data_async(self, path: str, value: bytes = b"", version: int = -1) -> Future[Node]:
         """See the threaded client."""
-        what = self.client._ready().set_data(path, value, version).what
+        what = self.client.operations().set_data(path, value, version).what
         return self._later(self.client.set_data(path, value, version), what)
-
-    def delete(self, path: str, version: int = -1) -> None:
-        """See the threaded client."""
-        self._wait(self.client.delete(path, version))
 
     def delete_async(self, path: str, version: int = -1) -> Future[None]:
         """See the threaded client."""
-        what = self.client._ready().delete(path, version).what
+        what = self.client.operations().delete(path, version).what
         return self._later(self.client.delete(path, version), what)
 
-    def set_acls(self, path: str, acls: Sequence[Acl], version: int = -1) -> Node:
+    def _read_later(
+        self, read: Callable[..., Coroutine[Any, Any, T]], path: str, *args: Any, **more: Any
+    ) -> Future[T]:
+        self.client.operations().there(path)
+        coroutine = read(path, *map(self._forward, args), **{key: self._forward(more[key]) for key in more})
+        return self._later(coroutine, f"read {path}", False)
+
+    def get_data_async(self, path: str, *args: Any, **more: Any) -> Future[Node]:
         """See the threaded client."""
-        return self._wait(self.client.set_acls(path, acls, version))
+        return self._read_later(self.client.get_data, path, *args, **more)
+
+    def exists_async(self, path: str, *args: Any, **more: Any) -> Future[Node | None]:
+        """See the threaded client."""
+        return self._read_later(self.client.exists, path, *args, **more)
+
+    def get_children_async(self, path: str, *args: Any, **more: Any) -> Future[list[Node]]:
+        """See the threaded client."""
+        return self._read_later(self.client.get_children, path, *args, **more)
+
+    def record(self, path: str) -> Record:
+        """See the threaded client."""
+        return self._wait(self.client.read_record(path))
 
     def transaction(self) -> TransactionRequest:
         """See the threaded client."""
@@ -365,77 +316,6 @@ class BlockingClient:
         """See the threaded client."""
         return self._wait(self.client.commit(operations))
 
-    # ---- reading ---------------------------------------------------------------------------
-
-    def _callback(self, watch: WatchCallbackType | None) -> WatchCallbackType | None:
-        return None if watch is None else _Forwarded(watch, self.call_later)
-
-    def _read(self, path: str, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        try:
-            self.client._ready().there(path)
-        except BaseException:
-            coroutine.close()
-            raise
-        return self._later(coroutine, f"read {path}", False)
-
-    def get_data(self, path: str, watch: WatchCallbackType | None = None) -> Node:
-        """See the threaded client."""
-        return self._wait(self.client.get_data(path, self._callback(watch)))
-
-    def get_data_async(self, path: str, watch: WatchCallbackType | None = None) -> Future[Node]:
-        """See the threaded client."""
-        return self._read(path, self.client.get_data(path, self._callback(watch)))
-
-    def exists(self, path: str, watch: WatchCallbackType | None = None) -> Node | None:
-        """See the threaded client."""
-        return self._wait(self.client.exists(path, self._callback(watch)))
-
-    def exists_async(self, path: str, watch: WatchCallbackType | None = None) -> Future[Node | None]:
-        """See the threaded client."""
-        return self._read(path, self.client.exists(path, self._callback(watch)))
-
-    def get_children(
-        self, path: str, include_data: bool = False, watch: WatchCallbackType | None = None
-    ) -> list[Node]:
-        """See the threaded client."""
-        return self._wait(self.client.get_children(path, include_data, self._callback(watch)))
-
-    def get_children_async(
-        self, path: str, include_data: bool = False, watch: WatchCallbackType | None = None
-    ) -> Future[list[Node]]:
-        """See the threaded client."""
-        return self._read(path, self.client.get_children(path, include_data, self._callback(watch)))
-
-    def get_children_with_stat(
-        self, path: str, watch: WatchCallbackType | None = None
-    ) -> tuple[list[str], Stat]:
-        """See the threaded client."""
-        return self._wait(self.client.get_children_with_stat(path, self._callback(watch)))
-
-    def all_children_number(self, path: str) -> int:
-        """See the threaded client."""
-        return self._wait(self.client.all_children_number(path))
-
-    def get_ephemerals(self, prefix: str = "/") -> list[str]:
-        """See the threaded client."""
-        return self._wait(self.client.get_ephemerals(prefix))
-
-    def sync(self, path: str = "/") -> str:
-        """See the threaded client."""
-        return self._wait(self.client.sync(path))
-
-    def get_acls(self, path: str) -> tuple[list[Acl], Stat]:
-        """See the threaded client."""
-        return self._wait(self.client.get_acls(path))
-
-    def record(self, path: str) -> Record:
-        """See the threaded client."""
-        return cast(Record, self._wait(self.client._open().read(self._calls.record(path))))
-
-    def may_read(self, path: str, meta: Meta) -> None:
-        """See the threaded client."""
-        self._calls.may_read(path, meta)
-
     def multi_read(self) -> ReadRequest:
         """See the threaded client."""
         return ReadRequest(self._calls, self.read_together)
@@ -443,30 +323,6 @@ class BlockingClient:
     def read_together(self, reads: Sequence[tuple[str, str]]) -> list[ReadResult]:
         """See the threaded client."""
         return self._wait(self.client.read_together(reads))
-
-    # ---- watches ---------------------------------------------------------------------------
-
-    def add_watch(self, path: str, watch: WatchCallbackType, recursive: bool = False) -> None:
-        """See the threaded client."""
-        self._wait(self.client.add_watch(path, _Forwarded(watch, self.call_later), recursive))
-
-    def remove_watches(
-        self,
-        path: str,
-        kind: WatchType | Sequence[WatchType] | None = None,
-        watch: WatchCallbackType | None = None,
-    ) -> None:
-        """See the threaded client."""
-        self._wait(self.client.remove_watches(path, kind, self._callback(watch)))
-
-    def check_watches(
-        self,
-        path: str,
-        kind: WatchType | Sequence[WatchType] | None = None,
-        watch: WatchCallbackType | None = None,
-    ) -> None:
-        """See the threaded client."""
-        self.client.check_watches(path, kind, self._callback(watch))
 
 
 Client = Union[FaaSKeeperClient, BlockingClient]

@@ -319,23 +319,25 @@ class ChannelSuite:
     def test_messages_arrive_whole_and_in_order(
         self, channel: Channel, client_channel: ClientChannel
     ) -> None:
-        heard = _Heard(202)
-        listener = client_channel.listen(heard)
+        received = _Received(202)
+        listener = client_channel.listen(received)
         sent = [b"", b"x" * 1_000_000, *(b"%d" % number for number in range(200))]
         for message in sent:
             assert channel.deliver(listener.address, message)
-        assert heard.wait() == sent
+        assert received.wait() == sent
         listener.close()
 
-    def test_each_client_hears_its_own(self, channel: Channel, client_channel: ClientChannel) -> None:
-        ears = [_Heard(20) for _ in range(3)]
-        listeners = [client_channel.listen(ear) for ear in ears]
+    def test_each_client_receives_its_own_messages(
+        self, channel: Channel, client_channel: ClientChannel
+    ) -> None:
+        handlers = [_Received(20) for _ in range(3)]
+        listeners = [client_channel.listen(handler) for handler in handlers]
         assert len({listener.address for listener in listeners}) == 3
         for number in range(20):
             for which, listener in enumerate(listeners):
                 assert channel.deliver(listener.address, b"%d of %d" % (number, which))
-        for which, ear in enumerate(ears):
-            assert ear.wait() == [b"%d of %d" % (number, which) for number in range(20)]
+        for which, handler in enumerate(handlers):
+            assert handler.wait() == [b"%d of %d" % (number, which) for number in range(20)]
         for listener in listeners:
             listener.close()
 
@@ -355,16 +357,16 @@ class ChannelSuite:
         def fail(message: bytes) -> None:
             raise ValueError("a client's own mistake")
 
-        heard = _Heard(1)
-        failing, fine = client_channel.listen(fail), client_channel.listen(heard)
+        received = _Received(1)
+        failing, fine = client_channel.listen(fail), client_channel.listen(received)
         channel.deliver(failing.address, b"1")
         assert channel.deliver(fine.address, b"2")
-        assert heard.wait() == [b"2"]
+        assert received.wait() == [b"2"]
         failing.close()
         fine.close()
 
 
-class _Heard:
+class _Received:
     """A handler that collects messages until it has enough."""
 
     def __init__(self, expected: int) -> None:

@@ -139,6 +139,6 @@ def run(scenario: dict[str, Any], adapter: Adapter, root: str) -> None:
             shown = shown if raw else _relative(root, shown)
             checker.check(step["ok"], shown, ordered=not raw)
         events = _relative(root, adapter.events())
-        assert {name: sorted(told) for name, told in events.items()} == step.get("events", {}), label
+        assert {name: sorted(fired) for name, fired in events.items()} == step.get("events", {}), label
         if "order" in step:
             assert events == step["order"], label

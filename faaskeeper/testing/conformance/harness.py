@@ -87,7 +87,7 @@ class Suite:
 
 def session_of(client: Client) -> Session | BlockingSession:
     """The session of a started client."""
-    session = client._session
+    session = client.session
     assert session is not None
     return session
 

@@ -19,9 +19,9 @@ from faaskeeper.exceptions import (
     WatchSetFailureException,
     ZooKeeperException,
 )
-from faaskeeper.testing.simulator import inside
 from faaskeeper.testing.simulator.client_view import ClientView
 from faaskeeper.testing.simulator.observer import Callback, observe
+from faaskeeper.testing.simulator.runtime import SimulatedRuntime
 from faaskeeper.testing.simulator.scheduler import Violation
 from faaskeeper.testing.simulator.world import World
 from faaskeeper.watch import WatchType
@@ -96,7 +96,7 @@ class App:
             self.client = client
             self._observe(client)
             if self.world.plan.preempt:
-                inside.runtime_of(client).spawn(partial(self.look_on, client), f"{self.name} looks on")
+                self._runtime.spawn(partial(self.look_on, client), f"{self.name} looks on")
             return
 
     def pause(self) -> None:
@@ -182,7 +182,7 @@ class App:
         except ZooKeeperException:
             pass  # an outcome like others; the model has checked it
         except (ProviderException, WatchSetFailureException) as error:
-            self.world.scheduler.note(f"was told {error}")
+            self.world.scheduler.note(f"got {error}")
 
     def ask(self, asynchronous: bool) -> Future[Any] | None:
         """Send a write; wait for its answer unless ``asynchronous``."""
@@ -348,8 +348,7 @@ class App:
 
     def together(self) -> None:
         """Read in two threads at once."""
-        runtime = inside.runtime_of(self.started())
-        threads = [runtime.spawn(self.read_alone, f"{self.name} thread") for _ in range(2)]
+        threads = [self._runtime.spawn(self.read_alone, f"{self.name} thread") for _ in range(2)]
         for thread in threads:
             thread.join()
 
@@ -362,6 +361,10 @@ class App:
             except FaaSKeeperException:
                 if self.over or self.worked:
                     return
+
+    @property
+    def _runtime(self) -> SimulatedRuntime:
+        return SimulatedRuntime(self.world.scheduler, self.process)
 
     def read_alone(self) -> None:
         """Read in a thread of its own."""
@@ -397,7 +400,7 @@ class App:
         return self.client
 
     def _observe(self, client: FaaSKeeperClient) -> None:
-        session = inside.session_of(client)
+        session = client.session
         if session is None:
             raise AssertionError(f"{self.name} has started a client without a session")
         observe(session, self.view, self.world)

@@ -17,7 +17,6 @@ from faaskeeper.core.log import RETENTION_MS, Entry
 from faaskeeper.core.records import from_object
 from faaskeeper.core.sessions import CLOSED_KEPT_MS
 from faaskeeper.core.wide import INDEX
-from faaskeeper.testing.simulator import inside
 from faaskeeper.testing.simulator.ledger import Ledger
 from faaskeeper.testing.simulator.scheduler import Violation
 
@@ -62,23 +61,22 @@ class Bounds:
 
         ``head``: the txid at which its view had ended before; ``alone``: it had a single message.
         """
-        view = inside.view_of(function)
+        view = getattr(function, "view", None)
         if view is None:
             return
         for session in view.sessions:
             forgotten = [cxid for cxid in session.outcomes if cxid <= session.acked]
             if forgotten:
                 raise Violation(f"session {session.id}: outcomes {forgotten} are kept, all have arrived")
-        contents = inside.contents_of(function)
-        if contents.number > contents.most:
-            raise Violation(f"the distributor remembers {contents.number} records")
+        if len(function.contents) > self._ledger.plan.max_contents:
+            raise Violation(f"the distributor remembers {len(function.contents)} records")
         entries = self._ledger.model.entries
         one = [last for _, last in entries[bisect_right(entries, (head, head)) :]][:1] == [view.head]
         inline = not self._ledger.plan.own_distributor
         if one and alone and inline and not view.pending:  # znodes that are only read are added later
-            old = inside.evictable(view)
-            if old.number > old.most + 8:  # requests that are judged again read znodes after the eviction
-                raise Violation(f"a view for {old.most} znodes remembers {old.number} that it may forget")
+            old = view.evictable
+            if old > view.max_nodes + 8:  # requests that are judged again read znodes after the eviction
+                raise Violation(f"a view for {view.max_nodes} znodes remembers {old} that it may forget")
 
     # ---- at rest -----------------------------------------------------------------------
 
@@ -100,10 +98,10 @@ class Bounds:
     def client(self, session: Session) -> None:
         """Check the memory of a client all of whose requests are answered."""
         rules = session.rules
-        passed = {path: txid for path, txid in inside.least_of(session).items() if txid <= rules.applied}
+        passed = {path: txid for path, txid in session.rules.leasts.items() if txid <= rules.applied}
         if passed:
             raise Violation(f"session {session.id} remembers {passed}, the mark is {rules.applied}")
-        if inside.has_requests(session):
+        if not session.outbox.empty:
             raise Violation(f"session {session.id} remembers requests that are answered")
 
     def checkpoint(self, kept: int) -> None:

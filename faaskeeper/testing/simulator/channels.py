@@ -47,15 +47,15 @@ class SimulatedChannel:
         """See :class:`faaskeeper.core.drivers.channel.Channel`."""
         ledger = self._ledger
         ledger.scheduler.point(f"deliver to {address}")
-        told = codec.to_delivery(trust.body(message))
-        if isinstance(told, Reply):
-            ledger.model.answered(told, ledger.record_txid)
-            if told.resend:
-                ledger.reached["told to resend"] += 1
-            for _, outcome in told.outcomes:
+        delivered = codec.to_delivery(trust.body(message))
+        if isinstance(delivered, Reply):
+            ledger.model.answered(delivered, ledger.record_txid)
+            if delivered.resend:
+                ledger.reached["asked to resend"] += 1
+            for _, outcome in delivered.outcomes:
                 if outcome.code is Code.SESSION_EXPIRED:
-                    ledger.reached["told that the session is over"] += 1
-            if told.epoch.recent is None:
+                    ledger.reached["answered that the session is over"] += 1
+            if delivered.epoch.recent is None:
                 ledger.reached["an epoch that names the log"] += 1
         fault = "" if ledger.calm else ledger.message_fault("message")
         if fault == "lost":

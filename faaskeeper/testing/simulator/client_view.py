@@ -64,7 +64,7 @@ class ClientView:
         if list(image.children) != list(names):
             raise Violation(f"{self.name} was shown {names} below {path}, there were {image}")
 
-    def told(self, txid: int) -> None:
+    def answered(self, txid: int) -> None:
         """An answer as of a transaction is returned."""
         self.view = max(self.view, txid)
         self.ordered(f"an answer of {txid}")
@@ -110,24 +110,24 @@ class ClientView:
             if due is None or due[0] != txid:
                 raise Violation(f"{self.name}: {watch} fired by {txid}, the first that counts is {due}")
             if event.event_type.value != due[1]:
-                raise Violation(f"{self.name}: {watch} told {event}, it was type {due[1]}")
+                raise Violation(f"{self.name}: {watch} fired {event}, it was type {due[1]}")
         self._announced(txid)
 
     def _stayed(self, watch: StayingSeen, event: WatchedEvent) -> None:
         """A persistent or recursive watch fires for each event that counts, in order."""
-        told = (event.timestamp, event.path, event.event_type.value)
+        fired = (event.timestamp, event.path, event.event_type.value)
         due = watch.next(self.model, self.model.head)
-        if self.model.trimmed and due != told:
+        if self.model.trimmed and due != fired:
             watch.skip(self.model, event.timestamp)
-        elif due != told:
-            raise Violation(f"{self.name}: {watch} told {told}, the next that counts is {due}")
+        elif due != fired:
+            raise Violation(f"{self.name}: {watch} fired {fired}, the next that counts is {due}")
         else:
-            watch.told += 1
+            watch.fired_events += 1
         self._announced(event.timestamp)
 
     def _announced(self, txid: int) -> None:
         if txid < self.last_event:
-            raise Violation(f"Z4: {self.name} was told the event {txid} after {self.last_event}")
+            raise Violation(f"Z4: {self.name} received the event {txid} after {self.last_event}")
         self.last_event = txid
         self.view = max(self.view, txid)
 
@@ -136,7 +136,7 @@ class ClientView:
         for watch in self.watches:
             due = watch.due(self.model, self.model.head)
             if due is not None and not watch.fired and not watch.over:
-                raise Violation(f"{self.name}: {watch} was never told of {due}")
+                raise Violation(f"{self.name}: {watch} never fired {due}")
 
     def restart(self) -> None:
         """Another process resumes the session: the watches of its predecessor are gone."""
@@ -170,11 +170,11 @@ class WatchSeen:
 
 
 class StayingSeen(WatchSeen):
-    """A persistent or recursive watch. ``told``: how many events it has announced."""
+    """A persistent or recursive watch. ``fired_events``: how many it has fired."""
 
     def __init__(self, path: str, kind: str) -> None:
         super().__init__(path, kind)
-        self.told = 0
+        self.fired_events = 0
 
     def _events(self, model: Model, upto: int) -> list[tuple[int, str, int]]:
         below = "/" if self.path == "/" else f"{self.path}/"
@@ -187,13 +187,13 @@ class StayingSeen(WatchSeen):
         ]
 
     def next(self, model: Model, upto: int) -> tuple[int, str, int] | None:
-        """The first event that it has not announced: txid, path and type."""
+        """The first event that it has not fired: txid, path and type."""
         events = self._events(model, upto)
-        return events[self.told] if self.told < len(events) else None
+        return events[self.fired_events] if self.fired_events < len(events) else None
 
     def skip(self, model: Model, upto: int) -> None:
         """Events up to a transaction are not announced one by one."""
-        self.told = len(self._events(model, upto))
+        self.fired_events = len(self._events(model, upto))
 
     def due(self, model: Model, upto: int) -> tuple[int, int] | None:
         """See :class:`WatchSeen`."""

@@ -11,7 +11,6 @@ from faaskeeper.core.blobs import parse_blob_name
 from faaskeeper.core.counting import current
 from faaskeeper.core.tally import Tally
 from faaskeeper.exceptions import FaaSKeeperException, TimeoutException
-from faaskeeper.testing.simulator import inside
 from faaskeeper.testing.simulator.app import OVER, App
 from faaskeeper.testing.simulator.fleet import Fleet
 from faaskeeper.testing.simulator.hostile import Hostile
@@ -130,7 +129,7 @@ class Director:
 
     def check(self, app: App) -> None:
         """Check that a client which lives has received every event and answer."""
-        session = inside.session_of(app.client) if app.client is not None else None
+        session = app.client.session if app.client is not None else None
         over = app.over or session is None or session.error is not None
         if session is not None and not over and not self.world.model.sessions[session.id].closed:
             self.world.scheduler.sleep(self.timeout * 1_000)

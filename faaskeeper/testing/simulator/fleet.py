@@ -14,7 +14,6 @@ from faaskeeper.core.errors import Conflict, DriverError
 from faaskeeper.core.requests import Create, Message, Open, Reply, Request, inline
 from faaskeeper.core.sessions import Lease, served_ms
 from faaskeeper.exceptions import FaaSKeeperException
-from faaskeeper.testing.simulator import inside
 from faaskeeper.testing.simulator.world import World
 
 SESSION_MS = 8_000
@@ -52,13 +51,13 @@ class Server:
                 self._free(session, 0)
             self._client.stop()
         except FaaSKeeperException:
-            if self._client is not None and (own := inside.session_of(self._client)) is not None:
+            if self._client is not None and (own := self._client.session) is not None:
                 own.abandon()
         self.done = True
 
     @property
     def _session(self) -> Any:
-        return inside.session_of(self._client)
+        return self._client.session
 
     @property
     def _serving(self) -> bool:
@@ -145,18 +144,18 @@ class Fleet:
         """Open a session for a client of a server."""
         world = self._world
         connection = session.connection
-        listener = world.mail.listen(partial(self._heard, connection))
+        listener = world.mail.listen(partial(self._receive, connection))
         opening = Open(world.bytes(16).hex(), self._secret, SESSION_MS)
         message = Message(0, 0, 0, listener.address, (Request(0, opening),))
         connection.worker_queue.send("writer", "fleet", trust.sign(self._secret, codec.message(message)))
 
-    def _heard(self, connection: Any, signed: bytes) -> None:
-        told = codec.to_delivery(trust.body(signed))
-        if not isinstance(told, Reply) or not told.nonce or told.session in self.sessions:
+    def _receive(self, connection: Any, signed: bytes) -> None:
+        delivered = codec.to_delivery(trust.body(signed))
+        if not isinstance(delivered, Reply) or not delivered.nonce or delivered.session in self.sessions:
             return
-        self.sessions.append(told.session)
-        create = Create(f"/of-{told.session}", inline(b""), ephemeral=True)
-        message = Message(told.session, 0, 0, "", (Request(1, create),))
+        self.sessions.append(delivered.session)
+        create = Create(f"/of-{delivered.session}", inline(b""), ephemeral=True)
+        message = Message(delivered.session, 0, 0, "", (Request(1, create),))
         try:
             connection.worker_queue.send("writer", "fleet", trust.sign(self._secret, codec.message(message)))
         except DriverError:

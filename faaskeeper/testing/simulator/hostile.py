@@ -93,7 +93,7 @@ class Hostile:
 
     def run(self) -> None:
         """Send messages, and read the answers."""
-        listener = self._world.mail.listen(self._heard)
+        listener = self._world.mail.listen(self._receive)
         for _ in range(self._times):
             if not self._session:
                 self._open(listener.address)
@@ -104,14 +104,14 @@ class Hostile:
             self._world.scheduler.sleep(self._random.choice((1, 1, 30, 500)))
         self.done = True
 
-    def _heard(self, signed: bytes) -> None:
-        told = codec.to_delivery(trust.body(signed))
-        if not isinstance(told, Reply):
+    def _receive(self, signed: bytes) -> None:
+        delivered = codec.to_delivery(trust.body(signed))
+        if not isinstance(delivered, Reply):
             return
-        if told.nonce and not self._session:
-            self._session = told.session
-        if told.session == self._session:
-            for cxid, _ in told.outcomes:
+        if delivered.nonce and not self._session:
+            self._session = delivered.session
+        if delivered.session == self._session:
+            for cxid, _ in delivered.outcomes:
                 self._last = max(self._last, cxid)
 
     def _open(self, address: str) -> None:

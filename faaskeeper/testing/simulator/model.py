@@ -348,17 +348,17 @@ class Model:
                 current = self.sessions[reply.session].incarnation
                 # the hostile client sends requests of incarnations that it becomes only later
                 if current <= reply.incarnation and reply.session not in self.hostile:
-                    raise Violation(f"Z1: {key} was told that another process goes on, none does")
+                    raise Violation(f"Z1: {key} was answered that its session was resumed, it was not")
             elif outcome.code is Code.FORGOTTEN:
                 if known is None:
-                    raise Violation(f"Z1: {key} was told that it was decided, it was not")
+                    raise Violation(f"Z1: {key} was answered that it was decided, it was not")
             elif outcome.code is Code.SESSION_EXPIRED:
                 if not self.sessions[reply.session].closed:
-                    raise Violation(f"Z1: {key} was told that its session is over, it is not")
+                    raise Violation(f"Z1: {key} was answered that its session is over, it is not")
                 if known is not None:
-                    raise Violation(f"Z1: {key} was told expired, it was decided {known}")
+                    raise Violation(f"Z1: {key} was answered with an expiry, it was decided {known}")
             elif known != outcome:
-                raise Violation(f"Z1: {key} was told {outcome}, the log says {known}")
+                raise Violation(f"Z1: {key} was answered {outcome}, the log says {known}")
         upto = reply.epoch.upto
         for path, images in self.history.items():
             last = self.at(path, upto)

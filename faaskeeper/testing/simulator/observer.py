@@ -15,7 +15,6 @@ from faaskeeper.session.commands import Command, ReadBlob, ReadLog, ReadMark
 from faaskeeper.session.observer import Observer
 from faaskeeper.session.rules import names_of
 from faaskeeper.session.watching import Watch
-from faaskeeper.testing.simulator import inside
 from faaskeeper.testing.simulator.client_view import ClientView, WatchSeen
 from faaskeeper.testing.simulator.ledger import Ledger
 from faaskeeper.testing.simulator.preempt import preempt
@@ -62,7 +61,7 @@ class CheckingObserver(Observer):
         """See :class:`faaskeeper.session.observer.Observer`."""
         if outcome.code is Code.FORGOTTEN:
             raise Violation(f"Z1: {self._view.name} waits for {request.what}, whose outcome was not kept")
-        self._view.told(outcome.txid)
+        self._view.answered(outcome.txid)
 
     def reads(self) -> list[Future[Any]]:
         """See :class:`faaskeeper.session.observer.Observer`."""
@@ -71,7 +70,7 @@ class CheckingObserver(Observer):
 
     def has_read(self, began: Any) -> None:
         """See :class:`faaskeeper.session.observer.Observer`."""
-        unanswered = inside.unanswered(self._session)
+        unanswered = [each.future for each in self._session.outbox.waiters()]
         late = [future.what for future in began if any(future is each for each in unanswered)]
         if late:
             raise Violation(f"Z2: {self._view.name} was shown something before {late} was answered")
@@ -114,7 +113,7 @@ class CheckingObserver(Observer):
             name = "read the log between" if answer is not None else "the log between was trimmed"
             self._ledger.reached[name] += 1
         elif isinstance(command, ReadMark):
-            self._ledger.reached["waited for the mark"] += 1
+            self._ledger.reached["read the mark"] += 1
         elif isinstance(command, ReadBlob):
             if answer is not None and answer != self._ledger.blobs.get(command.name):
                 raise Violation(f"the data {answer!r} is shown of {command.name}, which is another")

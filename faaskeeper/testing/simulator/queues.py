@@ -10,7 +10,6 @@ from typing import Any
 from faaskeeper.core import codec, trust
 from faaskeeper.core.codec import Malformed
 from faaskeeper.core.errors import DriverError, StaleView
-from faaskeeper.testing.simulator import inside
 from faaskeeper.testing.simulator.environment import Process
 from faaskeeper.testing.simulator.ledger import Ledger
 from faaskeeper.testing.simulator.scheduler import Crashed, Violation
@@ -116,7 +115,7 @@ class SimulatedQueue:
         ledger = self._ledger
         ledger.scheduler.note(f"gets {len(batch)} messages")
         done = dead = False
-        view = inside.view_of(process.payload)
+        view = getattr(process.payload, "view", None)
         head = 0 if view is None else view.head
         try:
             process.payload.handle([body for _, body in batch])

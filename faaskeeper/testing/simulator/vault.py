@@ -7,7 +7,6 @@ from functools import partial
 from faaskeeper.core.log import Entry
 from faaskeeper.core.znode import Acl
 from faaskeeper.exceptions import FaaSKeeperException, NodeExistsException
-from faaskeeper.testing.simulator import inside
 from faaskeeper.testing.simulator.environment import Process
 from faaskeeper.testing.simulator.scheduler import Violation
 from faaskeeper.testing.simulator.world import World
@@ -51,7 +50,7 @@ class Vault:
                 client.stop()
                 return
             except FaaSKeeperException:
-                if (session := inside.session_of(client)) is not None:
+                if (session := client.session) is not None:
                     session.abandon()
                 self._world.scheduler.sleep(1_000)
 

@@ -22,7 +22,6 @@ from faaskeeper.core.sessions import Leases, Transients
 from faaskeeper.core.watches import Secrets, WatchFunction, WatchTable
 from faaskeeper.core.writer import Writer, order
 from faaskeeper.core.znode import genesis
-from faaskeeper.testing.simulator import inside
 from faaskeeper.testing.simulator.bounds import Bounds
 from faaskeeper.testing.simulator.channels import SimulatedChannel
 from faaskeeper.testing.simulator.environment import Process
@@ -96,6 +95,7 @@ class World(Ledger):
             recent_bytes=self.plan.recent_bytes,
             save_every=self.plan.save_every,
             max_nodes=self.plan.max_nodes,
+            max_contents=self.plan.max_contents,
             joint=self.joint if self.plan.joint and not self.plan.object_records else None,
         )
 
@@ -119,14 +119,10 @@ class World(Ledger):
         self.call(f"joint.put {label}", True, effect)
 
     def _writer(self, process: Process) -> Any:
-        return self._small(Writer(self.deployment(process)))
+        return Writer(self.deployment(process))
 
     def _distributor(self, process: Process) -> Any:
-        return self._small(DistributorFunction(self.deployment(process)))
-
-    def _small(self, function: Any) -> Any:
-        inside.limit_contents(function, self.plan.max_contents)
-        return function
+        return DistributorFunction(self.deployment(process))
 
     def _watcher(self, process: Process) -> Any:
         return Watcher(self.deployment(process))
