@@ -81,6 +81,8 @@ class Contended:
         self.get_many = table.get_many
         self.delete = table.delete
         self.query = table.query
+        if hasattr(table, "delete_many"):
+            self.delete_many = table.delete_many
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
         """Put an item. Raises Throttled after too many losses in a row."""
