@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import itertools
 import json
 import re
@@ -244,6 +245,13 @@ def test_the_functions_understand_their_configuration(chosen: dict[str, str]) ->
         assert (service.watch_queue() is None) == (chosen["watch_function"] == "inline")
         assert config.user_storage.value == chosen["user_storage"]
         assert each["properties"]["buildConfig"]["entryPoint"] in dir(functions)
+
+
+def test_the_functions_packages_are_those_of_the_extra() -> None:
+    metadata = configparser.ConfigParser()
+    metadata.read(HERE.parent.parent / "setup.cfg")
+    listed = (HERE / "functions" / "requirements.txt").read_text().split()
+    assert listed == metadata["options.extras_require"]["gcp"].split()
 
 
 def test_names_limits_and_times_are_those_that_the_code_goes_by() -> None:

@@ -83,7 +83,8 @@ def test_clients_and_functions_have_the_rights_that_their_work_needs(system: Sys
     system.targets["heartbeat"].call(b'{"sweep": true}')
     gcp.close()
     assert mine.refused == []
-    if system.config.client_channel.value == "pubsub":  # what holds for a whole project is no more than needed
+    if system.config.client_channel.value == "pubsub":
+        # what is granted for a whole project is no more than what is needed
         used = {permission for permission, kind, _ in mine.used if kind == "project"}
         assert used == {permission for permission, kind, _ in rights.granted("client") if kind == "project"}
     for name in system.targets:

@@ -8,6 +8,13 @@ For estates that still have Deployment Manager, whose support by Google ended on
 import base64
 import json
 
+REDUCERS = {
+    "ALIGN_DELTA": "REDUCE_SUM",
+    "ALIGN_MAX": "REDUCE_MAX",
+    "ALIGN_PERCENTILE_95": "REDUCE_MAX",
+    "ALIGN_RATE": "REDUCE_SUM",
+}
+
 
 def GenerateConfig(context):
     """The resources, as Deployment Manager asks for them."""
@@ -468,18 +475,11 @@ class _Expansion:
 
     # ---- monitoring ------------------------------------------------------------------------
 
-    REDUCERS = {
-        "ALIGN_DELTA": "REDUCE_SUM",
-        "ALIGN_MAX": "REDUCE_MAX",
-        "ALIGN_PERCENTILE_95": "REDUCE_MAX",
-        "ALIGN_RATE": "REDUCE_SUM",
-    }
-
     def aggregation(self, aligner, seconds):
         return {
             "alignmentPeriod": f"{seconds}s",
             "perSeriesAligner": aligner,
-            "crossSeriesReducer": self.REDUCERS[aligner],
+            "crossSeriesReducer": REDUCERS[aligner],
         }
 
     def condition(self, about, each):
