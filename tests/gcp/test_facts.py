@@ -126,7 +126,9 @@ def test_terraform_s_files_refer_only_to_what_exists() -> None:
 
 def test_the_provider_is_pinned_to_the_version_whose_checksums_the_lock_file_has() -> None:
     text = (HERE / "terraform" / ".terraform.lock.hcl").read_text()
+    assert text == (HERE / "deployer" / ".terraform.lock.hcl").read_text()
     (wanted,) = re.findall(r'^\s*version = "([^"]+)"', (HERE / "terraform" / "versions.tf").read_text(), re.M)
+    assert f'version = "{wanted}"' in (HERE / "deployer" / "main.tf").read_text().replace("  ", " ")
     assert re.fullmatch(r"\d+\.\d+\.\d+", wanted)
     assert re.findall(r'provider "([^"]+)"', text) == ["registry.terraform.io/hashicorp/google"]
     assert re.findall(r'(?:version|constraints)\s*= "([^"]+)"', text) == [wanted, wanted]

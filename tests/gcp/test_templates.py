@@ -53,7 +53,7 @@ def test_the_schema_refuses_what_the_template_does_not_know() -> None:
 def test_terraform_s_resources_have_the_attributes_that_the_provider_knows() -> None:
     def check(body: dict[str, Any], known: dict[str, Any], where: str) -> None:
         for name, value in body.items():
-            if name in ("for_each", "depends_on", "lifecycle"):
+            if name in ("count", "for_each", "depends_on", "lifecycle"):
                 continue
             if name == "dynamic":
                 for block in value:

@@ -382,30 +382,34 @@ class _Expansion:
     # ---- permissions -----------------------------------------------------------------------
 
     def rights(self):
-        # a role's name cannot be used again for weeks after its removal
-        suffix = f"_{self.properties['made']}" if self.properties["made"] else ""
-        yield {
-            "name": f"{self.name}-role-listener",
-            "type": "gcp-types/iam-v1:projects.roles",
-            "properties": {
-                "parent": f"projects/{self.project}",
-                "roleId": f"faaskeeper_{self.name.replace('-', '_')}_listener{suffix}",
-                "role": {
-                    "title": f"FaaSKeeper {self.name}: a client's subscription",
-                    "includedPermissions": self.described["listener_permissions"],
+        listens = self.properties["clientChannel"] == "pubsub"
+        role = self.properties["listenerRole"]
+        if listens and not role:
+            # a role's name cannot be used again for weeks after its removal
+            suffix = f"_{self.properties['made']}" if self.properties["made"] else ""
+            role = f"$(ref.{self.name}-role-listener.name)"
+            yield {
+                "name": f"{self.name}-role-listener",
+                "type": "gcp-types/iam-v1:projects.roles",
+                "properties": {
+                    "parent": f"projects/{self.project}",
+                    "roleId": f"faaskeeper_{self.name.replace('-', '_')}_listener{suffix}",
+                    "role": {
+                        "title": f"FaaSKeeper {self.name}: a client's subscription",
+                        "includedPermissions": self.described["listener_permissions"],
+                    },
                 },
-            },
-        }
+            }
         yield from self.database_rights()
         yield from self.build_rights()
-        if self.properties["clientChannel"] == "pubsub":
+        if listens:
             for each in self.grants("listener"):
                 yield {
                     "name": f"{self.name}-right-{each['account']}-listener",
                     "type": "gcp-types/cloudresourcemanager-v1:virtual.projects.iamMemberBinding",
                     "properties": {
                         "resource": self.project,
-                        "role": f"$(ref.{self.name}-role-listener.name)",
+                        "role": role,
                         "member": self.member(each["account"]),
                     },
                     "metadata": {"dependsOn": [f"{self.name}-account-{each['account']}"]},

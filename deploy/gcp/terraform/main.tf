@@ -157,6 +157,7 @@ resource "google_service_account" "account" {
 
 # Pub/Sub cannot bind a right to subscriptions that do not exist yet. What a client may subscribe to is bound: to one topic.
 resource "google_project_iam_custom_role" "listener" {
+  count       = var.client_channel == "pubsub" && var.listener_role == "" ? 1 : 0
   project     = var.project
   role_id     = "faaskeeper_${replace(var.deployment, "-", "_")}_listener_${terraform_data.made.output}"
   title       = "FaaSKeeper ${var.deployment}: a client's subscription"
@@ -177,7 +178,7 @@ resource "google_project_iam_member" "database" {
 resource "google_project_iam_member" "listener" {
   for_each = { for key, each in local.grants : key => each if each.on == "listener" && var.client_channel == "pubsub" }
   project  = var.project
-  role     = google_project_iam_custom_role.listener.id
+  role     = var.listener_role == "" ? google_project_iam_custom_role.listener[0].id : var.listener_role
   member   = "serviceAccount:${google_service_account.account[each.value.account].email}"
 }
 

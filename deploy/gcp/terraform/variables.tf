@@ -164,6 +164,12 @@ variable "notification_channels" {
   default     = []
 }
 
+variable "listener_role" {
+  description = "Role of clients that listen by Pub/Sub, projects/P/roles/R, as ../deployer makes it; empty: one is made."
+  type        = string
+  default     = ""
+}
+
 variable "protect" {
   description = "Whether databases and non-empty buckets are protected against deletion."
   type        = bool

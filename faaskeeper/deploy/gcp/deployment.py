@@ -28,6 +28,7 @@ _VARIABLES = (
     "kms_key",
     "monitoring",
     "notification_channels",
+    "listener_role",
     "protect",
 )
 """Template variables that the section ``gcp.deploy`` may set."""
