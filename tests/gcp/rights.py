@@ -26,6 +26,8 @@ _ROOT = Path(__file__).parent.parent
 _FACTS: dict[str, Any] = json.loads((_ROOT / "data" / "google_rights.json").read_text())
 _DESCRIBED: dict[str, Any] = json.loads((_ROOT.parent / "deploy" / "gcp" / "resources.json").read_text())
 
+_NO_LIMITS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+
 Right = tuple[str, str, str]
 """A permission, the resource's kind (database, topic, bucket, project), and its name in the description."""
 
@@ -159,7 +161,7 @@ class Rights(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientIntercepto
         """From now on, to what is called."""
 
         def channel(emulator: str) -> Any:
-            return grpc.intercept_channel(grpc.insecure_channel(os.environ[emulator]), self)
+            return grpc.intercept_channel(grpc.insecure_channel(os.environ[emulator], _NO_LIMITS), self)
 
         def storage() -> Any:
             client = make_storage()
