@@ -117,9 +117,9 @@ class Costs(ABC):
     def at_rest(self) -> dict[str, float]:
         """Monthly costs of an idle deployment, by category. What may be free says so."""
 
-    @abstractmethod
-    def channels(self, clients: int) -> float:
-        """Monthly costs of channels on which nothing comes."""
+    def listening(self) -> float:
+        """Monthly price of a client process that waits for answers."""
+        return 0.0
 
     @abstractmethod
     def stored(self, load: Workload) -> tuple[float, float]:
@@ -171,7 +171,7 @@ class Costs(ABC):
             "reads": load.reads * self.operation("get", load.size),
             "writes": load.writes * write,
             "leases": load.clients * MONTH_S / load.lease_s * self.operation("lease", 0),
-            "channels": self.channels(load.clients),
+            "listening": load.clients * self.listening(),
             "storage": storage,
             "backups": backups,
             "logs": self.logs(load),
@@ -200,4 +200,6 @@ class Costs(ABC):
             lines.append(f"  {operation:12} ${self.operation(operation, 1024) * 1e6:.2f} per million, 1 KB")
         lease = MONTH_S / 60 * self.operation("lease", 0)
         lines.append(f"  {'lease':12} ${lease:.2f} per session and month")
+        if self.listening():
+            lines.append(f"  {'listening':12} ${self.listening():.2f} per client process and month")
         return "\n".join(lines)

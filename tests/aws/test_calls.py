@@ -72,6 +72,10 @@ def test_prices_follow_size_configuration_and_load() -> None:
     assert AwsCosts(config(**{"worker-queue": "direct"})).operation("set", 1024) < made.operation("set", 1024)
     idle = made.month(costs.Workload())
     assert {name: price for name, price in idle.items() if price} == {"at rest": sum(made.at_rest().values())}
+    fifo = made.table["sqs"]["fifo-request"]
+    by_tcp, by_sqs = (AwsCosts(config(**{"client-channel": each})) for each in ("tcp", "sqs"))
+    assert by_sqs.operation("set", 1024) - by_tcp.operation("set", 1024) == pytest.approx(3 * fifo)
+    assert (by_sqs.listening(), by_tcp.listening()) == (pytest.approx(129_600 * fifo), 0)
     load = costs.Workload(reads=1e6, writes=1e5, clients=10)
     month = made.month(load)
     assert month["reads"] == pytest.approx(1e6 * made.operation("get", 1024))

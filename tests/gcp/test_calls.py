@@ -89,7 +89,7 @@ def test_prices_follow_size_configuration_and_load() -> None:
     )
     load = costs.Workload(reads=1e6, writes=1e5, clients=10, nodes=1000, updates=1, outside=0.5)
     month = made.month(load)
-    assert all(month[name] > 0 for name in month if name != "channels")
+    assert all(month[name] > 0 for name in month if name != "listening")
     assert month["data that leaves the cloud"] == pytest.approx(0.5 * 1e6 * 1024 / 2**30 * 0.12)
     assert sum(month.values()) < made.zookeeper()
     share = made.break_even(load) / 1.1e6

@@ -85,7 +85,8 @@ class AwsCosts(Costs):
                 total += self.message(inline) + self._function(10.0)
         if operation == "notification":
             total += self._function(10.0)
-        if self.config.client_channel.value == "sqs" and calls["function"]:
+        direct = self.config.worker_queue is QueueType.DIRECT and operation != "notification"
+        if self.config.client_channel.value == "sqs" and calls["function"] and not direct:
             total += 3 * self.table["sqs"]["fifo-request"]
         return total
 
@@ -116,15 +117,15 @@ class AwsCosts(Costs):
             "heartbeat": self.beats * (beat + price["scheduler"]["call"]),
             "sweeps": 720 * sweep,
             "idle polling of queues": polling,
-            "alarms (ten per account are free)": 5 * price["cloudwatch"]["alarm-month"],
+            "alarms (ten per account are free)": 6 * price["cloudwatch"]["alarm-month"],
             "dashboard (three are free)": price["cloudwatch"]["dashboard-month"],
         }
 
-    def channels(self, clients: int) -> float:
+    def listening(self) -> float:
         """A client polls its queue, 20 s each time."""
         if self.config.client_channel.value != "sqs":
             return 0.0
-        return float(clients * MONTH_S / 20 * self.table["sqs"]["fifo-request"])
+        return float(MONTH_S / 20 * self.table["sqs"]["fifo-request"])
 
     def stored(self, load: Workload) -> tuple[float, float]:
         records, log = self.kept(load)

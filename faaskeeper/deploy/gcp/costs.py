@@ -76,7 +76,8 @@ class GcpCosts(Costs):
                 total += self._function(_FUNCTION_MS[self.storage.value], _WRITER_GB)
             if self.config.distributor_queue is not QueueType.INLINE:
                 total += self.message(_MESSAGE_BYTES) + self._function(_BEAT_MS, _WRITER_GB)
-        if self.config.client_channel.value == "pubsub":
+        direct = self.config.worker_queue is QueueType.DIRECT and operation != "notification"
+        if self.config.client_channel.value == "pubsub" and not direct:
             total += self.message(_REPLY_BYTES, max(clients, 1))
         return total
 
@@ -111,10 +112,6 @@ class GcpCosts(Costs):
             "schedules (three per account are free)": 2 * price["scheduler"]["job-month"],
             "images (0.5 GB per account are free)": _IMAGES_GB * price["registry"]["gb-month"],
         }
-
-    def channels(self, clients: int) -> float:
-        """Nothing: a subscription without messages is free."""
-        return 0.0
 
     def stored(self, load: Workload) -> tuple[float, float]:
         records, log = self.kept(load)
