@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeVar, Union
+from typing import Any, NamedTuple, Protocol, TypeVar, Union, runtime_checkable
 
 LATE_MS = 15 * 60 * 1000
 """How long after the call began, at most, a write may take effect."""
@@ -99,6 +99,7 @@ class Table(Protocol):
         """Items of a partition with keys above ``after`` ("" for all), in key order."""
 
 
+@runtime_checkable
 class DeletesMany(Protocol):
     """What a driver of a table may offer beside :class:`Table`; see :func:`delete_all`."""
 
@@ -119,9 +120,8 @@ def every(table: Table, partition: str, after: str = "") -> Iterator[tuple[str, 
 
 def delete_all(table: Table, keys: Sequence[tuple[str, str]], gather: Gather[Any]) -> None:
     """Delete items without conditions: in one call if the table can do that, else in parallel."""
-    many: Callable[[Sequence[tuple[str, str]]], None] | None = getattr(table, "delete_many", None)
-    if many is not None:
-        many(keys)
+    if isinstance(table, DeletesMany):
+        table.delete_many(keys)
     else:
         gather([partial(table.delete, *key) for key in keys])
 
