@@ -118,8 +118,6 @@ def instances(body: dict[str, Any], chosen: dict[str, str]) -> list[dict[str, An
         "{for key, each in local.resources.alerts : key => each if var.monitoring}",
     ):
         return [{"key": key, "value": value} for key, value in DESCRIBED["alerts"].items()]
-    if re.fullmatch(r'toset\(\[\s*for name in \["dashboard"\] : name if var\.monitoring\s*\]\)', each):
-        return [{"key": "dashboard"}]
     granted = re.fullmatch(
         r"\{\s*for key, each in local\.grants : key => each if (?:\()?each\.on == \"(\w+)\""
         r"( && var\.client_channel == \"pubsub\")?(?:\))?\s*\}?", each

@@ -503,6 +503,7 @@ class _Expansion:
 
     def alerts(self):
         for short, each in self.described["alerts"].items() if self.properties["monitoring"] else ():
+            about = each["about"].replace("NAME", self.name)
             yield {
                 "name": f"{self.name}-alert-{short}",
                 "type": "gcp-types/monitoring-v3:projects.alertPolicies",
@@ -513,10 +514,10 @@ class _Expansion:
                     "notificationChannels": self.properties["notificationChannels"],
                     "userLabels": self.properties["labels"],
                     "documentation": {
-                        "content": each["about"].replace("NAME", self.name),
+                        "content": about,
                         "mimeType": "text/markdown",
                     },
-                    "conditions": [self.condition(each["about"], one) for one in each["conditions"]],
+                    "conditions": [self.condition(about, one) for one in each["conditions"]],
                 },
             }
 

@@ -344,7 +344,7 @@ resource "google_monitoring_alert_policy" "alert" {
   dynamic "conditions" {
     for_each = [for one in each.value.conditions : one if can(one.above)]
     content {
-      display_name = each.value.about
+      display_name = replace(each.value.about, "NAME", var.deployment)
       condition_threshold {
         filter          = replace(conditions.value.filter, "{name}", var.deployment)
         comparison      = "COMPARISON_GT"
@@ -361,7 +361,7 @@ resource "google_monitoring_alert_policy" "alert" {
   dynamic "conditions" {
     for_each = [for one in each.value.conditions : one if can(one.absent_beats)]
     content {
-      display_name = each.value.about
+      display_name = replace(each.value.about, "NAME", var.deployment)
       condition_absent {
         filter   = replace(conditions.value.filter, "{name}", var.deployment)
         duration = "${local.absent_seconds[conditions.value.absent_beats]}s"
@@ -377,7 +377,7 @@ resource "google_monitoring_alert_policy" "alert" {
 }
 
 resource "google_monitoring_dashboard" "dashboard" {
-  for_each       = toset([for name in ["dashboard"] : name if var.monitoring])
+  count          = var.monitoring ? 1 : 0
   project        = var.project
   dashboard_json = jsonencode(local.dashboard)
   depends_on     = [google_project_service.service]
