@@ -92,7 +92,7 @@ PROVIDERS: dict[str, ProviderSpec] = {
             deployment="faaskeeper.deploy.aws.deployment:AwsDeployment",
             doctor="faaskeeper.deploy.aws.doctor:AwsDoctor",
             dead_letters="faaskeeper.deploy.aws.deadletters:AwsDeadLetters",
-            costs="faaskeeper.deploy.costs:Costs",
+            costs="faaskeeper.deploy.aws.costs:AwsCosts",
         ),
         ProviderSpec(
             name="gcp",
@@ -106,6 +106,7 @@ PROVIDERS: dict[str, ProviderSpec] = {
             deployment="faaskeeper.deploy.gcp.deployment:GcpDeployment",
             doctor="faaskeeper.deploy.gcp.doctor:GcpDoctor",
             dead_letters="faaskeeper.deploy.gcp.deadletters:GcpDeadLetters",
+            costs="faaskeeper.deploy.gcp.costs:GcpCosts",
         ),
     )
 }

@@ -120,7 +120,10 @@ def at_rest(counted: Counted) -> tuple[dict[str, int], dict[str, int]]:
     progress.young = 0
     table.put(*sweeping._KEY, sweeping._item(progress))
     beats, swept = counted.count(minute)[1], counted.count(hour)[1]
-    if counted.config.user_storage is StorageType.KEY_VALUE:
+    if counted.deployment.blobs is None:
+        assert "objects.list" not in swept  # what does not exist is not listed
+        swept["objects.list"] = 1
+    elif counted.config.user_storage is StorageType.KEY_VALUE:
         assert swept["records.query"] == 3  # where objects are in a table, too: their list, and their parts
         swept.update({"records.query": 1, "objects.list": 1})
     elif counted.config.user_storage is StorageType.PERSISTENT:

@@ -93,7 +93,7 @@ def on_tables(table: Callable[[str], Table], *, expiring_log: bool, **fields: An
     """
     leases = table("lease")
     usual: dict[str, Any] = {
-        "log": Log(table("log")),
+        "log": Log(table("log"), fields.get("gather", in_turn)),
         "checkpoints": Checkpoints(
             table("checkpoint"), expiring=expiring_log, gather=fields.get("gather", in_turn)
         ),

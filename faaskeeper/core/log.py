@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any, NamedTuple
 
 from faaskeeper.core import codec
@@ -189,12 +188,12 @@ class Log:
         return None if item is None else decode(item)
 
     def trim(self, entries: Iterable[Entry]) -> None:
-        """Delete entries, in parallel, for stores without a time to live."""
-        self._gather([partial(self._table.delete, PARTITION, key(entry.first)) for entry in entries])
+        """Delete entries, for stores without a time to live."""
+        self._table.delete_many([(PARTITION, key(entry.first)) for entry in entries], self._gather)
 
     def drop_parts(self, first: int) -> None:
         """Delete the remaining parts of entries below the one that begins with this txid.
 
         Also those of failed attempts to append them. The entries themselves must be gone.
         """
-        self._table.drop_parts(PARTITION, key(first))
+        self._table.drop_parts(PARTITION, key(first), self._gather)

@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.drivers.queue import Queue
-from faaskeeper.core.drivers.storage import Condition, Item, Joint, Table
+from faaskeeper.core.drivers.storage import Condition, DeletesMany, Item, Joint, Table
 from faaskeeper.core.errors import Conflict, DriverError, StaleView, Throttled
 from faaskeeper.core.writer import Writer
 from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
@@ -81,6 +81,8 @@ class Contended:
         self.get_many = table.get_many
         self.delete = table.delete
         self.query = table.query
+        if isinstance(table, DeletesMany):
+            self.delete_many = table.delete_many
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
         """Put an item. Raises Throttled after too many losses in a row."""

@@ -10,6 +10,7 @@ import pytest
 
 from faaskeeper.config import Config
 from faaskeeper.deploy import costs
+from faaskeeper.deploy.aws.costs import INLINE_BYTES, AwsCosts
 from faaskeeper.providers.aws import service
 from faaskeeper.providers.aws.service import AwsService
 from faaskeeper.testing.emulation.faults import Capacity
@@ -60,19 +61,21 @@ def config(**options: str) -> Config:
 
 
 def test_prices_know_from_where_on_data_is_apart() -> None:
-    assert costs.INLINE_BYTES == service.INLINE_BYTES
+    assert INLINE_BYTES == service.INLINE_BYTES
 
 
 def test_prices_follow_size_configuration_and_load() -> None:
-    made = costs.Costs(config())
-    assert made.operation("set", 64 * 1024) < costs.Costs(config(**{"user-storage": "key-value"})).operation(
+    made = AwsCosts(config())
+    assert made.operation("set", 64 * 1024) < AwsCosts(config(**{"user-storage": "key-value"})).operation(
         "set", 64 * 1024
     )
-    assert costs.Costs(config(**{"worker-queue": "direct"})).operation("set", 1024) < made.operation(
-        "set", 1024
-    )
+    assert AwsCosts(config(**{"worker-queue": "direct"})).operation("set", 1024) < made.operation("set", 1024)
     idle = made.month(costs.Workload())
-    assert idle == {"at rest": sum(made.at_rest().values()), "reads": 0, "writes": 0, "leases": 0}
+    assert {name: price for name, price in idle.items() if price} == {"at rest": sum(made.at_rest().values())}
+    fifo = made.table["sqs"]["fifo-request"]
+    by_tcp, by_sqs = (AwsCosts(config(**{"client-channel": each})) for each in ("tcp", "sqs"))
+    assert by_sqs.operation("set", 1024) - by_tcp.operation("set", 1024) == pytest.approx(3 * fifo)
+    assert (by_sqs.listening(), by_tcp.listening()) == (pytest.approx(129_600 * fifo), 0)
     load = costs.Workload(reads=1e6, writes=1e5, clients=10)
     month = made.month(load)
     assert month["reads"] == pytest.approx(1e6 * made.operation("get", 1024))
@@ -85,7 +88,7 @@ def test_prices_follow_size_configuration_and_load() -> None:
 
 def test_at_rest_it_costs_cents_a_month() -> None:
     def rest(**options: str) -> float:
-        told = costs.Costs(config(**options)).at_rest()
+        told = AwsCosts(config(**options)).at_rest()
         return sum(price for name, price in told.items() if "free" not in name)
 
     assert rest() < 0.60
@@ -111,7 +114,7 @@ def test_the_store_counts_the_capacity_that_prices_are_multiplied_with(on_amazon
         counted.count(lambda: client.set_data("/p", DATA))
         client.get_data("/p")
         units = dict(capacity.units)
-    made = costs.Costs(counted.config)
+    made = AwsCosts(counted.config)
     unit = made.table["dynamodb"]
     for name, call in (("log.PutItem", "log.put"), ("records.PutItem", "records.put")):
         assert units[name] * unit["write-unit"] == pytest.approx(made.call(call, len(DATA))), name

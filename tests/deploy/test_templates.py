@@ -13,7 +13,7 @@ import pytest
 from faaskeeper.deploy.templates import templates
 
 ROOT = Path(__file__).parent.parent.parent
-GENERATED = shutil.ignore_patterns("__pycache__", ".terraform*", "*.tfstate*", "*.tfvars*")
+GENERATED = shutil.ignore_patterns("__pycache__", ".terraform", "*.tfstate*", "*.tfvars*")
 
 
 def names(folder: Path) -> set[str]:

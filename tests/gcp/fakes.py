@@ -50,6 +50,12 @@ def terraform(chdir: str, command: str, *arguments: str) -> int:
     if (HOME / "broken").exists() and command == "apply":
         print("Error: Error creating Topic: 403\n  the caller does not have permission", file=sys.stderr)
         return 1
+    unsettled = HOME / "unsettled"
+    if command == "apply" and unsettled.exists():
+        first, *others = json.loads(unsettled.read_text())
+        unsettled.write_text(json.dumps(others)) if others else unsettled.unlink()
+        print(f"╷\n│ Error: {first}\n╵")
+        return 1
     if command == "show":
         wanted = json.loads((directory / "plan").read_text())
         print(json.dumps(wanted))

@@ -10,6 +10,7 @@ import grpc
 
 from faaskeeper.providers.gcp import clients, functions
 
+_NO_LIMITS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 RATES = {"throttled": 0.04, "failed": 0.03, "aborted": 0.02, "lost": 0.04}
 _CODES = {
     "throttled": grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -62,7 +63,7 @@ class Faults(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]
         """From now on, to what is called by gRPC."""
         make = grpc.insecure_channel
         gcp._transport = lambda kind, emulator: kind(  # type: ignore[method-assign]
-            channel=grpc.intercept_channel(make(os.environ[emulator]), self)
+            channel=grpc.intercept_channel(make(os.environ[emulator], _NO_LIMITS), self)
         )
 
 

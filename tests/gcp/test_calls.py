@@ -12,6 +12,8 @@ from google.cloud.datastore_v1 import types
 from faaskeeper.config import Config
 from faaskeeper.core.drivers.storage import IfAbsent, IfOlder, IfStamp, Write
 from faaskeeper.deploy import costs
+from faaskeeper.deploy.gcp.costs import INLINE_BYTES, SWEEP, GcpCosts
+from faaskeeper.providers.gcp import service
 from faaskeeper.providers.gcp.channels import PREFIX, PubsubChannel, PubsubClientChannel
 from faaskeeper.providers.gcp.clients import Gcp
 from faaskeeper.providers.gcp.objects import GcsStore
@@ -58,7 +60,49 @@ def together(calls: dict[str, int]) -> dict[str, int]:
 
 
 def test_a_beat_and_a_sweep_at_rest_make_the_calls_of_the_budget(counted: Counted) -> None:
-    assert at_rest(counted) == (costs.BEAT, costs.SWEEP)
+    assert at_rest(counted) == (costs.BEAT, SWEEP)
+
+
+def config(**options: Any) -> Config:
+    data = {"cloud-provider": "gcp", "deployment-name": "fk-dev", "deployment-region": "us-central1"}
+    return Config.deserialize({**data, **options})
+
+
+def test_prices_know_from_where_on_data_is_apart() -> None:
+    assert service.INLINE_BYTES == INLINE_BYTES
+
+
+def test_prices_follow_size_configuration_and_load() -> None:
+    made = GcpCosts(config())
+    direct = GcpCosts(config(**{"worker-queue": "direct"}))
+    assert direct.operation("set", 1024) < made.operation("set", 1024)
+    # Datastore charges by the entity, a bucket by the object
+    assert GcpCosts(config(**{"user-storage": "key-value"})).operation("get", 1 << 20) < made.operation(
+        "get", 1 << 20
+    )
+    by_tcp, by_pubsub = (GcpCosts(config(**{"client-channel": each})) for each in ("tcp", "pubsub"))
+    assert by_tcp.operation("set", 0) < by_pubsub.operation("set", 0)
+    # each answer is charged for every client that listens
+    assert by_tcp.operation("set", 0, 1) == by_tcp.operation("set", 0, 100)
+    assert by_pubsub.operation("set", 0, 100) - by_pubsub.operation("set", 0, 1) == pytest.approx(
+        99 * 1000 * 40 / 2**40, rel=1e-3
+    )
+    load = costs.Workload(reads=1e6, writes=1e5, clients=10, nodes=1000, updates=1, outside=0.5)
+    month = made.month(load)
+    assert all(month[name] > 0 for name in month if name != "listening")
+    assert month["data that leaves the cloud"] == pytest.approx(0.5 * 1e6 * 1024 / 2**30 * 0.12)
+    assert sum(month.values()) < made.zookeeper()
+    share = made.break_even(load) / 1.1e6
+    more = made.month(load._replace(reads=1e6 * share, writes=1e5 * share))
+    assert sum(more.values()) == pytest.approx(made.zookeeper())
+
+
+def test_at_rest_it_costs_about_a_dollar_a_month() -> None:
+    told = GcpCosts(config()).at_rest()
+    assert 0.1 < told["heartbeat"] < 0.3
+    assert sum(told.values()) < 1.5
+    silent = GcpCosts(config(gcp={"deploy": {"monitoring": False}})).at_rest()
+    assert sum(silent.values()) < 0.6
 
 
 class Sent:

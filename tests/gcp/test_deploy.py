@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from google.api_core.exceptions import NotFound
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core.deployment import begin
+from faaskeeper.deploy.gcp.settling import ToolFailed, settling, until_settled
 from faaskeeper.providers.gcp.clients import Gcp
 from faaskeeper.providers.gcp.service import GcpService
 from faaskeeper.testing.emulation.targets import Target
@@ -189,7 +191,8 @@ def test_a_service_is_planned_made_used_changed_and_removed(cloud: Cloud, gcp: G
     told = cloud.told()
     unlocked, destroyed = [each for each in told if each["command"][1] in ("apply", "destroy")]
     assert unlocked["variables"]["protect"] is False
-    assert "-target=google_firestore_database.database" in unlocked["command"]
+    assert '-target=google_firestore_database.database["main"]' in unlocked["command"]
+    assert "-target=google_storage_bucket.data" in unlocked["command"]
     assert destroyed["command"][1] == "destroy"
     assert not cloud.out.exists()
     with pytest.raises(NotFound):
@@ -211,6 +214,114 @@ def test_what_would_lose_znodes_is_refused_and_what_fails_says_why(cloud: Cloud)
     state = fakes.json.loads((cloud.directory / "terraform.tfstate").read_text())
     (cloud.directory / "terraform.tfstate").write_text(json.dumps({**state, "drifted": True}))
     assert "drifted  google_pubsub_topic.topic" in cloud.service("--dry-run")
+
+
+def test_a_first_deployment_waits_for_what_google_does_not_know_everywhere_yet(cloud: Cloud) -> None:
+    (cloud.directory / "unsettled").write_text(json.dumps([SETTLING[0], SETTLING[-1]]))
+    said = cloud.service()
+    assert "a service that was just enabled is not known everywhere: trying again" in said
+    assert "heartbeat ran" in said
+    assert [each["command"][1] for each in cloud.told()].count("apply") == 3
+
+
+def test_a_removal_that_was_cut_off_continues_and_makes_nothing_again(cloud: Cloud, gcp: Gcp) -> None:
+    cloud.service()
+    with backends.gcp(cloud.project) as mine:
+        bucket = mine.storage().create_bucket(f"{cloud.name}-data-{cloud.project}")
+        for number in range(30):
+            bucket.blob(f"b/{number}").upload_from_string(b"x")
+    path = cloud.directory / "terraform.tfstate"
+    state = json.loads(path.read_text())
+    left = [each for each in state["resources"] if "main" not in each]
+    path.write_text(json.dumps({**state, "resources": left}))
+    cloud.told()
+    assert "deleted 30 objects in" in cloud.service("--clean", "--yes")
+    (unlocked,) = [each["command"] for each in cloud.told() if each["command"][1] == "apply"]
+    targets = [each for each in unlocked if each.startswith("-target=")]
+    assert targets == [
+        '-target=google_firestore_database.database["sessions"]',
+        '-target=google_firestore_database.database["private"]',
+        "-target=google_storage_bucket.data",
+    ]
+
+
+SETTLING = (
+    "googleapi: Error 403: Cloud Pub/Sub API has not been used in project 42 before or it is disabled. "
+    "Enable it by visiting https://console.developers.google.com/apis/api/pubsub.googleapis.com/overview "
+    "then retry. If you enabled this API recently, wait a few minutes for the action to propagate to our "
+    "systems and retry.",
+    "Error applying IAM policy for pubsub topic: googleapi: Error 400: Service account "
+    "service-42@gcp-sa-pubsub.iam.gserviceaccount.com does not exist., badRequest",
+    "Error creating function: googleapi: Error 403: Permission 'iam.serviceaccounts.actAs' denied on service "
+    "account fk-writer@p.iam.gserviceaccount.com (or it may not exist).",
+    "Error creating Job: googleapi: Error 403: The principal (user or service account) lacks IAM permission "
+    '"iam.serviceAccounts.actAs" for the resource "fk-push@p.iam.gserviceaccount.com" (or the resource may '
+    "not exist).",
+    "Error waiting to create function: Error waiting for Creating function: Error code 13, message: Build "
+    "failed with status: FAILURE and message: failed to Fetch: failed to download archive "
+    "gs://gcf-v2-sources-42-us-central1/fk-writer/function-source.zip: Access to bucket "
+    "gcf-v2-sources-42-us-central1 denied. You must grant Storage Object Viewer permission to "
+    "fk-build@p.iam.gserviceaccount.com.",
+    "Error waiting to create function: Error code 7, message: Unable to retrieve the repository metadata for "
+    "projects/p/locations/us-central1/repositories/fk-functions. Ensure that the Cloud Functions service "
+    "account has 'artifactregistry.repositories.list' and 'artifactregistry.repositories.get' permissions.",
+    "Error setting IAM policy: googleapi: Error 409: There were concurrent policy changes. Please retry the "
+    "whole read-modify-write with exponential backoff.",
+    "Error creating Database: googleapi: Error 409: Database ID 'fk' is not available in location "
+    "'us-central1'. Please retry in 247 seconds.",
+)
+PERMANENT = (
+    "Error creating Topic: googleapi: Error 403: User not authorized to perform this action.",
+    "Error creating Bucket: googleapi: Error 409: The requested bucket name is not available.",
+    "Error waiting to create function: Build failed with status: FAILURE and message: SyntaxError",
+    "Error acquiring the state lock",
+    "Error creating Database: googleapi: Error 403: This API method requires billing to be enabled.",
+)
+
+
+def framed(*problems: str) -> str:
+    """Errors as Terraform shows them."""
+    lines = []
+    for each in problems:
+        words = textwrap.wrap(f"Error: {each}", 78)
+        lines += ["╷", *(f"│ {line}" for line in words), "│ ", "│   on main.tf line 7:", "╵"]
+    return "\n".join(("google_pubsub_topic.topic: Creating...", *lines))
+
+
+def test_only_errors_that_end_by_themselves_are_waited_for() -> None:
+    for each in SETTLING:
+        assert settling(framed(each)), each
+        assert settling(f"ERROR: (gcloud.deployment-manager) {each}"), each
+        for other in PERMANENT:
+            assert settling(framed(each, other)) is None, other
+    assert settling(framed(*SETTLING))
+    for other in PERMANENT:
+        assert settling(framed(other)) is None
+        assert settling(other) is None
+
+
+def test_a_change_is_repeated_for_15_minutes_and_not_longer() -> None:
+    now = 0.0
+    tried: list[float] = []
+    said: list[str] = []
+
+    def act() -> str:
+        tried.append(now)
+        if now < works:
+            raise ToolFailed("failed", framed(SETTLING[0]))
+        return "made"
+
+    def pause(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    works = 800.0
+    assert until_settled(act, said.append, pause, lambda: now) == "made"
+    assert len(said) == len(tried) - 1
+    now, works = 0.0, 1e9
+    with pytest.raises(ToolFailed):
+        until_settled(act, said.append, pause, lambda: now)
+    assert 800 < now <= 900
 
 
 def test_bad_input_is_refused_by_name_and_with_what_would_be_right(cloud: Cloud) -> None:
@@ -245,6 +356,7 @@ def test_deployment_manager_is_asked_for_the_same(cloud: Cloud, gcp: Gcp) -> Non
     assert resource["type"] == "faaskeeper.py"
     assert resource["properties"]["codeBucket"] == f"{cloud.name}-deploy-{cloud.project}"
     assert resource["properties"]["warmWriters"] == 1
+    assert len(resource["properties"]["made"]) == 14  # a role's name is not taken by a removed deployment
     assert json.loads(cloud.out.read_text())["gcp"]["worker-topic"] == f"{cloud.name}-worker"
     cloud.fk("deploy", "functions", str(cloud.out), "--config", str(cloud.config))
     assert "gcloud deployments update" in words(cloud.told())
@@ -287,6 +399,8 @@ def well(cloud: Cloud) -> None:
         "cloudbilling": (200, {"billingEnabled": True}),
         "serviceusage": (200, {"services": services}),
         "monitoring": (200, {"timeSeries": [{"points": [{"value": {"int64Value": "3"}}]}]}),
+        "run": (200, {"terminalCondition": {"type": "Ready", "state": "CONDITION_SUCCEEDED"}}),
+        "cloudscheduler": (200, {"state": "ENABLED", "lastAttemptTime": "2026-11-27T06:00:00Z"}),
     }
 
 
@@ -301,6 +415,7 @@ def test_the_doctor_says_which_of_a_person_s_own_steps_are_missing(cloud: Cloud,
     said = cloud.fk("doctor", str(cloud.config), "--provider", "gcp")
     assert "FAIL" not in said
     for what in ("project", "billing", "services", "clock", "tree", "heartbeat", "log", "dead letters",
+                 "functions: Cloud Run has all", "schedule: heartbeat was last called at 2026-11-27T06:",
                  "worker queue: the oldest request is waiting for 3 s", "session"):  # fmt: skip
         assert f"ok   {what}" in said, said
     disabled = {"config": {"name": "run.googleapis.com"}, "state": "DISABLED"}
@@ -311,6 +426,12 @@ def test_the_doctor_says_which_of_a_person_s_own_steps_are_missing(cloud: Cloud,
         ("serviceusage", (200, {"services": [disabled]}), "gcloud services enable run.googleapis.com"),
         ("serviceusage", (403, {}), "enable serviceusage.googleapis.com"),
         ("monitoring", (200, {"timeSeries": [{"points": [{"value": {"int64Value": "99"}}]}]}), "for 99 s"),
+        ("run", (404, {}), f"{cloud.name}-writer does not exist"),
+        ("run", (200, {"terminalCondition": {"state": "CONDITION_FAILED", "message": "it did not start"}}),
+         f"{cloud.name}-heartbeat is not ready: it did not start"),
+        ("cloudscheduler", (404, {}), f"there is no job {cloud.name}-beat"),
+        ("cloudscheduler", (200, {"state": "PAUSED"}), f"gcloud scheduler jobs resume {cloud.name}-beat"),
+        ("cloudscheduler", (200, {"state": "ENABLED", "status": {"code": 7}}), "with status 7"),
     ):  # fmt: skip
         well(cloud)
         cloud.answers[service] = answer

@@ -34,7 +34,7 @@ from tests.gcp import backends
 class TestDatastoreTable(TableSuite):
     @pytest.fixture(params=[20_000, 1], ids=["remembering", "forgetful"])
     def table(self, request: pytest.FixtureRequest, gcp: Gcp) -> Table:
-        return DatastoreTable(gcp, "fk", "log", lifetime_s=7 * 24 * 3600, memory=request.param)
+        return DatastoreTable(gcp, "fk", "log", memory=request.param)
 
 
 class TestJoint(JointSuite):

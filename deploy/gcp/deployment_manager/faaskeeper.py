@@ -8,6 +8,13 @@ For estates that still have Deployment Manager, whose support by Google ended on
 import base64
 import json
 
+REDUCERS = {
+    "ALIGN_DELTA": "REDUCE_SUM",
+    "ALIGN_MAX": "REDUCE_MAX",
+    "ALIGN_PERCENTILE_95": "REDUCE_MAX",
+    "ALIGN_RATE": "REDUCE_SUM",
+}
+
 
 def GenerateConfig(context):
     """The resources, as Deployment Manager asks for them."""
@@ -24,11 +31,14 @@ class _Expansion:
     def __init__(self, described, properties, project, number):
         self.described = described
         self.project = project
+        self.number = number
         self.agent = f"serviceAccount:service-{number}@gcp-sa-pubsub.iam.gserviceaccount.com"
         self.name = properties["deployment"]
         self.region = properties["region"]
         self.properties = properties
         self.bucket = f"{self.name}-data-{project}"
+        self.labels = {"labels": properties["labels"]} if properties["labels"] else {}
+        self.key = {"kmsKeyName": properties["kmsKey"]} if properties["kmsKey"] else {}
 
     # ---- names -----------------------------------------------------------------------------
 
@@ -51,8 +61,8 @@ class _Expansion:
         services = [f"{self.name}-service-{each}" for each in self.described["services"]]
         found = list(self.services())
         for make in (
-            self.accounts, self.databases, self.ttl, self.data, self.topics, self.functions, self.pushes,
-            self.dead, self.jobs, self.rights, self.invokers,
+            self.accounts, self.databases, self.data, self.topics, self.images, self.functions, self.pushes,
+            self.dead, self.jobs, self.rights, self.invokers, self.alerts, self.dashboard,
         ):  # fmt: skip
             for each in make():
                 metadata = each.setdefault("metadata", {})
@@ -92,32 +102,26 @@ class _Expansion:
                     "type": "DATASTORE_MODE",
                     "concurrencyMode": "PESSIMISTIC",
                     "deleteProtectionState": f"DELETE_PROTECTION_{protect}",
+                    "pointInTimeRecoveryEnablement": (
+                        f"POINT_IN_TIME_RECOVERY_{'ENABLED' if each['recover'] else 'DISABLED'}"
+                    ),
+                    **({"cmekConfig": self.key} if self.key else {}),
                 },
             }
 
-    def ttl(self):
-        for short, each in self.described["ttl"].items():
-            database = f"{self.name}{self.described['databases'][each['database']]['suffix']}"
-            field = f"collectionGroups/{each['kind']}/fields/{each['property']}"
-            yield {
-                "name": f"{self.name}-ttl-{short}",
-                "action": "gcp-types/firestore-v1:firestore.projects.databases.collectionGroups.fields.patch",
-                "properties": {
-                    "name": f"projects/{self.project}/databases/{database}/{field}",
-                    "updateMask": "ttlConfig",
-                    "ttlConfig": {},
-                },
-                "metadata": {
-                    "dependsOn": [f"{self.name}-database-{each['database']}"],
-                    "runtimePolicy": ["CREATE"],
-                },
-            }
+    def policy(self, on, name=None, more=()):
+        """The grants on a resource, as a policy; ``more``: further roles and members."""
+        bindings = {}
+        for each in self.grants(on):
+            if name in (None, each["name"]):
+                bindings.setdefault(each["role"], []).append(self.member(each["account"]))
+        for role, member in more:
+            bindings.setdefault(role, []).append(member)
+        found = [{"role": role, "members": members} for role, members in bindings.items()]
+        return {"gcpIamPolicy": {"bindings": found}}
 
     def data(self):
-        days = self.described["bucket"]["incomplete_upload_days"]
-        bindings = {}
-        for each in self.grants("bucket"):
-            bindings.setdefault(each["role"], []).append(self.member(each["account"]))
+        bucket = self.described["bucket"]
         yield {
             "name": f"{self.name}-bucket-data",
             "type": "gcp-types/storage-v1:buckets",
@@ -129,18 +133,27 @@ class _Expansion:
                     "uniformBucketLevelAccess": {"enabled": True},
                     "publicAccessPrevention": "enforced",
                 },
-                "softDeletePolicy": {"retentionDurationSeconds": 0},
+                "versioning": {"enabled": True},
+                "softDeletePolicy": {"retentionDurationSeconds": bucket["deleted_seconds"]},
                 "lifecycle": {
                     "rule": [
-                        {"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"age": days}}
+                        {
+                            "action": {"type": "Delete"},
+                            "condition": {
+                                "daysSinceNoncurrentTime": bucket["replaced_days"],
+                                "isLive": False,
+                            },
+                        },
+                        {
+                            "action": {"type": "AbortIncompleteMultipartUpload"},
+                            "condition": {"age": bucket["incomplete_upload_days"]},
+                        },
                     ]
                 },
+                **({"encryption": {"defaultKmsKeyName": self.key["kmsKeyName"]}} if self.key else {}),
+                **self.labels,
             },
-            "accessControl": {
-                "gcpIamPolicy": {
-                    "bindings": [{"role": role, "members": members} for role, members in bindings.items()]
-                }
-            },
+            "accessControl": self.policy("bucket"),
             "metadata": {"dependsOn": self.known_accounts()},
         }
 
@@ -149,16 +162,12 @@ class _Expansion:
 
     def topics(self):
         for short in self.described["topics"]:
-            members = [self.member(each["account"]) for each in self.grants("topic") if each["name"] == short]
-            if short == "dead":
-                members.append(self.agent)
+            more = [("roles/pubsub.publisher", self.agent)] if short == "dead" else ()
             yield {
                 "name": f"{self.name}-topic-{short}",
                 "type": "gcp-types/pubsub-v1:projects.topics",
-                "properties": {"name": self.topic(short)},
-                "accessControl": {
-                    "gcpIamPolicy": {"bindings": [{"role": "roles/pubsub.publisher", "members": members}]}
-                },
+                "properties": {"name": self.topic(short), **self.key, **self.labels},
+                "accessControl": self.policy("topic", short, more),
                 "metadata": {"dependsOn": self.known_accounts()},
             }
 
@@ -172,6 +181,7 @@ class _Expansion:
                 "properties": {
                     "name": f"projects/{self.project}/subscriptions/{self.name}-{short}",
                     "topic": self.topic(short),
+                    **self.labels,
                     "ackDeadlineSeconds": push["ack_seconds"],
                     "messageRetentionDuration": f"{push['retention_seconds']}s",
                     "enableMessageOrdering": bool(queue) and self.properties[queue] == "pubsub-ordered",
@@ -213,6 +223,7 @@ class _Expansion:
             "properties": {
                 "name": f"projects/{self.project}/subscriptions/{self.name}-dead",
                 "topic": self.topic("dead"),
+                **self.labels,
                 "messageRetentionDuration": f"{self.described['dead']['retention_seconds']}s",
                 "expirationPolicy": {},
             },
@@ -220,6 +231,35 @@ class _Expansion:
         }
 
     # ---- functions -------------------------------------------------------------------------
+
+    def images(self):
+        images = self.described["images"]
+        yield {
+            "name": f"{self.name}-repository-images",
+            "type": "gcp-types/artifactregistry-v1:projects.locations.repositories",
+            "properties": {
+                "parent": f"projects/{self.project}/locations/{self.region}",
+                "repositoryId": f"{self.name}-functions",
+                "description": f"FaaSKeeper {self.name}: images of the functions",
+                "format": "DOCKER",
+                "cleanupPolicies": {
+                    "keep-latest": {
+                        "id": "keep-latest",
+                        "action": "KEEP",
+                        "mostRecentVersions": {"keepCount": images["kept"]},
+                    },
+                    "delete-old": {
+                        "id": "delete-old",
+                        "action": "DELETE",
+                        "condition": {"olderThan": f"{images['older_seconds']}s"},
+                    },
+                },
+                **self.key,
+                **self.labels,
+            },
+            "accessControl": self.policy("repository"),
+            "metadata": {"dependsOn": self.known_accounts()},
+        }
 
     def configuration(self):
         """What the functions know of the deployment, as the configuration of a client has it."""
@@ -265,7 +305,7 @@ class _Expansion:
             }
             if self.properties["vpcConnector"]:
                 service["vpcConnector"] = self.properties["vpcConnector"]
-                service["vpcConnectorEgressSettings"] = "PRIVATE_RANGES_ONLY"
+                service["vpcConnectorEgressSettings"] = self.properties["vpcEgress"]
             yield {
                 "name": f"{self.name}-function-{short}",
                 "type": "gcp-types/cloudfunctions-v2:projects.locations.functions",
@@ -274,9 +314,15 @@ class _Expansion:
                     "functionId": f"{self.name}-{short}",
                     "environment": "GEN_2",
                     "description": f"FaaSKeeper: {each['about']}",
+                    **self.key,
+                    **self.labels,
                     "buildConfig": {
                         "runtime": self.described["runtime"],
                         "entryPoint": short,
+                        "serviceAccount": (
+                            f"projects/{self.project}/serviceAccounts/{self.member('build').split(':')[1]}"
+                        ),
+                        "dockerRepository": f"{parent}/repositories/{self.name}-functions",
                         "source": {
                             "storageSource": {
                                 "bucket": self.properties["codeBucket"],
@@ -291,9 +337,21 @@ class _Expansion:
                         f"{self.name}-account-{short}",
                         *(f"{self.name}-database-{each}" for each in self.described["databases"]),
                         *(each["name"] for each in self.database_rights() if f"-{short}-" in each["name"]),
+                        f"{self.name}-account-build",
+                        f"{self.name}-repository-images",
+                        *(each["name"] for each in self.build_rights()),
                     ]
                 },
             }
+
+    def heartbeat_schedule(self):
+        """Valid for any number of minutes; where a unit is not divided evenly, a run comes early."""
+        minutes = self.properties["heartbeatMinutes"]
+        if minutes < 60:
+            return f"*/{minutes} * * * *"
+        if minutes < 1440:
+            return f"0 */{minutes // 60} * * *"
+        return f"0 0 */{min(minutes // 1440, 31)} * *"
 
     def jobs(self):
         parent = f"projects/{self.project}/locations/{self.region}"
@@ -305,7 +363,7 @@ class _Expansion:
                 "properties": {
                     "parent": parent,
                     "name": f"{parent}/jobs/{self.name}-{short}",
-                    "schedule": each["schedule"] or f"*/{self.properties['heartbeatMinutes']} * * * *",
+                    "schedule": each["schedule"] or self.heartbeat_schedule(),
                     "attemptDeadline": f"{timeout}s",
                     "httpTarget": {
                         "httpMethod": "POST",
@@ -324,31 +382,60 @@ class _Expansion:
     # ---- permissions -----------------------------------------------------------------------
 
     def rights(self):
-        yield {
-            "name": f"{self.name}-role-listener",
-            "type": "gcp-types/iam-v1:projects.roles",
-            "properties": {
-                "parent": f"projects/{self.project}",
-                "roleId": f"faaskeeper_{self.name.replace('-', '_')}_listener",
-                "role": {
-                    "title": f"FaaSKeeper {self.name}: a client's subscription",
-                    "includedPermissions": self.described["listener_permissions"],
+        listens = self.properties["clientChannel"] == "pubsub"
+        role = self.properties["listenerRole"]
+        if listens and not role:
+            # a role's name cannot be used again for weeks after its removal
+            suffix = f"_{self.properties['made']}" if self.properties["made"] else ""
+            role = f"$(ref.{self.name}-role-listener.name)"
+            yield {
+                "name": f"{self.name}-role-listener",
+                "type": "gcp-types/iam-v1:projects.roles",
+                "properties": {
+                    "parent": f"projects/{self.project}",
+                    "roleId": f"faaskeeper_{self.name.replace('-', '_')}_listener{suffix}",
+                    "role": {
+                        "title": f"FaaSKeeper {self.name}: a client's subscription",
+                        "includedPermissions": self.described["listener_permissions"],
+                    },
                 },
-            },
-        }
+            }
         yield from self.database_rights()
-        if self.properties["clientChannel"] == "pubsub":
-            for each in self.grants("project"):
+        yield from self.build_rights()
+        if listens:
+            for each in self.grants("listener"):
                 yield {
                     "name": f"{self.name}-right-{each['account']}-listener",
                     "type": "gcp-types/cloudresourcemanager-v1:virtual.projects.iamMemberBinding",
                     "properties": {
                         "resource": self.project,
-                        "role": f"$(ref.{self.name}-role-listener.name)",
+                        "role": role,
                         "member": self.member(each["account"]),
                     },
                     "metadata": {"dependsOn": [f"{self.name}-account-{each['account']}"]},
                 }
+
+    def build_rights(self):
+        buckets = (
+            f"gcf-v2-sources-{self.number}-{self.region}",
+            f"{self.properties['codeBucket']}/objects/functions",
+        )
+        where = " || ".join(f'resource.name.startsWith("projects/_/buckets/{each}")' for each in buckets)
+        for each in (*self.grants("project"), *self.grants("sources")):
+            right = {
+                "name": f"{self.name}-right-{each['account']}-{each['name']}",
+                "type": "gcp-types/cloudresourcemanager-v1:virtual.projects.iamMemberBinding",
+                "properties": {
+                    "resource": self.project,
+                    "role": each["role"],
+                    "member": self.member(each["account"]),
+                },
+                "metadata": {"dependsOn": [f"{self.name}-account-{each['account']}"]},
+            }
+            if each["on"] == "sources":
+                title = f"{self.name} {each['name']}"
+                right["properties"]["condition"] = {"title": title, "expression": where}
+            yield right
 
     def database_rights(self):
         for each in self.grants("database"):
@@ -389,6 +476,69 @@ class _Expansion:
                     "runtimePolicy": ["UPDATE_ALWAYS"],
                 },
             }
+
+    # ---- monitoring ------------------------------------------------------------------------
+
+    def aggregation(self, aligner, seconds):
+        return {
+            "alignmentPeriod": f"{seconds}s",
+            "perSeriesAligner": aligner,
+            "crossSeriesReducer": REDUCERS[aligner],
+        }
+
+    def condition(self, about, each):
+        made = {
+            "filter": each["filter"].replace("{name}", self.name),
+            "aggregations": [self.aggregation(each["aligner"], each["period_seconds"])],
+        }
+        if "above" in each:
+            made["comparison"] = "COMPARISON_GT"
+            made["thresholdValue"] = each["above"]
+            made["duration"] = f"{each['seconds']}s"
+            return {"displayName": about, "conditionThreshold": made}
+        absence = self.described["absence"]
+        seconds = each["absent_beats"] * self.properties["heartbeatMinutes"] * 60
+        made["duration"] = f"{min(max(seconds, absence['least_seconds']), absence['most_seconds'])}s"
+        return {"displayName": about, "conditionAbsent": made}
+
+    def alerts(self):
+        for short, each in self.described["alerts"].items() if self.properties["monitoring"] else ():
+            about = each["about"].replace("NAME", self.name)
+            yield {
+                "name": f"{self.name}-alert-{short}",
+                "type": "gcp-types/monitoring-v3:projects.alertPolicies",
+                "properties": {
+                    "name": f"projects/{self.project}",
+                    "displayName": f"FaaSKeeper {self.name}: {short}",
+                    "combiner": "OR",
+                    "notificationChannels": self.properties["notificationChannels"],
+                    "userLabels": self.properties["labels"],
+                    "documentation": {
+                        "content": about,
+                        "mimeType": "text/markdown",
+                    },
+                    "conditions": [self.condition(about, one) for one in each["conditions"]],
+                },
+            }
+
+    def dashboard(self):
+        if not self.properties["monitoring"]:
+            return
+        widgets = []
+        for each in self.described["charts"]:
+            aggregation = {**self.aggregation(each["aligner"], 60), "groupByFields": [each["by"]]}
+            chosen = {"filter": each["filter"].replace("{name}", self.name), "aggregation": aggregation}
+            series = {"plotType": "LINE", "timeSeriesQuery": {"timeSeriesFilter": chosen}}
+            widgets.append({"title": each["title"], "xyChart": {"dataSets": [series]}})
+        yield {
+            "name": f"{self.name}-dashboard",
+            "type": "gcp-types/monitoring-v1:projects.dashboards",
+            "properties": {
+                "parent": f"projects/{self.project}",
+                "displayName": f"FaaSKeeper {self.name}",
+                "gridLayout": {"columns": "2", "widgets": widgets},
+            },
+        }
 
     def outputs(self):
         return [

@@ -30,5 +30,53 @@ locals {
     watch       = false
   }
 
+  # Valid for any number of minutes; where a unit is not divided evenly, a run comes early.
+  heartbeat_schedule = (
+    var.heartbeat_minutes < 60 ? "*/${var.heartbeat_minutes} * * * *" :
+    var.heartbeat_minutes < 1440 ? "0 */${floor(var.heartbeat_minutes / 60)} * * *" :
+    "0 0 */${min(floor(var.heartbeat_minutes / 1440), 31)} * *"
+  )
+
+  # By the number of heartbeats in a row that do not come.
+  absent_seconds = {
+    for beats in [1, 2, 3] : beats => min(
+      max(beats * var.heartbeat_minutes * 60, local.resources.absence.least_seconds),
+      local.resources.absence.most_seconds,
+    )
+  }
+
+  reducers = {
+    ALIGN_DELTA         = "REDUCE_SUM"
+    ALIGN_MAX           = "REDUCE_MAX"
+    ALIGN_PERCENTILE_95 = "REDUCE_MAX"
+    ALIGN_RATE          = "REDUCE_SUM"
+  }
+
+  dashboard = {
+    displayName = "FaaSKeeper ${var.deployment}"
+    gridLayout = {
+      columns = "2"
+      widgets = [for each in local.resources.charts : {
+        title = each.title
+        xyChart = {
+          dataSets = [{
+            plotType = "LINE"
+            timeSeriesQuery = {
+              timeSeriesFilter = {
+                filter = replace(each.filter, "{name}", var.deployment)
+                aggregation = {
+                  alignmentPeriod    = "60s"
+                  perSeriesAligner   = each.aligner
+                  crossSeriesReducer = local.reducers[each.aligner]
+                  groupByFields      = [each.by]
+                }
+              }
+            }
+          }]
+        }
+      }]
+    }
+  }
+
   grants = { for each in local.resources.grants : "${each.account} ${each.on} ${each.name} ${each.role}" => each }
 }

@@ -24,8 +24,12 @@ variable "code_bucket" {
 }
 
 variable "code_object" {
-  description = "Object with the functions' code, a zip file with main.py; new code needs a new name."
+  description = "Object with the functions' code, a zip file with main.py; new code needs a new name, which begins with 'functions'."
   type        = string
+  validation {
+    condition     = startswith(var.code_object, "functions")
+    error_message = "The name begins with 'functions': Cloud Build may read no other objects of the bucket."
+  }
 }
 
 variable "user_storage" {
@@ -79,9 +83,13 @@ variable "watch_function" {
 }
 
 variable "heartbeat_minutes" {
-  description = "Minutes between two runs of heartbeat."
+  description = "Minutes between two runs of heartbeat. From an hour on, it runs at least so often, on the hour."
   type        = number
   default     = 1
+  validation {
+    condition     = var.heartbeat_minutes >= 1 && floor(var.heartbeat_minutes) == var.heartbeat_minutes
+    error_message = "It is a whole number of minutes, 1 or more."
+  }
 }
 
 variable "super_digest" {
@@ -110,6 +118,54 @@ variable "warm_writers" {
 
 variable "vpc_connector" {
   description = "Connector to private addresses of clients (for TCP); empty: public addresses only."
+  type        = string
+  default     = ""
+}
+
+variable "vpc_egress" {
+  description = "What goes through the connector: PRIVATE_RANGES_ONLY or ALL_TRAFFIC."
+  type        = string
+  default     = "PRIVATE_RANGES_ONLY"
+  validation {
+    condition     = contains(["PRIVATE_RANGES_ONLY", "ALL_TRAFFIC"], var.vpc_egress)
+    error_message = "It is PRIVATE_RANGES_ONLY or ALL_TRAFFIC."
+  }
+}
+
+variable "kms_key" {
+  description = "Key of Cloud KMS in the same region for all that is stored, projects/P/locations/L/keyRings/R/cryptoKeys/K; empty: Google's own. It cannot be changed for databases."
+  type        = string
+  default     = ""
+  validation {
+    condition     = can(regex("^$|^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$", var.kms_key))
+    error_message = "It is projects/P/locations/L/keyRings/R/cryptoKeys/K."
+  }
+}
+
+variable "labels" {
+  description = "Labels of all resources that can have some."
+  type        = map(string)
+  default     = {}
+  validation {
+    condition     = alltrue([for key, value in var.labels : can(regex("^[a-z][a-z0-9_-]{0,62}$", key)) && can(regex("^[a-z0-9_-]{0,63}$", value))])
+    error_message = "Keys and values are lower-case letters, digits, '_' and '-', at most 63; a key begins with a letter."
+  }
+}
+
+variable "monitoring" {
+  description = "Whether there are alert policies and a dashboard."
+  type        = bool
+  default     = true
+}
+
+variable "notification_channels" {
+  description = "Channels of Cloud Monitoring that alerts go to, projects/P/notificationChannels/N."
+  type        = list(string)
+  default     = []
+}
+
+variable "listener_role" {
+  description = "Role of clients that listen by Pub/Sub, projects/P/roles/R, as ../deployer makes it; empty: one is made."
   type        = string
   default     = ""
 }

@@ -10,7 +10,7 @@ terraform {
   required_providers {
     google = {
       source  = "hashicorp/google"
-      version = ">= 6.10"
+      version = "6.50.0" # .terraform.lock.hcl has its checksums
     }
   }
   backend "gcs" {}

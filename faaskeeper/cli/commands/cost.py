@@ -25,7 +25,21 @@ _MOST = 1e15
     "--size", type=Whole(0, MAX_DATA_BYTES), default=1024, show_default=True, help="Bytes of data per node."
 )
 @click.option("--clients", type=Whole(0, 10**9), default=10, show_default=True, help="Open sessions.")
-def cost(config: Path | None, reads: float, writes: float, size: int, clients: int) -> None:
+@click.option("--nodes", type=Amount(_MOST), default=1000, show_default=True, help="Stored nodes.")
+@click.option("--updates", type=Amount(1e6), default=1, show_default=True, help="Deployments per month.")
+@click.option(
+    "--outside", type=Amount(1), default=0, show_default=True, help="Share of reads from outside the cloud."
+)
+def cost(
+    config: Path | None,
+    reads: float,
+    writes: float,
+    size: int,
+    clients: int,
+    nodes: float,
+    updates: float,
+    outside: float,
+) -> None:
     """Estimate the monthly costs of a deployment.
 
     Print the costs of a workload by category, and compare them with a ZooKeeper ensemble.
@@ -36,7 +50,8 @@ def cost(config: Path | None, reads: float, writes: float, size: int, clients: i
     if costs is None:
         known = ", ".join(map(repr, priced()))
         raise click.UsageError(f"no prices for {chosen.provider_name!r}: prices are known for {known}")
-    load = Workload(reads, writes, size, clients, max(chosen.session_timeout / 3, 1))
+    lease_s = max(chosen.session_timeout / 3, 1)
+    load = Workload(reads, writes, size, clients, lease_s, nodes, updates, outside)
     output.print_line(costs.summary())
     output.print_line(
         f"{reads:,.0f} reads and {writes:,.0f} writes of {size:,} bytes per month, {clients} sessions:"
@@ -44,7 +59,9 @@ def cost(config: Path | None, reads: float, writes: float, size: int, clients: i
     month = costs.month(load)
     for name, price in (*month.items(), ("together", sum(month.values()))):
         output.print_line(f"  {name:34} ${price:,.2f}")
-    output.print_line(f"  {'published system, operations only':34} ${costs.published(load):,.2f}")
+    published = costs.published(load)
+    if published is not None:
+        output.print_line(f"  {'published system, operations only':34} ${published:,.2f}")
     output.print_line(f"  {'ZooKeeper, 3 servers':34} ${costs.zookeeper():,.2f}")
     operations = costs.break_even(load)
     if operations == float("inf"):

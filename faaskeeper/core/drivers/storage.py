@@ -12,7 +12,8 @@ deadlines pass), because core's argument that an append to a trimmed log is safe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol, TypeVar, Union
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeVar, Union, runtime_checkable
 
 LATE_MS = 15 * 60 * 1000
 """How long after the call began, at most, a write may take effect."""
@@ -98,6 +99,14 @@ class Table(Protocol):
         """Items of a partition with keys above ``after`` ("" for all), in key order."""
 
 
+@runtime_checkable
+class DeletesMany(Protocol):
+    """What a driver of a table may offer beside :class:`Table`; see :func:`delete_all`."""
+
+    def delete_many(self, keys: Sequence[tuple[str, str]]) -> None:
+        """Many ``delete``, without conditions; after an error, any of them may have happened."""
+
+
 def every(table: Table, partition: str, after: str = "") -> Iterator[tuple[str, Item]]:
     """Every item of a partition above a key, with its key, page by page; not as of one moment."""
     more = True
@@ -107,6 +116,14 @@ def every(table: Table, partition: str, after: str = "") -> Iterator[tuple[str, 
             return
         yield from items
         after = items[-1][0]
+
+
+def delete_all(table: Table, keys: Sequence[tuple[str, str]], gather: Gather[Any]) -> None:
+    """Delete items without conditions: in one call if the table can do that, else in parallel."""
+    if isinstance(table, DeletesMany):
+        table.delete_many(keys)
+    else:
+        gather([partial(table.delete, *key) for key in keys])
 
 
 class Object(NamedTuple):

@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from google.api_core.exceptions import NotFound
-
 from faaskeeper.config import Config, ConfigurationException, QueueType
-from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.deploy.deployment import Progress, client_configuration
+from faaskeeper.deploy.gcp.beginning import await_heartbeat
+from faaskeeper.deploy.gcp.buckets import bucket_exists, bucket_made, empty_bucket, remove_bucket
 from faaskeeper.deploy.gcp.package import package
 from faaskeeper.deploy.gcp.rest import Rest
 from faaskeeper.deploy.gcp.tools import DeploymentManager, Terraform, Tool
@@ -19,10 +18,19 @@ from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.gcp.service import GcpService
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{2,16}[a-z0-9]")
-_START_S = 180.0
-_PAUSE_S = 2.0
 _TOOLS = ("terraform", "deployment-manager")
-_VARIABLES = ("watch_function", "log_level", "warm_writers", "vpc_connector", "protect")
+_VARIABLES = (
+    "watch_function",
+    "log_level",
+    "warm_writers",
+    "vpc_connector",
+    "vpc_egress",
+    "kms_key",
+    "monitoring",
+    "notification_channels",
+    "listener_role",
+    "protect",
+)
 """Template variables that the section ``gcp.deploy`` may set."""
 _OTHER_KEYS = ("with", "endpoint")
 
@@ -91,7 +99,14 @@ class GcpDeployment:
             "super_digest": config.super_digest,
             "benchmarking": config.benchmarking_frequency if config.benchmarking else 0,
             **{key: self._options[key] for key in _VARIABLES if key in self._options},
+            **self._distinction(),
         }
+
+    def _distinction(self) -> dict[str, str]:
+        """What distinguishes a role's name from that of an earlier deployment; Terraform keeps its own."""
+        if self._options.get("with") != "deployment-manager":
+            return {}
+        return {"made": bucket_made(self._gcp, self.bucket)}
 
     def tool(self) -> Tool:
         """The tool that manages the resources."""
@@ -100,21 +115,15 @@ class GcpDeployment:
             name, project = self.config.deployment_name, self.service.project
             if self._options.get("with") == "deployment-manager":
                 more = {"CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE": file} if file else {}
-                self._tool = DeploymentManager(name, project, more)
+                self._tool = DeploymentManager(name, project, more, self._pause)
             else:
                 more = {"GOOGLE_APPLICATION_CREDENTIALS": file} if file else {}
-                self._tool = Terraform(name, self.bucket if self._bucket_exists() else "", more)
+                bucket = self.bucket if self._bucket_exists() else ""
+                self._tool = Terraform(name, bucket, more, self._pause)
         return self._tool
 
     def _bucket_exists(self) -> bool:
-        def look() -> bool:
-            try:
-                self._gcp.storage().get_bucket(self.bucket, retry=self._gcp.retry)
-            except NotFound:
-                return False
-            return True
-
-        return bool(self._gcp.call(f"bucket {self.bucket}", look))
+        return bucket_exists(self._gcp, self.bucket)
 
     def _output(self, outputs: Mapping[str, Any]) -> dict[str, object]:
         section: dict[str, object] = {"project-id": self.service.project}
@@ -140,7 +149,7 @@ class GcpDeployment:
         tool = self.tool()
         self._same_storage(tool)
         tool.apply(self.variables(code), progress)
-        self._start(progress)
+        await_heartbeat(self.service, self._rest, progress, self._pause)
         return self._output(tool.outputs())
 
     def _same_storage(self, tool: Tool) -> None:
@@ -176,28 +185,6 @@ class GcpDeployment:
         self._gcp.call("upload of the code", upload)
         return code.key
 
-    def _start(self, progress: Progress) -> None:
-        """Trigger heartbeat, which initializes a new deployment, and wait for it."""
-        region, project = self.config.deployment_region, self.service.project
-        job = f"projects/{project}/locations/{region}/jobs/{self.config.deployment_name}-beat"
-        try:
-            self._rest.call("cloudscheduler", f"v1/{job}:run", body={})
-        except DriverError as error:
-            progress(f"{error}; the schedule runs it within a minute")
-        made = self.service.deployment(b"", worker_queue=None, distributor_queue=None)
-        deadline = time.monotonic() + _START_S
-        while True:
-            try:
-                made.checkpoints.header()
-            except (DriverError, StaleView) as error:
-                problem = str(error)
-            else:
-                progress("heartbeat ran")
-                return
-            if time.monotonic() > deadline:
-                raise ProviderException(f"the resources exist, but heartbeat does not run: {problem}")
-            self._pause(_PAUSE_S)
-
     def update_code(self, progress: Progress) -> None:
         if not self._bucket_exists() or not self.tool().resources():
             raise ProviderException(
@@ -214,28 +201,11 @@ class GcpDeployment:
         return lines
 
     def clean(self, progress: Progress) -> None:
+        """Each step can be repeated, so a removal that was cut off continues."""
         tool = self.tool()
         if tool.resources():
-            if isinstance(tool, DeploymentManager):  # it does not remove a bucket with objects
-                self._empty(str(tool.outputs().get("data_bucket", "")), progress)
+            data = self.service.names.bucket(self.service.project)
+            if bucket_exists(self._gcp, data):  # the tools empty it one object at a time, or not at all
+                empty_bucket(self._gcp, data, progress)
             tool.destroy(self.variables(package().key), progress)
-        if self._bucket_exists():
-            self._empty(self.bucket, progress)
-            storage = self._gcp.call("bucket", self._gcp.storage)
-            self._gcp.call("bucket", storage.bucket(self.bucket).delete, retry=self._gcp.retry)
-            progress(f"deleted the bucket {self.bucket}")
-
-    def _empty(self, bucket: str, progress: Progress) -> None:
-        if not bucket:
-            return
-        storage = self._gcp.call(f"objects of {bucket}", self._gcp.storage)
-        number = 0
-
-        def empty() -> None:
-            nonlocal number
-            for blob in storage.list_blobs(bucket, versions=True, retry=self._gcp.retry):
-                blob.delete(retry=self._gcp.retry)
-                number += 1
-
-        self._gcp.call(f"objects of {bucket}", empty)
-        progress(f"deleted {number} objects in {bucket}")
+        remove_bucket(self._gcp, self.bucket, progress)

@@ -16,8 +16,9 @@ from faaskeeper.config import Config
 from faaskeeper.core.errors import Denied
 from faaskeeper.deploy.doctor import Check, Doctor, Finding, clock_finding
 from faaskeeper.deploy.gcp.deadletters import GcpDeadLetters
-from faaskeeper.deploy.gcp.rest import Rest
+from faaskeeper.deploy.gcp.rest import Missing, Rest
 from faaskeeper.deploy.templates import templates
+from faaskeeper.providers.cloud.service import FUNCTIONS
 from faaskeeper.providers.gcp.clients import core_error
 from faaskeeper.providers.gcp.service import GcpService
 
@@ -54,6 +55,8 @@ class GcpDoctor(Doctor[GcpService]):
         yield "clock", self._clock
 
     def after(self) -> Iterator[tuple[str, Check]]:
+        yield "functions", self._functions
+        yield "schedule", self._schedule
         yield "worker queue", self._queue
         yield "dead letters", self._dead
 
@@ -144,6 +147,64 @@ class GcpDoctor(Doctor[GcpService]):
 
     def _clock(self) -> Finding:
         return clock_finding(self._asked, self._date, "Google's")
+
+    # ---- functions -----------------------------------------------------------------------
+
+    def _functions(self) -> Finding:
+        """What Cloud Run says of the functions: only Google's own services may call them."""
+        if self._emulated:
+            return Finding("functions", None, _EMULATED)
+        parent = f"projects/{self._project}/locations/{self.config.deployment_region}"
+        problems: list[str] = []
+        for name in map(self.service.names.function, FUNCTIONS):
+            try:
+                answer = self._ask("run", f"v2/{parent}/services/{name}")
+            except Missing:
+                problems.append(f"{name} does not exist")
+                continue
+            except Denied:
+                return Finding(
+                    "functions", None, "this account may not read the state of Cloud Run's services"
+                )
+            ready = answer.get("terminalCondition", {})
+            if ready.get("state") != "CONDITION_SUCCEEDED":
+                why = (
+                    ready.get("message") or ready.get("reason") or ready.get("state", "its state is unknown")
+                )
+                problems.append(f"{name} is not ready: {why}")
+        if problems:
+            return Finding("functions", False, f"{'; '.join(problems)}. Run 'fk deploy service' again")
+        return Finding("functions", True, "Cloud Run has all of them ready")
+
+    def _schedule(self) -> Finding:
+        """What came of heartbeat's last call."""
+        if self._emulated:
+            return Finding("schedule", None, _EMULATED)
+        name = f"{self.config.deployment_name}-beat"
+        parent = f"projects/{self._project}/locations/{self.config.deployment_region}"
+        try:
+            job = self._ask("cloudscheduler", f"v1/{parent}/jobs/{name}")
+        except Missing:
+            return Finding("schedule", False, f"there is no job {name}: run 'fk deploy service' again")
+        except Denied:
+            return Finding("schedule", None, "this account may not read the jobs of Cloud Scheduler")
+        if job.get("state") != "ENABLED":
+            return Finding(
+                "schedule",
+                False,
+                f"the job {name} is {job.get('state', 'in an unknown state')}: run 'gcloud scheduler jobs "
+                f"resume {name} --location={self.config.deployment_region} --project={self._project}'",
+            )
+        code = job.get("status", {}).get("code", 0)
+        if code:
+            said = job["status"].get("message") or f"with status {code}"
+            return Finding(
+                "schedule", False, f"heartbeat's last call failed, {said}: read the log of "
+                f"{self.service.names.function('heartbeat')}"
+            )  # fmt: skip
+        return Finding(
+            "schedule", True, f"heartbeat was last called at {job.get('lastAttemptTime', 'no time')}"
+        )
 
     # ---- queues --------------------------------------------------------------------------
 

@@ -7,10 +7,14 @@ from typing import Any
 import requests
 from google.auth.transport.requests import AuthorizedSession
 
-from faaskeeper.core.errors import Denied, Unavailable
+from faaskeeper.core.errors import Denied, DriverError, Unavailable
 from faaskeeper.providers.gcp.clients import Gcp
 
 _TIMEOUT_S = 20.0
+
+
+class Missing(Denied):
+    """There is no such resource."""
 
 
 class Rest:
@@ -28,7 +32,7 @@ class Rest:
         """Make a request, a POST if there is a body; returns the answer and its date.
 
         ``service``: the first component of the host name. Raises Denied if the project refuses the
-        request or lacks a prerequisite, otherwise Unavailable.
+        request or lacks a prerequisite, Missing if there is no such resource, otherwise Unavailable.
         """
         return self._gcp.call(f"{service} {path.split('?')[0]}", lambda: self._call(service, path, body))  # type: ignore[no-any-return]
 
@@ -42,7 +46,9 @@ class Rest:
         verb = "GET" if body is None else "POST"
         answer = self._session.request(verb, f"{host}/{path}", json=body, timeout=_TIMEOUT_S)
         if answer.status_code >= 400:
-            kind = Unavailable if answer.status_code >= 500 else Denied
+            kind: type[DriverError] = Unavailable if answer.status_code >= 500 else Denied
+            if answer.status_code == 404:
+                kind = Missing
             raise kind(f"{service}: {answer.status_code}: {_reason(answer)}")
         return answer.json(), answer.headers.get("Date", "")
 

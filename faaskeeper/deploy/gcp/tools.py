@@ -11,37 +11,38 @@ import shutil
 import subprocess
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import as_file
 from pathlib import Path
 from typing import Any
 
 from faaskeeper.deploy.deployment import Progress
+from faaskeeper.deploy.gcp.settling import ToolFailed, until_settled
 from faaskeeper.deploy.templates import templates
 from faaskeeper.exceptions import ProviderException
 
 Variables = Mapping[str, Any]
 _STORES = ("google_firestore_database", "google_storage_bucket")
+_GENERATED = shutil.ignore_patterns("__pycache__", ".terraform", "*.tfstate*", "*.tfvars*")
+"""What a person's own Terraform leaves in a checkout."""
 _SHOWN_LINES = 12
 """Number of lines that are shown of a failed command's output, from its end."""
-
-
-class ToolFailed(ProviderException):
-    """A command failed. The message has the end of its output."""
 
 
 class Tool(ABC):
     """Creates, changes and removes resources.
 
-    ``environment``: extends this process's for the commands.
+    ``environment``: extends this process's for the commands. ``pause``: waits this many seconds
+    before a change is made again.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], pause: Callable[[float], None]) -> None:
         self._environment = {**os.environ, **environment}
+        self._pause = pause
         self._holder = tempfile.TemporaryDirectory(prefix="fk-gcp-")
         self.directory = Path(self._holder.name)
         with as_file(templates("gcp")) as originals:
-            shutil.copytree(originals, self.directory, dirs_exist_ok=True)
+            shutil.copytree(originals, self.directory, dirs_exist_ok=True, ignore=_GENERATED)
 
     def close(self) -> None:
         """Remove the copy of the templates."""
@@ -92,7 +93,8 @@ class Tool(ABC):
         if process.returncode:
             end = "\n  ".join(line for line in problems.splitlines()[-_SHOWN_LINES:] if line.strip())
             shown = " ".join(command[:4])
-            raise ToolFailed(f"'{shown} ...' failed with status {process.returncode}:\n  {end}")
+            message = f"'{shown} ...' failed with status {process.returncode}:\n  {end}"
+            raise ToolFailed(message, problems)
         return "".join(output)
 
 
@@ -102,7 +104,9 @@ class Terraform(Tool):
     ``bucket``: holds the state; empty: not yet created.
     """
 
-    def __init__(self, name: str, bucket: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, bucket: str, environment: Mapping[str, str], pause: Callable[[float], None]
+    ) -> None:
         found = shutil.which("terraform") or shutil.which("tofu")
         if found is None:
             raise ProviderException(
@@ -115,7 +119,7 @@ class Terraform(Tool):
         if "TF_PLUGIN_CACHE_DIR" not in os.environ:
             cache.mkdir(parents=True, exist_ok=True)
         super().__init__(
-            {**more, **{key: os.environ[key] for key in more if key in os.environ}, **environment}
+            {**more, **{key: os.environ[key] for key in more if key in os.environ}, **environment}, pause
         )
         self._command = [found, f"-chdir={self.directory / 'terraform'}"]
         self._name = name
@@ -157,6 +161,9 @@ class Terraform(Tool):
 
     def apply(self, variables: Variables, progress: Progress, *, code_only: bool = False) -> None:
         """Apply the plan. Refuses a plan that would lose stored data."""
+        until_settled(lambda: self._apply(variables, progress, code_only), progress, self._pause)
+
+    def _apply(self, variables: Variables, progress: Progress, code_only: bool) -> None:
         target = ["-target=google_cloudfunctions2_function.function"] if code_only else []
         plan = self._plan(variables, *target)
         lost = [
@@ -181,12 +188,12 @@ class Terraform(Tool):
 
     def destroy(self, variables: Variables, progress: Progress) -> None:
         self._set({**variables, "protect": False})
-        unlock = [f"-target={each}" for each in _STORES_NAMED]
-        self._terraform("apply", "-no-color", "-auto-approve", *unlock, progress=progress)
+        # only what is there still: after a removal that was cut off, the rest must not be made again
+        stores = [each for each in self.resources() if each.split(".")[0] in _STORES]
+        if stores:
+            unlock = [f"-target={each}" for each in stores]
+            self._terraform("apply", "-no-color", "-auto-approve", *unlock, progress=progress)
         self._terraform("destroy", "-no-color", "-auto-approve", progress=progress)
-
-
-_STORES_NAMED = ("google_firestore_database.database", "google_storage_bucket.data")
 
 
 def _store(change: Mapping[str, Any]) -> bool:
@@ -196,13 +203,15 @@ def _store(change: Mapping[str, Any]) -> bool:
 class DeploymentManager(Tool):
     """Google's Deployment Manager, through gcloud."""
 
-    def __init__(self, name: str, project: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, project: str, environment: Mapping[str, str], pause: Callable[[float], None]
+    ) -> None:
         found = shutil.which("gcloud")
         if found is None:
             raise ProviderException(
                 "'gcloud' is not installed: see https://cloud.google.com/sdk/docs/install"
             )
-        super().__init__(environment)
+        super().__init__(environment, pause)
         self._gcloud = [found, "deployment-manager"]
         self._flags = ["--quiet", f"--project={project}"]
         self._name = name
@@ -248,9 +257,12 @@ class DeploymentManager(Tool):
 
     def apply(self, variables: Variables, progress: Progress, *, code_only: bool = False) -> None:
         """Apply the configuration. Deployment Manager changes only what differs."""
-        there = self._describe() is not None
-        verb = "update" if there else "create"
-        self._deployments(verb, self._name, self._config(variables), progress=progress)
+
+        def apply() -> None:
+            verb = "update" if self._describe() is not None else "create"
+            self._deployments(verb, self._name, self._config(variables), progress=progress)
+
+        until_settled(apply, progress, self._pause)
 
     def outputs(self) -> dict[str, Any]:
         described = self._describe()

@@ -8,6 +8,7 @@ from typing import Any
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import DistributorFunction
 from faaskeeper.core.heartbeat import Heartbeat
+from faaskeeper.core.sweeping import WITHIN_MS
 from faaskeeper.core.watches import Secrets, WatchFunction
 from faaskeeper.core.writer import Writer
 from faaskeeper.providers.cloud.service import CloudService
@@ -43,10 +44,10 @@ class Warm:
             self._handles[which] = handle
         return handle
 
-    def beat(self, sweep: bool) -> dict[str, Any]:
-        """One heartbeat or, with ``sweep``, one sweep."""
+    def beat(self, sweep: bool, within: int = WITHIN_MS) -> dict[str, Any]:
+        """One heartbeat or, with ``sweep``, one sweep, of about ``within`` ms at most."""
         beat = Heartbeat(self.deployment, self._service.table("heartbeat"))
         if sweep:
-            beat.tend()
+            beat.tend(within)
             return {}
         return beat.beat()

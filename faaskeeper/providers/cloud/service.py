@@ -40,6 +40,8 @@ class CloudService(ABC):
 
     inline_bytes: int
     keys: tuple[str, ...]
+    expiring_log = True
+    """Whether the log's store trims itself; otherwise heartbeat trims it."""
 
     def __init__(self, config: Config, calls: Calls) -> None:
         self.clock: Clock = clock
@@ -78,6 +80,12 @@ class CloudService(ABC):
     def objects(self) -> ObjectStore:
         """The object store."""
 
+    def blobs(self) -> ObjectStore | None:
+        """Where data above ``inline_bytes`` is stored; None: there is no such data."""
+        if self.config.user_storage is StorageType.KEY_VALUE:
+            return TableObjects(self.table("records"))
+        return self.objects()
+
     def joint(self) -> Joint | None:
         """Writes the log's and the records' tables in one call; None if that is not possible."""
         return None
@@ -86,7 +94,8 @@ class CloudService(ABC):
         """The log's table for one of several writers, and the deployment's fields that use it."""
         table = Contended(self.table("log"), losses=losses)
         joint = self.joint()
-        return table, {"log": Log(table), "joint": None if joint is None else table.joint(joint)}
+        log = Log(table, self.calls.gather)
+        return table, {"log": log, "joint": None if joint is None else table.joint(joint)}
 
     @abstractmethod
     def queue(self, which: str, kind: QueueType) -> Queue:
@@ -119,9 +128,7 @@ class CloudService(ABC):
     def deployment(self, key: bytes, **fields: Any) -> Deployment:
         """The drivers. ``key``: the deployment's key; clients do not have it (b"")."""
         config = self.config
-        blobs: ObjectStore = TableObjects(self.table("records"))
-        if config.user_storage is not StorageType.KEY_VALUE:
-            blobs = self.objects()
+        blobs = self.blobs()
         made: dict[str, Any] = {
             "records": TableRecords(self.table("records")),
             "blobs": blobs,
@@ -137,13 +144,13 @@ class CloudService(ABC):
             "watch_queue": self.watch_queue(),
             "joint": self.joint(),
         }
-        if config.user_storage is StorageType.PERSISTENT:
+        if config.user_storage is StorageType.PERSISTENT and blobs is not None:
             made["records"] = ObjectRecords(blobs, self.calls.gather)
         if "worker_queue" not in fields:
             made["worker_queue"] = self.queue("worker", config.worker_queue)
         if config.distributor_queue is not QueueType.INLINE and "distributor_queue" not in fields:
             made["distributor_queue"] = self.queue("distributor", config.distributor_queue)
-        return on_tables(self.table, expiring_log=True, **{**made, **fields})
+        return on_tables(self.table, expiring_log=self.expiring_log, **{**made, **fields})
 
     def client_channel(self, port: int) -> ClientChannel:
         """Client side of the channel."""

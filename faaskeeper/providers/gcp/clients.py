@@ -29,6 +29,9 @@ CALL_S = 10.0
 """Time in which a call is retried after temporary failures; it takes at most 13 s in all."""
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 
+_NO_LIMITS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+"""Options of Google's own channels: several items of a megabyte may come in one answer."""
+
 _RETRIED = (
     exceptions.ServiceUnavailable,
     exceptions.InternalServerError,
@@ -165,7 +168,7 @@ class Gcp(Calls):
         host = os.environ.get(emulator, "").removeprefix("http://")
         if not host:
             return kind(credentials=self.credentials())
-        channel = grpc.insecure_channel(host, [("grpc.use_local_subchannel_pool", 1)])
+        channel = grpc.insecure_channel(host, [("grpc.use_local_subchannel_pool", 1), *_NO_LIMITS])
         self._channels.append(channel)
         return kind(channel=channel)
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from faaskeeper import __version__
 from faaskeeper.config import Config
 from faaskeeper.core.errors import DriverError, StaleView
+from faaskeeper.core.sweeping import WITHIN_MS
 from faaskeeper.providers.clocks import clock
 from faaskeeper.providers.cloud.functions import Handle, Warm
 from faaskeeper.providers.cloud.logs import log_as_json
@@ -182,7 +183,9 @@ class Functions:
         except ValueError:
             content = {}
         try:
-            done = self._warm.beat(isinstance(content, dict) and bool(content.get("sweep")))
+            sweep = isinstance(content, dict) and bool(content.get("sweep"))
+            # The hour's only sweep: what is left for the next one adds up. It ends early when it is done.
+            done = self._warm.beat(sweep, max(int(self._timeout_s * 1000) - 2 * RESERVE_MS, WITHIN_MS))
         except (DriverError, StaleView) as error:
             _log.error("heartbeat failed: %s", error)
             return str(error), 503

@@ -9,8 +9,8 @@ from faaskeeper.config import ClientChannel, Config, ConfigurationException, Que
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.drivers import channel as drivers
 from faaskeeper.core.drivers.queue import Queue
-from faaskeeper.core.drivers.storage import Joint
-from faaskeeper.core.log import RETENTION_MS
+from faaskeeper.core.drivers.storage import Joint, ObjectStore
+from faaskeeper.core.znode import MAX_DATA_BYTES
 from faaskeeper.providers.cloud.channels import RoutedChannel
 from faaskeeper.providers.cloud.service import FUNCTIONS, CloudService
 from faaskeeper.providers.gcp.channels import PREFIX, PubsubChannel, PubsubClientChannel
@@ -21,7 +21,7 @@ from faaskeeper.providers.gcp.tables import DatastoreTable, joint_of
 from faaskeeper.providers.tcp import TcpChannel
 
 INLINE_BYTES = 64 * 1024
-"""Larger data is a blob.
+"""Larger data is a blob, unless user storage is key-value.
 
 Datastore charges per entity, regardless of its size, and reads 128 KB in 12 ms where Cloud Storage
 takes 54 ms. The limit keeps log entries of several writes, and messages to the writer, small.
@@ -72,8 +72,9 @@ class Names:
 class GcpService(CloudService):
     """A deployment on Google Cloud."""
 
-    inline_bytes = INLINE_BYTES
     keys = SECTION
+    expiring_log = False
+    """Heartbeat trims the log. A policy of Datastore's could do it, but Terraform cannot set one."""
 
     def __init__(self, config: Config, gcp: Gcp | None = None) -> None:
         section = config.provider_config
@@ -85,6 +86,9 @@ class GcpService(CloudService):
         self.project = project
         self.gcp = gcp or Gcp(project, credentials=str(section.get("credentials", "")))
         self.names = Names(config.deployment_name)
+        self.inline_bytes = INLINE_BYTES
+        if config.user_storage is StorageType.KEY_VALUE:
+            self.inline_bytes = MAX_DATA_BYTES
         self._tables: dict[str, DatastoreTable] = {}
         self._lock = threading.Lock()
         super().__init__(config, self.gcp)
@@ -94,17 +98,22 @@ class GcpService(CloudService):
         with self._lock:
             table = self._tables.get(short)
             if table is None:
-                lifetime = RETENTION_MS // 1000 if short == "log" else 0
                 shared = short == "watch"  # clients put rows, functions delete them
                 database = self.names.database(short)
-                table = DatastoreTable(
-                    self.gcp, database, short, lifetime_s=lifetime, shared=shared, clock=self.seconds
-                )
+                table = DatastoreTable(self.gcp, database, short, shared=shared)
                 self._tables[short] = table
             return table
 
     def objects(self) -> GcsStore:
         return GcsStore(self.gcp, self.text("data-bucket") or self.names.bucket(self.project))
+
+    def blobs(self) -> ObjectStore | None:
+        """The bucket. With all storage in Datastore, data of any size travels in the request.
+
+        A client could not store it: it may only read the database with the records, and rights in
+        another one would let it replace what others have stored.
+        """
+        return None if self.config.user_storage is StorageType.KEY_VALUE else self.objects()
 
     def joint(self) -> Joint | None:
         if self.config.user_storage is StorageType.PERSISTENT:

@@ -20,9 +20,7 @@ Puts to several tables of one database are one commit with a single-use transact
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from google.api_core.exceptions import Aborted, FailedPrecondition, NotFound
@@ -33,13 +31,12 @@ from faaskeeper.core.errors import Conflict, Throttled
 from faaskeeper.core.view import MAX_NODES
 from faaskeeper.providers.gcp.clients import Gcp, retried
 
-TTL = "ttl"
-"""Property with the time from which the service may delete an entity, by its TTL policy."""
 MAX_ITEM_BYTES = 1024 * 1024 - 16 * 1024
 """Limit of an entity: 1 MiB less 4 bytes, including its key and the names of its properties."""
 MEMORY = 3 * MAX_NODES
 """Number of cached items: more than a view has znodes, with parents and pages of children."""
 _MAX_LOOKUP = 500
+_MAX_DELETE = 500
 _TRIES = 12
 _NON_TRANSACTIONAL = types.CommitRequest.Mode.NON_TRANSACTIONAL
 _KEEP = types.Mutation.ConflictResolutionStrategy.SERVER_VALUE
@@ -99,7 +96,7 @@ def to_item(entity: types.Entity) -> Item:
         kind = value.WhichOneof("value_type")
         if kind == "array_value":
             item[name] = [each.string_value for each in value.array_value.values]
-        elif name != TTL:
+        else:
             item[name] = getattr(value, kind)
     return item
 
@@ -107,9 +104,8 @@ def to_item(entity: types.Entity) -> Item:
 class DatastoreTable:
     """A table. ``database``: the database's id; ``short``: core's name and the entities' kind.
 
-    ``lifetime_s``: seconds after which the service may delete an item (0: never). ``memory``:
-    number of cached items. ``shared``: other processes delete most items that this one writes, so
-    they are not cached.
+    ``memory``: number of cached items. ``shared``: other processes delete most items that this one
+    writes, so they are not cached.
     """
 
     max_item_bytes = MAX_ITEM_BYTES
@@ -120,16 +116,12 @@ class DatastoreTable:
         database: str,
         short: str,
         *,
-        lifetime_s: int = 0,
-        clock: Callable[[], float] = time.time,
         memory: int = MEMORY,
         shared: bool = False,
     ) -> None:
         self._gcp = gcp
         self._database = database
         self._short = short
-        self._lifetime = lifetime_s
-        self._clock = clock
         self._partition_id = types.PartitionId(project_id=gcp.project, database_id=database)
         self._memory = _Memory(memory)
         self._shared = shared
@@ -219,9 +211,6 @@ class DatastoreTable:
 
     def _entity(self, partition: str, key: str, item: Item) -> types.Entity:
         properties = {name: to_value(value) for name, value in item.items()}
-        if self._lifetime:
-            moment = datetime.fromtimestamp(int(self._clock()) + self._lifetime, UTC)
-            properties[TTL] = types.Value(timestamp_value=moment, exclude_from_indexes=True)
         return types.Entity(key=self._key(partition, key), properties=properties)
 
     def mutation_of(self, write: Write) -> types.Mutation:
@@ -265,6 +254,20 @@ class DatastoreTable:
             )
 
         self._write("delete", (partition, key), condition, made, None)
+
+    def delete_many(self, keys: Sequence[tuple[str, str]]) -> None:
+        """Delete items without conditions, 500 in a call."""
+        for at in range(0, len(keys), _MAX_DELETE):
+            some = keys[at : at + _MAX_DELETE]
+            request = types.CommitRequest(
+                project_id=self._gcp.project,
+                database_id=self._database,
+                mode=_NON_TRANSACTIONAL,
+                mutations=[types.Mutation(delete=self._key(*each)) for each in some],
+            )
+            for each in some:
+                self._memory.forget(each)
+            self._call("delete_many", "commit", request)
 
     def _write(
         self,

@@ -11,7 +11,19 @@ import pytest
 
 from faaskeeper.core.drivers.channel import Channel, ClientChannel
 from faaskeeper.core.drivers.queue import Queue
-from faaskeeper.core.drivers.storage import IfAbsent, IfOlder, IfStamp, Item, Joint, ObjectStore, Table, Write
+from faaskeeper.core.drivers.storage import (
+    IfAbsent,
+    IfOlder,
+    IfStamp,
+    Item,
+    Joint,
+    ObjectStore,
+    Table,
+    Write,
+    delete_all,
+    every,
+    in_turn,
+)
 from faaskeeper.core.errors import Conflict, TooLarge
 from faaskeeper.testing.patience import PATIENCE_S
 
@@ -94,6 +106,17 @@ class TableSuite:
         assert table.get("/p", "key") is None
         table.delete("/p", "key")
         table.put("/p", "key", {"stamp": 1}, IfAbsent())
+
+    def test_many_items_are_deleted_together_and_the_others_stay(self, table: Table) -> None:
+        for number in range(620):
+            table.put("/p", f"{number:03d}", {"stamp": number})
+        table.put("/q", "000", {"stamp": 1})
+        delete_all(table, [("/p", f"{number:03d}") for number in range(600)], in_turn)
+        delete_all(table, [("/p", "000"), ("/p", "absent")], in_turn)
+        delete_all(table, [], in_turn)
+        assert [key for key, _ in every(table, "/p")] == [f"{number:03d}" for number in range(600, 620)]
+        assert table.get("/q", "000") == {"stamp": 1}
+        table.put("/p", "000", {"stamp": 1}, IfAbsent())  # no driver remembers what is gone
 
     def test_a_conditional_delete_takes_that_stamp_only(self, table: Table) -> None:
         with pytest.raises(Conflict):
