@@ -178,7 +178,7 @@ class Costs:
             "heartbeat": self._beats * (beat + price["scheduler"]["call"]),
             "sweeps": 720 * sweep,
             "idle polling of queues": polling,
-            "alarms (ten per account are free)": 5 * price["cloudwatch"]["alarm-month"],
+            "alarms (ten per account are free)": 6 * price["cloudwatch"]["alarm-month"],
             "dashboard (three are free)": price["cloudwatch"]["dashboard-month"],
         }
 
