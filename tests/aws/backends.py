@@ -47,7 +47,8 @@ def ministack(**environment: str) -> Iterator[str]:
             **environment,
         }
         url = f"http://127.0.0.1:{port}"
-        with process([str(MINISTACK)], settings, url, Path(directory)):
+        command = [str(MINISTACK.with_name("python")), str(Path(__file__).with_name("emulator.py"))]
+        with process(command, settings, url, Path(directory)):
             yield url
 
 

@@ -88,6 +88,8 @@ class System(Harness):
                 }
             ),
             "FAASKEEPER_LOG_LEVEL": "INFO",
+            "AWS_LAMBDA_LOG_FORMAT": "JSON",
+            "AWS_LAMBDA_LOG_LEVEL": "INFO",
             "PYTHONPATH": str(Path(__file__).parent.parent.parent),
         }
         self.functions: dict[str, lambdas.Function] = {}

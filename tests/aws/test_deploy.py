@@ -33,6 +33,7 @@ class Account:
         self.out = directory / "out.json"
         self.config = directory / "config.json"
         self.environment = {**os.environ, **backends.KEYS, "FK_POLL_FACTOR": "0.05"}
+        self.parameters = {"RequireTls": "no"}  # the emulator speaks plain HTTP
         self.write({})
 
     def write(self, options: dict[str, Any]) -> None:
@@ -42,8 +43,7 @@ class Account:
             "deployment-name": self.name,
             "deployment-region": backends.REGION,
             **options,
-            # the emulator speaks plain HTTP
-            "aws": {**section, "endpoint-url": self.endpoint, "deploy": {"RequireTls": "no"}},
+            "aws": {**section, "endpoint-url": self.endpoint, "deploy": self.parameters},
         }
         self.config.write_text(json.dumps(data))
 
@@ -70,11 +70,12 @@ class Account:
     def raw(self, service: str) -> Any:
         return backends.raw(service, self.endpoint)
 
-    def user(self, name: str, policy: str) -> dict[str, str]:
-        """A user with one managed policy; returns the environment of what it runs."""
+    def user(self, name: str, *policies: str) -> dict[str, str]:
+        """A user with managed policies; returns the environment of what it runs."""
         iam = self.raw("iam")
         iam.create_user(UserName=name)
-        iam.attach_user_policy(UserName=name, PolicyArn=policy)
+        for policy in policies:
+            iam.attach_user_policy(UserName=name, PolicyArn=policy)
         key = iam.create_access_key(UserName=name)["AccessKey"]
         iam.close()
         return {
@@ -84,17 +85,28 @@ class Account:
         }
 
     def deployer(self) -> None:
-        """From now on commands run as one who may deploy, by the policy for that."""
+        """From now on commands run as one who may deploy, by the policies for that."""
+        outputs = self._bounds()
+        self.parameters["PermissionsBoundary"] = outputs.pop("Boundary")
+        self.environment = self.user("deployer", *outputs.values())
+        self.write({})
+
+    def bound(self) -> str:
+        """The boundary of the deployment's roles, made by deployer.yaml."""
+        return self._bounds()["Boundary"]
+
+    def _bounds(self) -> dict[str, str]:
+        """Have an administrator apply deployer.yaml; returns its outputs."""
         cloudformation = self.raw("cloudformation")
         cloudformation.create_stack(
-            StackName="deployer",
+            StackName=f"{self.name}-rights",
             TemplateBody=(ROOT / "deploy/aws/deployer.yaml").read_text(),
             Parameters=[{"ParameterKey": "Deployment", "ParameterValue": self.name}],
             Capabilities=["CAPABILITY_NAMED_IAM"],
         )
-        stack = cloudformation.describe_stacks(StackName="deployer")["Stacks"][0]
+        stack = cloudformation.describe_stacks(StackName=f"{self.name}-rights")["Stacks"][0]
         cloudformation.close()
-        self.environment = self.user("deployer", stack["Outputs"][0]["OutputValue"])
+        return {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
 
     def names(self) -> dict[str, list[str]]:
         """Everything there is whose name begins as the deployment's."""
@@ -114,11 +126,14 @@ class Account:
             client = self.raw(service)
             for each in getattr(client, operation)().get(key, []):
                 called = each[name] if name else each
-                if self.name in called and "deployer" not in called:
+                if self.name in called and not called.endswith(_OF_THE_DEPLOYER):
                     found.setdefault(key, []).append(called)
             client.close()
         return found
 
+
+_OF_THE_DEPLOYER = ("-deployer", "-deployer-functions", "-deployer-roles", "-boundary")
+"""The ends of the policies' names that stay when a deployment is removed."""
 
 DENIED = """
 import json, sys, boto3
@@ -142,6 +157,7 @@ for what in (
     lambda: sqs.receive_message(QueueUrl=section["worker-queue-url"]),
     lambda: s3.put_object(Bucket=section["data-bucket"], Key="r/a", Body=b""),
     lambda: s3.delete_object(Bucket=section["data-bucket"], Key="b/a"),
+    lambda: s3.put_object(Bucket=section["data-bucket"], Key="b/a", Body=b""),
     lambda: client("lambda").invoke(FunctionName=f"{name}-heartbeat"),
     lambda: client("iam").list_roles(),
 ):
@@ -155,9 +171,9 @@ print("as it should be")
 """
 
 
-def run(script: str, account: Account, environment: dict[str, str]) -> str:
+def run(script: str, account: Account, environment: dict[str, str], *more: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", script, str(account.out)],
+        [sys.executable, "-c", script, str(account.out), *more],
         capture_output=True, text=True, env=environment, cwd=ROOT, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -174,7 +190,7 @@ def assert_roles_are_narrow(account: Account) -> None:
     """Each function's role may do what is its function's and nothing of the others'."""
     base = f"000000000000:table/{account.name}"
     table = {each: f"arn:aws:dynamodb:{backends.REGION}:{base}-{each}" for each in TABLES}
-    heartbeat = f"arn:aws:lambda:{backends.REGION}:000000000000:function:{account.name}-heartbeat"
+    heartbeat = f"arn:aws:lambda:{backends.REGION}:000000000000:function:{account.name}-heartbeat:live"
     worker = f"arn:aws:sqs:{backends.REGION}:000000000000:{account.name}-worker.fifo"
     stranger = f"arn:aws:dynamodb:{backends.REGION}:000000000000:table/another-log"
     never = [
@@ -286,8 +302,8 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "7"})
     drifted = account.service("--dry-run")
     assert "drifted  WorkerRequests MODIFIED" in drifted
-    assert "VisibilityTimeout: expected 90, is 7" in drifted
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "90"})
+    assert "VisibilityTimeout: expected 180, is 7" in drifted
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "180"})
     sqs.close()
 
     account.write({"heartbeat-frequency": 300})
@@ -313,9 +329,55 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     assert "Aborted" in account.service("--clean", stdin="n\n", code=1)
     assert account.names() != {}
     removed = account.service("--clean", "--yes")
-    assert "DELETE_COMPLETE LogTable" in removed
+    assert f"deleted AWS::DynamoDB::Table {account.name}-log" in removed
     assert account.names() == {}
     assert not account.out.exists()
+
+
+BEYOND = """
+import json, sys, boto3
+from botocore.exceptions import ClientError
+name, boundary, endpoint = sys.argv[2:]
+iam = boto3.client("iam", region_name="us-east-1", endpoint_url=endpoint)
+trust = json.dumps({"Version": "2012-10-17", "Statement": [
+    {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}]})
+everything = json.dumps({"Version": "2012-10-17", "Statement": [
+    {"Effect": "Allow", "Action": "*", "Resource": "*"}]})
+role = {"RoleName": f"{name}-writer", "AssumeRolePolicyDocument": trust}
+for what in (
+    lambda: iam.create_role(**role),
+    lambda: iam.create_role(**role, PermissionsBoundary=boundary.replace("-boundary", "-client")),
+    lambda: iam.create_role(**{**role, "RoleName": f"{name}-writer2"}, PermissionsBoundary=boundary),
+    lambda: iam.create_policy_version(PolicyArn=boundary, PolicyDocument=everything, SetAsDefault=True),
+    lambda: iam.create_policy(PolicyName=f"{name}-deployer-roles", PolicyDocument=everything),
+    lambda: iam.attach_user_policy(UserName="deployer", PolicyArn=boundary),
+    lambda: iam.create_role(**role, PermissionsBoundary=boundary) and iam.delete_role_permissions_boundary(
+        RoleName=role["RoleName"]),
+    lambda: iam.attach_role_policy(
+        RoleName=role["RoleName"], PolicyArn="arn:aws:iam::aws:policy/AdministratorAccess"),
+):
+    try:
+        what()
+    except ClientError as error:
+        assert "AccessDenied" in error.response["Error"]["Code"], error
+    else:
+        raise AssertionError("allowed")
+# within the boundary
+iam.put_role_policy(RoleName=role["RoleName"], PolicyName="own", PolicyDocument=everything)
+print("as it should be")
+"""
+
+
+@pytest.mark.clouds
+def test_a_deployer_makes_no_role_beyond_the_boundary_and_cannot_change_it(account: Account) -> None:
+    account.deployer()
+    boundary = account.parameters["PermissionsBoundary"]
+    more = (account.name, boundary, account.endpoint)
+    assert "as it should be" in run(BEYOND, account, account.environment, *more)
+    iam = account.raw("iam")
+    role = iam.get_role(RoleName=f"{account.name}-writer")["Role"]
+    assert role["PermissionsBoundary"]["PermissionsBoundaryArn"] == boundary
+    iam.close()
 
 
 SWEEP = """
@@ -354,7 +416,13 @@ def test_each_role_has_what_its_function_needs_and_each_policy_what_its_clients_
 ) -> None:
     account = Account(enforcing, tmp_path, f"fk-{which.split()[0]}")
     account.write(OTHERS[which])
+    boundary = account.bound()
     account.service()
+    iam = account.raw("iam")
+    for role in iam.list_roles()["Roles"]:  # the emulator's CloudFormation leaves the boundary out
+        if role["RoleName"].startswith(account.name):
+            iam.put_role_permissions_boundary(RoleName=role["RoleName"], PermissionsBoundary=boundary)
+    iam.close()
     assert "as it should be" in run(SWEEP, account, account.environment)
     policies = json.loads(account.out.read_text())["aws"]["policies"]
     client = account.user(f"client-{account.name}", policies["client"])

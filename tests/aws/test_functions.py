@@ -10,6 +10,7 @@ import subprocess
 import sys
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,9 +22,10 @@ from faaskeeper.core.log import ENTRY_BYTES
 from faaskeeper.providers.aws import functions
 from faaskeeper.providers.aws.events import failures, messages_of
 from faaskeeper.providers.aws.functions import RESERVE_MS
-from faaskeeper.providers.aws.reports import Metrics
+from faaskeeper.providers.aws.reports import JsonFormatter, Metrics
 from faaskeeper.providers.cloud.logs import log_as_json
 from faaskeeper.providers.cloud.serving import Message, serve
+from faaskeeper.testing.emulation import lambdas
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.aws import backends
 from tests.aws.system import TABLES
@@ -129,7 +131,7 @@ def test_logs_are_lines_of_json_with_request_session_and_txid_and_nothing_else_o
     before = root.handlers[:], root.level, ours.level
     out = io.StringIO()
     try:
-        formatter = log_as_json("INFO", out)
+        formatter = log_as_json("INFO", out, JsonFormatter)
         formatter.request = "request-1"
         logging.getLogger("faaskeeper.core.writer").info("committed", extra={"txid": 5, "session": [3]})
         try:
@@ -141,7 +143,7 @@ def test_logs_are_lines_of_json_with_request_session_and_txid_and_nothing_else_o
         root.handlers[:], root.level = before[0], before[1]
         ours.setLevel(before[2])
     first, second = (json.loads(line) for line in out.getvalue().splitlines())
-    assert first.pop("time").endswith("Z")
+    assert datetime.fromisoformat(first.pop("timestamp")).tzinfo is UTC
     assert first == {
         "level": "INFO",
         "logger": "faaskeeper.core.writer",
@@ -151,6 +153,41 @@ def test_logs_are_lines_of_json_with_request_session_and_txid_and_nothing_else_o
         "session": [3],
     }
     assert "ValueError: why" in second["trace"]
+
+
+LOGGING = """
+import logging
+from faaskeeper.providers.aws.reports import JsonFormatter
+from faaskeeper.providers.cloud.logs import log_as_json
+
+def handler(event, context):
+    log_as_json("INFO", kind=JsonFormatter)
+    logging.getLogger("faaskeeper").info("committed")
+    print('{"_aws": {}, "lag": 1}')
+    if event:
+        raise ValueError("why")
+"""
+
+
+def test_amazon_s_runtime_with_its_json_format_passes_our_lines_on_unchanged(tmp_path: Path) -> None:
+    (tmp_path / "logging_handler.py").write_text(LOGGING)
+    environment = {
+        "PYTHONPATH": f"{tmp_path}:{Path(__file__).parent.parent.parent}",
+        "AWS_LAMBDA_LOG_FORMAT": "JSON",
+        "AWS_LAMBDA_LOG_LEVEL": "INFO",
+    }
+    function = lambdas.Function("f", "logging_handler.handler", environment, tmp_path / "output")
+    function.call({})
+    with pytest.raises(lambdas.CallFailed, match="why"):
+        function.call({"fail": True})
+    function.stop()
+    lines = [json.loads(line) for line in (tmp_path / "output").read_text().splitlines()]
+    ours, metrics, *_, raised = lines
+    assert (ours["level"], ours["message"]) == ("INFO", "committed")
+    assert "timestamp" in ours
+    assert metrics == {"_aws": {}, "lag": 1}
+    assert raised["errorMessage"] == "why"
+    assert len(lines) == 5
 
 
 def test_metrics_are_said_every_so_many_requests_in_the_embedded_format() -> None:

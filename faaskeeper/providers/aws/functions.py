@@ -22,11 +22,11 @@ from faaskeeper.core.errors import DriverError
 from faaskeeper.providers.aws import channels
 from faaskeeper.providers.aws.clients import CONNECT_S, READ_S, TRIES
 from faaskeeper.providers.aws.events import failures, messages_of
-from faaskeeper.providers.aws.reports import Metrics
+from faaskeeper.providers.aws.reports import JsonFormatter, Metrics
 from faaskeeper.providers.aws.service import AwsService
 from faaskeeper.providers.clocks import clock
 from faaskeeper.providers.cloud.functions import Warm
-from faaskeeper.providers.cloud.logs import JsonFormatter, log_as_json
+from faaskeeper.providers.cloud.logs import log_as_json
 from faaskeeper.providers.cloud.serving import serve
 
 RESERVE_MS = int((CONNECT_S + READ_S) * TRIES * 1000) + 3_000
@@ -53,7 +53,7 @@ class Functions:
         self, environment: Mapping[str, str], begins: bool, say: Callable[[str], None] = print
     ) -> None:
         config = Config.deserialize(json.loads(environment["FAASKEEPER_CONFIG"]))
-        self._formatter: JsonFormatter = log_as_json(environment.get("FAASKEEPER_LOG_LEVEL", "WARNING"))
+        self._formatter = log_as_json(environment.get("FAASKEEPER_LOG_LEVEL", "WARNING"), kind=JsonFormatter)
         every = config.benchmarking_frequency if config.benchmarking else 0
         function = environment.get("AWS_LAMBDA_FUNCTION_NAME", "")
         self.metrics = Metrics(config.deployment_name, function, every, say, clock)

@@ -1,4 +1,8 @@
-"""Metrics in CloudWatch's embedded metric format. Each metric name costs money."""
+"""Logs and metrics as JSON lines. Metrics are in CloudWatch's embedded metric format; each name costs money.
+
+Lambda with its log format JSON passes lines that are JSON on as they are. It reads ``level`` and
+``timestamp`` of them. A line without both counts as INFO, so its filter must let INFO pass.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from faaskeeper.providers.cloud import metrics
+from faaskeeper.providers.cloud import logs, metrics
 
 NAMESPACE = "FaaSKeeper"
 _UNITS = {"invocation": "Milliseconds", "lag": "Milliseconds"}
+
+
+class JsonFormatter(logs.JsonFormatter):
+    """Uses Lambda's name for the time."""
+
+    time = "timestamp"
 
 
 class Metrics(metrics.Metrics):

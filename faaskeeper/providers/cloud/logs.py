@@ -15,6 +15,8 @@ _FIELDS = ("session", "txid")
 class JsonFormatter(logging.Formatter):
     """Formats JSON lines: time, level, logger, message, request id; session and txid if known."""
 
+    time = "time"
+    """Key of the time, in RFC 3339's format."""
     level = "level"
     """Key of the level's name."""
     request_key = "request_id"
@@ -35,7 +37,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line: dict[str, Any] = {
-            "time": f"{moment}.{int(record.msecs):03d}Z",
+            self.time: f"{moment}.{int(record.msecs):03d}Z",
             self.level: record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
