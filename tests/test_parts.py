@@ -66,6 +66,14 @@ def test_no_target_sets_up_more_than_it_needs() -> None:
     assert recipe("test-simulator").split("\n")[0].split() == ["$(DEV)"]
 
 
+def test_only_needs_skips_tests_so_that_a_part_that_ci_lacks_is_a_failure_there() -> None:
+    skips = re.compile(r"\b(pytest\.skip\(|importorskip\(|mark\.skip|unittest\.skip)")
+    found = {path.name for path in (ROOT / "tests").rglob("*.py") if skips.search(path.read_text())}
+    assert found == {"backends.py"}
+    kit = (ROOT / "faaskeeper" / "testing").rglob("*.py")
+    assert [path.name for path in kit if skips.search(path.read_text())] == []
+
+
 def test_tests_that_share_a_server_run_in_one_process() -> None:
     assert group("tests/aws/test_a.py::test") == group("tests/aws/test_b.py::Test::test[x]") == "aws"
     assert group("tests/gateway/test_a.py::test") != group("tests/gateway/test_b.py::test")

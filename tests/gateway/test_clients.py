@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from faaskeeper.testing.patience import PATIENCE_S
-from tests.backends import missing
+from tests.backends import needs
 from tests.gateway.servers import Server
 
 ROOT = Path(__file__).parents[2]
@@ -148,8 +148,7 @@ SAID = (
 
 
 def test_zkcli_runs_a_session_with_every_command(directory: Path) -> None:
-    if not ZKCLI.exists():
-        missing("zkCli.sh", "'apt-get install zookeeper' installs it")
+    needs("zkCli.sh", ZKCLI.exists(), "'apt-get install zookeeper' installs it")
     server = Server(directory)
     address = f"127.0.0.1:{server.port}"
     done = subprocess.run(
@@ -168,8 +167,7 @@ def test_zkcli_runs_a_session_with_every_command(directory: Path) -> None:
 
 
 def test_node_zookeeper_client_runs_a_session_with_every_operation(directory: Path) -> None:
-    if shutil.which("node") is None or not (NODE / "node-zookeeper-client").exists():
-        missing("node-zookeeper-client")
+    needs("node-zookeeper-client", shutil.which("node") and (NODE / "node-zookeeper-client").exists())
     server = Server(directory)
     done = subprocess.run(
         ["node", str(Path(__file__).parent / "session.js"), f"127.0.0.1:{server.port}"],

@@ -26,6 +26,7 @@ from faaskeeper.deploy.gcp.tools import camel
 from faaskeeper.providers.gcp import functions
 from faaskeeper.providers.gcp.service import GcpService, Names
 from faaskeeper.providers.gcp.tables import TTL
+from tests.backends import needs
 
 HERE = Path(__file__).parent.parent.parent / "deploy" / "gcp"
 DESCRIBED: dict[str, Any] = json.loads((HERE / "resources.json").read_text())
@@ -180,12 +181,16 @@ def test_terraform_s_resources_have_the_attributes_that_the_provider_knows() -> 
     assert kinds == set(KNOWN)
 
 
-def test_terraform_s_files_are_formatted() -> None:
+def terraform_command() -> str:
+    """Terraform itself, or OpenTofu. No registry of packages has either: the workflow sets Terraform up."""
     command = shutil.which("terraform") or shutil.which("tofu")
-    if command is None:
-        pytest.skip("neither terraform nor tofu is here: Terraform's own look at the files is left out")
+    needs("Terraform", command, "its own releases, or OpenTofu's, are to be installed")
+    return str(command)
+
+
+def test_terraform_s_files_are_formatted() -> None:
     done = subprocess.run(
-        [command, "fmt", "-check", "-recursive", str(HERE / "terraform")],
+        [terraform_command(), "fmt", "-check", "-recursive", str(HERE / "terraform")],
         capture_output=True, text=True, check=False, env={**os.environ, "TF_CLI_CONFIG_FILE": os.devnull},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -272,9 +277,7 @@ def test_both_ways_make_the_same_resources_with_the_same_names_and_rights(channe
 
 
 def test_both_ways_give_the_functions_the_same_configuration() -> None:
-    command = shutil.which("terraform") or shutil.which("tofu")
-    if command is None:
-        pytest.skip("neither terraform nor tofu is here: what it makes of the expressions is left out")
+    command = terraform_command()
     for chosen in (EVERY[0], EVERY[-1]):
         told = evaluated(command, "local.configuration", chosen)
         writer = of(expand(**chosen), "locations.functions")[0]
