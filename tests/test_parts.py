@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -10,23 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PARTS, group
+from tests.conftest import PARTS, group, part_of
 
 ROOT = Path(__file__).parent.parent
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = {"test": "basic", "test-clouds": "clouds", "test-simulator": "simulator"}
-
-_COLLECT = """
-import json, pathlib, sys
-import pytest
-
-class Seen:
-    def pytest_collection_finish(self, session):
-        marks = {each.nodeid: [mark.name for mark in each.iter_markers()] for each in session.items}
-        pathlib.Path(sys.argv[1]).write_text(json.dumps(marks))
-
-sys.exit(pytest.main(["--collect-only", "-qq", "-p", "no:cacheprovider", "tests"], plugins=[Seen()]))
-"""
 
 
 def recipe(target: str) -> str:
@@ -36,16 +23,13 @@ def recipe(target: str) -> str:
     return found[1]
 
 
-def test_every_test_is_in_one_part_and_in_no_other(tmp_path: Path) -> None:
-    out = tmp_path / "marks"
-    done = subprocess.run(
-        [sys.executable, "-c", _COLLECT, str(out)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3_000:] + done.stderr
-    tests: dict[str, list[str]] = json.loads(out.read_text())
-    parts = {name: sorted(set(PARTS).intersection(marks)) for name, marks in tests.items()}
-    assert [name for name, found in parts.items() if len(found) != 1] == []
-    assert {found[0] for found in parts.values()} == set(PARTS)
+def test_every_test_is_in_one_part_and_in_no_other() -> None:
+    assert part_of("test", [], ["tmp_path"]) == "basic"
+    assert part_of("test", [], ["tmp_path", "ministack"]) == "clouds"
+    assert part_of("test", ["basic"], ["ministack"]) == "basic"
+    assert part_of("test", ["simulator"], []) == "simulator"
+    with pytest.raises(pytest.UsageError, match="more than one part: basic, clouds"):
+        part_of("test", ["clouds", "basic"], [])
 
 
 @pytest.mark.parametrize("target", TARGETS)

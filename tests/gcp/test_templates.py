@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import itertools
 import json
@@ -106,9 +107,14 @@ def plain(told: Any) -> Any:
     return told.strip('"') if isinstance(told, str) else told
 
 
+@functools.cache
+def files() -> list[dict[str, Any]]:
+    return [plain(hcl2.loads(path.read_text())) for path in sorted((HERE / "terraform").glob("*.tf"))]
+
+
 def blocks(kind: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for path in sorted((HERE / "terraform").glob("*.tf")):
-        for block in plain(hcl2.loads(path.read_text())).get(kind, []):
+    for file in files():
+        for block in file.get(kind, []):
             if kind == "resource":
                 ((type_, named),) = block.items()
                 ((label, body),) = named.items()
