@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -33,11 +32,14 @@ _ENOUGH = 2 << 30
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep temporary files in memory where there is enough: half of the time would go into fsync.
+    """Keep temporary files in memory where there is room: half of the time would go into fsync.
 
     Whoever sets TMPDIR has them there.
     """
-    if "TMPDIR" not in os.environ and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ENOUGH:
+    if "TMPDIR" in os.environ or not _MEMORY.is_dir():
+        return
+    memory = os.statvfs(_MEMORY)
+    if memory.f_bavail * memory.f_frsize > _ENOUGH and not memory.f_flag & os.ST_NOEXEC:
         os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
 
 
