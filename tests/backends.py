@@ -1,7 +1,4 @@
-"""Servers that tests need, in processes of their own.
-
-One that is missing is a reason to skip, but a failure where CI=true.
-"""
+"""What tests need and may be missing, and servers in processes of their own."""
 
 from __future__ import annotations
 
@@ -20,11 +17,16 @@ import pytest
 from faaskeeper.testing.patience import PATIENCE_S
 
 
-def missing(what: str, where: str = "'make setup' installs it") -> None:
-    """A part that tests need is not there."""
+def needs(part: str, there: object, where: str = "'make setup' installs it") -> None:
+    """Skip the test if a part that it needs is not there; fail where CI=true.
+
+    Tests skip by this only: a part that CI lacks would go unnoticed otherwise.
+    """
+    if there:
+        return
     if os.environ.get("CI") == "true":
-        pytest.fail(f"{what} is missing, and this is CI: {where}")
-    pytest.skip(f"{what} is missing: {where}")
+        pytest.fail(f"{part} is missing, and this is CI: {where}")
+    pytest.skip(f"{part} is missing: {where}")
 
 
 def free_port() -> int:

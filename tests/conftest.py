@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import tempfile
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,31 @@ from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 
 PARTS = ("basic", "clouds", "simulator")
-"""Markers: which of ``make test``, ``make test-clouds`` and ``make test-simulator`` runs a test."""
+"""Markers: which of ``make test``, ``make test-clouds`` and ``make test-simulator`` runs a test.
+
+The last has what takes long and needs no emulator: long runs, larger sizes, more random programs.
+"""
 _EMULATORS = {"ministack", "dynamodb_local", "emulators"}
 """Fixtures that start the emulator of a cloud."""
 _SLOW = ("gcp", "aws", "gateway", "examples")
 """Folders whose tests take longest: they begin first, so that both processes end at about the same time."""
+
+
+_MEMORY = Path("/dev/shm")
+_ENOUGH = 2 << 30
+"""Bytes: a whole run leaves less than a tenth of it."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep temporary files in memory where there is room: half of the time would go into fsync.
+
+    Whoever sets TMPDIR has them there.
+    """
+    if "TMPDIR" in os.environ or not _MEMORY.is_dir():
+        return
+    memory = os.statvfs(_MEMORY)
+    if memory.f_bavail * memory.f_frsize > _ENOUGH and not memory.f_flag & os.ST_NOEXEC:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects by part
@@ -32,9 +54,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     items.sort(key=place)
     for item in items:
-        if not any(item.get_closest_marker(part) for part in PARTS):
-            asked: list[str] = getattr(item, "fixturenames", [])
-            item.add_marker("basic" if _EMULATORS.isdisjoint(asked) else "clouds")
+        marked = {part for part in PARTS if item.get_closest_marker(part)}
+        item.add_marker(part_of(item.nodeid, marked, getattr(item, "fixturenames", ())))
+
+
+def part_of(test: str, marked: Collection[str], fixtures: Collection[str]) -> str:
+    """The part of a test that is marked for these and uses these fixtures."""
+    if len(marked) > 1:
+        raise pytest.UsageError(f"{test} is marked for more than one part: {', '.join(sorted(marked))}")
+    return next(iter(marked), "basic" if _EMULATORS.isdisjoint(fixtures) else "clouds")
 
 
 def group(test: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from shutil import which
 
 from faaskeeper.testing.patience import PATIENCE_S
-from tests.backends import free_port, missing
+from tests.backends import free_port, needs
 
 JAR = Path("/usr/share/java/zookeeper.jar")
 SUPER_DIGEST = "super:D/InIHSb7yEEbrWz8b9l71RjZJU="
@@ -23,8 +23,7 @@ SUPER_DIGEST = "super:D/InIHSb7yEEbrWz8b9l71RjZJU="
 @contextmanager
 def zookeeper(directory: Path) -> Iterator[int]:
     """A server, from when it answers: its port. Skips the test where ZooKeeper is not installed."""
-    if which("java") is None or not JAR.exists():
-        missing("ZooKeeper", "'apt-get install zookeeper' installs it")
+    needs("ZooKeeper", which("java") and JAR.exists(), "'apt-get install zookeeper' installs it")
     directory.mkdir(parents=True, exist_ok=True)
     port = free_port()
     settings = {

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from tests.aio.stage import Stage, far, near
 
@@ -27,7 +28,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def factory_of(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     if name == "asyncio":
         return asyncio.new_event_loop
-    uvloop = pytest.importorskip("uvloop")
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
 

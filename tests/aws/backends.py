@@ -1,7 +1,6 @@
 """The backends of the tests: emulators in processes of their own, and AWS clients of them.
 
-`make setup` installs them beside the virtual environment's Python. One that is missing is a reason to skip,
-but a failure where CI=true.
+`make setup` installs them beside the virtual environment's Python.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import botocore.config
 
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.tables import PARTITION, SORT, TTL
-from tests.backends import free_port, missing, process
+from tests.backends import free_port, needs, process
 
 REGION = "eu-central-1"
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
@@ -32,8 +31,7 @@ DYNAMODB_LOCAL = Path(sys.prefix) / "dynamodb-local" / "DynamoDBLocal.jar"
 @contextmanager
 def ministack(**environment: str) -> Iterator[str]:
     """ministack: DynamoDB with streams, S3, SQS, Lambda, CloudFormation, IAM and more."""
-    if not MINISTACK.exists():
-        missing("ministack")
+    needs("ministack", MINISTACK.exists())
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="ministack-") as directory:
         settings = {
@@ -55,8 +53,7 @@ def ministack(**environment: str) -> Iterator[str]:
 @contextmanager
 def dynamodb_local() -> Iterator[str]:
     """Amazon's own emulator of DynamoDB."""
-    if not DYNAMODB_LOCAL.exists() or shutil.which("java") is None:
-        missing("DynamoDB Local")
+    needs("DynamoDB Local", DYNAMODB_LOCAL.exists() and shutil.which("java"))
     port = free_port()
     home = DYNAMODB_LOCAL.parent
     command = ["java", f"-Djava.library.path={home / 'DynamoDBLocal_lib'}", "-jar", str(DYNAMODB_LOCAL)]

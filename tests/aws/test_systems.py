@@ -15,11 +15,14 @@ from faaskeeper.testing.conformance.systems import (
 )
 from tests.aws.system import System
 
-pytestmark = pytest.mark.basic
-"""Of what needs emulators, these alone are for ``make test``."""
+CLIENTS = [
+    pytest.param("threads", marks=pytest.mark.basic),
+    pytest.param("asyncio", marks=pytest.mark.clouds),
+]
+"""Of what needs emulators, these alone are for ``make test``: each client on one of the clouds."""
 
 
-@pytest.fixture(scope="module", params=["threads", "asyncio"])
+@pytest.fixture(scope="module", params=CLIENTS)
 def harness(request: pytest.FixtureRequest, ministack: str) -> Iterator[Harness]:
     system = System(ministack, {})
     system.asynchronous = request.param == "asyncio"

@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from faaskeeper.deploy.templates import templates
 
 ROOT = Path(__file__).parent.parent.parent
@@ -27,7 +25,6 @@ def test_a_checkout_uses_its_own_templates_in_place() -> None:
 
 
 def test_what_is_built_of_a_checkout_holds_every_template_and_uses_it(tmp_path: Path) -> None:
-    pytest.importorskip("setuptools")
     checkout, built = tmp_path / "checkout", tmp_path / "built"
     for name in ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         if (ROOT / name).exists():

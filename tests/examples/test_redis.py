@@ -1,20 +1,19 @@
 """The example of a provider passes the whole conformance kit, on a real Redis server of its own.
 
-The server is Debian's: without it these tests are skipped, and fail where CI is true.
+The server is Debian's.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import faaskeeper_redis
 import pytest
 
 from faaskeeper.client import FaaSKeeperClient
@@ -33,29 +32,20 @@ from faaskeeper.testing.conformance.systems import (
     WatchSuite,
 )
 from faaskeeper.testing.patience import PATIENCE_S
+from tests.backends import free_port, needs
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "redis" / "faaskeeper_redis.py"
 KEY = b"k" * 32
-
-faaskeeper_redis = pytest.importorskip("faaskeeper_redis") if os.environ.get("CI") != "true" else None
-if faaskeeper_redis is None:
-    import faaskeeper_redis
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Redis server."""
-    program = shutil.which("redis-server")
-    if program is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("redis-server is missing: apt-get install redis-server")
-        pytest.skip("needs Debian's redis-server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    needs("redis-server", shutil.which("redis-server"), "'apt-get install redis-server' installs it")
+    port = free_port()
     directory = tmp_path_factory.mktemp("redis")
     process = subprocess.Popen(
-        [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)],
+        ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)],
         stdout=subprocess.DEVNULL,
     )
     server = faaskeeper_redis.redis.Redis(port=port)

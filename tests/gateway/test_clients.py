@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from faaskeeper.testing.patience import PATIENCE_S
-from tests.backends import missing
+from tests.backends import needs
 from tests.gateway.servers import Server
 
 ROOT = Path(__file__).parents[2]
@@ -29,50 +31,66 @@ LEFT_OUT = {
 
 MODULES = {
     "client": 106,
-    "connection watchers": 32,
+    "connection": 10,
+    "watchers": 22,
     "lock election barrier counter queue party lease": 74,
     "partitioner cache": 25,
 }
 """kazoo's modules, and how many of their tests there are at least."""
 
 
+class Kazoo:
+    """kazoo's tests of some modules, in a process and with a server of their own."""
+
+    def __init__(self, modules: str, directory: Path) -> None:
+        environment = {
+            **os.environ,
+            "GATEWAY_DIRECTORY": str(directory / "server"),
+            "ZOOKEEPER_VERSION": "3.8.0",
+            "PYTHONPATH": str(ROOT),
+        }
+        environment.pop("PYTEST_XDIST_WORKER", None)
+        options = ["-q", "-rs", "-c", os.devnull, "--rootdir", str(directory), "--timeout", "900"]
+        options += ["-p", "no:cacheprovider", "-p", "no:xdist", "-p", "tests.gateway.kazoo_plugin"]
+        options += ["-k", " and ".join(f"not {each}" for each in LEFT_OUT)]
+        names = [f"kazoo.tests.test_{each}" for each in modules.split()]
+        self._output = directory / "output"
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pytest", *options, "--pyargs", *names],
+                cwd=directory,
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def done(self) -> tuple[int, str]:
+        """Its status and output, when it ends."""
+        return self._process.wait(), self._output.read_text()
+
+    def end(self) -> None:
+        """End it in order, if it runs."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(PATIENCE_S)
+
+
+@pytest.fixture(scope="module")
+def kazoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Kazoo]]:
+    """All of kazoo's tests, at once: they mostly wait."""
+    running = {modules: Kazoo(modules, tmp_path_factory.mktemp("kazoo")) for modules in MODULES}
+    yield running
+    for each in running.values():
+        each.end()
+
+
 @pytest.mark.parametrize("modules", MODULES)
-def test_kazoo_s_own_tests_pass(modules: str, tmp_path: Path) -> None:
-    names = [f"kazoo.tests.test_{each}" for each in modules.split()]
-    environment = {
-        **os.environ,
-        "GATEWAY_DIRECTORY": str(tmp_path / "server"),
-        "ZOOKEEPER_VERSION": "3.8.0",
-        "PYTHONPATH": str(ROOT),
-    }
-    environment.pop("PYTEST_XDIST_WORKER", None)
-    options = [
-        "-q",
-        "-rs",
-        "-c",
-        os.devnull,
-        "--rootdir",
-        str(tmp_path),
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-    ]
-    left_out = " and ".join(f"not {each}" for each in LEFT_OUT)
-    command = [sys.executable, "-m", "pytest", *options, "--timeout", "900", "-k", left_out]
-    done = subprocess.run(
-        [*command, "-p", "tests.gateway.kazoo_plugin", "--pyargs", *names],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-10_000:]
-    passed = re.search(r"(\d+) passed", done.stdout)
+def test_kazoo_s_own_tests_pass(modules: str, kazoo: dict[str, Kazoo]) -> None:
+    status, output = kazoo[modules].done()
+    assert status == 0, output[-10_000:]
+    passed = re.search(r"(\d+) passed", output)
     assert passed is not None
-    assert int(passed[1]) >= MODULES[modules], done.stdout[-3_000:]
+    assert int(passed[1]) >= MODULES[modules], output[-3_000:]
 
 
 COMMANDS = """\
@@ -148,8 +166,7 @@ SAID = (
 
 
 def test_zkcli_runs_a_session_with_every_command(directory: Path) -> None:
-    if not ZKCLI.exists():
-        missing("zkCli.sh", "'apt-get install zookeeper' installs it")
+    needs("zkCli.sh", ZKCLI.exists(), "'apt-get install zookeeper' installs it")
     server = Server(directory)
     address = f"127.0.0.1:{server.port}"
     done = subprocess.run(
@@ -168,8 +185,7 @@ def test_zkcli_runs_a_session_with_every_command(directory: Path) -> None:
 
 
 def test_node_zookeeper_client_runs_a_session_with_every_operation(directory: Path) -> None:
-    if shutil.which("node") is None or not (NODE / "node-zookeeper-client").exists():
-        missing("node-zookeeper-client")
+    needs("node-zookeeper-client", shutil.which("node") and (NODE / "node-zookeeper-client").exists())
     server = Server(directory)
     done = subprocess.run(
         ["node", str(Path(__file__).parent / "session.js"), f"127.0.0.1:{server.port}"],

@@ -158,49 +158,62 @@ def requests() -> st.SearchStrategy[bytes]:
     return st.builds(lambda xid, kind, body: struct.pack(">ii", xid, kind) + body, xid, kind, fields)
 
 
-@settings(max_examples=4_000, deadline=None)
-@given(requests() | st.binary(max_size=64))
-def test_whatever_comes_is_a_request_or_malformed(body: bytes) -> None:
-    try:
-        xid, request = protocol.to_request(body)
-    except Malformed:
-        return
-    assert isinstance(xid, int)
-    assert request.kind == struct.unpack_from(">i", body, 4)[0]
+def sometimes(few: int, many: int) -> pytest.MarkDecorator:
+    """The numbers of examples: few in ``make test``, many with the simulator."""
+    return pytest.mark.parametrize("examples", [few, pytest.param(many, marks=pytest.mark.simulator)])
 
 
-@settings(max_examples=4_000, deadline=None)
-@given(st.binary(max_size=80))
-def test_whatever_comes_first_asks_for_a_session_or_is_malformed(body: bytes) -> None:
-    try:
-        request = protocol.to_connect(body)
-    except Malformed:
-        return
-    assert -(1 << 63) <= request.session < 1 << 63
+@sometimes(500, 4_000)
+def test_whatever_comes_is_a_request_or_malformed(examples: int) -> None:
+    @settings(max_examples=examples, deadline=None)
+    @given(requests() | st.binary(max_size=64))
+    def check(body: bytes) -> None:
+        try:
+            xid, request = protocol.to_request(body)
+        except Malformed:
+            return
+        assert isinstance(xid, int)
+        assert request.kind == struct.unpack_from(">i", body, 4)[0]
+
+    check()
 
 
-@settings(
-    max_examples=400,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(frames=st.lists(requests() | st.binary(max_size=64), min_size=1, max_size=20))
-def test_whatever_comes_the_server_goes_on(frames: list[bytes], server: Server) -> None:
-    hostile = Raw(server.port)
-    hostile.socket.settimeout(PATIENCE_S)
-    try:
-        for each in frames:
-            hostile.frame(each)
-        hostile.send(raw.PING, xid=-2)
-        while hostile.next()[0] != -2:
-            continue
-    except (Closed, ConnectionError):
-        pass  # as it should be, where one of them was malformed
-    finally:
-        hostile.close()
-    Raw.made.clear()
-    witness = Raw(server.port)
-    witness.ping()
-    witness.close()
-    Raw.made.clear()
-    assert "Traceback" not in server.text
+@sometimes(500, 4_000)
+def test_whatever_comes_first_asks_for_a_session_or_is_malformed(examples: int) -> None:
+    @settings(max_examples=examples, deadline=None)
+    @given(st.binary(max_size=80))
+    def check(body: bytes) -> None:
+        try:
+            request = protocol.to_connect(body)
+        except Malformed:
+            return
+        assert -(1 << 63) <= request.session < 1 << 63
+
+    check()
+
+
+@sometimes(100, 400)
+def test_whatever_comes_the_server_goes_on(examples: int, server: Server) -> None:
+    @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(st.lists(requests() | st.binary(max_size=64), min_size=1, max_size=20))
+    def check(frames: list[bytes]) -> None:
+        hostile = Raw(server.port)
+        hostile.socket.settimeout(PATIENCE_S)
+        try:
+            for each in frames:
+                hostile.frame(each)
+            hostile.send(raw.PING, xid=-2)
+            while hostile.next()[0] != -2:
+                continue
+        except (Closed, ConnectionError):
+            pass  # as it should be, where one of them was malformed
+        finally:
+            hostile.close()
+        Raw.made.clear()
+        witness = Raw(server.port)
+        witness.ping()
+        witness.close()
+        Raw.made.clear()
+        assert "Traceback" not in server.text
+
+    check()

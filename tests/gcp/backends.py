@@ -18,7 +18,7 @@ from google.pubsub_v1 import types
 
 from faaskeeper.providers.gcp.clients import Gcp
 from faaskeeper.providers.gcp.queues import subscription_path, topic_path
-from tests.backends import free_port, missing, process
+from tests.backends import free_port, needs, process
 
 _DEBIAN = Path("/usr/lib/google-cloud-sdk")
 _FAKE_GCS = Path("vendor/fake-gcs-server/bin")
@@ -36,8 +36,7 @@ def sdk() -> Path:
 def datastore() -> Iterator[str]:
     """The emulator of Firestore in Datastore mode; its host and port."""
     emulator = sdk() / "cloud-datastore-emulator" / "cloud_datastore_emulator"
-    if not emulator.exists() or shutil.which("java") is None:
-        missing("Google's Datastore emulator", _INSTALL)
+    needs("Google's Datastore emulator", emulator.exists() and shutil.which("java"), _INSTALL)
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="datastore-") as directory:
         command = [str(emulator), "start", "--host=127.0.0.1", f"--port={port}", "--consistency=1.0"]
@@ -50,8 +49,7 @@ def datastore() -> Iterator[str]:
 def pubsub() -> Iterator[str]:
     """The emulator of Pub/Sub; its host and port."""
     emulator = sdk() / "pubsub-emulator" / "bin" / "cloud-pubsub-emulator"
-    if not emulator.exists() or shutil.which("java") is None:
-        missing("Google's Pub/Sub emulator", _INSTALL)
+    needs("Google's Pub/Sub emulator", emulator.exists() and shutil.which("java"), _INSTALL)
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="pubsub-") as directory:
         command = [str(emulator), "--host=127.0.0.1", f"--port={port}"]
@@ -67,8 +65,7 @@ def storage() -> Iterator[str]:
     name = f"fake-gcs-server-{platform.system().lower()}-{machine}"
     home = Path(found.origin).parent if found is not None and found.origin else Path("/nowhere")
     server = home / _FAKE_GCS / name
-    if not server.exists():
-        missing("fake-gcs-server")
+    needs("fake-gcs-server", server.exists())
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="storage-") as directory:
         command = [str(server), "-scheme", "http", "-backend", "memory", "-host", "127.0.0.1"]

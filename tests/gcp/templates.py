@@ -20,6 +20,7 @@ import jsonschema
 import yaml
 
 from faaskeeper.deploy.gcp.tools import camel
+from tests.backends import needs
 
 HERE = Path(__file__).parent.parent.parent / "deploy" / "gcp"
 DESCRIBED: dict[str, Any] = json.loads((HERE / "resources.json").read_text())
@@ -172,3 +173,10 @@ def evaluated(command: str, expression: str, chosen: dict[str, str]) -> Any:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return json.loads(json.loads(done.stdout))
+
+
+def terraform_command() -> str:
+    """Terraform itself, or OpenTofu. No registry of packages has either: the workflow sets Terraform up."""
+    command = shutil.which("terraform") or shutil.which("tofu")
+    needs("Terraform", command, "its own releases, or OpenTofu's, are to be installed")
+    return str(command)

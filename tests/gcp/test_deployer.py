@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import hcl2
-import pytest
 
-from tests.gcp.templates import DESCRIBED, HERE, NAME, PROJECT, blocks, plain
+from tests.gcp.templates import DESCRIBED, HERE, NAME, PROJECT, blocks, plain, terraform_command
 
 DEPLOYER: dict[str, list[str]] = json.loads((HERE / "deployer.json").read_text())["roles"]
 FACTS: dict[str, Any] = json.loads(
@@ -53,9 +52,7 @@ def test_rights_hold_for_one_deployment_where_google_can_bind_them() -> None:
 
 
 def test_the_module_binds_them_and_bounds_what_may_be_granted() -> None:
-    command = shutil.which("terraform") or shutil.which("tofu")
-    if command is None:
-        pytest.skip("neither terraform nor tofu is here: what it makes of the expressions is left out")
+    command = terraform_command()
     text = (HERE / "deployer" / "main.tf").read_text()
     parts = [text[text.index(f"{kind} {{") :] for kind in ('variable "project"', "locals")]
     with tempfile.TemporaryDirectory() as directory:

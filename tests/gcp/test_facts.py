@@ -6,7 +6,6 @@ import configparser
 import itertools
 import json
 import re
-import shutil
 from datetime import datetime, timedelta
 
 import pytest
@@ -29,6 +28,7 @@ from tests.gcp.templates import (
     evaluated,
     expand,
     of,
+    terraform_command,
 )
 
 MINUTES = [*range(1, 200), 719, 720, 721, 1439, 1440, 1441, 2880, 10_080, 43_200, 44_640, 100_000]
@@ -75,9 +75,7 @@ def test_heartbeat_runs_at_least_as_often_as_is_asked_for_any_number_of_minutes(
 
 
 def test_terraform_makes_the_same_schedule_of_heartbeat() -> None:
-    command = shutil.which("terraform") or shutil.which("tofu")
-    if command is None:
-        pytest.skip("neither terraform nor tofu is here: what it makes of the expressions is left out")
+    command = terraform_command()
     source = re.search(
         r"heartbeat_schedule = \((.*?)\n  \)", (HERE / "terraform/locals.tf").read_text(), re.DOTALL
     )

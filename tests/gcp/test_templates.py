@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 from typing import Any
 
@@ -26,6 +25,7 @@ from tests.gcp.templates import (
     expand,
     of,
     terraform,
+    terraform_command,
     text,
 )
 
@@ -79,9 +79,7 @@ def test_terraform_s_resources_have_the_attributes_that_the_provider_knows() -> 
 
 
 def test_terraform_s_files_are_formatted() -> None:
-    command = shutil.which("terraform") or shutil.which("tofu")
-    if command is None:
-        pytest.skip("neither terraform nor tofu is here: Terraform's own look at the files is left out")
+    command = terraform_command()
     done = subprocess.run(
         [command, "fmt", "-check", "-recursive", str(HERE / "terraform")],
         capture_output=True, text=True, check=False, env={**os.environ, "TF_CLI_CONFIG_FILE": os.devnull},
@@ -181,9 +179,7 @@ def test_both_ways_make_the_same_resources_with_the_same_names_and_rights(channe
 
 
 def test_both_ways_give_the_functions_the_same_configuration() -> None:
-    command = shutil.which("terraform") or shutil.which("tofu")
-    if command is None:
-        pytest.skip("neither terraform nor tofu is here: what it makes of the expressions is left out")
+    command = terraform_command()
     for chosen in (EVERY[0], EVERY[-1]):
         told = evaluated(command, "local.configuration", chosen)
         writer = of(expand(**chosen), "locations.functions")[0]
@@ -192,9 +188,7 @@ def test_both_ways_give_the_functions_the_same_configuration() -> None:
 
 
 def test_both_ways_make_the_same_dashboard_and_wait_equally_long_for_a_heartbeat_that_does_not_come() -> None:
-    command = shutil.which("terraform") or shutil.which("tofu")
-    if command is None:
-        pytest.skip("neither terraform nor tofu is here: what it makes of the expressions is left out")
+    command = terraform_command()
     for minutes, seconds in ((1, 600), (60, 3 * 3600), (1440, 84600)):
         made = expand(heartbeatMinutes=minutes)
         expression = "{dashboard = local.dashboard, seconds = local.absent_seconds[3]}"

@@ -96,9 +96,20 @@ class EmbeddedSystem(Harness):
 
 
 SYSTEMS = ["in memory", "in memory, own distributor", *CONFIGURATIONS]
+ASYNCIO = {"in memory", "key-value"}
+"""Those that ``make test`` runs with the asyncio client, too: one far from its stores, and one near them."""
 
 
-@pytest.fixture(scope="module", params=[*SYSTEMS, *(f"asyncio, {name}" for name in SYSTEMS)])
+@pytest.fixture(
+    scope="module",
+    params=[
+        *SYSTEMS,
+        *(
+            pytest.param(f"asyncio, {name}", marks=[] if name in ASYNCIO else pytest.mark.simulator)
+            for name in SYSTEMS
+        ),
+    ],
+)
 def harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     name = request.param.removeprefix("asyncio, ")
     system: EmbeddedSystem | MemorySystem

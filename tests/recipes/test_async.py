@@ -229,20 +229,20 @@ LIKE_LOCKS: list[Callable[[AsyncClient, str], Lock]] = [Lock, lambda client, pat
 
 @pytest.mark.parametrize("times", [1, 2, 3])
 @pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize("make", LIKE_LOCKS)
+@pytest.mark.parametrize("make_lock", LIKE_LOCKS)
 def test_a_task_that_is_cancelled_at_any_step_of_acquire_leaves_no_node(
-    perform: Perform, make: Callable[[AsyncClient, str], Lock], late: bool, times: int
+    perform: Perform, make_lock: Callable[[AsyncClient, str], Lock], late: bool, times: int
 ) -> None:
     async def test(client: AsyncClient, other: AsyncClient) -> None:
         locks: list[Lock] = []
 
         def acquire(at: int) -> Coroutine[Any, Any, bool]:
-            locks.append(make(client, f"/lock-{at}"))  # a path that has to be made
+            locks.append(make_lock(client, f"/lock-{at}"))  # a path that has to be made
             return locks[-1].acquire()
 
         async def between(at: int) -> None:
             assert not locks[-1].held
-            async with make(other, f"/lock-{at}"):
+            async with make_lock(other, f"/lock-{at}"):
                 assert len(await names(other, f"/lock-{at}")) == 1
 
         assert await cancelled_everywhere(client, acquire, times, late, between) > 2
@@ -255,12 +255,12 @@ def test_a_task_that_is_cancelled_at_any_step_of_acquire_leaves_no_node(
 
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize("make", LIKE_LOCKS)
+@pytest.mark.parametrize("make_lock", LIKE_LOCKS)
 def test_a_task_that_is_cancelled_while_another_holds_the_lock_leaves_no_node(
-    perform: Perform, make: Callable[[AsyncClient, str], Lock], late: bool, times: int
+    perform: Perform, make_lock: Callable[[AsyncClient, str], Lock], late: bool, times: int
 ) -> None:
     async def test(client: AsyncClient, other: AsyncClient) -> None:
-        lock, holder = make(client, "/lock"), make(other, "/lock")
+        lock, holder = make_lock(client, "/lock"), make_lock(other, "/lock")
         at, done = 0, False
         while not done:
             assert await holder.acquire(SOON_S)

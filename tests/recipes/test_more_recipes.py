@@ -155,7 +155,7 @@ def test_a_participant_that_may_not_begin_the_round_says_so(connect: Start) -> N
     assert "its node stays until the session ends" in raised.value.__notes__[0]
 
 
-@pytest.mark.parametrize("kind", ["threads"])
+@pytest.mark.threads
 def test_who_is_interrupted_while_its_node_is_made_leaves_none(
     connect: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

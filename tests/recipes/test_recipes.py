@@ -89,7 +89,7 @@ def test_a_contender_that_dies_while_it_waits_is_in_nobody_s_way(service: Servic
     third.release()
 
 
-@pytest.mark.parametrize("kind", ["threads"])
+@pytest.mark.threads
 def test_a_contender_that_waits_in_vain_or_is_interrupted_leaves_no_node(
     connect: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,7 +108,7 @@ def test_a_contender_that_waits_in_vain_or_is_interrupted_leaves_no_node(
         assert len(one.get_children("/lock")) == 1
 
 
-@pytest.mark.parametrize("kind", ["threads"])
+@pytest.mark.threads
 def test_a_contender_interrupted_while_its_node_is_made_leaves_none(
     connect: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
