@@ -61,10 +61,10 @@ class Account:
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def service(self, *more: str, code: int = 0, stdin: str = "") -> str:
+    def service(self, *more: str, code: int = 0, yes: bool = True) -> str:
         return self.fk(
             "deploy", "service", str(self.out), "--provider", "aws", "--config", str(self.config), *more,
-            code=code, stdin=stdin,
+            *(["--yes"] if yes else []), code=code,
         )  # fmt: skip
 
     def raw(self, service: str) -> Any:
@@ -239,7 +239,7 @@ def test_a_deployment_that_fails_says_which_events_explain_it(monkeypatch: pytes
         for n, (status, name, why) in enumerate(events)
     ]
     answers = {
-        "describe_stacks": {"Stacks": [{"StackStatus": "ROLLBACK_COMPLETE"}]},
+        "describe_stacks": {"Stacks": [{"StackStatus": "ROLLBACK_COMPLETE", "StackId": "fk"}]},
         "describe_stack_events": {"StackEvents": told[::-1]},
         "execute_change_set": {},
     }
@@ -306,13 +306,13 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     )
     assert "choose another file" in refused
 
-    assert "detach these policies first" in account.service("--clean", "--yes", code=1)
+    assert "detach these policies first" in account.service("--clean", code=1)
     iam = account.raw("iam")
     iam.detach_user_policy(UserName="client", PolicyArn=policy)
     iam.close()
-    assert "Aborted" in account.service("--clean", stdin="n\n", code=1)
+    assert "there is no terminal: add --yes" in account.service("--clean", yes=False, code=2)
     assert account.names() != {}
-    removed = account.service("--clean", "--yes")
+    removed = account.service("--clean")
     assert "DELETE_COMPLETE LogTable" in removed
     assert account.names() == {}
     assert not account.out.exists()
