@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 
 from faaskeeper.config import Config
-from faaskeeper.deploy.aws.stack import Stack, StackFailed
-from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.aws import backends
 from tests.aws.system import TABLES
@@ -224,39 +222,6 @@ def assert_roles_are_narrow(account: Account) -> None:
             decision = told["EvaluationResults"][0]["EvalDecision"]
             assert (decision == "allowed") is allowed, (role, action, resource, decision)
     iam.close()
-
-
-def test_a_deployment_that_fails_says_which_events_explain_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By what CloudFormation answers: the emulator makes whatever it is asked for."""
-    events = [
-        ("CREATE_IN_PROGRESS", "LogTable", ""),
-        ("CREATE_FAILED", "LogTable", "fk-log already exists"),
-        ("CREATE_FAILED", "WriterRole", "Resource creation cancelled"),
-        ("ROLLBACK_COMPLETE", "fk", ""),
-    ]
-    told = [
-        {"EventId": str(n), "ResourceStatus": status, "LogicalResourceId": name, "ResourceStatusReason": why}
-        for n, (status, name, why) in enumerate(events)
-    ]
-    answers = {
-        "describe_stacks": {"Stacks": [{"StackStatus": "ROLLBACK_COMPLETE", "StackId": "fk"}]},
-        "describe_stack_events": {"StackEvents": told[::-1]},
-        "execute_change_set": {},
-    }
-    aws = Aws(backends.REGION)
-    stack = Stack(aws, "fk", pause=lambda seconds: None)
-    seen: list[str] = []
-
-    def answer(operation: str, **parameters: Any) -> Any:
-        if operation == "describe_stack_events" and "execute_change_set" in answers:
-            del answers["execute_change_set"]  # nothing happened before
-            return {"StackEvents": []}
-        return answers.get(operation, {})
-
-    monkeypatch.setattr(stack, "_call", answer)
-    with pytest.raises(StackFailed, match="fk-log already exists"):
-        stack.apply("plan", seen.append)
-    assert seen[:2] == ["CREATE_IN_PROGRESS LogTable", "CREATE_FAILED LogTable: fk-log already exists"]
 
 
 @pytest.mark.clouds

@@ -80,15 +80,11 @@ def _apply(deployment: Deployment, out: Path, yes: bool) -> None:
         raise ProviderException(plan.refused)
     if plan.changes:
         ask("Deploy this?", yes)
-    if not out.exists():
-        _write(out, deployment.preliminary())
-    with (
-        replacing(out) as file,  # opened first: if this fails, nothing is deployed
-        _resumable(),
-        progress(f"deploying {name}") as report,
-    ):
+    # written first: if this fails, nothing is deployed; and what is killed leaves a file to go on with
+    _write(out, out.read_text("utf-8") if out.exists() else _text(deployment.preliminary()))
+    with _resumable(), progress(f"deploying {name}") as report:
         clients = deployment.deploy(report)
-        file.write(_text(clients))
+    _write(out, _text(clients))
     output.print_line(f"deployed {name}; the client configuration is {out}")
 
 
@@ -109,7 +105,7 @@ def _show(deployment: Deployment, plan: Plan) -> None:
         output.print_line(line)
     for line in plan.notes:
         output.print_line(line)
-    if not plan.changes and not plan.notes:
+    if plan == Plan():
         output.print_line("No changes.")
     for line in estimate(deployment.config):
         output.print_line(line)
@@ -121,7 +117,7 @@ def _dry_run(deployment: Deployment) -> None:
         plan = deployment.changes()
         _show(deployment, plan)
         if plan.refused:
-            output.print_line(f"This would be refused: {plan.refused}")
+            output.print_line(f"Refused: {plan.refused}")
         return
     output.print_error(f"{missing}. What follows is from the template alone.")
     _show(deployment, Plan(tuple(deployment.outline())))
@@ -178,9 +174,9 @@ def _text(clients: Mapping[str, object]) -> str:
     return json.dumps(clients, indent=2) + "\n"
 
 
-def _write(out: Path, clients: Mapping[str, object]) -> None:
+def _write(out: Path, text: str) -> None:
     with replacing(out) as file:
-        file.write(_text(clients))
+        file.write(text)
 
 
 def _refuse_other_file(out: Path, config: Config) -> None:

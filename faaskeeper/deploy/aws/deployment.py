@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
-from faaskeeper.config import Config, ConfigurationException, QueueType
-from faaskeeper.core.errors import DriverError
+from faaskeeper.config import Config
+from faaskeeper.core.errors import Denied, DriverError
 from faaskeeper.deploy.aws import formerqueue
 from faaskeeper.deploy.aws.buckets import Buckets
-from faaskeeper.deploy.aws.leftovers import TABLE, TAG, Leftovers
+from faaskeeper.deploy.aws.leftovers import TABLE, Leftovers
 from faaskeeper.deploy.aws.package import package
+from faaskeeper.deploy.aws.parameters import parameters, tags
 from faaskeeper.deploy.aws.removal import Removal
 from faaskeeper.deploy.aws.stack import ABSENT, FAILED_FIRST, STUCK, Change, Drift, Stack, under_way
-from faaskeeper.deploy.aws.template import rights, template, text
-from faaskeeper.deploy.aws.versions import PINS, earlier
+from faaskeeper.deploy.aws.template import release, rights, template, text
+from faaskeeper.deploy.aws.versions import ALIAS, PINS, earlier
 from faaskeeper.deploy.deployment import Plan, Progress, client_configuration
 from faaskeeper.deploy.names import check_name
 from faaskeeper.deploy.package import Package
@@ -25,26 +25,9 @@ from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.service import AwsService
 
-_TAG_KEY = re.compile(r"(?!aws:)[\w .:/=+@-]{1,128}")
-_TAG_VALUE = re.compile(r"[\w .:/=+@-]{0,256}")
-_MOST_TAGS = 49
-"""AWS allows 50 for a resource; one is ours."""
 _FUNCTION = "AWS::Lambda::Function"
 _START_S = 90.0
 _PAUSE_S = 2.0
-_OWN_PARAMETERS = {
-    "CodeBucket": "",
-    "CodeKey": "",
-    "UserStorage": "user-storage",
-    "WorkerQueue": "worker-queue",
-    "DistributorQueue": "distributor-queue",
-    "ClientChannel": "client-channel",
-    "SuperDigest": "super-digest",
-    "SubnetIds": "aws.subnets",
-    "SecurityGroupIds": "aws.security-groups",
-    "KmsKeyArn": "aws.kms-key",
-}
-"""Parameters that other keys of the configuration set."""
 _POLICIES = {"client": "ClientPolicy", "distribution": "DistributionPolicy", "direct": "DirectPolicy"}
 _KEPT = ("profile", "endpoint-url", "client-host", "subnets", "security-groups", "kms-key", "deploy")
 """Keys of the section ``aws`` that the client configuration keeps."""
@@ -102,79 +85,16 @@ class AwsDeployment:
         return [f"{'Add':8} {each.kind} {each.logical}" for each in self._resources()]
 
     def _resources(self) -> list[Any]:
-        return template().resources(self.parameters("", ""))
+        return template().resources(parameters(self.service, "", ""))
 
     def rights(self) -> list[str]:
         return [f"{service}: {', '.join(verbs)}" for service, verbs in rights().items()]
 
     # ---- configuration -----------------------------------------------------------------
 
-    def parameters(self, bucket: str, code: str) -> dict[str, str]:
-        """The template's parameters. ``bucket``, ``code``: where the functions' code is.
-
-        The section ``aws.deploy`` of the configuration sets further ones.
-        """
-        config = self.config
-        minutes = max(1, -(-config.heartbeat_frequency // 60))
-        chosen = {
-            "CodeBucket": bucket,
-            "CodeKey": code,
-            "UserStorage": config.user_storage.value,
-            # heartbeat needs a function's queue, and so do direct writers under contention
-            "WorkerQueue": "sqs" if config.worker_queue is QueueType.DIRECT else config.worker_queue.value,
-            "DistributorQueue": config.distributor_queue.value,
-            "ClientChannel": config.client_channel.value,
-            "HeartbeatSilence": str(300 * minutes),
-            "HeartbeatRate": f"rate({minutes} minute{'s' if minutes > 1 else ''})",
-            "SuperDigest": config.super_digest,
-            "Benchmarking": str(config.benchmarking_frequency if config.benchmarking else 0),
-            "SubnetIds": ",".join(self._listed("subnets")),
-            "SecurityGroupIds": ",".join(self._listed("security-groups")),
-            "KmsKeyArn": self.service.text("kms-key"),
-        }
-        if bool(chosen["SubnetIds"]) != bool(chosen["SecurityGroupIds"]):
-            raise ConfigurationException(
-                "the keys 'aws.subnets' and 'aws.security-groups' belong together: give both or neither"
-            )
-        known = template().parameters
-        chosen = {key: value for key, value in chosen.items() if key in known}
-        more = self.service.section.get("deploy", {})
-        if not isinstance(more, Mapping):
-            raise ConfigurationException("the key 'aws.deploy' must be an object of template parameters")
-        for key, value in more.items():
-            if key in _OWN_PARAMETERS:
-                instead = _OWN_PARAMETERS[key]
-                raise ConfigurationException(
-                    f"the key 'aws.deploy.{key}' is not allowed: "
-                    + (f"the key {instead!r} sets it" if instead else "it is set for each deployment")
-                )
-            if key not in known:
-                others = ", ".join(sorted(known.keys() - _OWN_PARAMETERS.keys()))
-                raise ConfigurationException(f"the key 'aws.deploy.{key}' is unknown; known keys: {others}")
-            chosen[key] = str(value)
-        return chosen
-
-    def _listed(self, key: str) -> list[str]:
-        """A list of identifiers in the section ``aws``."""
-        value = self.service.section.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
-            raise ConfigurationException(
-                f"the key 'aws.{key}' is {value!r}: it must be a list of identifiers"
-            )
-        return value
-
-    def tags(self) -> dict[str, str]:
-        """The tags of the stack, which its resources get, too."""
-        for key, value in self.config.tags.items():
-            if not _TAG_KEY.fullmatch(key) or not _TAG_VALUE.fullmatch(value) or key == TAG:
-                raise ConfigurationException(
-                    f"the key 'tags' has {key!r}: {value!r}: on AWS a tag has a key of 1 to 128 and a value "
-                    "of up to 256 letters, digits, spaces and _.:/=+-@; its key is not 'faaskeeper' and "
-                    "does not start with 'aws:'"
-                )
-        if len(self.config.tags) > _MOST_TAGS:
-            raise ConfigurationException(f"the key 'tags' has more than {_MOST_TAGS} tags")
-        return {TAG: self.config.deployment_name, **self.config.tags}
+    def parameters(self, code: str) -> dict[str, str]:
+        """The template's parameters. ``code``: the key of the functions' code."""
+        return parameters(self.service, self.code_bucket, code)
 
     def preliminary(self) -> dict[str, object]:
         kept = {key: value for key, value in self.service.section.items() if key in _KEPT}
@@ -200,15 +120,18 @@ class AwsDeployment:
     # ---- deploying ---------------------------------------------------------------------
 
     def prepare(self, progress: Progress) -> None:
-        if self.stack.settle(progress) == STUCK:
+        status = self.stack.settle(progress)
+        if status == STUCK:
             self.stack.unstick(progress)
+        if status not in (*ABSENT, *FAILED_FIRST):  # a plan needs a place for the template
+            self._buckets.make(self.code_bucket, tags(self.config))
 
     def changes(self) -> Plan:
-        self.tags()
-        parameters = self.parameters(self.code_bucket, package().key)
+        tags(self.config)
+        wanted = self.parameters(package().key)
         status = self.stack.status()
         if under_way(status) or status == STUCK:
-            return Plan(notes=(f"the stack is {status}: deploying first waits until that is over",))
+            return Plan(refused=f"the stack is {status}: changes can be planned when that is over")
         if status in ABSENT:
             left = self._removal.outlived()
             return Plan(tuple(self.outline()), refused=_outlived(left) if left else "")
@@ -218,12 +141,10 @@ class AwsDeployment:
             )
             return Plan(tuple(self.outline()), (note,))
         before = self.stack.parameters()
-        self._same_storage(before, parameters)
+        self._same_storage(before, wanted)
         if not self._buckets.exists(self.code_bucket):
-            return Plan(
-                notes=(f"the bucket {self.code_bucket} is missing: deploying creates it, then plans",)
-            )
-        planned, note = self._plan(before, parameters)
+            return Plan(refused=f"a plan needs the bucket {self.code_bucket}, which deploying creates")
+        planned, note = self._plan(before, wanted)
         drifted, warning = self.stack.drift()
         lost = _lost(planned)
         return Plan(
@@ -238,8 +159,10 @@ class AwsDeployment:
 
     def _plan(self, before: Mapping[str, str], parameters: dict[str, str]) -> tuple[list[Change], str]:
         """Make the change set; returns its changes and a line on the former worker queue."""
-        note = ""
-        if "FormerWorkerQueue" in template().parameters and "FormerWorkerQueue" not in parameters:
+        note, known = "", template().parameters
+        if "PermissionsBoundary" in known and "PermissionsBoundary" not in parameters:
+            parameters["PermissionsBoundary"] = self._boundary() or before.get("PermissionsBoundary", "")
+        if "FormerWorkerQueue" in known and "FormerWorkerQueue" not in parameters:
             parameters["FormerWorkerQueue"], note = formerqueue.former(
                 self.aws,
                 self.config.deployment_name,
@@ -247,9 +170,21 @@ class AwsDeployment:
                 before.get("FormerWorkerQueue", ""),
                 parameters["WorkerQueue"],
             )
+        if "Release" in known:
+            parameters["Release"] = release(parameters)
         url = self._buckets.put_template(self.code_bucket, text())
-        self._planned = self.stack.plan(parameters, url, self.tags())
+        self._planned = self.stack.plan(parameters, url, tags(self.config))
         return self._planned[1], note
+
+    def _boundary(self) -> str:
+        """The policy that bounds the roles of functions, if an administrator made it with deployer.yaml."""
+        partition, account = self._identity
+        policy = f"arn:{partition}:iam::{account}:policy/{self.config.deployment_name}-boundary"
+        try:
+            self.aws.call("boundary", self.aws.client("iam").get_policy, PolicyArn=policy)
+        except Denied:
+            return ""  # there is none, or these credentials may not see it, and then need not use it
+        return policy
 
     def _same_storage(self, before: Mapping[str, str], parameters: Mapping[str, str]) -> None:
         was = before.get("UserStorage", parameters["UserStorage"])
@@ -271,9 +206,9 @@ class AwsDeployment:
             if self.stack.status() in ABSENT and left:
                 raise ProviderException(_outlived(left))
             before = self.stack.parameters()
-            parameters = self.parameters(self.code_bucket, code.key)
-            self._same_storage(before, parameters)
-            self._plan(before, parameters)
+            wanted = self.parameters(code.key)
+            self._same_storage(before, wanted)
+            self._plan(before, wanted)
         assert self._planned is not None
         name, planned = self._planned
         lost = _lost(planned)
@@ -291,17 +226,20 @@ class AwsDeployment:
 
     def _upload(self, code: Package) -> None:
         """Upload the functions' code; creates the bucket if necessary."""
-        self._buckets.make(self.code_bucket, self.tags())
+        self._buckets.make(self.code_bucket, tags(self.config))
         self._buckets.put(self.code_bucket, code.key, code.body)
 
     def _start(self, progress: Progress) -> None:
         """Invoke heartbeat once, which initializes a new deployment."""
         name = self.service.names.function("heartbeat")
         client = self.aws.client("lambda", read_timeout=60.0, retries={"total_max_attempts": 1})
+        alias = {"Qualifier": ALIAS} if PINS["heartbeat"] in self.stack.parameters() else {}
         deadline = time.monotonic() + _START_S
         while True:
             try:
-                answer = self.aws.call(f"function {name}", client.invoke, FunctionName=name, Payload=b"{}")
+                answer = self.aws.call(
+                    f"function {name}", client.invoke, FunctionName=name, Payload=b"{}", **alias
+                )
                 payload = answer["Payload"].read().decode(errors="replace")
                 if not answer.get("FunctionError"):
                     progress("heartbeat ran")

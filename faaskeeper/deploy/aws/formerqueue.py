@@ -19,7 +19,8 @@ NONE = ""
 """The parameter's value without such a queue."""
 QUIET_S = 3600
 """So long nobody may have sent to a queue before it can go."""
-_NAMES = {"sqs": "worker.fifo", "sqs-unordered": "worker", "dynamodb": "worker-queue"}
+KINDS = {"sqs": "worker.fifo", "sqs-unordered": "worker", "dynamodb": "worker-queue"}
+"""By kind of queue, the end of its name."""
 _WAITING = (
     "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible",
@@ -57,7 +58,7 @@ def use(aws: Aws, deployment: str, kind: str) -> Use | None:
 
     Raises Denied if its attributes may not be read.
     """
-    name = f"{deployment}-{_NAMES[kind]}"
+    name = f"{deployment}-{KINDS[kind]}"
     if kind == "dynamodb":
         sent = _sent(aws, "AWS/DynamoDB", "ConsumedWriteCapacityUnits", "TableName", name)
         return Use(None, sent)

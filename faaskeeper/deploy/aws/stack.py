@@ -181,10 +181,12 @@ class Stack:
             self._pause(_POLL_S)
         if made["Status"] == "FAILED":
             reason = made.get("StatusReason", "")
+            unchanged = any(words in reason for words in _NO_CHANGES)
+            found = [] if unchanged else self._invalid(StackName=self.name, ChangeSetName=name)
             self._call("delete_change_set", StackName=self.name, ChangeSetName=name)
-            if any(words in reason for words in _NO_CHANGES):
+            if unchanged:
                 return "", []
-            raise StackFailed(f"cannot change the stack {self.name}: {reason}")
+            raise StackFailed("\n  ".join([f"cannot change the stack {self.name}: {reason}", *found]))
         changes = [_change(each["ResourceChange"]) for each in made["Changes"]]
         while made.get("NextToken"):
             made = self._call(
@@ -323,7 +325,8 @@ class Stack:
         failed: list[str] = []
         status, reason = self._follow(followed, progress, failed)
         if status not in good:
-            why = "\n  ".join(failed or [reason or "no event gives a reason"])
+            found = [*failed, *self._invalid(StackName=followed.stack)]
+            why = "\n  ".join(found or [reason or "no event gives a reason"])
             raise StackFailed(f"the stack is {status}:\n  {why}")
 
     def _follow(self, followed: _Followed, progress: Progress, failed: list[str]) -> tuple[str, str]:
@@ -352,6 +355,23 @@ class Stack:
                 return status, str(found.get("StackStatusReason", ""))
             self._pause(_POLL_S)
 
+    def _invalid(self, **what: str) -> list[str]:
+        """What CloudFormation found wrong before it changed anything, such as a name that is taken.
+
+        An addition to an error: empty if it cannot be read.
+        """
+        if not hasattr(self._client(), "describe_events"):  # before boto3 1.41
+            return []
+        try:
+            answer = self._call("describe_events", Filters={"FailedEvents": True}, **what)
+        except DriverError:
+            return []
+        return [
+            f"{each.get('LogicalResourceId', self.name)}: {each['ValidationStatusReason']}"
+            for each in answer["OperationEvents"]
+            if each.get("ValidationStatusReason")
+        ]
+
     def _report(self, followed: _Followed, progress: Progress, failed: list[str]) -> bool:
         """Report the events that were not seen yet; returns whether there were any."""
         fresh = [each for each in self._events(followed.stack) if each["EventId"] not in followed.seen]
@@ -360,7 +380,7 @@ class Stack:
             line = f"{event['ResourceStatus']} {event['LogicalResourceId']}"
             reason = event.get("ResourceStatusReason", "")
             if event["ResourceStatus"].endswith("_FAILED"):
-                failed.append(f"{line}: {reason}")
+                failed.append(f"{line}: {reason}" if reason else line)
             progress(f"{line}: {reason}" if failed and reason else line)
         return bool(fresh)
 

@@ -6,6 +6,8 @@ without an account: which resources a set of parameters has, and the names of th
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -52,6 +54,12 @@ def _function(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
 
 
 _Loader.add_multi_constructor("!", _function)
+
+
+def release(parameters: Mapping[str, str]) -> str:
+    """A digest of parameters and template: functions take changes of either with a new release only."""
+    listed = json.dumps(dict(parameters), sort_keys=True)
+    return hashlib.sha256(f"{listed}\n{text()}".encode()).hexdigest()[:16]
 
 
 def text() -> str:
@@ -144,10 +152,11 @@ def template() -> Template:
 
 
 def rights() -> dict[str, list[str]]:
-    """The actions that the deployer's policy allows, by service."""
+    """The actions that the deployer's policies allow, by service."""
     source = templates("aws").joinpath("deployer.yaml").read_text(encoding="utf-8")
+    policies = yaml.load(source, Loader=_Loader)["Resources"]
     found: dict[str, set[str]] = {}
-    for statement in _statements(yaml.load(source, Loader=_Loader)["Resources"]):
+    for statement in _statements([each for name, each in policies.items() if name.startswith("Deployer")]):
         actions = statement["Action"]
         for action in actions if isinstance(actions, list) else [actions]:
             service, _, verb = action.partition(":")
