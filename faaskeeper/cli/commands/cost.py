@@ -17,41 +17,14 @@ _MOST = 1e15
 """Operations per month: beyond any deployment, and small enough for exact arithmetic."""
 
 
-_TYPICAL = Workload(1e6, 1e5, 1024, 10)
-"""What ``fk cost`` and ``fk deploy`` take for an example, except for the time between renewals."""
-
-
-def estimate(config: Config) -> list[str]:
-    """The costs of a deployment, idle and with a typical load; empty if its prices are unknown."""
-    costs = costs_of(config)
-    if costs is None:
-        return []
-    load = _TYPICAL._replace(lease_s=max(config.session_timeout / 3, 1))
-    return [
-        costs.summary(),
-        f"  For example {load.reads:,.0f} reads, {load.writes:,.0f} writes of 1 KB and {load.clients} "
-        f"sessions: ${sum(costs.month(load).values()):,.2f} per month. 'fk cost' calculates others.",
-    ]
-
-
 @click.command("cost")
 @click.argument("config", type=File(), required=False)
+@click.option("--reads", type=Amount(_MOST), default=1e6, show_default=True, help="Reads per month.")
+@click.option("--writes", type=Amount(_MOST), default=1e5, show_default=True, help="Writes per month.")
 @click.option(
-    "--reads", type=Amount(_MOST), default=_TYPICAL.reads, show_default=True, help="Reads per month."
+    "--size", type=Whole(0, MAX_DATA_BYTES), default=1024, show_default=True, help="Bytes of data per node."
 )
-@click.option(
-    "--writes", type=Amount(_MOST), default=_TYPICAL.writes, show_default=True, help="Writes per month."
-)
-@click.option(
-    "--size",
-    type=Whole(0, MAX_DATA_BYTES),
-    default=_TYPICAL.size,
-    show_default=True,
-    help="Bytes of data per node.",
-)
-@click.option(
-    "--clients", type=Whole(0, 10**9), default=_TYPICAL.clients, show_default=True, help="Open sessions."
-)
+@click.option("--clients", type=Whole(0, 10**9), default=10, show_default=True, help="Open sessions.")
 def cost(config: Path | None, reads: float, writes: float, size: int, clients: int) -> None:
     """Estimate the monthly costs of a deployment.
 

@@ -11,8 +11,8 @@ import click
 
 from faaskeeper.cli import output
 from faaskeeper.cli.arguments import File
-from faaskeeper.cli.commands.cost import estimate
 from faaskeeper.cli.deployments import ask, can_ask, load, opened, progress, provider_option, yes_option
+from faaskeeper.cli.estimates import estimate
 from faaskeeper.cli.files import replacing
 from faaskeeper.config import Config, strict_json
 from faaskeeper.deploy.deployment import Deployment, Plan

@@ -62,10 +62,14 @@ class GcpDeployment:
         return chosen
 
     def close(self) -> None:
-        if self._tool is not None:
-            self._tool.close()
+        self._close_tool()
         self._rest.close()
         self._gcp.close()
+
+    def _close_tool(self) -> None:
+        tool, self._tool = self._tool, None
+        if tool is not None:
+            tool.close()
 
     # ---- configuration -------------------------------------------------------------------
 
@@ -92,7 +96,7 @@ class GcpDeployment:
             "heartbeat_minutes": max(1, -(-config.heartbeat_frequency // 60)),
             "super_digest": config.super_digest,
             "benchmarking": config.benchmarking_frequency if config.benchmarking else 0,
-            "labels": labels(config.tags),
+            **({"labels": labels(config.tags)} if config.tags else {}),
             **{key: self._options[key] for key in _VARIABLES if key in self._options},
         }
 
@@ -208,6 +212,7 @@ class GcpDeployment:
                 storage.create_bucket(made, location=self.config.deployment_region, retry=self._gcp.retry)
 
             self._gcp.call(f"bucket {self.bucket}", make)
+            self._close_tool()  # which planned without a place for its state
             progress(f"created the bucket {self.bucket}")
 
         def upload() -> None:
