@@ -171,6 +171,7 @@ def test_a_service_is_planned_made_used_changed_and_removed(cloud: Cloud, gcp: G
         "data-bucket": f"{cloud.name}-data-{cloud.project}",
         "worker-topic": f"{cloud.name}-worker",
         "accounts": {"client": f"{cloud.name}-client@{cloud.project}.iam.gserviceaccount.com"},
+        "deploy": json.loads(cloud.config.read_text())["gcp"]["deploy"],
     }
     with FaaSKeeperClient(Config.load(cloud.out)) as client:
         client.create("/a", b"1")
