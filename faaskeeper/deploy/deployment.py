@@ -81,7 +81,7 @@ class Deployment(Protocol):
 def client_configuration(config: Config, section: Mapping[str, object]) -> dict[str, object]:
     """The client configuration, a JSON object. ``section``: the provider's section.
 
-    It also has what deploying takes, so that it can be deployed again as it is.
+    It also has what deploying takes, so that it can be deployed again.
     """
     benchmarking = {
         "benchmarking": config.benchmarking,

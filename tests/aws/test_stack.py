@@ -270,6 +270,11 @@ def test_a_failed_stack_is_cleaned_up_unless_it_holds_data(
 ) -> None:
     cloudformation = CloudFormation("DELETE_FAILED", made)
     dynamodb = backends.raw("dynamodb", ministack)
+    backends.create_table(ministack, f"{NAME}-records")
+    with pytest.raises(ProviderException, match=r"fk-records may have znodes"):
+        removal(cloudformation, ministack).clean_up("DELETE_FAILED", nothing)
+    assert removal(cloudformation, ministack).data("ROLLBACK_FAILED") == ""
+    dynamodb.delete_table(TableName=f"{NAME}-records")
     item = {"partition": {"S": "log"}, "sort": {"S": "00000000000000000001"}, "stamp": {"N": "1"}}
     dynamodb.put_item(TableName=f"{NAME}-log", Item=item)
     with pytest.raises(ProviderException, match=r"fk-log has entries: .* then --clean"):

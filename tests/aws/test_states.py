@@ -19,6 +19,7 @@ from faaskeeper.config import Config
 from faaskeeper.deploy.aws.deployment import AwsDeployment
 from tests.aws import backends
 from tests.aws.test_deploy import ROOT, Account
+from tests.cli.console import FK, Terminal
 
 EMPTY = json.dumps(
     {"Resources": {"Alarm": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "not-applied"}}}}
@@ -115,6 +116,41 @@ def test_a_command_that_is_killed_is_completed_by_the_same_command(account: Acco
     with FaaSKeeperClient(Config.load(account.out)) as client:
         client.create("/a")
     assert not list(account.directory.glob(".fk-*.new"))
+
+
+@pytest.mark.clouds
+def test_a_plan_is_asked_for_at_a_terminal_and_leaves_nothing_if_it_is_not_wanted(account: Account) -> None:
+    command = [*FK, "deploy", "service", str(account.out), "--config", str(account.config)]
+
+    def answer(word: str, last: str) -> int:
+        terminal = Terminal(command, account.environment)
+        terminal.wait_for(r"per month.*\s+Deploy this\? \[y/N\]: ")
+        terminal.type(f"{word}\n")
+        terminal.wait_for(last)
+        return terminal.wait()
+
+    assert answer("n", "Aborted!") == 1
+    assert account.names() == {}
+    assert not account.out.exists()
+    assert answer("y", r"deployed fk-\w+; the client configuration is") == 0
+    assert status(account) == "CREATE_COMPLETE"
+    account.write({"heartbeat-frequency": 300})
+    assert answer("n", "Aborted!") == 1
+    cloudformation = account.raw("cloudformation")
+    left = cloudformation.list_change_sets(StackName=account.name)["Summaries"]
+    cloudformation.close()
+    assert [each for each in left if each["ExecutionStatus"] == "AVAILABLE"] == []
+
+
+@pytest.mark.clouds
+def test_a_client_configuration_can_be_deployed_again(account: Account) -> None:
+    account.write({"tags": {"team": "a"}, "configuration": {"benchmarking": True}, "session-timeout": 60})
+    account.service()
+    before = account.out.read_text()
+    again = ("deploy", "service", str(account.out), "--config", str(account.out))
+    assert "No changes." in account.fk(*again, "--dry-run")
+    assert "No changes." in account.fk(*again, "--yes")
+    assert account.out.read_text() == before
 
 
 @pytest.mark.clouds

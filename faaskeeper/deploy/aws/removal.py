@@ -43,7 +43,7 @@ class Removal:
         }
         self._lasting = [Left(each.kind, called) for each, called in template().lasting(pseudo)]
 
-    # ---- what there is -------------------------------------------------------------------
+    # ---- what exists ---------------------------------------------------------------------
 
     def held(self) -> list[Held]:
         """The resources of the stack."""
@@ -54,19 +54,24 @@ class Removal:
         own = {each.name for each in self.held()}
         return self._left.found(each for each in self._lasting if each.name not in own)
 
-    def data(self) -> str:
+    def data(self, status: str) -> str:
         """Where the deployment holds what clients have written; empty: nowhere.
 
         A client's first write appends to the log, where entries stay for seven days, and raises
-        the mark in the checkpoint, which stays. Raises DriverError if that cannot be read.
+        the mark in the checkpoint, which stays. ``status``: of the stack; while one is created, any
+        table may be missing, but one that is deleted may have lost these two first. Raises
+        DriverError if they cannot be read.
         """
-        tables = [Left(TABLE, self._service.names.table(each)) for each in ("log", "checkpoint")]
-        known = [each.name for each in tables]
-        for _, name in self._left.found(tables, known):
-            if name == known[0] and self._service.table("log").query(PARTITION, key(0), 1).items:
-                return f"the table {name} has entries"
-            if name == known[1] and Checkpoints(self._service.table("checkpoint"), expiring=True).applied():
-                return f"the table {name} has a mark"
+        log, checkpoint, records = map(self._service.names.table, ("log", "checkpoint", "records"))
+        names = (log, checkpoint, records)
+        found = {each.name for each in self._left.found((Left(TABLE, each) for each in names), names)}
+        if log in found and self._service.table("log").query(PARTITION, key(0), 1).items:
+            return f"the table {log} has entries"
+        table = self._service.table("checkpoint")
+        if checkpoint in found and Checkpoints(table, expiring=True).applied():
+            return f"the table {checkpoint} has a mark"
+        if status == "DELETE_FAILED" and records in found and len(found) < len(names):
+            return f"the table {records} may have znodes, of which the others are gone"
         return ""
 
     # ---- a first deployment that failed ----------------------------------------------------
@@ -75,7 +80,7 @@ class Removal:
         """Remove what a failed creation left, if it holds no data. Raises ProviderException."""
         name = self._stack.name
         try:
-            data = self.data()
+            data = self.data(status)
         except DriverError as error:
             raise ProviderException(
                 f"the stack {name} is {status}, and whether it holds data cannot be read: {error}. "
@@ -83,8 +88,8 @@ class Removal:
             ) from error
         if data:
             raise ProviderException(
-                f"the stack {name} is {status}, so that it can only be deleted, but {data}: save them "
-                "with 'fk export' if clients can still read, then --clean"
+                f"the stack {name} is {status}, so that it can only be deleted, but {data}: save what "
+                "is there with 'fk export' if clients can still read, then --clean"
             )
         progress(f"an earlier deployment failed ({status}) and holds no data: removing what it left")
         self.remove(progress)

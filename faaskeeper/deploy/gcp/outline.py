@@ -31,7 +31,7 @@ RIGHTS = {
     "roles/iam.serviceAccountUser": "running functions as them",
     "roles/pubsub.admin": "topics and subscriptions",
     "roles/resourcemanager.projectIamAdmin": "rights of functions on databases",
-    "roles/run.admin": "who may call functions",
+    "roles/run.admin": "rights to call functions",
     "roles/serviceusage.serviceUsageAdmin": "enabling services",
     "roles/storage.admin": "buckets",
 }
