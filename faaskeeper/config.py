@@ -99,6 +99,7 @@ _KNOWN = (
     "configuration",
     "session-timeout",
     "super-digest",
+    "tags",
     "directory",
     *(key for each in registry.PROVIDERS.values() for key in each.top_level_keys),
     *registry.deployable(),
@@ -181,6 +182,7 @@ class Config:
         self._channel = fields.one_of("client-channel", _members(ClientChannel, spec.client_channels))
         self._directory = fields.directory("directory")
         self._super_digest = fields.digest("super-digest")
+        self._tags = fields.texts("tags")
         benchmarking = fields.mapping("configuration")
         inner = _Fields(benchmarking, "configuration.")
         inner.refuse_unknown(("benchmarking", "benchmarking-frequency"))
@@ -324,6 +326,11 @@ class Config:
         return self._super_digest
 
     @property
+    def tags(self) -> Mapping[str, str]:
+        """Tags (on Google Cloud: labels) of the deployment's resources."""
+        return self._tags
+
+    @property
     def benchmarking(self) -> bool:
         """Whether functions report the durations of their stages."""
         return self._benchmarking
@@ -412,6 +419,13 @@ class _Fields:
         value = self._data.get(key, {})
         if not isinstance(value, Mapping):
             raise self._error(key, "it must be an object")
+        return value
+
+    def texts(self, key: str) -> Mapping[str, str]:
+        """An object whose values are strings."""
+        value = self.mapping(key)
+        if not all(isinstance(each, str) for each in value.values()):
+            raise self._error(key, "it must be an object whose values are strings")
         return value
 
     def only(self, key: str, word: str) -> None:

@@ -7,6 +7,7 @@ from faaskeeper.exceptions import ProviderException
 _EXTRAS = {
     "boto3": "aws",
     "botocore": "aws",
+    "yaml": "aws",
     "flask": "gcp",
     "functions_framework": "gcp",
     "google": "gcp",

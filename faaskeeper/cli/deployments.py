@@ -23,6 +23,19 @@ provider_option = click.option("--provider", type=PROVIDERS, help="Require this 
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 
 
+def can_ask(yes: bool) -> None:
+    """Raise unless :func:`ask` can put a question. A command that will ask calls this at once."""
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("this command asks first, and there is no terminal: add --yes to go ahead")
+
+
+def ask(question: str, yes: bool) -> None:
+    """Go on if the answer is yes; ``yes``: it is, without the question. Otherwise raise click.Abort."""
+    can_ask(yes)
+    if not yes:
+        click.confirm(question, abort=True)
+
+
 def load(path: Path, provider: str | None) -> Config:
     """Load a configuration and check its provider."""
     config = Config.load(path)

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from faaskeeper.config import Config
 
 Progress = Callable[[str], None]
 """Called after each step, with a line of text."""
+
+
+class Plan(NamedTuple):
+    """What :meth:`Deployment.deploy` would change, one line each.
+
+    ``notes``: what else a person should know, such as drift. ``refused``: why it would change
+    nothing, after all; empty: it would.
+    """
+
+    changes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    refused: str = ""
 
 
 class Deployment(Protocol):
@@ -20,27 +32,61 @@ class Deployment(Protocol):
 
     config: Config
 
-    def changes(self) -> list[str]:
-        """The changes that :meth:`deploy` would make, and drift, one per line; read-only."""
+    # ---- without credentials -------------------------------------------------------------
+
+    def no_credentials(self) -> str:
+        """Why this machine has no credentials for the cloud; empty: it has some."""
+
+    def outline(self) -> list[str]:
+        """The resources that the configuration asks for, by the template alone, one per line."""
+
+    def rights(self) -> list[str]:
+        """What deploying needs to be allowed to do, one line for each service."""
+
+    # ---- deploying -----------------------------------------------------------------------
+
+    def prepare(self, progress: Progress) -> None:
+        """Wait for changes that are under way, until a plan can be made."""
+
+    def changes(self) -> Plan:
+        """What :meth:`deploy` would change; changes nothing."""
+
+    def preliminary(self) -> dict[str, object]:
+        """The client configuration as far as it is known before the deployment."""
 
     def deploy(self, progress: Progress) -> dict[str, object]:
-        """Create or update the deployment; returns the client configuration."""
+        """Create or update the deployment as planned; returns the client configuration.
+
+        What dies or fails in the middle is completed by the next call.
+        """
 
     def update_code(self, progress: Progress) -> None:
-        """Update only the functions' code, to this version."""
+        """Update only the functions' code, to this version; everything else stays as deployed."""
+
+    def roll_back(self, progress: Progress) -> None:
+        """Let the functions run the code from before the last update again."""
+
+    # ---- removing ------------------------------------------------------------------------
 
     def holdings(self) -> list[str]:
         """Resources that :meth:`clean` would remove, one per line."""
 
     def clean(self, progress: Progress) -> None:
-        """Remove the deployment and all its data."""
+        """Remove the deployment and all its data, in whatever state it is."""
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and discard a plan that was not applied."""
 
 
 def client_configuration(config: Config, section: Mapping[str, object]) -> dict[str, object]:
-    """The client configuration, a JSON object. ``section``: the provider's section."""
+    """The client configuration, a JSON object. ``section``: the provider's section.
+
+    It also has what deploying takes, so that it can be deployed again.
+    """
+    benchmarking = {
+        "benchmarking": config.benchmarking,
+        "benchmarking-frequency": config.benchmarking_frequency,
+    }
     return {
         "cloud-provider": config.provider_name,
         "deployment-name": config.deployment_name,
@@ -54,5 +100,7 @@ def client_configuration(config: Config, section: Mapping[str, object]) -> dict[
         "port": config.port,
         "verbose": config.verbose,
         "super-digest": config.super_digest,
+        "configuration": benchmarking,
+        "tags": dict(config.tags),
         config.provider_name: dict(section),
     }

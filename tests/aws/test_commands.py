@@ -81,7 +81,7 @@ def test_dead_letters_are_shown_sent_again_and_dropped(deployed: Deployed) -> No
     assert "dropped a message" in said  # the bytes
     sqs.send_message(QueueUrl=name, MessageBody="x", MessageGroupId="w", MessageDeduplicationId="3")
     sqs.close()
-    assert "Aborted" in deployed.fk("deadletters", str(deployed.out), "--drop", code=1, stdin="n\n")
+    assert "there is no terminal" in deployed.fk("deadletters", str(deployed.out), "--drop", code=2)
     assert "dropped 1" in deployed.fk("deadletters", str(deployed.out), "--drop", "--yes")
     assert "No dead letters" in deployed.fk("deadletters", str(deployed.out))
 

@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 
 from faaskeeper.config import Config
-from faaskeeper.deploy.aws.stack import Stack, StackFailed
-from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.aws import backends
 from tests.aws.system import TABLES
@@ -61,10 +59,10 @@ class Account:
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def service(self, *more: str, code: int = 0, stdin: str = "") -> str:
+    def service(self, *more: str, code: int = 0, yes: bool = True) -> str:
         return self.fk(
             "deploy", "service", str(self.out), "--provider", "aws", "--config", str(self.config), *more,
-            code=code, stdin=stdin,
+            *(["--yes"] if yes else []), code=code,
         )  # fmt: skip
 
     def raw(self, service: str) -> Any:
@@ -242,39 +240,6 @@ def assert_roles_are_narrow(account: Account) -> None:
     iam.close()
 
 
-def test_a_deployment_that_fails_says_which_events_explain_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By what CloudFormation answers: the emulator makes whatever it is asked for."""
-    events = [
-        ("CREATE_IN_PROGRESS", "LogTable", ""),
-        ("CREATE_FAILED", "LogTable", "fk-log already exists"),
-        ("CREATE_FAILED", "WriterRole", "Resource creation cancelled"),
-        ("ROLLBACK_COMPLETE", "fk", ""),
-    ]
-    told = [
-        {"EventId": str(n), "ResourceStatus": status, "LogicalResourceId": name, "ResourceStatusReason": why}
-        for n, (status, name, why) in enumerate(events)
-    ]
-    answers = {
-        "describe_stacks": {"Stacks": [{"StackStatus": "ROLLBACK_COMPLETE"}]},
-        "describe_stack_events": {"StackEvents": told[::-1]},
-        "execute_change_set": {},
-    }
-    aws = Aws(backends.REGION)
-    stack = Stack(aws, "fk", pause=lambda seconds: None)
-    seen: list[str] = []
-
-    def answer(operation: str, **parameters: Any) -> Any:
-        if operation == "describe_stack_events" and "execute_change_set" in answers:
-            del answers["execute_change_set"]  # nothing happened before
-            return {"StackEvents": []}
-        return answers.get(operation, {})
-
-    monkeypatch.setattr(stack, "_call", answer)
-    with pytest.raises(StackFailed, match="fk-log already exists"):
-        stack.apply("plan", seen.append)
-    assert seen[:2] == ["CREATE_IN_PROGRESS LogTable", "CREATE_FAILED LogTable: fk-log already exists"]
-
-
 @pytest.mark.clouds
 def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers(account: Account) -> None:
     account.deployer()
@@ -322,13 +287,13 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     )
     assert "choose another file" in refused
 
-    assert "detach these policies first" in account.service("--clean", "--yes", code=1)
+    assert "detach these policies first" in account.service("--clean", code=1)
     iam = account.raw("iam")
     iam.detach_user_policy(UserName="client", PolicyArn=policy)
     iam.close()
-    assert "Aborted" in account.service("--clean", stdin="n\n", code=1)
+    assert "there is no terminal: add --yes" in account.service("--clean", yes=False, code=2)
     assert account.names() != {}
-    removed = account.service("--clean", "--yes")
+    removed = account.service("--clean")
     assert f"deleted AWS::DynamoDB::Table {account.name}-log" in removed
     assert account.names() == {}
     assert not account.out.exists()

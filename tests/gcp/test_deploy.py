@@ -112,10 +112,10 @@ class Cloud:
         assert "Traceback" not in done.stderr
         return done.stdout + done.stderr
 
-    def service(self, *more: str, code: int = 0, stdin: str = "") -> str:
+    def service(self, *more: str, code: int = 0, yes: bool = True) -> str:
         return self.fk(
             "deploy", "service", str(self.out), "--provider", "gcp", "--config", str(self.config), *more,
-            code=code, stdin=stdin,
+            *(["--yes"] if yes else []), code=code,
         )  # fmt: skip
 
     def told(self) -> list[dict[str, Any]]:
@@ -152,9 +152,10 @@ def test_a_service_is_planned_made_used_changed_and_removed(cloud: Cloud, gcp: G
     said = cloud.service()
     assert "heartbeat ran" in said
     told = cloud.told()
-    first = told[0]["command"]
-    assert first[:2] == ["terraform", "init"]
-    assert {f"-backend-config=bucket={bucket}", f"-backend-config=prefix={cloud.name}"} < set(first)
+    planned, made = [each["command"] for each in told if each["command"][1] == "init"]
+    state = {f"-backend-config=bucket={bucket}", f"-backend-config=prefix={cloud.name}"}
+    assert state.isdisjoint(planned)  # which is before there is a bucket
+    assert state < set(made)
     (applied,) = [each for each in told if each["command"][1] == "apply"]
     assert applied["command"][-1] == "plan"  # what was looked at, and nothing else
     assert applied["variables"] == {
@@ -172,6 +173,7 @@ def test_a_service_is_planned_made_used_changed_and_removed(cloud: Cloud, gcp: G
         "data-bucket": f"{cloud.name}-data-{cloud.project}",
         "worker-topic": f"{cloud.name}-worker",
         "accounts": {"client": f"{cloud.name}-client@{cloud.project}.iam.gserviceaccount.com"},
+        "deploy": json.loads(cloud.config.read_text())["gcp"]["deploy"],
     }
     with FaaSKeeperClient(Config.load(cloud.out)) as client:
         client.create("/a", b"1")
@@ -184,10 +186,12 @@ def test_a_service_is_planned_made_used_changed_and_removed(cloud: Cloud, gcp: G
     plan = next(each for each in cloud.told() if each["command"][1] == "plan")
     assert "-target=google_cloudfunctions2_function.function" in plan["command"]
 
-    assert "Will remove, with all znodes and sessions:" in cloud.service("--clean", code=1, stdin="n\n")
+    assert "there is no terminal: add --yes" in cloud.service("--clean", yes=False, code=2)
     assert cloud.out.exists()
     cloud.told()
-    assert "removed " in cloud.service("--clean", "--yes")
+    removed = cloud.service("--clean")
+    assert "Will remove, with all znodes and sessions:" in removed
+    assert "removed " in removed
     told = cloud.told()
     unlocked, destroyed = [each for each in told if each["command"][1] in ("apply", "destroy")]
     assert unlocked["variables"]["protect"] is False
@@ -197,7 +201,7 @@ def test_a_service_is_planned_made_used_changed_and_removed(cloud: Cloud, gcp: G
     assert not cloud.out.exists()
     with pytest.raises(NotFound):
         gcp.storage().get_bucket(bucket)
-    assert "No resources found for deployment" in cloud.service("--clean", "--yes")
+    assert "No resources found for deployment" in cloud.service("--clean")
 
 
 def test_what_would_lose_znodes_is_refused_and_what_fails_says_why(cloud: Cloud) -> None:
@@ -360,7 +364,7 @@ def test_deployment_manager_is_asked_for_the_same(cloud: Cloud, gcp: Gcp) -> Non
     assert json.loads(cloud.out.read_text())["gcp"]["worker-topic"] == f"{cloud.name}-worker"
     cloud.fk("deploy", "functions", str(cloud.out), "--config", str(cloud.config))
     assert "gcloud deployments update" in words(cloud.told())
-    assert "deleted 1 objects" in cloud.service("--clean", "--yes")
+    assert "deleted 2 objects" in cloud.service("--clean")
     assert words(cloud.told())[-2:] == ["gcloud deployments update", "gcloud deployments delete"]
 
 
@@ -368,7 +372,7 @@ def test_the_uploaded_code_is_all_that_the_functions_need(cloud: Cloud, emulator
     cloud.service()
     with backends.gcp(cloud.project) as gcp:
         stored = gcp.storage().bucket(f"{cloud.name}-deploy-{cloud.project}")
-        (blob,) = stored.list_blobs()
+        (blob,) = stored.list_blobs(prefix="functions")
         archive = zipfile.ZipFile(io.BytesIO(blob.download_as_bytes()))
     source = cloud.directory / "code"
     archive.extractall(source)
@@ -454,6 +458,6 @@ def test_dead_letters_are_shown_sent_again_and_dropped(cloud: Cloud) -> None:
         assert shown.count("40 bytes") == 2
         assert "sent 1 again, kept 1" in cloud.fk("deadletters", str(cloud.config), "--redrive")
         assert backends.pulled(gcp, f"{cloud.name}-worker") == [b"\0" * 40]
-        assert "Aborted" in cloud.fk("deadletters", str(cloud.config), "--drop", code=1, stdin="n\n")
+        assert "there is no terminal" in cloud.fk("deadletters", str(cloud.config), "--drop", code=2)
         assert "dropped 1" in cloud.fk("deadletters", str(cloud.config), "--drop", "--yes")
         assert "No dead letters" in cloud.fk("deadletters", str(cloud.config))

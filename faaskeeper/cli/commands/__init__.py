@@ -64,6 +64,7 @@ DEPLOYMENT_COMMANDS = Commands(
         "doctor": "doctor:doctor",
         "export": "export:export",
         "import": "import_:import_",
+        "init": "init:init",
         "serve": "serve:serve",
         "shell": "shell:shell",
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from faaskeeper.cli import output
-from faaskeeper.cli.deployments import config_argument, load, provider_option, yes_option
+from faaskeeper.cli.deployments import ask, config_argument, load, provider_option, yes_option
 from faaskeeper.deploy.providers import dead_letters_of, translated_errors
 
 
@@ -32,8 +32,7 @@ def deadletters(config: Path, provider: str | None, what: str | None, yes: bool)
                 f"sent {sent} again" + (f", kept {left}: the log has what they announce" if left else "")
             )
         elif what == "drop":
-            if not yes:
-                click.confirm("Dropped requests are lost. Drop all dead letters?", abort=True)
+            ask("Dropped requests are lost. Drop all dead letters?", yes)
             output.print_line(f"dropped {letters.drop()}")
         else:
             seen = letters.show()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from faaskeeper.cli import output
 from faaskeeper.cli.arguments import File
-from faaskeeper.cli.deployments import load, opened, progress, provider_option, yes_option
+from faaskeeper.cli.deployments import ask, can_ask, load, opened, progress, provider_option, yes_option
+from faaskeeper.cli.estimates import estimate
 from faaskeeper.cli.files import replacing
 from faaskeeper.config import Config, strict_json
-from faaskeeper.deploy.deployment import Deployment
-from faaskeeper.deploy.providers import costs_of
+from faaskeeper.deploy.deployment import Deployment, Plan
+from faaskeeper.exceptions import ProviderException
 
 out_argument = click.argument("out", type=File())
 
@@ -31,47 +34,96 @@ def deploy() -> None:
     "path",
     required=True,
     type=File(),
-    help="The configuration to deploy; config/user_config.json is an example.",
+    help="The configuration to deploy; 'fk init' writes one.",
 )
 @click.option("--clean", is_flag=True, help="Remove the deployment and all data that it stores.")
-@click.option("--dry-run", is_flag=True, help="Show the changes and the estimated costs; change nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show the changes and the estimated costs; change nothing. "
+    "Without credentials: what the template holds, and the rights that deploying needs.",
+)
 @yes_option
 def service(out: Path, provider: str | None, path: Path, clean: bool, dry_run: bool, yes: bool) -> None:
     """Create, update or remove a deployment; write its client configuration to OUT.
 
+    Shows what changes and what it costs, and asks. If it is interrupted or fails, the same command
+    goes on from there.
+
     \b
     Examples:
+      fk init aws config.json
       fk deploy service client.json --config config.json --dry-run
       fk deploy service client.json --config config.json
       fk deploy service client.json --config config.json --clean
     """
     config = load(path, provider)
     _refuse_other_file(out, config)
+    if not dry_run:
+        can_ask(yes)
     with opened(config) as deployment:
         if clean:
             _clean(deployment, out, dry_run, yes)
         elif dry_run:
             _dry_run(deployment)
         else:
-            _apply(deployment, out)
+            _apply(deployment, out, yes)
 
 
-def _apply(deployment: Deployment, out: Path) -> None:
-    with (
-        replacing(out) as file,  # opened first: if this fails, nothing is deployed
-        progress(f"deploying {deployment.config.deployment_name}") as report,
-    ):
+def _apply(deployment: Deployment, out: Path, yes: bool) -> None:
+    name = deployment.config.deployment_name
+    with progress(f"planning {name}") as report:
+        deployment.prepare(report)
+        plan = deployment.changes()
+    _show(deployment, plan)
+    if plan.refused:
+        raise ProviderException(plan.refused)
+    if plan.changes:
+        ask("Deploy this?", yes)
+    # written first: if this fails, nothing is deployed; and what is killed leaves a file to go on with
+    _write(out, out.read_text("utf-8") if out.exists() else _text(deployment.preliminary()))
+    with _resumable(), progress(f"deploying {name}") as report:
         clients = deployment.deploy(report)
-        file.write(json.dumps(clients, indent=2) + "\n")
-    output.print_line(f"deployed {deployment.config.deployment_name}; the client configuration is {out}")
+    _write(out, _text(clients))
+    output.print_line(f"deployed {name}; the client configuration is {out}")
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Say, where the command ends early, that it may be repeated."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(
+            "What was begun in the cloud goes on; the same command waits for it and completes it"
+        )
+        raise
+
+
+def _show(deployment: Deployment, plan: Plan) -> None:
+    for line in plan.changes:
+        output.print_line(line)
+    for line in plan.notes:
+        output.print_line(line)
+    if plan == Plan():
+        output.print_line("No changes.")
+    for line in estimate(deployment.config):
+        output.print_line(line)
 
 
 def _dry_run(deployment: Deployment) -> None:
-    for line in deployment.changes() or ["No changes."]:
-        output.print_line(line)
-    costs = costs_of(deployment.config)
-    if costs is not None:
-        output.print_line(costs.summary())
+    missing = deployment.no_credentials()
+    if not missing:
+        plan = deployment.changes()
+        _show(deployment, plan)
+        if plan.refused:
+            output.print_line(f"Refused: {plan.refused}")
+        return
+    output.print_error(f"{missing}. What follows is from the template alone.")
+    _show(deployment, Plan(tuple(deployment.outline())))
+    output.print_line("Deploying needs the rights to:")
+    for line in deployment.rights():
+        output.print_line(f"  {line}")
 
 
 def _clean(deployment: Deployment, out: Path, dry_run: bool, yes: bool) -> None:
@@ -84,9 +136,8 @@ def _clean(deployment: Deployment, out: Path, dry_run: bool, yes: bool) -> None:
         output.print_line(f"  {line}")
     if dry_run:
         return
-    if not yes:
-        click.confirm("All znodes and sessions will be lost. Remove the deployment?", abort=True)
-    with progress(f"removing {deployment.config.deployment_name}") as report:
+    ask("All znodes and sessions will be lost. Remove the deployment?", yes)
+    with _resumable(), progress(f"removing {deployment.config.deployment_name}") as report:
         deployment.clean(report)
     out.unlink(missing_ok=True)
     output.print_line(f"removed {deployment.config.deployment_name}")
@@ -96,14 +147,36 @@ def _clean(deployment: Deployment, out: Path, dry_run: bool, yes: bool) -> None:
 @out_argument
 @provider_option
 @click.option("--config", "path", type=File(), help="Use this configuration instead of OUT.")
-def functions(out: Path, provider: str | None, path: Path | None) -> None:
-    """Update only the code of a deployment's functions."""
+@click.option("--rollback", is_flag=True, help="Go back to the code from before the last update.")
+def functions(out: Path, provider: str | None, path: Path | None, rollback: bool) -> None:
+    """Update only the code of a deployment's functions; all else stays as it was deployed.
+
+    \b
+    Examples:
+      fk deploy functions client.json
+      fk deploy functions client.json --rollback
+    """
+    config = load(path or out, provider)
     with (
-        opened(load(path or out, provider)) as deployment,
-        progress("updating functions") as report,
+        opened(config) as deployment,
+        _resumable(),
+        progress("rolling back functions" if rollback else "updating functions") as report,
     ):
-        deployment.update_code(report)
-    output.print_line(f"updated the functions of {deployment.config.deployment_name}")
+        if rollback:
+            deployment.roll_back(report)
+        else:
+            deployment.update_code(report)
+    done = "rolled back" if rollback else "updated"
+    output.print_line(f"{done} the functions of {config.deployment_name}")
+
+
+def _text(clients: Mapping[str, object]) -> str:
+    return json.dumps(clients, indent=2) + "\n"
+
+
+def _write(out: Path, text: str) -> None:
+    with replacing(out) as file:
+        file.write(text)
 
 
 def _refuse_other_file(out: Path, config: Config) -> None:

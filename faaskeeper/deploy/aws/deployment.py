@@ -2,95 +2,108 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from faaskeeper.config import Config, ConfigurationException, QueueType
-from faaskeeper.core.errors import DriverError
+from faaskeeper.config import Config
+from faaskeeper.core.errors import Denied, DriverError
+from faaskeeper.deploy.aws import formerqueue
+from faaskeeper.deploy.aws.buckets import Buckets
+from faaskeeper.deploy.aws.leftovers import TABLE, Leftovers
 from faaskeeper.deploy.aws.package import package
-from faaskeeper.deploy.aws.stack import Change, Drift, Stack
-from faaskeeper.deploy.deployment import Progress, client_configuration
+from faaskeeper.deploy.aws.parameters import parameters, tags
+from faaskeeper.deploy.aws.removal import Removal
+from faaskeeper.deploy.aws.stack import ABSENT, FAILED_FIRST, STUCK, Change, Drift, Stack, under_way
+from faaskeeper.deploy.aws.template import release, rights, template, text
+from faaskeeper.deploy.aws.versions import ALIAS, PINS, earlier
+from faaskeeper.deploy.deployment import Plan, Progress, client_configuration
+from faaskeeper.deploy.names import check_name
 from faaskeeper.deploy.package import Package
 from faaskeeper.exceptions import ProviderException
-from faaskeeper.providers.aws.channels import leftovers
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.service import AwsService
-from faaskeeper.providers.cloud.service import FUNCTIONS
 
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,22}[a-z0-9]")
+_FUNCTION = "AWS::Lambda::Function"
 _START_S = 90.0
 _PAUSE_S = 2.0
-_OWN_PARAMETERS = ("CodeBucket", "CodeKey", "UserStorage", "WorkerQueue", "DistributorQueue", "ClientChannel")
+_POLICIES = {"client": "ClientPolicy", "distribution": "DistributionPolicy", "direct": "DirectPolicy"}
+_KEPT = ("profile", "endpoint-url", "client-host", "subnets", "security-groups", "kms-key", "deploy")
+"""Keys of the section ``aws`` that the client configuration keeps."""
 
 
 class AwsDeployment:
     """A deployment on AWS. ``pause``: waits this many seconds between two polls."""
 
     def __init__(self, config: Config, pause: Callable[[float], None] = time.sleep) -> None:
-        if not _NAME.fullmatch(config.deployment_name):
-            raise ConfigurationException(
-                f"the key 'deployment-name' is {config.deployment_name!r}: on AWS it must have 2 to 24 "
-                "lower-case letters, digits and hyphens, and start with a letter"
-            )
+        check_name("aws", config.deployment_name)
         self.config = config
         self.service = AwsService(config)
         self.aws: Aws = self.service.aws
         self._pause = pause
         self.stack = Stack(self.aws, config.deployment_name, pause)
+        self._buckets = Buckets(self.aws)
+        self._planned: tuple[str, list[Change]] | None = None
+        """The change set that :meth:`changes` made, and its changes."""
 
     def close(self) -> None:
-        self.aws.close()
+        planned, self._planned = self._planned, None
+        try:
+            if planned is not None:
+                self.stack.discard(planned[0])
+        except DriverError:
+            pass  # it changes nothing, and the next deployment deletes it
+        finally:
+            self.aws.close()
+
+    @cached_property
+    def _identity(self) -> tuple[str, str]:
+        """The partition of AWS and the account."""
+        found = self.aws.call("who am I", self.aws.client("sts").get_caller_identity)
+        return str(found["Arn"]).split(":")[1], str(found["Account"])
+
+    @cached_property
+    def _leftovers(self) -> Leftovers:
+        return Leftovers(self.aws, self.config.deployment_name, *self._identity, self._pause)
+
+    @property
+    def code_bucket(self) -> str:
+        """The bucket of the functions' code and of templates, which is not part of the stack."""
+        return f"{self.config.deployment_name}-code-{self._identity[1]}-{self.config.deployment_region}"
+
+    # ---- without credentials -------------------------------------------------------------
+
+    def no_credentials(self) -> str:
+        try:
+            found = self.aws.has_credentials()
+        except DriverError as error:
+            return str(error)
+        return "" if found else "no credentials for AWS: set them with 'aws configure'"
+
+    def outline(self) -> list[str]:
+        return [f"{'Add':8} {each.kind} {each.logical}" for each in self._resources()]
+
+    def _resources(self) -> list[Any]:
+        return template().resources(parameters(self.service, "", ""))
+
+    def rights(self) -> list[str]:
+        return [f"{service}: {', '.join(verbs)}" for service, verbs in rights().items()]
 
     # ---- configuration -----------------------------------------------------------------
 
-    @cached_property
-    def code_bucket(self) -> str:
-        """The bucket of the functions' code, which is not part of the stack."""
-        account = self.aws.call("who am I", self.aws.client("sts").get_caller_identity)["Account"]
-        return f"{self.config.deployment_name}-code-{account}-{self.config.deployment_region}"
+    def parameters(self, code: str) -> dict[str, str]:
+        """The template's parameters. ``code``: the key of the functions' code."""
+        return parameters(self.service, self.code_bucket, code)
 
-    def parameters(self, code: Package) -> dict[str, str]:
-        """The template's parameters.
-
-        The section ``aws.deploy`` of the configuration sets further ones.
-        """
-        config = self.config
-        minutes = max(1, -(-config.heartbeat_frequency // 60))
-        chosen = {
-            "CodeBucket": self.code_bucket,
-            "CodeKey": code.key,
-            "UserStorage": config.user_storage.value,
-            # heartbeat needs a function's queue, and so do direct writers under contention
-            "WorkerQueue": "sqs" if config.worker_queue is QueueType.DIRECT else config.worker_queue.value,
-            "DistributorQueue": config.distributor_queue.value,
-            "ClientChannel": config.client_channel.value,
-            "HeartbeatRate": f"rate({minutes} minute{'s' if minutes > 1 else ''})",
-            "SuperDigest": config.super_digest,
-            "Benchmarking": str(config.benchmarking_frequency if config.benchmarking else 0),
-        }
-        more = self.service.section.get("deploy", {})
-        if not isinstance(more, Mapping):
-            raise ConfigurationException("the key 'aws.deploy' must be an object of template parameters")
-        for key, value in more.items():
-            if key in _OWN_PARAMETERS:
-                raise ConfigurationException(
-                    f"the key 'aws.deploy.{key}' is not allowed: other keys of the configuration set it"
-                )
-            chosen[key] = str(value)
-        return chosen
+    def preliminary(self) -> dict[str, object]:
+        kept = {key: value for key, value in self.service.section.items() if key in _KEPT}
+        return client_configuration(self.config, kept)
 
     def output(self) -> dict[str, object]:
         """The client configuration."""
         outputs = self.stack.outputs()
-        section = {
-            key: value for key, value in self.service.section.items() if key in ("profile", "endpoint-url")
-        }
+        section = {key: value for key, value in self.service.section.items() if key in _KEPT}
         for key, name in (
             ("data-bucket", "DataBucket"),
             ("worker-queue-url", "WorkerQueueUrl"),
@@ -98,103 +111,135 @@ class AwsDeployment:
         ):
             if name in outputs:
                 section[key] = outputs[name]
+        former = self.stack.parameters().get("FormerWorkerQueue", formerqueue.NONE)
+        if former != formerqueue.NONE:
+            section["former-worker-queue"] = former
         section["policies"] = {name: outputs[key] for name, key in _POLICIES.items() if key in outputs}
         return client_configuration(self.config, section)
 
     # ---- deploying ---------------------------------------------------------------------
 
-    def changes(self) -> list[str]:
-        plan, changes, drifted = self.plan(package())
-        lines: list[str] = []
-        try:
-            for each in changes:
-                note = "  (replaced: its data is lost)" if each.replaced else ""
-                lines.append(f"{each.action:8} {each.kind} {each.resource}{note}")
-            for drift in drifted:
-                lines.append(f"drifted  {drift.resource} {drift.status}")
-                lines += [f"         {line}" for line in drift.differences]
-        finally:
-            self.stack.discard(plan)
-        return lines
+    def prepare(self, progress: Progress) -> None:
+        status = self.stack.settle(progress)
+        if status == STUCK:
+            self.stack.unstick(progress)
+        if status not in (*ABSENT, *FAILED_FIRST):  # a plan needs a place for the template
+            self._buckets.make(self.code_bucket, tags(self.config))
 
-    def deploy(self, progress: Progress) -> dict[str, object]:
-        code = package()
-        plan, changes, _ = self.plan(code)
-        lost = [
-            each.resource for each in changes if each.replaced and each.kind.endswith(("Table", "Bucket"))
-        ]
-        if lost:
-            self.stack.discard(plan)
-            raise ProviderException(
-                f"{', '.join(lost)} would be replaced, which loses the data: run 'fk export', then --clean"
+    def changes(self) -> Plan:
+        tags(self.config)
+        wanted = self.parameters(package().key)
+        status = self.stack.status()
+        if under_way(status) or status == STUCK:
+            return Plan(refused=f"the stack is {status}: changes can be planned when that is over")
+        if status in ABSENT:
+            left = self._removal.outlived()
+            return Plan(tuple(self.outline()), refused=_outlived(left) if left else "")
+        if status in FAILED_FIRST:
+            note = (
+                f"an earlier deployment failed ({status}): what it left is removed first, if it holds no data"
             )
-        try:
-            self.upload(code)
-        except BaseException:
-            self.stack.discard(plan)
-            raise
-        self.apply(plan, progress)
-        return self.output()
+            return Plan(tuple(self.outline()), (note,))
+        before = self.stack.parameters()
+        self._same_storage(before, wanted)
+        if not self._buckets.exists(self.code_bucket):
+            return Plan(refused=f"a plan needs the bucket {self.code_bucket}, which deploying creates")
+        planned, note = self._plan(before, wanted)
+        drifted, warning = self.stack.drift()
+        lost = _lost(planned)
+        return Plan(
+            tuple(
+                f"{each.action:8} {each.kind} {each.resource}"
+                + ("  (replaced: its data is lost)" if each.loses else "")
+                for each in planned
+            ),
+            tuple(each for each in (note, warning, *_drift(drifted)) if each),
+            f"{lost} would be replaced, which loses the data: run 'fk export', then --clean" if lost else "",
+        )
 
-    def plan(self, code: Package) -> tuple[str, list[Change], list[Drift]]:
-        """The change set, its changes, and the drift since the last deployment."""
-        current = self.stack.parameters()
-        parameters = self.parameters(code)
-        before = current.get("UserStorage", parameters["UserStorage"])
-        if before != parameters["UserStorage"]:
+    def _plan(self, before: Mapping[str, str], parameters: dict[str, str]) -> tuple[list[Change], str]:
+        """Make the change set; returns its changes and a line on the former worker queue."""
+        note, known = "", template().parameters
+        if "PermissionsBoundary" in known and "PermissionsBoundary" not in parameters:
+            parameters["PermissionsBoundary"] = self._boundary() or before.get("PermissionsBoundary", "")
+        if "FormerWorkerQueue" in known and "FormerWorkerQueue" not in parameters:
+            parameters["FormerWorkerQueue"], note = formerqueue.former(
+                self.aws,
+                self.config.deployment_name,
+                before.get("WorkerQueue", ""),
+                before.get("FormerWorkerQueue", ""),
+                parameters["WorkerQueue"],
+            )
+        if "Release" in known:
+            parameters["Release"] = release(parameters)
+        url = self._buckets.put_template(self.code_bucket, text())
+        self._planned = self.stack.plan(parameters, url, tags(self.config))
+        return self._planned[1], note
+
+    def _boundary(self) -> str:
+        """The policy that bounds the roles of functions, if an administrator made it with deployer.yaml."""
+        partition, account = self._identity
+        policy = f"arn:{partition}:iam::{account}:policy/{self.config.deployment_name}-boundary"
+        try:
+            self.aws.call("boundary", self.aws.client("iam").get_policy, PolicyArn=policy)
+        except Denied:
+            return ""  # there is none, or these credentials may not see it, and then need not use it
+        return policy
+
+    def _same_storage(self, before: Mapping[str, str], parameters: Mapping[str, str]) -> None:
+        was = before.get("UserStorage", parameters["UserStorage"])
+        if was != parameters["UserStorage"]:
             raise ProviderException(
-                f"{self.config.deployment_name} was deployed with user-storage {before!r}, but the "
+                f"{self.config.deployment_name} was deployed with user-storage {was!r}, but the "
                 f"configuration has {parameters['UserStorage']!r}: its znodes would be lost. Keep the old "
                 "value, or move the data to another deployment with 'fk export' and 'fk import'"
             )
-        drifted = self.stack.drift() if current else []
-        plan, changes = self.stack.plan(parameters)
-        return plan, changes, drifted
 
-    def upload(self, code: Package) -> None:
-        """Upload the functions' code; creates the bucket if necessary."""
-        s3, bucket = self.aws.client("s3"), self.code_bucket
-        if not self._exists(bucket):
-            region = self.config.deployment_region
-            where = {"CreateBucketConfiguration": {"LocationConstraint": region}}
-            if region == "us-east-1":  # this region must not be named
-                where = {}
-            self.aws.call(f"bucket {bucket}", s3.create_bucket, Bucket=bucket, **where)
-            blocked = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-            self.aws.call(
-                f"bucket {bucket}",
-                s3.put_public_access_block,
-                Bucket=bucket,
-                PublicAccessBlockConfiguration=dict.fromkeys(blocked, True),
-            )
-        self.aws.call("upload of the code", s3.put_object, Bucket=bucket, Key=code.key, Body=code.body)
-
-    def _exists(self, bucket: str) -> bool:
-        def look(**parameters: Any) -> bool:
-            try:
-                self.aws.client("s3").head_bucket(**parameters)
-            except ClientError as error:
-                if error.response["Error"]["Code"] in ("404", "NoSuchBucket"):
-                    return False
-                raise
-            return True
-
-        return bool(self.aws.call(f"bucket {bucket}", look, Bucket=bucket))
-
-    def apply(self, plan: str, progress: Progress) -> None:
-        """Apply a plan, then run heartbeat, which creates the tree if there is none."""
-        if plan:
-            self.stack.apply(plan, progress)
+    def deploy(self, progress: Progress) -> dict[str, object]:
+        code = package()
+        status = self.stack.status()
+        if status in FAILED_FIRST:
+            self._removal.clean_up(status, progress)
+        self._upload(code)
+        if self._planned is None:
+            left = self._removal.outlived()
+            if self.stack.status() in ABSENT and left:
+                raise ProviderException(_outlived(left))
+            before = self.stack.parameters()
+            wanted = self.parameters(code.key)
+            self._same_storage(before, wanted)
+            self._plan(before, wanted)
+        assert self._planned is not None
+        name, planned = self._planned
+        lost = _lost(planned)
+        if lost:
+            raise ProviderException(f"{lost} would be replaced, which loses the data")
+        self._planned = None  # from here on it is the stack's
+        gone = {each.resource for each in planned if each.kind == TABLE and each.action == "Remove"}
+        if gone:  # tables of queues that are not used any more
+            self._leftovers.unprotect(each.name for each in self.stack.resources() if each.logical in gone)
+        if name:
+            self.stack.apply(name, progress)
+        self.stack.protect(True)
         self._start(progress)
+        return self.output()
+
+    def _upload(self, code: Package) -> None:
+        """Upload the functions' code; creates the bucket if necessary."""
+        self._buckets.make(self.code_bucket, tags(self.config))
+        self._buckets.put(self.code_bucket, code.key, code.body)
 
     def _start(self, progress: Progress) -> None:
         """Invoke heartbeat once, which initializes a new deployment."""
         name = self.service.names.function("heartbeat")
         client = self.aws.client("lambda", read_timeout=60.0, retries={"total_max_attempts": 1})
+        alias = {"Qualifier": ALIAS} if PINS["heartbeat"] in self.stack.parameters() else {}
         deadline = time.monotonic() + _START_S
         while True:
             try:
-                answer = self.aws.call(f"function {name}", client.invoke, FunctionName=name, Payload=b"{}")
+                answer = self.aws.call(
+                    f"function {name}", client.invoke, FunctionName=name, Payload=b"{}", **alias
+                )
                 payload = answer["Payload"].read().decode(errors="replace")
                 if not answer.get("FunctionError"):
                     progress("heartbeat ran")
@@ -207,95 +252,84 @@ class AwsDeployment:
             self._pause(_PAUSE_S)  # a new role takes some seconds to propagate
 
     def update_code(self, progress: Progress) -> None:
-        if self.stack.describe() is None:
-            raise ProviderException(
-                f"{self.config.deployment_name} is not deployed: run 'fk deploy service' first"
-            )
+        self._deployed(progress)
         code = package()
-        self.upload(code)
-        present = {name for kind, _, name in self.stack.resources() if kind == "AWS::Lambda::Function"}
-        client = self.aws.client("lambda", read_timeout=60.0)
-        for short in FUNCTIONS:
-            name = self.service.names.function(short)
-            if name not in present:
-                continue
-            self.aws.call(
-                f"function {name}",
-                client.update_function_code,
-                FunctionName=name,
-                S3Bucket=self.code_bucket,
-                S3Key=code.key,
+        self._upload(code)
+        parameters: dict[str, str | None] = dict.fromkeys(self.stack.parameters())
+        pins = dict.fromkeys(parameters.keys() & set(PINS.values()), "")  # the newest versions run
+        self._update({**parameters, **pins, "CodeBucket": self.code_bucket, "CodeKey": code.key}, progress)
+
+    def _update(self, parameters: Mapping[str, str | None], progress: Progress) -> None:
+        """Change parameters of the stack and nothing else. ``parameters``: see :meth:`Stack.plan`."""
+        name, planned = self.stack.plan(parameters, "", None)
+        lost = _lost(planned)
+        if lost:
+            self.stack.discard(name)
+            raise ProviderException(
+                f"{lost} would be replaced, which loses the data: run 'fk deploy service'"
             )
-            while True:
-                answer = self.aws.call(
-                    f"function {name}", client.get_function_configuration, FunctionName=name
-                )
-                if answer.get("LastUpdateStatus", "Successful") != "InProgress":
-                    break
-                self._pause(_PAUSE_S)
-            if answer.get("LastUpdateStatus") == "Failed":
-                raise ProviderException(
-                    f"{name}: {answer.get('LastUpdateStatusReason', 'the update failed')}"
-                )
-            progress(f"updated {name}")
+        if name:
+            self.stack.apply(name, progress)
+
+    def roll_back(self, progress: Progress) -> None:
+        self._deployed(progress)
+        parameters: dict[str, str | None] = dict.fromkeys(self.stack.parameters())
+        if not parameters.keys() >= set(PINS.values()):
+            raise ProviderException(
+                f"{self.config.deployment_name} was deployed by a release without versions of functions: "
+                "run 'fk deploy service' once, from then on there are some"
+            )
+        present = {each.name for each in self.stack.resources() if each.kind == _FUNCTION}
+        pins = earlier(self.aws, self.config.deployment_name, present)
+        for parameter, version in pins.items():
+            progress(f"{parameter.removeprefix('Pinned').lower()}: back to version {version}")
+        self._update({**parameters, **pins}, progress)
+
+    def _deployed(self, progress: Progress) -> None:
+        """Raise unless there is a stack that can be updated; waits for changes that are under way."""
+        name, status = self.config.deployment_name, self.stack.settle(progress)
+        if status in ABSENT:
+            raise ProviderException(f"{name} is not deployed: run 'fk deploy service' first")
+        if status in (*FAILED_FIRST, STUCK):
+            raise ProviderException(f"the stack {name} is {status}: run 'fk deploy service', which mends it")
 
     # ---- removing ----------------------------------------------------------------------
 
+    @cached_property
+    def _removal(self) -> Removal:
+        return Removal(self.service, self.stack, self._leftovers, self._identity[1])
+
     def holdings(self) -> list[str]:
-        lines: list[str] = []
-        if self.stack.describe() is not None:
-            lines += [f"{kind} {name}" for kind, _, name in self.stack.resources()]
-        lines += [f"every object in the bucket {bucket}" for bucket in self._buckets()]
+        removal = self._removal
+        lines = [f"{each.kind} {each.name or each.logical}" for each in removal.held()]
+        if not lines and self.stack.status() not in ABSENT:
+            lines.append(f"the stack {self.config.deployment_name}")
+        lines += [str(each) for each in removal.outlived()]
+        if self._buckets.exists(self.code_bucket):
+            lines.append(f"every object in the bucket {self.code_bucket}")
         return lines
 
-    def _buckets(self) -> list[str]:
-        buckets = [self.code_bucket]
-        if "DataBucket" in (outputs := self.stack.outputs()):
-            buckets.append(outputs["DataBucket"])
-        return [each for each in buckets if self._exists(each)]
-
-    def attached(self) -> list[str]:
-        """Users, groups and roles outside the stack to which the stack's policies are attached."""
-        iam, found = self.aws.client("iam"), []
-        own = {name for kind, _, name in self.stack.resources() if kind == "AWS::IAM::Role"}
-        outputs = self.stack.outputs()
-        for policy in (outputs[key] for key in _POLICIES.values() if key in outputs):
-            answer = self.aws.call("policies", iam.list_entities_for_policy, PolicyArn=policy)
-            for kind in ("User", "Group", "Role"):
-                for each in answer.get(f"Policy{kind}s", ()):
-                    if each[f"{kind}Name"] not in own:
-                        found.append(f"{policy} is attached to the {kind.lower()} {each[f'{kind}Name']}")
-        return found
-
     def clean(self, progress: Progress) -> None:
-        """Remove the clients' queues, the objects, the stack, and finally the code's bucket."""
-        exists = self.stack.describe() is not None
-        if exists:
-            others = self.attached()
-            if others:
-                raise ProviderException("detach these policies first: " + "; ".join(others))
-            for address in leftovers(self.aws, self.service.table("lease"), None, 0):
-                progress(f"deleted the queue {address}")
-        buckets = self._buckets()
-        for bucket in buckets:
-            progress(f"deleted {self._empty(bucket)} objects in {bucket}")
-        if exists:
-            self.stack.delete(progress)
-        if self.code_bucket in buckets:
-            self.aws.call("code", self.aws.client("s3").delete_bucket, Bucket=self.code_bucket)
-            progress(f"deleted the bucket {self.code_bucket}")
-
-    def _empty(self, bucket: str) -> int:
-        s3, number = self.aws.client("s3"), 0
-        while True:
-            page = self.aws.call("objects", s3.list_objects_v2, Bucket=bucket)
-            keys = [{"Key": each["Key"]} for each in page.get("Contents", ())]
-            if not keys:
-                return number
-            answer = self.aws.call("objects", s3.delete_objects, Bucket=bucket, Delete={"Objects": keys})
-            if answer.get("Errors"):
-                raise ProviderException(f"cannot empty {bucket}: {json.dumps(answer['Errors'][0])}")
-            number += len(keys)
+        """Remove the clients' queues, the stack, what outlives it, and finally the code's bucket."""
+        self._removal.remove(progress)
+        self._buckets.delete(self.code_bucket, progress)
 
 
-_POLICIES = {"client": "ClientPolicy", "distribution": "DistributionPolicy", "direct": "DirectPolicy"}
+def _lost(changes: Iterable[Change]) -> str:
+    return ", ".join(each.resource for each in changes if each.loses)
+
+
+def _drift(drifted: Iterable[Drift]) -> list[str]:
+    lines: list[str] = []
+    for each in drifted:
+        lines.append(f"drifted  {each.resource} {each.status}")
+        lines += [f"         {line}" for line in each.differences]
+    return lines
+
+
+def _outlived(left: Iterable[object]) -> str:
+    listed = ", ".join(map(str, left))
+    return (
+        f"{listed}: left by an earlier deployment of this name, whose stack is gone. Remove them with "
+        "--clean, or choose another deployment-name"
+    )

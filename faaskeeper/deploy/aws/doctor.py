@@ -8,6 +8,7 @@ from typing import Any
 
 from faaskeeper.config import Config
 from faaskeeper.core.errors import Denied
+from faaskeeper.deploy.aws import formerqueue
 from faaskeeper.deploy.aws.deadletters import AwsDeadLetters
 from faaskeeper.deploy.doctor import Check, Doctor, Finding, clock_finding
 from faaskeeper.providers.aws.service import AwsService
@@ -29,6 +30,8 @@ class AwsDoctor(Doctor[AwsService]):
 
     def after(self) -> Iterator[tuple[str, Check]]:
         yield "worker queue", self._queue
+        if self.service.section.get("former-worker-queue"):
+            yield "former queue", self._former
         yield "dead letters", self._dead
 
     def _credentials(self) -> Finding:
@@ -62,6 +65,24 @@ class AwsDoctor(Doctor[AwsService]):
             return Finding("worker queue", False, f"{number} requests, the oldest waiting for {oldest:.0f} s")
         waited = "" if oldest is None else f", the oldest waiting for {oldest:.0f} s"
         return Finding("worker queue", True, f"{number} requests{waited}")
+
+    def _former(self) -> Finding:
+        kind = self.service.text("former-worker-queue")
+        if kind not in formerqueue.KINDS:
+            return Finding("former queue", False, f"'aws.former-worker-queue' is {kind!r}: deploy again")
+        try:
+            used = formerqueue.use(self.service.aws, self.config.deployment_name, kind)
+        except Denied:
+            return Finding("former queue", None, "these credentials may not read its attributes")
+        if used is None:
+            return Finding(
+                "former queue",
+                True,
+                f"{kind}: it is gone: 'fk deploy service' writes the clients' configuration without it",
+            )
+        if used.over:
+            return Finding("former queue", True, f"{kind}: {used}; the next 'fk deploy service' removes it")
+        return Finding("former queue", True, f"{kind}: {used}; it stays for these clients")
 
     def _oldest(self, url: str) -> float | None:
         """Age of the oldest message in s, from its metric; None if it is not available."""

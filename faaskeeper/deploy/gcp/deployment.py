@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from google.auth.exceptions import GoogleAuthError
+
 from faaskeeper.config import Config, ConfigurationException, QueueType
-from faaskeeper.deploy.deployment import Progress, client_configuration
+from faaskeeper.deploy.deployment import Plan, Progress, client_configuration
+from faaskeeper.deploy.gcp.applied import Applied
 from faaskeeper.deploy.gcp.beginning import await_heartbeat
 from faaskeeper.deploy.gcp.buckets import bucket_exists, bucket_made, empty_bucket, remove_bucket
+from faaskeeper.deploy.gcp.outline import labels, outline, rights
 from faaskeeper.deploy.gcp.package import package
 from faaskeeper.deploy.gcp.rest import Rest
-from faaskeeper.deploy.gcp.tools import DeploymentManager, Terraform, Tool
+from faaskeeper.deploy.gcp.tools import DATA_IS_LOST, DRIFTED, DeploymentManager, Terraform, Tool
+from faaskeeper.deploy.names import check_name
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.gcp.service import GcpService
 
-_NAME = re.compile(r"[a-z][a-z0-9-]{2,16}[a-z0-9]")
 _TOOLS = ("terraform", "deployment-manager")
 _VARIABLES = (
     "watch_function",
@@ -33,17 +36,17 @@ _VARIABLES = (
 )
 """Template variables that the section ``gcp.deploy`` may set."""
 _OTHER_KEYS = ("with", "endpoint")
+_LEGACY = (
+    "Google ended its support for Deployment Manager on 31 March 2026: new deployments are better made with "
+    "Terraform ('gcp.deploy.with')"
+)
 
 
 class GcpDeployment:
     """A deployment on Google Cloud. ``pause``: waits this many seconds between two polls."""
 
     def __init__(self, config: Config, pause: Callable[[float], None] = time.sleep) -> None:
-        if not _NAME.fullmatch(config.deployment_name):
-            raise ConfigurationException(
-                f"the key 'deployment-name' is {config.deployment_name!r}: on Google Cloud it must have "
-                "4 to 18 lower-case letters, digits and hyphens, and start with a letter"
-            )
+        check_name("gcp", config.deployment_name)
         self.config = config
         self.service = GcpService(config)
         self._gcp = self.service.gcp
@@ -68,10 +71,14 @@ class GcpDeployment:
         return chosen
 
     def close(self) -> None:
-        if self._tool is not None:
-            self._tool.close()
+        self._close_tool()
         self._rest.close()
         self._gcp.close()
+
+    def _close_tool(self) -> None:
+        tool, self._tool = self._tool, None
+        if tool is not None:
+            tool.close()
 
     # ---- configuration -------------------------------------------------------------------
 
@@ -98,6 +105,7 @@ class GcpDeployment:
             "heartbeat_minutes": max(1, -(-config.heartbeat_frequency // 60)),
             "super_digest": config.super_digest,
             "benchmarking": config.benchmarking_frequency if config.benchmarking else 0,
+            **({"labels": labels(config.tags)} if config.tags else {}),
             **{key: self._options[key] for key in _VARIABLES if key in self._options},
             **self._distinction(),
         }
@@ -125,10 +133,16 @@ class GcpDeployment:
     def _bucket_exists(self) -> bool:
         return bucket_exists(self._gcp, self.bucket)
 
+    def preliminary(self) -> dict[str, object]:
+        return self._output({})
+
     def _output(self, outputs: Mapping[str, Any]) -> dict[str, object]:
         section: dict[str, object] = {"project-id": self.service.project}
-        if self.service.text("credentials"):
-            section["credentials"] = self.service.text("credentials")
+        for kept in ("credentials", "client-host"):
+            if self.service.text(kept):
+                section[kept] = self.service.text(kept)
+        if self._options:
+            section["deploy"] = dict(self._options)
         for key, name in (
             ("data-bucket", "data_bucket"), ("worker-topic", "worker_topic"), ("accounts", "accounts"),
         ):  # fmt: skip
@@ -136,21 +150,53 @@ class GcpDeployment:
                 section[key] = outputs[name]
         return client_configuration(self.config, section)
 
+    # ---- without credentials -------------------------------------------------------------
+
+    def no_credentials(self) -> str:
+        if self._options.get("endpoint"):  # which needs none
+            return ""
+        try:
+            self._gcp.credentials()
+        except GoogleAuthError as error:
+            return f"no credentials for Google Cloud: {error}"
+        return ""
+
+    def outline(self) -> list[str]:
+        return outline(self.config, str(self._options.get("watch_function", "")))
+
+    def rights(self) -> list[str]:
+        return rights()
+
     # ---- deploying ---------------------------------------------------------------------
 
-    def changes(self) -> list[str]:
+    def prepare(self, progress: Progress) -> None:
+        """Nothing: Terraform's lock and Google's operations are waited for by the tools."""
+
+    def changes(self) -> Plan:
         code = package()
         tool = self.tool()
         self._same_storage(tool)
-        return tool.changes(self.variables(code.key))
+        lines = tool.changes(self.variables(code.key))
+        lost = ", ".join(line.split()[1] for line in lines if line.endswith(DATA_IS_LOST))
+        legacy = [_LEGACY] if isinstance(tool, DeploymentManager) else []
+        return Plan(
+            tuple(line for line in lines if not line.startswith(DRIFTED)),
+            (*(line for line in lines if line.startswith(DRIFTED)), *legacy),
+            f"{lost} would be replaced, which loses the data: run 'fk export', then --clean" if lost else "",
+        )
 
     def deploy(self, progress: Progress) -> dict[str, object]:
         code = self._upload(progress)
         tool = self.tool()
         self._same_storage(tool)
-        tool.apply(self.variables(code), progress)
+        variables = self.variables(code)
+        tool.apply(variables, progress)
+        self._applied().record(variables)
         await_heartbeat(self.service, self._rest, progress, self._pause)
         return self._output(tool.outputs())
+
+    def _applied(self) -> Applied:
+        return Applied(self._gcp, self.bucket, self.config.deployment_name)
 
     def _same_storage(self, tool: Tool) -> None:
         wanted = self.config.user_storage.value
@@ -176,6 +222,7 @@ class GcpDeployment:
                 storage.create_bucket(made, location=self.config.deployment_region, retry=self._gcp.retry)
 
             self._gcp.call(f"bucket {self.bucket}", make)
+            self._close_tool()  # which planned without a place for its state
             progress(f"created the bucket {self.bucket}")
 
         def upload() -> None:
@@ -186,11 +233,29 @@ class GcpDeployment:
         return code.key
 
     def update_code(self, progress: Progress) -> None:
+        self._deployed()
+        variables = self._applied().variables()
+        self._run(variables, self._upload(progress), progress)
+
+    def roll_back(self, progress: Progress) -> None:
+        self._deployed()
+        applied = self._applied()
+        code = applied.former_code()
+        progress(f"back to {code}")
+        self._run(applied.variables(), code, progress)
+
+    def _run(self, variables: Mapping[str, Any], code: str, progress: Progress) -> None:
+        """Deploy only code, which is in the bucket; all else stays as it was applied."""
+        changed = {**variables, "code_object": code}
+        self.tool().apply(changed, progress, code_only=True)
+        self._applied().record(changed)
+
+    def _deployed(self) -> None:
+        """Raise unless there is a deployment."""
         if not self._bucket_exists() or not self.tool().resources():
             raise ProviderException(
                 f"{self.config.deployment_name} is not deployed: run 'fk deploy service' first"
             )
-        self.tool().apply(self.variables(self._upload(progress)), progress, code_only=True)
 
     # ---- removing ----------------------------------------------------------------------
 

@@ -25,6 +25,9 @@ Variables = Mapping[str, Any]
 _STORES = ("google_firestore_database", "google_storage_bucket")
 _GENERATED = shutil.ignore_patterns("__pycache__", ".terraform", "*.tfstate*", "*.tfvars*")
 """What a person's own Terraform leaves in a checkout."""
+DRIFTED = "drifted"
+DATA_IS_LOST = "(replaced: its data is lost)"
+"""How a line of a plan begins that is no change, and how one ends that loses data."""
 _SHOWN_LINES = 12
 """Number of lines that are shown of a failed command's output, from its end."""
 
@@ -150,12 +153,12 @@ class Terraform(Tool):
 
     def changes(self, variables: Variables) -> list[str]:
         plan = self._plan(variables)
-        lines = [f"drifted  {each['address']}" for each in plan.get("resource_drift", ())]
+        lines = [f"{DRIFTED}  {each['address']}" for each in plan.get("resource_drift", ())]
         for each in plan.get("resource_changes", ()):
             actions = each["change"]["actions"]
             if actions not in (["no-op"], ["read"]):
                 again = len(actions) > 1
-                note = "  (replaced: its data is lost)" if again and _store(each) else ""
+                note = f"  {DATA_IS_LOST}" if again and _store(each) else ""
                 lines.append(f"{'replace' if again else actions[0]:8} {each['address']}{note}")
         return lines
 

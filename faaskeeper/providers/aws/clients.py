@@ -49,7 +49,7 @@ _KINDS: dict[str, type[DriverError]] = {
 }
 """Error kinds by AWS's codes. Other codes: Unavailable for a status of 500 or more, else Denied."""
 _ABSENT = "check that the deployment's name is right and that it is deployed"
-_NOT_ALLOWED = "attach the deployment's client policy, which allows what clients need"
+_NOT_ALLOWED = "clients need the deployment's client policy, deploying the one of deploy/aws/deployer.yaml"
 _INVALID = "check that the credentials are still valid"
 _HINTS: dict[str, str] = {
     "ResourceNotFoundException": _ABSENT,
@@ -129,17 +129,27 @@ class Aws(Calls):
             if self._endpoint:
                 usual["s3"] = {"addressing_style": "path"}
         try:
-            if self._session is None:
-                self._session = boto3.session.Session(
-                    region_name=self.region, profile_name=self._profile or None
-                )
-            return self._session.client(
+            return self._opened().client(
                 service,
                 endpoint_url=self._endpoint or None,
                 config=botocore.config.Config(**{**usual, **options}),
             )
         except BotoCoreError as error:
             raise core_error(f"cannot use {service}", error) from error
+
+    def _opened(self) -> Any:
+        """The session, which has the credentials. The caller holds the lock."""
+        if self._session is None:
+            self._session = boto3.session.Session(region_name=self.region, profile_name=self._profile or None)
+        return self._session
+
+    def has_credentials(self) -> bool:
+        """Whether this machine has credentials, valid or not. Raises DriverError for a wrong profile."""
+        with self._lock:
+            try:
+                return self._opened().get_credentials() is not None
+            except BotoCoreError as error:
+                raise core_error("credentials", error) from error
 
     def core_error(self, what: str, error: ClientError | BotoCoreError) -> DriverError:
         return core_error(what, error)

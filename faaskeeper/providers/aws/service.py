@@ -33,6 +33,10 @@ SECTION = (
     "peer",
     "deploy",
     "policies",
+    "subnets",
+    "security-groups",
+    "kms-key",
+    "former-worker-queue",
 )
 """Keys of the configuration's section ``aws``."""
 

@@ -1,0 +1,74 @@
+"""What deploying takes, said without an account: resources, and the roles that making them needs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from faaskeeper.config import Config, ConfigurationException, QueueType
+from faaskeeper.deploy.templates import templates
+
+_LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
+_MOST_LABELS = 60
+"""Google allows 64 for a resource."""
+_KINDS = {
+    "databases": "Firestore database (Datastore mode)",
+    "topics": "Pub/Sub topic",
+    "functions": "function",
+    "jobs": "Cloud Scheduler job",
+    "accounts": "service account",
+}
+RIGHTS = {
+    "roles/artifactregistry.admin": "the functions' images",
+    "roles/cloudfunctions.admin": "functions",
+    "roles/cloudscheduler.admin": "the heartbeat's schedule",
+    "roles/datastore.owner": "databases",
+    "roles/iam.roleAdmin": "the role of clients that listen",
+    "roles/iam.serviceAccountAdmin": "service accounts of functions and clients",
+    "roles/iam.serviceAccountUser": "running functions as them",
+    "roles/pubsub.admin": "topics and subscriptions",
+    "roles/resourcemanager.projectIamAdmin": "rights of functions on databases",
+    "roles/run.admin": "rights to call functions",
+    "roles/serviceusage.serviceUsageAdmin": "enabling services",
+    "roles/storage.admin": "buckets",
+}
+"""Roles with which the deployment can be made, each with what for."""
+
+
+def outline(config: Config, watch_function: str) -> list[str]:
+    """The resources, one per line. ``watch_function``: as the variable of that name."""
+    text = templates("gcp").joinpath("resources.json").read_text(encoding="utf-8")
+    listed: dict[str, Any] = json.loads(text)
+    left_out = set()
+    if config.distributor_queue is QueueType.INLINE:
+        left_out.add("distributor")
+    if watch_function == "inline":
+        left_out.add("watch")
+    lines = [
+        f"{'create':8} {what} {config.deployment_name}-{name}"
+        for kind, what in _KINDS.items()
+        for name in listed.get(kind, ())
+        if kind != "functions" or name not in left_out
+    ]
+    return [*lines, f"{'create':8} Cloud Storage bucket {config.deployment_name}-data"]
+
+
+def rights() -> list[str]:
+    """The roles that deploying needs, one per line."""
+    return [f"{role}: {why}" for role, why in RIGHTS.items()]
+
+
+def labels(tags: Mapping[str, str]) -> dict[str, str]:
+    """Labels of resources. Raises ConfigurationException for what Google does not take."""
+    for key, value in tags.items():
+        if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
+            raise ConfigurationException(
+                f"the key 'tags' has {key!r}: {value!r}: on Google Cloud a label has up to 63 lower-case "
+                "letters, digits, _ and -, and its key starts with a letter"
+            )
+    if len(tags) > _MOST_LABELS:
+        raise ConfigurationException(f"the key 'tags' has more than {_MOST_LABELS} labels")
+    return dict(tags)
