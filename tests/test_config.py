@@ -79,7 +79,7 @@ def test_an_embedded_service_needs_but_a_name() -> None:
             "'worker-queue' is 'pubsub': it must be one of 'sqs', 'sqs-unordered', 'dynamodb', 'direct'",
         ),
         ({"distributor-queue": "direct"}, "one of 'inline', 'sqs', 'dynamodb'"),
-        ({"client-channel": "smoke"}, "one of 'tcp', 'sqs'"),
+        ({"client-channel": "smoke"}, "one of 'sqs', 'tcp'"),
         ({"configuration": []}, "'configuration' is []: it must be an object"),
         ({"configuration": {"benchmark": True}}, "'configuration.benchmark' is unknown"),
         ({"worker_queue": "sqs"}, "'worker_queue' is unknown; known keys: "),

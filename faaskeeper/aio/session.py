@@ -70,6 +70,7 @@ from faaskeeper.session.reads import TOGETHER
 from faaskeeper.session.rules import Rules
 from faaskeeper.session.states import SessionState, Ticket, over, unknown
 from faaskeeper.session.timing import OPEN_S, RENEWALS, RING_S, WAIT_MOST_S, WAIT_S, doubling
+from faaskeeper.session.unheard import Unheard
 from faaskeeper.session.upload import largest, upload
 
 _log = logging.getLogger(__name__)
@@ -267,6 +268,7 @@ class AsyncSession(forks.Inherited):
 
     async def _open(self, timeout: float) -> None:
         deadline = self.loop.time() + timeout
+        unheard = Unheard(self.connection, self._opening)
         for pause in doubling(OPEN_S):
             await self._own.run(self.sender.post, self._opening.messages)
             left = deadline - self.loop.time()
@@ -274,6 +276,7 @@ class AsyncSession(forks.Inherited):
             if done:
                 self._opened.result()
                 return
+            await self._own.run(unheard.look, self.loop.time(), self._incarnation.address)
             if self.loop.time() >= deadline:
                 raise TimeoutException(timeout, f"the service did not answer within {timeout:g} s")
 

@@ -59,6 +59,7 @@ from faaskeeper.session.outbox import Outbox, size_of
 from faaskeeper.session.rules import Rules
 from faaskeeper.session.states import SessionState, Ticket, over, unknown
 from faaskeeper.session.timing import OPEN_S, RENEWALS, RING_S, WAIT_MOST_S, WAIT_S, doubling
+from faaskeeper.session.unheard import Unheard
 from faaskeeper.session.upload import largest, upload
 from faaskeeper.watch import WatchCallbackType, WatchedEvent
 
@@ -189,10 +190,12 @@ class Session(forks.Inherited):
         except DriverError as error:
             raise ProviderException(str(error)) from error
         deadline = self._runtime.monotonic() + timeout
+        unheard = Unheard(self.connection, self._opening)
         for pause in doubling(OPEN_S):
             self._put_opening()
             if self._opened.wait(min(pause, max(deadline - self._runtime.monotonic(), 0))):
                 break
+            unheard.look(self._runtime.monotonic(), self._ear.address)
             if self._runtime.monotonic() >= deadline:
                 raise TimeoutException(timeout, f"the service did not answer within {timeout:g} s")
         self._opened.get()

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from faaskeeper.core.acl import SuperUser
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.clocks import Clock, LogClock
 from faaskeeper.core.drivers.channel import Channel, DirectChannel
@@ -44,8 +45,7 @@ class Deployment(Fields):
     ``recent_bytes``: longest ``recent`` that a record carries, in bytes of JSON; for a longer one,
     clients read the log. ``save_every``: entries between two saves of mark and checkpoint.
     ``max_nodes``: most znodes that a view holds. ``peer``: the address of a client without a
-    credential for one (scheme ``ip``; "": none). ``super_digest``: the digest id of the super user
-    ("": none).
+    credential for one (scheme ``ip``; "": none). ``super_digest``: the super user.
     """
 
     log: Log
@@ -73,7 +73,7 @@ class Deployment(Fields):
     save_every: int = 64
     max_nodes: int = MAX_NODES
     peer: str = ""
-    super_digest: str = ""
+    super_digest: SuperUser = ""
 
     def __post_init__(self) -> None:
         self.log_clock = LogClock(self.wall or self.clock, self.elapsed or self.clock)

@@ -40,7 +40,7 @@ class Deployment(Protocol):
 
 
 def client_configuration(config: Config, section: Mapping[str, object]) -> dict[str, object]:
-    """The client configuration, a JSON object. ``section``: the provider's section."""
+    """The client configuration, a JSON object, without secrets. ``section``: the provider's section."""
     return {
         "cloud-provider": config.provider_name,
         "deployment-name": config.deployment_name,
@@ -53,6 +53,5 @@ def client_configuration(config: Config, section: Mapping[str, object]) -> dict[
         "session-timeout": config.session_timeout,
         "port": config.port,
         "verbose": config.verbose,
-        "super-digest": config.super_digest,
         config.provider_name: dict(section),
     }

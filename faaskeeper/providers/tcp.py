@@ -1,6 +1,7 @@
 """The TCP channel, for every provider: the service connects to its clients.
 
-It connects only to addresses within its networks (:mod:`faaskeeper.providers.networks`). A frame is a length (4 bytes, big-endian) and a message. The session's secret authenticates messages
+It connects only to addresses within its networks (:mod:`faaskeeper.providers.networks`). A frame is
+a length (4 bytes, big-endian) and a message. The session's secret authenticates messages
 (:mod:`faaskeeper.core.trust`), so a stranger on a client's port can only waste a connection. The
 listener refuses frames above :data:`MAX_FRAME_BYTES`, and more than :data:`MAX_CONNECTIONS`
 connections at a time.
@@ -31,13 +32,13 @@ _log = logging.getLogger(__name__)
 
 
 class TcpChannel(Inherited):
-    """Service side: keeps a connection to each client within ``networks``.
+    """Service side: keeps a connection to each client within ``networks`` (None: on this machine).
 
     It avoids an unreachable client for some seconds, so that this client does not delay others.
     """
 
-    def __init__(self, networks: Networks = Networks(LOOPBACK)) -> None:
-        self._networks = networks
+    def __init__(self, networks: Networks | None = None) -> None:
+        self._networks = Networks(LOOPBACK) if networks is None else networks
         self._connections: dict[str, socket.socket] = {}
         self._avoid: dict[str, float] = {}
         self._lock = threading.Lock()

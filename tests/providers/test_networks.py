@@ -56,7 +56,8 @@ def test_some_addresses_are_refused_whatever_the_networks_are(host: str) -> None
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost", "metadata.google.internal", "", "2852039166", "0x7f.1", "127.1", "[::1]", "1.2.3.4 "]
+    "host",
+    ["localhost", "metadata.google.internal", "", "2852039166", "0x7f.1", "127.1", "[::1]", "1.2.3.4 "],
 )
 def test_only_literal_addresses_count(host: str) -> None:
     assert "is not an IP address" in Networks((*EVERYTHING, *LOOPBACK)).refusal(host)

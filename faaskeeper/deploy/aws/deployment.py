@@ -26,7 +26,15 @@ from faaskeeper.providers.cloud.service import FUNCTIONS
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,22}[a-z0-9]")
 _START_S = 90.0
 _PAUSE_S = 2.0
-_OWN_PARAMETERS = ("CodeBucket", "CodeKey", "UserStorage", "WorkerQueue", "DistributorQueue", "ClientChannel")
+_OWN_PARAMETERS = (
+    "CodeBucket",
+    "CodeKey",
+    "UserStorage",
+    "WorkerQueue",
+    "DistributorQueue",
+    "ClientChannel",
+    "ClientNetworks",
+)
 
 
 class AwsDeployment:
@@ -70,8 +78,8 @@ class AwsDeployment:
             "WorkerQueue": "sqs" if config.worker_queue is QueueType.DIRECT else config.worker_queue.value,
             "DistributorQueue": config.distributor_queue.value,
             "ClientChannel": config.client_channel.value,
+            "ClientNetworks": ",".join(self.service.networks.texts),
             "HeartbeatRate": f"rate({minutes} minute{'s' if minutes > 1 else ''})",
-            "SuperDigest": config.super_digest,
             "Benchmarking": str(config.benchmarking_frequency if config.benchmarking else 0),
         }
         more = self.service.section.get("deploy", {})
@@ -89,7 +97,9 @@ class AwsDeployment:
         """The client configuration."""
         outputs = self.stack.outputs()
         section = {
-            key: value for key, value in self.service.section.items() if key in ("profile", "endpoint-url")
+            key: value
+            for key, value in self.service.section.items()
+            if key in ("profile", "endpoint-url", "client-networks")
         }
         for key, name in (
             ("data-bucket", "DataBucket"),

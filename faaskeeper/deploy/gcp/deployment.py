@@ -87,8 +87,8 @@ class GcpDeployment:
             "worker_queue": worker,
             "distributor_queue": config.distributor_queue.value,
             "client_channel": config.client_channel.value,
+            "client_networks": ",".join(self.service.networks.texts),
             "heartbeat_minutes": max(1, -(-config.heartbeat_frequency // 60)),
-            "super_digest": config.super_digest,
             "benchmarking": config.benchmarking_frequency if config.benchmarking else 0,
             **{key: self._options[key] for key in _VARIABLES if key in self._options},
         }
@@ -118,8 +118,9 @@ class GcpDeployment:
 
     def _output(self, outputs: Mapping[str, Any]) -> dict[str, object]:
         section: dict[str, object] = {"project-id": self.service.project}
-        if self.service.text("credentials"):
-            section["credentials"] = self.service.text("credentials")
+        for key in ("credentials", "client-networks"):
+            if self.service.section.get(key):
+                section[key] = self.service.section[key]
         for key, name in (
             ("data-bucket", "data_bucket"), ("worker-topic", "worker_topic"), ("accounts", "accounts"),
         ):  # fmt: skip

@@ -25,6 +25,7 @@ from faaskeeper.providers.aws.events import failures, messages_of
 from faaskeeper.providers.aws.reports import Metrics
 from faaskeeper.providers.aws.service import AwsService
 from faaskeeper.providers.clocks import clock
+from faaskeeper.providers.cloud.envelopes import bare
 from faaskeeper.providers.cloud.functions import Warm
 from faaskeeper.providers.cloud.logs import JsonFormatter, log_as_json
 from faaskeeper.providers.cloud.serving import serve
@@ -83,12 +84,11 @@ class Functions:
         return failures(failed)
 
     def heartbeat(self, event: Mapping[str, Any], context: Context) -> dict[str, Any]:
-        """One heartbeat or, with ``{"sweep": true}``, one sweep."""
+        """Heartbeat; see :meth:`faaskeeper.providers.cloud.functions.Warm.beat`."""
         self._formatter.request = context.aws_request_id
         began = time.perf_counter()
-        sweep = bool(event.get("sweep"))
-        done = self._warm.beat(sweep)
-        if sweep and self.service.config.client_channel is ClientChannel.SQS:
+        done = self._warm.beat(event)
+        if event.get("sweep") and self.service.config.client_channel is ClientChannel.SQS:
             wanted = _addresses(self.deployment.checkpoints)
             leases = self.service.table("lease")
             done["queues"] = len(channels.leftovers(self.service.aws, leases, wanted, clock()))
@@ -97,8 +97,8 @@ class Functions:
 
 
 def _addresses(checkpoints: Checkpoints) -> list[str]:
-    """The addresses of the sessions in the last checkpoint."""
-    return [session.address for session in checkpoints.load(clock())[1] if not session.closed]
+    """The addresses of the sessions in the last checkpoint, as the channel knows them."""
+    return [bare(session.address) for session in checkpoints.load(clock())[1] if not session.closed]
 
 
 @cache

@@ -174,7 +174,7 @@ class Functions:
         return "not processed, see the log; send it again", 503
 
     def heartbeat(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """One heartbeat or, with ``{"sweep": true}``, one sweep."""
+        """Heartbeat; see :meth:`faaskeeper.providers.cloud.functions.Warm.beat`."""
         self._trace(headers)
         began = time.perf_counter()
         try:
@@ -182,7 +182,7 @@ class Functions:
         except ValueError:
             content = {}
         try:
-            done = self._warm.beat(isinstance(content, dict) and bool(content.get("sweep")))
+            done = self._warm.beat(content if isinstance(content, dict) else {})
         except (DriverError, StaleView) as error:
             _log.error("heartbeat failed: %s", error)
             return str(error), 503
