@@ -17,6 +17,7 @@ from faaskeeper.deploy.aws.package import package
 from faaskeeper.deploy.aws.stack import Change, Drift, Stack
 from faaskeeper.deploy.deployment import Progress, client_configuration
 from faaskeeper.deploy.package import Package
+from faaskeeper.deploy.supers import save_super_user
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.aws.channels import leftovers
 from faaskeeper.providers.aws.clients import Aws
@@ -113,8 +114,13 @@ class AwsDeployment:
 
     # ---- deploying ---------------------------------------------------------------------
 
+    def _package(self) -> Package:
+        """The functions' code for the architecture that the configuration sets."""
+        chosen = self.service.section.get("deploy", {})
+        return package(str(chosen.get("Architecture", "arm64")) if isinstance(chosen, Mapping) else "arm64")
+
     def changes(self) -> list[str]:
-        plan, changes, drifted = self.plan(package())
+        plan, changes, drifted = self.plan(self._package())
         lines: list[str] = []
         try:
             for each in changes:
@@ -128,7 +134,7 @@ class AwsDeployment:
         return lines
 
     def deploy(self, progress: Progress) -> dict[str, object]:
-        code = package()
+        code = self._package()
         plan, changes, _ = self.plan(code)
         lost = [
             each.resource for each in changes if each.replaced and each.kind.endswith(("Table", "Bucket"))
@@ -195,6 +201,7 @@ class AwsDeployment:
         """Apply a plan, then run heartbeat, which creates the tree if there is none."""
         if plan:
             self.stack.apply(plan, progress)
+        save_super_user(self.service, progress)
         self._start(progress)
 
     def _start(self, progress: Progress) -> None:
@@ -221,7 +228,7 @@ class AwsDeployment:
             raise ProviderException(
                 f"{self.config.deployment_name} is not deployed: run 'fk deploy service' first"
             )
-        code = package()
+        code = package(self.stack.parameters().get("Architecture", "arm64"))
         self.upload(code)
         present = {name for kind, _, name in self.stack.resources() if kind == "AWS::Lambda::Function"}
         client = self.aws.client("lambda", read_timeout=60.0)

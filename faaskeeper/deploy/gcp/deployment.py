@@ -15,6 +15,7 @@ from faaskeeper.deploy.deployment import Progress, client_configuration
 from faaskeeper.deploy.gcp.package import package
 from faaskeeper.deploy.gcp.rest import Rest
 from faaskeeper.deploy.gcp.tools import DeploymentManager, Terraform, Tool
+from faaskeeper.deploy.supers import save_super_user
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.gcp.service import GcpService
 
@@ -141,6 +142,7 @@ class GcpDeployment:
         tool = self.tool()
         self._same_storage(tool)
         tool.apply(self.variables(code), progress)
+        save_super_user(self.service, progress)
         self._start(progress)
         return self._output(tool.outputs())
 

@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class Header(NamedTuple):
-    """What can be read from outside: the key pair's generation, and the message's group.
+    """What can be read from outside: the key pair's generation, and the message's identity.
 
     ``size``: bytes of the header.
     """
@@ -65,7 +65,8 @@ def header_of(body: bytes) -> Header | None:
 class SealedQueue:
     """The worker queue for clients: seals what is sent. ``seal_of``: the key to seal with.
 
-    The message's group, a session and its incarnation, stays readable for the sake of dead letters.
+    The message's identity, a session and its incarnation, stays readable for the sake of dead
+    letters.
     """
 
     def __init__(self, queue: Queue, seal_of: SealOf) -> None:
@@ -76,7 +77,7 @@ class SealedQueue:
 
     def send(self, group: str, identity: str, body: bytes) -> None:
         generation, key = self._seal_of()
-        label = group.encode()[:_MAX_LABEL_BYTES]
+        label = identity.encode()[:_MAX_LABEL_BYTES]
         header = _MAGIC + generation.to_bytes(4, "big") + bytes((len(label),)) + label
         self._queue.send(group, identity, header + _SUITE.encrypt(body, key, info=_REQUEST + header))
 
