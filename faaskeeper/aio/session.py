@@ -268,7 +268,7 @@ class AsyncSession(forks.Inherited):
 
     async def _open(self, timeout: float) -> None:
         deadline = self.loop.time() + timeout
-        unheard = Unheard(self.connection, self._opening)
+        unheard = Unheard(self.connection, self._opening.caused, self.id)
         for pause in doubling(OPEN_S):
             await self._own.run(self.sender.post, self._opening.messages)
             left = deadline - self.loop.time()

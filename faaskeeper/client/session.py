@@ -190,7 +190,7 @@ class Session(forks.Inherited):
         except DriverError as error:
             raise ProviderException(str(error)) from error
         deadline = self._runtime.monotonic() + timeout
-        unheard = Unheard(self.connection, self._opening)
+        unheard = Unheard(self.connection, self._opening.caused, self.id)
         for pause in doubling(OPEN_S):
             self._put_opening()
             if self._opened.wait(min(pause, max(deadline - self._runtime.monotonic(), 0))):

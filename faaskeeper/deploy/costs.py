@@ -145,7 +145,8 @@ class Costs:
                 total += self.message(inline) + self._function(10.0)
         if operation == "notification":
             total += self._function(10.0)
-        if self._channel == "sqs" and calls["function"]:
+        asked = self._worker is QueueType.DIRECT and operation != "notification"  # by this process itself
+        if self._channel == "sqs" and calls["function"] and not asked:
             total += 3 * self.table["sqs"]["fifo-request"]
         return total
 
@@ -156,6 +157,10 @@ class Costs:
             unit = _reads(size) * dynamodb["read-unit"] if reads else _writes(size) * dynamodb["write-unit"]
             return float(unit)
         return float(s3["get"] if reads else s3["put"])
+
+    def listening(self) -> float:
+        """Monthly price of one client's polls of its queue for answers."""
+        return _MONTH_S / 20 * float(self.table["sqs"]["fifo-request"]) if self._channel == "sqs" else 0.0
 
     def _function(self, milliseconds: float) -> float:
         price = self.table["lambda"]
@@ -197,6 +202,7 @@ class Costs:
             "reads": load.reads * self.operation("get", load.size),
             "writes": load.writes * write,
             "leases": load.clients * _MONTH_S / load.lease_s * self.operation("lease", 0),
+            "listening": load.clients * self.listening(),
         }
 
     def zookeeper(self, servers: int = 3) -> float:
@@ -222,7 +228,7 @@ class Costs:
         variable = self.month(load)
         operations = load.reads + load.writes
         each = (variable["reads"] + variable["writes"]) / operations if operations else 0.0
-        left = self.zookeeper() - variable["at rest"] - variable["leases"]
+        left = self.zookeeper() - variable["at rest"] - variable["leases"] - variable["listening"]
         return left / each if each else float("inf")
 
     def summary(self) -> str:
@@ -238,4 +244,6 @@ class Costs:
             lines.append(f"  {operation:12} ${self.operation(operation, 1024) * 1e6:.2f} per million, 1 KB")
         lease = _MONTH_S / 60 * self.operation("lease", 0)
         lines.append(f"  {'lease':12} ${lease:.2f} per session and month")
+        if self.listening():
+            lines.append(f"  {'listening':12} ${self.listening():.2f} per client process and month")
         return "\n".join(lines)

@@ -45,11 +45,6 @@ class Opening:
         """The message, in a list; an empty one before there is any."""
         return [] if self.message is None else [self.message]
 
-    @property
-    def session(self) -> int:
-        """The session's id; 0 before a new one is open."""
-        return self._incarnation.session
-
     def caused(self, effect: Effect) -> bool:
         """Whether this opening, or an earlier form of it, is why a transaction has this effect."""
         if isinstance(effect, Opened):

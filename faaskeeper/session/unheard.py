@@ -8,15 +8,17 @@ there.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
+from faaskeeper.core.changes import Effect
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.core.log import Trimmed
 from faaskeeper.exceptions import ProviderException
-from faaskeeper.session.opening import Opening
 
-PATIENCE_S = 4.0
-"""How long an answer may take after its transaction was seen: the opening was sent again since."""
+PATIENCE_S = 5.0
+"""How long an answer may take after its session was seen: it follows at once, and the opening was
+sent again since."""
 _BACK = 500
 """How far below the applied mark to begin: the opening may have been applied before this looks."""
 
@@ -26,16 +28,19 @@ _log = logging.getLogger(__name__)
 class Unheard:
     """Watches one opening. Call :meth:`look` whenever the answer has not come for a while.
 
-    If ``connection`` says that answers always arrive, this reads nothing.
+    ``caused``: whether the opening is why a transaction has an effect. ``session``: to be resumed;
+    0: a new one. If ``connection`` says that answers always arrive, this reads nothing.
     """
 
-    def __init__(self, connection: Connection, opening: Opening) -> None:
+    def __init__(self, connection: Connection, caused: Callable[[Effect], bool], session: int = 0) -> None:
         self._connection = connection
-        self._opening = opening
+        self._caused = caused
+        self._session = session
         self._at = -1
         self._found = 0
         """The transaction that opened or resumed the session; 0: not seen."""
-        self._since = 0.0
+        self._since: float | None = None
+        """When the session was first seen, ready to be used."""
 
     def look(self, now: float, address: str) -> None:
         """Read the log on. ``now``: s by a clock that is never set; ``address``: for the answers.
@@ -48,8 +53,9 @@ class Unheard:
         try:
             if not self._found:
                 self._find()
-                self._since = now
-            elif now - self._since >= PATIENCE_S and self._applied():
+            if self._since is None:
+                self._since = now if self._found and self._applied() else None
+            elif now - self._since >= PATIENCE_S:
                 raise ProviderException(
                     f"the service has opened the session (transaction {self._found}), but its answer "
                     f"does not arrive: {unreached(address)}"
@@ -71,10 +77,9 @@ class Unheard:
             for entry in entries:
                 self._at = entry.last
                 for transaction in entry.transactions:
-                    if any(map(self._opening.caused, transaction.effects)):
+                    if any(map(self._caused, transaction.effects)):
                         self._found = transaction.txid
 
     def _applied(self) -> bool:
         """Whether the service has done what precedes the answer: granting the lease."""
-        session = self._opening.session or self._found
-        return self._connection.leases.get(session) is not None
+        return self._connection.leases.get(self._session or self._found) is not None

@@ -72,7 +72,12 @@ def test_prices_follow_size_configuration_and_load() -> None:
         "set", 1024
     )
     idle = made.month(costs.Workload())
-    assert idle == {"at rest": sum(made.at_rest().values()), "reads": 0, "writes": 0, "leases": 0}
+    rest = sum(made.at_rest().values())
+    assert idle == {"at rest": rest, "reads": 0, "writes": 0, "leases": 0, "listening": 0}
+    by_tcp = costs.Costs(config(**{"client-channel": "tcp"}))
+    fifo = made.table["sqs"]["fifo-request"]
+    assert made.operation("set", 1024) - by_tcp.operation("set", 1024) == pytest.approx(3 * fifo)
+    assert (made.listening(), by_tcp.listening()) == (pytest.approx(129_600 * fifo), 0)
     load = costs.Workload(reads=1e6, writes=1e5, clients=10)
     month = made.month(load)
     assert month["reads"] == pytest.approx(1e6 * made.operation("get", 1024))

@@ -25,6 +25,7 @@ LONG_RUN = 20_000
 EXPECTED = frozenset(
     {
         "a clock was set",
+        "a copy of what another has sent",
         "a server died",
         "a session was served",
         "a ticket used beside others",
