@@ -118,7 +118,8 @@ class TcpListener(Inherited):
         self._open = True
         self._connections: set[socket.socket] = set()
         try:
-            self._socket = socket.create_server((host, max(port, 0)))
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._socket = socket.create_server((host, max(port, 0)), family=family)
         except OSError as error:
             raise Denied(f"cannot listen on {host}:{port}: {error.strerror}; choose another port") from error
         bound = self._socket.getsockname()[1]

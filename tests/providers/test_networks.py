@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
+from ipaddress import ip_network
+from typing import Any
 
 import pytest
 
+from faaskeeper.config import ConfigurationException
+from faaskeeper.core.errors import Denied
+from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.networks import LOOPBACK, PRIVATE, Networks
 from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
 from faaskeeper.testing.patience import PATIENCE_S
+from tests.paper import PaperService, paper
 
 EVERYTHING = ("0.0.0.0/0", "::/0")
 
@@ -73,6 +80,73 @@ def test_loopback_is_reached_where_a_network_of_its_own_names_it() -> None:
 def test_what_is_no_network_is_named(text: str) -> None:
     with pytest.raises(ValueError, match="is not a network in CIDR notation"):
         Networks((text,))
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+def test_a_client_may_listen_at_an_address_of_ipv6() -> None:
+    heard = threading.Event()
+    try:
+        listener = TcpClientChannel("::1").listen(lambda message: heard.set())
+    except Denied:
+        pytest.skip("this machine has no address of IPv6")
+    channel = TcpChannel()
+    assert channel.deliver(listener.address, b"message")
+    assert heard.wait(PATIENCE_S)
+    channel.close()
+    listener.close()
+
+
+TCP = {"client-channel": "tcp"}
+
+
+@pytest.mark.parametrize(
+    ("options", "section", "texts"),
+    [
+        ({}, {}, ()),
+        (TCP, {}, PRIVATE),
+        ({}, {"client-networks": ["10.1.0.0/16"]}, ("10.1.0.0/16",)),
+        (TCP, {"client-networks": "10.1.0.0/16, fd00::/8"}, ("10.1.0.0/16", " fd00::/8")),
+        (TCP, {"client-networks": ""}, PRIVATE),  # as the templates pass on that there are none
+        ({"client-channel": "sqs"}, {"client-networks": ["10.1.0.0/16"]}, ("10.1.0.0/16",)),
+    ],
+)
+def test_functions_connect_within_what_is_configured(
+    options: dict[str, str], section: dict[str, Any], texts: tuple[str, ...]
+) -> None:
+    with paper(**options, aws=section) as cloud:
+        networks = PaperService(cloud, cloud.config).networks
+        assert networks.texts == texts
+        for text in texts:
+            assert networks.refusal(str(ip_network(text.strip())[1])) == ""
+
+
+@pytest.mark.parametrize("value", [7, ["10.0.0.0/8", 7], {"a": 1}, ["10.0.0.1/8"], "everywhere"])
+def test_networks_that_are_none_are_an_error_that_names_the_key(value: Any) -> None:
+    with (
+        pytest.raises(ConfigurationException, match=r"the key '?aws\.client-networks'?"),
+        paper(aws={"client-networks": value}),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("host", "problem"),
+    [
+        ("54.1.2.3", "54.1.2.3 is in none of the networks 10.0.0.0/8"),
+        ("localhost", "'localhost' is not an IP address"),
+        ("169.254.1.1", "169.254.1.1 is link-local"),
+    ],
+)
+def test_a_client_that_functions_would_refuse_does_not_connect(host: str, problem: str) -> None:
+    with paper(**TCP, aws={"client-host": host}) as cloud:
+        with pytest.raises(ProviderException) as raised:
+            cloud.client().start()
+        text = str(raised.value)
+        assert text.startswith(f"functions do not answer this client by TCP: {problem}")
+        assert "aws.client-host" in text
+        assert "aws.client-networks" in text
+        assert '"client-channel": "sqs"' in text
+        assert cloud.sent == []
 
 
 def test_a_refusal_is_logged_and_nothing_is_sent(caplog: pytest.LogCaptureFixture) -> None:

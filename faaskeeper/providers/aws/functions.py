@@ -25,7 +25,6 @@ from faaskeeper.providers.aws.events import failures, messages_of
 from faaskeeper.providers.aws.reports import Metrics
 from faaskeeper.providers.aws.service import AwsService
 from faaskeeper.providers.clocks import clock
-from faaskeeper.providers.cloud.envelopes import bare
 from faaskeeper.providers.cloud.functions import Warm
 from faaskeeper.providers.cloud.logs import JsonFormatter, log_as_json
 from faaskeeper.providers.cloud.serving import serve
@@ -97,8 +96,8 @@ class Functions:
 
 
 def _addresses(checkpoints: Checkpoints) -> list[str]:
-    """The addresses of the sessions in the last checkpoint, as the channel knows them."""
-    return [bare(session.address) for session in checkpoints.load(clock())[1] if not session.closed]
+    """The addresses of the sessions in the last checkpoint."""
+    return [session.address for session in checkpoints.load(clock())[1] if not session.closed]
 
 
 @cache

@@ -178,7 +178,8 @@ class CloudService(ABC):
                 f"functions do not answer this client by TCP: {refusal}. {self._instead_of_tcp()}, or deploy "
                 f"with {name}.client-networks that contain it"
             )
-        return TcpClientChannel("127.0.0.1" if host == "127.0.0.1" else "0.0.0.0", port, host)
+        anywhere = "::" if ":" in host else "0.0.0.0"
+        return TcpClientChannel(host if host in ("127.0.0.1", "::1") else anywhere, port, host)
 
     def _instead_of_tcp(self) -> str:
         queue = self.config.provider_spec.client_channels[0]

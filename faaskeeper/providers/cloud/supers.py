@@ -78,6 +78,7 @@ class SavedSuperUser:
             if row != self._row:
                 self._row = row
                 self._judged.clear()
+                self._guesses.clear()
 
     def __call__(self, id: str, by: object) -> bool:
         if self._looked is None or self._clock() - self._looked > REFRESH_MS:
