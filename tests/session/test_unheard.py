@@ -10,8 +10,11 @@ import pytest
 
 import faaskeeper.aio.session
 import faaskeeper.client.session
+import faaskeeper.gateway.sender
 from faaskeeper.aio import AsyncClient
 from faaskeeper.exceptions import ProviderException, TimeoutException
+from faaskeeper.gateway.errors import ServerError
+from faaskeeper.gateway.server import Gateway, Settings
 from faaskeeper.session import unheard
 from tests.paper import Paper, paper
 
@@ -20,7 +23,7 @@ from tests.paper import Paper, paper
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds takes milliseconds."""
     monkeypatch.setattr(unheard, "PATIENCE_S", 0.08)
-    for module in (faaskeeper.client.session, faaskeeper.aio.session):
+    for module in (faaskeeper.client.session, faaskeeper.aio.session, faaskeeper.gateway.sender):
         monkeypatch.setattr(module, "OPEN_S", 0.02)
 
 
@@ -42,6 +45,17 @@ def start_async(cloud: Paper, **options: Any) -> None:
         client = cloud.client(AsyncClient)
         await client.start(**options)
         await client.stop()
+
+    asyncio.run(run())
+
+
+def start_server(cloud: Paper) -> None:
+    async def run() -> None:
+        connection = cloud.connect(cloud.config, -1)
+        try:
+            await Gateway(connection, cloud.config, Settings(listen=(("127.0.0.1", 0),))).hub.lease.start()
+        finally:
+            connection.close()
 
     asyncio.run(run())
 
@@ -73,6 +87,11 @@ def test_by_tcp_the_error_names_the_address_and_both_ways_out(cloud: Paper, star
     assert "Set aws.client-host" in text
     assert '"client-channel": "sqs"' in text
     assert "#" not in text
+
+
+def test_a_server_that_is_not_answered_says_the_same(cloud: Paper) -> None:
+    with pytest.raises(ServerError, match="its answer does not arrive: functions cannot send to mem:1: "):
+        start_server(cloud)
 
 
 def test_a_resumption_that_is_unanswered_fails_too(cloud: Paper) -> None:
