@@ -75,7 +75,7 @@ $(DEV): $(PYTHON_THERE) $(METADATA) examples/redis/pyproject.toml
 $(MINISTACK): Makefile
 	@echo "Installing ministack, an emulator of AWS ..." >&2
 	@$(PYTHON) -m venv $(VENV)/ministack >&2
-	@$(VENV)/ministack/bin/python $(PIP) 'ministack==$(MINISTACK_VERSION)' boto3 >&2
+	@$(VENV)/ministack/bin/python $(PIP) 'ministack==$(MINISTACK_VERSION)' boto3 cffi >&2
 	@touch $@
 
 $(DYNAMODB_LOCAL): Makefile

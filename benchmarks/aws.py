@@ -15,7 +15,8 @@ SQS, STANDARD, STREAM = (f"{each}.send_to_function" for each in ("sqs_fifo", "sq
 AWS = Cloud("aws", "dynamodb", "s3")
 SETTINGS = (
     Setting("key-value, direct", "key-value", "", tell=""),
-    Setting("hybrid (default)", "hybrid", SQS),
+    Setting("hybrid (default)", "hybrid", SQS, answer=STANDARD),
+    Setting("hybrid, tcp", "hybrid", SQS),
     Setting("key-value", "key-value", SQS),
     Setting("persistent", "persistent", SQS),
     Setting("key-value, distributor behind sqs", "key-value", SQS, SQS),
@@ -24,8 +25,11 @@ SETTINGS = (
     Setting("key-value, worker queue sqs-unordered", "key-value", STANDARD),
     Setting("key-value, worker queue dynamodb", "key-value", STREAM, batch=100),
 )
+"""All but the default have the client channel tcp, unless the name says so."""
 TARGETS = {
     "key-value, direct": 12,
+    "hybrid (default)": 80,
+    "hybrid, tcp": 40,
     "key-value": 40,
     "persistent": 62,
     "key-value, distributor behind sqs": 65,

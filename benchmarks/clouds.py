@@ -146,7 +146,7 @@ def main(report: Report, description: str | None) -> None:
     table.add_column("configuration")
     for clients in (1, 10, 100):
         table.add_column(f"{clients} clients", justify="right")
-    for setting in report.settings[:5]:
+    for setting in report.settings[:6]:
         rates = [throughput(report.cloud, setting, clients, options.seconds) for clients in (1, 10, 100)]
         table.add_row(setting.name, *(f"{rate:,.0f}" for rate in rates))
     console.print(table)

@@ -179,7 +179,10 @@ class Config:
         self._worker_queue = fields.one_of("worker-queue", _members(QueueType, spec.worker_queues))
         queues = _members(QueueType, spec.distributor_queues)
         self._distributor_queue = fields.one_of("distributor-queue", queues)
-        self._channel = fields.one_of("client-channel", _members(ClientChannel, spec.client_channels))
+        channels = _members(ClientChannel, spec.client_channels)
+        by_tcp = ClientChannel.TCP in channels and "client-networks" in fields.mapping(spec.name)
+        usual = ClientChannel.TCP if by_tcp else channels[0]
+        self._channel = fields.choice("client-channel", channels, usual)
         self._directory = fields.directory("directory")
         self._super_digest = fields.digest("super-digest")
         self._tags = fields.texts("tags")

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from faaskeeper.exceptions import ProviderException
 
-_EXTRAS = {
-    "boto3": "aws",
-    "botocore": "aws",
-    "yaml": "aws",
-    "flask": "gcp",
-    "functions_framework": "gcp",
-    "google": "gcp",
-    "grpc": "gcp",
-    "requests": "gcp",
-    "prometheus_client": "gateway",
-    "uvloop": "gateway",
-    "greenlet": "testing",
-    "pytest": "testing",
+_INSTALL = {
+    "boto3": "faaskeeper[aws]",
+    "botocore": "faaskeeper[aws]",
+    "cryptography": "cryptography>=47",
+    "yaml": "faaskeeper[aws]",
+    "flask": "faaskeeper[gcp]",
+    "functions_framework": "faaskeeper[gcp]",
+    "google": "faaskeeper[gcp]",
+    "grpc": "faaskeeper[gcp]",
+    "requests": "faaskeeper[gcp]",
+    "prometheus_client": "faaskeeper[gateway]",
+    "uvloop": "faaskeeper[gateway]",
+    "greenlet": "faaskeeper[testing]",
+    "pytest": "faaskeeper[testing]",
 }
+"""What installs a package. An older cryptography lacks a module, so its name is that of a part."""
 
 
 def missing(error: ImportError) -> ProviderException | None:
     """An error that says which extra to install; None if the module belongs to no extra."""
     name = (error.name or "").partition(".")[0]
-    extra = _EXTRAS.get(name)
-    if extra is None:
+    needed = _INSTALL.get(name)
+    if needed is None:
         return None
-    return ProviderException(f"the package {name!r} is not installed: pip install 'faaskeeper[{extra}]'")
+    lacking = "is not installed" if error.name == name else f"lacks {error.name}"
+    return ProviderException(f"the package {name!r} {lacking}: pip install '{needed}'")

@@ -60,6 +60,16 @@ def test_an_embedded_service_needs_but_a_name() -> None:
     assert config.port == -1
 
 
+@pytest.mark.parametrize(("provider", "queue"), [("aws", ClientChannel.SQS), ("gcp", ClientChannel.PUBSUB)])
+def test_clouds_answer_by_queues_unless_networks_are_set(provider: str, queue: ClientChannel) -> None:
+    data = {"cloud-provider": provider, "deployment-name": "fk-dev", "deployment-region": "somewhere"}
+    assert Config.deserialize(data).client_channel is queue
+    networks = {"client-networks": ["10.0.0.0/8"]}
+    assert Config.deserialize({**data, provider: networks}).client_channel is ClientChannel.TCP
+    chosen = {**data, provider: networks, "client-channel": queue.value}
+    assert Config.deserialize(chosen).client_channel is queue
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -79,7 +89,7 @@ def test_an_embedded_service_needs_but_a_name() -> None:
             "'worker-queue' is 'pubsub': it must be one of 'sqs', 'sqs-unordered', 'dynamodb', 'direct'",
         ),
         ({"distributor-queue": "direct"}, "one of 'inline', 'sqs', 'dynamodb'"),
-        ({"client-channel": "smoke"}, "one of 'tcp', 'sqs'"),
+        ({"client-channel": "smoke"}, "one of 'sqs', 'tcp'"),
         ({"configuration": []}, "'configuration' is []: it must be an object"),
         ({"configuration": {"benchmark": True}}, "'configuration.benchmark' is unknown"),
         ({"worker_queue": "sqs"}, "'worker_queue' is unknown; known keys: "),

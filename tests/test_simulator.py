@@ -32,6 +32,7 @@ from faaskeeper.core import (
     sessions,
     sweeping,
     transactions,
+    trust,
     validation,
     view,
     watches,
@@ -847,6 +848,23 @@ def anybody_speaks_for_anybody(patch: Patch) -> None:
     patch.setattr(writer.trust, "verify", lambda key, signed: None)
 
 
+def answers_go_where_a_copy_says(patch: Patch) -> None:
+    """Of a message that came before, the address is not verified."""
+    verify, seen = trust.verify, set()
+
+    def lenient(key: bytes, signed: bytes) -> None:
+        known: Any = None
+        try:
+            known = key, codec.to_message(trust.body(signed))._replace(address="")
+        except codec.Malformed:
+            pass
+        if known is None or known not in seen:
+            verify(key, signed)
+            seen.add(known)
+
+    patch.setattr(writer.trust, "verify", lenient)
+
+
 def nothing_is_forbidden(patch: Patch) -> None:
     """ACLs are kept and not looked at."""
     patch.setattr(transactions, "_denied", lambda *asked: False)
@@ -1085,6 +1103,7 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     nothing_is_forbidden: {"hostile": 30},
     messages_of_any_form: {"hostile": 60},
     text_that_cannot_be_logged: {"hostile": 60},
+    answers_go_where_a_copy_says: {"hostile": 30, "copies": True},
 }
 """Rules, and the plan (and where one is rare, the seed to start from) in which their loss shows soonest."""
 SAMPLE = 3
@@ -1100,6 +1119,7 @@ PLAIN: dict[str, Any] = {
     "max_contents": 1_000,
     "mass": 0,
     "hostile": 0,
+    "copies": False,
     "preempt": False,
     "sharing": False,
     "steps": False,

@@ -43,6 +43,7 @@ from faaskeeper.session.incarnation import Answered
 from faaskeeper.session.opening import Step
 from faaskeeper.session.states import Listener, SessionState, Ticket, over, unanswered, unopened
 from faaskeeper.session.timing import RENEWALS, attempts
+from faaskeeper.session.unheard import Unheard
 
 _log = logging.getLogger(__name__)
 
@@ -157,12 +158,14 @@ class AsyncSession(Engine[Future], forks.Inherited):
         self._listens_at(self._listener.address)
 
     async def _open(self, timeout: float) -> None:
+        unheard = Unheard(self.connection, self._opening.caused, self.id)
         for pause in attempts(timeout, self.loop.time):
             await self._own.run(self.sender.post, self._opening.messages)
             done, _ = await asyncio.wait((self._opened,), timeout=pause)
             if done:
                 self._opened.result()
                 return
+            await self._own.run(unheard.look, self.loop.time(), self._incarnation.address)
         raise unopened(timeout)
 
     async def close(self, timeout: float) -> None:

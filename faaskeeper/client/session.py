@@ -47,6 +47,7 @@ from faaskeeper.session.observer import NOBODY
 from faaskeeper.session.opening import Step
 from faaskeeper.session.states import Listener, SessionState, Ticket, over, unopened
 from faaskeeper.session.timing import RENEWALS, WAIT_MOST_S, WAIT_S, attempts, doubling
+from faaskeeper.session.unheard import Unheard
 from faaskeeper.watch import WatchCallbackType, WatchedEvent
 
 _log = logging.getLogger(__name__)
@@ -110,10 +111,12 @@ class Session(Engine[Future[Any]], forks.Inherited):
         """
         resuming = self._opening.resumes
         self.drive(self.prepare())
+        unheard = Unheard(self.connection, self._opening.caused, self.id)
         for pause in attempts(timeout, self._runtime.monotonic):
             self._put_opening()
             if self._opened.wait(pause):
                 break
+            unheard.look(self._runtime.monotonic(), self._incarnation.address)
         else:
             raise unopened(timeout)
         self._opened.get()

@@ -20,9 +20,10 @@ Schemes:
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b, sha1
 from hmac import compare_digest
+from typing import Union
 
 from faaskeeper.core.znode import CONFIG, OPEN_ACL, Acl
 from faaskeeper.core.znode import READ_ACL as READ_ACL
@@ -33,6 +34,10 @@ Identity = tuple[str, str]
 """Scheme, id."""
 Credential = tuple[str, str]
 """Scheme, and the password or address that proves the identity."""
+
+SuperUser = Union[str, Callable[[str, object], bool]]
+"""The digest id of a deployment's super user ("": there is none), or a function that judges whether
+an id is. Its second argument says who shows the id, so that one client's guesses can be bounded."""
 
 MAX_CREDENTIALS_BYTES = 16 * 1024
 """Most bytes of the credentials of a request."""
@@ -76,25 +81,33 @@ def size_of(credentials: Iterable[Credential]) -> int:
 
 
 def identities(
-    credentials: Iterable[Credential], super_digest: str = "", key: bytes = b""
+    credentials: Iterable[Credential], super_user: SuperUser = "", key: bytes = b"", by: object = None
 ) -> tuple[Identity, ...]:
     """Identities that credentials prove. Credentials of an unknown scheme prove nothing.
 
-    ``super_digest``: the id of the deployment's super user, "" for none. ``key``: the deployment's
-    key, which checks credentials made by :func:`vouch`; without it they prove nothing.
+    ``super_user``: of the deployment. ``key``: the deployment's key, which checks credentials made
+    by :func:`vouch`; without it they prove nothing. ``by``: who shows them.
     """
     found: list[Identity] = []
     for scheme, shown in credentials:
         if scheme == "digest":
-            identity = digest(shown)
-            if super_digest and identity == super_digest:
-                found.append(SUPER)
-            found.append((scheme, identity))
+            found.extend(supers(((scheme, digest(shown)),), super_user, by))
+            found.append((scheme, digest(shown)))
         elif scheme in ("ip", "x509") and key:
             voucher, _, name = shown.partition(":")
             if compare_digest(voucher.encode(), _voucher(key, name, scheme).encode()):
                 found.append((scheme, name))
     return tuple(found)
+
+
+def supers(who: Iterable[Identity], super_user: SuperUser, by: object) -> tuple[Identity, ...]:
+    """:data:`SUPER` for each of the identities that is the super user's."""
+    if not super_user:
+        return ()
+    ids = (id for scheme, id in who if scheme == "digest")
+    if isinstance(super_user, str):
+        return tuple(SUPER for id in ids if compare_digest(id.encode(), super_user.encode()))
+    return tuple(SUPER for id in ids if super_user(id, by))
 
 
 def effective(path: str, acl: tuple[Acl, ...]) -> tuple[Acl, ...]:

@@ -12,7 +12,7 @@ from faaskeeper.core.clocks import ServiceClock
 from faaskeeper.core.drivers.storage import Gather, in_turn
 
 if TYPE_CHECKING:  # a client imports only those parts of a service that its provider needs
-    from faaskeeper.core.acl import Credential
+    from faaskeeper.core.acl import Credential, SuperUser
     from faaskeeper.core.clocks import Clock
     from faaskeeper.core.deployment import Deployment
     from faaskeeper.core.drivers.channel import ClientChannel, Listener
@@ -74,8 +74,9 @@ class Connection:
     key. ``tally``: counts znodes and data at the log's end; None if it cannot.
 
     ``ring``: sends the service a wake-up to apply pending entries (None: the client asks for it
-    through the worker queue). ``on_failure``: registers a handler for when the service cannot
-    continue (a full disk, say). ``close``: releases what ``connect`` acquired. ``peer`` and
+    through the worker queue). ``unreached``: says what to do if the service's answers do not arrive
+    at an address (None: they always do). ``on_failure``: registers a handler for when the service
+    cannot continue (a full disk, say). ``close``: releases what ``connect`` acquired. ``peer`` and
     ``super_digest``: see :class:`~faaskeeper.core.deployment.Deployment`.
     """
 
@@ -97,10 +98,11 @@ class Connection:
     vouch: Callable[..., Credential] | None = None
     tally: Callable[[], Tally | None] | None = None
     ring: Callable[[], None] | None = None
+    unreached: Callable[[str], str] | None = None
     on_failure: Callable[[FailureHandler], None] = lambda handler: None
     gather: Gather[Any] = in_turn
     peer: str = ""
-    super_digest: str = ""
+    super_digest: SuperUser = ""
     logs: Callable[[], str] = lambda: ""
     service: ServiceClock = field(init=False)
 

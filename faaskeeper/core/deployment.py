@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from faaskeeper.core.acl import SuperUser
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.clocks import Clock, LogClock
 from faaskeeper.core.drivers.channel import Channel, DirectChannel
@@ -50,7 +51,7 @@ class Deployment:
     clients read the log. ``save_every``: entries between two saves of mark and checkpoint.
     ``max_nodes``: most znodes that a view holds. ``max_contents``: most records whose contents a
     distributor remembers. ``peer``: the address of a client without a credential for one (scheme
-    ``ip``; "": none). ``super_digest``: the digest id of the super user ("": none).
+    ``ip``; "": none). ``super_digest``: the super user.
     """
 
     log: Log
@@ -79,7 +80,7 @@ class Deployment:
     max_nodes: int = MAX_NODES
     max_contents: int = 1_000
     peer: str = ""
-    super_digest: str = ""
+    super_digest: SuperUser = ""
     log_clock: LogClock = field(init=False)
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ import logging
 from enum import Enum, auto
 
 from faaskeeper.core import trust
-from faaskeeper.core.acl import Credential, Identity, identities
+from faaskeeper.core.acl import Credential, Identity, identities, supers
 from faaskeeper.core.answers import Answer
 from faaskeeper.core.batch import Batch, ServiceOrder, Tentative
 from faaskeeper.core.changes import Opened, Resumed, Transaction, acl_weight
@@ -269,7 +269,7 @@ class Validator:
 
     def _decide(self, batch: Batch, request: Request, session: int) -> tuple[Outcome, Transaction | None]:
         try:
-            who = self._identities_of(request.auth) if request.auth else self._anybody
+            who = self._identities_of(request.auth, session) if request.auth else self._anybody
             context = Context(batch, session, batch.now, batch.txid + 1, self._limits, who)
             return apply(context, request.operation)
         except Missing:
@@ -279,12 +279,16 @@ class Validator:
             _logger.exception("validation of request %d of session %d failed: refused", request.cxid, session)
             return Outcome(Code.BAD_ARGUMENTS, batch.txid), None
 
-    def _identities_of(self, auth: tuple[Credential, ...]) -> tuple[Identity, ...]:
+    def _identities_of(self, auth: tuple[Credential, ...], session: int) -> tuple[Identity, ...]:
+        known = self._proven(auth)
+        return (*supers(known, self._deployment.super_digest, session), *known)
+
+    def _proven(self, auth: tuple[Credential, ...]) -> tuple[Identity, ...]:
         known = self._identities.get(auth)
         if known is None:
             if len(self._identities) >= _IDENTITIES:
                 self._identities.clear()
-            shown = identities(auth, self._deployment.super_digest, self._deployment.key)
+            shown = identities(auth, key=self._deployment.key)
             known = shown if any(scheme == "ip" for scheme, _ in shown) else (*self._anybody, *shown)
             if sum(len(scheme) + len(each) for scheme, each in auth) <= _IDENTITY_BYTES:
                 self._identities[auth] = known

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from faaskeeper.core import codec, trust
+from faaskeeper.providers.cloud.envelopes import header_of
 
 
 class DeadLetter(NamedTuple):
@@ -24,10 +25,16 @@ class DeadLetter(NamedTuple):
     received: int
 
     def summary(self) -> str:
-        """The session and the operations, without data and secrets."""
+        """The session and, of an unsealed message, the operations; without data and secrets."""
         body = self.body
         if body is None:
             return f"{len(self.raw)} characters, not a message of FaaSKeeper"
+        header = header_of(body)
+        if header is not None:
+            session = header.label.partition(" ")[0]
+            return (
+                f"session {int(session):x}, sealed" if session.isdecimal() else f"{len(body)} bytes, sealed"
+            )
         try:
             message = codec.to_message(trust.body(body))
         except (codec.Malformed, ValueError, IndexError, KeyError, TypeError):

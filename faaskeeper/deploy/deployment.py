@@ -79,7 +79,7 @@ class Deployment(Protocol):
 
 
 def client_configuration(config: Config, section: Mapping[str, object]) -> dict[str, object]:
-    """The client configuration, a JSON object. ``section``: the provider's section.
+    """The client configuration, a JSON object, without secrets. ``section``: the provider's section.
 
     It also has what deploying takes, so that it can be deployed again.
     """
@@ -99,7 +99,6 @@ def client_configuration(config: Config, section: Mapping[str, object]) -> dict[
         "session-timeout": config.session_timeout,
         "port": config.port,
         "verbose": config.verbose,
-        "super-digest": config.super_digest,
         "configuration": benchmarking,
         "tags": dict(config.tags),
         config.provider_name: dict(section),

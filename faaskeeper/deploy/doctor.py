@@ -49,12 +49,7 @@ def clock_finding(asked: float, date: str, whose: str) -> Finding:
 
 
 class Doctor(ABC, Generic[Service]):
-    """The checks, ordered such that the first failure is the cause.
-
-    ``without_tcp``: the value of ``client-channel`` that needs no TCP.
-    """
-
-    without_tcp: str
+    """The checks, ordered such that the first failure is the cause."""
 
     def __init__(self, config: Config, service: Service) -> None:
         self.config = config
@@ -139,13 +134,7 @@ class Doctor(ABC, Generic[Service]):
             client.create("/fk-doctor-", ephemeral=True, sequential=True)
             written = (time.perf_counter() - began) * 1000
         except FaaSKeeperException as error:
-            return Finding(
-                "session",
-                False,
-                f"{error}. With TCP, the functions must reach this machine: set "
-                f"{self.config.provider_name}.client-host to its address, or set "
-                f"'client-channel' to {self.without_tcp!r}",
-            )
+            return Finding("session", False, str(error))
         finally:
             client.stop()
         return Finding("session", True, f"opened in {opened:.0f} ms, a write took {written:.0f} ms")

@@ -1,7 +1,6 @@
 """The zip archive of the functions' code: core, provider's adapter, and the cloud's own files.
 
-The same files give the same archive, byte for byte, on any machine at any time. The code is pure
-Python, so one archive serves all architectures.
+The same files give the same archive, byte for byte, on any machine at any time.
 """
 
 from __future__ import annotations
@@ -10,18 +9,28 @@ import ast
 import hashlib
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from importlib.resources import files
-from typing import NamedTuple
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-class Package(NamedTuple):
-    """An archive and its object key, which depends on the contents."""
+Later = tuple[bytes, Callable[[], Mapping[str, bytes]]]
+"""A description that stands for some files, and a function that gets them."""
 
-    key: str
-    body: bytes
+
+class Package:
+    """An archive. ``key``: its object key, which depends on the contents."""
+
+    def __init__(self, key: str, make: Callable[[], bytes]) -> None:
+        self.key = key
+        self._make = make
+
+    @cached_property
+    def body(self) -> bytes:
+        """The archive, made when it is first read. Raises what its files' function raises."""
+        return self._make()
 
 
 def sources(entry: str) -> dict[str, bytes]:
@@ -57,17 +66,30 @@ def _source(module: str) -> tuple[str, bytes] | None:
     return (f"{module.replace('.', '/')}.py", file.read_bytes()) if file.is_file() else None
 
 
-def build(entry: str, extra: Mapping[str, bytes]) -> Package:
-    """The archive of a module and its imports. ``extra``: further files by path."""
+def build(entry: str, extra: Mapping[str, bytes], later: Later | None = None) -> Package:
+    """The archive of a module and its imports.
+
+    ``extra``: further files by path; ``later``: others that are costly to get, and are not needed
+    to know the archive's key.
+    """
     found = {**sources(entry), **extra}
-    digest = hashlib.sha256()
+    digest = hashlib.sha256() if later is None else hashlib.sha256(later[0])
+    for path in sorted(found):
+        digest.update(f"{path}\0{len(found[path])}\0".encode() + found[path])
+
+    def make() -> bytes:
+        return _archive(found if later is None else {**later[1](), **found})
+
+    return Package(f"functions-{digest.hexdigest()[:16]}.zip", make)
+
+
+def _archive(found: Mapping[str, bytes]) -> bytes:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as writer:
         for path in sorted(found):
-            digest.update(f"{path}\0{len(found[path])}\0".encode() + found[path])
             info = zipfile.ZipInfo(path, _EPOCH)
             info.external_attr = 0o644 << 16
             info.create_system = 3
             info.compress_type = zipfile.ZIP_DEFLATED
             writer.writestr(info, found[path])
-    return Package(f"functions-{digest.hexdigest()[:16]}.zip", archive.getvalue())
+    return archive.getvalue()

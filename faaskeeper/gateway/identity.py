@@ -54,7 +54,8 @@ class ClientIdentity:
         if acls.size_of(credentials) > acls.MAX_CREDENTIALS_BYTES:
             raise AuthFailed(f"its credentials have more than {acls.MAX_CREDENTIALS_BYTES} bytes")
         self.credentials = credentials
-        self.proven = (*self.proven, *acls.identities([credential], self._connection.super_digest))
+        shown = acls.identities([credential], self._connection.super_digest, by=id(self))
+        self.proven = (*self.proven, *shown)
 
 
 def _subject(transport: asyncio.BaseTransport) -> str:

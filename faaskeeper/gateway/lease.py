@@ -12,10 +12,12 @@ from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 
 from faaskeeper.core import trust
+from faaskeeper.core.changes import Opened
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.core.requests import Close, Epoch, Message, Open, Operation, Reply, Request
 from faaskeeper.core.sessions import Lease, served_ms
+from faaskeeper.exceptions import ProviderException
 from faaskeeper.gateway.errors import ServerError
 from faaskeeper.gateway.receiver import ReplyReceiver
 from faaskeeper.gateway.sender import RequestSender
@@ -23,6 +25,7 @@ from faaskeeper.gateway.sessions import GatewaySession
 from faaskeeper.gateway.watches import SharedWatches
 from faaskeeper.session.incarnation import Over, renew
 from faaskeeper.session.timing import RENEWALS
+from faaskeeper.session.unheard import Unheard
 
 _log = logging.getLogger(__name__)
 
@@ -74,13 +77,17 @@ class ServerLease:
         self._receiver.identify(0, self._secret)
         nonce = self._random(16).hex()
         opening = Open(nonce, self._secret, LEASE_MS)
+        unheard = Unheard(
+            self._connection, lambda effect: isinstance(effect, Opened) and effect.nonce == nonce
+        )
         try:
-            reply = await self._sender.ask(nonce, self.message(0, 0, opening), self._secret)
+            message = self.message(0, 0, opening)
+            reply = await self._sender.ask(nonce, message, self._secret, unheard=unheard)
             self._opened(reply)
             await self.renew()
         except TimeoutError:
             raise ServerError("the service did not answer: are its functions deployed?") from None
-        except (DriverError, StaleView) as error:
+        except (DriverError, StaleView, ProviderException) as error:
             raise ServerError(str(error)) from error
         if not self.serving:
             raise ServerError("the server's own lease could not be renewed")

@@ -17,6 +17,7 @@ from faaskeeper.gateway.runner import StepRunner
 from faaskeeper.gateway.sessions import GatewaySession
 from faaskeeper.session import messages
 from faaskeeper.session.timing import OPEN_S, doubling
+from faaskeeper.session.unheard import Unheard
 
 _log = logging.getLogger(__name__)
 
@@ -139,11 +140,19 @@ class RequestSender:
             except DriverError as error:
                 _log.warning("could not send a request, will retry: %s", error)
 
-    async def ask(self, key: object, message: Message, secret: bytes, timeout: float = 30.0) -> Reply:
+    async def ask(
+        self,
+        key: object,
+        message: Message,
+        secret: bytes,
+        timeout: float = 30.0,
+        unheard: Unheard | None = None,
+    ) -> Reply:
         """Send a message and return its reply. The message is sent again, in growing intervals.
 
         ``key``: of the reply, as :meth:`ReplyReceiver.expect` says. ``timeout``: seconds.
-        Raises TimeoutError, DriverError.
+        ``unheard``: looks for what the message did, if it opens a session. Raises TimeoutError,
+        DriverError, and what ``unheard`` raises.
         """
         deadline = time.monotonic() + timeout
         with self._receiver.expect(key, secret) as reply:
@@ -155,4 +164,6 @@ class RequestSender:
                     return reply.result()
                 if left <= pause:
                     raise TimeoutError
+                if unheard is not None:
+                    await self._runner.call(unheard.look, time.monotonic(), self.address)
         raise AssertionError("intervals have no end")

@@ -1,6 +1,7 @@
 """The TCP channel, for every provider: the service connects to its clients.
 
-A frame is a length (4 bytes, big-endian) and a message. The session's secret authenticates messages
+It connects only to addresses within its networks (:mod:`faaskeeper.providers.networks`). A frame is
+a length (4 bytes, big-endian) and a message. The session's secret authenticates messages
 (:mod:`faaskeeper.core.trust`), so a stranger on a client's port can only waste a connection. The
 listener refuses frames above :data:`MAX_FRAME_BYTES`, and more than :data:`MAX_CONNECTIONS`
 connections at a time.
@@ -17,6 +18,7 @@ import time
 from faaskeeper.core.drivers.channel import Handler
 from faaskeeper.core.errors import Denied
 from faaskeeper.core.forks import Inherited, register
+from faaskeeper.providers.networks import LOOPBACK, Networks
 
 MAX_FRAME_BYTES = 8 * 1024 * 1024
 MAX_CONNECTIONS = 64
@@ -30,12 +32,13 @@ _log = logging.getLogger(__name__)
 
 
 class TcpChannel(Inherited):
-    """Service side: keeps a connection to each client.
+    """Service side: keeps a connection to each client within ``networks`` (None: on this machine).
 
     It avoids an unreachable client for some seconds, so that this client does not delay others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, networks: Networks | None = None) -> None:
+        self._networks = Networks(LOOPBACK) if networks is None else networks
         self._connections: dict[str, socket.socket] = {}
         self._avoid: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -75,6 +78,10 @@ class TcpChannel(Inherited):
     def _connect(self, address: str) -> socket.socket | None:
         try:
             host, port = address.removeprefix("tcp:").rsplit(":", 1)
+            refusal = self._networks.refusal(host)
+            if refusal:
+                _log.warning("refused to answer a client at %s: %s", address, refusal)
+                return None
             connection = socket.create_connection((host, int(port)), timeout=_CONNECT_S)
             connection.settimeout(_SEND_S)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -111,7 +118,8 @@ class TcpListener(Inherited):
         self._open = True
         self._connections: set[socket.socket] = set()
         try:
-            self._socket = socket.create_server((host, max(port, 0)))
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._socket = socket.create_server((host, max(port, 0)), family=family)
         except OSError as error:
             raise Denied(f"cannot listen on {host}:{port}: {error.strerror}; choose another port") from error
         bound = self._socket.getsockname()[1]

@@ -97,7 +97,7 @@ class Identities:
         """Compute the identities that the credentials prove to a deployment."""
         if connection is not None:
             here: tuple[Identity, ...] = (("ip", connection.peer),) if connection.peer else ()
-            self.who = (*here, *acls.identities(self.credentials, connection.super_digest))
+            self.who = (*here, *acls.identities(self.credentials, connection.super_digest, by=id(self)))
 
 
 class Calls:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 
+from faaskeeper.core.changes import Effect, Opened, Resumed
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import Message, Reply
 from faaskeeper.core.sessions import Lease
@@ -43,6 +44,13 @@ class Opening:
     def messages(self) -> list[Message]:
         """The message, in a list; an empty one before there is any."""
         return [] if self.message is None else [self.message]
+
+    def caused(self, effect: Effect) -> bool:
+        """Whether this opening, or an earlier form of it, is why a transaction has this effect."""
+        if isinstance(effect, Opened):
+            return effect.nonce == self._nonce
+        mine = Resumed(self._incarnation.session, self._incarnation.number)
+        return effect == mine
 
     @property
     def resumes(self) -> bool:

@@ -48,6 +48,8 @@ class System(Harness):
         for short in TABLES:
             backends.create_table(endpoint, f"{self.name}-{short}", ttl=short == "log")
         section: dict[str, Any] = {"data-bucket": backends.create_bucket(endpoint), "peer": "127.0.0.1"}
+        if options.get("client-channel") == "tcp":
+            section["client-networks"] = ["127.0.0.0/8"]
         rung: list[tuple[str, str]] = []
         for which, kind in (("worker", worker), ("distributor", distributor)):
             if kind == "dynamodb":

@@ -24,14 +24,10 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "user-storage": "key-value",
         "worker-queue": "dynamodb",
         "distributor-queue": "dynamodb",
+        "client-channel": "tcp",
     },
-    "queues": {
-        "user-storage": "persistent",
-        "worker-queue": "sqs",
-        "distributor-queue": "sqs",
-        "client-channel": "sqs",
-    },
-    "unordered": {"user-storage": "key-value", "worker-queue": "sqs-unordered", "client-channel": "sqs"},
+    "queues": {"user-storage": "persistent", "worker-queue": "sqs", "distributor-queue": "sqs"},
+    "unordered": {"user-storage": "key-value", "worker-queue": "sqs-unordered"},
     "direct": {"user-storage": "hybrid", "worker-queue": "direct"},
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,12 +14,15 @@ from typing import Any
 import pytest
 
 from faaskeeper.config import Config
+from faaskeeper.core.acl import digest
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.aws import backends
 from tests.aws.system import TABLES
 from tests.load import CLIENT
 
 ROOT = Path(__file__).parent.parent.parent
+_ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
+"""The emulator runs the functions on this machine."""
 
 
 class Account:
@@ -35,6 +39,7 @@ class Account:
         self.write({})
 
     def write(self, options: dict[str, Any]) -> None:
+        options = dict(options)
         section = options.pop("aws", {})
         data = {
             "cloud-provider": "aws",
@@ -151,7 +156,6 @@ for what in (
     lambda: dynamodb.query(TableName=f"{name}-checkpoint", KeyConditionExpression="#p = :p",
         ExpressionAttributeNames={"#p": "partition"}, ExpressionAttributeValues={":p": {"S": "session"}}),
     lambda: dynamodb.scan(TableName=f"{name}-watch"),
-    lambda: dynamodb.delete_item(TableName=f"{name}-lease", Key=key),
     lambda: sqs.receive_message(QueueUrl=section["worker-queue-url"]),
     lambda: s3.put_object(Bucket=section["data-bucket"], Key="r/a", Body=b""),
     lambda: s3.delete_object(Bucket=section["data-bucket"], Key="b/a"),
@@ -240,6 +244,47 @@ def assert_roles_are_narrow(account: Account) -> None:
     iam.close()
 
 
+SUPER = """
+import sys
+from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.config import Config
+from faaskeeper.exceptions import NoAuthException
+with FaaSKeeperClient(Config.load(sys.argv[1])) as client:
+    client.create("/s", b"1", acl=[(1, "digest", "alice:x")])
+    for word in ("wrong", "pw"):
+        client.add_auth("digest", f"root:{word}")
+        try:
+            client.set_data("/s", b"2")
+        except NoAuthException:
+            assert word == "wrong"
+        else:
+            assert word == "pw"
+    client.delete("/s")
+print("as it should be")
+"""
+SECRETIVE = """
+import json, sys, boto3
+from botocore.exceptions import ClientError
+data = json.load(open(sys.argv[1]))
+name = data["deployment-name"]
+client = lambda service: boto3.client(
+    service, region_name=data["deployment-region"], endpoint_url=data["aws"]["endpoint-url"])
+functions = client("lambda")
+for short in ("writer", "watch", "heartbeat"):
+    said = json.dumps(functions.get_function_configuration(FunctionName=f"{name}-{short}")["Environment"])
+    assert "root" not in said and "super" not in said, said
+for partition, sort in (("deployment", "settings"), ("super", "super")):  # it writes the last, and reads none
+    try:
+        key = {"partition": {"S": partition}, "sort": {"S": sort}}
+        client("dynamodb").get_item(TableName=f"{name}-settings", Key=key)
+    except ClientError as error:
+        assert "AccessDenied" in error.response["Error"]["Code"], error
+    else:
+        raise AssertionError("allowed")
+print("as it should be")
+"""
+
+
 @pytest.mark.clouds
 def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers(account: Account) -> None:
     account.deployer()
@@ -250,15 +295,21 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     assert not account.out.exists()
     assert account.names() == {}
 
+    supers = {"super-digest": digest("root:pw")}
+    account.write(supers)
     made = account.service()
     assert "CREATE_COMPLETE WriterFunction" in made
+    assert "the super user is root" in made
     Config.load(account.out)
+    assert "root" not in account.out.read_text()
+    assert "as it should be" in run(SECRETIVE, account, account.environment)
     assert "No changes" in account.service("--dry-run")
 
     policy = json.loads(account.out.read_text())["aws"]["policies"]["client"]
     client = account.user("client", policy)
     assert "as it should be" in run(CLIENT, account, client)
     assert "as it should be" in run(DENIED, account, client)
+    assert "as it should be" in run(SUPER, account, client)
 
     assert_roles_are_narrow(account)
 
@@ -271,7 +322,7 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "180"})
     sqs.close()
 
-    account.write({"heartbeat-frequency": 300})
+    account.write({**supers, "heartbeat-frequency": 300})
     assert "Modify   AWS::Scheduler::Schedule HeartbeatSchedule" in account.service("--dry-run")
     assert "UPDATE_COMPLETE HeartbeatSchedule" in account.service()
     account.write({"user-storage": "persistent"})
@@ -279,6 +330,7 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     account.write({})
     assert "updated the functions of" in account.fk("deploy", "functions", str(account.out))
     assert "as it should be" in run(CLIENT, account, client)
+    assert "as it should be" in run(SUPER, account, client)
 
     stranger = account.directory / "stranger.json"
     stranger.write_text("{}")
@@ -350,7 +402,7 @@ import json, os, sys, boto3
 data = json.load(open(sys.argv[1]))
 client = boto3.client(
     "lambda", region_name=data["deployment-region"], endpoint_url=data["aws"]["endpoint-url"])
-for event in ({}, {"sweep": True}):
+for event in ({}, {"sweep": True}, {"rotate": True}):
     told = client.invoke(FunctionName=data["deployment-name"] + "-heartbeat", Payload=json.dumps(event))
     said = told["Payload"].read().decode()
     assert "FunctionError" not in told, said
@@ -361,8 +413,10 @@ OTHERS = {
         "user-storage": "key-value",
         "worker-queue": "dynamodb",
         "distributor-queue": "dynamodb",
+        "client-channel": "tcp",
+        "aws": {"client-networks": ["127.0.0.0/8"]},
     },
-    "queues": {"user-storage": "persistent", "distributor-queue": "sqs", "client-channel": "sqs"},
+    "queues": {"user-storage": "persistent", "distributor-queue": "sqs"},
     "unordered": {"worker-queue": "sqs-unordered"},
     "direct": {"worker-queue": "direct"},
 }

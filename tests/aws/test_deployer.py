@@ -238,3 +238,26 @@ def test_policies_fit_iam_s_quotas_with_the_longest_names() -> None:
             assert size(each["PolicyDocument"]) <= POLICY_CHARACTERS, name
         for name, each in filled.of_type("AWS::IAM::Role").items():
             assert sum(size(one["PolicyDocument"]) for one in each["Policies"]) <= ROLE_CHARACTERS, name
+
+
+def test_rights_on_parts_of_a_table_name_their_partitions() -> None:
+    """The emulator does not know such conditions, so nothing else shows that they are right."""
+
+    def partitions(document: Any, table: str) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for each in statements(document):
+            condition = each.get("Condition", {}).get("ForAllValues:StringEquals", {})
+            if table in json.dumps(each.get("Resource")):
+                for name in condition.get("dynamodb:LeadingKeys", ["*"]):
+                    found.setdefault(name, set()).update(listed(each["Action"]))
+        return found
+
+    client = Filled("template.yaml").of_type("AWS::IAM::ManagedPolicy")["ClientPolicy"]
+    assert partitions(client, "fk-lease") == {
+        "lease": {"dynamodb:GetItem", "dynamodb:PutItem"},
+        "ear": {"dynamodb:PutItem", "dynamodb:DeleteItem"},
+    }
+    assert partitions(client, "fk-checkpoint") == {"checkpoint": {"dynamodb:GetItem"}}
+    policies = deployer().of_type("AWS::IAM::ManagedPolicy")
+    rights = {name: each for name, each in policies.items() if name.startswith("Deployer")}
+    assert partitions(rights, "fk-settings")["super"] == {"dynamodb:PutItem", "dynamodb:DeleteItem"}

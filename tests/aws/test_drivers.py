@@ -17,6 +17,7 @@ from faaskeeper.providers.aws.objects import S3Store
 from faaskeeper.providers.aws.queues import SqsQueue, TableQueue
 from faaskeeper.providers.aws.tables import DynamoTable
 from faaskeeper.providers.cloud.channels import LoopbackChannel, RoutedChannel
+from faaskeeper.providers.cloud.envelopes import SealedClientChannel, bare
 from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
 from faaskeeper.testing.conformance.drivers import ChannelSuite, ObjectStoreSuite, QueueSuite, TableSuite
@@ -54,9 +55,12 @@ class TestSqsChannel(ChannelSuite):
 def test_the_queues_of_clients_that_were_killed_go_after_a_day_and_no_others(aws: Aws) -> None:
     table, now = MemoryTable(), 100 * LEFT_MS
     channel = SqsClientChannel(aws, "deployment-client-", table, clock=lambda: now / 1000)
-    killed, needed = (channel.listen(lambda message: None).address for _ in range(2))
-    assert leftovers(aws, table, [needed], now + LEFT_MS) == []
-    assert leftovers(aws, table, [needed], now + LEFT_MS + 1) == [killed]
+    killed = channel.listen(lambda message: None).address
+    address = SealedClientChannel(channel).listen(lambda message: None).address  # as sessions have it
+    needed = bare(address)
+    assert needed != address
+    assert leftovers(aws, table, [address], now + LEFT_MS) == []
+    assert leftovers(aws, table, [address], now + LEFT_MS + 1) == [killed]
     assert SqsChannel(aws).deliver(killed, b"?") is False
     assert SqsChannel(aws).deliver(needed, b"?") is True
     assert leftovers(aws, table, None, now) == [needed]

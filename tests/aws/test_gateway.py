@@ -42,7 +42,11 @@ class Deployed:
             "deployment-name": name,
             "deployment-region": backends.REGION,
             "user-storage": "key-value",
-            "aws": {"endpoint-url": endpoint, "client-host": "127.0.0.1"},
+            "aws": {
+                "endpoint-url": endpoint,
+                "client-host": "127.0.0.1",
+                "client-networks": ["127.0.0.0/8"],
+            },
         }
         config = Config.deserialize({**self.data, "aws": {**self.data["aws"], "worker-queue-url": "-"}})
         self.counted = Counted(AwsService(config), AwsService(config))

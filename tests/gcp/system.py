@@ -47,6 +47,7 @@ class System(Harness):
             options.get("worker-queue", "pubsub"),
             options.get("distributor-queue", "inline"),
         )
+        networks = {"client-networks": ["127.0.0.0/8"]} if options.get("client-channel") == "tcp" else {}
         self.data: dict[str, Any] = {
             "cloud-provider": "gcp",
             "deployment-name": self.name,
@@ -57,6 +58,7 @@ class System(Harness):
                 "data-bucket": backends.create_bucket(self.gcp),
                 "worker-topic": f"{self.name}-worker",
                 "peer": "127.0.0.1",
+                **networks,
             },
         }
         self.config = Config.deserialize(self.data)

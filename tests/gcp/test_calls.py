@@ -26,7 +26,7 @@ from tests.gcp import backends
 
 @pytest.fixture(params=["key-value", "hybrid", "persistent"])
 def counted(request: pytest.FixtureRequest, emulators: dict[str, str]) -> Iterator[Counted]:
-    section = {"project-id": backends.project()}
+    section: dict[str, Any] = {"project-id": backends.project(), "client-networks": ["127.0.0.0/8"]}
     with backends.gcp(section["project-id"]) as gcp:
         section["data-bucket"] = backends.create_bucket(gcp)
     config = Config.deserialize(

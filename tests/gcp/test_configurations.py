@@ -26,9 +26,8 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "user-storage": "persistent",
         "worker-queue": "pubsub-ordered",
         "distributor-queue": "pubsub-ordered",
-        "client-channel": "pubsub",
     },
-    "a subscription for each client": {"user-storage": "hybrid", "client-channel": "pubsub"},
+    "tcp": {"user-storage": "hybrid", "client-channel": "tcp"},
     "direct": {"user-storage": "hybrid", "worker-queue": "direct"},
 }
 

@@ -97,6 +97,7 @@ class Cloud:
             **options,
             "gcp": {
                 "project-id": self.project,
+                "client-networks": ["127.0.0.0/8"],
                 "deploy": {"endpoint": f"http://127.0.0.1:{self._server.server_address[1]}", **deploy},
             },
         }
@@ -162,7 +163,7 @@ def test_a_service_is_planned_made_used_changed_and_removed(cloud: Cloud, gcp: G
         "project": cloud.project, "deployment": cloud.name, "region": "europe-west1", "code_bucket": bucket,
         "code_object": applied["variables"]["code_object"], "user_storage": "key-value",
         "worker_queue": "pubsub", "distributor_queue": "inline", "client_channel": "tcp",
-        "heartbeat_minutes": 1, "super_digest": "", "benchmarking": 0,
+        "client_networks": "127.0.0.0/8", "heartbeat_minutes": 1, "benchmarking": 0,
     }  # fmt: skip
     assert cloud.asked == [
         f"POST /cloudscheduler/v1/projects/{cloud.project}/locations/europe-west1/jobs/{cloud.name}-beat:run"
@@ -170,6 +171,7 @@ def test_a_service_is_planned_made_used_changed_and_removed(cloud: Cloud, gcp: G
     out = json.loads(cloud.out.read_text())
     assert out["gcp"] == {
         "project-id": cloud.project,
+        "client-networks": ["127.0.0.0/8"],
         "data-bucket": f"{cloud.name}-data-{cloud.project}",
         "worker-topic": f"{cloud.name}-worker",
         "accounts": {"client": f"{cloud.name}-client@{cloud.project}.iam.gserviceaccount.com"},

@@ -272,7 +272,6 @@ class _Expansion:
             "worker-queue": chosen["workerQueue"],
             "distributor-queue": chosen["distributorQueue"],
             "client-channel": chosen["clientChannel"],
-            "super-digest": chosen["superDigest"],
             "configuration": {
                 "benchmarking": chosen["benchmarking"] > 0,
                 "benchmarking-frequency": max(chosen["benchmarking"], 1),
@@ -281,6 +280,7 @@ class _Expansion:
                 "project-id": self.project,
                 "data-bucket": self.bucket,
                 "watch-topic": f"{self.name}-watch" if chosen["watchFunction"] == "own" else "",
+                "client-networks": chosen["clientNetworks"],
             },
         }
 

@@ -12,15 +12,15 @@ locals {
     "worker-queue"      = var.worker_queue
     "distributor-queue" = var.distributor_queue
     "client-channel"    = var.client_channel
-    "super-digest"      = var.super_digest
     "configuration" = {
       "benchmarking"           = var.benchmarking > 0
       "benchmarking-frequency" = max(var.benchmarking, 1)
     }
     "gcp" = {
-      "project-id"  = var.project
-      "data-bucket" = "${var.deployment}-data-${var.project}"
-      "watch-topic" = var.watch_function == "own" ? "${var.deployment}-watch" : ""
+      "project-id"      = var.project
+      "data-bucket"     = "${var.deployment}-data-${var.project}"
+      "watch-topic"     = var.watch_function == "own" ? "${var.deployment}-watch" : ""
+      "client-networks" = var.client_networks
     }
   })
 

@@ -63,13 +63,19 @@ variable "distributor_queue" {
 }
 
 variable "client_channel" {
-  description = "How clients receive replies and notifications: tcp or pubsub."
+  description = "How clients receive replies and notifications: pubsub, or tcp from functions that can reach them."
   type        = string
-  default     = "tcp"
+  default     = "pubsub"
   validation {
-    condition     = contains(["tcp", "pubsub"], var.client_channel)
-    error_message = "It is tcp or pubsub."
+    condition     = contains(["pubsub", "tcp"], var.client_channel)
+    error_message = "It is pubsub or tcp."
   }
+}
+
+variable "client_networks" {
+  description = "Networks in which functions connect to clients by tcp, in CIDR notation, separated by commas; empty: private ones."
+  type        = string
+  default     = ""
 }
 
 variable "watch_function" {
@@ -90,12 +96,6 @@ variable "heartbeat_minutes" {
     condition     = var.heartbeat_minutes >= 1 && floor(var.heartbeat_minutes) == var.heartbeat_minutes
     error_message = "It is a whole number of minutes, 1 or more."
   }
-}
-
-variable "super_digest" {
-  description = "Digest id of the super user, from 'fk digest USER:PASSWORD'; empty: none."
-  type        = string
-  default     = ""
 }
 
 variable "benchmarking" {

@@ -21,6 +21,7 @@ from faaskeeper.deploy.aws.versions import ALIAS, PINS, earlier
 from faaskeeper.deploy.deployment import Plan, Progress, client_configuration
 from faaskeeper.deploy.names import check_name
 from faaskeeper.deploy.package import Package
+from faaskeeper.deploy.supers import save_super_user
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.service import AwsService
@@ -29,7 +30,16 @@ _FUNCTION = "AWS::Lambda::Function"
 _START_S = 90.0
 _PAUSE_S = 2.0
 _POLICIES = {"client": "ClientPolicy", "distribution": "DistributionPolicy", "direct": "DirectPolicy"}
-_KEPT = ("profile", "endpoint-url", "client-host", "subnets", "security-groups", "kms-key", "deploy")
+_KEPT = (
+    "profile",
+    "endpoint-url",
+    "client-host",
+    "client-networks",
+    "subnets",
+    "security-groups",
+    "kms-key",
+    "deploy",
+)
 """Keys of the section ``aws`` that the client configuration keeps."""
 
 
@@ -128,7 +138,7 @@ class AwsDeployment:
 
     def changes(self) -> Plan:
         tags(self.config)
-        wanted = self.parameters(package().key)
+        wanted = self.parameters(self._package().key)
         status = self.stack.status()
         if under_way(status) or status == STUCK:
             return Plan(refused=f"the stack is {status}: changes can be planned when that is over")
@@ -195,8 +205,13 @@ class AwsDeployment:
                 "value, or move the data to another deployment with 'fk export' and 'fk import'"
             )
 
+    def _package(self) -> Package:
+        """The functions' code for the architecture that the configuration sets."""
+        chosen = self.service.section.get("deploy", {})
+        return package(str(chosen.get("Architecture", "arm64")) if isinstance(chosen, Mapping) else "arm64")
+
     def deploy(self, progress: Progress) -> dict[str, object]:
-        code = package()
+        code = self._package()
         status = self.stack.status()
         if status in FAILED_FIRST:
             self._removal.clean_up(status, progress)
@@ -221,6 +236,7 @@ class AwsDeployment:
         if name:
             self.stack.apply(name, progress)
         self.stack.protect(True)
+        save_super_user(self.service, progress)
         self._start(progress)
         return self.output()
 
@@ -253,7 +269,7 @@ class AwsDeployment:
 
     def update_code(self, progress: Progress) -> None:
         self._deployed(progress)
-        code = package()
+        code = package(self.stack.parameters().get("Architecture", "arm64"))
         self._upload(code)
         parameters: dict[str, str | None] = dict.fromkeys(self.stack.parameters())
         pins = dict.fromkeys(parameters.keys() & set(PINS.values()), "")  # the newest versions run

@@ -17,8 +17,6 @@ from faaskeeper.providers.aws.service import AwsService
 class AwsDoctor(Doctor[AwsService]):
     """Checks of a deployment on AWS."""
 
-    without_tcp = "sqs"
-
     def __init__(self, config: Config) -> None:
         super().__init__(config, AwsService(config))
         self._identity: Mapping[str, Any] = {}

@@ -18,6 +18,7 @@ from faaskeeper.deploy.gcp.package import package
 from faaskeeper.deploy.gcp.rest import Rest
 from faaskeeper.deploy.gcp.tools import DATA_IS_LOST, DRIFTED, DeploymentManager, Terraform, Tool
 from faaskeeper.deploy.names import check_name
+from faaskeeper.deploy.supers import save_super_user
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.gcp.service import GcpService
 
@@ -102,8 +103,8 @@ class GcpDeployment:
             "worker_queue": worker,
             "distributor_queue": config.distributor_queue.value,
             "client_channel": config.client_channel.value,
+            "client_networks": ",".join(self.service.networks.texts),
             "heartbeat_minutes": max(1, -(-config.heartbeat_frequency // 60)),
-            "super_digest": config.super_digest,
             "benchmarking": config.benchmarking_frequency if config.benchmarking else 0,
             **({"labels": labels(config.tags)} if config.tags else {}),
             **{key: self._options[key] for key in _VARIABLES if key in self._options},
@@ -138,9 +139,9 @@ class GcpDeployment:
 
     def _output(self, outputs: Mapping[str, Any]) -> dict[str, object]:
         section: dict[str, object] = {"project-id": self.service.project}
-        for kept in ("credentials", "client-host"):
-            if self.service.text(kept):
-                section[kept] = self.service.text(kept)
+        for kept in ("credentials", "client-host", "client-networks"):
+            if self.service.section.get(kept):
+                section[kept] = self.service.section[kept]
         if self._options:
             section["deploy"] = dict(self._options)
         for key, name in (
@@ -192,6 +193,7 @@ class GcpDeployment:
         variables = self.variables(code)
         tool.apply(variables, progress)
         self._applied().record(variables)
+        save_super_user(self.service, progress)
         await_heartbeat(self.service, self._rest, progress, self._pause)
         return self._output(tool.outputs())
 

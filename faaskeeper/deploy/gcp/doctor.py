@@ -29,8 +29,6 @@ _EMULATED = "not available with emulators"
 class GcpDoctor(Doctor[GcpService]):
     """Checks of a deployment on Google Cloud."""
 
-    without_tcp = "pubsub"
-
     def __init__(self, config: Config) -> None:
         super().__init__(config, GcpService(config))
         deploy = self.service.section.get("deploy")

@@ -18,6 +18,7 @@ from faaskeeper.core.errors import DriverError
 from faaskeeper.providers.aws.clients import READ_S, Aws
 from faaskeeper.providers.aws.events import decoded
 from faaskeeper.providers.aws.queues import text_of
+from faaskeeper.providers.cloud.envelopes import bare
 
 _PART_BYTES = 700 * 1024
 _MOST_PARTS = 12
@@ -165,9 +166,10 @@ class SqsClientChannel:
 def leftovers(aws: Aws, table: Table, wanted: Iterable[str] | None, now: int) -> list[str]:
     """Delete client queues that are a day old and serve no open session; returns their addresses.
 
-    ``wanted``: the addresses of open sessions; None: delete all queues.
+    ``wanted``: the addresses of open sessions, with or without their listeners' keys; None: delete
+    all queues.
     """
-    addresses = set(wanted or ())
+    addresses = {bare(each) for each in wanted or ()}
     swept: list[str] = []
     for address, item in every(table, _CLIENT_QUEUES):
         made = item["stamp"]

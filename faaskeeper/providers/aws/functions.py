@@ -83,12 +83,11 @@ class Functions:
         return failures(failed)
 
     def heartbeat(self, event: Mapping[str, Any], context: Context) -> dict[str, Any]:
-        """One heartbeat or, with ``{"sweep": true}``, one sweep."""
+        """Heartbeat; see :meth:`faaskeeper.providers.cloud.functions.Warm.beat`."""
         self._formatter.request = context.aws_request_id
         began = time.perf_counter()
-        sweep = bool(event.get("sweep"))
-        done = self._warm.beat(sweep)
-        if sweep and self.service.config.client_channel is ClientChannel.SQS:
+        done = self._warm.beat(event)
+        if event.get("sweep") and self.service.config.client_channel is ClientChannel.SQS:
             wanted = _addresses(self.deployment.checkpoints)
             leases = self.service.table("lease")
             done["queues"] = len(channels.leftovers(self.service.aws, leases, wanted, clock()))

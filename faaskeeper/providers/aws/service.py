@@ -27,6 +27,7 @@ SECTION = (
     "worker-queue-table",
     "distributor-queue-url",
     "client-host",
+    "client-networks",
     "profile",
     "endpoint-url",
     "watch-function",
@@ -99,7 +100,7 @@ class AwsService(CloudService):
         return None
 
     def channel(self) -> RoutedChannel:
-        return RoutedChannel(TcpChannel(), {PREFIX: SqsChannel(self.aws)})
+        return RoutedChannel(TcpChannel(self.networks), {PREFIX: SqsChannel(self.aws)})
 
     def queue_client_channel(self) -> drivers.ClientChannel | None:
         if self.config.client_channel is not ClientChannel.SQS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from faaskeeper.core.deployment import Deployment
@@ -11,6 +11,9 @@ from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.sweeping import WITHIN_MS
 from faaskeeper.core.watches import Secrets, WatchFunction
 from faaskeeper.core.writer import Writer
+from faaskeeper.providers.clocks import elapsed
+from faaskeeper.providers.cloud.envelopes import opened
+from faaskeeper.providers.cloud.seals import PrivateKeys
 from faaskeeper.providers.cloud.service import CloudService
 from faaskeeper.providers.cloud.serving import LOSSES
 
@@ -33,7 +36,7 @@ class Warm:
         if handle is None:
             deployment = self.deployment
             if which == "writer":
-                handle = Writer(deployment).handle
+                handle = self._writer()
             elif which == "distributor":
                 handle = DistributorFunction(deployment).handle
             else:
@@ -44,10 +47,23 @@ class Warm:
             self._handles[which] = handle
         return handle
 
-    def beat(self, sweep: bool, within: int = WITHIN_MS) -> dict[str, Any]:
-        """One heartbeat or, with ``sweep``, one sweep, of about ``within`` ms at most."""
+    def _writer(self) -> Handle:
+        """The writer's handler of what clients sealed."""
+        writer = Writer(self.deployment)
+        keys = PrivateKeys(self._service.table("settings"), elapsed)
+        return lambda bodies: writer.handle([opened(each, keys) for each in bodies])
+
+    def beat(self, content: Mapping[str, Any], within: int = WITHIN_MS) -> dict[str, Any]:
+        """Heartbeat, as the content of the call asks for.
+
+        ``{"sweep": true}``: one sweep, of about ``within`` ms at most; ``{"rotate": true}``: a new key
+        pair for clients; otherwise one heartbeat.
+        """
+        if content.get("rotate"):
+            return {"rotated": self._service.renew_seals(at_once=True)}
         beat = Heartbeat(self.deployment, self._service.table("heartbeat"))
-        if sweep:
-            beat.tend(within)
-            return {}
-        return beat.beat()
+        if not content.get("sweep"):
+            return beat.beat()
+        self._service.renew_seals()
+        beat.tend(within)
+        return {}

@@ -6,15 +6,16 @@ import os
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from faaskeeper.config import Config, ConfigurationException, QueueType, StorageType
+from faaskeeper.config import ClientChannel, Config, ConfigurationException, QueueType, StorageType
 from faaskeeper.core import trust
 from faaskeeper.core.clocks import Clock, ServiceClock, Steady
 from faaskeeper.core.connection import Connection, FailureHandler, connection_to
 from faaskeeper.core.deployment import Deployment, begin, on_tables
-from faaskeeper.core.drivers.channel import ClientChannel
+from faaskeeper.core.drivers import channel as drivers
 from faaskeeper.core.drivers.queue import Queue
 from faaskeeper.core.drivers.storage import IfAbsent, Joint, ObjectStore, Table
 from faaskeeper.core.errors import Conflict, Denied
@@ -25,7 +26,11 @@ from faaskeeper.core.transactions import Limits
 from faaskeeper.providers.clocks import clock, elapsed
 from faaskeeper.providers.cloud.calls import Calls
 from faaskeeper.providers.cloud.channels import LoopbackChannel, RoutedChannel
+from faaskeeper.providers.cloud.envelopes import SealedChannel, SealedClientChannel, SealedQueue, bare
+from faaskeeper.providers.cloud.seals import PublishedKey, renew
+from faaskeeper.providers.cloud.supers import SavedSuperUser
 from faaskeeper.providers.direct import LOSSES, Contended, DirectQueue, Prompt
+from faaskeeper.providers.networks import PRIVATE, Networks
 from faaskeeper.providers.tcp import TcpClientChannel
 
 FUNCTIONS = ("writer", "distributor", "watch", "heartbeat")
@@ -114,7 +119,7 @@ class CloudService(ABC):
         """Service side of the channel."""
 
     @abstractmethod
-    def queue_client_channel(self) -> ClientChannel | None:
+    def queue_client_channel(self) -> drivers.ClientChannel | None:
         """Client side of the channel if it is not TCP; otherwise None."""
 
     @abstractmethod
@@ -138,8 +143,8 @@ class CloudService(ABC):
             "elapsed": elapsed,
             "gather": self.calls.gather,
             "limits": Limits(self.inline_bytes),
-            "channel": self.channel(),
-            "super_digest": config.super_digest,
+            "channel": SealedChannel(self.channel()),
+            "super_digest": self.super_user if key else config.super_digest,
             "peer": self.text("peer"),
             "watch_queue": self.watch_queue(),
             "joint": self.joint(),
@@ -152,13 +157,49 @@ class CloudService(ABC):
             made["distributor_queue"] = self.queue("distributor", config.distributor_queue)
         return on_tables(self.table, expiring_log=self.expiring_log, **{**made, **fields})
 
-    def client_channel(self, port: int) -> ClientChannel:
-        """Client side of the channel."""
-        other = self.queue_client_channel()
-        if other is not None:
-            return other
+    @cached_property
+    def networks(self) -> Networks:
+        """Where functions connect to by TCP. Without the setting: private networks, for TCP only."""
+        key = f"{self.config.provider_name}.client-networks"
+        given = self.section.get("client-networks", ())
+        texts = [each for each in given.split(",") if each.strip()] if isinstance(given, str) else given
+        if not isinstance(texts, (list, tuple)) or not all(isinstance(each, str) for each in texts):
+            raise ConfigurationException(f"the key {key!r} is {given!r}: it must be a list of networks")
+        if not texts and self.config.client_channel is ClientChannel.TCP:
+            texts = PRIVATE
+        try:
+            return Networks(texts)
+        except ValueError as error:
+            raise ConfigurationException(f"the key {key!r}: {error}") from None
+
+    def client_channel(self, port: int) -> drivers.ClientChannel:
+        """Client side of the channel. Raises Denied if functions would refuse this client's address."""
+        return SealedClientChannel(self.queue_client_channel() or self._by_tcp(port))
+
+    def _by_tcp(self, port: int) -> drivers.ClientChannel:
         host = self.text("client-host") or self.own_address()
-        return TcpClientChannel("127.0.0.1" if host == "127.0.0.1" else "0.0.0.0", port, host)
+        refusal = self.networks.refusal(host)
+        if refusal:
+            name = self.config.provider_name
+            raise Denied(
+                f"functions do not answer this client by TCP: {refusal}. {self._instead_of_tcp()}, or deploy "
+                f"with {name}.client-networks that contain it"
+            )
+        anywhere = "::" if ":" in host else "0.0.0.0"
+        return TcpClientChannel(host if host in ("127.0.0.1", "::1") else anywhere, port, host)
+
+    def _instead_of_tcp(self) -> str:
+        queue = self.config.provider_spec.client_channels[0]
+        return (
+            f"Set {self.config.provider_name}.client-host to an address of this machine that they reach, or "
+            f'deploy with "client-channel": "{queue}"'
+        )
+
+    def unreached(self, address: str) -> str:
+        """What to do if the functions' answers do not arrive at an address."""
+        if self.config.client_channel is ClientChannel.TCP:
+            return f"functions cannot connect to {bare(address)}. {self._instead_of_tcp()}"
+        return f"functions cannot send to {bare(address)}: 'fk logs' says where their logs are"
 
     def own_address(self) -> str:
         """This machine's address on the route to the cloud."""
@@ -179,9 +220,12 @@ class CloudService(ABC):
     def key(self) -> bytes:
         """The deployment's key, for functions and trusted writers.
 
-        Raises Denied if there is none yet.
+        Reads the super user, too. Raises Denied if there is no key yet.
         """
-        settings = self.table("settings").get("deployment", "settings")
+        table = self.table("settings")
+        settings, _ = self.calls.gather(
+            [lambda: table.get("deployment", "settings"), self.super_user.look],
+        )
         if settings is None:
             raise Denied(
                 f"the deployment {self.config.deployment_name} is not initialized: its heartbeat does that "
@@ -192,12 +236,18 @@ class CloudService(ABC):
             raise Denied(f"the settings of {self.config.deployment_name} contain no key")
         return key
 
+    @cached_property
+    def super_user(self) -> SavedSuperUser:
+        """The super user, for functions and trusted writers."""
+        return SavedSuperUser(self.table("settings"), self.config.super_digest, elapsed)
+
     def initialize(self, random: Callable[[int], bytes] = os.urandom) -> bytes:
         """The deployment's key.
 
         If there is none, initialize: put the tree and the checkpoint, then a key.
         """
         table = self.table("settings")
+        self.renew_seals()
         if table.get("deployment", "settings") is None:
             begin(self.deployment(b""))
             try:
@@ -205,6 +255,13 @@ class CloudService(ABC):
             except Conflict:
                 pass  # another process was first
         return self.key()
+
+    def renew_seals(self, at_once: bool = False) -> bool:
+        """Make a key pair for clients to seal their requests with, if one is due, and publish it."""
+        return renew(self.table("settings"), self.table("checkpoint"), self.clock(), at_once=at_once)
+
+    def _published(self) -> PublishedKey:
+        return PublishedKey(self.table("checkpoint"), self.config.deployment_name, elapsed)
 
     # ---- connecting ----------------------------------------------------------------------
 
@@ -214,10 +271,18 @@ class CloudService(ABC):
         try:
             if self.config.worker_queue is QueueType.DIRECT:
                 return self._direct(port, release)
-            made = self.deployment(b"", distributor_queue=None)
-            made.checkpoints.header()  # raises, with the reason, if there is no such deployment
+            published = self._published()
+            queue = SealedQueue(self.queue("worker", self.config.worker_queue), published.get)
+            made = self.deployment(b"", distributor_queue=None, worker_queue=queue)
+            # both raise, with the reason, if there is no such deployment
+            self.calls.gather([made.checkpoints.header, published.read])
             return connection_to(
-                made, self.client_channel(port), coalesce=True, close=release, logs=self.logs
+                made,
+                self.client_channel(port),
+                coalesce=True,
+                close=release,
+                logs=self.logs,
+                unreached=self.unreached,
             )
         except BaseException:
             release()
@@ -229,8 +294,10 @@ class CloudService(ABC):
         It uses the functions' clock, from their replies.
         """
         fallback = self.fallback()
+        if fallback is not None:
+            fallback = SealedQueue(fallback, self._published().get)
         self.clock = service_clock = ServiceClock(self.clock)
-        channel = self.channel()
+        channel = SealedChannel(self.channel())
         loopback = LoopbackChannel(channel, self.client_channel(port))
         handlers: list[FailureHandler] = []
 
@@ -260,4 +327,5 @@ class CloudService(ABC):
             on_failure=handlers.append,
             logs=self.logs,
             close=close,
+            unreached=self.unreached,
         )

@@ -175,7 +175,7 @@ class Functions:
         return "not processed, see the log; send it again", 503
 
     def heartbeat(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """One heartbeat or, with ``{"sweep": true}``, one sweep."""
+        """Heartbeat; see :meth:`faaskeeper.providers.cloud.functions.Warm.beat`."""
         self._trace(headers)
         began = time.perf_counter()
         try:
@@ -183,9 +183,9 @@ class Functions:
         except ValueError:
             content = {}
         try:
-            sweep = isinstance(content, dict) and bool(content.get("sweep"))
+            asked = content if isinstance(content, dict) else {}
             # The hour's only sweep: what is left for the next one adds up. It ends early when it is done.
-            done = self._warm.beat(sweep, max(int(self._timeout_s * 1000) - 2 * RESERVE_MS, WITHIN_MS))
+            done = self._warm.beat(asked, max(int(self._timeout_s * 1000) - 2 * RESERVE_MS, WITHIN_MS))
         except (DriverError, StaleView) as error:
             _log.error("heartbeat failed: %s", error)
             return str(error), 503

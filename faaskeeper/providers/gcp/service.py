@@ -33,6 +33,7 @@ SECTION = (
     "worker-topic",
     "watch-topic",
     "client-host",
+    "client-networks",
     "peer",
     "deploy",
     "accounts",
@@ -133,7 +134,9 @@ class GcpService(CloudService):
         return PubsubQueue(self.gcp, topic, "worker") if topic else None
 
     def channel(self) -> RoutedChannel:
-        return RoutedChannel(TcpChannel(), {PREFIX: PubsubChannel(self.gcp, self.names.topic("clients"))})
+        return RoutedChannel(
+            TcpChannel(self.networks), {PREFIX: PubsubChannel(self.gcp, self.names.topic("clients"))}
+        )
 
     def queue_client_channel(self) -> drivers.ClientChannel | None:
         if self.config.client_channel is not ClientChannel.PUBSUB:

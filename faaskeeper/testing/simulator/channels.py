@@ -10,6 +10,7 @@ from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import Reply
 from faaskeeper.testing.simulator.environment import Process
 from faaskeeper.testing.simulator.ledger import Ledger
+from faaskeeper.testing.simulator.scheduler import Violation
 
 
 class SimulatedListener:
@@ -48,6 +49,8 @@ class SimulatedChannel:
         ledger = self._ledger
         ledger.scheduler.point(f"deliver to {address}")
         delivered = codec.to_delivery(trust.body(message))
+        if address == ledger.hostile_address and delivered.session not in ledger.model.hostile:
+            raise Violation(f"session {delivered.session} was answered at the address of the hostile client")
         if isinstance(delivered, Reply):
             ledger.model.answered(delivered, ledger.record_txid)
             if delivered.resend:

@@ -26,6 +26,7 @@ EXPECTED = frozenset(
     {
         "a clock was set",
         "a part is left over",
+        "a copy of what another has sent",
         "a server died",
         "a session closed by several transactions",
         "a session was served",

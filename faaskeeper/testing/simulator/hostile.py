@@ -1,8 +1,10 @@
 """A hostile client, which sends what no client of ours sends.
 
 It holds the secret of its own session, and may put any bytes into the worker queue and any object
-into the object store. It must not change the subtree of :mod:`faaskeeper.testing.simulator.vault`.
-Other clients are checked as in any history.
+into the object store. It can copy what others send, and cannot read it, as if it were in an
+envelope (``faaskeeper/providers/cloud/envelopes.py``). It must get no answer to that, and must not
+change the subtree of :mod:`faaskeeper.testing.simulator.vault`. Other clients are checked as in any
+history.
 """
 
 from __future__ import annotations
@@ -94,7 +96,10 @@ class Hostile:
     def run(self) -> None:
         """Send messages, and read the answers."""
         listener = self._world.mail.listen(self._receive)
+        self._world.hostile_address = listener.address
         for _ in range(self._times):
+            if self._world.overheard and self._random.random() < 0.4:
+                self._copy(listener.address)
             if not self._session:
                 self._open(listener.address)
             elif self._random.random() < 0.1:
@@ -136,6 +141,29 @@ class Hostile:
             world.worker_queue.send("writer", "hostile", signed)
         except DriverError:
             pass  # no check depends on it
+
+    def _copy(self, address: str) -> None:
+        """Send a message of another again: as it is, with a byte changed, or with this address."""
+        body = self._random.choice(self._world.overheard)
+        kind = self._random.random()
+        if kind < 0.2:
+            at = self._random.randrange(len(body))
+            body = body[:at] + bytes((body[at] ^ 1 << self._random.randrange(8),)) + body[at + 1 :]
+        elif kind < 0.6:
+            body = self._readdressed(body, address)
+        self._world.reached["a copy of what another has sent"] += 1
+        self._put(body)
+
+    @staticmethod
+    def _readdressed(signed: bytes, address: str) -> bytes:
+        """The message with another address: more than who cannot read it can do."""
+        body = trust.body(signed)
+        try:
+            message = codec.to_message(body)
+        except Malformed:  # an order
+            return signed
+        code = signed[: len(signed) - len(body)]
+        return code + codec.message(message._replace(address=address))
 
     def _write_over(self) -> None:
         """Overwrite a blob of another client: clients may put any object."""

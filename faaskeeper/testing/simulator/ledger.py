@@ -49,6 +49,10 @@ class Ledger(Environment):
         """Watch rows, by partition and key, that were put after their session's end."""
         self.foul: set[bytes] = set()
         """Messages of the hostile client."""
+        self.overheard: list[bytes] = []
+        """Messages of others in the worker queue, which the hostile client may copy."""
+        self.hostile_address: str | None = None
+        """Where the hostile client listens."""
         self.on_commit: list[Callable[[log.Entry], None]] = []
         """Called with each entry when it is in the log and in the model."""
 

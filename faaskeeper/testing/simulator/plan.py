@@ -70,6 +70,8 @@ class Plan:
     """How far clocks of clients' machines are off, beside ``skew_ms``."""
     hostile: int = 0
     """How many messages the hostile client sends; 0: there is none."""
+    copies: bool = False
+    """The hostile client also sends again, as they are or changed, messages that others have sent."""
     mass: int = 0
     """How many ephemerals one of the clients creates beside its operations."""
 
@@ -110,6 +112,7 @@ def plan_of(seed: int) -> Plan:
         sharing=more.random() < 0.2,
         hostile=more.choice((8, 30)) if more.random() < 0.12 else 0,
         max_contents=more.choice((1_000, 1_000, 2)),
+        copies=more.random() < 0.7,
     )
 
 
@@ -142,6 +145,7 @@ SIMPLER: tuple[dict[str, Any], ...] = (
     {"steps": False},
     {"servers": False},
     {"lead_ms": 0},
+    {"copies": False},
     {"hostile": 0},
     {"mass": 0},
     {"max_contents": 1_000},

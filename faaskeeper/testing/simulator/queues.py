@@ -66,6 +66,8 @@ class SimulatedQueue:
         ledger = self._ledger
         if self._name == "worker" and body not in ledger.foul:
             self._check_sent(body)
+            if ledger.plan.copies and ledger.plan.hostile:
+                ledger.overheard.append(body)
         fault = ledger.message_fault("queue")
         if fault == "lost":
             return
