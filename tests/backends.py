@@ -6,9 +6,7 @@ One that is missing is a reason to skip, but a failure where CI=true.
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from faaskeeper.testing.emulation import processes
 from faaskeeper.testing.patience import PATIENCE_S
 
 
@@ -39,13 +38,8 @@ def free_port() -> int:
 def process(command: list[str], environment: dict[str, str], url: str, cwd: Path) -> Iterator[str]:
     """A server, from when it answers at its URL."""
     with (cwd / "output").open("wb") as output:
-        running = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env={**os.environ, **environment},
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # some are scripts, whose server must end with them
+        running = processes.start(
+            command, cwd=cwd, env={**os.environ, **environment}, stdout=output, stderr=output
         )
     try:
         deadline = time.monotonic() + PATIENCE_S
@@ -63,17 +57,4 @@ def process(command: list[str], environment: dict[str, str], url: str, cwd: Path
                 break
         yield url
     finally:
-        _signal(running, signal.SIGTERM)
-        try:
-            running.wait(10)
-        except subprocess.TimeoutExpired:
-            pass
-        _signal(running, signal.SIGKILL)
-        running.wait()
-
-
-def _signal(running: subprocess.Popen[bytes], number: int) -> None:
-    try:
-        os.killpg(running.pid, number)
-    except ProcessLookupError:
-        pass  # all have ended
+        processes.kill(running)

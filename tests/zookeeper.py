@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import which
 
+from faaskeeper.testing.emulation import processes
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.backends import free_port, missing
 
@@ -42,7 +40,7 @@ def zookeeper(directory: Path) -> Iterator[int]:
         "zookeeper.DigestAuthenticationProvider.superDigest": SUPER_DIGEST,
     }
     with (directory / "output").open("wb") as output:
-        running = subprocess.Popen(
+        running = processes.start(
             [
                 "java",
                 "-Xmx256m",
@@ -56,7 +54,6 @@ def zookeeper(directory: Path) -> Iterator[int]:
             cwd=directory,
             stdout=output,
             stderr=output,
-            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + PATIENCE_S
@@ -65,8 +62,7 @@ def zookeeper(directory: Path) -> Iterator[int]:
             assert time.monotonic() < deadline, "ZooKeeper does not answer"
         yield port
     finally:
-        os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
+        processes.kill(running)
 
 
 def _answers(port: int) -> bool:
