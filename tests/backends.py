@@ -18,6 +18,13 @@ import pytest
 from faaskeeper.testing.emulation import processes
 from faaskeeper.testing.patience import PATIENCE_S
 
+JAVA = {
+    "JAVA_TOOL_OPTIONS": " ".join(
+        (os.environ.get("JAVA_TOOL_OPTIONS", ""), "-Xmx1g -XX:+UseSerialGC -XX:TieredStopAtLevel=1")
+    ).strip()
+}
+"""The environment of servers in Java: by itself each takes a quarter of the memory, and compiles for long."""
+
 
 def missing(what: str, where: str = "'make setup' installs it") -> None:
     """A part that tests need is not there."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from faaskeeper.testing.conformance.golden import SCENARIOS, name_of
 from tests.conftest import PARTS, group
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +47,10 @@ def test_every_test_is_in_one_part_and_in_no_other(tmp_path: Path) -> None:
     parts = {name: sorted(set(PARTS).intersection(marks)) for name, marks in tests.items()}
     assert [name for name, found in parts.items() if len(found) != 1] == []
     assert {found[0] for found in parts.values()} == set(PARTS)
+    for cloud in ("aws", "gcp"):
+        scenario = re.compile(rf"tests/{cloud}/test_configurations.py::.*server_showed\[[^-]*-(.*)\]")
+        shown = [match[1] for match in map(scenario.fullmatch, tests) if match]
+        assert sorted(shown) == sorted(map(name_of, SCENARIOS)), cloud
 
 
 @pytest.mark.parametrize("target", TARGETS)

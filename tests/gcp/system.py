@@ -12,9 +12,9 @@ from uuid import uuid4
 
 from faaskeeper.config import Config
 from faaskeeper.providers.gcp.service import connect
-from faaskeeper.testing.conformance.systems import Harness
 from faaskeeper.testing.emulation.targets import CallFailed, Target, Unruly
 from tests.backends import free_port
+from tests.deployment import Deployment
 from tests.gcp import backends
 
 ROOT = Path(__file__).parent.parent.parent
@@ -22,7 +22,7 @@ MAIN = ROOT / "deploy" / "gcp" / "functions" / "main.py"
 FUNCTIONS = ("writer", "distributor", "watch", "heartbeat")
 
 
-class System(Harness):
+class System(Deployment):
     """A deployment of one configuration.
 
     ``watch_inline``: who distributes tells watchers, too. ``source``: of the targets. ``unruly``: messages
@@ -38,6 +38,7 @@ class System(Harness):
         source: Path = MAIN,
         unruly: bool = False,
     ) -> None:
+        super().__init__()
         self._stack = ExitStack()
         self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="system-")))
         self.name = f"fk-{uuid4().hex[:8]}"
@@ -130,6 +131,7 @@ class System(Harness):
 
     def stop(self) -> None:
         """End everything."""
+        self.stop_clients()
         for target in self.targets.values():
             target.kill()
         for way in self.ways.values():
