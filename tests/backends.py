@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -39,6 +40,22 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@contextmanager
+def no_clients_left() -> Iterator[None]:
+    """The clients of a test end with it: they would try for ever to reach an emulator that is gone."""
+    before = set(threading.enumerate())
+    yield
+    left = [each for each in threading.enumerate() if each not in before and _is_a_client_s(each.name)]
+    deadline = time.monotonic() + PATIENCE_S
+    for thread in left:
+        thread.join(deadline - time.monotonic())
+    assert [each.name for each in left if each.is_alive()] == []
+
+
+def _is_a_client_s(thread: str) -> bool:
+    return thread.startswith("faaskeeper-") and not thread.startswith("faaskeeper-calls")  # a deployment's
 
 
 @contextmanager

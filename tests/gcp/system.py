@@ -15,10 +15,9 @@ from faaskeeper.providers.gcp.service import connect
 from faaskeeper.testing.emulation.targets import CallFailed, Target, Unruly
 from tests.backends import free_port
 from tests.deployment import Deployment
-from tests.gcp import backends
+from tests.gcp import backends, weak
 
 ROOT = Path(__file__).parent.parent.parent
-MAIN = ROOT / "deploy" / "gcp" / "functions" / "main.py"
 FUNCTIONS = ("writer", "distributor", "watch", "heartbeat")
 
 
@@ -35,7 +34,7 @@ class System(Deployment):
         options: dict[str, Any],
         *,
         watch_inline: bool = False,
-        source: Path = MAIN,
+        source: Path = Path(weak.__file__),
         unruly: bool = False,
     ) -> None:
         super().__init__()
@@ -44,6 +43,7 @@ class System(Deployment):
         self.name = f"fk-{uuid4().hex[:8]}"
         self.project = backends.project()
         self.gcp = self._stack.enter_context(backends.gcp(self.project))
+        weak.weaken(self.gcp)
         worker, distributor = (
             options.get("worker-queue", "pubsub"),
             options.get("distributor-queue", "inline"),

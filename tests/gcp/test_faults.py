@@ -16,7 +16,7 @@ from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.providers.gcp.service import connect
 from faaskeeper.testing.patience import PATIENCE_S
-from tests.gcp import backends, faulty
+from tests.gcp import backends, faulty, weak
 from tests.gcp.system import ROOT, System
 from tests.load import CLIENT, Load
 
@@ -88,6 +88,7 @@ def test_stores_that_throttle_fail_abort_and_lose_answers_cost_time_and_nothing_
     system = make({"distributor-queue": "pubsub"}, source=Path(faulty.__file__))
     faults = faulty.Faults(7)
     with backends.gcp(system.project) as mine:
+        weak.weaken(mine)
         faults.attach(mine)
         system.connect = lambda config, port: connect(config, port, mine)
         load = Load(started(system, 3))
