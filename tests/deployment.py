@@ -14,9 +14,12 @@ from faaskeeper.testing.conformance.blocking import BlockingClient, Client
 from faaskeeper.testing.conformance.systems import Harness
 from faaskeeper.testing.patience import PATIENCE_S
 
-_BOUNDS = [
-    f"faaskeeper.{kind}.client.{name}" for kind in ("client", "aio") for name in ("_START_S", "_STOP_S")
-]
+_BOUNDS = (
+    "faaskeeper.client.client._START_S",
+    "faaskeeper.client.client._STOP_S",
+    "faaskeeper.aio.client._START_S",
+    "faaskeeper.aio.client._STOP_S",
+)
 """How long clients wait until their sessions are open, and closed."""
 _C = TypeVar("_C", FaaSKeeperClient, BlockingClient)
 
