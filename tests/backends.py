@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import subprocess
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -14,7 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from faaskeeper.testing.emulation import processes
 from faaskeeper.testing.patience import PATIENCE_S
+
+JAVA = {
+    "JAVA_TOOL_OPTIONS": " ".join(
+        (os.environ.get("JAVA_TOOL_OPTIONS", ""), "-Xmx1g -XX:+UseSerialGC -XX:TieredStopAtLevel=1")
+    ).strip()
+}
+"""The environment of servers in Java: by itself each takes a quarter of the memory, and compiles for long."""
 
 
 def needs(part: str, there: object, where: str = "'make setup' installs it") -> None:
@@ -38,16 +45,27 @@ def free_port() -> int:
 
 
 @contextmanager
+def no_clients_left() -> Iterator[None]:
+    """The clients of a test end with it: they would try for ever to reach an emulator that is gone."""
+    before = set(threading.enumerate())
+    yield
+    left = [each for each in threading.enumerate() if each not in before and _is_a_client_s(each.name)]
+    deadline = time.monotonic() + PATIENCE_S
+    for thread in left:
+        thread.join(deadline - time.monotonic())
+    assert [each.name for each in left if each.is_alive()] == []
+
+
+def _is_a_client_s(thread: str) -> bool:
+    return thread.startswith("faaskeeper-") and not thread.startswith("faaskeeper-calls")  # a deployment's
+
+
+@contextmanager
 def process(command: list[str], environment: dict[str, str], url: str, cwd: Path) -> Iterator[str]:
     """A server, from when it answers at its URL."""
     with (cwd / "output").open("wb") as output:
-        running = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env={**os.environ, **environment},
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # some are scripts, whose server must end with them
+        running = processes.start(
+            command, cwd=cwd, env={**os.environ, **environment}, stdout=output, stderr=output
         )
     try:
         deadline = time.monotonic() + PATIENCE_S
@@ -65,17 +83,4 @@ def process(command: list[str], environment: dict[str, str], url: str, cwd: Path
                 break
         yield url
     finally:
-        _signal(running, signal.SIGTERM)
-        try:
-            running.wait(10)
-        except subprocess.TimeoutExpired:
-            pass
-        _signal(running, signal.SIGKILL)
-        running.wait()
-
-
-def _signal(running: subprocess.Popen[bytes], number: int) -> None:
-    try:
-        os.killpg(running.pid, number)
-    except ProcessLookupError:
-        pass  # all have ended
+        processes.kill(running)

@@ -14,6 +14,7 @@ pytest.register_assert_rewrite("faaskeeper.testing")
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
+from faaskeeper.testing.conformance.golden import SCENARIOS
 
 PARTS = ("basic", "clouds", "simulator")
 """Markers: which of ``make test``, ``make test-clouds`` and ``make test-simulator`` runs a test.
@@ -44,8 +45,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects by part
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give each test its part: its own marker counts; of the others, what uses an emulator is for clouds."""
+    others = [item for item in items if _is_another_s(item)]
+    items[:] = [item for item in items if item not in others]
+    config.hook.pytest_deselected(items=others)
     here = Path(__file__).parent
 
     def place(item: pytest.Item) -> int:
@@ -63,6 +67,19 @@ def part_of(test: str, marked: Collection[str], fixtures: Collection[str]) -> st
     if len(marked) > 1:
         raise pytest.UsageError(f"{test} is marked for more than one part: {', '.join(sorted(marked))}")
     return next(iter(marked), "basic" if _EMULATORS.isdisjoint(fixtures) else "clouds")
+
+
+def _is_another_s(item: pytest.Item) -> bool:
+    """Whether the scenario of a test is for another configuration of its cloud.
+
+    A cloud's default configuration shows all scenarios, the others share them: what a request does is decided
+    apart from how it comes and where its effects are stored.
+    """
+    found: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    if item.path.name != "test_configurations.py" or "scenario" not in found:
+        return False
+    names = list(item.module.CONFIGURATIONS)  # type: ignore[attr-defined]
+    return SCENARIOS.index(found["scenario"]) % len(names) != names.index(found["harness"])
 
 
 def group(test: str) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import which
 
+from faaskeeper.testing.emulation import processes
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.backends import free_port, needs
 
@@ -41,7 +39,7 @@ def zookeeper(directory: Path) -> Iterator[int]:
         "zookeeper.DigestAuthenticationProvider.superDigest": SUPER_DIGEST,
     }
     with (directory / "output").open("wb") as output:
-        running = subprocess.Popen(
+        running = processes.start(
             [
                 "java",
                 "-Xmx256m",
@@ -55,7 +53,6 @@ def zookeeper(directory: Path) -> Iterator[int]:
             cwd=directory,
             stdout=output,
             stderr=output,
-            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + PATIENCE_S
@@ -64,8 +61,7 @@ def zookeeper(directory: Path) -> Iterator[int]:
             assert time.monotonic() < deadline, "ZooKeeper does not answer"
         yield port
     finally:
-        os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
+        processes.kill(running)
 
 
 def _answers(port: int) -> bool:

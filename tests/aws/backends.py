@@ -20,7 +20,7 @@ import botocore.config
 
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.tables import PARTITION, SORT, TTL
-from tests.backends import free_port, needs, process
+from tests.backends import JAVA, free_port, needs, process
 
 REGION = "eu-central-1"
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
@@ -60,7 +60,7 @@ def dynamodb_local() -> Iterator[str]:
     command += ["-inMemory", "-sharedDb", "-port", str(port), "-disableTelemetry"]
     with tempfile.TemporaryDirectory(prefix="dynamodb-") as directory:
         url = f"http://127.0.0.1:{port}"
-        with process(command, {}, url, Path(directory)):
+        with process(command, JAVA, url, Path(directory)):
             yield url
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from faaskeeper.providers.aws.clients import Aws
 from tests.aws import backends
+from tests.backends import no_clients_left
+from tests.deployment import patient_clients
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +18,18 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in backends.KEYS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _patient_clients() -> Iterator[None]:
+    with patient_clients():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_clients_left() -> Iterator[None]:
+    with no_clients_left():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,16 +12,16 @@ from uuid import uuid4
 from faaskeeper.config import Config
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.service import connect
-from faaskeeper.testing.conformance.systems import Harness
 from faaskeeper.testing.emulation import lambdas
 from tests.aws import backends
+from tests.deployment import Deployment
 
 TABLES = ("log", "checkpoint", "records", "lease", "watch", "heartbeat", "settings")
 HANDLERS = "faaskeeper.providers.aws.functions"
 FUNCTIONS = ("writer", "distributor", "watch", "heartbeat")
 
 
-class System(Harness):
+class System(Deployment):
     """A deployment of one configuration.
 
     ``twice``: the chance that a queue delivers a batch again that was done. ``watch_inline``: who distributes
@@ -40,6 +40,7 @@ class System(Harness):
         visibility_s: int = 2,
     ) -> None:
         self.endpoint = endpoint
+        super().__init__()
         self._stack = ExitStack()
         self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="system-")))
         self.name = f"fk-{uuid4().hex[:8]}"
@@ -107,6 +108,7 @@ class System(Harness):
         self._aws = Aws(backends.REGION, endpoint=endpoint)
         self.connect = lambda config, port: connect(config, port, self._aws)
         self._pollers: list[lambdas.Poller] = []
+        pollers: list[lambdas.Poller] = []
         for which, url in rung:
             function = self.function("writer" if which == "worker" else "distributor")
             if url:
@@ -119,11 +121,16 @@ class System(Harness):
                     f"{self.name}-{which}-queue",
                     twice=twice,
                 )
-            self._pollers.append(poller)
+            pollers.append(poller)
         self._invoker = invoker
-        self._begin()
-        for poller in self._pollers:
+        try:
+            self._begin()
+        except BaseException:
+            self.stop()
+            raise
+        for poller in pollers:
             poller.start()
+            self._pollers.append(poller)
 
     def _begin(self) -> None:
         """Have heartbeat begin the deployment; it is called again where its stores fail."""
@@ -159,6 +166,7 @@ class System(Harness):
 
     def stop(self) -> None:
         """End everything."""
+        self.stop_clients()
         for poller in self._pollers:
             poller.stop()
         self._invoker.stop()

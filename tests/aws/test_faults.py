@@ -72,8 +72,10 @@ def test_functions_and_several_direct_writers_work_side_by_side(make: Callable[.
     system = make({"worker-queue": "direct"})
     by_queue = Config.deserialize({**system.data, "worker-queue": "sqs"})
     clients = started(system, 3)
-    other = FaaSKeeperClient(
-        by_queue, session_timeout=60, connect=lambda config, port: connect(config, port, system._aws)
+    other = system.keep(
+        FaaSKeeperClient(
+            by_queue, session_timeout=60, connect=lambda config, port: connect(config, port, system._aws)
+        )
     )
     other.start()
     load = Load([other, *clients])

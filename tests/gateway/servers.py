@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -11,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
+from faaskeeper.testing.emulation import processes
 from faaskeeper.testing.patience import PATIENCE_S
 
 
@@ -51,9 +51,7 @@ class Server:
         listen = ("--listen", f"127.0.0.1:{self.port}")
         before = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self._command, *listen, *self._options], stderr=log, stdout=log, start_new_session=True
-            )
+            self.process = processes.start([*self._command, *listen, *self._options], stderr=log, stdout=log)
         while True:
             text = self.log.read_bytes()[before:].decode()
             found = re.search(r"serving .* on [\d.]+:(\d+)", text)
@@ -79,8 +77,7 @@ class Server:
     def kill(self) -> None:
         """End it without a word."""
         assert self.process is not None
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(PATIENCE_S)
+        processes.kill(self.process)
 
     def stop(self) -> int:
         """End it in order; returns its exit status."""
@@ -89,4 +86,6 @@ class Server:
             self.process.send_signal(signal.SIGTERM)
         if self in self.made:
             self.made.remove(self)
-        return self.process.wait(PATIENCE_S)
+        status = self.process.wait(PATIENCE_S)
+        processes.kill(self.process)
+        return status

@@ -18,7 +18,7 @@ from google.pubsub_v1 import types
 
 from faaskeeper.providers.gcp.clients import Gcp
 from faaskeeper.providers.gcp.queues import subscription_path, topic_path
-from tests.backends import free_port, needs, process
+from tests.backends import JAVA, free_port, needs, process
 
 _DEBIAN = Path("/usr/lib/google-cloud-sdk")
 _FAKE_GCS = Path("vendor/fake-gcs-server/bin")
@@ -41,7 +41,7 @@ def datastore() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="datastore-") as directory:
         command = [str(emulator), "start", "--host=127.0.0.1", f"--port={port}", "--consistency=1.0"]
         command += ["--store_on_disk=false", "--testing", directory]
-        with process(command, {}, f"http://127.0.0.1:{port}", Path(directory)):
+        with process(command, JAVA, f"http://127.0.0.1:{port}", Path(directory)):
             yield f"127.0.0.1:{port}"
 
 
@@ -53,7 +53,7 @@ def pubsub() -> Iterator[str]:
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="pubsub-") as directory:
         command = [str(emulator), "--host=127.0.0.1", f"--port={port}"]
-        with process(command, {}, f"http://127.0.0.1:{port}", Path(directory)):
+        with process(command, JAVA, f"http://127.0.0.1:{port}", Path(directory)):
             yield f"127.0.0.1:{port}"
 
 

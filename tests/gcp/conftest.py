@@ -7,7 +7,21 @@ from collections.abc import Iterator
 import pytest
 
 from faaskeeper.providers.gcp.clients import Gcp
+from tests.backends import no_clients_left
+from tests.deployment import patient_clients
 from tests.gcp import backends
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _patient_clients() -> Iterator[None]:
+    with patient_clients():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_clients_left() -> Iterator[None]:
+    with no_clients_left():
+        yield
 
 
 @pytest.fixture(scope="session")

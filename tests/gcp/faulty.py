@@ -8,7 +8,10 @@ from typing import Any
 
 import grpc
 
-from faaskeeper.providers.gcp import clients, functions
+from faaskeeper.providers.gcp import clients
+from tests.gcp.weak import distributor, heartbeat, watch, writer
+
+__all__ = ["Faults", "distributor", "heartbeat", "watch", "writer"]
 
 _NO_LIMITS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 RATES = {"throttled": 0.04, "failed": 0.03, "aborted": 0.02, "lost": 0.04}
@@ -73,22 +76,6 @@ _make = clients.Gcp.__init__
 def _faulty(self: clients.Gcp, project: str, *, credentials: str = "") -> None:
     _make(self, project, credentials=credentials)
     Faults(os.getpid()).attach(self)
-
-
-def writer(request: Any) -> Any:
-    return functions.writer(request)
-
-
-def distributor(request: Any) -> Any:
-    return functions.distributor(request)
-
-
-def watch(request: Any) -> Any:
-    return functions.watch(request)
-
-
-def heartbeat(request: Any) -> Any:
-    return functions.heartbeat(request)
 
 
 if os.environ.get("FUNCTION_TARGET"):  # not where a test imports it

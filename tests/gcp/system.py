@@ -12,17 +12,16 @@ from uuid import uuid4
 
 from faaskeeper.config import Config
 from faaskeeper.providers.gcp.service import connect
-from faaskeeper.testing.conformance.systems import Harness
 from faaskeeper.testing.emulation.targets import CallFailed, Target, Unruly
 from tests.backends import free_port
-from tests.gcp import backends
+from tests.deployment import Deployment
+from tests.gcp import backends, weak
 
 ROOT = Path(__file__).parent.parent.parent
-MAIN = ROOT / "deploy" / "gcp" / "functions" / "main.py"
 FUNCTIONS = ("writer", "distributor", "watch", "heartbeat")
 
 
-class System(Harness):
+class System(Deployment):
     """A deployment of one configuration.
 
     ``watch_inline``: who distributes tells watchers, too. ``source``: of the targets. ``unruly``: messages
@@ -35,14 +34,16 @@ class System(Harness):
         options: dict[str, Any],
         *,
         watch_inline: bool = False,
-        source: Path = MAIN,
+        source: Path = Path(weak.__file__),
         unruly: bool = False,
     ) -> None:
+        super().__init__()
         self._stack = ExitStack()
         self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="system-")))
         self.name = f"fk-{uuid4().hex[:8]}"
         self.project = backends.project()
         self.gcp = self._stack.enter_context(backends.gcp(self.project))
+        weak.weaken(self.gcp)
         worker, distributor = (
             options.get("worker-queue", "pubsub"),
             options.get("distributor-queue", "inline"),
@@ -132,6 +133,7 @@ class System(Harness):
 
     def stop(self) -> None:
         """End everything."""
+        self.stop_clients()
         for target in self.targets.values():
             target.kill()
         for way in self.ways.values():

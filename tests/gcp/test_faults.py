@@ -16,7 +16,7 @@ from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.providers.gcp.service import connect
 from faaskeeper.testing.patience import PATIENCE_S
-from tests.gcp import backends, faulty
+from tests.gcp import backends, faulty, weak
 from tests.gcp.system import ROOT, System
 from tests.load import CLIENT, Load
 
@@ -71,8 +71,10 @@ def test_functions_and_several_direct_writers_work_side_by_side(make: Callable[.
     system = make({"worker-queue": "direct"})
     by_queue = Config.deserialize({**system.data, "worker-queue": "pubsub"})
     clients = started(system, 3)
-    other = FaaSKeeperClient(
-        by_queue, session_timeout=60, connect=lambda config, port: connect(config, port, system.gcp)
+    other = system.keep(
+        FaaSKeeperClient(
+            by_queue, session_timeout=60, connect=lambda config, port: connect(config, port, system.gcp)
+        )
     )
     other.start()
     load = Load([other, *clients])
@@ -86,6 +88,7 @@ def test_stores_that_throttle_fail_abort_and_lose_answers_cost_time_and_nothing_
     system = make({"distributor-queue": "pubsub"}, source=Path(faulty.__file__))
     faults = faulty.Faults(7)
     with backends.gcp(system.project) as mine:
+        weak.weaken(mine)
         faults.attach(mine)
         system.connect = lambda config, port: connect(config, port, mine)
         load = Load(started(system, 3))

@@ -2,5 +2,5 @@
 
 ``lambdas``: AWS Lambda, its event sources, and functions that die. ``targets``: Cloud Functions,
 and deliveries that come late, twice or are reported as failed. ``faults``: calls to AWS that fail
-or take long.
+or take long. ``processes``: servers that end with the process that started them.
 """

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from faaskeeper.testing.emulation import processes
 from faaskeeper.testing.patience import PATIENCE_S
 
 _POLL_S = 0.02
@@ -61,12 +62,8 @@ class Target:
             self.starts += 1
             command = [sys.executable, "-m", "functions_framework", f"--target={self.name}"]
             command += [f"--source={self._source}", "--host=127.0.0.1", f"--port={self._port}"]
-            self._process = subprocess.Popen(
-                command,
-                env={**os.environ, **self._environment},
-                stdout=stream,
-                stderr=stream,
-                start_new_session=True,
+            self._process = processes.start(
+                command, env={**os.environ, **self._environment}, stdout=stream, stderr=stream
             )
 
     def wait(self) -> None:
@@ -104,11 +101,7 @@ class Target:
         with self._lock:
             process, self._process = self._process, None
         if process is not None:
-            try:
-                os.killpg(process.pid, 9)
-            except ProcessLookupError:
-                pass  # it ended by itself
-            process.wait()
+            processes.kill(process)
 
     def crash(self) -> None:
         """Kill it and start it again."""
