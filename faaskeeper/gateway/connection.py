@@ -267,35 +267,45 @@ class ClientConnection(asyncio.BufferedProtocol):
         if self.state is State.NEW and frames.head() in admin.COMMANDS:
             self._command(frames.head())
             return
-        most = self._server.max_buffer if self.state is State.OPEN else FIRST_FRAME_BYTES
         try:
-            while self.state is not State.CLOSED and not self.held:
-                frame = frames.take(most)
-                if frame is None:
-                    break
-                if self.state is State.NEW:
-                    self._connect(frame)
-                    break  # what follows is taken when the session is open
-                self._request(frame)
+            if self.state is State.OPEN:
+                self._take_requests()
+            elif self.state is State.NEW:
+                frame = next(frames.take(FIRST_FRAME_BYTES), None)
+                if frame is not None:
+                    self._connect(frame)  # what follows is taken when the session is open
+            elif self.state is State.COMMAND:
+                frames.clear()
         except FrameTooLong as error:
             self.end(str(error))
         except Malformed as error:
             self.end(f"malformed frame: {error}")
 
-    def _request(self, frame: bytes) -> None:
+    def _take_requests(self) -> None:
+        """Take in requests until the connection is held, then begin those that may begin."""
         requests = self._requests
-        if requests is None:
-            raise Malformed("a request without a session")
-        xid, request = protocol.to_request(frame)
-        self.received += 1
-        if not self._live():
+        if requests is None or not self._live():
             return
+        try:
+            for frame in self._frames.take(self._server.max_buffer):
+                xid, request = protocol.to_request(frame)
+                self.received += 1
+                if isinstance(request, (Ping, Auth)):
+                    requests.advance()
+                    self._at_once(xid, request, requests)
+                else:
+                    requests.add(xid, request, len(frame))
+                if self.held or self.state is not State.OPEN:
+                    break
+        finally:
+            requests.advance()  # those before a frame that ends the connection, too
+
+    def _at_once(self, xid: int, request: Ping | Auth, requests: RequestPipeline) -> None:
+        """Answer a request that does not wait for those before it."""
         if isinstance(request, Ping):
             self.send(protocol.reply(xid, self._watches.rules.seen, 0))
-        elif isinstance(request, Auth):
-            self._authenticate(xid, request, requests)
         else:
-            requests.add(xid, request, len(frame))
+            self._authenticate(xid, request, requests)
 
     def _authenticate(self, xid: int, request: Auth, requests: RequestPipeline) -> None:
         try:

@@ -14,7 +14,9 @@ storing    data too large for a message goes to the blob store; no  sent
            other request begins
 sent       a write is with the writer; writes after it may be sent  answered
 reading    a read is performed; with far stores, plain reads that   answered
-           follow each other are performed together, as one read
+           follow each other are performed together, as one read;
+           with near ones, those that meet nothing new are answered
+           from one look at the stores
 answered   the reply is in the connection's output
 =========  =======================================================  ==========================
 """
@@ -22,7 +24,7 @@ answered   the reply is in the connection's output
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
@@ -30,6 +32,7 @@ from faaskeeper.core.acl import Credential
 from faaskeeper.core.errors import DriverError
 from faaskeeper.core.requests import Close, Outcome
 from faaskeeper.gateway import protocol
+from faaskeeper.gateway.frames import PAUSE_BYTES
 from faaskeeper.gateway.hub import Hub
 from faaskeeper.gateway.identity import ClientIdentity
 from faaskeeper.gateway.metrics import ConnectionStats, Metrics
@@ -56,7 +59,9 @@ _MAX_WAITING = 1_000
 _MAX_WAITING_BYTES = 4 * 1024 * 1024
 """Unanswered requests, and bytes of them, above which nothing more is taken from a client."""
 _TOGETHER = 64
-"""Reads that are performed in one call where stores are far."""
+"""Most reads that are performed in one call."""
+_FIRST_RUN = 8
+"""How many of them are at first: their data may be long."""
 _COUNTING = frozenset((protocol.GET_DATA, protocol.MULTI_READ, protocol.GET_ALL_CHILDREN_NUMBER))
 """Reads that may have to count a subtree."""
 
@@ -116,6 +121,8 @@ class RequestPipeline:
         stats: ConnectionStats,
     ) -> None:
         self._hub = hub
+        self._near = hub.near
+        self._records = hub.connection.records
         self._receiver = hub.receiver
         self._watches = hub.watches
         self._client = client
@@ -131,6 +138,8 @@ class RequestPipeline:
         """Bytes of unanswered requests."""
         self._counting: Steps | None = None
         """Steps of a read that may take long, and leaves no watch."""
+        self._run = _FIRST_RUN
+        """Most reads that are performed in the next call, where stores are near."""
         self._closed = False
         self._advancing = False
         self.authenticated()
@@ -162,14 +171,12 @@ class RequestPipeline:
     # ---- order -----------------------------------------------------------------------------
 
     def add(self, xid: int, request: Request, size: int) -> None:
-        """Take in a request of so many bytes, and begin it if it may begin."""
-        came, credentials = self._session.active, self._identity.credentials
-        pending = Pending(xid, request, credentials, self._reader, size, came)
+        """Take in a request of so many bytes; :meth:`advance` begins it."""
+        pending = Pending(xid, request, self._identity.credentials, self._reader, size, self._session.active)
         self._order.add(isinstance(request, Write), pending)
         self._bytes += size
         if len(self._order) >= _MAX_WAITING or self._bytes >= _MAX_WAITING_BYTES:
             self._client.hold()
-        self.advance()
 
     def advance(self) -> None:
         """Begin the requests that may begin."""
@@ -179,6 +186,8 @@ class RequestPipeline:
         order, client, receiver = self._order, self._client, self._receiver
         try:
             while order and client.writable():
+                if self._near and not receiver.committing and self._read_at_once():
+                    continue
                 pending = order.next(not receiver.committing)
                 if pending is None:
                     if receiver.committing and not order.writing:
@@ -197,6 +206,21 @@ class RequestPipeline:
         self._send(protocol.reply(pending.xid, zxid, error, record))
         kind = pending.request.kind
         self._stats.answered(kind, pending.xid, zxid, self._metrics.answered(kind, error, pending.came))
+
+    def _answer_all(self, answers: Sequence[tuple[Pending, int, bytes]]) -> None:
+        """Answer several reads: each has its error, and its record."""
+        zxid = self._watches.rules.seen
+        counts: dict[tuple[int, int, float], int] = {}
+        xid = 0
+        for pending, error, record in answers:
+            xid = pending.xid
+            self._bytes -= pending.size
+            self._send(protocol.reply(xid, zxid, error, record))
+            key = pending.request.kind, error, pending.came
+            counts[key] = counts.get(key, 0) + 1
+        for (kind, error, came), number in counts.items():
+            took = self._metrics.answered(kind, error, came, number)
+            self._stats.answered(kind, xid, zxid, took, number)
 
     # ---- writes ----------------------------------------------------------------------------
 
@@ -246,10 +270,46 @@ class RequestPipeline:
 
     # ---- reads -----------------------------------------------------------------------------
 
+    def _read_at_once(self) -> bool:
+        """Answer the plain reads that are next, as far as they meet nothing new.
+
+        That is what :meth:`Rules.read` does when it returns the first record that it gets; all
+        other reads begin as usual. Returns whether any was answered.
+        """
+        run = self._order.reads(_plain, self._run)
+        requests = [each.request for each in run if isinstance(each.request, Read)]
+        if not requests:
+            return False
+        rules = self._watches.rules
+        ticket = rules.ticket
+        try:
+            if len(requests) == 1:
+                records = [self._records.get(requests[0].path)]
+            else:
+                records = self._records.get_many([each.path for each in requests])
+        except DriverError:
+            return False  # the usual way meets the error, too, and says so
+        answers: list[tuple[Pending, int, bytes]] = []
+        size = 0
+        for pending, request, record in zip(run, requests, records, strict=True):
+            found = None
+            if rules.accepts(request.path, record, ticket):
+                found = pending.reader.at_once(request, record)
+            if found is None or size > PAUSE_BYTES:
+                break
+            rules.observer.shown(request.path, record)
+            answers.append((pending, *found))
+            size += len(found[1])
+        # Long records are read one by one: those that cannot be sent yet are read again.
+        self._run = min(2 * len(run), _TOGETHER) if size <= PAUSE_BYTES else len(answers)
+        self._order.skip(len(answers))
+        self._answer_all(answers)
+        return bool(answers)
+
     def _read(self, pending: Pending, request: Read) -> None:
         if request.watch:
             self._own_watches.paths.add(request.path)
-        elif not self._hub.near and (
+        elif not self._near and (
             following := self._order.join(_together_with(pending.reader), _TOGETHER - 1)
         ):
             self._read_run([pending, *following])
@@ -330,11 +390,16 @@ class RequestPipeline:
     }
 
 
+def _plain(pending: Pending) -> bool:
+    """Whether a request is a read that sets no watch."""
+    request = pending.request
+    return isinstance(request, Read) and not request.watch
+
+
 def _together_with(reader: Reader) -> Callable[[Pending], bool]:
     """Whether a request is a plain read for the same identities."""
 
     def fits(pending: Pending) -> bool:
-        request = pending.request
-        return isinstance(request, Read) and not request.watch and pending.reader is reader
+        return pending.reader is reader and _plain(pending)
 
     return fits

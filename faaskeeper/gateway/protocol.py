@@ -28,8 +28,8 @@ from faaskeeper.core.requests import (
     SetData,
     inline,
 )
-from faaskeeper.core.znode import CONTAINER, OPEN_ACL, Acl, Meta
-from faaskeeper.gateway.jute import INT, Decoder, Malformed, buffer, string
+from faaskeeper.core.znode import CONTAINER, OPEN_ACL, Acl, Meta, wrapped
+from faaskeeper.gateway.jute import INT, Decoder, Malformed, buffer, string, text
 from faaskeeper.watch import WatchEventType
 
 # ---- numbers ---------------------------------------------------------------------------------
@@ -240,12 +240,20 @@ Request = Union[Write, Read, About, ReadTogether, SetWatches, Auth, Ping, Unsupp
 
 _PING = Ping(PING)
 _ROOT = "/"
+_READS = frozenset((GET_DATA, EXISTS, GET_CHILDREN, GET_CHILDREN2))
+_BEGINNING = struct.Struct(">iii")
+"""xid, type, and the length of the path that most records begin with."""
 
 
 def to_request(body: bytes) -> tuple[int, Request]:
     """xid and request of a frame. Raises Malformed where it has no header, or is a credential cut
     short; of any other only the record may be malformed, and that is answered with an error.
     """
+    end = len(body) - 1
+    if end >= 12:
+        xid, kind, length = _BEGINNING.unpack_from(body)
+        if kind in _READS and length == end - 12 > 0:  # nearly all are
+            return xid, Read(kind, text(body[12:end]), body[end] != 0)
     decoder = Decoder(body)
     xid, kind = decoder.number(), decoder.number()
     try:
@@ -260,7 +268,7 @@ def _record(kind: int, decoder: Decoder) -> Request:
     """The request after a header. Bytes after it, of later releases, are ignored."""
     if kind == PING:
         return _PING
-    if kind in (GET_DATA, EXISTS, GET_CHILDREN, GET_CHILDREN2):
+    if kind in _READS:
         request: Request = _read(kind, decoder)
     elif kind in _WRITES:
         request = Write(kind, _operation(kind, decoder))
@@ -413,8 +421,11 @@ def reply(xid: int, zxid: int, error: int, record: bytes = b"") -> bytes:
 
 
 def stat(meta: Meta) -> bytes:
-    """A Stat."""
-    return _STAT.pack(*meta.stat())
+    """A Stat, with the fields of :meth:`Meta.stat`."""
+    czxid, mzxid, pzxid, ctime, mtime, version, creations, aversion, owner, length, children = meta[:11]
+    changes = wrapped(2 * creations - children)
+    size = length if length > 0 else 0
+    return _STAT.pack(czxid, mzxid, ctime, mtime, version, changes, aversion, owner, size, children, pzxid)
 
 
 def data(value: bytes, meta: Meta) -> bytes:

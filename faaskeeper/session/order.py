@@ -85,6 +85,25 @@ class Order(Generic[T]):
         self._waiting.popleft()
         return request
 
+    def reads(self, fits: Callable[[T], bool], most: int) -> list[T]:
+        """The reads that are next, as long as ``fits``, if they may begin; at most ``most``.
+
+        They stay in the queue: :meth:`skip` removes those that could be done at once.
+        """
+        found: list[T] = []
+        if self._held or self.writing or self.reading:
+            return found
+        for write, request in self._waiting:
+            if write or len(found) == most or not fits(request):
+                break
+            found.append(request)
+        return found
+
+    def skip(self, number: int) -> None:
+        """Remove so many requests that were next, since they are done."""
+        for _ in range(number):
+            self._waiting.popleft()
+
     def join(self, fits: Callable[[T], bool], most: int) -> list[T]:
         """Take the reads that follow, as long as ``fits``, to join the read that began last.
 

@@ -15,6 +15,8 @@ from faaskeeper.core.errors import Conflict
 from faaskeeper.providers.local.database import Database, Look
 
 _BYTES = "\x00bytes"
+_TOGETHER = 64
+"""Items that one statement reads."""
 
 
 def _encode(item: Item) -> tuple[int, str, bytes | None]:
@@ -58,6 +60,9 @@ class SqliteTable:
         self._database = database
         where, values = f"WHERE {self._WHERE}", f'INTO "{name}" VALUES {self._VALUES}'
         self._get = f'SELECT "stamp","body","data" FROM "{name}" {where}'
+        self._get_some = (
+            f'SELECT "partition","stamp","body","data" FROM "{name}" WHERE "key"=? AND "partition" IN'
+        )
         self._query = (
             f'SELECT "key","stamp","body","data" FROM "{name}" WHERE {self._AFTER} ORDER BY "key" LIMIT ?'
         )
@@ -84,7 +89,19 @@ class SqliteTable:
         return _decode(*rows[0]) if rows else None
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
-        return [self.get(partition, key) for partition, key in keys]
+        if len(keys) < 2 or len({key for _, key in keys}) > 1:
+            return [self.get(partition, key) for partition, key in keys]
+        found: dict[str, Item] = {}
+        partitions = [partition for partition, _ in keys]
+        for at in range(0, len(keys), _TOGETHER):
+            some = partitions[at : at + _TOGETHER]
+            # Few lengths, so that few statements are prepared.
+            places = 1 << (len(some) - 1).bit_length()
+            some.extend(some[-1:] * (places - len(some)))
+            statement = f"{self._get_some} ({','.join('?' * places)})"
+            for row in self._database.read(statement, (keys[0][1], *some)):
+                found[row[0]] = _decode(*row[1:])
+        return [found.get(partition) for partition in partitions]
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
         at = self._at(partition, key)
@@ -129,6 +146,9 @@ class NumberedTable(SqliteTable):
 
     def _at(self, partition: str, key: str) -> tuple[str | int, ...]:
         return (int(key or -1),)
+
+    def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
+        return [self.get(partition, key) for partition, key in keys]
 
     def _key(self, stored: str | int) -> str:
         return f"{stored:016d}"
