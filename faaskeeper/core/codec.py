@@ -41,6 +41,8 @@ from faaskeeper.core.requests import (
 from faaskeeper.core.znode import OPEN_ACL, Acl, Meta
 
 _T = TypeVar("_T")
+_meta: Callable[[type[Meta], Sequence[Any]], Meta] = tuple.__new__
+"""Makes a named tuple of all its fields, several times faster than its class does."""
 
 
 class Malformed(ValueError):
@@ -78,12 +80,17 @@ text: Callable[[object], str] = _encoder()
 _dumps = text
 
 
-_scan = json.JSONDecoder().raw_decode
+_decoder: Any = json.JSONDecoder()
+_scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once
+"""Without ``raw_decode`` around it, which only changes the error."""
 
 
 def parse(value: str) -> Any:
     """Value of a JSON text made by :func:`text`. Raises ValueError."""
-    parsed, end = _scan(value)
+    try:
+        parsed, end = _scan(value, 0)
+    except StopIteration:
+        raise Malformed("the JSON text has no value where one was expected") from None
     if end != len(value):
         raise Malformed("the JSON text is followed by other bytes")
     return parsed
@@ -287,7 +294,7 @@ def to_meta(value: Any) -> Meta | None:
     if value is None:
         return None
     if len(value) == 12:
-        return Meta(*value)
+        return _meta(Meta, (*value, OPEN_ACL, 0, 0, 0))
     ttl, pages, emptied = (*value[13:], 0, 0, 0)[:3]
     return Meta(*value[:12])._replace(acl=_to_acl(value[12]), ttl=ttl, pages=pages, emptied=emptied)
 

@@ -291,20 +291,24 @@ class ClientConnection(asyncio.BufferedProtocol):
                 xid, request = protocol.to_request(frame)
                 self.received += 1
                 if isinstance(request, (Ping, Auth)):
-                    requests.advance()
                     self._at_once(xid, request, requests)
+                    if self.state is not State.OPEN:
+                        return
                 else:
                     requests.add(xid, request, len(frame))
-                if self.held or self.state is not State.OPEN:
-                    break
-        finally:
-            requests.advance()  # those before a frame that ends the connection, too
+                    if self.held:
+                        break
+        except Malformed:
+            requests.advance()  # those before it begin nevertheless
+            raise
+        requests.arrived()
 
     def _at_once(self, xid: int, request: Ping | Auth, requests: RequestPipeline) -> None:
         """Answer a request that does not wait for those before it."""
         if isinstance(request, Ping):
             self.send(protocol.reply(xid, self._watches.rules.seen, 0))
         else:
+            requests.advance()
             self._authenticate(xid, request, requests)
 
     def _authenticate(self, xid: int, request: Auth, requests: RequestPipeline) -> None:

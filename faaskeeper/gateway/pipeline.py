@@ -15,8 +15,7 @@ storing    data too large for a message goes to the blob store; no  sent
 sent       a write is with the writer; writes after it may be sent  answered
 reading    a read is performed; with far stores, plain reads that   answered
            follow each other are performed together, as one read;
-           with near ones, those that meet nothing new are answered
-           from one look at the stores
+           with near ones, see :mod:`faaskeeper.gateway.plain`
 answered   the reply is in the connection's output
 =========  =======================================================  ==========================
 """
@@ -24,12 +23,14 @@ answered   the reply is in the connection's output
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 from faaskeeper.core.acl import Credential
 from faaskeeper.core.errors import DriverError
+from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Close, Outcome
 from faaskeeper.gateway import protocol
 from faaskeeper.gateway.frames import PAUSE_BYTES
@@ -59,9 +60,7 @@ _MAX_WAITING = 1_000
 _MAX_WAITING_BYTES = 4 * 1024 * 1024
 """Unanswered requests, and bytes of them, above which nothing more is taken from a client."""
 _TOGETHER = 64
-"""Most reads that are performed in one call."""
-_FIRST_RUN = 8
-"""How many of them are at first: their data may be long."""
+"""Reads that are performed in one call where stores are far."""
 _COUNTING = frozenset((protocol.GET_DATA, protocol.MULTI_READ, protocol.GET_ALL_CHILDREN_NUMBER))
 """Reads that may have to count a subtree."""
 
@@ -70,7 +69,8 @@ class Pending(NamedTuple):
     """A request without a reply.
 
     ``size``: bytes of its frame. ``came``: when it came, by the server's clock. ``auth``,
-    ``reader``: the identities that it is performed with.
+    ``reader``: the identities that it is performed with. ``path``: of a read that sets no watch, ""
+    for all others.
     """
 
     xid: int
@@ -79,6 +79,11 @@ class Pending(NamedTuple):
     reader: Reader
     size: int
     came: float
+    path: str
+
+
+_plain: Callable[[Pending], str] = attrgetter("path")
+"""Whether a request is a read that sets no watch."""
 
 
 class Client(Protocol):
@@ -122,7 +127,7 @@ class RequestPipeline:
     ) -> None:
         self._hub = hub
         self._near = hub.near
-        self._records = hub.connection.records
+        self._sender = hub.sender
         self._receiver = hub.receiver
         self._watches = hub.watches
         self._client = client
@@ -138,8 +143,10 @@ class RequestPipeline:
         """Bytes of unanswered requests."""
         self._counting: Steps | None = None
         """Steps of a read that may take long, and leaves no watch."""
-        self._run = _FIRST_RUN
-        """Most reads that are performed in the next call, where stores are near."""
+        self._run: list[Pending] = []
+        """Plain reads that are being performed, where stores are near."""
+        self._asks = False
+        """They are to be performed in this turn of the event loop."""
         self._closed = False
         self._advancing = False
         self.authenticated()
@@ -172,31 +179,54 @@ class RequestPipeline:
 
     def add(self, xid: int, request: Request, size: int) -> None:
         """Take in a request of so many bytes; :meth:`advance` begins it."""
-        pending = Pending(xid, request, self._identity.credentials, self._reader, size, self._session.active)
-        self._order.add(isinstance(request, Write), pending)
+        write = isinstance(request, Write)
+        path = request.path if isinstance(request, Read) and not request.watch else ""
+        auth, came = self._identity.credentials, self._session.active
+        self._order.add(write, Pending(xid, request, auth, self._reader, size, came, path))
         self._bytes += size
-        if len(self._order) >= _MAX_WAITING or self._bytes >= _MAX_WAITING_BYTES:
+        if len(self._order.queue) >= _MAX_WAITING or self._bytes >= _MAX_WAITING_BYTES:
             self._client.hold()
 
+    def arrived(self) -> None:
+        """Begin the requests that were added and may begin, together with those of others."""
+        if self._near:
+            self._ask()
+        else:
+            self.advance()
+
+    def _ask(self) -> None:
+        if not self._asks:
+            self._asks = True
+            self._sender.read_soon(self)
+
     def advance(self) -> None:
-        """Begin the requests that may begin."""
+        """Begin the requests that may begin; plain reads of near stores with those of others."""
         if self._advancing:
             return  # a request that is answered at once comes back here
         self._advancing = True
         order, client, receiver = self._order, self._client, self._receiver
+        queue = order.queue
         try:
-            while order and client.writable():
-                if self._near and not receiver.committing and self._read_at_once():
-                    continue
-                pending = order.next(not receiver.committing)
-                if pending is None:
-                    if receiver.committing and not order.writing:
-                        # The next request is a read, which waits for the writer only.
-                        receiver.after_commit(client.proceed)
+            while queue and client.writable():
+                if self._near and _plain(queue[0][1]) and order.may_read() and not receiver.committing:
+                    self._ask()
                     break
-                self._BEGIN[type(pending.request)](self, pending, pending.request)
+                if not self._begin():
+                    break
         finally:
             self._advancing = False
+
+    def _begin(self) -> bool:
+        """Begin the next request, if it may begin."""
+        receiver = self._receiver
+        pending = self._order.next(not receiver.committing)
+        if pending is not None:
+            self._BEGIN[type(pending.request)](self, pending, pending.request)
+            return True
+        if receiver.committing and not self._order.writing:
+            # The next request is a read, which waits for the writer only.
+            receiver.after_commit(self._client.proceed)
+        return False
 
     def _answer(self, pending: Pending, error: int, record: bytes, txid: int = 0) -> None:
         self._bytes -= pending.size
@@ -206,21 +236,6 @@ class RequestPipeline:
         self._send(protocol.reply(pending.xid, zxid, error, record))
         kind = pending.request.kind
         self._stats.answered(kind, pending.xid, zxid, self._metrics.answered(kind, error, pending.came))
-
-    def _answer_all(self, answers: Sequence[tuple[Pending, int, bytes]]) -> None:
-        """Answer several reads: each has its error, and its record."""
-        zxid = self._watches.rules.seen
-        counts: dict[tuple[int, int, float], int] = {}
-        xid = 0
-        for pending, error, record in answers:
-            xid = pending.xid
-            self._bytes -= pending.size
-            self._send(protocol.reply(xid, zxid, error, record))
-            key = pending.request.kind, error, pending.came
-            counts[key] = counts.get(key, 0) + 1
-        for (kind, error, came), number in counts.items():
-            took = self._metrics.answered(kind, error, came, number)
-            self._stats.answered(kind, xid, zxid, took, number)
 
     # ---- writes ----------------------------------------------------------------------------
 
@@ -265,46 +280,75 @@ class RequestPipeline:
         if isinstance(request.operation, Close):
             self._client.close()
             return
-        if self._order or self._client.held:
+        if self._order.queue or self._client.held:
             self._client.proceed()
 
     # ---- reads -----------------------------------------------------------------------------
 
-    def _read_at_once(self) -> bool:
-        """Answer the plain reads that are next, as far as they meet nothing new.
+    def proceed(self) -> None:
+        """See :class:`~faaskeeper.gateway.plain.Asking`."""
+        self._client.proceed()
 
-        That is what :meth:`Rules.read` does when it returns the first record that it gets; all
-        other reads begin as usual. Returns whether any was answered.
+    def plain_paths(self, most: int) -> list[str]:
+        """See :class:`~faaskeeper.gateway.plain.Asking`."""
+        self._asks = False
+        if self._closed or not self._client.writable():
+            return []
+        self._run = self._order.reads(_plain, most)
+        return [pending.path for pending in self._run]
+
+    def answer_from(self, records: Mapping[str, Record | None], ticket: int) -> bool:
+        """See :class:`~faaskeeper.gateway.plain.Asking`."""
+        run, order, rules = self._run, self._order, self._watches.rules
+        at = self._answer_some(run, records, ticket)
+        if at < len(run):
+            self._advancing = True
+            try:
+                while at < len(run) and self._client.writable():
+                    self._begin()  # this one meets something, or takes more than its record
+                    at += 1
+                    if order.reading or self._closed or rules.ticket != ticket:
+                        break
+                    at += self._answer_some(run[at:], records, ticket)
+            finally:
+                self._advancing = False
+        if at == len(run) and order.queue and not order.reading:
+            return True
+        if order.queue or self._client.held:
+            self._client.proceed()
+        return False
+
+    def _answer_some(self, run: Sequence[Pending], records: Mapping[str, Record | None], ticket: int) -> int:
+        """Answer the first of some reads from their records, as far as these may be shown as they are
+        and the answers may be sent now; returns how many were answered.
         """
-        run = self._order.reads(_plain, self._run)
-        requests = [each.request for each in run if isinstance(each.request, Read)]
-        if not requests:
-            return False
         rules = self._watches.rules
-        ticket = rules.ticket
-        try:
-            if len(requests) == 1:
-                records = [self._records.get(requests[0].path)]
-            else:
-                records = self._records.get_many([each.path for each in requests])
-        except DriverError:
-            return False  # the usual way meets the error, too, and says so
-        answers: list[tuple[Pending, int, bytes]] = []
-        size = 0
-        for pending, request, record in zip(run, requests, records, strict=True):
-            found = None
-            if rules.accepts(request.path, record, ticket):
-                found = pending.reader.at_once(request, record)
-            if found is None or size > PAUSE_BYTES:
+        zxid = rules.seen
+        counts: dict[tuple[int, int, float], int] = {}
+        number = size = xid = 0
+        for xid, request, _, reader, taken, came, path in run:
+            if path not in records or size > PAUSE_BYTES:
                 break
-            rules.observer.shown(request.path, record)
-            answers.append((pending, *found))
-            size += len(found[1])
-        # Long records are read one by one: those that cannot be sent yet are read again.
-        self._run = min(2 * len(run), _TOGETHER) if size <= PAUSE_BYTES else len(answers)
-        self._order.skip(len(answers))
-        self._answer_all(answers)
-        return bool(answers)
+            record = records[path]
+            reply = (
+                reader.at_once(request.kind, path, record) if rules.accepts(path, record, ticket) else None
+            )
+            if reply is None:
+                break
+            rules.observer.shown(path, record)
+            error, body = reply
+            self._send(protocol.reply(xid, zxid, error, body))
+            self._bytes -= taken
+            size += len(body)
+            number += 1
+            answered = request.kind, error, came
+            counts[answered] = counts.get(answered, 0) + 1
+        if not self._closed:  # by a client that reads too slowly
+            self._order.skip(number)
+        for (kind, error, came), times in counts.items():
+            took = self._metrics.answered(kind, error, came, times)
+            self._stats.answered(kind, xid, zxid, took, times)
+        return number
 
     def _read(self, pending: Pending, request: Read) -> None:
         if request.watch:
@@ -353,7 +397,7 @@ class RequestPipeline:
         else:
             self._failed(error)
             return
-        if self._order or self._client.held:
+        if self._order.queue or self._client.held:
             self._client.proceed()
 
     def _read_run(self, run: list[Pending]) -> None:
@@ -390,16 +434,10 @@ class RequestPipeline:
     }
 
 
-def _plain(pending: Pending) -> bool:
-    """Whether a request is a read that sets no watch."""
-    request = pending.request
-    return isinstance(request, Read) and not request.watch
-
-
 def _together_with(reader: Reader) -> Callable[[Pending], bool]:
     """Whether a request is a plain read for the same identities."""
 
     def fits(pending: Pending) -> bool:
-        return pending.reader is reader and _plain(pending)
+        return pending.reader is reader and pending.path != ""
 
     return fits

@@ -75,18 +75,17 @@ class Reader:
         found: Found = yield from _as_refused(read(path, watch))
         return _encoded(kind, found)
 
-    def at_once(self, request: Read, record: Record | None) -> tuple[int, bytes] | None:
-        """Error and record of the reply to a plain read whose znode's record may be shown as it is.
+    def at_once(self, kind: int, path: str, record: Record | None) -> tuple[int, bytes] | None:
+        """Error and record of the reply to a plain read whose path's record may be shown as it is.
 
-        None where it takes more than that: the path is invalid or has no record, it is that of a
-        page of children, the data is in a blob or has to be counted, the children are in pages.
+        None where it takes more: the path is invalid, the data is in a blob or has to be counted,
+        the children are in pages.
         """
-        path, kind = request.path, request.kind
-        if record is None or "//" in path:
-            return None
-        meta = record.meta
-        if meta is None:
-            return _NO_NODE
+        meta = None if record is None else record.meta
+        if record is None or meta is None:
+            return None if paths.invalid(path) else _NO_NODE
+        if "//" in path:
+            return None  # a page of children has a record, too
         if kind == protocol.EXISTS:
             return 0, protocol.stat(meta)
         if meta.acl is not OPEN_ACL and not acls.permits(meta.acl, acls.READ, self._reads.who):

@@ -37,8 +37,12 @@ def _decode(stamp: int, body: str, data: bytes | None) -> Item:
     item: dict[str, Any] = parse(body)
     item["stamp"] = stamp
     if data is not None:
+        layout = item.pop(_BYTES)
+        if len(layout) == 1:
+            item[layout[0][0]] = data
+            return item
         at = 0
-        for name, length in item.pop(_BYTES):
+        for name, length in layout:
             item[name] = data[at : at + length]
             at += length
     return item
@@ -85,7 +89,7 @@ class SqliteTable:
         return str(stored)
 
     def get(self, partition: str, key: str) -> Item | None:
-        rows = self._database.read(self._get, self._at(partition, key))
+        rows = self._database.read(self._get, (partition, key))
         return _decode(*rows[0]) if rows else None
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
@@ -146,6 +150,10 @@ class NumberedTable(SqliteTable):
 
     def _at(self, partition: str, key: str) -> tuple[str | int, ...]:
         return (int(key or -1),)
+
+    def get(self, partition: str, key: str) -> Item | None:
+        rows = self._database.read(self._get, self._at(partition, key))
+        return _decode(*rows[0]) if rows else None
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
         return [self.get(partition, key) for partition, key in keys]
