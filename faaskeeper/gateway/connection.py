@@ -40,6 +40,7 @@ from faaskeeper.gateway.pipeline import RequestPipeline
 from faaskeeper.gateway.protocol import Auth, Connect, Ping
 from faaskeeper.gateway.registry import SessionRegistry
 from faaskeeper.gateway.sessions import PASSWORD_BYTES, GatewaySession
+from faaskeeper.gateway.usual import to_request
 from faaskeeper.gateway.watches import ConnectionWatches
 from faaskeeper.watch import WatchedEvent
 
@@ -288,7 +289,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             return
         try:
             for frame in self._frames.take(self._server.max_buffer):
-                xid, request = protocol.to_request(frame)
+                xid, request = to_request(frame)
                 self.received += 1
                 if isinstance(request, (Ping, Auth)):
                     self._at_once(xid, request, requests)

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple, Protocol
 from faaskeeper.core.acl import Credential
 from faaskeeper.core.errors import DriverError
 from faaskeeper.core.records import Record
-from faaskeeper.core.requests import Close, Outcome
+from faaskeeper.core.requests import Outcome
 from faaskeeper.gateway import protocol
 from faaskeeper.gateway.frames import PAUSE_BYTES
 from faaskeeper.gateway.hub import Hub
@@ -228,14 +228,19 @@ class RequestPipeline:
             receiver.after_commit(self._client.proceed)
         return False
 
-    def _answer(self, pending: Pending, error: int, record: bytes, txid: int = 0) -> None:
+    def _answer(self, pending: Pending, error: int, record: bytes) -> None:
         self._bytes -= pending.size
         if self._closed:
             return
-        zxid = txid or self._watches.rules.seen
+        zxid = self._watches.rules.seen
         self._send(protocol.reply(pending.xid, zxid, error, record))
-        kind = pending.request.kind
-        self._stats.answered(kind, pending.xid, zxid, self._metrics.answered(kind, error, pending.came))
+        self._count({(pending.request.kind, error, pending.came): 1}, pending.xid, zxid)
+
+    def _count(self, counts: dict[tuple[int, int, float], int], xid: int, zxid: int) -> None:
+        """Count answers by type, error and time of the request; ``xid``, ``zxid``: of the last one."""
+        for (kind, error, came), number in counts.items():
+            took = self._metrics.answered(kind, error, came, number)
+            self._stats.answered(kind, xid, zxid, took, number)
 
     # ---- writes ----------------------------------------------------------------------------
 
@@ -244,7 +249,7 @@ class RequestPipeline:
         if pending.size > limit and (large := largest(request.operation, limit)):
             self._store(pending, request, large)
         else:
-            self._submit(pending, request)
+            self._session.submit(request.operation, pending.auth, self, pending)
 
     def _store(self, pending: Pending, request: Write, large: int) -> None:
         """Store large data before the write is sent."""
@@ -259,28 +264,35 @@ class RequestPipeline:
             if error is not None:
                 self._client.end(f"data could not be stored: {error}")
             elif not self._closed:
-                self._submit(pending, request._replace(operation=operation))
+                self._session.submit(operation, pending.auth, self, pending)
                 self._client.proceed()
 
         self._order.hold()
         steps = upload(request.operation, limit, session.id, connection.service(), self._hub.random)
         self._drive(steps, stored)
 
-    def _submit(self, pending: Pending, request: Write) -> None:
-        self._session.submit(
-            request.operation, pending.auth, lambda outcome: self._written(pending, request, outcome)
-        )
-
-    def _written(self, pending: Pending, request: Write, outcome: Outcome) -> None:
-        self._order.done(True)
+    def written(self, answers: list[tuple[Pending, Outcome]]) -> None:
+        """See :class:`~faaskeeper.gateway.sessions.Client`."""
+        self._order.done(True, len(answers))
         if self._closed:
             return
-        error, record = protocol.written(request, outcome)
-        self._answer(pending, error, record, outcome.txid)
-        if isinstance(request.operation, Close):
-            self._client.close()
-            return
-        if self._order.queue or self._client.held:
+        counts: dict[tuple[int, int, float], int] = {}
+        seen = self._watches.rules.seen
+        xid = zxid = 0
+        for (xid, request, _, _, size, came, _), outcome in answers:
+            if not isinstance(request, Write):
+                raise AssertionError("what is written is a write")
+            error, record = protocol.written(request, outcome)
+            zxid = outcome.txid or seen
+            self._send(protocol.reply(xid, zxid, error, record))
+            self._bytes -= size
+            answered = request.kind, error, came
+            counts[answered] = counts.get(answered, 0) + 1
+            if request.kind == protocol.CLOSE_SESSION:
+                self._client.close()
+                break
+        self._count(counts, xid, zxid)
+        if not self._closed and (self._order.queue or self._client.held):
             self._client.proceed()
 
     # ---- reads -----------------------------------------------------------------------------
@@ -345,9 +357,7 @@ class RequestPipeline:
             counts[answered] = counts.get(answered, 0) + 1
         if not self._closed:  # by a client that reads too slowly
             self._order.skip(number)
-        for (kind, error, came), times in counts.items():
-            took = self._metrics.answered(kind, error, came, times)
-            self._stats.answered(kind, xid, zxid, took, times)
+        self._count(counts, xid, zxid)
         return number
 
     def _read(self, pending: Pending, request: Read) -> None:

@@ -29,7 +29,7 @@ from faaskeeper.core.requests import (
     inline,
 )
 from faaskeeper.core.znode import CONTAINER, OPEN_ACL, Acl, Meta, wrapped
-from faaskeeper.gateway.jute import INT, Decoder, Malformed, buffer, string, text
+from faaskeeper.gateway.jute import INT, Decoder, Malformed, buffer, string
 from faaskeeper.watch import WatchEventType
 
 # ---- numbers ---------------------------------------------------------------------------------
@@ -40,6 +40,7 @@ CREATE_CONTAINER, DELETE_CONTAINER, CREATE_TTL, MULTI_READ = 19, 20, 21, 22
 AUTH, SET_WATCHES, SASL, GET_EPHEMERALS, GET_ALL_CHILDREN_NUMBER = range(100, 105)
 SET_WATCHES2, ADD_WATCH, WHO_AM_I = 105, 106, 107
 CLOSE_SESSION = -11
+READS = frozenset((GET_DATA, EXISTS, GET_CHILDREN, GET_CHILDREN2))
 
 NAMES = {
     CREATE: "create",
@@ -240,20 +241,12 @@ Request = Union[Write, Read, About, ReadTogether, SetWatches, Auth, Ping, Unsupp
 
 _PING = Ping(PING)
 _ROOT = "/"
-_READS = frozenset((GET_DATA, EXISTS, GET_CHILDREN, GET_CHILDREN2))
-_BEGINNING = struct.Struct(">iii")
-"""xid, type, and the length of the path that most records begin with."""
 
 
 def to_request(body: bytes) -> tuple[int, Request]:
     """xid and request of a frame. Raises Malformed where it has no header, or is a credential cut
     short; of any other only the record may be malformed, and that is answered with an error.
     """
-    end = len(body) - 1
-    if end >= 12:
-        xid, kind, length = _BEGINNING.unpack_from(body)
-        if kind in _READS and length == end - 12 > 0:  # nearly all are
-            return xid, Read(kind, text(body[12:end]), body[end] != 0)
     decoder = Decoder(body)
     xid, kind = decoder.number(), decoder.number()
     try:
@@ -268,7 +261,7 @@ def _record(kind: int, decoder: Decoder) -> Request:
     """The request after a header. Bytes after it, of later releases, are ignored."""
     if kind == PING:
         return _PING
-    if kind in _READS:
+    if kind in READS:
         request: Request = _read(kind, decoder)
     elif kind in _WRITES:
         request = Write(kind, _operation(kind, decoder))
@@ -319,7 +312,8 @@ def _data(decoder: Decoder) -> Data:
     return NO_DATA if data is None else inline(data)
 
 
-_FLAGS = {0: (False, False), 1: (True, False), 2: (False, True), 3: (True, True)}
+FLAGS = {0: (False, False), 1: (True, False), 2: (False, True), 3: (True, True)}
+"""The flags of a create that is neither a container nor has a time to live: ephemeral, sequential."""
 _NO_TTL = CONTAINER - 1
 """A time to live that the writer refuses."""
 
@@ -334,13 +328,13 @@ def _create(kind: int, decoder: Decoder, within: bool) -> Create:
         raise Malformed("a time to live is asked for and not said")
     if kind == CREATE_CONTAINER and not within and flags in (0, 1):
         flags = 4
-    ephemeral, sequential = _FLAGS.get(flags, (False, False))
+    ephemeral, sequential = FLAGS.get(flags, (False, False))
     if flags == 4:
         return Create(path, data, acl=acl, ttl=CONTAINER if ttl is None else _NO_TTL)
     if flags in (5, 6):
         ttl = ttl if ttl and ttl != CONTAINER else _NO_TTL
         return Create(path, data, sequential=flags == 6, acl=acl, ttl=ttl)
-    wrong = flags not in _FLAGS or ttl is not None
+    wrong = flags not in FLAGS or ttl is not None
     return Create(path, data, ephemeral, sequential, acl, _NO_TTL if wrong else 0)
 
 
@@ -480,6 +474,8 @@ def together(results: Sequence[tuple[int, int, bytes]]) -> bytes:
 
 def written(request: Write, outcome: Outcome) -> tuple[int, bytes]:
     """Error and record of the reply to a write."""
+    if request.kind == SET_DATA and outcome.meta is not None:  # nearly all are
+        return 0, stat(outcome.meta)
     if request.kind != MULTI:
         error = ERRORS[outcome.code]
         return error, b"" if error else _done(request.kind, outcome)

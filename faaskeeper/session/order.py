@@ -130,12 +130,12 @@ class Order(Generic[T]):
         """End a :meth:`hold`."""
         self._held = False
 
-    def done(self, write: bool) -> None:
-        """Count a request as answered."""
+    def done(self, write: bool, number: int = 1) -> None:
+        """Count requests as answered."""
         if write:
-            self.writing -= 1
+            self.writing -= number
         else:
-            self.reading -= 1
+            self.reading -= number
 
     def abandon(self) -> list[T]:
         """Remove all waiting requests and return them."""

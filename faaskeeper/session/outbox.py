@@ -67,6 +67,11 @@ class Outbox(Generic[W]):
         """Whether :meth:`take` would return requests."""
         return bool(self._unsent)
 
+    @property
+    def fresh(self) -> bool:
+        """Whether no request was sent that is unanswered."""
+        return len(self._unanswered) == len(self._unsent)
+
     def wait(self) -> bool:
         """Whether unsent requests may wait for more: they do not fill a message yet."""
         return self._unsent_bytes < COMPANY_BYTES
