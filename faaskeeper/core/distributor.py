@@ -54,10 +54,16 @@ _CONFIRM_MS = 3600 * 1000
 SETTLE_WITHIN_MS = 6 * 3600 * 1000
 """How long after its start an invocation may write records: well below the age at which tombstones
 lapse."""
+_LISTED_BYTES = 7
+"""Fewest bytes that a transaction takes in ``recent``."""
 _AHEAD = 5
 """How often a list is read again because another distributor moved its names meanwhile."""
 
 _log = logging.getLogger(__name__)
+
+
+Writes = tuple[int, tuple[tuple[str, str], ...]]
+"""A transaction as an epoch lists it: its txid, and (path, letters) for each path that it wrote."""
 
 
 class _Content(NamedTuple):
@@ -118,6 +124,8 @@ class Distributor:
             deployment.watches, deployment.channel, self._secrets, deployment.gather, deployment.key
         )
         self._contents: OrderedDict[str, _Content] = OrderedDict()
+        self._listed: tuple[Entry | None, tuple[Writes, ...]] = (None, ())
+        """What the entry wrote that was listed last."""
         self._unsaved = 0
         self._unmarked = 0
         self._since = 0
@@ -203,12 +211,18 @@ class Distributor:
 
     def _epoch(self, entries: tuple[Entry, ...]) -> tuple[Epoch, str]:
         """The epoch for the records of some entries, and its ``recent`` as records carry it."""
-        transactions = [each for entry in entries for each in entry.transactions]
-        recent = tuple((each.txid, writes_of(each)) for each in transactions)
-        encoded = codec.text(recent)
-        short = len(encoded) <= self._deployment.recent_bytes
+        recent = tuple([each for entry in entries for each in self._writes(entry)])
+        most = self._deployment.recent_bytes
+        encoded = codec.text(recent) if len(recent) * _LISTED_BYTES <= most else ""
+        short = 0 < len(encoded) <= most
         epoch = Epoch(entries[0].first - 1, entries[-1].last, recent if short else None)
         return epoch, encoded if short else ""
+
+    def _writes(self, entry: Entry) -> tuple[Writes, ...]:
+        """What each transaction of an entry wrote."""
+        if self._listed[0] is not entry:
+            self._listed = entry, tuple([(each.txid, writes_of(each)) for each in entry.transactions])
+        return self._listed[1]
 
     def _write(self, entries: tuple[Entry, ...], doubtful: bool) -> Epoch:
         epoch, text = self._epoch(entries)
@@ -410,8 +424,7 @@ class Distributor:
         direct = self._deployment.direct_channel
         if direct is None or not any(direct.accepts_early(each.address) for each in answers):
             return list(answers)
-        recent = tuple((each.txid, writes_of(each)) for each in entry.transactions)
-        epoch = Epoch(entry.first - 1, entry.last, recent)
+        epoch = Epoch(entry.first - 1, entry.last, self._writes(entry))
         # Without the time: these listeners have the same clock.
         return [each for each in answers if not direct.deliver_early(each.address, reply_of(each, epoch, 0))]
 

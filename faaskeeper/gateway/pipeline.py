@@ -143,6 +143,8 @@ class RequestPipeline:
         """Bytes of unanswered requests."""
         self._counting: Steps | None = None
         """Steps of a read that may take long, and leaves no watch."""
+        self._joined = 0
+        """Reads that are under way as part of another."""
         self._run: list[Pending] = []
         """Plain reads that are being performed, where stores are near."""
         self._asks = False
@@ -167,13 +169,14 @@ class RequestPipeline:
 
     @property
     def unanswered(self) -> int:
-        """Number of requests without a reply; reads that are performed together count as one."""
-        return len(self._order) + self._order.writing + self._order.reading
+        """Number of requests without a reply."""
+        return len(self._order) + self._order.writing + self._order.reading + self._joined
 
     @property
     def full(self) -> bool:
         """Whether no more requests should be taken from the client now."""
-        return len(self._order) + self._order.writing >= _MAX_WAITING or self._bytes >= _MAX_WAITING_BYTES
+        number = len(self._order) + self._order.writing + self._joined
+        return number >= _MAX_WAITING or self._bytes >= _MAX_WAITING_BYTES
 
     # ---- order -----------------------------------------------------------------------------
 
@@ -184,7 +187,7 @@ class RequestPipeline:
         auth, came = self._identity.credentials, self._session.active
         self._order.add(write, Pending(xid, request, auth, self._reader, size, came, path))
         self._bytes += size
-        if len(self._order.queue) >= _MAX_WAITING or self._bytes >= _MAX_WAITING_BYTES:
+        if len(self._order.queue) + self._joined >= _MAX_WAITING or self._bytes >= _MAX_WAITING_BYTES:
             self._client.hold()
 
     def arrived(self) -> None:
@@ -416,6 +419,7 @@ class RequestPipeline:
 
         def done(results: Any, error: BaseException | None) -> None:
             self._order.done(False)
+            self._joined = 0
             self._counting = None
             if self._closed:
                 return
@@ -426,6 +430,7 @@ class RequestPipeline:
                 self._answer(pending, code, record)
             self._client.proceed()
 
+        self._joined = len(run) - 1
         self._counting = run[0].reader.read_plainly(requests)
         self._drive(self._counting, done)
 
