@@ -17,7 +17,7 @@ from functools import partial
 from typing import NamedTuple
 
 from faaskeeper.core import codec, paths, trust
-from faaskeeper.core.answers import Answer, reply_of, to_wake_up
+from faaskeeper.core.answers import Answer, reply_of
 from faaskeeper.core.changes import Closed, Opened, Transaction
 from faaskeeper.core.children import (
     PAGE_META,
@@ -40,7 +40,7 @@ from faaskeeper.core.log import Entry
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Epoch
 from faaskeeper.core.sessions import Sessions
-from faaskeeper.core.view import BEGIN_WITHIN_MS, View, load, roll
+from faaskeeper.core.view import BEGIN_WITHIN_MS, View, load
 from faaskeeper.core.watches import Recipient, Secrets, WatchFunction
 
 GROUP_ENTRIES = 16
@@ -49,8 +49,6 @@ GROUP_CHANGES = 4_000
 """Most changes of a group of entries, unless a single entry has more."""
 SAVE_WITHIN_MS = 5_000
 """How long an invocation applies entries before it saves its progress."""
-_CONFIRM_MS = 3600 * 1000
-"""How long a distributor function relies on wake-ups before it looks for the log's end itself."""
 SETTLE_WITHIN_MS = 6 * 3600 * 1000
 """How long after its start an invocation may write records: well below the age at which tombstones
 lapse."""
@@ -477,51 +475,3 @@ class Distributor:
         if self._unsaved and not view.pending:
             self._deployment.checkpoints.save(view.header(), view.sessions, self._deployment.clock)
             self._unsaved = 0
-
-
-# ---- the distributor as a separate function --------------------------------------------------
-
-
-class DistributorFunction:
-    """The distributor behind a queue. One call at a time; any number of instances may run."""
-
-    def __init__(self, deployment: Deployment) -> None:
-        self._deployment = deployment
-        self._distributor = Distributor(deployment)
-        self._view: View | None = None
-
-    def handle(self, bodies: Sequence[bytes]) -> None:
-        """Apply what the wake-ups ask for, and answer. Raises when the queue must deliver again."""
-        view, self._view = self._view, None
-        began = self._deployment.clock()
-        wake_ups = sorted((to_wake_up(body) for body in bodies), key=lambda each: each.upto)
-        clock = self._deployment.clock
-        if view is None or not view.valid(clock()):
-            view = self._distributor.load(max_nodes=0)
-        for each in wake_ups:
-            if each.entry is not None and each.entry.first == view.head + 1:
-                view.fold(each.entry)
-        unsure = clock() - view.asof > _CONFIRM_MS  # wake-ups do not contain the log's end
-        if wake_ups[-1].upto > view.head or unsure or any(each.upto == 0 for each in wake_ups):
-            roll(view, self._deployment.log, clock)
-        groups = self._distributor.settle(view, began)
-        for each in wake_ups:
-            if each.answers:
-                self._distributor.answer(each.answers, _covering(groups, each.upto, view))
-        self._distributor.finish(groups, view)
-        if any(each.upto == 0 for each in wake_ups):
-            self._distributor.save(view)
-        self._view = view
-
-    def idle(self) -> None:
-        """Save mark and checkpoint, when no wake-up waits."""
-        if self._view is not None:
-            self._distributor.save(self._view)
-
-
-def _covering(groups: Sequence[Settled], upto: int, view: View) -> Epoch:
-    """The epoch for answers that were validated at ``upto``."""
-    for group in groups:
-        if group.epoch.floor < upto <= group.epoch.upto:
-            return group.epoch
-    return Epoch(view.applied, view.applied, ())

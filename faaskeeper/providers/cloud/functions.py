@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from faaskeeper.core.deployment import Deployment
-from faaskeeper.core.distributor import DistributorFunction
+from faaskeeper.core.distribution import DistributorFunction
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.watches import Secrets, WatchFunction
 from faaskeeper.core.writer import Writer

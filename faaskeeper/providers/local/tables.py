@@ -20,17 +20,20 @@ _TOGETHER = 64
 
 
 def _encode(item: Item) -> tuple[int, str, bytes | None]:
-    fields: dict[str, Any] = dict(item)
+    fields: dict[str, Any] = {}
+    layout: list[tuple[str, int]] = []
+    data: list[bytes] = []
+    for name, value in item.items():
+        if isinstance(value, bytes):
+            layout.append((name, len(value)))
+            data.append(value)
+        else:
+            fields[name] = value
     stamp = fields.pop("stamp", 0)
-    binary = [(name, value) for name, value in fields.items() if isinstance(value, bytes)]
-    if not binary:
+    if not data:
         return stamp, text(fields), None
-    for name, _ in binary:
-        del fields[name]
-    fields[_BYTES] = [(name, len(value)) for name, value in binary]
-    if len(binary) == 1:
-        return stamp, text(fields), binary[0][1]
-    return stamp, text(fields), b"".join(value for _, value in binary)
+    fields[_BYTES] = layout
+    return stamp, text(fields), data[0] if len(data) == 1 else b"".join(data)
 
 
 def _decode(stamp: int, body: str, data: bytes | None) -> Item:
