@@ -209,7 +209,9 @@ class Distributor:
 
     def _epoch(self, entries: tuple[Entry, ...]) -> tuple[Epoch, str]:
         """The epoch for the records of some entries, and its ``recent`` as records carry it."""
-        recent = tuple([each for entry in entries for each in self._writes(entry)])
+        recent = self._writes(entries[0])
+        for entry in entries[1:]:
+            recent += self._writes(entry)
         most = self._deployment.recent_bytes
         encoded = codec.text(recent) if len(recent) * _LISTED_BYTES <= most else ""
         short = 0 < len(encoded) <= most
@@ -296,6 +298,9 @@ class Distributor:
         }
 
     def _put(self, puts: list[Callable[[], object]]) -> None:
+        if len(puts) == 1:
+            self._in_time(puts[0])
+            return
         self._deployment.gather([partial(self._in_time, put) for put in puts])
 
     def _in_time(self, put: Callable[[], object]) -> object:

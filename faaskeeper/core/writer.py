@@ -155,8 +155,9 @@ class Writer:
         """Validate as many messages as fit one entry and append it; returns batch and rest."""
         caught_up = False
         most = self._deployment.limits.close_changes
-        self._learn(view, set().union(*(needs_of(message, view, most) for message in waiting)))
-        self._learn(view, sequential_paths(waiting, view))
+        self._learn(view, set().union(*[needs_of(message, view, most) for message in waiting]))
+        if sequential := sequential_paths(waiting, view):
+            self._learn(view, sequential)
         while True:
             try:
                 batch, left = self._validator.validate(view, waiting)

@@ -265,18 +265,17 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _take_frames(self) -> None:
         frames = self._frames
-        if self.state is State.NEW and frames.head() in admin.COMMANDS:
-            self._command(frames.head())
-            return
         try:
             if self.state is State.OPEN:
                 self._take_requests()
-            elif self.state is State.NEW:
-                frame = next(frames.take(FIRST_FRAME_BYTES), None)
-                if frame is not None:
-                    self._connect(frame)  # what follows is taken when the session is open
             elif self.state is State.COMMAND:
                 frames.clear()
+            elif self.state is not State.NEW:
+                pass  # they are taken when the session is open
+            elif (word := frames.head()) in admin.COMMANDS:
+                self._command(word)
+            elif (frame := next(frames.take(FIRST_FRAME_BYTES), None)) is not None:
+                self._connect(frame)
         except FrameTooLong as error:
             self.end(str(error))
         except Malformed as error:

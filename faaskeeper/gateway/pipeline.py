@@ -192,7 +192,8 @@ class RequestPipeline:
 
     def arrived(self) -> None:
         """Begin the requests that were added and may begin, together with those of others."""
-        if self._near:
+        queue = self._order.queue
+        if self._near and queue and queue[0][1].path:
             self._ask()
         else:
             self.advance()

@@ -136,20 +136,18 @@ class RequestSender:
 
     def _write(self) -> None:
         due, self._due = self._due, {}
-        batch: list[Signed] = []
+        if self._near:
+            self._commit([message for session in due.values() for message in session.take()])
+            return
         for session in due.values():
             if session.sending:
                 # It is posted again when those messages are sent: so they keep their order.
                 continue
             taken = [(each, session.secret) for each in session.take()]
-            if self._near:
-                batch.extend(taken)
-            elif taken:
+            if taken:
                 session.sending = True
                 future = self._runner.submit(self._enqueue, taken)
                 future.add_done_callback(partial(self._runner.soon, self._sent, session))
-        if batch:
-            self.send(batch)
 
     def _sent(self, session: GatewaySession, _: object) -> None:
         session.sending = False
@@ -158,16 +156,20 @@ class RequestSender:
 
     def send(self, batch: Sequence[Signed]) -> None:
         """Hand messages to the writer. Those that get lost are sent again by their session."""
-        within = self._connection.within
-        if within is None:
+        if self._near:
+            self._commit([message for message, _ in batch])
+        else:
             self._runner.submit(self._enqueue, batch)
+
+    def _commit(self, messages: Sequence[Message]) -> None:
+        within, receiver = self._connection.within, self._receiver
+        if within is None or not messages:
             return
-        receiver = self._receiver
         self._output.flush()  # what is answered does not wait for the writer
         try:
             receiver.committing = True
             try:
-                within.commit([message for message, _ in batch])
+                within.commit(messages)
             finally:
                 receiver.committing = False
             receiver.committed()

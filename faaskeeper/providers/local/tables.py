@@ -20,20 +20,22 @@ _TOGETHER = 64
 
 
 def _encode(item: Item) -> tuple[int, str, bytes | None]:
-    fields: dict[str, Any] = {}
-    layout: list[tuple[str, int]] = []
-    data: list[bytes] = []
-    for name, value in item.items():
-        if isinstance(value, bytes):
-            layout.append((name, len(value)))
-            data.append(value)
-        else:
-            fields[name] = value
+    fields: dict[str, Any] = dict(item)
     stamp = fields.pop("stamp", 0)
-    if not data:
+    types = list(map(type, fields.values()))
+    number = types.count(bytes)
+    if not number:
         return stamp, text(fields), None
-    fields[_BYTES] = layout
-    return stamp, text(fields), data[0] if len(data) == 1 else b"".join(data)
+    if number == 1:  # nearly all have one, and none is of a class derived from bytes
+        name = list(fields)[types.index(bytes)]
+        data: bytes = fields.pop(name)
+        fields[_BYTES] = ((name, len(data)),)
+        return stamp, text(fields), data
+    binary = [(name, value) for name, value in fields.items() if isinstance(value, bytes)]
+    for name, _ in binary:
+        del fields[name]
+    fields[_BYTES] = [(name, len(value)) for name, value in binary]
+    return stamp, text(fields), b"".join([value for _, value in binary])
 
 
 def _decode(stamp: int, body: str, data: bytes | None) -> Item:
