@@ -236,7 +236,8 @@ class Distributor:
         """Write what some transactions changed, in parallel; sources of moved names come second."""
         images = images_of(transactions)
         lists = listings(transactions)
-        contents = self._read(lacking(images, lists))
+        wanted = lacking(images, lists)
+        contents = self._read(wanted) if wanted else {}
         records, second = self._records(images, lists, contents, epoch, recent)
         if doubtful:
             records = self._lacking(records)
@@ -270,7 +271,8 @@ class Distributor:
 
         ``contents``: of the paths that :func:`faaskeeper.core.images.lacking` returns.
         """
-        self._run(lists, contents)
+        if lists:
+            self._run(lists, contents)
         records: dict[str, Record] = {}
         second: set[str] = set()
         for path, image in images.items():

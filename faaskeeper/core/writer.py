@@ -79,7 +79,8 @@ class Writer:
             view = self._distributor.load(self._deployment.max_nodes)
             begun = view.sessions.closing
         waiting = [message for body in bodies for message in self._admit(view, body)]
-        waiting.sort(key=_first)
+        if len(waiting) > 1:
+            waiting.sort(key=_first)
         woken = any(isinstance(each, ServiceOrder) and each.only_wakes for each in waiting)
         if begun:
             waiting.append(ServiceOrder(tuple(sorted(begun))))
