@@ -20,7 +20,7 @@ from faaskeeper.config import Config
 from faaskeeper.core import trust
 from faaskeeper.core.connection import Connection, connection_to
 from faaskeeper.core.deployment import Deployment, begin, on_tables
-from faaskeeper.core.distributor import DistributorFunction
+from faaskeeper.core.distribution import DistributorFunction
 from faaskeeper.core.drivers.storage import Condition, Item, Object, Page, Write
 from faaskeeper.core.objects import TableObjects
 from faaskeeper.core.records import ObjectRecords, TableRecords

@@ -16,7 +16,7 @@ from faaskeeper.core.acl import Credential
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.children import writes_of
 from faaskeeper.core.deployment import Deployment
-from faaskeeper.core.distributor import DistributorFunction
+from faaskeeper.core.distribution import DistributorFunction
 from faaskeeper.core.drivers.storage import ObjectStore, Table
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.log import Log

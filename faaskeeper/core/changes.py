@@ -93,7 +93,9 @@ def weight(changes: Iterable[Change]) -> int:
     """Approximate size of changes in the log in bytes; an upper bound."""
     total = 0
     for path, _, meta, data in changes:
-        total += 200 + len(path) + acl_weight(meta)
+        total += 200 + len(path)
+        if meta is not None and meta.acl is not OPEN_ACL:
+            total += acl_weight(meta)
         if data:
             total += len(data)
     return total

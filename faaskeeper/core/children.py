@@ -51,6 +51,8 @@ def written(before: int, after: int, names: Iterable[str]) -> list[int]:
     ``before``, ``after``: numbers of pages. ``names``: the names that it creates or deletes.
     """
     changed = {page_of(name, after) for name in names}
+    if before == after:  # nearly always
+        return sorted(changed) if after else []
     for number in range(before, after):
         changed.update((number, _reduced(number, before)))
     for number in range(after, before):
@@ -63,20 +65,22 @@ class Step(NamedTuple):
     """The effect of one transaction on a parent's list.
 
     ``before``, ``after``: numbers of pages. ``names``: whether each changed name exists afterwards.
+    ``pages``: those that it writes or removes.
     """
 
     txid: int
     before: int
     after: int
     names: Mapping[str, bool]
+    pages: list[int]
 
 
 def paged_in(transaction: Transaction) -> list[str]:
     """Parents that a transaction writes and whose lists are in pages before or after it."""
     found = [path for path, _ in transaction.resized]
-    for change in transaction.changes:
-        if change.meta is not None and change.meta.pages and change.path not in found:
-            found.append(change.path)
+    for path, _, meta, _ in transaction.changes:
+        if meta is not None and meta.pages and path not in found:
+            found.append(path)
     return found
 
 
@@ -92,7 +96,8 @@ def step_of(transaction: Transaction, path: str, names: Mapping[str, Mapping[str
     after = next(
         (change.meta.pages for change in transaction.changes if change.path == path and change.meta), 0
     )
-    return Step(transaction.txid, after if before is None else before, after, changed)
+    before = after if before is None else before
+    return Step(transaction.txid, before, after, changed, written(before, after, changed))
 
 
 def names_in(transaction: Transaction) -> dict[str, dict[str, bool]]:
@@ -109,7 +114,10 @@ def writes_of(transaction: Transaction) -> tuple[tuple[str, str], ...]:
 
     Pages are included. A path occurs more than once if the order of events requires it.
     """
-    listed = [(change.path, change.letters) for change in transaction.changes]
+    if len(transaction.changes) == 1 and not transaction.resized and not transaction.order:
+        path, letters, _, _ = transaction.changes[0]
+        return ((path, letters),)  # neither created nor deleted, or its parent were changed, too
+    listed = [(path, letters) for path, letters, _, _ in transaction.changes]
     if transaction.order:
         happened = [(listed[place][0], letters) for place, letters in transaction.order]
         ordered = {path for path, _ in happened}
@@ -121,8 +129,7 @@ def writes_of(transaction: Transaction) -> tuple[tuple[str, str], ...]:
         for path in paged:
             step = step_of(transaction, path, names)
             if step is not None:
-                numbers = written(step.before, step.after, step.names)
-                listed.extend((page_path(path, number), "") for number in numbers)
+                listed.extend([(page_path(path, number), "") for number in step.pages])
     return tuple(listed)
 
 
@@ -139,6 +146,9 @@ def passes(transactions: Sequence[Transaction]) -> Iterator[Sequence[Transaction
 
     Resized: its number of pages changes.
     """
+    if not any(transaction.resized for transaction in transactions):
+        yield transactions
+        return
     part: list[Transaction] = []
     resized: set[str] = set()
     for transaction in transactions:
@@ -276,8 +286,7 @@ class Listing:
 
 
 def _touched(step: Step) -> list[int]:
-    numbers = written(step.before, step.after, step.names)
-    return numbers if step.before and step.after else [INLINE, *numbers]
+    return step.pages if step.before and step.after else [INLINE, *step.pages]
 
 
 def _put(names: list[str], name: str, present: bool) -> None:

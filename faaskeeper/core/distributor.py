@@ -15,7 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 from faaskeeper.core import codec, trust
-from faaskeeper.core.answers import Answer, reply_of, to_wake_up
+from faaskeeper.core.answers import Answer, reply_of
 from faaskeeper.core.changes import Closed, Opened, Transaction
 from faaskeeper.core.children import (
     PAGE_META,
@@ -38,7 +38,7 @@ from faaskeeper.core.log import Entry
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Epoch
 from faaskeeper.core.sessions import Sessions
-from faaskeeper.core.view import BEGIN_WITHIN_MS, View, load, roll
+from faaskeeper.core.view import BEGIN_WITHIN_MS, View, load
 from faaskeeper.core.watches import Recipient, Secrets, WatchFunction
 
 GROUP_ENTRIES = 16
@@ -47,15 +47,19 @@ GROUP_CHANGES = 4_000
 """Most changes of a group of entries, unless a single entry has more."""
 SAVE_WITHIN_MS = 5_000
 """How long an invocation applies entries before it saves its progress."""
-_CONFIRM_MS = 3600 * 1000
-"""How long a distributor function relies on wake-ups before it looks for the log's end itself."""
 SETTLE_WITHIN_MS = 6 * 3600 * 1000
 """How long after its start an invocation may write records: well below the age at which tombstones
 lapse."""
+_LISTED_BYTES = 7
+"""Fewest bytes that a transaction takes in ``recent``."""
 _AHEAD = 5
 """How often a list is read again because another distributor moved its names meanwhile."""
 
 _log = logging.getLogger(__name__)
+
+
+Writes = tuple[int, tuple[tuple[str, str], ...]]
+"""A transaction as an epoch lists it: its txid, and (path, letters) for each path that it wrote."""
 
 
 class Joined(NamedTuple):
@@ -105,6 +109,8 @@ class Distributor:
             deployment.watches, deployment.channel, self._secrets, deployment.gather, deployment.key
         )
         self.contents = Contents(deployment)
+        self._listed: tuple[Entry | None, tuple[Writes, ...]] = (None, ())
+        """What the entry wrote that was listed last."""
         self._unsaved = 0
         self._unmarked = 0
         self._since = 0
@@ -190,12 +196,20 @@ class Distributor:
 
     def _epoch(self, entries: tuple[Entry, ...]) -> tuple[Epoch, str]:
         """The epoch for the records of some entries, and its ``recent`` as records carry it."""
-        transactions = [each for entry in entries for each in entry.transactions]
-        recent = tuple((each.txid, writes_of(each)) for each in transactions)
-        encoded = codec.text(recent)
-        short = len(encoded) <= self._deployment.recent_bytes
+        recent = self._writes(entries[0])
+        for entry in entries[1:]:
+            recent += self._writes(entry)
+        most = self._deployment.recent_bytes
+        encoded = codec.text(recent) if len(recent) * _LISTED_BYTES <= most else ""
+        short = 0 < len(encoded) <= most
         epoch = Epoch(entries[0].first - 1, entries[-1].last, recent if short else None)
         return epoch, encoded if short else ""
+
+    def _writes(self, entry: Entry) -> tuple[Writes, ...]:
+        """What each transaction of an entry wrote."""
+        if self._listed[0] is not entry:
+            self._listed = entry, tuple([(each.txid, writes_of(each)) for each in entry.transactions])
+        return self._listed[1]
 
     def _write(self, entries: tuple[Entry, ...], doubtful: bool) -> Epoch:
         epoch, text = self._epoch(entries)
@@ -209,7 +223,8 @@ class Distributor:
         """Write what some transactions changed, in parallel; sources of moved names come second."""
         images = images_of(transactions)
         lists = listings(transactions)
-        contents = self.contents.read(lacking(images, lists))
+        wanted = lacking(images, lists)
+        contents = self.contents.read(wanted) if wanted else {}
         records, second = self._records(images, lists, contents, epoch, recent)
         if doubtful:
             records = self._lacking(records)
@@ -243,7 +258,8 @@ class Distributor:
 
         ``contents``: of the paths that :func:`faaskeeper.core.images.lacking` returns.
         """
-        self._run(lists, contents)
+        if lists:
+            self._run(lists, contents)
         records: dict[str, Record] = {}
         second: set[str] = set()
         for path, image in images.items():
@@ -271,6 +287,9 @@ class Distributor:
         }
 
     def _put(self, puts: list[Callable[[], object]]) -> None:
+        if len(puts) == 1:
+            self._in_time(puts[0])
+            return
         self._deployment.gather([partial(self._in_time, put) for put in puts])
 
     def _in_time(self, put: Callable[[], object]) -> object:
@@ -355,8 +374,7 @@ class Distributor:
         direct = self._deployment.direct_channel
         if direct is None or not any(direct.accepts_early(each.address) for each in answers):
             return list(answers)
-        recent = tuple((each.txid, writes_of(each)) for each in entry.transactions)
-        epoch = Epoch(entry.first - 1, entry.last, recent)
+        epoch = Epoch(entry.first - 1, entry.last, self._writes(entry))
         # Without the time: these listeners have the same clock.
         return [each for each in answers if not direct.deliver_early(each.address, reply_of(each, epoch, 0))]
 
@@ -409,61 +427,3 @@ class Distributor:
         if self._unsaved and not view.pending:
             self._deployment.checkpoints.save(view.header(), view.sessions, self._deployment.clock)
             self._unsaved = 0
-
-
-# ---- the distributor as a separate function --------------------------------------------------
-
-
-class DistributorFunction:
-    """The distributor behind a queue. One call at a time; any number of instances may run."""
-
-    def __init__(self, deployment: Deployment) -> None:
-        self._deployment = deployment
-        self._distributor = Distributor(deployment)
-        self._view: View | None = None
-
-    @property
-    def view(self) -> View | None:
-        """What it knows between two calls; None: the next call loads it."""
-        return self._view
-
-    @property
-    def contents(self) -> Contents:
-        """The contents of records that it remembers."""
-        return self._distributor.contents
-
-    def handle(self, bodies: Sequence[bytes]) -> None:
-        """Apply what the wake-ups ask for, and answer. Raises when the queue must deliver again."""
-        view, self._view = self._view, None
-        began = self._deployment.clock()
-        wake_ups = sorted((to_wake_up(body) for body in bodies), key=lambda each: each.upto)
-        clock = self._deployment.clock
-        if view is None or not view.valid(clock()):
-            view = self._distributor.load(max_nodes=0)
-        for each in wake_ups:
-            if each.entry is not None and each.entry.first == view.head + 1:
-                view.fold(each.entry)
-        unsure = clock() - view.asof > _CONFIRM_MS  # wake-ups do not contain the log's end
-        if wake_ups[-1].upto > view.head or unsure or any(each.upto == 0 for each in wake_ups):
-            roll(view, self._deployment.log, clock)
-        groups = self._distributor.settle(view, began)
-        for each in wake_ups:
-            if each.answers:
-                self._distributor.answer(each.answers, _covering(groups, each.upto, view))
-        self._distributor.finish(groups, view)
-        if any(each.upto == 0 for each in wake_ups):
-            self._distributor.save(view)
-        self._view = view
-
-    def idle(self) -> None:
-        """Save mark and checkpoint, when no wake-up waits."""
-        if self._view is not None:
-            self._distributor.save(self._view)
-
-
-def _covering(groups: Sequence[Settled], upto: int, view: View) -> Epoch:
-    """The epoch for answers that were validated at ``upto``."""
-    for group in groups:
-        if group.epoch.floor < upto <= group.epoch.upto:
-            return group.epoch
-    return Epoch(view.applied, view.applied, ())

@@ -50,6 +50,8 @@ class Image:
 def lacking(images: dict[str, Image], lists: dict[str, Listing]) -> list[str]:
     """Paths whose contents images lack and lists need."""
     wanted = [path for path, image in images.items() if image.lacks_content()]
+    if not lists:
+        return wanted
     wanted += [path for listing in lists.values() for path in listing.needs()]
     return list(dict.fromkeys(wanted))
 
@@ -69,6 +71,8 @@ def images_of(transactions: Sequence[Transaction]) -> dict[str, Image]:
                 image.names = {}
             if data is not None:
                 image.data = data
+        if len(transaction.changes) == 1:
+            continue  # a znode is created or deleted together with a change of its parent
         for path, letters, meta, _ in transaction.changes:
             if "C" in letters or "D" in letters:
                 above = images.get(paths.parent(path))

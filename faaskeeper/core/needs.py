@@ -20,6 +20,7 @@ def needs_of(message: Message | ServiceOrder, view: View, most: int) -> set[str]
 
     ``most``: most ephemerals that one transaction removes when a session is closed.
     """
+    needed: set[str]
     if isinstance(message, ServiceOrder):
         needed = {path for each in message.reap[:_AHEAD] for path in (paths.parent(each), each)}
         for session in message.close:
@@ -27,9 +28,14 @@ def needs_of(message: Message | ServiceOrder, view: View, most: int) -> set[str]
                 break
             needed |= _owned(view, session, most)
         return needed
-    needed = {path for request in message.requests for path in _needs(request.operation)}
-    if any(isinstance(request.operation, Close) for request in message.requests):
-        needed |= _owned(view, message.session, most)
+    needed = set()
+    for _, operation, _ in message.requests:
+        if type(operation) is SetData:  # nearly all are
+            needed.add(operation.path)
+        elif isinstance(operation, Close):
+            needed |= _owned(view, message.session, most)
+        else:
+            needed.update(_needs(operation))
     return needed
 
 
@@ -51,8 +57,9 @@ def sequential_paths(waiting: Sequence[Message | ServiceOrder], view: View) -> s
     for message in waiting:
         if isinstance(message, ServiceOrder):
             continue
-        for request in message.requests:
-            operation = request.operation
+        for _, operation, _ in message.requests:
+            if type(operation) is SetData:
+                continue
             for each in operation.operations if isinstance(operation, Multi) else (operation,):
                 if not isinstance(each, Create):
                     continue

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from faaskeeper.core import codec
+from faaskeeper.core.children import PAGE_META
 from faaskeeper.core.drivers.storage import (
     Check,
     Gather,
@@ -35,6 +36,7 @@ from faaskeeper.core.wide import WideTable
 from faaskeeper.core.znode import Meta, genesis
 
 _NODE = "node"
+_OF_PAGE = codec.text(codec.meta(PAGE_META))
 
 
 class Record(NamedTuple):
@@ -64,7 +66,7 @@ def encode(record: Record) -> Item:
         item["recent"] = record.recent
     meta = record.meta
     if meta is not None:
-        item["meta"] = codec.text(codec.meta(meta))
+        item["meta"] = _OF_PAGE if meta is PAGE_META else codec.text(codec.meta(meta))
         if record.data:
             item["data"] = record.data
         if record.children:

@@ -130,10 +130,12 @@ class Sessions:
             session.address = answers.address
             for cxid, outcome in answers.outcomes:
                 if cxid:
-                    session.last = max(session.last, cxid)
+                    if cxid > session.last:
+                        session.last = cxid
                     if cxid > session.acked:  # otherwise folded again, over a newer row
                         session.outcomes[cxid] = outcome
-            session.acked = max(session.acked, answers.acked)
+            if answers.acked > session.acked:
+                session.acked = answers.acked
             session.forget_acked()
         while self._closed and entry.time - self._closed[0][0] > CLOSED_KEPT_MS:
             self._forget_closed(heappop(self._closed)[1], entry.time)

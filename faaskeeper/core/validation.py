@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from enum import Enum, auto
+from operator import itemgetter
 
 from faaskeeper.core import trust
 from faaskeeper.core.acl import Credential, Identity, identities, supers
@@ -16,6 +17,7 @@ from faaskeeper.core.log import Answers
 from faaskeeper.core.requests import Close, Message, Open, Operation, Outcome, Reap, Request, Resume
 from faaskeeper.core.transactions import Context, apply
 from faaskeeper.core.view import Missing, View
+from faaskeeper.core.znode import OPEN_ACL
 
 _RESUMED_PATHS = 1_000
 """Most ephemerals in the answer to a Resume."""
@@ -27,6 +29,8 @@ _UNACKED = 100_000
 """Most outcomes of a session that are kept without being acknowledged."""
 
 _CLOSE = Close()
+_cxid = itemgetter(0)
+"""Of a request: its first field."""
 _logger = logging.getLogger(__name__)
 
 
@@ -198,7 +202,7 @@ class Validator:
         session = batch.session(message.session)
         if session is None:
             return ()
-        requests = sorted(message.requests, key=_cxid)
+        requests = sorted(message.requests, key=_cxid) if len(message.requests) > 1 else message.requests
         if not requests:  # a wake-up: apply the log
             batch.uncertain = True
         if session.session.closing:
@@ -231,10 +235,13 @@ class Validator:
         if transaction is not None:
             batch.take(transaction)
         session.last = request.cxid
-        session.acked = max(session.acked, min(message.acked, request.cxid - 1))
+        if message.acked > session.acked:
+            session.acked = min(message.acked, request.cxid - 1)
         session.address = message.address
         session.outcomes.append((request.cxid, outcome))
-        batch.bytes += 200 * (1 + len(outcome.results)) + acl_weight(outcome.meta)
+        batch.bytes += 200
+        if outcome.results or (outcome.meta is not None and outcome.meta.acl is not OPEN_ACL):
+            batch.bytes += 200 * len(outcome.results) + acl_weight(outcome.meta)
 
     def _resume(self, batch: Batch, session: Tentative, message: Message, request: Request) -> None:
         """Continue a session as ``message.incarnation``, in place of the incarnation that it names.
@@ -293,7 +300,3 @@ class Validator:
             if sum(len(scheme) + len(each) for scheme, each in auth) <= _IDENTITY_BYTES:
                 self._identities[auth] = known
         return known
-
-
-def _cxid(request: Request) -> int:
-    return request.cxid

@@ -264,16 +264,16 @@ class WatchFunction:
         events: dict[str, list[tuple[int, str]]] = {}
         for entry in entries:
             for transaction in entry.transactions:
-                for change in transaction.changes:
-                    if change.letters:
-                        events.setdefault(change.path, []).append((transaction.txid, change.letters))
+                for path, letters, _, _ in transaction.changes:
+                    if letters:
+                        events.setdefault(path, []).append((transaction.txid, letters))
         if not events:
             return []
         calls = [partial(self._table.rows, path) for path in events]
         below = _latest_below(events) if self._table.recursive(ended) else {}
         calls.extend(partial(self._table.recursive_rows, path) for path in below if path not in events)
         fired: list[Row] = []
-        for rows in self._gather(calls):
+        for rows in self._gather(calls) if len(calls) > 1 else (calls[0](),):
             for row in rows:
                 if row.kind == "recursive":
                     fires = below.get(row.path, 0) > row.stamp

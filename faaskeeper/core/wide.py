@@ -94,11 +94,15 @@ class WideTable:
     # ---- reading -----------------------------------------------------------------------
 
     def get(self, partition: str, key: str) -> Item | None:
-        return self._whole(partition, key, self._table.get(partition, key))
+        item = self._table.get(partition, key)
+        return item if item is None or "parts" not in item else self._whole(partition, key, item)
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
         found = self._table.get_many(keys)
-        return [self._whole(*key, item) for key, item in zip(keys, found, strict=True)]
+        for at, item in enumerate(found):
+            if item is not None and "parts" in item:
+                found[at] = self._whole(*keys[at], item)
+        return found
 
     def query(self, partition: str, after: str, limit: int) -> Page:
         page = self._table.query(partition, after, limit)

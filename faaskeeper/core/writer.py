@@ -90,7 +90,8 @@ class Writer:
             view = self._distributor.load(self._deployment.max_nodes)
             begun = view.sessions.closing
         waiting = [message for body in bodies for message in self._admit(view, body)]
-        waiting.sort(key=_first)
+        if len(waiting) > 1:
+            waiting.sort(key=_first)
         woken = any(isinstance(each, ServiceOrder) and each.only_wakes for each in waiting)
         if begun:
             waiting.append(ServiceOrder(tuple(sorted(begun))))
@@ -166,8 +167,9 @@ class Writer:
         """Validate as many messages as fit one entry and append it; returns batch and rest."""
         caught_up = False
         most = self._deployment.limits.close_changes
-        self._learn(view, set().union(*(needs_of(message, view, most) for message in waiting)))
-        self._learn(view, sequential_paths(waiting, view))
+        self._learn(view, set().union(*[needs_of(message, view, most) for message in waiting]))
+        if sequential := sequential_paths(waiting, view):
+            self._learn(view, sequential)
         while True:
             try:
                 batch, left = self._validator.validate(view, waiting)

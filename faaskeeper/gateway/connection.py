@@ -40,6 +40,7 @@ from faaskeeper.gateway.pipeline import RequestPipeline
 from faaskeeper.gateway.protocol import Auth, Connect, Ping
 from faaskeeper.gateway.registry import SessionRegistry
 from faaskeeper.gateway.sessions import PASSWORD_BYTES, GatewaySession
+from faaskeeper.gateway.usual import to_request
 from faaskeeper.gateway.watches import ConnectionWatches
 from faaskeeper.watch import WatchedEvent
 
@@ -264,38 +265,51 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _take_frames(self) -> None:
         frames = self._frames
-        if self.state is State.NEW and frames.head() in admin.COMMANDS:
-            self._command(frames.head())
-            return
-        most = self._server.max_buffer if self.state is State.OPEN else FIRST_FRAME_BYTES
         try:
-            while self.state is not State.CLOSED and not self.held:
-                frame = frames.take(most)
-                if frame is None:
-                    break
-                if self.state is State.NEW:
-                    self._connect(frame)
-                    break  # what follows is taken when the session is open
-                self._request(frame)
+            if self.state is State.OPEN:
+                self._take_requests()
+            elif self.state is State.COMMAND:
+                frames.clear()
+            elif self.state is not State.NEW:
+                pass  # they are taken when the session is open
+            elif (word := frames.head()) in admin.COMMANDS:
+                self._command(word)
+            elif (frame := next(frames.take(FIRST_FRAME_BYTES), None)) is not None:
+                self._connect(frame)
         except FrameTooLong as error:
             self.end(str(error))
         except Malformed as error:
             self.end(f"malformed frame: {error}")
 
-    def _request(self, frame: bytes) -> None:
+    def _take_requests(self) -> None:
+        """Take in requests until the connection is held, then begin those that may begin."""
         requests = self._requests
-        if requests is None:
-            raise Malformed("a request without a session")
-        xid, request = protocol.to_request(frame)
-        self.received += 1
-        if not self._live():
+        if requests is None or not self._live():
             return
+        try:
+            for frame in self._frames.take(self._server.max_buffer):
+                xid, request = to_request(frame)
+                self.received += 1
+                if isinstance(request, (Ping, Auth)):
+                    self._at_once(xid, request, requests)
+                    if self.state is not State.OPEN:
+                        return
+                else:
+                    requests.add(xid, request, len(frame))
+                    if self.held:
+                        break
+        except Malformed:
+            requests.advance()  # those before it begin nevertheless
+            raise
+        requests.arrived()
+
+    def _at_once(self, xid: int, request: Ping | Auth, requests: RequestPipeline) -> None:
+        """Answer a request that does not wait for those before it."""
         if isinstance(request, Ping):
             self.send(protocol.reply(xid, self._watches.rules.seen, 0))
-        elif isinstance(request, Auth):
-            self._authenticate(xid, request, requests)
         else:
-            requests.add(xid, request, len(frame))
+            requests.advance()
+            self._authenticate(xid, request, requests)
 
     def _authenticate(self, xid: int, request: Auth, requests: RequestPipeline) -> None:
         try:

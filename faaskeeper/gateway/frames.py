@@ -7,15 +7,17 @@ it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from faaskeeper.gateway.jute import Malformed
+from faaskeeper.gateway.jute import INT, Malformed
 from faaskeeper.gateway.output import OutputBatch
 
 MAX_OUTPUT_BYTES = 16 * 1024 * 1024
 """Most bytes that wait for a client that reads slowly; above it the connection is ended."""
 PAUSE_BYTES = 256 * 1024
 """Bytes that wait for a client above which none of its requests is begun."""
+
+_length = INT.unpack_from
 
 
 class FrameTooLong(Malformed):
@@ -43,30 +45,26 @@ class FrameReader:
         """The next 4 bytes, or fewer where there are not so many."""
         return bytes(self._received[self._at : self._at + 4])
 
-    def take(self, most: int) -> bytes | None:
-        """The next frame without its length, or None while it is not complete.
+    def take(self, most: int) -> Iterator[bytes]:
+        """The complete frames without their lengths, each taken when it is returned.
 
-        The bytes of frames that were taken are freed when there is none, not after each, since that
-        copies the rest. Raises FrameTooLong where the length is negative or above ``most``.
+        The bytes of frames that were taken are freed when no complete one is left, not after each,
+        since that copies the rest. Raises FrameTooLong where a length is negative or above
+        ``most``. To be left before bytes are fed or cleared.
         """
-        begin = self._at + 4
         received = self._received
-        if len(received) < begin:
-            self._free()
-            return None
-        length = int.from_bytes(received[begin - 4 : begin], "big", signed=True)
-        if not 0 <= length <= most:
-            raise FrameTooLong(f"a frame of {length} bytes; there may be {most}")
-        end = begin + length
-        if len(received) < end:
-            self._free()
-            return None
-        self._at = end
-        return bytes(received[begin:end])
-
-    def _free(self) -> None:
+        size = len(received)
+        while (begin := self._at + 4) <= size:
+            (length,) = _length(received, begin - 4)
+            if not 0 <= length <= most:
+                raise FrameTooLong(f"a frame of {length} bytes; there may be {most}")
+            end = begin + length
+            if end > size:
+                break
+            self._at = end
+            yield bytes(received[begin:end])
         if self._at:
-            del self._received[: self._at]
+            del received[: self._at]
             self._at = 0
 
     def clear(self) -> None:

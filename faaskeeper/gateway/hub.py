@@ -12,6 +12,7 @@ from collections.abc import Callable
 from faaskeeper.core.connection import Connection
 from faaskeeper.gateway.lease import ServerLease
 from faaskeeper.gateway.output import OutputBatch
+from faaskeeper.gateway.plain import PlainReads
 from faaskeeper.gateway.receiver import ReplyReceiver
 from faaskeeper.gateway.runner import StepRunner
 from faaskeeper.gateway.sender import RequestSender
@@ -47,7 +48,8 @@ class Hub:
         self.runner = StepRunner(connection, lambda: self.lease.ring())
         self.watches = SharedWatches(self.runner, self.near)
         self.receiver = ReplyReceiver(connection, self.watches, self.output, self.sessions)
-        self.sender = RequestSender(connection, self.runner, self.receiver, self.output)
+        plain = PlainReads(connection.records, self.watches)
+        self.sender = RequestSender(connection, self.runner, self.receiver, plain, self.output)
         self.lease = ServerLease(
             connection,
             self.watches,

@@ -52,14 +52,14 @@ class ConnectionStats:
         self.took = 0.0
         self.at = 0.0
 
-    def answered(self, kind: int, xid: int, zxid: int, took: float) -> None:
-        """A request was answered after ``took`` seconds."""
+    def answered(self, kind: int, xid: int, zxid: int, took: float, number: int = 1) -> None:
+        """Requests were answered after ``took`` seconds, the last one has this ``xid``."""
         if took > self.most:
             self.most = took
         if took < self.least or not self.number:
             self.least = took
-        self.number += 1
-        self.total += took
+        self.number += number
+        self.total += number * took
         self.kind, self.xid, self.zxid, self.took, self.at = kind, xid, zxid, took, time.time()
 
 
@@ -72,10 +72,10 @@ class Metrics:
         self.ended_connections = 0
         self.refused_connections = 0
 
-    def answered(self, kind: int, error: int, came: float) -> float:
-        """Count a reply to a request of the time ``came`` (by :func:`elapsed_s`).
+    def answered(self, kind: int, error: int, came: float, number: int = 1) -> float:
+        """Count replies to requests of the time ``came`` (by :func:`elapsed_s`).
 
-        Returns the request's latency (s).
+        Returns the requests' latency (s).
         """
         counts = self.kinds.get(kind)
         if counts is None:
@@ -83,13 +83,13 @@ class Metrics:
         took = elapsed_s() - came
         if took < self.least or not self.least:
             self.least = took
-        counts.number += 1
-        counts.total += took
+        counts.number += number
+        counts.total += number * took
         if took > counts.most:
             counts.most = took
-        counts.buckets[bisect_left(BUCKETS_S, took)] += 1
+        counts.buckets[bisect_left(BUCKETS_S, took)] += number
         if error:
-            counts.errors[error] = counts.errors.get(error, 0) + 1
+            counts.errors[error] = counts.errors.get(error, 0) + number
         return took
 
     def ended(self) -> None:

@@ -14,7 +14,8 @@ storing    data too large for a message goes to the blob store; no  sent
            other request begins
 sent       a write is with the writer; writes after it may be sent  answered
 reading    a read is performed; with far stores, plain reads that   answered
-           follow each other are performed together, as one read
+           follow each other are performed together, as one read;
+           with near ones, see :mod:`faaskeeper.gateway.plain`
 answered   the reply is in the connection's output
 =========  =======================================================  ==========================
 """
@@ -22,14 +23,17 @@ answered   the reply is in the connection's output
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 from faaskeeper.core.acl import Credential
 from faaskeeper.core.errors import DriverError
-from faaskeeper.core.requests import Close, Outcome
+from faaskeeper.core.records import Record
+from faaskeeper.core.requests import Outcome
 from faaskeeper.gateway import protocol
+from faaskeeper.gateway.frames import PAUSE_BYTES
 from faaskeeper.gateway.hub import Hub
 from faaskeeper.gateway.identity import ClientIdentity
 from faaskeeper.gateway.metrics import ConnectionStats, Metrics
@@ -65,7 +69,8 @@ class Pending(NamedTuple):
     """A request without a reply.
 
     ``size``: bytes of its frame. ``came``: when it came, by the server's clock. ``auth``,
-    ``reader``: the identities that it is performed with.
+    ``reader``: the identities that it is performed with. ``path``: of a read that sets no watch, ""
+    for all others.
     """
 
     xid: int
@@ -74,6 +79,11 @@ class Pending(NamedTuple):
     reader: Reader
     size: int
     came: float
+    path: str
+
+
+_plain: Callable[[Pending], str] = attrgetter("path")
+"""Whether a request is a read that sets no watch."""
 
 
 class Client(Protocol):
@@ -116,6 +126,8 @@ class RequestPipeline:
         stats: ConnectionStats,
     ) -> None:
         self._hub = hub
+        self._near = hub.near
+        self._sender = hub.sender
         self._receiver = hub.receiver
         self._watches = hub.watches
         self._client = client
@@ -131,6 +143,12 @@ class RequestPipeline:
         """Bytes of unanswered requests."""
         self._counting: Steps | None = None
         """Steps of a read that may take long, and leaves no watch."""
+        self._joined = 0
+        """Reads that are under way as part of another."""
+        self._run: list[Pending] = []
+        """Plain reads that are being performed, where stores are near."""
+        self._asks = False
+        """They are to be performed in this turn of the event loop."""
         self._closed = False
         self._advancing = False
         self.authenticated()
@@ -151,52 +169,82 @@ class RequestPipeline:
 
     @property
     def unanswered(self) -> int:
-        """Number of requests without a reply; reads that are performed together count as one."""
-        return len(self._order) + self._order.writing + self._order.reading
+        """Number of requests without a reply."""
+        return len(self._order) + self._order.writing + self._order.reading + self._joined
 
     @property
     def full(self) -> bool:
         """Whether no more requests should be taken from the client now."""
-        return len(self._order) + self._order.writing >= _MAX_WAITING or self._bytes >= _MAX_WAITING_BYTES
+        number = len(self._order) + self._order.writing + self._joined
+        return number >= _MAX_WAITING or self._bytes >= _MAX_WAITING_BYTES
 
     # ---- order -----------------------------------------------------------------------------
 
     def add(self, xid: int, request: Request, size: int) -> None:
-        """Take in a request of so many bytes, and begin it if it may begin."""
-        came, credentials = self._session.active, self._identity.credentials
-        pending = Pending(xid, request, credentials, self._reader, size, came)
-        self._order.add(isinstance(request, Write), pending)
+        """Take in a request of so many bytes; :meth:`advance` begins it."""
+        write = isinstance(request, Write)
+        path = request.path if isinstance(request, Read) and not request.watch else ""
+        auth, came = self._identity.credentials, self._session.active
+        self._order.add(write, Pending(xid, request, auth, self._reader, size, came, path))
         self._bytes += size
-        if len(self._order) >= _MAX_WAITING or self._bytes >= _MAX_WAITING_BYTES:
+        if len(self._order.queue) + self._joined >= _MAX_WAITING or self._bytes >= _MAX_WAITING_BYTES:
             self._client.hold()
-        self.advance()
+
+    def arrived(self) -> None:
+        """Begin the requests that were added and may begin, together with those of others."""
+        queue = self._order.queue
+        if self._near and queue and queue[0][1].path:
+            self._ask()
+        else:
+            self.advance()
+
+    def _ask(self) -> None:
+        if not self._asks:
+            self._asks = True
+            self._sender.read_soon(self)
 
     def advance(self) -> None:
-        """Begin the requests that may begin."""
+        """Begin the requests that may begin; plain reads of near stores with those of others."""
         if self._advancing:
             return  # a request that is answered at once comes back here
         self._advancing = True
         order, client, receiver = self._order, self._client, self._receiver
+        queue = order.queue
         try:
-            while order and client.writable():
-                pending = order.next(not receiver.committing)
-                if pending is None:
-                    if receiver.committing and not order.writing:
-                        # The next request is a read, which waits for the writer only.
-                        receiver.after_commit(client.proceed)
+            while queue and client.writable():
+                if self._near and _plain(queue[0][1]) and order.may_read() and not receiver.committing:
+                    self._ask()
                     break
-                self._BEGIN[type(pending.request)](self, pending, pending.request)
+                if not self._begin():
+                    break
         finally:
             self._advancing = False
 
-    def _answer(self, pending: Pending, error: int, record: bytes, txid: int = 0) -> None:
+    def _begin(self) -> bool:
+        """Begin the next request, if it may begin."""
+        receiver = self._receiver
+        pending = self._order.next(not receiver.committing)
+        if pending is not None:
+            self._BEGIN[type(pending.request)](self, pending, pending.request)
+            return True
+        if receiver.committing and not self._order.writing:
+            # The next request is a read, which waits for the writer only.
+            receiver.after_commit(self._client.proceed)
+        return False
+
+    def _answer(self, pending: Pending, error: int, record: bytes) -> None:
         self._bytes -= pending.size
         if self._closed:
             return
-        zxid = txid or self._watches.rules.seen
+        zxid = self._watches.rules.seen
         self._send(protocol.reply(pending.xid, zxid, error, record))
-        kind = pending.request.kind
-        self._stats.answered(kind, pending.xid, zxid, self._metrics.answered(kind, error, pending.came))
+        self._count({(pending.request.kind, error, pending.came): 1}, pending.xid, zxid)
+
+    def _count(self, counts: dict[tuple[int, int, float], int], xid: int, zxid: int) -> None:
+        """Count answers by type, error and time of the request; ``xid``, ``zxid``: of the last one."""
+        for (kind, error, came), number in counts.items():
+            took = self._metrics.answered(kind, error, came, number)
+            self._stats.answered(kind, xid, zxid, took, number)
 
     # ---- writes ----------------------------------------------------------------------------
 
@@ -205,7 +253,7 @@ class RequestPipeline:
         if pending.size > limit and (large := largest(request.operation, limit)):
             self._store(pending, request, large)
         else:
-            self._submit(pending, request)
+            self._session.submit(request.operation, pending.auth, self, pending)
 
     def _store(self, pending: Pending, request: Write, large: int) -> None:
         """Store large data before the write is sent."""
@@ -220,36 +268,106 @@ class RequestPipeline:
             if error is not None:
                 self._client.end(f"data could not be stored: {error}")
             elif not self._closed:
-                self._submit(pending, request._replace(operation=operation))
+                self._session.submit(operation, pending.auth, self, pending)
                 self._client.proceed()
 
         self._order.hold()
         steps = upload(request.operation, limit, session.id, connection.service(), self._hub.random)
         self._drive(steps, stored)
 
-    def _submit(self, pending: Pending, request: Write) -> None:
-        self._session.submit(
-            request.operation, pending.auth, lambda outcome: self._written(pending, request, outcome)
-        )
-
-    def _written(self, pending: Pending, request: Write, outcome: Outcome) -> None:
-        self._order.done(True)
+    def written(self, answers: list[tuple[Pending, Outcome]]) -> None:
+        """See :class:`~faaskeeper.gateway.sessions.Client`."""
+        self._order.done(True, len(answers))
         if self._closed:
             return
-        error, record = protocol.written(request, outcome)
-        self._answer(pending, error, record, outcome.txid)
-        if isinstance(request.operation, Close):
-            self._client.close()
-            return
-        if self._order or self._client.held:
+        counts: dict[tuple[int, int, float], int] = {}
+        seen = self._watches.rules.seen
+        xid = zxid = 0
+        for (xid, request, _, _, size, came, _), outcome in answers:
+            if not isinstance(request, Write):
+                raise AssertionError("what is written is a write")
+            error, record = protocol.written(request, outcome)
+            zxid = outcome.txid or seen
+            self._send(protocol.reply(xid, zxid, error, record))
+            self._bytes -= size
+            answered = request.kind, error, came
+            counts[answered] = counts.get(answered, 0) + 1
+            if request.kind == protocol.CLOSE_SESSION:
+                self._client.close()
+                break
+        self._count(counts, xid, zxid)
+        if not self._closed and (self._order.queue or self._client.held):
             self._client.proceed()
 
     # ---- reads -----------------------------------------------------------------------------
 
+    def proceed(self) -> None:
+        """See :class:`~faaskeeper.gateway.plain.Asking`."""
+        self._client.proceed()
+
+    def plain_paths(self, most: int) -> list[str]:
+        """See :class:`~faaskeeper.gateway.plain.Asking`."""
+        self._asks = False
+        if self._closed or not self._client.writable():
+            return []
+        self._run = self._order.reads(_plain, most)
+        return [pending.path for pending in self._run]
+
+    def answer_from(self, records: Mapping[str, Record | None], ticket: int) -> bool:
+        """See :class:`~faaskeeper.gateway.plain.Asking`."""
+        run, order, rules = self._run, self._order, self._watches.rules
+        at = self._answer_some(run, records, ticket)
+        if at < len(run):
+            self._advancing = True
+            try:
+                while at < len(run) and self._client.writable():
+                    self._begin()  # this one meets something, or takes more than its record
+                    at += 1
+                    if order.reading or self._closed or rules.ticket != ticket:
+                        break
+                    at += self._answer_some(run[at:], records, ticket)
+            finally:
+                self._advancing = False
+        if at == len(run) and order.queue and not order.reading:
+            return True
+        if order.queue or self._client.held:
+            self._client.proceed()
+        return False
+
+    def _answer_some(self, run: Sequence[Pending], records: Mapping[str, Record | None], ticket: int) -> int:
+        """Answer the first of some reads from their records, as far as these may be shown as they are
+        and the answers may be sent now; returns how many were answered.
+        """
+        rules = self._watches.rules
+        zxid = rules.seen
+        counts: dict[tuple[int, int, float], int] = {}
+        number = size = xid = 0
+        for xid, request, _, reader, taken, came, path in run:
+            if path not in records or size > PAUSE_BYTES:
+                break
+            record = records[path]
+            reply = (
+                reader.at_once(request.kind, path, record) if rules.accepts(path, record, ticket) else None
+            )
+            if reply is None:
+                break
+            rules.observer.shown(path, record)
+            error, body = reply
+            self._send(protocol.reply(xid, zxid, error, body))
+            self._bytes -= taken
+            size += len(body)
+            number += 1
+            answered = request.kind, error, came
+            counts[answered] = counts.get(answered, 0) + 1
+        if not self._closed:  # by a client that reads too slowly
+            self._order.skip(number)
+        self._count(counts, xid, zxid)
+        return number
+
     def _read(self, pending: Pending, request: Read) -> None:
         if request.watch:
             self._own_watches.paths.add(request.path)
-        elif not self._hub.near and (
+        elif not self._near and (
             following := self._order.join(_together_with(pending.reader), _TOGETHER - 1)
         ):
             self._read_run([pending, *following])
@@ -293,7 +411,7 @@ class RequestPipeline:
         else:
             self._failed(error)
             return
-        if self._order or self._client.held:
+        if self._order.queue or self._client.held:
             self._client.proceed()
 
     def _read_run(self, run: list[Pending]) -> None:
@@ -302,6 +420,7 @@ class RequestPipeline:
 
         def done(results: Any, error: BaseException | None) -> None:
             self._order.done(False)
+            self._joined = 0
             self._counting = None
             if self._closed:
                 return
@@ -312,6 +431,7 @@ class RequestPipeline:
                 self._answer(pending, code, record)
             self._client.proceed()
 
+        self._joined = len(run) - 1
         self._counting = run[0].reader.read_plainly(requests)
         self._drive(self._counting, done)
 
@@ -334,7 +454,6 @@ def _together_with(reader: Reader) -> Callable[[Pending], bool]:
     """Whether a request is a plain read for the same identities."""
 
     def fits(pending: Pending) -> bool:
-        request = pending.request
-        return isinstance(request, Read) and not request.watch and pending.reader is reader
+        return pending.reader is reader and pending.path != ""
 
     return fits

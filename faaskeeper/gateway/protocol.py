@@ -28,7 +28,7 @@ from faaskeeper.core.requests import (
     SetData,
     inline,
 )
-from faaskeeper.core.znode import CONTAINER, OPEN_ACL, Acl, Meta
+from faaskeeper.core.znode import CONTAINER, OPEN_ACL, Acl, Meta, wrapped
 from faaskeeper.gateway.jute import INT, Decoder, Malformed, buffer, string
 from faaskeeper.watch import WatchEventType
 
@@ -40,6 +40,7 @@ CREATE_CONTAINER, DELETE_CONTAINER, CREATE_TTL, MULTI_READ = 19, 20, 21, 22
 AUTH, SET_WATCHES, SASL, GET_EPHEMERALS, GET_ALL_CHILDREN_NUMBER = range(100, 105)
 SET_WATCHES2, ADD_WATCH, WHO_AM_I = 105, 106, 107
 CLOSE_SESSION = -11
+READS = frozenset((GET_DATA, EXISTS, GET_CHILDREN, GET_CHILDREN2))
 
 NAMES = {
     CREATE: "create",
@@ -260,7 +261,7 @@ def _record(kind: int, decoder: Decoder) -> Request:
     """The request after a header. Bytes after it, of later releases, are ignored."""
     if kind == PING:
         return _PING
-    if kind in (GET_DATA, EXISTS, GET_CHILDREN, GET_CHILDREN2):
+    if kind in READS:
         request: Request = _read(kind, decoder)
     elif kind in _WRITES:
         request = Write(kind, _operation(kind, decoder))
@@ -311,7 +312,8 @@ def _data(decoder: Decoder) -> Data:
     return NO_DATA if data is None else inline(data)
 
 
-_FLAGS = {0: (False, False), 1: (True, False), 2: (False, True), 3: (True, True)}
+FLAGS = {0: (False, False), 1: (True, False), 2: (False, True), 3: (True, True)}
+"""The flags of a create that is neither a container nor has a time to live: ephemeral, sequential."""
 _NO_TTL = CONTAINER - 1
 """A time to live that the writer refuses."""
 
@@ -326,13 +328,13 @@ def _create(kind: int, decoder: Decoder, within: bool) -> Create:
         raise Malformed("a time to live is asked for and not said")
     if kind == CREATE_CONTAINER and not within and flags in (0, 1):
         flags = 4
-    ephemeral, sequential = _FLAGS.get(flags, (False, False))
+    ephemeral, sequential = FLAGS.get(flags, (False, False))
     if flags == 4:
         return Create(path, data, acl=acl, ttl=CONTAINER if ttl is None else _NO_TTL)
     if flags in (5, 6):
         ttl = ttl if ttl and ttl != CONTAINER else _NO_TTL
         return Create(path, data, sequential=flags == 6, acl=acl, ttl=ttl)
-    wrong = flags not in _FLAGS or ttl is not None
+    wrong = flags not in FLAGS or ttl is not None
     return Create(path, data, ephemeral, sequential, acl, _NO_TTL if wrong else 0)
 
 
@@ -413,8 +415,11 @@ def reply(xid: int, zxid: int, error: int, record: bytes = b"") -> bytes:
 
 
 def stat(meta: Meta) -> bytes:
-    """A Stat."""
-    return _STAT.pack(*meta.stat())
+    """A Stat, with the fields of :meth:`Meta.stat`."""
+    czxid, mzxid, pzxid, ctime, mtime, version, creations, aversion, owner, length, children = meta[:11]
+    changes = wrapped(2 * creations - children)
+    size = length if length > 0 else 0
+    return _STAT.pack(czxid, mzxid, ctime, mtime, version, changes, aversion, owner, size, children, pzxid)
 
 
 def data(value: bytes, meta: Meta) -> bytes:
@@ -469,6 +474,8 @@ def together(results: Sequence[tuple[int, int, bytes]]) -> bytes:
 
 def written(request: Write, outcome: Outcome) -> tuple[int, bytes]:
     """Error and record of the reply to a write."""
+    if request.kind == SET_DATA and outcome.meta is not None:  # nearly all are
+        return 0, stat(outcome.meta)
     if request.kind != MULTI:
         error = ERRORS[outcome.code]
         return error, b"" if error else _done(request.kind, outcome)

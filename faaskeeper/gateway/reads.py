@@ -17,7 +17,7 @@ from faaskeeper.core.acl import Identity
 from faaskeeper.core.errors import Code
 from faaskeeper.core.records import Record
 from faaskeeper.core.watches import FIRED_BY
-from faaskeeper.core.znode import Meta
+from faaskeeper.core.znode import OPEN_ACL, Meta
 from faaskeeper.gateway import protocol
 from faaskeeper.gateway.jute import INT, string, strings
 from faaskeeper.gateway.protocol import About, Read, ReadTogether, Refused, SetWatches, refusal
@@ -25,6 +25,7 @@ from faaskeeper.gateway.watches import SharedRules
 from faaskeeper.session.commands import Steps
 from faaskeeper.session.reads import Answer, Found, Lost, Reads
 from faaskeeper.session.reads import Refused as NotReadable
+from faaskeeper.session.usage import counted_by
 from faaskeeper.watch import WatchCallbackType, WatchedEvent, WatchEventType
 
 _log = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ _WATCHED: dict[int, tuple[str, ...]] = {
     _RECURSIVE: ("recursive",),
 }
 """Kinds of watch by the numbers of ``Watcher.WatcherType``."""
+_NO_NODE = protocol.ERRORS[Code.NO_NODE], b""
+_NO_AUTH = protocol.ERRORS[Code.NO_AUTH], b""
 
 
 class Reader:
@@ -71,6 +74,27 @@ class Reader:
         read = self._reads.data if kind == protocol.GET_DATA else self._reads.children
         found: Found = yield from _as_refused(read(path, watch))
         return _encoded(kind, found)
+
+    def at_once(self, kind: int, path: str, record: Record | None) -> tuple[int, bytes] | None:
+        """Error and record of the reply to a plain read whose path's record may be shown as it is.
+
+        None where it takes more: the path is invalid, the data is in a blob or has to be counted,
+        the children are in pages.
+        """
+        meta = None if record is None else record.meta
+        if record is None or meta is None:
+            return None if paths.invalid(path) else _NO_NODE
+        if "//" in path:
+            return None  # a page of children has a record, too
+        if kind == protocol.EXISTS:
+            return 0, protocol.stat(meta)
+        if meta.acl is not OPEN_ACL and not acls.permits(meta.acl, acls.READ, self._reads.who):
+            return _NO_AUTH
+        if kind == protocol.GET_DATA:
+            if meta.blob or counted_by(path):
+                return None
+            return 0, protocol.data(record.data, meta)
+        return None if meta.pages else (0, _children(kind, record.children, meta))
 
     # ---- several -------------------------------------------------------------------------
 
@@ -238,8 +262,12 @@ def _encoded(kind: int, found: Found) -> bytes:
         return protocol.data(found.data, found.meta)
     if kind == protocol.EXISTS:
         return protocol.stat(found.meta)
-    names = strings(found.children)
-    return names if kind == protocol.GET_CHILDREN else names + protocol.stat(found.meta)
+    return _children(kind, found.children, found.meta)
+
+
+def _children(kind: int, children: Sequence[str], meta: Meta) -> bytes:
+    names = strings(children)
+    return names if kind == protocol.GET_CHILDREN else names + protocol.stat(meta)
 
 
 def _result(request: Read, answer: Answer) -> tuple[int, bytes]:

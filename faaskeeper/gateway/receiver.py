@@ -107,11 +107,12 @@ class ReplyReceiver:
 
     def committed(self) -> None:
         """The writer is done: take in what is left, and do what waited for it."""
-        with self._output:
-            self._drain()
-            waiting, self._after_commit = self._after_commit, []
-            for call in waiting:
-                call()
+        if self._inbox or self._after_commit:
+            with self._output:
+                self._drain()
+                waiting, self._after_commit = self._after_commit, []
+                for call in waiting:
+                    call()
 
     # ---- messages ------------------------------------------------------------------------
 

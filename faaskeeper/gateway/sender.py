@@ -12,6 +12,7 @@ from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import DriverError
 from faaskeeper.core.requests import Message, Reply, Request
 from faaskeeper.gateway.output import OutputBatch
+from faaskeeper.gateway.plain import Asking, PlainReads
 from faaskeeper.gateway.receiver import ReplyReceiver
 from faaskeeper.gateway.runner import StepRunner
 from faaskeeper.gateway.sessions import GatewaySession
@@ -29,14 +30,24 @@ Signed = tuple[Message, bytes]
 
 
 class RequestSender:
-    """Sends messages to the writer, batched: all requests of one turn of the loop together."""
+    """Sends messages to the writer, batched: all requests of one turn of the loop together.
+
+    ``plain``: performs plain reads of near stores; in each turn they come before the writes, which
+    do not wait for them longer than for each other.
+    """
 
     def __init__(
-        self, connection: Connection, runner: StepRunner, receiver: ReplyReceiver, output: OutputBatch
+        self,
+        connection: Connection,
+        runner: StepRunner,
+        receiver: ReplyReceiver,
+        plain: PlainReads,
+        output: OutputBatch,
     ) -> None:
         self._connection = connection
         self._runner = runner
         self._receiver = receiver
+        self._plain = plain
         self._output = output
         self._loop = asyncio.get_running_loop()
         self._near = connection.within is not None
@@ -44,6 +55,8 @@ class RequestSender:
         self.ordered = connection.worker_queue.ordered
         self._due: dict[int, GatewaySession] = {}
         """Sessions with unsent requests."""
+        self._asking: list[Asking] = []
+        """Connections whose next requests are plain reads."""
         self._scheduled = False
         """:meth:`_flush` is called soon."""
         self._collecting = False
@@ -57,10 +70,16 @@ class RequestSender:
         if not self._scheduled and not self._collecting:
             self._flush_soon()
 
-    def collect(self, connection: object, take: Callable[[], None]) -> None:
-        """Have a connection take its input, and send the requests that this causes.
+    def read_soon(self, connection: Asking) -> None:
+        """Perform the plain reads of a connection, together with those of others."""
+        self._asking.append(connection)
+        if not self._scheduled and not self._collecting:
+            self._flush_soon()
 
-        They are sent at once where no other connection was active lately, else together with those
+    def collect(self, connection: object, take: Callable[[], None]) -> None:
+        """Have a connection take its input, and perform or send the requests that this causes.
+
+        That is done at once where no other connection was active lately, else together with those
         of others in this turn of the loop.
         """
         if connection is self._last:
@@ -73,9 +92,9 @@ class RequestSender:
                 take()
             finally:
                 self._collecting = False
-            if self._due and not self._scheduled:
+            if (self._due or self._asking) and not self._scheduled:
                 if self._near and self._row >= _ALONE:
-                    self._flush()
+                    self._perform()
                 else:
                     self._flush_soon()
 
@@ -93,22 +112,43 @@ class RequestSender:
         self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
+        with self._output:
+            self._perform()
+
+    def _perform(self) -> None:
+        """Perform what was asked for in this turn of the loop."""
         self._scheduled = False
+        self._collecting = True
+        try:
+            if self._asking:
+                self._read()
+            if self._due:
+                self._write()
+                if self._asking:
+                    self._read()  # what waited for these writes
+        finally:
+            self._collecting = False
+        if self._due or self._asking:
+            self._flush_soon()
+
+    def _read(self) -> None:
+        asking, self._asking = self._asking, []
+        self._plain.perform(asking)
+
+    def _write(self) -> None:
         due, self._due = self._due, {}
-        batch: list[Signed] = []
+        if self._near:
+            self._commit([message for session in due.values() for message in session.take()])
+            return
         for session in due.values():
             if session.sending:
                 # It is posted again when those messages are sent: so they keep their order.
                 continue
             taken = [(each, session.secret) for each in session.take()]
-            if self._near:
-                batch.extend(taken)
-            elif taken:
+            if taken:
                 session.sending = True
                 future = self._runner.submit(self._enqueue, taken)
                 future.add_done_callback(partial(self._runner.soon, self._sent, session))
-        if batch:
-            self.send(batch)
 
     def _sent(self, session: GatewaySession, _: object) -> None:
         session.sending = False
@@ -117,15 +157,20 @@ class RequestSender:
 
     def send(self, batch: Sequence[Signed]) -> None:
         """Hand messages to the writer. Those that get lost are sent again by their session."""
-        within = self._connection.within
-        if within is None:
+        if self._near:
+            self._commit([message for message, _ in batch])
+        else:
             self._runner.submit(self._enqueue, batch)
+
+    def _commit(self, messages: Sequence[Message]) -> None:
+        within, receiver = self._connection.within, self._receiver
+        if within is None or not messages:
             return
-        receiver = self._receiver
+        self._output.flush()  # what is answered does not wait for the writer
         try:
             receiver.committing = True
             try:
-                within.commit([message for message, _ in batch])
+                within.commit(messages)
             finally:
                 receiver.committing = False
             receiver.committed()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from faaskeeper.core import trust
 from faaskeeper.core.acl import Credential
@@ -45,8 +45,11 @@ def proof_of(secret: bytes) -> str:
     return blake2b(secret, digest_size=16, person=b"fk proof").hexdigest()
 
 
-Answered = Callable[[Outcome], None]
-"""Called with the outcome of a request, in the order of the requests."""
+class Client(Protocol):
+    """A client of the session: the requests of one connection."""
+
+    def written(self, answers: list[tuple[Any, Outcome]]) -> None:
+        """Take in outcomes, each with what was passed to ``submit``; in the order of the requests."""
 
 
 class Sender(Protocol):
@@ -91,7 +94,9 @@ class GatewaySession:
         self._sender = sender
         self._now = now
         self._forget = forget
-        self._incarnation: Incarnation[Answered] = Incarnation(id, incarnation, secret_of(password), timeout)
+        self._incarnation: Incarnation[tuple[Client, Any]] = Incarnation(
+            id, incarnation, secret_of(password), timeout
+        )
         self._incarnation.address = sender.address
         self._outbox = self._incarnation.outbox
         self.id = id
@@ -104,19 +109,26 @@ class GatewaySession:
         self.active = now()
         """When its client last sent something."""
         self.owned = self._incarnation.owned
+        self._posted = False
+        """The sender knows that it has something to send."""
         self.sending = False
         """Some of its messages are on their way to the queue."""
         self._resending = Resending(self.active)
 
-    def submit(self, operation: Operation, auth: tuple[Credential, ...], answered: Answered) -> None:
-        """Send a request; ``answered`` is called with its outcome, in the order of the requests."""
-        if not self._outbox:
-            self._resending.restart(self._now())
-        self._incarnation.add(operation, answered, auth)
-        self._sender.post(self)
+    def submit(
+        self, operation: Operation, auth: tuple[Credential, ...], client: Client, request: object
+    ) -> None:
+        """Send a request; ``client`` gets its outcome with ``request``."""
+        self._outbox.add(operation, (client, request), auth)
+        if not self._posted:
+            self._posted = True
+            self._sender.post(self)
 
     def take(self) -> list[Message]:
         """The messages to send."""
+        self._posted = False
+        if self._outbox.fresh:
+            self._resending.restart(self._now())
         messages: list[Message] = []
         repeat = not self._sender.ordered
         while requests := self._outbox.take(repeat):
@@ -145,15 +157,26 @@ class GatewaySession:
     def replied(self, reply: Reply) -> None:
         """Take in a reply whose epoch was met."""
         answered = self._incarnation.answered(reply)
+        answers: list[tuple[Any, Outcome]] = []
+        before: Client | None = None
         for each, outcome in answered.ready:
-            if outcome.code in OVER:
+            if answered.over is not None and outcome.code in OVER:
+                break
+            if type(each.request.operation) is Close and outcome.code is Code.OK:
                 self._forget(self.id)
-                self.detach(f"session 0x{self.id:x}: {outcome.code.value}")
-                return
-            if isinstance(each.request.operation, Close) and outcome.code is Code.OK:
-                self._forget(self.id)
-            each.waiter(outcome)
-        self._sender.repeat(self, answered.again)
+            client, request = each.waiter
+            if client is not before and before is not None:
+                before.written(answers)
+                answers = []
+            before = client
+            answers.append((request, outcome))
+        if before is not None:
+            before.written(answers)
+        if answered.over is not None:
+            self._forget(self.id)
+            self.detach(f"session 0x{self.id:x}: {answered.over.value}")
+        elif answered.again:
+            self._sender.repeat(self, answered.again)
 
     def detach(self, why: str) -> None:
         """Stop serving the session here: end its connection, give up its requests."""

@@ -18,6 +18,7 @@ from faaskeeper.core.requests import (
     Reply,
     Request,
     Resume,
+    SetData,
 )
 from faaskeeper.core.sessions import Lease, Leases, next_incarnation
 from faaskeeper.session.outbox import Outbox, Unanswered
@@ -111,7 +112,9 @@ class Incarnation(Generic[W]):
         over: Code | None = None
         for each, outcome in ready:
             if outcome.code is Code.OK:
-                self._note(each.request.operation, outcome)
+                operation = each.request.operation
+                if type(operation) is not SetData:  # nearly all are
+                    self._note(operation, outcome)
             elif outcome.code in OVER:
                 over = outcome.code
         again = outbox.resend(reply.resend) if reply.resend else ()

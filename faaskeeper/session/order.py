@@ -26,7 +26,8 @@ class Order(Generic[T]):
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._waiting: deque[tuple[bool, T]] = deque()
+        self.queue: deque[tuple[bool, T]] = deque()
+        """The requests that wait for their turn, each with whether it is a write; read only."""
         self.writing = 0
         """Writes that have begun and have no answer."""
         self.reading = 0
@@ -35,27 +36,27 @@ class Order(Generic[T]):
 
     def __len__(self) -> int:
         """The number of requests that wait for their turn."""
-        return len(self._waiting)
+        return len(self.queue)
 
     def may_begin(self, write: bool) -> bool:
         """Whether a new request may begin at once."""
-        if self._waiting or self._held:
+        if self.queue or self._held:
             return False
         return not self.reading if write else not self.writing and self.reading < self._most
 
     def add(self, write: bool, request: T) -> None:
         """Queue a request until its turn."""
-        self._waiting.append((write, request))
+        self.queue.append((write, request))
 
     def waiting(self) -> list[T]:
         """The requests that wait for their turn."""
-        return [request for _, request in self._waiting]
+        return [request for _, request in self.queue]
 
     def remove(self, request: T) -> bool:
         """Remove a waiting request; False if it no longer waits."""
-        for at, (_, each) in enumerate(self._waiting):
+        for at, (_, each) in enumerate(self.queue):
             if each is request:
-                del self._waiting[at]
+                del self.queue[at]
                 return True
         return False
 
@@ -71,9 +72,9 @@ class Order(Generic[T]):
 
         ``reads``: whether a read may.
         """
-        if not self._waiting or self._held:
+        if not self.queue or self._held:
             return None
-        write, request = self._waiting[0]
+        write, request = self.queue[0]
         if write:
             if self.reading:
                 return None
@@ -82,8 +83,31 @@ class Order(Generic[T]):
             if self.writing or self.reading >= self._most or not reads:
                 return None
             self.reading += 1
-        self._waiting.popleft()
+        self.queue.popleft()
         return request
+
+    def may_read(self) -> bool:
+        """Whether the next request may begin if it is a read."""
+        return not self._held and not self.writing and self.reading < self._most
+
+    def reads(self, fits: Callable[[T], object], most: int) -> list[T]:
+        """The reads that are next, as long as ``fits``, if one may begin; at most ``most``.
+
+        They stay in the queue: :meth:`skip` removes those that were done at once.
+        """
+        found: list[T] = []
+        if not self.may_read():
+            return found
+        for write, request in self.queue:
+            if write or len(found) == most or not fits(request):
+                break
+            found.append(request)
+        return found
+
+    def skip(self, number: int) -> None:
+        """Remove the next so many requests, which are done."""
+        for _ in range(number):
+            self.queue.popleft()
 
     def join(self, fits: Callable[[T], bool], most: int) -> list[T]:
         """Take the reads that follow, as long as ``fits``, to join the read that began last.
@@ -91,11 +115,11 @@ class Order(Generic[T]):
         They count as one read with it. Takes at most ``most``.
         """
         joined: list[T] = []
-        while self._waiting and len(joined) < most:
-            write, request = self._waiting[0]
+        while self.queue and len(joined) < most:
+            write, request = self.queue[0]
             if write or not fits(request):
                 break
-            joined.append(self._waiting.popleft()[1])
+            joined.append(self.queue.popleft()[1])
         return joined
 
     def hold(self) -> None:
@@ -106,15 +130,15 @@ class Order(Generic[T]):
         """End a :meth:`hold`."""
         self._held = False
 
-    def done(self, write: bool) -> None:
-        """Count a request as answered."""
+    def done(self, write: bool, number: int = 1) -> None:
+        """Count requests as answered."""
         if write:
-            self.writing -= 1
+            self.writing -= number
         else:
-            self.reading -= 1
+            self.reading -= number
 
     def abandon(self) -> list[T]:
         """Remove all waiting requests and return them."""
         waiting = self.waiting()
-        self._waiting.clear()
+        self.queue.clear()
         return waiting

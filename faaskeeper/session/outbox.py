@@ -67,6 +67,11 @@ class Outbox(Generic[W]):
         """Whether :meth:`take` would return requests."""
         return bool(self._unsent)
 
+    @property
+    def fresh(self) -> bool:
+        """Whether no request was sent that is unanswered."""
+        return len(self._unanswered) == len(self._unsent)
+
     def wait(self) -> bool:
         """Whether unsent requests may wait for more: they do not fill a message yet."""
         return self._unsent_bytes < COMPANY_BYTES
@@ -142,13 +147,19 @@ class Outbox(Generic[W]):
 
     def answered(self, outcomes: Iterable[tuple[int, Outcome]]) -> list[tuple[Unanswered[W], Outcome]]:
         """Process outcomes; returns those whose turn it is, each once."""
-        for cxid, outcome in outcomes:
-            if cxid in self._unanswered:
-                self._early[cxid] = outcome
+        unanswered, early = self._unanswered, self._early
         ready: list[tuple[Unanswered[W], Outcome]] = []
-        while (number := self.acked + 1) in self._early:
+        for cxid, outcome in outcomes:
+            if cxid not in unanswered:
+                continue
+            if cxid == self.acked + 1:
+                self.acked = cxid
+                ready.append((unanswered.pop(cxid), outcome))
+            else:
+                early[cxid] = outcome
+        while early and (number := self.acked + 1) in early:
             self.acked = number
-            ready.append((self._unanswered.pop(number), self._early.pop(number)))
+            ready.append((unanswered.pop(number), early.pop(number)))
         return ready
 
     def abandon(self) -> list[W]:

@@ -9,7 +9,8 @@ import pytest
 
 from faaskeeper.core import paths
 from faaskeeper.core.answers import wake_up
-from faaskeeper.core.distributor import Distributor, DistributorFunction
+from faaskeeper.core.distribution import DistributorFunction
+from faaskeeper.core.distributor import Distributor
 from faaskeeper.core.drivers.storage import Check, in_any_case, in_turn
 from faaskeeper.core.errors import Code, StaleView
 from faaskeeper.core.records import ObjectRecords, Record, TableRecords

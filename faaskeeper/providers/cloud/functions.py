@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from faaskeeper.core.deployment import Deployment
-from faaskeeper.core.distributor import DistributorFunction
+from faaskeeper.core.distribution import DistributorFunction
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.sweeping import WITHIN_MS
 from faaskeeper.core.watches import Secrets, WatchFunction

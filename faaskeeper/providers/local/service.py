@@ -25,7 +25,7 @@ from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.clocks import Clock, Steady
 from faaskeeper.core.connection import Connection, FailureHandler, connection_to
 from faaskeeper.core.deployment import Deployment
-from faaskeeper.core.distributor import DistributorFunction
+from faaskeeper.core.distribution import DistributorFunction
 from faaskeeper.core.drivers.channel import Listener
 from faaskeeper.core.drivers.storage import Check, Gather, IfAbsent, ObjectStore, Table, in_any_case, in_turn
 from faaskeeper.core.errors import Conflict, Denied, DriverError

@@ -15,28 +15,39 @@ from faaskeeper.core.errors import Conflict
 from faaskeeper.providers.local.database import Database, Look
 
 _BYTES = "\x00bytes"
+_TOGETHER = 64
+"""Items that one statement reads."""
 
 
 def _encode(item: Item) -> tuple[int, str, bytes | None]:
     fields: dict[str, Any] = dict(item)
     stamp = fields.pop("stamp", 0)
-    binary = [(name, value) for name, value in fields.items() if isinstance(value, bytes)]
-    if not binary:
+    types = list(map(type, fields.values()))
+    number = types.count(bytes)
+    if not number:
         return stamp, text(fields), None
+    if number == 1:  # nearly all have one, and none is of a class derived from bytes
+        name = list(fields)[types.index(bytes)]
+        data: bytes = fields.pop(name)
+        fields[_BYTES] = ((name, len(data)),)
+        return stamp, text(fields), data
+    binary = [(name, value) for name, value in fields.items() if isinstance(value, bytes)]
     for name, _ in binary:
         del fields[name]
     fields[_BYTES] = [(name, len(value)) for name, value in binary]
-    if len(binary) == 1:
-        return stamp, text(fields), binary[0][1]
-    return stamp, text(fields), b"".join(value for _, value in binary)
+    return stamp, text(fields), b"".join([value for _, value in binary])
 
 
 def _decode(stamp: int, body: str, data: bytes | None) -> Item:
     item: dict[str, Any] = parse(body)
     item["stamp"] = stamp
     if data is not None:
+        layout = item.pop(_BYTES)
+        if len(layout) == 1:
+            item[layout[0][0]] = data
+            return item
         at = 0
-        for name, length in item.pop(_BYTES):
+        for name, length in layout:
             item[name] = data[at : at + length]
             at += length
     return item
@@ -58,6 +69,9 @@ class SqliteTable:
         self._database = database
         where, values = f"WHERE {self._WHERE}", f'INTO "{name}" VALUES {self._VALUES}'
         self._get = f'SELECT "stamp","body","data" FROM "{name}" {where}'
+        self._get_some = (
+            f'SELECT "partition","stamp","body","data" FROM "{name}" WHERE "key"=? AND "partition" IN'
+        )
         self._query = (
             f'SELECT "key","stamp","body","data" FROM "{name}" WHERE {self._AFTER} ORDER BY "key" LIMIT ?'
         )
@@ -80,11 +94,23 @@ class SqliteTable:
         return str(stored)
 
     def get(self, partition: str, key: str) -> Item | None:
-        rows = self._database.read(self._get, self._at(partition, key))
+        rows = self._database.read(self._get, (partition, key))
         return _decode(*rows[0]) if rows else None
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
-        return [self.get(partition, key) for partition, key in keys]
+        if len(keys) < 2 or len({key for _, key in keys}) > 1:
+            return [self.get(partition, key) for partition, key in keys]
+        found: dict[str, Item] = {}
+        partitions = [partition for partition, _ in keys]
+        for at in range(0, len(keys), _TOGETHER):
+            some = partitions[at : at + _TOGETHER]
+            # Few lengths, so that few statements are prepared.
+            places = 1 << (len(some) - 1).bit_length()
+            some.extend(some[-1:] * (places - len(some)))
+            statement = f"{self._get_some} ({','.join('?' * places)})"
+            for row in self._database.read(statement, (keys[0][1], *some)):
+                found[row[0]] = _decode(*row[1:])
+        return [found.get(partition) for partition in partitions]
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
         at = self._at(partition, key)
@@ -129,6 +155,13 @@ class NumberedTable(SqliteTable):
 
     def _at(self, partition: str, key: str) -> tuple[str | int, ...]:
         return (int(key or -1),)
+
+    def get(self, partition: str, key: str) -> Item | None:
+        rows = self._database.read(self._get, self._at(partition, key))
+        return _decode(*rows[0]) if rows else None
+
+    def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
+        return [self.get(partition, key) for partition, key in keys]
 
     def _key(self, stored: str | int) -> str:
         return f"{stored:016d}"

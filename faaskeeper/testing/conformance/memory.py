@@ -15,7 +15,7 @@ from faaskeeper.core import trust
 from faaskeeper.core.answers import wake_up
 from faaskeeper.core.connection import Connection, connection_to
 from faaskeeper.core.deployment import Deployment, begin, on_tables
-from faaskeeper.core.distributor import DistributorFunction
+from faaskeeper.core.distribution import DistributorFunction
 from faaskeeper.core.drivers.storage import Condition, Item
 from faaskeeper.core.errors import Unavailable
 from faaskeeper.core.heartbeat import Heartbeat

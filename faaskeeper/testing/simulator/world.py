@@ -12,7 +12,7 @@ from faaskeeper.core.answers import wake_up
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.connection import Connection, connection_to
 from faaskeeper.core.deployment import Deployment, begin
-from faaskeeper.core.distributor import DistributorFunction
+from faaskeeper.core.distribution import DistributorFunction
 from faaskeeper.core.drivers.storage import IfOlder, Write
 from faaskeeper.core.errors import Conflict, DriverError, StaleView
 from faaskeeper.core.heartbeat import Heartbeat
