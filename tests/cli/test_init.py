@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import boto3
 import pytest
 
 from faaskeeper import registry
@@ -107,5 +108,4 @@ def test_a_file_is_not_overwritten(fk: Fk) -> None:
 
 
 def test_every_region_that_boto3_knows_is_known() -> None:
-    boto3 = pytest.importorskip("boto3")
     assert set(boto3.session.Session().get_available_regions("lambda")) <= set(REGIONS["aws"])

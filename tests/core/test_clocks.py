@@ -172,15 +172,15 @@ def test_a_client_follows_the_service_s_clock_by_the_quickest_of_the_last_replie
     own = Standing(START)
     service = ServiceClock(own)
     assert service() == START
-    service.heard(START + 31 * SECOND)
+    service.note(START + 31 * SECOND)
     assert service() == START + 31 * SECOND
-    service.heard(START + 11 * SECOND)  # was under way for twenty seconds
-    service.heard(0)  # does not tell
+    service.note(START + 11 * SECOND)  # was under way for twenty seconds
+    service.note(0)  # does not tell
     assert service() == START + 31 * SECOND
     own.now += HOUR
     assert service() == own.now + 31 * SECOND
     for _ in range(4):  # it was set back
-        service.heard(own.now - 2 * SECOND)
+        service.note(own.now - 2 * SECOND)
     assert service() == own.now - 2 * SECOND
 
 

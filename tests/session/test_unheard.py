@@ -8,14 +8,12 @@ from typing import Any
 
 import pytest
 
-import faaskeeper.aio.session
-import faaskeeper.client.session
 import faaskeeper.gateway.sender
 from faaskeeper.aio import AsyncClient
 from faaskeeper.exceptions import ProviderException, TimeoutException
 from faaskeeper.gateway.errors import ServerError
 from faaskeeper.gateway.server import Gateway, Settings
-from faaskeeper.session import unheard
+from faaskeeper.session import timing, unheard
 from tests.paper import Paper, paper
 
 
@@ -23,7 +21,7 @@ from tests.paper import Paper, paper
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds takes milliseconds."""
     monkeypatch.setattr(unheard, "PATIENCE_S", 0.08)
-    for module in (faaskeeper.client.session, faaskeeper.aio.session, faaskeeper.gateway.sender):
+    for module in (timing, faaskeeper.gateway.sender):
         monkeypatch.setattr(module, "OPEN_S", 0.02)
 
 
