@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import faaskeeper.client.client as client_module
 import faaskeeper.gateway.sender
 from faaskeeper.aio import AsyncClient
 from faaskeeper.exceptions import ProviderException, TimeoutException
@@ -106,7 +107,7 @@ def test_a_resumption_that_is_unanswered_fails_too(cloud: Paper) -> None:
 def test_an_opening_that_is_not_in_the_log_waits_for_its_time_out(
     cloud: Paper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faaskeeper.client.client, "_START_S", 0.5)
+    monkeypatch.setattr(client_module, "START_S", 0.5)
     cloud.send = lambda group, identity, body: None  # type: ignore[method-assign]
     with pytest.raises(TimeoutException):
         start_thread(cloud)
@@ -116,7 +117,7 @@ def test_an_opening_that_the_service_has_not_applied_waits_too(
     cloud: Paper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The distributor may be slow, which is no fault of the channel."""
-    monkeypatch.setattr(faaskeeper.client.client, "_START_S", 0.5)
+    monkeypatch.setattr(client_module, "START_S", 0.5)
     leases = cloud.table("lease")
     put = leases.put
     leases.put = lambda partition, *more: None if partition == "lease" else put(partition, *more)  # type: ignore[method-assign]
