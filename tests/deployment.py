@@ -15,10 +15,10 @@ from faaskeeper.testing.conformance.systems import Harness
 from faaskeeper.testing.patience import PATIENCE_S
 
 _BOUNDS = (
-    "faaskeeper.client.client._START_S",
-    "faaskeeper.client.client._STOP_S",
-    "faaskeeper.aio.client._START_S",
-    "faaskeeper.aio.client._STOP_S",
+    "faaskeeper.client.client.START_S",
+    "faaskeeper.client.client.STOP_S",
+    "faaskeeper.aio.client.START_S",
+    "faaskeeper.aio.client.STOP_S",
 )
 """How long clients wait until their sessions are open, and closed."""
 _C = TypeVar("_C", FaaSKeeperClient, BlockingClient)
