@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+
+def check_writable(path: Path) -> None:
+    """Raise OSError unless a file can be put in place of ``path``; leaves what is there."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.resolve().parent, prefix=".fk-"):
+            pass
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 @contextmanager

@@ -284,7 +284,7 @@ def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
         "deadletters FILE",
         "export FILE",
         "serve FILE --listen 127.0.0.1:0",
-        "deploy service out.json --config FILE",
+        "deploy service out.json --config FILE --yes",
         "deploy functions out.json --config FILE",
     ],
 )
@@ -356,7 +356,7 @@ def test_a_deployment_begins_with_what_can_be_found_out_here(fk: Fk, tmp_path: P
     nowhere = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true", "NO_GCE_CHECK": "true"}
     fk.environment.update(nowhere)
     for out, said in (("none/out.json", "No such file or directory"), ("out.json", "set credentials with")):
-        done = fk.run("deploy", "service", str(tmp_path / out), "--config", str(path))
+        done = fk.run("deploy", "service", str(tmp_path / out), "--config", str(path), "--yes")
         assert done.returncode == 1
         assert said in done.stderr.decode()
         assert "Traceback" not in done.stderr.decode()

@@ -13,7 +13,7 @@ from faaskeeper.cli import output
 from faaskeeper.cli.arguments import File
 from faaskeeper.cli.deployments import ask, can_ask, load, opened, progress, provider_option, yes_option
 from faaskeeper.cli.estimates import estimate
-from faaskeeper.cli.files import replacing
+from faaskeeper.cli.files import check_writable, replacing
 from faaskeeper.config import Config, strict_json
 from faaskeeper.deploy.deployment import Deployment, Plan
 from faaskeeper.exceptions import ProviderException
@@ -72,6 +72,7 @@ def service(out: Path, provider: str | None, path: Path, clean: bool, dry_run: b
 
 def _apply(deployment: Deployment, out: Path, yes: bool) -> None:
     name = deployment.config.deployment_name
+    check_writable(out)  # before a cloud is asked
     with progress(f"planning {name}") as report:
         deployment.prepare(report)
         plan = deployment.changes()
