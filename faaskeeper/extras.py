@@ -19,7 +19,7 @@ _INSTALL = {
     "greenlet": "faaskeeper[testing]",
     "pytest": "faaskeeper[testing]",
 }
-"""What installs a package. An older cryptography lacks a module, so its name is that of a part."""
+"""What installs a package. Of an older cryptography, which others bring along, a module is missing."""
 
 
 def missing(error: ImportError) -> ProviderException | None:
@@ -28,5 +28,5 @@ def missing(error: ImportError) -> ProviderException | None:
     needed = _INSTALL.get(name)
     if needed is None:
         return None
-    lacking = "is not installed" if error.name == name else f"lacks {error.name}"
+    lacking = "is not installed, or too old" if name == "cryptography" else "is not installed"
     return ProviderException(f"the package {name!r} {lacking}: pip install '{needed}'")
