@@ -55,6 +55,7 @@ class TestSqsChannel(ChannelSuite):
 def test_the_queues_of_clients_that_were_killed_go_after_a_day_and_no_others(aws: Aws) -> None:
     table, now = MemoryTable(), 100 * LEFT_MS
     channel = SqsClientChannel(aws, "deployment-client-", table, clock=lambda: now / 1000)
+<<<<<<< HEAD
     killed = channel.listen(lambda message: None).address
     address = SealedClientChannel(channel).listen(lambda message: None).address  # as sessions have it
     needed = bare(address)
@@ -65,6 +66,20 @@ def test_the_queues_of_clients_that_were_killed_go_after_a_day_and_no_others(aws
     assert SqsChannel(aws).deliver(needed, b"?") is True
     assert leftovers(aws, table, None, now) == [needed]
     assert leftovers(aws, table, None, now) == []
+=======
+    listeners = [channel.listen(lambda message: None) for _ in range(2)]
+    try:
+        killed, needed = (each.address for each in listeners)
+        assert leftovers(aws, table, [needed], now + LEFT_MS) == []
+        assert leftovers(aws, table, [needed], now + LEFT_MS + 1) == [killed]
+        assert SqsChannel(aws).deliver(killed, b"?") is False
+        assert SqsChannel(aws).deliver(needed, b"?") is True
+        assert leftovers(aws, table, None, now) == [needed]
+        assert leftovers(aws, table, None, now) == []
+    finally:
+        for each in listeners:
+            each.close()
+>>>>>>> w-clouds
 
 
 class TestChannelOfAProcessThatIsClientAndWriter(ChannelSuite):

@@ -17,6 +17,7 @@ from faaskeeper.config import Config
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.service import AwsService, connect
 from faaskeeper.providers.clocks import clock
+from faaskeeper.testing.emulation import processes
 from faaskeeper.testing.emulation.faults import Faults, Rates
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.aws import backends
@@ -102,7 +103,7 @@ def test_stores_that_throttle_fail_conflict_and_lose_answers_cost_time_and_nothi
 
 
 KILLED = """
-import sys
+import sys, threading
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.providers.aws.clients import Aws
@@ -116,7 +117,7 @@ for number in range(50):
     client.create(f"/e/killed-{number}", ephemeral=True)
     clients.append(client)
 print("ready", flush=True)
-sys.stdin.read()
+threading.Event().wait()
 """
 
 
@@ -132,16 +133,18 @@ def test_of_a_hundred_clients_those_that_die_are_gone_after_their_time_out_and_o
     for number, client in enumerate(living):
         client.start()
         client.create(f"/e/living-{number}", ephemeral=True)
-    dying = subprocess.Popen(
+    dying = processes.start(
         [sys.executable, "-c", KILLED, str(config), system.endpoint],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE,
         env={**os.environ, **backends.KEYS},
-    )  # fmt: skip
+    )
     assert dying.stdout is not None
-    assert dying.stdout.readline() == "ready\n"
-    assert len(living[0].get_children("/e")) == 100
-    dying.kill()
-    dying.communicate()
+    with dying.stdout as said:
+        try:
+            assert said.readline() == b"ready\n"
+            assert len(living[0].get_children("/e")) == 100
+        finally:
+            processes.kill(dying)
     leases = AwsService(system.config, system._aws).deployment(b"", worker_queue=None).leases
     last = max(each.expires for each in leases.all() if each.expires < clock() + 10_000)
     while clock() <= last:

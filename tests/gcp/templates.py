@@ -33,7 +33,7 @@ CHOICES = {
     "user_storage": ("hybrid", "key-value", "persistent"),
     "worker_queue": ("pubsub", "pubsub-ordered"),
     "distributor_queue": ("inline", "pubsub", "pubsub-ordered"),
-    "client_channel": ("tcp", "pubsub"),
+    "client_channel": ("pubsub", "tcp"),
     "watch_function": ("own", "inline"),
 }
 EVERY = [dict(zip(CHOICES, each, strict=True)) for each in itertools.product(*CHOICES.values())]

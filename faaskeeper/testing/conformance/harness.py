@@ -6,6 +6,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 from uuid import uuid4
 
@@ -64,17 +65,15 @@ class Suite:
     @pytest.fixture
     def start(self, harness: Harness) -> Iterator[Callable[..., Client]]:
         """Makes started clients, and stops those that the test leaves open."""
-        clients: list[Client] = []
+        with ExitStack() as stack:
 
-        def started(**options: Any) -> Client:
-            client = harness.client(**options)
-            clients.append(client)
-            client.start()
-            return client
+            def started(**options: Any) -> Client:
+                client = harness.client(**options)
+                stack.callback(client.stop)
+                client.start()
+                return client
 
-        yield started
-        for client in clients:
-            client.stop()
+            yield started
 
     @pytest.fixture
     def root(self, harness: Harness) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -213,8 +214,9 @@ class ClientAdapter:
         return shown
 
     def stop(self) -> None:
-        for client in self._clients.values():
-            client.stop()
+        with ExitStack() as stack:  # one that cannot stop leaves no other running
+            for client in self._clients.values():
+                stack.callback(client.stop)
 
 
 class SemanticsSuite(Suite):
