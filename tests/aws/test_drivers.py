@@ -55,23 +55,14 @@ class TestSqsChannel(ChannelSuite):
 def test_the_queues_of_clients_that_were_killed_go_after_a_day_and_no_others(aws: Aws) -> None:
     table, now = MemoryTable(), 100 * LEFT_MS
     channel = SqsClientChannel(aws, "deployment-client-", table, clock=lambda: now / 1000)
-<<<<<<< HEAD
-    killed = channel.listen(lambda message: None).address
-    address = SealedClientChannel(channel).listen(lambda message: None).address  # as sessions have it
-    needed = bare(address)
-    assert needed != address
-    assert leftovers(aws, table, [address], now + LEFT_MS) == []
-    assert leftovers(aws, table, [address], now + LEFT_MS + 1) == [killed]
-    assert SqsChannel(aws).deliver(killed, b"?") is False
-    assert SqsChannel(aws).deliver(needed, b"?") is True
-    assert leftovers(aws, table, None, now) == [needed]
-    assert leftovers(aws, table, None, now) == []
-=======
-    listeners = [channel.listen(lambda message: None) for _ in range(2)]
+    sealed = SealedClientChannel(channel)  # as sessions have it
+    listeners = [each.listen(lambda message: None) for each in (channel, sealed)]
     try:
-        killed, needed = (each.address for each in listeners)
-        assert leftovers(aws, table, [needed], now + LEFT_MS) == []
-        assert leftovers(aws, table, [needed], now + LEFT_MS + 1) == [killed]
+        killed, address = (each.address for each in listeners)
+        needed = bare(address)
+        assert needed != address
+        assert leftovers(aws, table, [address], now + LEFT_MS) == []
+        assert leftovers(aws, table, [address], now + LEFT_MS + 1) == [killed]
         assert SqsChannel(aws).deliver(killed, b"?") is False
         assert SqsChannel(aws).deliver(needed, b"?") is True
         assert leftovers(aws, table, None, now) == [needed]
@@ -79,7 +70,6 @@ def test_the_queues_of_clients_that_were_killed_go_after_a_day_and_no_others(aws
     finally:
         for each in listeners:
             each.close()
->>>>>>> w-clouds
 
 
 class TestChannelOfAProcessThatIsClientAndWriter(ChannelSuite):
