@@ -155,6 +155,8 @@ class Outbox(Generic[W]):
             if cxid == self.acked + 1:
                 self.acked = cxid
                 ready.append((unanswered.pop(cxid), outcome))
+                if early:
+                    early.pop(cxid, None)  # it came before, too
             else:
                 early[cxid] = outcome
         while early and (number := self.acked + 1) in early:
