@@ -33,7 +33,7 @@ def test_what_can_be_deployed_can_be_checked_and_has_dead_letters() -> None:
         assert spec.service
         assert spec.doctor
         assert spec.dead_letters
-    assert priced() == ["aws"]
+    assert priced() == ["aws", "gcp"]
 
 
 def test_built_in_providers_are_found_without_a_search_for_packages() -> None:

@@ -927,7 +927,7 @@ def incarnations_follow_on_each_other(patch: Patch) -> None:
 
 def client_goes_by_its_own_clock(patch: Patch) -> None:
     """A client does not follow the service's clock."""
-    patch.setattr(clocks.ServiceClock, "heard", lambda self, time: None)
+    patch.setattr(clocks.ServiceClock, "note", lambda self, time: None)
 
 
 def leases_by_the_wall_clock(patch: Patch) -> None:

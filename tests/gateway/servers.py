@@ -59,6 +59,7 @@ class Server:
                 self.port = int(found[1])
                 return
             if self.process.poll() is not None:
+                self.kill()  # its watcher runs still
                 raise RuntimeError(text)
             self._nap()
 
