@@ -113,3 +113,4 @@ def expire(harness: Harness, gone: Client, others: list[Client]) -> None:
             assert time.monotonic() < deadline, "heartbeat does not end the session"
             harness.beat()
             witness.set_data(path)  # answered after the close, where that was asked for
+    gone.stop(close=False)  # what is left of it: its loop, if it is of asyncio
