@@ -659,7 +659,7 @@ def parts_stay(patch: Patch) -> None:
 
 def parts_of_old_entries_stay(patch: Patch) -> None:
     """Entries are trimmed without their parts."""
-    patch.setattr(wide.WideTable, "drop_parts", lambda self, partition, below: None)
+    patch.setattr(wide.WideTable, "drop_parts", lambda self, partition, below, *gather: None)
 
 
 def only_what_was_named_is_swept(patch: Patch) -> None:
