@@ -35,7 +35,8 @@ class Account:
         self.out = directory / "out.json"
         self.config = directory / "config.json"
         self.environment = {**os.environ, **backends.KEYS, "FK_POLL_FACTOR": "0.05"}
-        self.parameters = {"RequireTls": "no"}  # the emulator speaks plain HTTP
+        # the emulator speaks plain HTTP
+        self.parameters = {"RequireTls": "no", "Architecture": _ARCHITECTURE}
         self.write({})
 
     def write(self, options: dict[str, Any]) -> None:
