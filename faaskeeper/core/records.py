@@ -35,7 +35,8 @@ from faaskeeper.core.requests import Epoch
 from faaskeeper.core.wide import WideTable
 from faaskeeper.core.znode import Meta, genesis
 
-_NODE = "node"
+NODE = "node"
+"""The key of a record; its path is the partition."""
 _OF_PAGE = codec.text(codec.meta(PAGE_META))
 
 
@@ -124,29 +125,29 @@ class TableRecords:
         self.wide = self._table = WideTable(table, random=random)
 
     def get(self, path: str) -> Record | None:
-        item = self._table.get(path, _NODE)
+        item = self._table.get(path, NODE)
         return None if item is None else decode(item)
 
     def get_many(self, paths: Sequence[str]) -> list[Record | None]:
-        items = self._table.get_many([(path, _NODE) for path in paths])
+        items = self._table.get_many([(path, NODE) for path in paths])
         return [None if item is None else decode(item) for item in items]
 
     def put(self, path: str, record: Record, check: Check = in_any_case) -> bool:
         try:
-            self._table.put(path, _NODE, encode(record), IfOlder(record.txid), check)
+            self._table.put(path, NODE, encode(record), IfOlder(record.txid), check)
         except Conflict:
             return False
         return True
 
     def write_of(self, path: str, record: Record) -> Write | None:
         item = encode(record)
-        if not self._table.single(path, _NODE, item):
+        if not self._table.single(path, NODE, item):
             return None
-        return Write("records", path, _NODE, item, IfOlder(record.txid))
+        return Write("records", path, NODE, item, IfOlder(record.txid))
 
     def lapse(self, path: str, txid: int) -> None:
         try:
-            self._table.delete(path, _NODE, IfStamp(txid))
+            self._table.delete(path, NODE, IfStamp(txid))
         except Conflict:
             pass  # a later transaction wrote the path again
 

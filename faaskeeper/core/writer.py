@@ -32,6 +32,8 @@ from faaskeeper.core.validation import Validator
 from faaskeeper.core.view import Missing, Node, View, roll
 from faaskeeper.core.watches import Secrets
 
+_UNKNOWN_FATES = 5
+"""Appends of unknown fate in a row, none of which took effect, after which a call gives up."""
 _MAX_PENDING = 64
 """Pending entries at which a writer beside a separate distributor function reads the mark."""
 
@@ -59,6 +61,8 @@ class Writer:
         self._view: View | None = None
         self._joined: Settled | None = None
         """The group that was put into user storage together with the last append."""
+        self._unknown = 0
+        """How many appends in a row had an unknown fate, and no effect."""
         self._held: list[Answer] = []
         """Answers to closed sessions that still own ephemerals: they wait until all are deleted."""
 
@@ -82,6 +86,7 @@ class Writer:
         """
         view, self._view = self._view, None
         self._joined = None
+        self._unknown = 0
         self._held = []
         clock = self._deployment.clock
         began = clock()
@@ -191,6 +196,7 @@ class Writer:
         clock = self._deployment.clock
         began = clock()
         present = False
+        unknown: Unavailable | None = None
         try:
             view.check_age(began)
             age = began - batch.validated_at
@@ -200,8 +206,10 @@ class Writer:
             present = True
         except Unavailable as error:
             _logger.info("the fate of entry %d is unknown: %s", entry.first, error)
+            unknown = error
         else:
             early = not view.pending and self._joined is None and self._deployment.distributor_queue is None
+            self._unknown = 0
             view.fold(entry)
             view.asof = began
             if early:
@@ -212,8 +220,14 @@ class Writer:
                 sessions = [each.session for each in entry.answers]
                 _logger.info("committed", extra={"txid": entry.last, "session": sessions})
             return True
-        if not roll(view, self._log, clock) and present:
+        if roll(view, self._log, clock):
+            self._unknown = 0
+        elif present:
             raise StaleView(f"entry {entry.first} existed and is gone: the log was trimmed")
+        elif unknown is not None:
+            self._unknown += 1
+            if self._unknown >= _UNKNOWN_FATES:
+                raise unknown  # the queue repeats the call after a pause, and tells when it gives up
         return False
 
     def _append_joined(self, view: View, entry: Entry, age: int) -> bool:

@@ -194,6 +194,38 @@ def test_an_append_of_unknown_fate_happens_once(when: str) -> None:
     assert session.do(SetData("/n", inline(b"y"), 1)).code is Code.OK
 
 
+def test_a_log_that_takes_no_entry_ends_the_call_and_the_messages_are_delivered_again() -> None:
+    class Refusing(MemoryTable):
+        refused = -1
+
+        def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
+            if self.refused >= 0:
+                self.refused += 1
+                raise Unavailable("the disk is gone")
+            super().put(partition, key, item, condition)
+
+    tables: dict[str, Refusing] = {}
+
+    def table(name: str) -> Refusing:
+        tables[name] = Refusing()
+        return tables[name]
+
+    bare = Bare(table=table)
+    session = bare.session()
+    future = session.ask(create("/n", b"1"))
+    message = list(bare.worker_queue.held)
+    tables["log"].refused = 0
+    with pytest.raises(Unavailable, match="the disk is gone"):
+        bare.pump()
+    assert 1 < tables["log"].refused < 10
+    tables["log"].refused = -1
+    bare.worker_queue.held = message
+    bare.pump()
+    session.receive()
+    assert future.get(0).code is Code.OK
+    assert [each.last for each in entries(bare)] == [1, 2]
+
+
 def test_after_an_exception_nothing_of_the_attempt_is_believed() -> None:
     tables: dict[str, Flaky] = {}
 

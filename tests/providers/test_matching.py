@@ -130,7 +130,40 @@ def test_a_log_that_lost_its_end_to_damage_is_refused(tmp_path: Path, storage: s
         byte = file.read(1)
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte[0] ^ 1]))
-    refused(config, r"log\.db in .* ends at transaction \d+, but state\.db holds transactions up to \d+")
+    refused(
+        config, r"log\.db in .* ends at transaction \d+, but (state\.db holds|it had) transactions up to \d+"
+    )
+
+
+def test_a_log_that_lost_its_end_is_refused_although_no_state_is_left_to_show_it(tmp_path: Path) -> None:
+    config = configured(tmp_path / "d")
+    written(config, "a")
+    shutil.copy(tmp_path / "d" / "log.db", tmp_path / "older")
+    written(config, "b")
+    lose(tmp_path / "d", "state.db")
+    lose(tmp_path / "d", "log.db")
+    shutil.copy(tmp_path / "older", tmp_path / "d" / "log.db")
+    refused(config, r"log\.db in .* ends at transaction 3, but it had transactions up to \d+")
+
+
+@pytest.mark.parametrize("noted", [b"0", b"x" * 16, b"0" * 15 + b"-"])
+def test_a_note_of_the_log_s_end_that_is_damaged_is_refused(tmp_path: Path, noted: bytes) -> None:
+    config = configured(tmp_path / "d")
+    written(config, "a")
+    (tmp_path / "d" / "log.end").write_bytes(noted)
+    refused(config, r"log\.end is damaged")
+
+
+def test_a_log_without_a_note_of_its_end_opens_and_gets_one(tmp_path: Path) -> None:
+    config = configured(tmp_path / "d")
+    written(config, "a")
+    end = (tmp_path / "d" / "log.end").read_bytes()
+    for noted in (None, b""):
+        (tmp_path / "d" / "log.end").unlink()
+        if noted is not None:
+            (tmp_path / "d" / "log.end").write_bytes(noted)
+        written(config, f"b{noted!r}")
+        assert (tmp_path / "d" / "log.end").read_bytes() > end
 
 
 @pytest.mark.parametrize("storage", STORAGES)
@@ -164,7 +197,9 @@ def test_an_older_log_beside_a_newer_state_is_refused(tmp_path: Path, storage: s
         killed(tmp_path / "d", storage, 1)
     lose(tmp_path / "d", "log.db")
     shutil.copy(tmp_path / "older", tmp_path / "d" / "log.db")
-    refused(config, r"log\.db in .* ends at transaction 3, but state\.db holds transactions up to \d+")
+    refused(
+        config, r"log\.db in .* ends at transaction 3, but (state\.db holds|it had) transactions up to \d+"
+    )
 
 
 @pytest.mark.parametrize("missing", [True, False])
@@ -275,6 +310,7 @@ def test_a_directory_of_an_earlier_version_opens_and_is_checked_from_then_on(
         trim(tmp_path / "d")
     elif trimmed == "all":
         sql(tmp_path / "d" / "log.db", "DELETE FROM log")
+    (tmp_path / "d" / "log.end").unlink()
     shutil.copy(tmp_path / "d" / "log.db", tmp_path / "older")
     with FaaSKeeperClient(config) as client:
         assert {node.path for node in client.get_children("/")} == {"/a", "/b", "/zookeeper"}

@@ -155,6 +155,10 @@ def _identity(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+def _nothing() -> None:
+    """A call beside another, which makes the two a transaction."""
+
+
 def _damaged(path: Path) -> str:
     return (
         f"{path} is damaged; it was not changed: restore the directory from a backup "
@@ -178,6 +182,10 @@ class Look:
             raise
 
     def write(self, statement: str, parameters: Sequence[Any]) -> int:
+        """Refuse."""
+        raise AssertionError("read-only")
+
+    def write_all(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         """Refuse."""
         raise AssertionError("read-only")
 
@@ -414,6 +422,22 @@ class Database(Inherited):
                 return 0
             except sqlite3.Error as error:
                 raise self.mapped(error) from error
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether :meth:`together` runs; to be asked under the lock."""
+        return self._writer is not None and self._writer.in_transaction
+
+    def write_all(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run a writing statement for each row, in a transaction: for all of them or none."""
+
+        def write() -> None:
+            if self._writer is None:
+                raise Unavailable(self._why)
+            with self.errors():
+                self._writer.executemany(statement, rows)
+
+        self.together((write, _nothing))
 
     def read(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
         """Run a reading statement on a connection of its own."""

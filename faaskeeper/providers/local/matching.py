@@ -11,19 +11,25 @@ newer items in ``state.db`` would win over later acknowledged writes. Besides ma
 * the *last entry* when the service was last idle, by txid and digest. A log that continues
   differently from there belongs to another copy.
 
+Beside both, the file ``log.end`` holds the txid at which the log ended last: it is written after
+each append, and not synced. Records reach ``state.db`` later, so it is what shows that a log lost
+its end when the process was killed.
+
 Directories of earlier versions have none of these. Until they do, only mark and checkpoint are
 checked.
 """
 
 from __future__ import annotations
 
+import os
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from faaskeeper.core.checkpoint import Checkpoints
-from faaskeeper.core.drivers.storage import IfAbsent, ObjectStore
-from faaskeeper.core.errors import Conflict, Denied, StaleView
+from faaskeeper.core.drivers.storage import Gather, IfAbsent, ObjectStore, Table
+from faaskeeper.core.errors import Conflict, Denied, StaleView, Unavailable
+from faaskeeper.core.log import Entry, Log
 from faaskeeper.providers.local.database import Database, Look
 from faaskeeper.providers.local.tables import SqliteTable
 
@@ -95,6 +101,63 @@ def last_entry(database: Database | Look, first: int | None = None) -> LastEntry
     return LastEntry(key, digest.hexdigest())
 
 
+class LogEnd:
+    """The file with the txid at which the log ended last."""
+
+    NAME = "log.end"
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / self.NAME
+        self._file = -1
+
+    def read(self) -> int:
+        """The txid; 0 if it is not known. Raises Denied."""
+        try:
+            noted = self._path.read_bytes()
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise Denied(f"cannot read {self._path}: {error.strerror}") from error
+        if not noted:
+            return 0  # its creation was interrupted
+        if len(noted) != 16 or not noted.isdigit():
+            raise Denied(f"{self._path} is damaged; {_restore(self._path.parent)}")
+        return int(noted)
+
+    def open(self) -> None:
+        """Open the file, to :meth:`note` later. Raises Unavailable."""
+        try:
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise Unavailable(f"cannot write to {self._path}: {error.strerror}") from error
+
+    def note(self, txid: int) -> None:
+        """Note that the log ends at a txid. Raises Unavailable."""
+        try:
+            os.pwrite(self._file, b"%016d" % txid, 0)
+        except OSError as error:
+            raise Unavailable(f"cannot write to {self._path}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+class NotedLog(Log):
+    """A log whose end is noted after each append, before anything is derived from the entry."""
+
+    def __init__(self, table: Table, gather: Gather[Any], end: LogEnd) -> None:
+        super().__init__(table, gather)
+        self._end = end
+
+    def append(self, entry: Entry, age: int) -> None:
+        """See :class:`Log`. Where the note fails, so does the append, whose fate is unknown then."""
+        super().append(entry, age)
+        self._end.note(entry.last)
+
+
 def _log_of(look: Look) -> _Log:
     settings = SqliteTable(look, OWN).get(OWN, _SETTINGS)
     ended = SqliteTable(look, OWN).get(OWN, _END)
@@ -130,6 +193,7 @@ def check(directory: Path, log_file: Database, state_file: Database) -> None:
     orphan = log_file.leftover()
     if orphan is not None:
         raise Denied(f"{orphan} exists, but its database log.db is missing: {_restore(directory)}")
+    noted = LogEnd(directory).read()
     found = state = there = None
     with log_file.look() as look, state_file.look() as looked:
         if looked is not None:
@@ -139,15 +203,14 @@ def check(directory: Path, log_file: Database, state_file: Database) -> None:
             if state is not None and state.last is not None:
                 there = last_entry(look, state.last.first)
     if found is None or not found.identity:
-        if state is not None and (state.identity or state.holds):
+        if noted or (state is not None and (state.identity or state.holds)):
             missing = "is missing" if found is None else "is empty"
             raise Denied(
-                f"log.db {missing} in {directory}, but state.db holds transactions up to {state.holds}: "
-                + _restore(directory)
+                f"log.db {missing} in {directory}, but {_holds(state, noted)}: {_restore(directory)}"
             )
         return
+    _check_ends(directory, found, state, noted)
     if state is not None:
-        _check_ends(directory, found, state)
         _check_history(directory, found, state, there)
     whole = 0 if state is None else state.whole
     if found.first > whole + 1 or (not found.first and found.end > whole):
@@ -159,17 +222,25 @@ def check(directory: Path, log_file: Database, state_file: Database) -> None:
         )
 
 
-def _check_ends(directory: Path, found: _Log, state: _State) -> None:
-    if state.identity and state.identity != found.identity:
+def _holds(state: _State | None, noted: int) -> str:
+    """What the log should have, as a part of a sentence."""
+    if state is None or noted > state.holds:
+        return f"it had transactions up to {noted}"
+    return f"state.db holds transactions up to {state.holds}"
+
+
+def _check_ends(directory: Path, found: _Log, state: _State | None, noted: int) -> None:
+    if state is not None and state.identity and state.identity != found.identity:
         raise Denied(
             f"log.db and state.db in {directory} belong to different directories: {_restore(directory)}"
         )
-    if not state.identity and not found.first and not found.ended:
+    new = bool(noted) or (state is not None and bool(state.identity))
+    if not new and not found.first and not found.ended:
         return  # an earlier version trimmed the whole log without a note of its end
-    if state.holds > found.end:
+    if max(noted, 0 if state is None else state.holds) > found.end:
         raise Denied(
-            f"log.db in {directory} ends at transaction {found.end}, but state.db holds transactions up to "
-            f"{state.holds}: log.db is damaged at its end, or older than state.db; {_restore(directory)}"
+            f"log.db in {directory} ends at transaction {found.end}, but {_holds(state, noted)}: log.db is "
+            f"damaged at its end, or older than the other files; {_restore(directory)}"
         )
 
 
@@ -187,7 +258,7 @@ def _check_history(directory: Path, found: _Log, state: _State, there: LastEntry
 def _restore(directory: Path) -> str:
     return (
         "nothing was changed. Restore the whole directory from one backup (log.db and state.db with "
-        f"their -wal files, and objects), or choose another directory than {directory}"
+        f"their -wal files, log.end, and objects), or choose another directory than {directory}"
     )
 
 

@@ -31,8 +31,7 @@ from faaskeeper.core.drivers.storage import Check, Gather, IfAbsent, ObjectStore
 from faaskeeper.core.errors import Conflict, Denied, DriverError
 from faaskeeper.core.forks import Inherited, register
 from faaskeeper.core.heartbeat import Heartbeat
-from faaskeeper.core.log import Log
-from faaskeeper.core.records import ObjectRecords, Record, Records, TableRecords
+from faaskeeper.core.records import ObjectRecords, Record, Records
 from faaskeeper.core.requests import Message, Reply
 from faaskeeper.core.sessions import Leases, Transients
 from faaskeeper.core.transactions import Limits
@@ -42,9 +41,10 @@ from faaskeeper.core.znode import MAX_DATA_BYTES
 from faaskeeper.providers import clocks
 from faaskeeper.providers.clocks import clock as clock
 from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
+from faaskeeper.providers.local.behind import RecordsBehind, Saved
 from faaskeeper.providers.local.channels import LocalChannel
 from faaskeeper.providers.local.database import Database, Owner
-from faaskeeper.providers.local.matching import HIGH_WATER, OWN, Matching, check
+from faaskeeper.providers.local.matching import HIGH_WATER, OWN, LogEnd, Matching, NotedLog, check
 from faaskeeper.providers.local.objects import DirectoryStore
 from faaskeeper.providers.local.tables import NumberedTable, SqliteTable
 from faaskeeper.providers.memory import MemoryTable
@@ -161,6 +161,7 @@ class EmbeddedService(Inherited):
         self._owner = Owner(directory)
         self._log_file = Database(directory / "log.db", synced=True)
         self._state_file = Database(directory / "state.db", synced=False)
+        self._log_end = LogEnd(directory)
         self._handlers: list[list[FailureHandler]] = []
         self._stop = threading.Event()
         self._lately = _Lately()
@@ -168,8 +169,7 @@ class EmbeddedService(Inherited):
         try:
             self._open()
         except BaseException:
-            self._log_file.close()
-            self._state_file.close()
+            self._close_files()
             self._owner.release()
             raise
         logging.getLogger("faaskeeper").addHandler(self._lately)
@@ -186,6 +186,7 @@ class EmbeddedService(Inherited):
     def _open(self) -> None:
         config = self._config
         check(self.directory, self._log_file, self._state_file)
+        self._log_end.open()
         self._log_file.open({"log": NumberedTable.SCHEMA, OWN: SqliteTable.SCHEMA})
         key = self._settled_once(config)
         self._state_file.open(dict.fromkeys(_STATE_TABLES, SqliteTable.SCHEMA), HIGH_WATER)
@@ -193,21 +194,21 @@ class EmbeddedService(Inherited):
         self.local_channel = LocalChannel()
         self._channel = _Channel(self.local_channel)
         self.blobs: ObjectStore | None = None
-        records: Records = TableRecords(SqliteTable(self._state_file, "records"))
+        high = self._state_file.read("SELECT stamp FROM high_water", ())[0][0]
+        self._behind = RecordsBehind(self._state_file, SqliteTable(self._state_file, "records"), high)
+        records: Records = self._behind
         if config.user_storage is not StorageType.KEY_VALUE:
             objects = self.blobs = DirectoryStore(self.directory / "objects")
             self._matching.note_objects(self.directory, objects)
         if config.user_storage is StorageType.PERSISTENT and self.blobs is not None:
             records = _CoveredRecords(self.blobs, in_turn, self._matching)
         self.inline_bytes = MAX_DATA_BYTES if self.blobs is None else INLINE_BYTES
-        checkpoints = Checkpoints(
-            SqliteTable(self._state_file, "checkpoint"), expiring=False, gather=self.gather
-        )
+        checkpoints = Saved(self._behind.flush, SqliteTable(self._state_file, "checkpoint"), self.gather)
         self._matching.note_identity(checkpoints)
         self._start_tree(checkpoints, records)
         heartbeat_state = SqliteTable(self._state_file, "heartbeat")
         self.deployment = Deployment(
-            log=Log(NumberedTable(self._log_file, "log"), self._log_file.together),
+            log=NotedLog(NumberedTable(self._log_file, "log"), self._log_file.together, self._log_end),
             checkpoints=checkpoints,
             records=records,
             leases=Leases(SqliteTable(self._state_file, "lease")),
@@ -294,7 +295,9 @@ class EmbeddedService(Inherited):
         """
         if self._config.user_storage is StorageType.PERSISTENT:
             return in_turn(calls)
-        return self._state_file.together(calls)
+        results = self._state_file.together(calls)
+        self._behind.flush_if_full()
+        return results
 
     def _broke(self, error: Exception) -> None:
         for handlers in list(self._handlers):
@@ -374,9 +377,14 @@ class EmbeddedService(Inherited):
             self._tend_at_last()
         logging.getLogger("faaskeeper").removeHandler(self._lately)
         self._channel.close()
+        self._behind.flush_at_last()
+        self._close_files()
+        self._owner.release()
+
+    def _close_files(self) -> None:
         self._log_file.close()
         self._state_file.close()
-        self._owner.release()
+        self._log_end.close()
 
     def forked(self, why: str) -> None:
         """See :class:`faaskeeper.core.forks.Inherited`; files and queues see to themselves."""

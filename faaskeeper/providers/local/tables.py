@@ -6,7 +6,7 @@ bytes are concatenated in a BLOB; the text contains their lengths.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from faaskeeper.core.codec import parse, text
@@ -126,6 +126,11 @@ class SqliteTable:
             done = write(self._replace, (*at, stamp, body, data))
         if not done:
             raise Conflict(f"{partition!r}, {key!r}: {condition}")
+
+    def replace_all(self, items: Iterable[tuple[str, str, Item]]) -> None:
+        """Put items of partitions and keys without a condition, in a transaction."""
+        rows = [(*self._at(partition, key), *_encode(item)) for partition, key, item in items]
+        self._database.write_all(self._replace, rows)
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
         at = self._at(partition, key)
