@@ -155,10 +155,6 @@ def _identity(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _nothing() -> None:
-    """A call beside another, which makes the two a transaction."""
-
-
 def _damaged(path: Path) -> str:
     return (
         f"{path} is damaged; it was not changed: restore the directory from a backup "
@@ -235,6 +231,8 @@ class Database(Inherited):
         self._all_readers: set[sqlite3.Connection] = set()
         self._why = f"{path} is closed"
         self._locked = False
+        self._joining = False
+        """Whether :meth:`together` runs; its transaction begins with its first write."""
         self.lock = threading.RLock()
         register(self)
 
@@ -417,6 +415,8 @@ class Database(Inherited):
             if writer is None:
                 raise Unavailable(self._why)
             try:
+                if self._joining and not writer.in_transaction:
+                    writer.execute("BEGIN")
                 return writer.execute(statement, parameters).rowcount
             except sqlite3.IntegrityError:
                 return 0
@@ -426,18 +426,24 @@ class Database(Inherited):
     @property
     def in_transaction(self) -> bool:
         """Whether :meth:`together` runs; to be asked under the lock."""
-        return self._writer is not None and self._writer.in_transaction
+        return self._joining
 
     def write_all(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         """Run a writing statement for each row, in a transaction: for all of them or none."""
 
-        def write() -> None:
-            if self._writer is None:
+        with self.lock:
+            writer = self._writer
+            if writer is None:
                 raise Unavailable(self._why)
             with self.errors():
-                self._writer.executemany(statement, rows)
-
-        self.together((write, _nothing))
+                writer.execute("BEGIN")
+                try:
+                    writer.executemany(statement, rows)
+                    writer.execute("COMMIT")
+                except BaseException:
+                    if writer.in_transaction:
+                        writer.execute("ROLLBACK")
+                    raise
 
     def read(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
         """Run a reading statement on a connection of its own."""
@@ -462,21 +468,26 @@ class Database(Inherited):
         return rows
 
     def together(self, calls: Sequence[Callable[[], _T]]) -> list[_T]:
-        """Run calls that write to this file as one transaction: all of them or none."""
+        """Run calls that write to this file as one transaction: all of them or none.
+
+        Calls that write nothing cost no transaction.
+        """
         with self.lock:
             writer = self._writer
             if writer is None:
                 raise Unavailable(self._why)
-            if writer.in_transaction or len(calls) < 2:
+            if self._joining or len(calls) < 2:
                 return [call() for call in calls]
-            with self.errors():
-                writer.execute("BEGIN")
+            self._joining = True
             try:
                 results = [call() for call in calls]
-                with self.errors():
-                    writer.execute("COMMIT")
+                if writer.in_transaction:
+                    with self.errors():
+                        writer.execute("COMMIT")
                 return results
             except BaseException:
                 if writer.in_transaction:
                     writer.execute("ROLLBACK")
                 raise
+            finally:
+                self._joining = False
