@@ -22,6 +22,9 @@ nothing measured for how long."""
 _BEND = 10
 """To approach the wall clock, a log clock runs faster or slower by at most one tenth."""
 _REPLIES = 4
+"""The last replies, whose leads all count."""
+_REMEMBERED_MS = 30_000
+"""How long, at least, the lead of any other reply counts; at most twice as long."""
 
 
 class Steady:
@@ -90,20 +93,35 @@ class ServiceClock:
     """A remote process's estimate of the service's clock: its own clock, corrected by replies.
 
     A delayed reply carries a time that is too early, never one that is too late. So the greatest
-    lead of the last few replies counts. The error is the delay of the fastest of them, plus the
-    drift of the two clocks since: a few seconds a day if neither is disciplined.
+    lead counts, of the last few replies and of all within :data:`_REMEMBERED_MS`: a process that
+    takes in all replies late for a while would renew its lease to a time that is too early. The
+    error is the delay of the fastest of them, plus the drift of the two clocks since: a few seconds
+    a day if neither is disciplined.
     """
 
     def __init__(self, own: Clock) -> None:
         self.own = own
         self._leads: tuple[int, ...] = ()
         self._lead = 0
+        self._most: tuple[int, ...] = ()
+        """The greatest leads of this period and of the one before, as far as there are any."""
+        self._since = 0
+        """When this period began."""
 
     def __call__(self) -> int:
         return self.own() + self._lead
 
     def note(self, time: int) -> None:
         """Take in a reply that was made at ``time``, ms by the service's clock (0: unknown)."""
-        if time:
-            self._leads = (*self._leads[1 - _REPLIES :], time - self.own())
-            self._lead = max(self._leads)
+        if not time:
+            return
+        now = self.own()
+        lead = time - now
+        self._leads = (*self._leads[1 - _REPLIES :], lead)
+        passed = now - self._since
+        if self._most and passed < _REMEMBERED_MS:
+            self._most = (max(self._most[0], lead), *self._most[1:])
+        else:
+            self._most = (lead, *self._most[:1]) if passed < 2 * _REMEMBERED_MS else (lead,)
+            self._since = now
+        self._lead = max(*self._leads, *self._most)

@@ -184,6 +184,32 @@ def test_a_client_follows_the_service_s_clock_by_the_quickest_of_the_last_replie
     assert service() == own.now - 2 * SECOND
 
 
+def test_a_process_that_takes_in_replies_late_does_not_believe_that_the_service_s_clock_went_back() -> None:
+    now = 1_000_000
+    service = ServiceClock(lambda: now)
+    for _ in range(10):
+        service.note(now + 500)
+        now += 1_000
+    for _ in range(10):  # these were made eight seconds ago
+        service.note(now + 500 - 8_000)
+        now += 1_000
+    assert service() == now + 500
+    for _ in range(100):  # the service's clock was set
+        service.note(now - 8_000)
+        now += 1_000
+    assert service() == now - 8_000
+
+
+def test_a_lead_of_long_ago_counts_no_more_after_a_pause() -> None:
+    now = 1_000_000
+    service = ServiceClock(lambda: now)
+    service.note(now + 500)
+    now += 3_600_000
+    for _ in range(4):
+        service.note(now + 100)
+    assert service() == now + 100
+
+
 # ---- the log -----------------------------------------------------------------------------------
 
 

@@ -133,6 +133,8 @@ class Director:
         over = app.over or session is None or session.error is not None
         if session is not None and not over and not self.world.model.sessions[session.id].closed:
             self.world.scheduler.sleep(self.timeout * 1_000)
+            if app.over:
+                return  # it died meanwhile
             if self.world.plan.sharing and session.state is SessionState.SUSPENDED:
                 # Another process has resumed the session. This one's renewal stalls: it does not
                 # know that, and is suspended.
@@ -149,7 +151,9 @@ class Director:
         patience = 1_000
         while not app.worked:
             self.world.scheduler.sleep(patience)
-            patience *= 2
+            patience = min(patience * 2, 86_400_000)
+            if patience == 86_400_000:
+                self.world.beat()  # the client may be away for days, heartbeat never is
         self.stop(app)
 
     def stop(self, app: App) -> None:
