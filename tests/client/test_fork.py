@@ -270,7 +270,10 @@ def test_a_queue_whose_function_runs_in_the_parent_refuses_in_the_child(tmp_path
     queue.stop()
 
 
-def test_a_fork_waits_until_no_thread_is_within_sqlite(tmp_path: Path) -> None:
+def test_a_fork_waits_until_no_thread_is_within_sqlite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("faaskeeper.providers.local.database._QUIET_S", PATIENCE_S)
     database = Database(tmp_path / "state.db", synced=False)
     database.open({"t": '("n" INTEGER)'})
     slow = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM r WHERE n<?) SELECT max(n) FROM r"
