@@ -14,9 +14,9 @@ all of them read through this object. A reader takes no lock. What it reads from
 remembered only if nothing was evicted or deleted since it looked into memory. A path that was put
 meanwhile is in memory, so an older record never replaces a newer one.
 
-**A put over an older record only.** A path in memory shows its txid. One that is not there was
-written by a flush or by an earlier process, so its record is at or below the highest txid that was
-ever put; a put above that needs no look into the file.
+**A put over an older record only.** A path in memory shows its txid. The record of one that is not
+there is in the file, so it is at or below the highest txid that was ever stored; a put above that
+needs no look into the file.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _log = logging.getLogger(__name__)
 class RecordsBehind(Inherited):
     """See the module; :class:`faaskeeper.core.records.Records`.
 
-    ``high``: at or above the txid of every record of the table. ``most``: bytes of memory.
+    ``high``: the highest txid of a record that was stored. ``most``: bytes of memory.
     """
 
     def __init__(self, database: Database, table: SqliteTable, high: int, most: int = MEMORY_BYTES) -> None:
@@ -135,8 +135,6 @@ class RecordsBehind(Inherited):
                 known = self._stored.get(path) if record.txid <= self._high else None
             if known is not None and known.txid >= record.txid:
                 return False
-            if record.txid > self._high:
-                self._high = record.txid
             self._remember(path, record, min(len(record.recent), _SHARED_BYTES))
             self._unflushed[path] = record
             self._unflushed_bytes += len(record.data)
@@ -174,6 +172,7 @@ class RecordsBehind(Inherited):
                 # The highest txid first: the high water is raised once.
                 records = sorted(self._unflushed.items(), key=_txid, reverse=True)
                 self._table.replace_all([(path, NODE, encode(record)) for path, record in records])
+                self._high = max(self._high, records[0][1].txid)
                 self._unflushed = {}
                 self._unflushed_bytes = 0
                 self._evict()
