@@ -1,8 +1,9 @@
 """``fk serve``, embedded, and a standalone ZooKeeper server, with the same client and disk.
 
-Both sync every write and run in processes of their own; this process drives them with kazoo. They
-take turns at each row, in alternating order, so that other load affects both. A row's figures are
-medians of the turns, its ratio is the median of the ratios of the turns.
+Both sync every write and run in processes of their own. First a program in C keeps them busy
+(:mod:`benchmarks.saturation`), then this process drives them with kazoo, which is what most of
+those rows measure. They take turns at each row, in alternating order, so that other load affects
+both. A row's figures are medians of the turns, its ratio is the median of the ratios of the turns.
 
 Run it with ``make bench-gateway``; ``python -m benchmarks.gateway --turns 5 --directory
 /path/on/the/disk``.
@@ -32,11 +33,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import zookeeper
+from benchmarks import saturation, zookeeper
 from benchmarks.embedded import DATA, pipelined, rate, repeat
 
 NODES = 100
 _IDLE_S = 20.0
+_LOAD_S = 3.0
 
 
 class GatewayServer:
@@ -167,6 +169,21 @@ def clients_of(port: int, number: int = 4) -> Iterator[list[Any]]:
             client.close()
 
 
+def saturate(turns: int, parent: str, console: Console) -> None:
+    """Print the rates of both under a load that does not wait."""
+    gateway = GatewayServer(parent)
+    server = zookeeper.ZooKeeperServer(parent)
+    sides = [
+        saturation.Side("FaaSKeeper, fk serve", gateway.process.pid, gateway.port),
+        saturation.Side("ZooKeeper 3.8, standalone", server.pid, server.port),
+    ]
+    try:
+        saturation.compare(sides, turns, _LOAD_S, parent, console)
+    finally:
+        gateway.stop()
+        server.stop()
+
+
 def compare(turns: int, parent: str, console: Console) -> None:
     """Print the rates of both."""
     gateway = GatewayServer(parent)
@@ -230,16 +247,19 @@ def main() -> None:
     )
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--directory", default=tempfile.gettempdir())
-    parser.add_argument("--only", choices=("rates", "idle"))
+    parser.add_argument("--only", choices=("load", "rates", "idle"))
     arguments = parser.parse_args()
     console = Console()
     console.print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}")
-    if arguments.only != "idle":
-        if zookeeper.available():
-            compare(arguments.turns, arguments.directory, console)
-        else:
-            console.print("No rates: Debian's package zookeeper or kazoo is missing.")
-    if arguments.only != "rates":
+    parts = [arguments.only] if arguments.only else ["load", "rates", "idle"]
+    if not zookeeper.available():
+        console.print("No rates: Debian's package zookeeper or kazoo is missing.")
+        parts = [each for each in parts if each == "idle"]
+    if "load" in parts:
+        saturate(arguments.turns, arguments.directory, console)
+    if "rates" in parts:
+        compare(arguments.turns, arguments.directory, console)
+    if "idle" in parts:
         idle(arguments.directory, console)
 
 

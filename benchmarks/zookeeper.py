@@ -25,6 +25,7 @@ class ZooKeeperServer:
             "clientPortAddress": "127.0.0.1",
             "admin.enableServer": "false",
             "tickTime": 2000,
+            "maxClientCnxns": 0,
         }
         config = self.directory / "zoo.cfg"
         config.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
@@ -40,11 +41,19 @@ class ZooKeeperServer:
     def _wait(self) -> None:
         for _ in range(300):
             try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
+                with socket.create_connection(("127.0.0.1", self.port), timeout=1) as asked:
+                    asked.sendall(b"srvr")
+                    if asked.recv(100).startswith(b"Zookeeper version"):
+                        return
             except OSError:
-                time.sleep(0.1)
+                pass
+            time.sleep(0.1)
         raise RuntimeError("the ZooKeeper server did not start")
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        return self._process.pid
 
     def stop(self) -> None:
         """Stop the server and remove its data."""
