@@ -9,7 +9,7 @@ import pytest
 from faaskeeper.providers.aws.clients import Aws
 from tests.aws import backends
 from tests.backends import no_clients_left
-from tests.deployment import patient_clients
+from faaskeeper.testing.conformance.harness import patient_clients
 
 
 @pytest.fixture(autouse=True)

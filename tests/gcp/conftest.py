@@ -8,7 +8,7 @@ import pytest
 
 from faaskeeper.providers.gcp.clients import Gcp
 from tests.backends import no_clients_left
-from tests.deployment import patient_clients
+from faaskeeper.testing.conformance.harness import patient_clients
 from tests.gcp import backends
 
 

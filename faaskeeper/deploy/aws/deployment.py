@@ -20,7 +20,7 @@ from faaskeeper.deploy.aws.template import release, rights, template, text
 from faaskeeper.deploy.aws.versions import ALIAS, PINS, earlier
 from faaskeeper.deploy.deployment import Plan, Progress, client_configuration
 from faaskeeper.deploy.names import check_name
-from faaskeeper.deploy.package import Package
+from faaskeeper.deploy.package import Changed, Package, as_it_is
 from faaskeeper.deploy.supers import save_super_user
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.aws.clients import Aws
@@ -267,9 +267,9 @@ class AwsDeployment:
                 raise ProviderException(f"the stack exists, but its heartbeat does not run: {problem}")
             self._pause(_PAUSE_S)  # a new role takes some seconds to propagate
 
-    def update_code(self, progress: Progress) -> None:
+    def update_code(self, progress: Progress, changed: Changed = as_it_is) -> None:
         self._deployed(progress)
-        code = package(self.stack.parameters().get("Architecture", "arm64"))
+        code = changed(package(self.stack.parameters().get("Architecture", "arm64")))
         self._upload(code)
         parameters: dict[str, str | None] = dict.fromkeys(self.stack.parameters())
         pins = dict.fromkeys(parameters.keys() & set(PINS.values()), "")  # the newest versions run

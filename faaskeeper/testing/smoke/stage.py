@@ -1,0 +1,173 @@
+"""What the gate needs of a cloud, and the commands of ``fk`` that it runs as a person would."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from faaskeeper.config import Config
+from faaskeeper.core.connection import Connection
+from faaskeeper.testing.smoke.report import Report, Used
+
+Say = Callable[[str], None]
+"""Called with a line of progress."""
+
+
+class Failed(Exception):
+    """A step failed; the message says how."""
+
+
+class Attempt(NamedTuple):
+    """What a client tried and must not be able to do. ``said``: the cloud's answer."""
+
+    what: str
+    refused: bool
+    said: str
+
+
+class Files(NamedTuple):
+    """The files of a run, in a directory of its own."""
+
+    directory: Path
+
+    @property
+    def config(self) -> Path:
+        """What is deployed."""
+        return self.directory / "config.json"
+
+    @property
+    def out(self) -> Path:
+        """The clients' configuration."""
+        return self.directory / "out.json"
+
+    @property
+    def log(self) -> Path:
+        """What the commands said."""
+        return self.directory / "log.txt"
+
+
+class Stage(ABC):
+    """A cloud, for one run. ``data``: the configuration that is deployed; ``emulated``: it is no cloud."""
+
+    cloud: str
+
+    def __init__(self, files: Files, data: dict[str, Any], say: Say) -> None:
+        self.files = files
+        self.data = data
+        self.name: str = data["deployment-name"]
+        self.say = say
+
+    @property
+    @abstractmethod
+    def emulated(self) -> bool:
+        """Whether emulators stand for the cloud."""
+
+    @property
+    def clients(self) -> Config:
+        """The clients' configuration."""
+        return Config.load(self.files.out)
+
+    # ---- accounts ------------------------------------------------------------------------
+
+    @abstractmethod
+    def prepare(self, report: Report) -> None:
+        """Make the rights of who deploys."""
+
+    @abstractmethod
+    def deployer(self) -> Mapping[str, str]:
+        """The environment of commands that deploy."""
+
+    @abstractmethod
+    def own(self) -> Mapping[str, str]:
+        """The environment of commands that look."""
+
+    @abstractmethod
+    def deployed(self, report: Report) -> None:
+        """Look at what a first deployment has made, and prepare the rights of a client."""
+
+    def second(self, report: Report) -> None:
+        """Look at what a second deployment has changed."""
+
+    # ---- the suites ----------------------------------------------------------------------
+
+    def renew(self) -> None:
+        """Get a client's credentials anew: those of before may end while a suite runs."""
+
+    @abstractmethod
+    def connect(self, config: Config, port: int) -> Connection:
+        """Connect a client that has a client's rights."""
+
+    @abstractmethod
+    def beat(self) -> None:
+        """Run heartbeat."""
+
+    @abstractmethod
+    def mortal(self) -> tuple[float, float]:
+        """For how many seconds a process of a function lives, least and most, while they are to die."""
+
+    def dying(self) -> None:
+        """Prepare for functions that die, beside their code."""
+
+    def deaths(self) -> int | None:
+        """How many calls of functions failed, by the cloud's own count; None: it does not tell."""
+        return None
+
+    @abstractmethod
+    def attempts(self) -> list[Attempt]:
+        """Try, with a client's credentials, what no client may do."""
+
+    # ---- what it used, and what is left --------------------------------------------------
+
+    @abstractmethod
+    def usage(self, began: float, ended: float) -> list[Used]:
+        """What the services counted between two moments (s since 1970)."""
+
+    @abstractmethod
+    def left(self) -> list[str]:
+        """All resources of the run that exist, as the cloud lists them."""
+
+    @abstractmethod
+    def remove(self) -> None:
+        """Remove what this class has made beside the deployment; may be repeated.
+
+        It is called before the deployment is removed, and after that.
+        """
+
+    def finished(self) -> None:
+        """Remove what removing the deployment has still needed."""
+
+    def close(self) -> None:
+        """Close all connections."""
+
+    # ---- commands ------------------------------------------------------------------------
+
+    def fk(self, environment: Mapping[str, str], *arguments: str) -> str:
+        """Run ``fk`` and return what it said. Raises Failed."""
+        return self.run(environment, "faaskeeper.cli", *arguments)
+
+    def run(self, environment: Mapping[str, str], module: str, *arguments: str) -> str:
+        """Run a module of this package. Its output goes to the log, too. Raises Failed."""
+        shown = " ".join(("fk" if module == "faaskeeper.cli" else module, *arguments))
+        self.say(shown)
+        command = [sys.executable, "-m", module, *arguments]
+        done = subprocess.run(
+            command, env=dict(environment), capture_output=True, text=True, stdin=subprocess.DEVNULL,
+            check=False,
+        )  # fmt: skip
+        said = done.stdout + done.stderr
+        with self.files.log.open("a", encoding="utf-8") as log:
+            log.write(f"$ {shown}\n{said}\n")
+        if done.returncode:
+            lines = [line for line in said.splitlines() if line.strip()]
+            raise Failed(f"'{shown}' failed with status {done.returncode}: {' '.join(lines[-5:])}")
+        return said
+
+    def deploy(self, *more: str) -> str:
+        """``fk deploy service``, as who may deploy and no more."""
+        return self.fk(
+            self.deployer(), "deploy", "service", str(self.files.out), "--config", str(self.files.config), *more
+        )
