@@ -1,4 +1,7 @@
-"""The model's latencies, as docs/performance.md has them: ``python -m tests.modelled`` keeps them for the gate."""
+"""The model's latencies, as docs/performance.md has them.
+
+``python -m tests.modelled`` writes them to the file from which the gate takes them.
+"""
 
 from __future__ import annotations
 

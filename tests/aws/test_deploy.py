@@ -37,6 +37,7 @@ class Account:
         self.environment = {**os.environ, **backends.KEYS, "FK_POLL_FACTOR": "0.05"}
         # the emulator speaks plain HTTP
         self.parameters = {"RequireTls": "no", "Architecture": _ARCHITECTURE}
+        self.boundary = ""
         self.write({})
 
     def write(self, options: dict[str, Any]) -> None:
@@ -91,9 +92,8 @@ class Account:
     def deployer(self) -> None:
         """From now on commands run as one who may deploy, by the policies for that."""
         outputs = self._bounds()
-        self.parameters["PermissionsBoundary"] = outputs.pop("Boundary")
+        self.boundary = outputs.pop("Boundary")  # which the command has to find
         self.environment = self.user("deployer", *outputs.values())
-        self.write({})
 
     def bound(self) -> str:
         """The boundary of the deployment's roles, made by deployer.yaml."""
@@ -111,6 +111,13 @@ class Account:
         stack = cloudformation.describe_stacks(StackName=f"{self.name}-rights")["Stacks"][0]
         cloudformation.close()
         return {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
+
+    def stack_parameters(self) -> dict[str, str]:
+        """What the stack was deployed with."""
+        cloudformation = self.raw("cloudformation")
+        (stack,) = cloudformation.describe_stacks(StackName=self.name)["Stacks"]
+        cloudformation.close()
+        return {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}
 
     def names(self) -> dict[str, list[str]]:
         """Everything there is whose name begins as the deployment's."""
@@ -301,6 +308,7 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     made = account.service()
     assert "CREATE_COMPLETE WriterFunction" in made
     assert "the super user is root" in made
+    assert account.stack_parameters()["PermissionsBoundary"] == account.boundary
     Config.load(account.out)
     assert "root" not in account.out.read_text()
     assert "as it should be" in run(SECRETIVE, account, account.environment)
@@ -389,7 +397,7 @@ print("as it should be")
 @pytest.mark.clouds
 def test_a_deployer_makes_no_role_beyond_the_boundary_and_cannot_change_it(account: Account) -> None:
     account.deployer()
-    boundary = account.parameters["PermissionsBoundary"]
+    boundary = account.boundary
     more = (account.name, boundary, account.endpoint)
     assert "as it should be" in run(BEYOND, account, account.environment, *more)
     iam = account.raw("iam")

@@ -19,7 +19,7 @@ from faaskeeper.config import ConfigurationException
 from faaskeeper.deploy.providers import translated_errors
 from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.testing.smoke.gate import Gate, Options, configuration
-from faaskeeper.testing.smoke.stage import Failed, Files, Say, Stage
+from faaskeeper.testing.smoke.stage import Failed, Files, Stage
 
 _STAGES = {
     "aws": "faaskeeper.testing.smoke.aws:AwsStage",

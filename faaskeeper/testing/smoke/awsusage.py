@@ -41,9 +41,7 @@ def memory(aws: Aws, name: str) -> dict[str, int]:
     found = {}
     for each in _FUNCTIONS:
         try:
-            answer = aws.call(
-                "function", client.get_function_configuration, FunctionName=f"{name}-{each}"
-            )
+            answer = aws.call("function", client.get_function_configuration, FunctionName=f"{name}-{each}")
         except Denied:
             continue
         found[each] = int(answer["MemorySize"])
@@ -70,6 +68,7 @@ def sums(aws: Aws, metrics: Sequence[Metric], began: float, ended: float) -> lis
     client = aws.client("cloudwatch", read_timeout=60.0)
     found: list[float | None] = []
     for start in range(0, len(metrics), _AT_ONCE):
+        asked = metrics[start : start + _AT_ONCE]
         queries = [
             {
                 "Id": f"m{number}",
@@ -83,9 +82,9 @@ def sums(aws: Aws, metrics: Sequence[Metric], began: float, ended: float) -> lis
                     "Stat": "Sum",
                 },
             }
-            for number, (namespace, name, dimensions) in enumerate(metrics[start : start + _AT_ONCE])
+            for number, (namespace, name, dimensions) in enumerate(asked)
         ]
-        values: dict[str, list[float]] = {each["Id"]: [] for each in queries}  # type: ignore[misc]
+        values: dict[str, list[float]] = {f"m{number}": [] for number in range(len(asked))}
         more: dict[str, str] = {}
         while True:
             page = aws.call(
@@ -101,7 +100,7 @@ def sums(aws: Aws, metrics: Sequence[Metric], began: float, ended: float) -> lis
             if not page.get("NextToken"):
                 break
             more = {"NextToken": page["NextToken"]}
-        found += [sum(values[each["Id"]]) if values[each["Id"]] else None for each in queries]  # type: ignore[index]
+        found += [sum(each) if each else None for each in values.values()]
     return found
 
 
@@ -110,9 +109,7 @@ def _total(found: Sequence[float | None]) -> float | None:
     return sum(counted) if counted else None
 
 
-def usage(
-    aws: Aws, config: Config, memory_mb: Mapping[str, int], began: float, ended: float
-) -> list[Used]:
+def usage(aws: Aws, config: Config, memory_mb: Mapping[str, int], began: float, ended: float) -> list[Used]:
     """What was used between two moments."""
     name = config.deployment_name
     costs = costs_of(config)
@@ -154,9 +151,7 @@ def usage(
         calls.append(total("AWS/Lambda", ["Invocations"], dimensions))
         took = total("AWS/Lambda", ["Duration"], dimensions)
         seconds.append(None if took is None else took / 1000 * megabytes / 1024)
-    used.append(
-        Used("Lambda, requests", _total(calls), price["lambda"]["request"], "AWS/Lambda Invocations")
-    )
+    used.append(Used("Lambda, requests", _total(calls), price["lambda"]["request"], "AWS/Lambda Invocations"))
     used.append(
         Used("Lambda, GB-seconds", _total(seconds), price["lambda"]["gb-second"], "AWS/Lambda Duration")
     )

@@ -19,11 +19,14 @@ from faaskeeper.config import Config
 from faaskeeper.deploy.package import Package
 from faaskeeper.deploy.providers import deployment_of, translated_errors
 
+LAST = "this process ends now on purpose"
+"""What a process says before it dies: so that its deaths can be counted."""
 _LIVING = "living"
 _FRONT = '''"""Ends this process after some seconds, unless it is heartbeat's."""
 
 import os
 import random
+import sys
 import threading
 
 from faaskeeper.providers.{cloud}.living import *
@@ -32,7 +35,7 @@ _NAME = os.environ.get("AWS_LAMBDA_FUNCTION_NAME") or os.environ.get("K_SERVICE"
 
 
 def _die():
-    print("this process ends now, on purpose", flush=True)
+    print("{last}", file=sys.stderr, flush=True)
     os._exit(1)
 
 
@@ -45,7 +48,7 @@ if _NAME.rsplit("-", 1)[-1] in ("writer", "distributor", "watch"):
 
 def mortal(code: Package, cloud: str, least: float, most: float) -> Package:
     """The archive, whose processes live for so many seconds."""
-    front = _FRONT.format(cloud=cloud, least=least, most=most).encode()
+    front = _FRONT.format(cloud=cloud, least=least, most=most, last=LAST).encode()
     module = f"faaskeeper/providers/{cloud}/functions.py"
 
     def make() -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -117,40 +117,50 @@ class Report:
 
     def markdown(self) -> str:
         """The report, to be read and to be attached."""
-        counted = ", ".join(
+        verdicts = ", ".join(
             f"{self.number(verdict)} {verdict.value}" for verdict in Verdict if self.number(verdict)
         )
         head = [
             f"# FaaSKeeper on {self.cloud}: {'passed' if self.passed else 'FAILED'}",
             "",
-            f"Deployment `{self.deployment}`, {self.region}, FaaSKeeper {self.version}: {counted}.",
+            f"Deployment `{self.deployment}`, {self.region}, FaaSKeeper {self.version}: {verdicts}.",
         ]
         if self.emulated:
             head += ["", f"**This ran on emulators, not on {self.cloud}.** What they lack is listed below."]
         parts = ["\n".join(head), table(("fact", "value"), self.facts.items())]
-        for title, verdicts in (
+        for title, shown in (
             ("What failed", (Verdict.FAILED,)),
             ("What was not exercised", (Verdict.UNTRIED,)),
             ("What was tried", (Verdict.OK, Verdict.NOTE)),
         ):
-            chosen = [each for each in self.lines if each.verdict in verdicts]
+            chosen = [each for each in self.lines if each.verdict in shown]
             rows = [(each.section, each.what, each.verdict.value, each.said) for each in chosen]
             parts += [f"## {title}", table(("part", "what", "verdict", "details"), rows)] if rows else []
         if self.latencies:
-            rows = [
-                (each["operation"], each["number"], *(_figures(each.get(key)) for key in ("measured", "modelled")))
+            names = ("operation, 1 KB", "number", "measured: p50 / p95 / p99, ms", "modelled")
+            timed = (
+                (
+                    each["operation"],
+                    each["number"],
+                    _figures(each["measured"]),
+                    _figures(each["modelled"] or ()),
+                )
                 for each in self.latencies
-            ]
-            columns = ("operation, 1 KB", "number", "measured: p50 / p95 / p99, ms", "modelled")
-            parts += ["## Latencies", table(columns, rows)]
+            )
+            parts += ["## Latencies", table(names, timed)]
         if self.usage:
-            rows = [
-                (each.what, "not counted" if each.count is None else f"{each.count:,.6g}", f"{each.price:.4g}",
-                 f"{each.cost:.6f}", each.source)
-                for each in self.usage
-            ]  # fmt: skip
             columns = ("usage", "count", "$ each", "$", "counted by")
-            parts += ["## Cost", table(columns, [*rows, ("total", "", "", f"{self.cost:.4f}", "")])]
+            counted = [
+                (
+                    each.what,
+                    "not counted" if each.count is None else f"{each.count:,.6g}",
+                    f"{each.price:.4g}",
+                    f"{each.cost:.6f}",
+                    each.source,
+                )
+                for each in self.usage
+            ]
+            parts += ["## Cost", table(columns, [*counted, ("total", "", "", f"{self.cost:.4f}", "")])]
         return "\n\n".join(each for each in parts if each) + "\n"
 
 
@@ -167,8 +177,8 @@ def _cell(value: object) -> str:
     return " ".join(str(value).replace("|", "\\|").split())
 
 
-def _figures(found: Mapping[str, float] | Iterable[float] | None) -> str:
-    return "" if found is None else " / ".join(f"{each:.1f}" for each in found)  # type: ignore[str-format]
+def _figures(found: Iterable[float]) -> str:
+    return " / ".join(f"{each:.1f}" for each in found)
 
 
 def _write(path: Path, text: str) -> None:

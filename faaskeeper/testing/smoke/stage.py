@@ -54,6 +54,8 @@ class Stage(ABC):
     """A cloud, for one run. ``data``: the configuration that is deployed; ``emulated``: it is no cloud."""
 
     cloud: str
+    unreal: tuple[tuple[str, str], ...] = ()
+    """What emulators do not show, and why: lines of their reports."""
 
     def __init__(self, files: Files, data: dict[str, Any], say: Say) -> None:
         self.files = files
@@ -89,11 +91,13 @@ class Stage(ABC):
     def deployed(self, report: Report) -> None:
         """Look at what a first deployment has made, and prepare the rights of a client."""
 
+    @abstractmethod
     def second(self, report: Report) -> None:
         """Look at what a second deployment has changed."""
 
     # ---- the suites ----------------------------------------------------------------------
 
+    @abstractmethod
     def renew(self) -> None:
         """Get a client's credentials anew: those of before may end while a suite runs."""
 
@@ -109,12 +113,13 @@ class Stage(ABC):
     def mortal(self) -> tuple[float, float]:
         """For how many seconds a process of a function lives, least and most, while they are to die."""
 
+    @abstractmethod
     def dying(self) -> None:
         """Prepare for functions that die, beside their code."""
 
-    def deaths(self) -> int | None:
-        """How many calls of functions failed, by the cloud's own count; None: it does not tell."""
-        return None
+    @abstractmethod
+    def deaths(self) -> int:
+        """How many processes of functions have said that they die, by the cloud's log."""
 
     @abstractmethod
     def attempts(self) -> list[Attempt]:
@@ -137,9 +142,11 @@ class Stage(ABC):
         It is called before the deployment is removed, and after that.
         """
 
+    @abstractmethod
     def finished(self) -> None:
         """Remove what removing the deployment has still needed."""
 
+    @abstractmethod
     def close(self) -> None:
         """Close all connections."""
 
@@ -168,6 +175,5 @@ class Stage(ABC):
 
     def deploy(self, *more: str) -> str:
         """``fk deploy service``, as who may deploy and no more."""
-        return self.fk(
-            self.deployer(), "deploy", "service", str(self.files.out), "--config", str(self.files.config), *more
-        )
+        files = ("deploy", "service", str(self.files.out), "--config", str(self.files.config))
+        return self.fk(self.deployer(), *files, *more)

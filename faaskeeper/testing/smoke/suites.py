@@ -117,8 +117,10 @@ def run(suite: str, harness: Harness, share: int, say: Say, log: Path) -> Outcom
     plugin = _Plugin(harness, suite, share, say, log)
     tests = Path(__file__).with_name("tests.py")
     began = time.monotonic()
-    options = ["-c", os.devnull, "--rootdir", str(tests.parent), "-p", "no:cacheprovider", "-p", "no:terminal"]
-    code = pytest.main([*options, "-p", "no:xdist", "-o", "python_files=tests.py", str(tests)], [plugin])
+    options = ["-c", os.devnull, "--rootdir", str(tests.parent), "-o", "python_files=tests.py"]
+    for of_others in ("cacheprovider", "terminal", "xdist", "timeout"):
+        options += ["-p", f"no:{of_others}"]
+    code = pytest.main([*options, str(tests)], [plugin])
     if code is pytest.ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):

@@ -74,7 +74,9 @@ def row_of(config: Config) -> str:
         parts.append("watch inline")
     if parts == ["hybrid"]:
         return "hybrid, tcp" if channel == "tcp" else "hybrid (default)"
-    return ", ".join(parts if channel == "tcp" or worker == "direct" else (*parts, f"client channel {channel}"))
+    if channel != "tcp" and worker != "direct":
+        parts.append(f"client channel {channel}")
+    return ", ".join(parts)
 
 
 def modelled(config: Config) -> dict[str, list[float]]:
