@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from faaskeeper.config import Config
 from faaskeeper.core.acl import digest
 from faaskeeper.testing.patience import PATIENCE_S
+from faaskeeper.testing.smoke.aws import attempts
 from tests.aws import backends
 from tests.aws.system import TABLES
 from tests.load import CLIENT
@@ -146,39 +148,13 @@ class Account:
 _OF_THE_DEPLOYER = ("-deployer", "-deployer-functions", "-deployer-roles", "-boundary")
 """The ends of the policies' names that stay when a deployment is removed."""
 
-DENIED = """
-import json, sys, boto3
-from botocore.exceptions import ClientError
-data = json.load(open(sys.argv[1]))
-name, section = data["deployment-name"], data["aws"]
-client = lambda service: boto3.client(
-    service, region_name=data["deployment-region"], endpoint_url=section["endpoint-url"])
-dynamodb, sqs, s3 = client("dynamodb"), client("sqs"), client("s3")
-key = {"partition": {"S": "deployment"}, "sort": {"S": "settings"}}
-item = {"partition": {"S": "log"}, "sort": {"S": "0"}, "stamp": {"N": "1"}}
-for what in (
-    lambda: dynamodb.get_item(TableName=f"{name}-settings", Key=key),
-    lambda: dynamodb.put_item(TableName=f"{name}-log", Item=item),
-    lambda: dynamodb.put_item(TableName=f"{name}-records", Item=item),
-    lambda: dynamodb.put_item(TableName=f"{name}-checkpoint", Item=item),
-    lambda: dynamodb.query(TableName=f"{name}-checkpoint", KeyConditionExpression="#p = :p",
-        ExpressionAttributeNames={"#p": "partition"}, ExpressionAttributeValues={":p": {"S": "session"}}),
-    lambda: dynamodb.scan(TableName=f"{name}-watch"),
-    lambda: sqs.receive_message(QueueUrl=section["worker-queue-url"]),
-    lambda: s3.put_object(Bucket=section["data-bucket"], Key="r/a", Body=b""),
-    lambda: s3.delete_object(Bucket=section["data-bucket"], Key="b/a"),
-    lambda: s3.put_object(Bucket=section["data-bucket"], Key="b/a", Body=b""),
-    lambda: client("lambda").invoke(FunctionName=f"{name}-heartbeat"),
-    lambda: client("iam").list_roles(),
-):
-    try:
-        what()
-    except ClientError as error:
-        assert "AccessDenied" in error.response["Error"]["Code"] or "403" in str(error), error
-    else:
-        raise AssertionError("allowed")
-print("as it should be")
-"""
+
+def assert_denied(account: Account, environment: dict[str, str]) -> None:
+    """A client is refused all that the gate tries."""
+    session = boto3.session.Session(environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"])
+    tried = attempts(session, Config.load(account.out), account.endpoint)
+    assert len(tried) > 15
+    assert [each for each in tried if not each.refused] == []
 
 
 def run(script: str, account: Account, environment: dict[str, str], *more: str) -> str:
@@ -317,7 +293,7 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     policy = json.loads(account.out.read_text())["aws"]["policies"]["client"]
     client = account.user("client", policy)
     assert "as it should be" in run(CLIENT, account, client)
-    assert "as it should be" in run(DENIED, account, client)
+    assert_denied(account, client)
     assert "as it should be" in run(SUPER, account, client)
 
     assert_roles_are_narrow(account)

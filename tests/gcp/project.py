@@ -94,7 +94,11 @@ class Project(Cloud):
             backends.create_topic(self._gcp, f"{name}-{topic}")
         for function, topic in _FUNCTIONS.items():
             self._running[function] = Target(
-                function, Path(rights.__file__), self._environment(name), self.output(function), ports[function]
+                function,
+                Path(rights.__file__),
+                self._environment(name),
+                self.output(function),
+                ports[function],
             )
             if topic:
                 url = self._running[function].url

@@ -18,7 +18,9 @@ from faaskeeper import registry
 from faaskeeper.config import ConfigurationException
 from faaskeeper.deploy.providers import translated_errors
 from faaskeeper.exceptions import FaaSKeeperException
+from faaskeeper.testing.smoke.bill import compare
 from faaskeeper.testing.smoke.gate import Gate, Options, configuration
+from faaskeeper.testing.smoke.report import Report
 from faaskeeper.testing.smoke.stage import Failed, Files, Stage
 
 _STAGES = {
@@ -91,6 +93,17 @@ def clean(directory: Path) -> bool:
         return gate.report.passed
 
 
+def cost(directory: Path, export: str) -> bool:
+    """Compare a report with the bill."""
+    files = Files(directory.resolve())
+    try:
+        report = Report.load(files.directory)
+    except (OSError, ValueError) as error:
+        raise Failed(f"{files.directory} has no report: {error}") from error
+    with translated_errors():
+        return compare(report, configuration_of(files), export, print)
+
+
 def configuration_of(files: Files) -> dict[str, Any]:
     """What a run has deployed. Raises Failed if the directory has no run."""
     try:
@@ -113,9 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "clean":
             right = clean(options.directory)
         elif options.command == "cost":
-            from faaskeeper.testing.smoke.bill import compare
-
-            right = compare(options.directory, configuration_of(Files(options.directory)), options.export)
+            right = cost(options.directory, options.export)
         else:
             right = run(options)
     except (Failed, FaaSKeeperException) as error:

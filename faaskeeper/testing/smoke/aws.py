@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from faaskeeper.config import Config
+from faaskeeper.config import Config, ConfigurationException
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Denied, DriverError
 from faaskeeper.deploy.aws.leftovers import TAG
@@ -39,6 +39,7 @@ class AwsStage(Stage):
     """
 
     cloud = "AWS"
+    who = "by a role with the policies of deployer.yaml alone"
     unreal = (
         ("CloudFormation's calls with the deployer's rights", "the emulator's may do anything"),
         ("rights on parts of tables", "the emulator does not know the condition dynamodb:LeadingKeys"),
@@ -49,6 +50,11 @@ class AwsStage(Stage):
         super().__init__(files, data, say)
         self._admin = AwsService(Config.deserialize(data)).aws
         section = data.get("aws", {})
+        if section.get("profile"):
+            raise ConfigurationException(
+                "the key 'aws.profile' would be used by every command, but the gate deploys as a role of its "
+                f"own: leave it out, and set AWS_PROFILE={section['profile']} for the gate"
+            )
         self._endpoint = str(section.get("endpoint-url", ""))
         self._kms_key = str(section.get("kms-key", ""))
         self._subnets = bool(section.get("subnets"))
@@ -168,6 +174,15 @@ class AwsStage(Stage):
         kept = {key: value for key, value in os.environ.items() if key != "AWS_PROFILE"}
         return {**kept, **self._assume("deployer")}
 
+    def remover(self) -> Mapping[str, str]:
+        try:
+            self._call("iam", "get_role", RoleName=self._role("deployer"))
+        except Denied as error:
+            if "NoSuchEntity" not in str(error):
+                raise
+            return self.own()  # it was never made, or an earlier removal has come that far
+        return self.deployer()
+
     def own(self) -> Mapping[str, str]:
         return os.environ
 
@@ -230,12 +245,13 @@ class AwsStage(Stage):
     def renew(self) -> None:
         self._as_client()
 
-    def second(self, report: Report) -> None:
+    def second(self, report: Report) -> str:
         for each in ("writer", "watch", "heartbeat"):
             alias = self._call("lambda", "get_alias", FunctionName=f"{self.name}-{each}", Name="live")
             version = alias["FunctionVersion"]
             what = f"the second deployment of {each} runs"
             report.add("deployment", what, version == "2", f"version {version}")
+        return ""
 
     def beat(self) -> None:
         client = self._admin.client("lambda", read_timeout=60.0, retries={"total_max_attempts": 1})

@@ -12,7 +12,7 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from faaskeeper.testing.smoke.stage import Failed, Say, Stage
 
 BUDGET = 1.0
 """Dollars that a run may cost."""
-_LEFT_S = 300.0
+_LEFT_S = 900.0
 """How long what is removed may still be in a list: the index of tags lags behind."""
 _SETTLES_S = 60.0
 
@@ -97,15 +97,19 @@ class Gate:
         self._say(f"FAILED {what}: {said}")
 
     def _step(self, section: str, what: str, act: Callable[[], str | None]) -> bool:
-        """Do a step whose failure does not end the run; returns whether it is right."""
+        """Do a step whose failure does not end the run; returns whether it is right.
+
+        ``act``: returns what came of it; None: no more than that; empty: there was nothing to do.
+        """
         self._say(what)
         began = time.monotonic()
         try:
-            said = act() or ""
+            said = act()
         except Exception as error:
             self._failed(section, what, error)
             return False
-        self.report.add(section, what, True, said or f"{time.monotonic() - began:.0f} s")
+        if said != "":
+            self.report.add(section, what, True, said or f"{time.monotonic() - began:.0f} s")
         return True
 
     # ---- deploying -----------------------------------------------------------------------
@@ -119,17 +123,19 @@ class Gate:
         section = "deployment"
         for what, why in stage.unreal if stage.emulated else ():
             report.untried(section, what, why)
-        if not self._step(section, "the rights of who deploys", lambda: stage.prepare(report)):
+        if not self._step(section, "the rights of who deploys are made", lambda: stage.prepare(report)):
             return
-        if not self._step(section, "a plan that changes nothing", lambda: self._fk("--dry-run")):
+        if not self._step(
+            section, "fk deploy service --dry-run, before anything is there", lambda: self._fk("--dry-run")
+        ):
             return
-        if not self._step(section, "deploy, with these rights alone", lambda: self._fk("--yes")):
+        if not self._step(section, f"fk deploy service, {stage.who}", lambda: self._fk("--yes")):
             return
-        if not self._step(section, "a client's rights", lambda: stage.deployed(report)):
+        if not self._step(section, "a client's rights are made", lambda: stage.deployed(report)):
             return
-        self._step(section, "a plan without changes afterwards", self._unchanged)
+        self._step(section, "fk deploy service --dry-run shows no changes afterwards", self._unchanged)
         self._step(section, "fk doctor", self._doctor)
-        self._step(section, "deploy a change", self._change)
+        self._step(section, "fk deploy service, with a change", self._change)
         self._step(section, "a second deployment's functions", lambda: stage.second(report))
         self._deny()
         for suite in ("semantic", "session", "watch"):
@@ -138,11 +144,11 @@ class Gate:
         self._die()
 
     def _fk(self, *more: str) -> str | None:
-        self._stage.deploy(*more)
+        self._stage.deploy(self._stage.deployer(), *more)
         return None
 
     def _unchanged(self) -> str | None:
-        said = self._stage.deploy("--dry-run")
+        said = self._stage.deploy(self._stage.deployer(), "--dry-run")
         if "No changes." in said:
             return None
         changes = [line for line in said.splitlines() if line.strip()]
@@ -159,7 +165,7 @@ class Gate:
         data = self._stage.data
         data["heartbeat-frequency"] = 2 * int(data.get("heartbeat-frequency", 60))
         self._stage.files.config.write_text(json.dumps(data, indent=2))
-        self._stage.deploy("--yes")
+        self._fk("--yes")
 
     # ---- what is tried -------------------------------------------------------------------
 
@@ -235,10 +241,10 @@ class Gate:
             stage.fk(stage.deployer(), "deploy", "functions", out, "--rollback")
 
         section = "crashes"
-        if not self._step(section, "code whose processes die", deploy):
+        if not self._step(section, "code whose processes die is deployed", deploy):
             return
         self._suite("crash", most)
-        self._step(section, "back to the code before", go_back)
+        self._step(section, "fk deploy functions --rollback", go_back)
         self._step(section, "functions died while the crash suite ran", self._deaths)
 
     def _deaths(self) -> str:
@@ -273,7 +279,13 @@ class Gate:
         """Remove what a run has made, which may be repeated, and list what is left."""
         stage, section = self._stage, "removal"
         self._step(section, "a client's rights are removed", stage.remove)
-        self._step(section, "fk deploy service --clean", lambda: self._fk("--clean", "--yes"))
+
+        def remove(environment: Mapping[str, str]) -> None:
+            stage.deploy(environment, "--clean", "--yes")
+
+        what = "fk deploy service --clean"
+        if not self._step(section, what, lambda: remove(stage.remover())):
+            self._step(section, f"{what}, with the caller's rights", lambda: remove(stage.own()))
         self._step(section, "the rights of who deploys are removed", stage.finished)
         self._step(section, "nothing is left, by the account's own lists", self._nothing)
         if self.report.lines[-1].verdict is Verdict.FAILED:

@@ -46,6 +46,7 @@ class GcpStage(Stage):
     """
 
     cloud = "Google Cloud"
+    who = "by the caller"
     unreal = (
         ("the templates", "no emulator makes resources; a stand-in records what Terraform is asked for"),
         ("rights of functions and clients", "no emulator asks for any; what stands in checks calls by lists"),
@@ -86,10 +87,11 @@ class GcpStage(Stage):
 
     # ---- accounts ------------------------------------------------------------------------
 
-    def prepare(self, report: Report) -> None:
+    def prepare(self, report: Report) -> str:
         """Nothing: an owner deploys."""
         report.facts["project"] = self._project
-        report.note("rights", "deployed with the caller's own rights", "the module deployer/ was not applied")
+        report.untried("rights", "a deployer's rights", "the module deployer/ has to be applied by hand")
+        return ""
 
     def deployer(self) -> Mapping[str, str]:
         return os.environ
@@ -139,8 +141,9 @@ class GcpStage(Stage):
         """Calls with a client's rights."""
         return Gcp(project) if self.emulated else Gcp(project, credentials=self._impersonated())
 
-    def second(self, report: Report) -> None:
+    def second(self, report: Report) -> str:
         """Nothing: Google keeps no versions of functions."""
+        return ""
 
     # ---- the suites ----------------------------------------------------------------------
 
@@ -187,11 +190,13 @@ class GcpStage(Stage):
     def left(self) -> list[str]:
         return listed(self._rest, self._project, self._region, self.name)
 
-    def remove(self) -> None:
+    def remove(self) -> str:
         """Nothing was made beside the deployment."""
+        return ""
 
-    def finished(self) -> None:
+    def finished(self) -> str:
         """Nothing was made beside the deployment."""
+        return ""
 
     def close(self) -> None:
         if self._client is not None:

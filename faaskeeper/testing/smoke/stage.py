@@ -54,6 +54,8 @@ class Stage(ABC):
     """A cloud, for one run. ``data``: the configuration that is deployed; ``emulated``: it is no cloud."""
 
     cloud: str
+    who: str
+    """With whose rights it deploys."""
     unreal: tuple[tuple[str, str], ...] = ()
     """What emulators do not show, and why: lines of their reports."""
 
@@ -76,12 +78,20 @@ class Stage(ABC):
     # ---- accounts ------------------------------------------------------------------------
 
     @abstractmethod
-    def prepare(self, report: Report) -> None:
-        """Make the rights of who deploys."""
+    def prepare(self, report: Report) -> str | None:
+        """Make the rights of who deploys.
+
+        This one and others return what came of it; None: no more than that; empty: there was
+        nothing to do.
+        """
 
     @abstractmethod
     def deployer(self) -> Mapping[str, str]:
         """The environment of commands that deploy."""
+
+    def remover(self) -> Mapping[str, str]:
+        """The environment of commands that remove; of who deploys, as long as there are these rights."""
+        return self.deployer()
 
     @abstractmethod
     def own(self) -> Mapping[str, str]:
@@ -92,7 +102,7 @@ class Stage(ABC):
         """Look at what a first deployment has made, and prepare the rights of a client."""
 
     @abstractmethod
-    def second(self, report: Report) -> None:
+    def second(self, report: Report) -> str | None:
         """Look at what a second deployment has changed."""
 
     # ---- the suites ----------------------------------------------------------------------
@@ -136,15 +146,12 @@ class Stage(ABC):
         """All resources of the run that exist, as the cloud lists them."""
 
     @abstractmethod
-    def remove(self) -> None:
-        """Remove what this class has made beside the deployment; may be repeated.
-
-        It is called before the deployment is removed, and after that.
-        """
+    def remove(self) -> str | None:
+        """Remove the rights of a client, before the deployment is removed; may be repeated."""
 
     @abstractmethod
-    def finished(self) -> None:
-        """Remove what removing the deployment has still needed."""
+    def finished(self) -> str | None:
+        """Remove the rights of who deploys, after that; may be repeated."""
 
     @abstractmethod
     def close(self) -> None:
@@ -173,7 +180,7 @@ class Stage(ABC):
             raise Failed(f"'{shown}' failed with status {done.returncode}: {' '.join(lines[-5:])}")
         return said
 
-    def deploy(self, *more: str) -> str:
-        """``fk deploy service``, as who may deploy and no more."""
+    def deploy(self, environment: Mapping[str, str], *more: str) -> str:
+        """``fk deploy service``."""
         files = ("deploy", "service", str(self.files.out), "--config", str(self.files.config))
-        return self.fk(self.deployer(), *files, *more)
+        return self.fk(environment, *files, *more)
