@@ -29,6 +29,7 @@ PYTEST := $(BIN)/python -m pytest -n 2
 
 .PHONY: setup run serve test test-clouds test-simulator test-all lint types wheel
 .PHONY: bench bench-aio bench-aws bench-change bench-gateway bench-gcp simulate clean
+.PHONY: smoke-aws smoke-gcp smoke-cost
 
 run: $(FK)
 	@$(BIN)/fk $(if $(DATA),--directory $(DATA)) shell
@@ -143,6 +144,21 @@ SECONDS ?= 0
 
 simulate: $(DEV)
 	@$(BIN)/python -m faaskeeper.testing.simulator --seeds $(SEEDS) --start $(START) --seconds $(SECONDS)
+
+# On an account of yours: make smoke-aws CONFIG=config.json; a day or two later make smoke-cost REPORT=smoke-NAME.
+# SMOKE has further options; docs/operations.md says what is tried.
+CONFIG ?=
+REPORT ?=
+SMOKE  ?=
+
+smoke-aws smoke-gcp: smoke-%: $(FK)
+	@test -n "$(CONFIG)" || { echo "usage: make $@ CONFIG=config.json ('fk init $*' writes one)" >&2; exit 2; }
+	@$(BIN)/python $(PIP) --quiet -e '.[$*,testing]' >&2
+	@exec $(BIN)/python -m faaskeeper.testing.smoke $* $(CONFIG) $(SMOKE)
+
+smoke-cost: $(FK)
+	@test -n "$(REPORT)" || { echo "usage: make $@ REPORT=smoke-NAME, the folder of a run" >&2; exit 2; }
+	@exec $(BIN)/python -m faaskeeper.testing.smoke cost $(REPORT) $(SMOKE)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

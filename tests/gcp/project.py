@@ -49,10 +49,14 @@ class Project(Cloud):
         self._watching.start()
 
     def write(self, options: dict[str, Any]) -> None:
-        endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
-        section = {"project-id": self.project, "deploy": {"endpoint": endpoint}}
+        section = {"project-id": self.project, "deploy": {"endpoint": self.endpoint}}
         data = {"cloud-provider": "gcp", "deployment-name": self.name, "deployment-region": "europe-west1"}
         self.config.write_text(json.dumps({**data, **options, "gcp": section}))
+
+    @property
+    def endpoint(self) -> str:
+        """Where Google's administration answers."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def output(self, function: str) -> Path:
         """Where a function says what it says."""
@@ -191,7 +195,7 @@ class Project(Cloud):
             said = [self.output(each).read_text() for each in _FUNCTIONS if self.output(each).exists()]
             return {"entries": [{}] * sum(each.count(LAST) for each in said)}
         if service == "monitoring" and "/timeSeries" in path:
-            found = [value for metric, value in self.counts.items() if metric.replace("/", "%2F") in path]
+            found = [value for metric, value in self.counts.items() if metric in path]
             return {"timeSeries": [{"points": [{"value": {"doubleValue": each}}]} for each in found]}
         if service == "bigquery":
             rows = [{"f": [{"v": name}, {"v": str(cost)}]} for name, cost in self.bill]

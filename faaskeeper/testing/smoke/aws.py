@@ -433,7 +433,7 @@ def listed(aws: Aws, name: str) -> list[str]:
                 if not isinstance(each, str) and each.get("StackStatus") == "DELETE_COMPLETE":
                     continue
                 called = each if isinstance(each, str) else str(each[field])
-                if _belongs(called, name):
+                if belongs(called, name):
                     found.append(f"{service}: {called}")
     tagging = aws.client("resourcegroupstaggingapi", read_timeout=60.0)
     filters = [{"Key": TAG, "Values": [name]}]
@@ -442,7 +442,7 @@ def listed(aws: Aws, name: str) -> list[str]:
     return sorted(found)
 
 
-def _belongs(called: str, name: str) -> bool:
+def belongs(called: str, name: str) -> bool:
     """Whether a name, URL or ARN is of a deployment; the name is of the run alone."""
     last = called.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
     return any(each == name or each.startswith(f"{name}-") for each in (called, last, *called.split(":")))

@@ -268,7 +268,7 @@ def listed(rest: Rest, project: str, region: str, name: str) -> list[str]:
     for service, path, key, field in _LISTS:
         for each in _pages(rest, service, path.format(project=project, region=region), key):
             called = str(each[field])
-            if _belongs(called, name):
+            if belongs(called, name):
                 found.append(f"{service}: {called}")
     policy, _ = rest.call("cloudresourcemanager", f"v1/projects/{project}:getIamPolicy", body={})
     for binding in policy.get("bindings", ()):
@@ -296,7 +296,7 @@ def _pages(rest: Rest, service: str, path: str, key: str) -> Iterator[Mapping[st
             return
 
 
-def _belongs(called: str, name: str) -> bool:
+def belongs(called: str, name: str) -> bool:
     """Whether a name is of a deployment; the name is of the run alone."""
     last = called.rsplit("/", 1)[-1]
     return (

@@ -128,17 +128,17 @@ def _builds(rest: Rest, project: str, region: str, name: str, price: Mapping[str
     """The minutes of Cloud Build as the deployment's account."""
     answer, _ = rest.call("cloudbuild", f"v1/projects/{project}/locations/{region}/builds?pageSize=100")
     minutes = [
-        (_moment(each["finishTime"]) - _moment(each["startTime"])) / 60
+        (moment(each["finishTime"]) - moment(each["startTime"])) / 60
         for each in answer.get("builds", ())
         if f"/{name}-build@" in str(each.get("serviceAccount", ""))
         and {"startTime", "finishTime"} <= set(each)
-        and _moment(each["startTime"]) >= began
+        and moment(each["startTime"]) >= began
     ]
     count = sum(minutes) if minutes else None
     return Used("Cloud Build, minutes", count, price["build"]["minute"], "the list of builds")
 
 
-def _moment(text: str) -> float:
+def moment(text: str) -> float:
     """Seconds since 1970 of a time as Google writes it, with up to nine digits of a second."""
     whole, _, rest = text.rstrip("Z").partition(".")
     return datetime.fromisoformat(f"{whole}+00:00").timestamp() + float(f"0.{rest or 0}")
