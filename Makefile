@@ -29,7 +29,7 @@ PYTEST := $(BIN)/python -m pytest -n 2
 
 .PHONY: setup run serve test test-clouds test-simulator test-all lint types wheel
 .PHONY: bench bench-aio bench-aws bench-change bench-gateway bench-gcp simulate clean
-.PHONY: smoke-aws smoke-gcp smoke-cost
+.PHONY: smoke smoke-aws smoke-gcp smoke-cost
 
 run: $(FK)
 	@$(BIN)/fk $(if $(DATA),--directory $(DATA)) shell
@@ -151,10 +151,17 @@ CONFIG ?=
 REPORT ?=
 SMOKE  ?=
 
-smoke-aws smoke-gcp: smoke-%: $(FK)
-	@test -n "$(CONFIG)" || { echo "usage: make $@ CONFIG=config.json ('fk init $*' writes one)" >&2; exit 2; }
-	@$(BIN)/python $(PIP) --quiet -e '.[$*,testing]' >&2
-	@exec $(BIN)/python -m faaskeeper.testing.smoke $* $(CONFIG) $(SMOKE)
+smoke-aws: CLOUD := aws
+smoke-gcp: CLOUD := gcp
+
+smoke-aws: smoke
+
+smoke-gcp: smoke
+
+smoke: $(FK)
+	@test -n "$(CLOUD)" && test -n "$(CONFIG)" || { echo "usage: make smoke-aws (or smoke-gcp) CONFIG=config.json" >&2; exit 2; }
+	@$(BIN)/python $(PIP) --quiet -e '.[$(CLOUD),testing]' >&2
+	@exec $(BIN)/python -m faaskeeper.testing.smoke $(CLOUD) $(CONFIG) $(SMOKE)
 
 smoke-cost: $(FK)
 	@test -n "$(REPORT)" || { echo "usage: make $@ REPORT=smoke-NAME, the folder of a run" >&2; exit 2; }

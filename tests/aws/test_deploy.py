@@ -157,13 +157,13 @@ def assert_denied(account: Account, environment: dict[str, str]) -> None:
     assert [each for each in tried if not each.refused] == []
 
 
-def run(script: str, account: Account, environment: dict[str, str], *more: str) -> str:
+def run(script: str, account: Account, environment: dict[str, str], *more: str, code: int = 0) -> str:
     done = subprocess.run(
         [sys.executable, "-c", script, str(account.out), *more],
         capture_output=True, text=True, env=environment, cwd=ROOT, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -316,6 +316,12 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     assert "updated the functions of" in account.fk("deploy", "functions", str(account.out))
     assert "as it should be" in run(CLIENT, account, client)
     assert "as it should be" in run(SUPER, account, client)
+    account.fk("deploy", "service", str(account.out), "--config", str(account.out), "--yes")
+    assert "as it should be" in run(SUPER, account, client)  # a client's configuration does not name it
+    account.write({"super-digest": ""})
+    assert "the super user, if there is one, is removed" in account.service("--dry-run")
+    assert "there is no super user" in account.service()
+    assert "NoAuthException" in run(SUPER, account, client, code=1)
 
     stranger = account.directory / "stranger.json"
     stranger.write_text("{}")

@@ -19,7 +19,7 @@ from faaskeeper.deploy.gcp.rest import Rest
 from faaskeeper.deploy.gcp.tools import DATA_IS_LOST, DRIFTED, DeploymentManager, Terraform, Tool
 from faaskeeper.deploy.names import check_name
 from faaskeeper.deploy.package import Changed, as_it_is
-from faaskeeper.deploy.supers import save_super_user
+from faaskeeper.deploy.supers import save_super_user, super_user_notes
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.gcp.service import GcpService
 
@@ -183,7 +183,7 @@ class GcpDeployment:
         legacy = [_LEGACY] if isinstance(tool, DeploymentManager) else []
         return Plan(
             tuple(line for line in lines if not line.startswith(DRIFTED)),
-            (*(line for line in lines if line.startswith(DRIFTED)), *legacy),
+            (*(line for line in lines if line.startswith(DRIFTED)), *legacy, *super_user_notes(self.config)),
             f"{lost} would be replaced, which loses the data: run 'fk export', then --clean" if lost else "",
         )
 
