@@ -66,6 +66,13 @@ def test_functions_are_listed_as_the_configuration_asks_for_them() -> None:
     assert "create   function fk-test-watch" not in outline(inline, "inline")
 
 
+def test_resources_are_listed_by_their_own_names() -> None:
+    listed = outline(Config.deserialize(DATA), "own")
+    for name in ("fk-test", "fk-test-sessions", "fk-test-private"):
+        assert f"create   Firestore database (Datastore mode) {name}" in listed
+    assert "create   Cloud Storage bucket fk-test-data-mine" in listed
+
+
 def test_labels_are_what_google_takes() -> None:
     assert labels({"team": "storage", "cost-center": "4_2"}) == {"team": "storage", "cost-center": "4_2"}
     for wrong in ({"Team": "a"}, {"a": "B"}, {"1": "a"}, {"a": "x" * 64}, {"": "a"}):

@@ -38,13 +38,16 @@ def outline(config: Config, watch_function: str) -> list[str]:
         left_out.add("distributor")
     if watch_function == "inline":
         left_out.add("watch")
+    endings = {kind: [f"-{each}" for each in listed[kind]] for kind in _KINDS}
+    endings["databases"] = [each["suffix"] for each in listed["databases"].values()]
+    endings["functions"] = [f"-{each}" for each in listed["functions"] if each not in left_out]
     lines = [
-        f"{'create':8} {what} {config.deployment_name}-{name}"
+        f"{'create':8} {what} {config.deployment_name}{ending}"
         for kind, what in _KINDS.items()
-        for name in listed.get(kind, ())
-        if kind != "functions" or name not in left_out
+        for ending in endings[kind]
     ]
-    return [*lines, f"{'create':8} Cloud Storage bucket {config.deployment_name}-data"]
+    project = config.provider_config.get("project-id", "PROJECT")
+    return [*lines, f"{'create':8} Cloud Storage bucket {config.deployment_name}-data-{project}"]
 
 
 def rights() -> list[str]:
