@@ -10,10 +10,10 @@ from faaskeeper.testing.smoke.gcp import GcpStage
 from tests.gcp import rights
 
 
-def client_of(stage: GcpStage, project: str) -> Gcp:
-    """Calls with a client's rights, and no others."""
+def client_of(stage: GcpStage, project: str, who: str) -> Gcp:
+    """Calls with the rights of an account of clients, and no others."""
     made = Gcp(project)
-    rights.Rights("client", stage.name, f"{stage.name}-data-{project}").attach(made)
+    rights.Rights(who, stage.name, f"{stage.name}-data-{project}").attach(made)
     return made
 
 

@@ -20,7 +20,7 @@ from faaskeeper.deploy.providers import translated_errors
 from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.testing.smoke.bill import compare
 from faaskeeper.testing.smoke.gate import Gate, Options, configuration
-from faaskeeper.testing.smoke.report import Report
+from faaskeeper.testing.smoke.report import Report, write_whole
 from faaskeeper.testing.smoke.stage import Failed, Files, Stage
 
 _STAGES = {
@@ -76,8 +76,7 @@ def run(options: argparse.Namespace) -> bool:
     files.directory.mkdir(parents=True, exist_ok=True)
     if files.config.exists():
         raise Failed(f"{files.directory} has a run already: choose another --directory")
-    files.config.write_text(json.dumps(data, indent=2))
-    files.config.chmod(0o600)  # it may have a super user's digest
+    write_whole(files.config, json.dumps(data, indent=2))  # it may have a super user's digest
     with closing(stage_of(options.command, files, data)) as stage:
         gate = Gate(stage, Options(max(options.share, 1), max(options.turns, 1), options.wait), say)
         return gate.run()

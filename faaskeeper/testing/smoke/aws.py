@@ -199,14 +199,17 @@ class AwsStage(Stage):
         """AWS for a client; the credentials last for an hour, so each part of a run gets new ones."""
         if self._client is not None:
             self._client.close()
-        self._client = Aws(self._admin.region, endpoint=self._endpoint, session=self._session("client"))
+        session = self._session("direct" if self.direct else "client")
+        self._client = Aws(self._admin.region, endpoint=self._endpoint, session=session)
         return self._client
 
     def deployed(self, report: Report) -> None:
         policies = self.clients.provider_config["policies"]
-        direct = self.clients.worker_queue.value == "direct"
-        needed = [policies[each] for each in policies if each == "client" or direct]
-        self._make_role("client", needed)
+        self._make_role("client", [policies["client"]])
+        if self.direct:
+            self._make_role("direct", policies.values())
+        self._memory = awsusage.memory(self._admin, self.name)
+        awsusage.count_requests(self._admin, self._bucket())
         table = f"{self.name}-lease"
 
         def look() -> Any:
@@ -220,7 +223,7 @@ class AwsStage(Stage):
         chosen = {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}
         found = chosen.get("PermissionsBoundary", "")
         report.add(section, "fk finds the boundary of roles", found.endswith("-boundary"), found)
-        for each in ("writer", "heartbeat", "watch"):
+        for each in self._memory:
             role = self._call("iam", "get_role", RoleName=f"{self.name}-{each}")["Role"]
             boundary = role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn", "")
             said = boundary or "it has none"
@@ -230,8 +233,6 @@ class AwsStage(Stage):
                 report.add(
                     section, f"{each}'s role is within the boundary", boundary.endswith("-boundary"), said
                 )
-        self._memory = awsusage.memory(self._admin, self.name)
-        awsusage.count_requests(self._admin, self._bucket())
 
     def _bucket(self) -> str:
         return str(self.clients.provider_config["data-bucket"])
@@ -246,7 +247,7 @@ class AwsStage(Stage):
         self._as_client()
 
     def second(self, report: Report) -> str:
-        for each in ("writer", "watch", "heartbeat"):
+        for each in self._memory:
             alias = self._call("lambda", "get_alias", FunctionName=f"{self.name}-{each}", Name="live")
             version = alias["FunctionVersion"]
             what = f"the second deployment of {each} runs"
@@ -301,8 +302,9 @@ class AwsStage(Stage):
         return listed(self._admin, self.name)
 
     def remove(self) -> None:
-        """The client's role first: a policy that is attached cannot be deleted."""
-        self._remove_role("client")
+        """Before the stack: it cannot delete a policy that is attached."""
+        for who in ("client", "direct"):
+            self._remove_role(who)
 
     def finished(self) -> None:
         self._remove_role("deployer")

@@ -100,46 +100,52 @@ class GcpStage(Stage):
         return os.environ
 
     @property
-    def _account(self) -> str:
-        return str(self.clients.provider_config["accounts"]["client"])
+    def _who(self) -> str:
+        """The account of clients, by its last word."""
+        return "direct" if self.direct else "client"
+
+    def _account(self, who: str) -> str:
+        return f"{self.name}-{who}@{self._project}.iam.gserviceaccount.com"
 
     def deployed(self, report: Report) -> None:
-        report.facts["clients act as"] = self._account
+        report.facts["clients act as"] = self._account(self._who)
         if not self.emulated:
-            self._grant()
+            for who in {"client", self._who}:
+                self._grant(who)
         made = self._as_client()
         table = GcpService(self.clients, made).table("lease")
         self._until("a client's rights do not come to count", lambda: table.get("lease", "0"))
 
-    def _grant(self) -> None:
-        """Let the caller act as the clients' account; the grant goes with the account."""
+    def _grant(self, who: str) -> None:
+        """Let the caller act as an account of clients; the grant goes with the account."""
         found = self._gcp.credentials()
         found.refresh(Request())
         told = self._ask("oauth2", f"tokeninfo?access_token={quote(found.token)}")
         kind = "serviceAccount" if str(told["email"]).endswith(".gserviceaccount.com") else "user"
-        account = f"v1/projects/{self._project}/serviceAccounts/{self._account}"
+        account = f"v1/projects/{self._project}/serviceAccounts/{self._account(who)}"
         policy = self._ask("iam", f"{account}:getIamPolicy", {})
         binding = {"role": _IMPERSONATOR, "members": [f"{kind}:{told['email']}"]}
         policy["bindings"] = [*policy.get("bindings", ()), binding]
         self._ask("iam", f"{account}:setIamPolicy", {"policy": policy})
-        self._until("the clients' account cannot be used", lambda: self._impersonated().refresh(Request()))
+        made = self._impersonated(who)
+        self._until("the clients' account cannot be used", lambda: made.refresh(Request()))
 
-    def _impersonated(self) -> Credentials:
+    def _impersonated(self, who: str) -> Credentials:
         made: Credentials = impersonated_credentials.Credentials(
             source_credentials=self._gcp.credentials(),
-            target_principal=self._account,
+            target_principal=self._account(who),
             target_scopes=list(SCOPES),
         )
         return made
 
     def _as_client(self) -> Gcp:
         if self._client is None:
-            self._client = self.client_of(self._project)
+            self._client = self.client_of(self._project, self._who)
         return self._client
 
-    def client_of(self, project: str) -> Gcp:
-        """Calls with a client's rights."""
-        return Gcp(project) if self.emulated else Gcp(project, credentials=self._impersonated())
+    def client_of(self, project: str, who: str) -> Gcp:
+        """Calls with the rights of an account of clients. ``who``: client or direct."""
+        return Gcp(project) if self.emulated else Gcp(project, credentials=self._impersonated(who))
 
     def second(self, report: Report) -> str:
         """Nothing: Google keeps no versions of functions."""
@@ -180,7 +186,11 @@ class GcpStage(Stage):
         return len(self._ask("logging", "v2/entries:list", body).get("entries", ()))
 
     def attempts(self) -> list[Attempt]:
-        return attempts(self.clients, self._as_client())
+        client = self.client_of(self._project, "client")
+        try:
+            return attempts(self.clients, client)
+        finally:
+            client.close()
 
     # ---- what it used, and what is left --------------------------------------------------
 

@@ -99,9 +99,9 @@ class Report:
         """Write ``report.md`` and ``report.json``; returns the former's path."""
         data = asdict(self)
         data["lines"] = [{**asdict(each), "verdict": each.verdict.value} for each in self.lines]
-        _write(directory / "report.json", json.dumps(data, indent=1) + "\n")
+        write_whole(directory / "report.json", json.dumps(data, indent=1) + "\n")
         path = directory / "report.md"
-        _write(path, self.markdown())
+        write_whole(path, self.markdown())
         return path
 
     @staticmethod
@@ -181,8 +181,9 @@ def _figures(found: Iterable[float]) -> str:
     return " / ".join(f"{each:.1f}" for each in found)
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all, for its owner alone."""
     part = path.with_suffix(path.suffix + ".part")
+    part.touch(0o600)
     part.write_text(text, encoding="utf-8")
     part.replace(path)

@@ -71,6 +71,11 @@ class Stage(ABC):
         """Whether emulators stand for the cloud."""
 
     @property
+    def direct(self) -> bool:
+        """Whether clients write by themselves, with rights that other clients do not have."""
+        return self.data.get("worker-queue") == "direct"
+
+    @property
     def clients(self) -> Config:
         """The clients' configuration."""
         return Config.load(self.files.out)
