@@ -14,7 +14,8 @@ import pytest
 
 from faaskeeper.config import Config
 from faaskeeper.deploy.gcp.package import package
-from faaskeeper.testing.smoke import aws, awsusage, gcp, gcpusage, timing
+from faaskeeper.testing.conformance import golden
+from faaskeeper.testing.smoke import aws, awsusage, gcp, gcpusage, suites, timing
 from faaskeeper.testing.smoke.__main__ import main
 from faaskeeper.testing.smoke.gate import Gate, Options
 from faaskeeper.testing.smoke.mortal import LAST, mortal
@@ -86,6 +87,10 @@ def test_the_model_s_figures_are_those_of_the_documentation() -> None:
         }
         beside = {each for each in names if "watch inline" in each or "in two calls" in each}
         assert names - beside <= reached
+
+
+def test_the_scenarios_that_no_cloud_shows_are_among_the_recorded_ones() -> None:
+    assert set(suites.BY_ADDRESS) <= set(map(golden.name_of, golden.SCENARIOS))
 
 
 def test_percentiles_are_those_of_the_model_s_tables() -> None:

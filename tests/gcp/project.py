@@ -115,7 +115,6 @@ class Project(Cloud):
             "data-bucket": f"{name}-data-{self.project}",
             "worker-topic": f"{name}-worker",
             "watch-topic": f"{name}-watch",
-            "peer": "127.0.0.1",
         }
         config = {"cloud-provider": "gcp", "deployment-name": name, "deployment-region": "europe-west1"}
         return {

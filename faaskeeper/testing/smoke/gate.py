@@ -195,12 +195,8 @@ class Gate:
         harness = suites.Deployed(stage.clients, stage.connect, stage.beat, life_s)
         outcome = suites.run(name, harness, self._options.share, self._say, stage.files.log)
         said = f"{outcome.passed} tests passed in {outcome.seconds:.0f} s"
-        if outcome.left_out:
-            self.report.untried(
-                "suites",
-                f"{outcome.left_out} of the recorded scenarios",
-                f"one of {self._options.share} was asked for",
-            )
+        for why, number in outcome.left_out.items():
+            self.report.untried("suites", f"{number} of the recorded scenarios", why)
         if not outcome.passed and not outcome.failed:
             said = "it has no tests"
         right = bool(outcome.passed) and not outcome.failed
