@@ -79,6 +79,7 @@ class Gate:
     def run(self) -> bool:
         """Do all of it; returns whether everything is as it should be."""
         self._say(f"if this is killed, remove what it made: {cleaning(self._stage.files.directory)}")
+        self._say(f"what the commands say is in {self._stage.files.log}")
         try:
             with translated_errors():
                 self._try()
@@ -299,6 +300,8 @@ class Gate:
 
         what = "fk deploy service --clean"
         if not self._step(section, what, lambda: remove(stage.remover())):
+            if not stage.emulated:
+                time.sleep(_SETTLES_S)  # what an interrupted command has begun may hold a lock
             self._step(section, f"{what}, with the caller's rights", lambda: remove(stage.own()))
         self._step(section, "the rights of who deploys are removed", stage.finished)
         self._step(section, "nothing is left, by the account's own lists", self._nothing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -15,6 +16,8 @@ from faaskeeper.testing.smoke.report import Report, Used
 
 Say = Callable[[str], None]
 """Called with a line of progress."""
+_LAST_LINES = 5
+"""Lines of a command's output that its failure shows."""
 
 
 class Failed(Exception):
@@ -172,17 +175,34 @@ class Stage(ABC):
         """Run a module of this package. Its output goes to the log, too. Raises Failed."""
         shown = " ".join(("fk" if module == "faaskeeper.cli" else module, *arguments))
         self.say(shown)
-        command = [sys.executable, "-m", module, *arguments]
-        done = subprocess.run(
-            command, env=dict(environment), capture_output=True, text=True, stdin=subprocess.DEVNULL,
-            check=False,
-        )  # fmt: skip
-        said = done.stdout + done.stderr
-        with self.files.log.open("a", encoding="utf-8") as log:
-            log.write(f"$ {shown}\n{said}\n")
-        if done.returncode:
-            lines = [line for line in said.splitlines() if line.strip()]
-            raise Failed(f"'{shown}' failed with status {done.returncode}: {' '.join(lines[-5:])}")
+        lines: list[str] = []
+        with (
+            self.files.log.open("a", encoding="utf-8") as log,
+            subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                env=dict(environment),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                text=True,
+            ) as process,
+        ):
+            log.write(f"$ {shown}\n")
+            assert process.stdout is not None
+            try:
+                for line in process.stdout:
+                    lines.append(line)
+                    log.write(line)
+                    log.flush()  # somebody may follow it: a deployment takes minutes
+            except BaseException:
+                process.send_signal(signal.SIGINT)  # as a terminal does; a removal goes on from there
+                raise
+        said = "".join(lines)
+        if process.returncode:
+            told = [line.strip() for line in lines if line.strip()]
+            raise Failed(
+                f"'{shown}' failed with status {process.returncode}: {' '.join(told[-_LAST_LINES:])}"
+            )
         return said
 
     def deploy(self, environment: Mapping[str, str], *more: str) -> str:
