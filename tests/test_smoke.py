@@ -129,7 +129,8 @@ class Pretended(Stage):
     emulated = False
 
     def __init__(self, directory: Path, fails: str = "") -> None:
-        super().__init__(Files(directory), {"deployment-name": "smoke-1"}, lambda line: None)
+        data = {"cloud-provider": "aws", "deployment-name": "smoke-1", "deployment-region": "us-east-1"}
+        super().__init__(Files(directory), data, lambda line: None)
         self.fails = fails
         self.called: list[str] = []
         self.there: list[str] = []

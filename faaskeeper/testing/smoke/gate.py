@@ -71,9 +71,7 @@ class Gate:
             emulated=stage.emulated,
             began=time.time(),
         )
-        keys = ("user-storage", "worker-queue", "distributor-queue", "client-channel")
-        chosen = {key: stage.data[key] for key in keys if key in stage.data}
-        self.report.facts["configuration"] = ", ".join(f"{key}: {each}" for key, each in chosen.items())
+        self.report.facts["configuration"] = shown(Config.deserialize(stage.data))
         self.report.facts["began"] = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime())
 
     def run(self) -> bool:
@@ -351,6 +349,17 @@ class Gate:
                 counted and report.cost < BUDGET,
                 said if counted else "nothing was counted",
             )
+
+
+def shown(config: Config) -> str:
+    """The choices of a configuration."""
+    chosen = {
+        "user-storage": config.user_storage,
+        "worker-queue": config.worker_queue,
+        "distributor-queue": config.distributor_queue,
+        "client-channel": config.client_channel,
+    }
+    return ", ".join(f"{key}: {each.value}" for key, each in chosen.items())
 
 
 def configuration(path: Path, name: str) -> dict[str, Any]:
