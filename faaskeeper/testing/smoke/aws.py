@@ -94,6 +94,8 @@ class AwsStage(Stage):
         """Apply ``deployer.yaml`` as an administrator does, and make a role with its policies."""
         identity = self._call("sts", "get_caller_identity")
         report.facts["run as"] = str(identity["Arn"])
+        if str(identity["Arn"]).endswith(":root") and not self.emulated:
+            raise Failed("AWS lets nobody assume a role as the root user: use an administrator's credentials")
         self.say(f"creating the stack {self._rights} from deployer.yaml")
         parameters = {"Deployment": self.name}
         if self._kms_key:
