@@ -29,6 +29,7 @@ PYTEST := $(BIN)/python -m pytest -n 2
 
 .PHONY: setup run serve test test-clouds test-simulator test-all lint types wheel
 .PHONY: bench bench-aio bench-aws bench-change bench-gateway bench-gcp simulate clean
+.PHONY: smoke smoke-aws smoke-gcp smoke-cost
 
 run: $(FK)
 	@$(BIN)/fk $(if $(DATA),--directory $(DATA)) shell
@@ -143,6 +144,28 @@ SECONDS ?= 0
 
 simulate: $(DEV)
 	@$(BIN)/python -m faaskeeper.testing.simulator --seeds $(SEEDS) --start $(START) --seconds $(SECONDS)
+
+# On an account of yours: make smoke-aws CONFIG=config.json; a day or two later make smoke-cost REPORT=smoke-NAME.
+# SMOKE has further options; docs/operations.md says what is tried.
+CONFIG ?=
+REPORT ?=
+SMOKE  ?=
+
+smoke-aws: CLOUD := aws
+smoke-gcp: CLOUD := gcp
+
+smoke-aws: smoke
+
+smoke-gcp: smoke
+
+smoke: $(FK)
+	@test -n "$(CLOUD)" && test -n "$(CONFIG)" || { echo "usage: make smoke-aws (or smoke-gcp) CONFIG=config.json" >&2; exit 2; }
+	@$(BIN)/python $(PIP) --quiet -e '.[$(CLOUD),testing]' >&2
+	@exec $(BIN)/python -m faaskeeper.testing.smoke $(CLOUD) $(CONFIG) $(SMOKE)
+
+smoke-cost: $(FK)
+	@test -n "$(REPORT)" || { echo "usage: make $@ REPORT=smoke-NAME, the folder of a run" >&2; exit 2; }
+	@exec $(BIN)/python -m faaskeeper.testing.smoke cost $(REPORT) $(SMOKE)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -185,6 +185,7 @@ class Config:
         self._channel = fields.choice("client-channel", channels, usual)
         self._directory = fields.directory("directory")
         self._super_digest = fields.digest("super-digest")
+        self._sets_super_user = "super-digest" in data
         self._tags = fields.texts("tags")
         benchmarking = fields.mapping("configuration")
         inner = _Fields(benchmarking, "configuration.")
@@ -327,6 +328,11 @@ class Config:
     def super_digest(self) -> str:
         """Digest id (``user:base64 of the SHA-1``) of the super user; empty: none."""
         return self._super_digest
+
+    @property
+    def sets_super_user(self) -> bool:
+        """Whether the configuration has the key, even if empty; without it nothing is said."""
+        return self._sets_super_user
 
     @property
     def tags(self) -> Mapping[str, str]:

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, TypeVar
 from weakref import WeakSet
-
-import pytest
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.testing.conformance.blocking import BlockingClient, Client
 from faaskeeper.testing.conformance.systems import Harness
-from faaskeeper.testing.patience import PATIENCE_S
 
-_BOUNDS = (
-    "faaskeeper.client.client.START_S",
-    "faaskeeper.client.client.STOP_S",
-    "faaskeeper.aio.client.START_S",
-    "faaskeeper.aio.client.STOP_S",
-)
-"""How long clients wait until their sessions are open, and closed."""
 _C = TypeVar("_C", FaaSKeeperClient, BlockingClient)
 
 
@@ -46,12 +34,3 @@ class Deployment(Harness):
         """Stop the clients that run still, without a word to the service."""
         for client in list(self._made):
             client.stop(close=False)
-
-
-@contextmanager
-def patient_clients() -> Iterator[None]:
-    """Clients that wait for functions that were killed and begin again on a busy machine."""
-    with pytest.MonkeyPatch.context() as patch:
-        for bound in _BOUNDS:
-            patch.setattr(bound, PATIENCE_S)
-        yield

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from faaskeeper.config import Config
+from faaskeeper.deploy.package import Changed, as_it_is
 
 Progress = Callable[[str], None]
 """Called after each step, with a line of text."""
@@ -60,8 +61,11 @@ class Deployment(Protocol):
         What dies or fails in the middle is completed by the next call.
         """
 
-    def update_code(self, progress: Progress) -> None:
-        """Update only the functions' code, to this version; everything else stays as deployed."""
+    def update_code(self, progress: Progress, changed: Changed = as_it_is) -> None:
+        """Update only the functions' code, to this version; everything else stays as deployed.
+
+        ``changed``: makes another archive of it, for tests of a deployment.
+        """
 
     def roll_back(self, progress: Progress) -> None:
         """Let the functions run the code from before the last update again."""

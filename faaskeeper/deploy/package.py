@@ -33,6 +33,15 @@ class Package:
         return self._make()
 
 
+Changed = Callable[[Package], Package]
+"""Makes of this version's archive the one that is deployed."""
+
+
+def as_it_is(code: Package) -> Package:
+    """The archive."""
+    return code
+
+
 def sources(entry: str) -> dict[str, bytes]:
     """The files of this package that a module imports and its own, by path in the archive."""
     found: dict[str, bytes] = {}

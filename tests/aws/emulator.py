@@ -1,6 +1,7 @@
-"""Starts ministack with condition keys that it lacks, as AWS documents them.
+"""Starts ministack with condition keys and actions that it lacks, as AWS documents them.
 
-``s3:if-none-match`` of a put, ``iam:PermissionsBoundary`` and ``iam:PolicyARN`` of a change to a role.
+``s3:if-none-match`` of a put, ``iam:PermissionsBoundary`` and ``iam:PolicyARN`` of a change to a role;
+``lambda:GetAlias`` and others of one alias.
 Run by ministack's own Python, by the name of this file.
 """
 
@@ -16,6 +17,8 @@ from ministack.services import iam
 
 _of_objects = iam_actions._s3_object_context
 _of_requests = iam_actions.request_tag_context
+_of_lambda = iam_actions._lambda_action
+_OF_AN_ALIAS = {"GET": "GetAlias", "PUT": "UpdateAlias", "DELETE": "DeleteAlias"}
 
 
 def _with_precondition(action: str, query: Mapping[str, Any], path: str, headers: Mapping[str, str]) -> Any:
@@ -39,7 +42,15 @@ def _with_boundary(service: str, action: str, body: bytes, parameters: Mapping[s
     return context
 
 
+def _of_an_alias(method: str, path: str) -> str | None:
+    if path.rstrip("/").split("/")[-2] == "aliases":
+        return _OF_AN_ALIAS.get(method)
+    action: str | None = _of_lambda(method, path)
+    return action
+
+
 if __name__ == "__main__":
+    iam_actions._lambda_action = _of_an_alias
     iam_actions._s3_object_context = _with_precondition
     iam_actions.request_tag_context = _with_boundary
     sys.exit(app.main())

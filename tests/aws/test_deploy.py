@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from faaskeeper.config import Config
 from faaskeeper.core.acl import digest
 from faaskeeper.testing.patience import PATIENCE_S
+from faaskeeper.testing.smoke.aws import attempts
 from tests.aws import backends
 from tests.aws.system import TABLES
 from tests.load import CLIENT
@@ -37,6 +39,7 @@ class Account:
         self.environment = {**os.environ, **backends.KEYS, "FK_POLL_FACTOR": "0.05"}
         # the emulator speaks plain HTTP
         self.parameters = {"RequireTls": "no", "Architecture": _ARCHITECTURE}
+        self.boundary = ""
         self.write({})
 
     def write(self, options: dict[str, Any]) -> None:
@@ -91,9 +94,8 @@ class Account:
     def deployer(self) -> None:
         """From now on commands run as one who may deploy, by the policies for that."""
         outputs = self._bounds()
-        self.parameters["PermissionsBoundary"] = outputs.pop("Boundary")
+        self.boundary = outputs.pop("Boundary")  # which the command has to find
         self.environment = self.user("deployer", *outputs.values())
-        self.write({})
 
     def bound(self) -> str:
         """The boundary of the deployment's roles, made by deployer.yaml."""
@@ -111,6 +113,13 @@ class Account:
         stack = cloudformation.describe_stacks(StackName=f"{self.name}-rights")["Stacks"][0]
         cloudformation.close()
         return {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
+
+    def stack_parameters(self) -> dict[str, str]:
+        """What the stack was deployed with."""
+        cloudformation = self.raw("cloudformation")
+        (stack,) = cloudformation.describe_stacks(StackName=self.name)["Stacks"]
+        cloudformation.close()
+        return {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}
 
     def names(self) -> dict[str, list[str]]:
         """Everything there is whose name begins as the deployment's."""
@@ -139,48 +148,22 @@ class Account:
 _OF_THE_DEPLOYER = ("-deployer", "-deployer-functions", "-deployer-roles", "-boundary")
 """The ends of the policies' names that stay when a deployment is removed."""
 
-DENIED = """
-import json, sys, boto3
-from botocore.exceptions import ClientError
-data = json.load(open(sys.argv[1]))
-name, section = data["deployment-name"], data["aws"]
-client = lambda service: boto3.client(
-    service, region_name=data["deployment-region"], endpoint_url=section["endpoint-url"])
-dynamodb, sqs, s3 = client("dynamodb"), client("sqs"), client("s3")
-key = {"partition": {"S": "deployment"}, "sort": {"S": "settings"}}
-item = {"partition": {"S": "log"}, "sort": {"S": "0"}, "stamp": {"N": "1"}}
-for what in (
-    lambda: dynamodb.get_item(TableName=f"{name}-settings", Key=key),
-    lambda: dynamodb.put_item(TableName=f"{name}-log", Item=item),
-    lambda: dynamodb.put_item(TableName=f"{name}-records", Item=item),
-    lambda: dynamodb.put_item(TableName=f"{name}-checkpoint", Item=item),
-    lambda: dynamodb.query(TableName=f"{name}-checkpoint", KeyConditionExpression="#p = :p",
-        ExpressionAttributeNames={"#p": "partition"}, ExpressionAttributeValues={":p": {"S": "session"}}),
-    lambda: dynamodb.scan(TableName=f"{name}-watch"),
-    lambda: sqs.receive_message(QueueUrl=section["worker-queue-url"]),
-    lambda: s3.put_object(Bucket=section["data-bucket"], Key="r/a", Body=b""),
-    lambda: s3.delete_object(Bucket=section["data-bucket"], Key="b/a"),
-    lambda: s3.put_object(Bucket=section["data-bucket"], Key="b/a", Body=b""),
-    lambda: client("lambda").invoke(FunctionName=f"{name}-heartbeat"),
-    lambda: client("iam").list_roles(),
-):
-    try:
-        what()
-    except ClientError as error:
-        assert "AccessDenied" in error.response["Error"]["Code"] or "403" in str(error), error
-    else:
-        raise AssertionError("allowed")
-print("as it should be")
-"""
+
+def assert_denied(account: Account, environment: dict[str, str]) -> None:
+    """A client is refused all that the gate tries."""
+    session = boto3.session.Session(environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"])
+    tried = attempts(session, Config.load(account.out), account.endpoint)
+    assert len(tried) > 15
+    assert [each for each in tried if not each.refused] == []
 
 
-def run(script: str, account: Account, environment: dict[str, str], *more: str) -> str:
+def run(script: str, account: Account, environment: dict[str, str], *more: str, code: int = 0) -> str:
     done = subprocess.run(
         [sys.executable, "-c", script, str(account.out), *more],
         capture_output=True, text=True, env=environment, cwd=ROOT, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -301,6 +284,7 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     made = account.service()
     assert "CREATE_COMPLETE WriterFunction" in made
     assert "the super user is root" in made
+    assert account.stack_parameters()["PermissionsBoundary"] == account.boundary
     Config.load(account.out)
     assert "root" not in account.out.read_text()
     assert "as it should be" in run(SECRETIVE, account, account.environment)
@@ -309,7 +293,7 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     policy = json.loads(account.out.read_text())["aws"]["policies"]["client"]
     client = account.user("client", policy)
     assert "as it should be" in run(CLIENT, account, client)
-    assert "as it should be" in run(DENIED, account, client)
+    assert_denied(account, client)
     assert "as it should be" in run(SUPER, account, client)
 
     assert_roles_are_narrow(account)
@@ -332,6 +316,12 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     assert "updated the functions of" in account.fk("deploy", "functions", str(account.out))
     assert "as it should be" in run(CLIENT, account, client)
     assert "as it should be" in run(SUPER, account, client)
+    account.fk("deploy", "service", str(account.out), "--config", str(account.out), "--yes")
+    assert "as it should be" in run(SUPER, account, client)  # a client's configuration does not name it
+    account.write({"super-digest": ""})
+    assert "the super user, if there is one, is removed" in account.service("--dry-run")
+    assert "there is no super user" in account.service()
+    assert "NoAuthException" in run(SUPER, account, client, code=1)
 
     stranger = account.directory / "stranger.json"
     stranger.write_text("{}")
@@ -389,7 +379,7 @@ print("as it should be")
 @pytest.mark.clouds
 def test_a_deployer_makes_no_role_beyond_the_boundary_and_cannot_change_it(account: Account) -> None:
     account.deployer()
-    boundary = account.parameters["PermissionsBoundary"]
+    boundary = account.boundary
     more = (account.name, boundary, account.endpoint)
     assert "as it should be" in run(BEYOND, account, account.environment, *more)
     iam = account.raw("iam")

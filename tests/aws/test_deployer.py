@@ -173,6 +173,7 @@ def test_roles_are_made_and_changed_only_within_the_boundary_that_the_deployer_c
                 *("iam:AttachRolePolicy", "iam:DetachRolePolicy", "iam:DeleteRolePolicy"),
             ):
                 assert statement["Condition"]["StringEquals"] == {"iam:PermissionsBoundary": boundary}
+    assert allows(allowed(filled), "iam:GetPolicy", boundary)  # else fk could not find it
     own = [filled.arn(each) for each in filled.resources]
     for policy, action in product(own, ("iam:CreatePolicyVersion", "iam:DeletePolicy", "iam:CreatePolicy")):
         assert not allows(allowed(filled), action, policy)

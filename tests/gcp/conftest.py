@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from faaskeeper.providers.gcp.clients import Gcp
+from faaskeeper.testing.conformance.harness import patient_clients
 from tests.backends import no_clients_left
-from tests.deployment import patient_clients
 from tests.gcp import backends
 
 

@@ -178,6 +178,9 @@ class Rights(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientIntercepto
 
 # ---- the functions' targets, each as its account ---------------------------------------------------
 
+if os.environ.get("FUNCTION_TARGET"):
+    import weak  # noqa: F401 - it is beside this file, and weakens the clients that are made from now on
+
 _make = clients.Gcp.__init__
 
 

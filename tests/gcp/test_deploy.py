@@ -386,7 +386,12 @@ def test_the_uploaded_code_is_all_that_the_functions_need(cloud: Cloud, emulator
     others = ("/aws/", "/cli/", "/client/", "/deploy/")
     assert not [each for each in names if any(folder in each for folder in others)]
     functions = {**json.loads(cloud.config.read_text()), "worker-queue": "pubsub"}
-    environment = {**emulators, "FAASKEEPER_CONFIG": json.dumps(functions), "PYTHONPATH": str(source)}
+    environment = {
+        **emulators,
+        "FAASKEEPER_CONFIG": json.dumps(functions),
+        "PYTHONPATH": str(source),
+        "PYTHONSAFEPATH": "1",  # else this folder's own code would come first
+    }
     target = Target("writer", source / "main.py", environment, cloud.directory / "said", free_port())
     target.start()
     try:

@@ -45,6 +45,7 @@ def test_rights_hold_for_one_deployment_where_google_can_bind_them() -> None:
             )
     assert all(each.startswith("datastore.") for each in DEPLOYER["databases"])
     assert all(each.startswith("storage.") for each in DEPLOYER["buckets"])
+    assert all(each.startswith("datastore.entities.") for each in DEPLOYER["settings"])
     assert not [
         each for listed in DEPLOYER.values() for each in listed if each.startswith(("iam.roles", "*"))
     ]
@@ -75,6 +76,7 @@ def test_the_module_binds_them_and_bounds_what_may_be_granted() -> None:
     assert set(
         re.findall(r'resource\.name == "projects/my-project/databases/([^"]+)"', conditions["databases"])
     ) == (databases)
+    assert conditions["settings"] == f'resource.name == "projects/{PROJECT}/databases/{NAME}-private"'
     buckets = {f"{NAME}-data-{PROJECT}", f"{NAME}-deploy-{PROJECT}"}
     assert set(re.findall(r'== "projects/_/buckets/([^"]+)"', conditions["buckets"])) == buckets
     assert set(re.findall(r'startsWith\("projects/_/buckets/([^"]+)/"\)', conditions["buckets"])) == buckets

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from faaskeeper.config import Config, ConfigurationException
-from faaskeeper.deploy.gcp.outline import labels, outline
+from faaskeeper.deploy.gcp.outline import labels, outline, rights
 from faaskeeper.testing.patience import PATIENCE_S
 
 ROOT = Path(__file__).parent.parent.parent
@@ -40,8 +40,22 @@ def test_a_dry_run_without_credentials_shows_resources_and_rights(tmp_path: Path
     assert "What follows is from the template alone." in done.stderr
     assert "create   function fk-test-writer" in done.stdout
     assert "function fk-test-distributor" not in done.stdout
-    assert "  roles/pubsub.admin: topics and subscriptions" in done.stdout
+    for line in rights():
+        assert f"  {line}\n" in done.stdout
     assert not out.exists()
+
+
+def test_the_rights_are_those_that_the_deployer_s_roles_have() -> None:
+    roles = json.loads((ROOT / "deploy" / "gcp" / "deployer.json").read_text())["roles"]
+    listed = {
+        f"{service}.{each}"
+        for line in rights()
+        if ": " in line
+        for service, _, verbs in [line.partition(": ")]
+        for each in verbs.split(", ")
+    }
+    assert listed == {each for permissions in roles.values() for each in permissions}
+    assert any("roles/datastore.user" in line for line in rights())
 
 
 def test_functions_are_listed_as_the_configuration_asks_for_them() -> None:
@@ -50,6 +64,13 @@ def test_functions_are_listed_as_the_configuration_asks_for_them() -> None:
     assert "create   function fk-test-distributor" in outline(apart, "own")
     assert "create   function fk-test-watch" in outline(inline, "own")
     assert "create   function fk-test-watch" not in outline(inline, "inline")
+
+
+def test_resources_are_listed_by_their_own_names() -> None:
+    listed = outline(Config.deserialize(DATA), "own")
+    for name in ("fk-test", "fk-test-sessions", "fk-test-private"):
+        assert f"create   Firestore database (Datastore mode) {name}" in listed
+    assert "create   Cloud Storage bucket fk-test-data-mine" in listed
 
 
 def test_labels_are_what_google_takes() -> None:

@@ -10,6 +10,7 @@ import pytest
 from faaskeeper.config import Config
 from faaskeeper.core.acl import READ, digest
 from faaskeeper.core.errors import Unavailable
+from faaskeeper.deploy.supers import save_super_user, super_user_notes
 from faaskeeper.exceptions import NoAuthException
 from faaskeeper.providers.cloud import supers
 from faaskeeper.providers.cloud.supers import GUESSES, REFRESH_MS, SavedSuperUser, set_super_user
@@ -117,6 +118,32 @@ def test_functions_of_an_earlier_deployment_have_the_id_in_their_configuration()
     saved.later()
     assert not saved.user(ROOT, 1)
     assert saved.user(OTHER, 1)
+
+
+class _Service:
+    """What saving the super user uses of a service."""
+
+    def __init__(self, saved: Saved, **options: str) -> None:
+        data = {"cloud-provider": "aws", "deployment-name": "fk", "deployment-region": "r"}
+        self.config = Config.deserialize({**data, **options})
+        self.table = lambda short: saved.settings
+
+
+def test_a_configuration_that_does_not_name_the_super_user_keeps_it_and_an_empty_one_removes_it(
+    saved: Saved,
+) -> None:
+    said: list[str] = []
+    for options, there, note in (
+        ({}, False, 0),
+        ({"super-digest": ROOT}, True, 0),
+        ({}, True, 0),  # as a client's configuration, which may be deployed again
+        ({"super-digest": ""}, False, 1),
+    ):
+        service = _Service(saved, **options)
+        assert len(super_user_notes(service.config)) == note
+        save_super_user(service, said.append)  # type: ignore[arg-type]
+        assert (saved.settings.get("super", "super") is not None) is there
+    assert said == ["the super user is root", "there is no super user"]
 
 
 # ---- a whole deployment --------------------------------------------------------------------------

@@ -44,6 +44,7 @@ locals {
 
   conditions = {
     databases = join(" || ", [for each in local.databases : "resource.name == \"${each}\""])
+    settings  = "resource.name == \"projects/${var.project}/databases/${var.deployment}${local.resources.databases.private.suffix}\""
     buckets   = join(" || ", [for each in local.buckets : "resource.name == \"${each}\" || resource.name.startsWith(\"${each}/\")"])
   }
 

@@ -20,8 +20,8 @@ from faaskeeper.deploy.aws.template import release, rights, template, text
 from faaskeeper.deploy.aws.versions import ALIAS, PINS, earlier
 from faaskeeper.deploy.deployment import Plan, Progress, client_configuration
 from faaskeeper.deploy.names import check_name
-from faaskeeper.deploy.package import Package
-from faaskeeper.deploy.supers import save_super_user
+from faaskeeper.deploy.package import Changed, Package, as_it_is
+from faaskeeper.deploy.supers import save_super_user, super_user_notes
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.service import AwsService
@@ -154,16 +154,16 @@ class AwsDeployment:
         self._same_storage(before, wanted)
         if not self._buckets.exists(self.code_bucket):
             return Plan(refused=f"a plan needs the bucket {self.code_bucket}, which deploying creates")
-        planned, note = self._plan(before, wanted)
+        changes, note = self._plan(before, wanted)
         drifted, warning = self.stack.drift()
-        lost = _lost(planned)
+        lost = _lost(changes)
         return Plan(
             tuple(
                 f"{each.action:8} {each.kind} {each.resource}"
                 + ("  (replaced: its data is lost)" if each.loses else "")
-                for each in planned
+                for each in changes
             ),
-            tuple(each for each in (note, warning, *_drift(drifted)) if each),
+            tuple(each for each in (note, warning, *_drift(drifted), *super_user_notes(self.config)) if each),
             f"{lost} would be replaced, which loses the data: run 'fk export', then --clean" if lost else "",
         )
 
@@ -267,9 +267,9 @@ class AwsDeployment:
                 raise ProviderException(f"the stack exists, but its heartbeat does not run: {problem}")
             self._pause(_PAUSE_S)  # a new role takes some seconds to propagate
 
-    def update_code(self, progress: Progress) -> None:
+    def update_code(self, progress: Progress, changed: Changed = as_it_is) -> None:
         self._deployed(progress)
-        code = package(self.stack.parameters().get("Architecture", "arm64"))
+        code = changed(package(self.stack.parameters().get("Architecture", "arm64")))
         self._upload(code)
         parameters: dict[str, str | None] = dict.fromkeys(self.stack.parameters())
         pins = dict.fromkeys(parameters.keys() & set(PINS.values()), "")  # the newest versions run

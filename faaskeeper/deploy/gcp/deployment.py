@@ -18,7 +18,8 @@ from faaskeeper.deploy.gcp.package import package
 from faaskeeper.deploy.gcp.rest import Rest
 from faaskeeper.deploy.gcp.tools import DATA_IS_LOST, DRIFTED, DeploymentManager, Terraform, Tool
 from faaskeeper.deploy.names import check_name
-from faaskeeper.deploy.supers import save_super_user
+from faaskeeper.deploy.package import Changed, as_it_is
+from faaskeeper.deploy.supers import save_super_user, super_user_notes
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.providers.gcp.service import GcpService
 
@@ -182,7 +183,7 @@ class GcpDeployment:
         legacy = [_LEGACY] if isinstance(tool, DeploymentManager) else []
         return Plan(
             tuple(line for line in lines if not line.startswith(DRIFTED)),
-            (*(line for line in lines if line.startswith(DRIFTED)), *legacy),
+            (*(line for line in lines if line.startswith(DRIFTED)), *legacy, *super_user_notes(self.config)),
             f"{lost} would be replaced, which loses the data: run 'fk export', then --clean" if lost else "",
         )
 
@@ -210,9 +211,9 @@ class GcpDeployment:
                 "or move the data to another deployment with 'fk export' and 'fk import'"
             )
 
-    def _upload(self, progress: Progress) -> str:
+    def _upload(self, progress: Progress, changed: Changed = as_it_is) -> str:
         """Upload the functions' code; creates the bucket if necessary. Returns the name."""
-        code = package()
+        code = changed(package())
         storage = self._gcp.call(f"bucket {self.bucket}", self._gcp.storage)
         if not self._bucket_exists():
 
@@ -234,10 +235,10 @@ class GcpDeployment:
         self._gcp.call("upload of the code", upload)
         return code.key
 
-    def update_code(self, progress: Progress) -> None:
+    def update_code(self, progress: Progress, changed: Changed = as_it_is) -> None:
         self._deployed()
         variables = self._applied().variables()
-        self._run(variables, self._upload(progress), progress)
+        self._run(variables, self._upload(progress, changed), progress)
 
     def roll_back(self, progress: Progress) -> None:
         self._deployed()

@@ -21,44 +21,49 @@ _KINDS = {
     "jobs": "Cloud Scheduler job",
     "accounts": "service account",
 }
-RIGHTS = {
-    "roles/artifactregistry.admin": "the functions' images",
-    "roles/cloudfunctions.admin": "functions",
-    "roles/cloudscheduler.admin": "the heartbeat's schedule",
-    "roles/datastore.owner": "databases",
-    "roles/iam.roleAdmin": "the role of clients that listen",
-    "roles/iam.serviceAccountAdmin": "service accounts of functions and clients",
-    "roles/iam.serviceAccountUser": "running functions as them",
-    "roles/pubsub.admin": "topics and subscriptions",
-    "roles/resourcemanager.projectIamAdmin": "rights of functions on databases",
-    "roles/run.admin": "rights to call functions",
-    "roles/serviceusage.serviceUsageAdmin": "enabling services",
-    "roles/storage.admin": "buckets",
-}
-"""Roles with which the deployment can be made, each with what for."""
+_GRANTED_ON_THE_PROJECT = ("database", "project", "sources")
+"""Kinds of grants, in the templates' list, that are made on the project."""
+
+
+def _read(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(templates("gcp").joinpath(name).read_text(encoding="utf-8"))
+    return found
 
 
 def outline(config: Config, watch_function: str) -> list[str]:
     """The resources, one per line. ``watch_function``: as the variable of that name."""
-    text = templates("gcp").joinpath("resources.json").read_text(encoding="utf-8")
-    listed: dict[str, Any] = json.loads(text)
+    listed = _read("resources.json")
     left_out = set()
     if config.distributor_queue is QueueType.INLINE:
         left_out.add("distributor")
     if watch_function == "inline":
         left_out.add("watch")
+    endings = {kind: [f"-{each}" for each in listed[kind]] for kind in _KINDS}
+    endings["databases"] = [each["suffix"] for each in listed["databases"].values()]
+    endings["functions"] = [f"-{each}" for each in listed["functions"] if each not in left_out]
     lines = [
-        f"{'create':8} {what} {config.deployment_name}-{name}"
+        f"{'create':8} {what} {config.deployment_name}{ending}"
         for kind, what in _KINDS.items()
-        for name in listed.get(kind, ())
-        if kind != "functions" or name not in left_out
+        for ending in endings[kind]
     ]
-    return [*lines, f"{'create':8} Cloud Storage bucket {config.deployment_name}-data"]
+    project = config.provider_config.get("project-id", "PROJECT")
+    return [*lines, f"{'create':8} Cloud Storage bucket {config.deployment_name}-data-{project}"]
 
 
 def rights() -> list[str]:
-    """The roles that deploying needs, one per line."""
-    return [f"{role}: {why}" for role, why in RIGHTS.items()]
+    """What deploying needs to be allowed to do, one line for each service, as deployer.json has it."""
+    found: dict[str, list[str]] = {}
+    for permissions in _read("deployer.json")["roles"].values():
+        for each in permissions:
+            service, _, what = each.partition(".")
+            found.setdefault(service, []).append(what)
+    grants = _read("resources.json")["grants"]
+    roles = sorted({each["role"] for each in grants if each["on"] in _GRANTED_ON_THE_PROJECT})
+    return [
+        *(f"{service}: {', '.join(sorted(found[service]))}" for service in sorted(found)),
+        f"on the project, grant {', '.join(roles)}",
+        "make a custom role for clients that listen, or set gcp.deploy.listener_role",
+    ]
 
 
 def labels(tags: Mapping[str, str]) -> dict[str, str]:

@@ -90,17 +90,18 @@ def core_error(what: str, error: ClientError | BotoCoreError) -> DriverError:
 class Aws(Calls):
     """The clients of one process, created on first use, and all calls to them. Thread-safe.
 
-    ``endpoint``: replaces AWS's own, if set.
+    ``endpoint``: replaces AWS's own, if set. ``session``: boto3's, whose credentials count instead
+    of the environment's and the profile's.
     """
 
     errors = (ClientError, BotoCoreError)
 
-    def __init__(self, region: str, *, profile: str = "", endpoint: str = "") -> None:
+    def __init__(self, region: str, *, profile: str = "", endpoint: str = "", session: Any = None) -> None:
         self.region = region
         self._profile = profile
         self._endpoint = endpoint
         super().__init__()
-        self._session: Any = None
+        self._session = session
         self._clients: dict[str, Any] = {}
 
     def client(self, service: str, **options: Any) -> Any:

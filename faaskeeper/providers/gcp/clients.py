@@ -88,16 +88,17 @@ def core_error(what: str, error: Exception) -> DriverError:
 class Gcp(Calls):
     """The clients of one process, created on first use, and all calls to them.
 
-    ``credentials``: a credentials file; empty: the environment's, by Google's own rules.
+    ``credentials``: a credentials file, or credentials; empty: the environment's, by Google's own
+    rules.
     """
 
     errors = (exceptions.GoogleAPIError, GoogleAuthError, requests.RequestException)
 
-    def __init__(self, project: str, *, credentials: str = "") -> None:
+    def __init__(self, project: str, *, credentials: str | google.auth.credentials.Credentials = "") -> None:
         super().__init__()
         self.project = project
-        self._file = credentials
-        self._credentials: google.auth.credentials.Credentials | None = None
+        self._file = credentials if isinstance(credentials, str) else ""
+        self._credentials = None if isinstance(credentials, str) else credentials
         self._clients: dict[str, Any] = {}
         self._channels: list[grpc.Channel] = []
         self.retry = retry.Retry(predicate=retried, initial=0.05, maximum=1.0, timeout=CALL_S)

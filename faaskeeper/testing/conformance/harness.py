@@ -6,7 +6,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -23,6 +23,22 @@ TIMEOUT_S = 4.0
 """Time-out of sessions that are to end: the shortest possible."""
 LASTING_S = 60.0
 """Time-out of all others: a client on a loaded machine keeps it."""
+_BOUNDS = (
+    "faaskeeper.client.client.START_S",
+    "faaskeeper.client.client.STOP_S",
+    "faaskeeper.aio.client.START_S",
+    "faaskeeper.aio.client.STOP_S",
+)
+"""How long clients wait until their sessions are open, and closed."""
+
+
+@contextmanager
+def patient_clients() -> Iterator[None]:
+    """Have clients wait for functions that were killed and begin again on a busy machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        for bound in _BOUNDS:
+            patch.setattr(bound, PATIENCE_S)
+        yield
 
 
 class Harness(ABC):

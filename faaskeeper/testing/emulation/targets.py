@@ -96,6 +96,12 @@ class Target:
         except OSError as error:
             raise CallFailed(f"{self.name}: {error}") from error
 
+    @property
+    def ended(self) -> bool:
+        """Whether it was started, and its process has ended by itself."""
+        process = self._process
+        return process is not None and process.poll() is not None
+
     def kill(self) -> None:
         """Kill the server and its workers."""
         with self._lock:
