@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -199,16 +198,16 @@ class RequestSender:
         ``unheard``: looks for what the message did, if it opens a session. Raises TimeoutError,
         DriverError, and what ``unheard`` raises.
         """
-        deadline = time.monotonic() + timeout
+        deadline = self._loop.time() + timeout
         with self._receiver.expect(key, secret) as reply:
             for pause in doubling(OPEN_S):
                 self.send([(message, secret)])
-                left = deadline - time.monotonic()
+                left = deadline - self._loop.time()
                 done, _ = await asyncio.wait((reply,), timeout=min(pause, left))
                 if done:
                     return reply.result()
                 if left <= pause:
                     raise TimeoutError
                 if unheard is not None:
-                    await self._runner.call(unheard.look, time.monotonic(), self.address)
+                    await self._runner.call(unheard.look, self._loop.time(), self.address)
         raise AssertionError("intervals have no end")
