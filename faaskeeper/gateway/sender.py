@@ -54,8 +54,9 @@ class RequestSender:
         self.ordered = connection.worker_queue.ordered
         self._due: dict[int, GatewaySession] = {}
         """Sessions with unsent requests."""
-        self._asking: list[Asking] = []
-        """Connections whose next requests are plain reads."""
+        self._asking: dict[Asking, None] = {}
+        """Connections whose next requests are plain reads, each once: it is answered what it asks for
+        as often as it stands here, and may ask again while it is being answered."""
         self._scheduled = False
         """:meth:`_flush` is called soon."""
         self._collecting = False
@@ -71,7 +72,7 @@ class RequestSender:
 
     def read_soon(self, connection: Asking) -> None:
         """Perform the plain reads of a connection, together with those of others."""
-        self._asking.append(connection)
+        self._asking[connection] = None
         if not self._scheduled and not self._collecting:
             self._flush_soon()
 
@@ -131,7 +132,7 @@ class RequestSender:
             self._flush_soon()
 
     def _read(self) -> None:
-        asking, self._asking = self._asking, []
+        asking, self._asking = self._asking, {}
         self._plain.perform(asking)
 
     def _write(self) -> None:

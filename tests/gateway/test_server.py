@@ -207,6 +207,29 @@ def test_pipelined_requests_are_answered_in_their_order_and_see_each_other(share
     client.close()
 
 
+def test_a_read_behind_data_that_is_stored_first_is_answered_once(directory: Path) -> None:
+    """It asks for it twice: when the first, of stored data, is done, and when the data is stored.
+
+    Both look for frames, since part of one has come.
+    """
+    config = {"user-storage": "hybrid"}
+    server = InThread(directory, lambda made: replace(made, inline_bytes=20), config=config)
+    client = Raw(server.port)
+    client.create("/a", b"y" * 60)
+    plain, data = string("/a") + b"\0", string("/a") + string(b"x" * 60) + number(-1)
+    other = string("/") + b"\0"
+    asked = [(raw.GET, plain), (raw.GET, plain), (raw.SET, data), (raw.GET, other), (raw.GET, other)]
+    sent = b"".join(string(struct.pack(">ii", xid, op) + body) for xid, (op, body) in enumerate(asked, 10))
+    client.socket.sendall(sent[:-5])
+    answered = [client.next()[0] for _ in range(4)]
+    client.socket.sendall(sent[-5:])
+    answered.append(client.next()[0])
+    client.ping()
+    client.close()
+    server.stop()
+    assert answered == [10, 11, 12, 13, 14]
+
+
 @pytest.mark.parametrize("size", [10, 5_000])
 @pytest.mark.parametrize("stores", ["near", "far"])
 def test_more_requests_than_may_wait_are_all_answered(stores: str, size: int, directory: Path) -> None:
