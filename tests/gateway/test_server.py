@@ -729,6 +729,26 @@ def test_a_server_that_fails_to_begin_again_ends_the_connections_that_came_meanw
     server.stop()
 
 
+def test_a_client_is_not_told_of_the_end_of_a_session_that_it_never_had(
+    threaded: tuple[InThread, Leases],
+) -> None:
+    """The server was so slow that the session expired while it was opened: its client asks again."""
+    server, leases = threaded
+    slow = [True]
+    replaced = leases.replace
+
+    def late(lease: Lease) -> Lease:
+        if slow and lease.under:
+            slow.clear()
+            leases.mark(leases.get(lease.session))
+        return replaced(lease)
+
+    leases.replace = late  # type: ignore[method-assign]
+    with pytest.raises(Closed):
+        Raw(server.port)
+    Raw(server.port).create("/a")
+
+
 def test_data_that_is_lost_is_an_error_of_its_request_alone(directory: Path) -> None:
     server = Server(directory, config={"user-storage": "hybrid"})
     client = Raw(server.port)
