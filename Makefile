@@ -137,13 +137,14 @@ bench-aws: $(DEV)
 	@$(BIN)/python $(PIP) --quiet -e '.[bench]' >&2
 	@$(BIN)/python -m benchmarks.aws $(if $(DRAW),--draw $(DRAW))
 
-# make simulate SEEDS=2000 START=0, or SECONDS=600 for a time instead.
+# make simulate SEEDS=2000 START=0, or SECONDS=600 for a time instead; SERVERS=1: of fk serve.
 SEEDS   ?= 2000
 START   ?= 0
 SECONDS ?= 0
+SERVERS ?=
 
 simulate: $(DEV)
-	@$(BIN)/python -m faaskeeper.testing.simulator --seeds $(SEEDS) --start $(START) --seconds $(SECONDS)
+	@$(BIN)/python -m faaskeeper.testing.simulator --seeds $(SEEDS) --start $(START) --seconds $(SECONDS) $(if $(SERVERS),--servers)
 
 # On an account of yours: make smoke-aws CONFIG=config.json; a day or two later make smoke-cost REPORT=smoke-NAME.
 # SMOKE has further options; docs/operations.md says what is tried.

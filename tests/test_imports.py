@@ -228,6 +228,7 @@ def foreign(tree: ast.Module) -> list[str]:
 FOREIGN = {
     "providers.gcp.clients": ["_http"],
     "testing.emulation.faults": ["_endpoint"],
+    "testing.simulator.served.loop": ["_set_running_loop"],
 }
 """Uses of private members of libraries that offer no other way to the same."""
 

@@ -6,11 +6,11 @@ Everything here belongs to the event loop's thread.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 
 from faaskeeper.core.connection import Connection
 from faaskeeper.gateway.lease import ServerLease
+from faaskeeper.gateway.machine import MACHINE, Machine
 from faaskeeper.gateway.output import OutputBatch
 from faaskeeper.gateway.plain import PlainReads
 from faaskeeper.gateway.receiver import ReplyReceiver
@@ -18,11 +18,10 @@ from faaskeeper.gateway.runner import StepRunner
 from faaskeeper.gateway.sender import RequestSender
 from faaskeeper.gateway.sessions import GatewaySession
 from faaskeeper.gateway.watches import SharedWatches
-from faaskeeper.providers.clocks import elapsed_s
 
 
 class Hub:
-    """One server's way to its deployment. ``now``: seconds, by a clock that is never set.
+    """One server's way to its deployment.
 
     ``on_lost`` is called with the reason when clients may not be served any more, because the
     server's own lease is not good; ``on_failure`` when the deployment cannot be used at all.
@@ -34,18 +33,17 @@ class Hub:
         *,
         on_lost: Callable[[str], None],
         on_failure: Callable[[Exception], None],
-        random: Callable[[int], bytes] = os.urandom,
-        now: Callable[[], float] = elapsed_s,
+        machine: Machine = MACHINE,
     ) -> None:
         self.connection = connection
-        self.random = random
-        self.now = now
+        self.random = machine.random
+        self.now = machine.now
         self.near = connection.within is not None
         """Stores answer within microseconds."""
         self.sessions: dict[int, GatewaySession] = {}
         """The sessions that are served here, by id."""
         self.output = OutputBatch(asyncio.get_running_loop())
-        self.runner = StepRunner(connection, lambda: self.lease.ring())
+        self.runner = StepRunner(connection, lambda: self.lease.ring(), machine)
         self.watches = SharedWatches(self.runner, self.near)
         self.receiver = ReplyReceiver(connection, self.watches, self.output, self.sessions)
         plain = PlainReads(connection.records, self.watches)
@@ -57,8 +55,8 @@ class Hub:
             self.sender,
             self.sessions,
             on_lost=on_lost,
-            random=random,
-            now=now,
+            random=machine.random,
+            now=machine.now,
         )
         self.runner.begin(0, self.receiver.address)
         connection.on_failure(lambda error: self.runner.soon(on_failure, error))

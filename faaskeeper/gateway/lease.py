@@ -197,5 +197,8 @@ class ServerLease:
                 await self.restart()
                 return
             except ServerError as error:
-                _log.warning("the server cannot begin again yet: %s", error)
+                # Clients may have come since its lease was renewed: their sessions are under a
+                # session that it gives up.
+                self._good_until = 0.0
+                self._on_lost(f"the server cannot begin again yet: {error}")
                 await asyncio.sleep(1.0)

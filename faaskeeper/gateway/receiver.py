@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -49,7 +48,6 @@ class ReplyReceiver:
         self._output = output
         self._sessions = sessions
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
         self._session = 0
         self._secret = b""
         self._questions: dict[object, _Question] = {}
@@ -122,7 +120,7 @@ class ReplyReceiver:
         In the loop's thread it comes from the writer that runs in it: clients are answered before
         the writer goes on to what they need not wait for.
         """
-        if threading.get_ident() == self._thread:
+        if self._runner.inside:
             self._inbox.append(message)
             self._drain()
         elif isinstance(message, bytes):
@@ -133,7 +131,7 @@ class ReplyReceiver:
 
     def _settled(self) -> None:
         """The records of replies that came in another thread are in user storage."""
-        if threading.get_ident() != self._thread:
+        if not self._runner.inside:
             self._inbox.extend(self._early)
             self._early.clear()
             self._runner.soon(self._drain)

@@ -37,7 +37,11 @@ class SessionRegistry:
         opening = hub.lease.message(0, 0, Open(nonce, secret, timeout))
         reply = await hub.sender.ask(nonce, opening, secret)
         session = hub.new_session(reply.session, password, timeout, 0)
-        await self._attach(session, Lease(session.id, 1, 0, False))
+        try:
+            await self._attach(session, Lease(session.id, 1, 0, False))
+        except SessionExpired:
+            # Its client has never heard of it: it asks again, and is not told of an expiry.
+            raise SessionBusy(f"session 0x{session.id:x} expired while it was opened") from None
         hub.sessions[session.id] = session
         await hub.lease.cover(timeout)  # it may have been renewed for longer meanwhile
         return session

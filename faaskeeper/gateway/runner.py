@@ -7,14 +7,14 @@ pool, and their results come back to the loop. Everything else belongs to the lo
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
 
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import DriverError
+from faaskeeper.gateway.machine import MACHINE, Machine
 from faaskeeper.loops import settle, soon
 from faaskeeper.session import commands
 from faaskeeper.session.commands import Steps
@@ -39,17 +39,18 @@ Done = Callable[[Any, BaseException | None], None]
 class StepRunner:
     """Runs steps on a deployment's stores. ``ring`` asks the service to apply the log."""
 
-    def __init__(self, connection: Connection, ring: Callable[[], None]) -> None:
+    def __init__(self, connection: Connection, ring: Callable[[], None], machine: Machine = MACHINE) -> None:
         self._connection = connection
         self._ring = ring
         self._loop = asyncio.get_running_loop()
-        self._pool = (
-            None if connection.within is not None else ThreadPoolExecutor(_THREADS, "faaskeeper-gateway")
-        )
+        self._pool = None if connection.within is not None else machine.pool(_THREADS, "faaskeeper-gateway")
+        self._lock = machine.lock
+        self._thread = machine.thread
+        self._own = machine.thread()
         self._interpreter = self._interpreter_of(0, "")
 
     def _interpreter_of(self, session: int, address: str) -> Interpreter:
-        interpreter = Interpreter(self._connection, threading.Lock, MAX_REGISTRATIONS)
+        interpreter = Interpreter(self._connection, self._lock, MAX_REGISTRATIONS)
         interpreter.session, interpreter.address = session, address
         return interpreter
 
@@ -73,6 +74,11 @@ class StepRunner:
             self._pool.shutdown()
 
     # ---- calls ---------------------------------------------------------------------------
+
+    @property
+    def inside(self) -> bool:
+        """Whether the caller is in the loop's thread."""
+        return self._thread() == self._own
 
     def soon(self, call: Callable[..., None], *args: Any) -> None:
         """Call something in the loop's thread, from any thread."""

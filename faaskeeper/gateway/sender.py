@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -55,8 +54,9 @@ class RequestSender:
         self.ordered = connection.worker_queue.ordered
         self._due: dict[int, GatewaySession] = {}
         """Sessions with unsent requests."""
-        self._asking: list[Asking] = []
-        """Connections whose next requests are plain reads."""
+        self._asking: dict[Asking, None] = {}
+        """Connections whose next requests are plain reads, each once: it is answered what it asks for
+        as often as it stands here, and may ask again while it is being answered."""
         self._scheduled = False
         """:meth:`_flush` is called soon."""
         self._collecting = False
@@ -72,7 +72,7 @@ class RequestSender:
 
     def read_soon(self, connection: Asking) -> None:
         """Perform the plain reads of a connection, together with those of others."""
-        self._asking.append(connection)
+        self._asking[connection] = None
         if not self._scheduled and not self._collecting:
             self._flush_soon()
 
@@ -132,7 +132,7 @@ class RequestSender:
             self._flush_soon()
 
     def _read(self) -> None:
-        asking, self._asking = self._asking, []
+        asking, self._asking = self._asking, {}
         self._plain.perform(asking)
 
     def _write(self) -> None:
@@ -199,16 +199,16 @@ class RequestSender:
         ``unheard``: looks for what the message did, if it opens a session. Raises TimeoutError,
         DriverError, and what ``unheard`` raises.
         """
-        deadline = time.monotonic() + timeout
+        deadline = self._loop.time() + timeout
         with self._receiver.expect(key, secret) as reply:
             for pause in doubling(OPEN_S):
                 self.send([(message, secret)])
-                left = deadline - time.monotonic()
+                left = deadline - self._loop.time()
                 done, _ = await asyncio.wait((reply,), timeout=min(pause, left))
                 if done:
                     return reply.result()
                 if left <= pause:
                     raise TimeoutError
                 if unheard is not None:
-                    await self._runner.call(unheard.look, time.monotonic(), self.address)
+                    await self._runner.call(unheard.look, self._loop.time(), self.address)
         raise AssertionError("intervals have no end")

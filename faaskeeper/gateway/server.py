@@ -25,10 +25,10 @@ from faaskeeper.gateway import admin
 from faaskeeper.gateway.connection import ClientConnection
 from faaskeeper.gateway.errors import ServerError
 from faaskeeper.gateway.hub import Hub
+from faaskeeper.gateway.machine import MACHINE, Machine
 from faaskeeper.gateway.metrics import Levels, Metrics, expose
 from faaskeeper.gateway.registry import SessionRegistry
 from faaskeeper.gateway.sessions import Bounds, GatewaySession
-from faaskeeper.providers.clocks import elapsed_s
 
 _log = logging.getLogger(__name__)
 
@@ -62,23 +62,21 @@ class Settings:
 
 
 class Gateway:
-    """A server of a deployment. It closes ``connection`` when it ends.
-
-    ``now``: seconds, by a clock that is never set.
-    """
+    """A server of a deployment. It closes ``connection`` when it ends."""
 
     def __init__(
         self,
         connection: Connection,
         config: Config,
         settings: Settings,
-        now: Callable[[], float] = elapsed_s,
+        machine: Machine = MACHINE,
     ) -> None:
         self._config = config
         self._settings = settings
         self.max_buffer = settings.max_buffer
         self.metrics = Metrics()
-        self.connections: set[ClientConnection] = set()
+        self.connections: dict[ClientConnection, None] = {}
+        """Those that are open, in the order in which they came."""
         self.received = 0
         self.sent = 0
         self.began = time.monotonic()
@@ -87,7 +85,7 @@ class Gateway:
         self.buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._stopping = asyncio.Event()
         self._failure: Exception | None = None
-        self.hub = Hub(connection, on_lost=self._lost, on_failure=self._failed, now=now)
+        self.hub = Hub(connection, on_lost=self._lost, on_failure=self._failed, machine=machine)
         self.registry = SessionRegistry(self.hub, settings.bounds)
         self._servers: list[asyncio.Server] = []
         self._stop_metrics: Callable[[], None] | None = None
@@ -203,12 +201,12 @@ class Gateway:
                     len(self.connections),
                 )
             return False
-        self.connections.add(connection)
+        self.connections[connection] = None
         return True
 
     def forget(self, connection: ClientConnection) -> None:
         """A connection has ended."""
-        self.connections.discard(connection)
+        self.connections.pop(connection, None)
         self.received += connection.received
         self.sent += connection.sent
 

@@ -102,7 +102,7 @@ class ConnectionWatches:
             self._shared.runner.drive(self._remove(), _removed)
 
     def _remove(self) -> Steps:
-        for path in list(self.paths):
+        for path in sorted(self.paths):
             yield from self._shared.rules.remove_watches(path, _KINDS, self.callback)
 
 

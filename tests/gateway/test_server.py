@@ -207,6 +207,29 @@ def test_pipelined_requests_are_answered_in_their_order_and_see_each_other(share
     client.close()
 
 
+def test_a_read_behind_data_that_is_stored_first_is_answered_once(directory: Path) -> None:
+    """It asks for it twice: when the first, of stored data, is done, and when the data is stored.
+
+    Both look for frames, since part of one has come.
+    """
+    config = {"user-storage": "hybrid"}
+    server = InThread(directory, lambda made: replace(made, inline_bytes=20), config=config)
+    client = Raw(server.port)
+    client.create("/a", b"y" * 60)
+    plain, data = string("/a") + b"\0", string("/a") + string(b"x" * 60) + number(-1)
+    other = string("/") + b"\0"
+    asked = [(raw.GET, plain), (raw.GET, plain), (raw.SET, data), (raw.GET, other), (raw.GET, other)]
+    sent = b"".join(string(struct.pack(">ii", xid, op) + body) for xid, (op, body) in enumerate(asked, 10))
+    client.socket.sendall(sent[:-5])
+    answered = [client.next()[0] for _ in range(4)]
+    client.socket.sendall(sent[-5:])
+    answered.append(client.next()[0])
+    client.ping()
+    client.close()
+    server.stop()
+    assert answered == [10, 11, 12, 13, 14]
+
+
 @pytest.mark.parametrize("size", [10, 5_000])
 @pytest.mark.parametrize("stores", ["near", "far"])
 def test_more_requests_than_may_wait_are_all_answered(stores: str, size: int, directory: Path) -> None:
@@ -666,6 +689,64 @@ def test_a_server_whose_own_session_has_ended_begins_again(threaded: tuple[InThr
     again = back(server.port, client)
     assert again.session == client.session
     assert again.ask(raw.SET, string("/mine") + string(b"x") + number(0))[0] == 0
+
+
+def test_a_server_that_fails_to_begin_again_ends_the_connections_that_came_meanwhile(directory: Path) -> None:
+    """Its lease was good for a moment: their sessions are under a session that it gives up."""
+    failing, came, failed = threading.Event(), threading.Event(), threading.Event()
+
+    def changed(connection: Connection) -> Connection:
+        def applied() -> int:
+            if failing.is_set() and not failed.is_set():
+                renewed.set()
+                assert came.wait(PATIENCE_S)
+                failed.set()
+                raise Unavailable("the store is away")
+            return connection.applied()
+
+        return replace(far(connection), applied=applied)
+
+    renewed = threading.Event()
+    server = InThread(directory, changed)
+    client = Raw(server.port, timeout=4_000)
+    leases = server.gateway.hub.connection.leases
+    own = leases.get(server.gateway.hub.lease.session)
+    assert own is not None
+    failing.set()
+    leases.mark(own)
+    assert renewed.wait(PATIENCE_S)
+    other = Raw(server.port)
+    came.set()
+    assert gone(other)
+    while True:
+        with suppress(Closed):
+            other = back(server.port, other)
+            break
+        threading.Event().wait(0.01)
+    other.create("/a")
+    client.close()
+    other.close()
+    server.stop()
+
+
+def test_a_client_is_not_told_of_the_end_of_a_session_that_it_never_had(
+    threaded: tuple[InThread, Leases],
+) -> None:
+    """The server was so slow that the session expired while it was opened: its client asks again."""
+    server, leases = threaded
+    slow = [True]
+    replaced = leases.replace
+
+    def late(lease: Lease) -> Lease:
+        if slow and lease.under:
+            slow.clear()
+            leases.mark(leases.get(lease.session))
+        return replaced(lease)
+
+    leases.replace = late  # type: ignore[method-assign]
+    with pytest.raises(Closed):
+        Raw(server.port)
+    Raw(server.port).create("/a")
 
 
 def test_data_that_is_lost_is_an_error_of_its_request_alone(directory: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from faaskeeper.config import Config
 from faaskeeper.core.connection import Connection
+from faaskeeper.gateway.machine import Machine
 from faaskeeper.gateway.server import Gateway, Settings
 from faaskeeper.providers.clocks import elapsed_s
 from faaskeeper.providers.local import connect
@@ -63,7 +64,7 @@ class InThread:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         connection = self._connection or self._change(connect(self.config, -1))
-        self.gateway = Gateway(connection, self.config, self._settings, self._now)
+        self.gateway = Gateway(connection, self.config, self._settings, Machine(now=self._now))
         await self.gateway.start()
         self._ready.set()
         await self.gateway.run()

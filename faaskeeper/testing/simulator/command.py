@@ -1,7 +1,8 @@
 """The command ``python -m faaskeeper.testing.simulator``: run many histories, or replay one.
 
 ``--seeds 2000`` runs histories from ``--start`` on. The last line is a summary; the exit status is
-1 when a promise was broken. ``--replay SEED`` runs one history and prints its trace.
+1 when a promise was broken. ``--replay SEED`` runs one history and prints its trace. ``--servers``:
+histories in which clients speak ZooKeeper's protocol with servers.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
-from faaskeeper.testing.simulator.histories import run, shrink
-from faaskeeper.testing.simulator.plan import plan_of
+from faaskeeper.testing.simulator.histories import Kind, run
+from faaskeeper.testing.simulator.plan import SIMPLER, plan_of
+from faaskeeper.testing.simulator.served.course import SERVED
 
 LONG_RUN = 20_000
 """A run of so many histories or more must reach every fault and rare branch."""
@@ -75,6 +77,8 @@ EXPECTED = frozenset(
     }
 )
 """Names of faults and rare branches."""
+DIRECT = Kind(run, plan_of, SIMPLER, EXPECTED, LONG_RUN, "")
+"""Histories of direct clients."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -86,27 +90,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--replay", type=int, default=None, help="one seed, with its trace")
     parser.add_argument("--shrink", action="store_true", help="with --replay: make it smaller first")
+    parser.add_argument("--servers", action="store_true", help="histories with servers of the protocol")
     options = parser.parse_args(arguments)
     logging.disable(logging.CRITICAL)  # the code under test logs the faults
+    kind = SERVED if options.servers else DIRECT
     if options.replay is not None:
-        return _replay(options.replay, options.shrink)
-    return _many(options)
+        return _replay(kind, options.replay, options.shrink)
+    return _many(kind, options)
 
 
-def _replay(seed: int, smaller: bool) -> int:
-    plan = plan_of(seed)
+def _replay(kind: Kind, seed: int, smaller: bool) -> int:
+    plan = kind.plan_of(seed)
     if smaller:
-        first = run(seed)
+        first = kind.run(seed)
         if first.violation:
-            plan = shrink(seed, first.violation)
-    history = run(seed, plan, trace=True)
+            plan = kind.shrink(seed, first.violation)
+    history = kind.run(seed, plan, trace=True)
     print("\n".join(history.trace))
     print(f"seed {seed}: {history.plan}")
     print(f"{history.steps} steps, {history.entries} entries: {history.violation or 'no violation'}")
     return 1 if history.violation else 0
 
 
-def _many(options: argparse.Namespace) -> int:
+def _many(kind: Kind, options: argparse.Namespace) -> int:
     began = time.monotonic()
     done = entries = steps = 0
     reached: Counter[str] = Counter()
@@ -127,7 +133,7 @@ def _many(options: argparse.Namespace) -> int:
             if left <= 0:
                 break
             seeds = range(seed, seed + min(left, chunk * options.processes))
-            for number, violation, some, more, seen in spread(_brief, seeds):
+            for number, violation, some, more, seen in spread(partial(_brief, options.servers), seeds):
                 done += 1
                 steps += more
                 entries += some
@@ -135,12 +141,12 @@ def _many(options: argparse.Namespace) -> int:
                 if violation:
                     broken.append((number, violation))
                     print(f"seed {number}: {violation}")
-                    print(f"  python -m faaskeeper.testing.simulator --replay {number} --shrink")
+                    print(f"  python -m faaskeeper.testing.simulator{kind.option} --replay {number} --shrink")
             seed = seeds.stop
     took = time.monotonic() - began
     for name, times in sorted(reached.items()):
         print(f"{times:>9} {name}")
-    missing = sorted(EXPECTED - set(reached)) if done >= LONG_RUN else []
+    missing = sorted(kind.expected - set(reached)) if done >= kind.long else []
     for name in missing:
         print(f"        0 {name}: so long a run must reach it")
     print(
@@ -150,7 +156,7 @@ def _many(options: argparse.Namespace) -> int:
     return 1 if broken or missing else 0
 
 
-def _brief(seed: int) -> tuple[int, str, int, int, Counter[str]]:
+def _brief(servers: bool, seed: int) -> tuple[int, str, int, int, Counter[str]]:
     logging.disable(logging.CRITICAL)
-    history = run(seed)
+    history = (SERVED if servers else DIRECT).run(seed)
     return seed, history.violation, history.entries, history.steps, history.reached

@@ -102,13 +102,7 @@ class Director:
                 break
             scheduler.sleep(self.timeout * 1_000 + 10_000)
             self.rest(1)
-        for _ in range(20):
-            head = world.model.head
-            scheduler.sleep(60_000)  # a container is due when it was empty for so long
-            self.rest(2)
-            scheduler.sleep(60_000)  # the functions do what the last run of heartbeat asked for
-            if world.model.head == head:
-                break  # nothing is due any more
+        self.reap()
         if world.plan.inline_bytes < 1 << 20:
             for day in range(24):  # until parts and blobs without a reference are old enough to be swept
                 scheduler.sleep(86_400_000)
@@ -126,6 +120,17 @@ class Director:
         for _ in range(times):
             self.world.scheduler.sleep(max(self.every, 6_000))
             self.world.beat()
+
+    def reap(self) -> None:
+        """Let time pass until no container and no znode with a time to live is due."""
+        for _ in range(20):
+            head = self.world.model.head
+            self.world.scheduler.sleep(60_000)  # a container is due when it was empty for so long
+            self.rest(2)
+            # the functions do what the last run of heartbeat asked for
+            self.world.scheduler.sleep(60_000)
+            if self.world.model.head == head:
+                return
 
     def check(self, app: App) -> None:
         """Check that a client which lives has received every event and answer."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from faaskeeper.testing.simulator.director import STEPS, STEPS_OF_DAYS, Director
-from faaskeeper.testing.simulator.plan import SIMPLER, Plan, plan_of
+from faaskeeper.testing.simulator.plan import Plan, plan_of
 from faaskeeper.testing.simulator.scheduler import Scheduler, Violation
 from faaskeeper.testing.simulator.world import World
 
@@ -54,12 +56,26 @@ def run(seed: int, plan: Plan | None = None, trace: bool = False) -> History:
     )
 
 
-def shrink(seed: int, violation: str) -> Plan:
-    """Find a simpler plan with which the seed breaks the same promise as ``violation``."""
-    kind = violation.split(":")[0]
-    plan = plan_of(seed)
-    for change in SIMPLER:
-        smaller = replace(plan, **change)
-        if smaller != plan and run(seed, smaller).violation.split(":")[0] == kind:
-            plan = smaller
-    return plan
+@dataclass(frozen=True)
+class Kind:
+    """A kind of histories. ``run``, ``plan_of``, ``simpler``: as :func:`run`, :func:`plan_of` and
+    ``SIMPLER`` are for that with direct clients. ``expected``: what a run of ``long`` histories or
+    more must reach. ``option``: that selects it.
+    """
+
+    run: Callable[..., History]
+    plan_of: Callable[[int], Any]
+    simpler: Sequence[dict[str, Any]]
+    expected: frozenset[str]
+    long: int
+    option: str
+
+    def shrink(self, seed: int, violation: str) -> Any:
+        """Find a simpler plan with which the seed breaks the same promise as ``violation``."""
+        kind = violation.split(":")[0]
+        plan = self.plan_of(seed)
+        for change in self.simpler:
+            smaller = replace(plan, **change)
+            if smaller != plan and self.run(seed, smaller).violation.split(":")[0] == kind:
+                plan = smaller
+        return plan

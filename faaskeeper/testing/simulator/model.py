@@ -79,6 +79,8 @@ class Model:
         self.happened: list[tuple[int, str, str]] = []
         """Txid, path and letter of each change of a znode, in order."""
         self.entries: list[tuple[int, int]] = []
+        self.decided: dict[int, list[Key]] = {}
+        """Each session's requests, in the order in which they were decided."""
         self.asked: set[int] = set()
         """Txids at which clients' requests were judged."""
         self._lapsed: dict[str, int] = {}
@@ -169,6 +171,7 @@ class Model:
             raise Violation(f"Z2: {key} was decided after cxid {session.last}")
         session.last = key[2]
         self.outcomes[key] = outcome
+        self.decided.setdefault(key[0], []).append(key)
         asked = self._candidates.get(key, []) if key[0] in self.hostile else [self.requests.get(key)]
         if not asked or asked[0] is None:
             raise Violation(f"Z1: {key} was decided and never asked")
@@ -339,6 +342,18 @@ class Model:
 
     def answered(self, reply: Reply, stored: Any) -> None:
         """A reply is delivered. ``stored``: gives the txid of a path's record in user storage."""
+        self.told(reply)
+        upto = reply.epoch.upto
+        for path, images in self.history.items():
+            last = self.at(path, upto)
+            there = stored(path)
+            if images[0].txid > upto or (there is not None and there >= last.txid):
+                continue
+            if there is not None or not self.lapsed(path, last.txid):  # of a tombstone, or a later one
+                raise Violation(f"Z5: answered as of {upto} before {path} of {last} is in user storage")
+
+    def told(self, reply: Reply) -> None:
+        """A reply is delivered, perhaps before its records are in user storage."""
         for cxid, outcome in reply.outcomes:
             if not cxid:
                 continue
@@ -359,11 +374,3 @@ class Model:
                     raise Violation(f"Z1: {key} was answered with an expiry, it was decided {known}")
             elif known != outcome:
                 raise Violation(f"Z1: {key} was answered {outcome}, the log says {known}")
-        upto = reply.epoch.upto
-        for path, images in self.history.items():
-            last = self.at(path, upto)
-            there = stored(path)
-            if images[0].txid > upto or (there is not None and there >= last.txid):
-                continue
-            if there is not None or not self.lapsed(path, last.txid):  # of a tombstone, or a later one
-                raise Violation(f"Z5: answered as of {upto} before {path} of {last} is in user storage")

@@ -35,7 +35,7 @@ class Stuck(Violation):
 class Task:
     """A thread or an invocation. ``process``: all its tasks die together."""
 
-    __slots__ = ("blocked", "done", "greenlet", "joining", "name", "process", "timer", "woken")
+    __slots__ = ("blocked", "done", "greenlet", "joining", "loop", "name", "process", "timer", "woken")
 
     def __init__(self, name: str, process: Any) -> None:
         self.name = name
@@ -46,6 +46,8 @@ class Task:
         self.woken = False
         self.timer = 0
         self.joining: list[Task] = []
+        self.loop: Any = None
+        """The event loop that it runs."""
 
 
 _UNWINDINGS = 100
@@ -62,6 +64,8 @@ class Scheduler:
         self.trace: list[str] = []
         self.tracing = False
         self.over = False
+        self.on_switch: Callable[[Task], None] = lambda task: None
+        """Called with the task that is about to run."""
         self._ready: list[Task] = []
         self._timers: list[tuple[int, int, Task, int]] = []
         self._numbers = itertools.count(1)
@@ -178,6 +182,7 @@ class Scheduler:
             else:
                 task = self._ready[int(random() * len(self._ready))]
             self._current = task
+            self.on_switch(task)
             task.greenlet.switch()
             self._current = None
             if task.done and task in self._ready:

@@ -1,0 +1,231 @@
+"""A service in the process of its server, as the embedded provider makes it.
+
+One writer, which runs in the thread that asks if it is free, and otherwise in one of its own; early
+replies; heartbeat in a further thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from faaskeeper.core import trust
+from faaskeeper.core.connection import Connection, connection_to
+from faaskeeper.core.errors import DriverError, StaleView
+from faaskeeper.core.heartbeat import Heartbeat
+from faaskeeper.core.requests import Message, Reply
+from faaskeeper.core.watches import WatchTable
+from faaskeeper.core.writer import Writer, order
+from faaskeeper.providers.memory import MemoryTable
+from faaskeeper.testing.simulator.environment import Process
+from faaskeeper.testing.simulator.scheduler import Task
+from faaskeeper.testing.simulator.world import World
+
+_PROMPT_BATCHES = 4
+_RETRIES = 5
+
+
+class DirectListener:
+    """A listener in the service's process."""
+
+    def __init__(
+        self,
+        channel: DirectChannel,
+        address: str,
+        handler: Callable[[Any], None],
+        settled: Callable[[], None] | None,
+    ) -> None:
+        self.address = address
+        self.handler = handler
+        self.settled = settled
+        self._channel = channel
+
+    def close(self) -> None:
+        """See :class:`faaskeeper.core.drivers.channel.Listener`."""
+        self._channel.listeners.pop(self.address, None)
+
+
+class DirectChannel:
+    """The channel within a process: see :class:`faaskeeper.core.drivers.channel.DirectChannel`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._numbers = itertools.count(1)
+        self.listeners: dict[str, DirectListener] = {}
+        self._notified: dict[str, None] = {}
+
+    def listen(self, handler: Callable[[bytes], None]) -> DirectListener:
+        """See :class:`faaskeeper.core.drivers.channel.ClientChannel`."""
+        return self.listen_early(handler, None)
+
+    def listen_early(
+        self, handler: Callable[[Any], None], settled: Callable[[], None] | None
+    ) -> DirectListener:
+        """Listen, for early replies if ``settled`` is given."""
+        address = f"local:{next(self._numbers)}"
+        self.listeners[address] = DirectListener(self, address, handler, settled)
+        return self.listeners[address]
+
+    def accepts_early(self, address: str) -> bool:
+        """See :class:`faaskeeper.core.drivers.channel.DirectChannel`."""
+        listener = self.listeners.get(address)
+        return listener is not None and listener.settled is not None
+
+    def deliver_early(self, address: str, reply: Reply) -> bool:
+        """See :class:`faaskeeper.core.drivers.channel.DirectChannel`."""
+        if not self.accepts_early(address):
+            return False
+        self._world.model.told(reply)
+        self._world.reached["answered early"] += 1
+        self._notified[address] = None
+        self.listeners[address].handler(reply)
+        return True
+
+    def deliver_late(self, address: str, reply: Reply) -> bool:
+        """See :class:`faaskeeper.core.drivers.channel.DirectChannel`."""
+        return False
+
+    def settled(self) -> None:
+        """See :class:`faaskeeper.core.drivers.channel.DirectChannel`."""
+        notified, self._notified = self._notified, {}
+        for address in notified:
+            listener = self.listeners.get(address)
+            if listener is not None and listener.settled is not None:
+                listener.settled()
+
+    def deliver(self, address: str, message: bytes) -> bool:
+        """See :class:`faaskeeper.core.drivers.channel.Channel`."""
+        self._world.scheduler.point(f"deliver to {address}")
+        listener = self.listeners.get(address)
+        if listener is not None:
+            listener.handler(message)
+        return listener is not None
+
+
+class EmbeddedService:
+    """The service, and its queue: see :class:`faaskeeper.providers.inprocess.LocalQueue`."""
+
+    ordered = True
+    max_message_bytes = 1 << 30
+
+    def __init__(self, world: World, process: Process) -> None:
+        self._world = world
+        self._process = process
+        self._waiting: deque[Any] = deque()
+        self._running = False
+        self._thread: Task | None = None
+        self._idle_due = False
+        self.stopped = False
+        self.channel = DirectChannel(world)
+        deployment = self.deployment = world.deployment(process)
+        deployment.channel = deployment.direct_channel = self.channel
+        deployment.watches = WatchTable(MemoryTable())
+        deployment.worker_queue = self
+        self._writer = Writer(deployment)
+        self._heartbeat = Heartbeat(deployment, world.tables["heartbeat"])
+        self._heartbeat.readmit()
+        world.scheduler.spawn("writer thread", self._serve_on, process)
+        world.scheduler.spawn("heartbeat thread", self._beat, process)
+        self.send("writer", "start", order(deployment))
+
+    def connection(self) -> Connection:
+        """A server's access."""
+        return connection_to(
+            self.deployment, self.channel, within=self, ring=self._ring, close=self._stop, coalesce=True
+        )
+
+    def _ring(self) -> None:
+        self.send("writer", "ring", order(self.deployment))
+
+    def _stop(self) -> None:
+        self.stopped = True
+
+    # ---- within ----------------------------------------------------------------------------
+
+    def commit(self, messages: Sequence[Message]) -> None:
+        """See :class:`faaskeeper.core.connection.InProcess`."""
+        for message in messages:
+            self._world.model.sent(message)
+        self._waiting.extend(messages)
+        if self._running:
+            self._world.reached["the writer runs in another thread"] += 1
+        self._serve(_PROMPT_BATCHES)
+        self._idle_due = True
+        self._signal()
+
+    def listen(self, handler: Callable[[Reply | bytes], None], settled: Callable[[], None]) -> DirectListener:
+        """See :class:`faaskeeper.core.connection.InProcess`."""
+        return self.channel.listen_early(handler, settled)
+
+    def listen_late(self, handler: Callable[[Reply | bytes], None]) -> DirectListener:
+        """See :class:`faaskeeper.core.connection.InProcess`."""
+        raise AssertionError("a server listens for early replies")
+
+    # ---- the queue -------------------------------------------------------------------------
+
+    def send(self, group: str, identity: str, body: bytes) -> None:
+        """See :class:`faaskeeper.core.drivers.queue.Queue`."""
+        if trust.body(body)[4:5] != b"{":
+            raise AssertionError("a server commits within")
+        self._waiting.append(body)
+        self._signal()
+
+    def _signal(self) -> None:
+        if self._thread is not None:
+            self._world.scheduler.wake(self._thread)
+
+    def _serve_on(self) -> None:
+        """Serve what nobody else does; save the progress after a while without messages."""
+        scheduler = self._world.scheduler
+        thread = scheduler.current()
+        while not self.stopped:
+            if self._waiting and not self._running:
+                self._serve()
+                self._idle_due = True
+                continue
+            self._thread = thread
+            woken = scheduler.block(200 if self._idle_due else None)
+            self._thread = None
+            if not woken and self._idle_due and not self._running:
+                self._idle_due = False
+                self._attempt([])
+
+    def _serve(self, most: int = 0) -> None:
+        batches = 0
+        while self._waiting and not self._running and not (most and batches >= most):
+            batches += 1
+            bodies = list(self._waiting)
+            self._waiting.clear()
+            self._attempt(bodies)
+        if self._waiting:
+            self._signal()
+
+    def _attempt(self, bodies: list[Any]) -> None:
+        self._running = True
+        pause = 50
+        for _ in range(_RETRIES):
+            try:
+                if bodies:
+                    self._writer.handle(bodies)
+                else:
+                    self._writer.idle()
+                break
+            except (DriverError, StaleView) as error:
+                self._world.scheduler.note(f"the writer fails: {error!r}")
+                self._world.reached["the writer tries again"] += 1
+                self._world.scheduler.sleep(pause)
+                pause *= 2
+        self._running = False
+        if self._waiting:
+            self._signal()
+
+    def _beat(self) -> None:
+        while not self.stopped:
+            self._world.scheduler.sleep(self._world.random.choice((300, 1_000, 3_000)))
+            try:
+                self._heartbeat.run()
+                self._world.bounds.beats += 1
+            except (DriverError, StaleView) as error:
+                self._world.scheduler.note(f"heartbeat failed: {error}")

@@ -1,0 +1,457 @@
+"""Simulated servers keep their promises, are deterministic, and the checks see: a rule left out is caught.
+
+Each mutation patches one rule out of the gateway's code; docs/architecture/gateway.md says what each is for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from faaskeeper.core import heartbeat
+from faaskeeper.core.requests import Notification
+from faaskeeper.core.sessions import Lease
+from faaskeeper.gateway import lease, reads, receiver, registry, sender, sessions
+from faaskeeper.gateway.connection import ClientConnection
+from faaskeeper.gateway.errors import ServerError
+from faaskeeper.gateway.frames import FrameWriter
+from faaskeeper.gateway.server import Gateway
+from faaskeeper.gateway.watches import SharedRules
+from faaskeeper.session.commands import ReadRecord
+from faaskeeper.session.order import Order
+from faaskeeper.session.rules import Rules
+from faaskeeper.testing.simulator.command import main
+from faaskeeper.testing.simulator.served.course import LONG_RUN, run_served
+from faaskeeper.testing.simulator.served.plan import ServedPlan, served_plan_of
+
+Patch = pytest.MonkeyPatch
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("first", range(0, 200, 50))
+def test_histories_are_clean(first: int) -> None:
+    assert main(["--servers", "--seeds", "50", "--start", str(first), "--processes", "1"]) == 0
+
+
+@pytest.mark.simulator
+@pytest.mark.timeout(2 * 3600)
+def test_a_long_run_is_clean_and_reaches_every_fault_and_rare_branch() -> None:
+    assert main(["--servers", "--seeds", str(LONG_RUN), "--start", "500"]) == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_seed_is_one_history(seed: int) -> None:
+    first, second = run_served(seed, trace=True), run_served(seed, trace=True)
+    assert first.trace == second.trace
+    assert run_served(seed).steps == first.steps
+
+
+def test_a_seed_is_the_same_history_in_each_process() -> None:
+    """Nothing depends on the order of sets, which differs from one process to the next."""
+    command = [sys.executable, "-m", "faaskeeper.testing.simulator", "--servers", "--replay", "3"]
+    traces = [
+        subprocess.run(command, capture_output=True, check=True, env={**os.environ, "PYTHONHASHSEED": number})
+        for number in ("1", "2")
+    ]
+    assert len(traces[0].stdout) > 10_000
+    assert traces[0].stdout == traces[1].stdout
+
+
+def test_a_violation_is_told_with_the_command_that_replays_it(
+    monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reads_overtake_writes(monkeypatch)
+    assert main(["--servers", "--seeds", "10", "--processes", "1"]) == 1
+    said = capsys.readouterr().out
+    seed = int(said.split("python -m faaskeeper.testing.simulator --servers --replay ")[1].split()[0])
+    assert main(["--servers", "--replay", str(seed), "--shrink"]) == 1
+    assert f"seed {seed}: ServedPlan(" in capsys.readouterr().out
+
+
+# ---- early replies -------------------------------------------------------------------------------
+
+
+def reads_do_not_wait_for_the_writer(patch: Patch) -> None:
+    """What is answered early is read before its records are in user storage."""
+    committing = property(lambda self: False, lambda self, value: None)
+    patch.setattr(receiver.ReplyReceiver, "committing", committing, raising=False)
+
+
+def early_replies_of_other_threads_are_passed_on(patch: Patch) -> None:
+    """A reply from the writer in another thread does not wait until user storage has its records."""
+
+    def received(self: Any, message: Any) -> None:
+        self._inbox.append(message)
+        if self._runner.inside:
+            self._drain()
+        else:
+            self._runner.soon(self._drain)
+
+    patch.setattr(receiver.ReplyReceiver, "_received", received)
+
+
+def replies_are_passed_on_before_they_are_met(patch: Patch) -> None:
+    """A client gets its answer before the events that come before it."""
+
+    def drain(self: Any) -> None:
+        with self._output:
+            while self._inbox:
+                message = self._verified(self._inbox.popleft())
+                if message is None:
+                    continue
+                if not isinstance(message, Notification):
+                    self._deliver(message)
+                steps = self._watches.rules.meet(message.epoch, settled=True)
+                self._runner.drive(steps, lambda result, error: None)
+
+    patch.setattr(receiver.ReplyReceiver, "_drain", drain)
+
+
+# ---- order -------------------------------------------------------------------------------------
+
+
+def reads_overtake_writes(patch: Patch) -> None:
+    """A read begins although writes before it are not answered."""
+
+    def next(self: Any, reads: bool = True) -> Any:
+        if not self.queue or self._held or (self.queue[0][0] and self.reading):
+            return None
+        if not self.queue[0][0] and (self.reading >= self._most or not reads):
+            return None
+        self.begin(self.queue[0][0])
+        return self.queue.popleft()[1]
+
+    patch.setattr(Order, "next", next)
+
+
+def plain_reads_overtake_writes(patch: Patch) -> None:
+    """Plain reads are performed although a write of their connection is under way."""
+    patch.setattr(Order, "may_read", lambda self: True)
+
+
+def writes_overtake_reads(patch: Patch) -> None:
+    """A write is sent although a read before it is under way."""
+    next = Order.next
+
+    def early(self: Any, reads: bool = True) -> Any:
+        if self.queue and not self._held and self.queue[0][0]:
+            self.writing += 1
+            return self.queue.popleft()[1]
+        return next(self, reads)
+
+    patch.setattr(Order, "next", early)
+
+
+def a_read_does_not_hold_back_the_next(patch: Patch) -> None:
+    """Reads of one connection are performed at once, and answered as they are done."""
+    init = Order.__init__
+    patch.setattr(Order, "__init__", lambda self, most: init(self, 100))
+
+
+def the_last_frame_goes_first(patch: Patch) -> None:
+    """What is gathered for a connection is not sent in its order."""
+    flush = FrameWriter.flush
+
+    def turned(self: Any) -> None:
+        self._frames.reverse()
+        flush(self)
+
+    patch.setattr(FrameWriter, "flush", turned)
+
+
+def a_connection_asks_for_reads_twice(patch: Patch) -> None:
+    """A connection may stand twice among those whose plain reads are performed."""
+
+    def read(self: Any) -> None:
+        asking, self._asking = self._asking, {}
+        self._plain.perform([each for each in asking for _ in range(2)])
+
+    patch.setattr(sender.RequestSender, "_read", read)
+
+
+def repeated_requests_are_new_ones(patch: Patch) -> None:
+    """A request without an answer is asked for again, under another number."""
+    resend = sessions.GatewaySession.resend
+
+    def anew(self: Any, now: float) -> None:
+        late = self._resending.at <= now
+        resend(self, now)
+        for client, pending in list(self._outbox.waiters())[:1]:
+            if late and hasattr(pending.request, "operation"):
+                self.submit(pending.request.operation, pending.auth, client, pending)
+
+    patch.setattr(sessions.GatewaySession, "resend", anew)
+
+
+# ---- reads and watches -----------------------------------------------------------------------------
+
+
+def whatever_is_read_is_shown(patch: Patch) -> None:
+    """A plain read shows a record that is newer than what its server has met, or older."""
+    patch.setattr(Rules, "accepts", lambda self, path, record, ticket: True)
+
+
+def _without_leasts(self: Any, news: Any, applied: int) -> None:
+    self.ticket += 1
+    self.applied = max(applied, self.applied)
+    for track in self._tracks:
+        track.note(news)
+    for txid, writes in news:
+        self._trigger(txid, writes)
+
+
+def nothing_has_a_least(patch: Patch) -> None:
+    """A read may show a path as it was before a write that its server has met."""
+    patch.setattr(Rules, "_take_in", _without_leasts)
+
+
+def far_reads_show_the_first_record(patch: Patch) -> None:
+    """Where stores are far, a read shows the first record that it gets, whatever is met meanwhile."""
+
+    def read(self: Any, path: str) -> Any:
+        record = yield ReadRecord(path)
+        if record is not None and record.upto > self.seen:
+            yield from self.meet(record.epoch(), settled=False)
+        return record
+
+    patch.setattr(SharedRules, "read", read)
+
+
+def events_come_later(patch: Patch) -> None:
+    """An event is put into the output in the loop's next turn."""
+    fired = ClientConnection._fired
+
+    def later(self: Any, event: Any) -> None:
+        self._hub.runner.soon(fired, self, event)
+
+    patch.setattr(ClientConnection, "_fired", later)
+
+
+def watches_set_again_forget_what_they_missed(patch: Patch) -> None:
+    """A client that comes back is not sent the events of what happened meanwhile."""
+    patch.setattr(reads, "_MISSED", {kind: lambda zxid, meta: None for kind in reads._MISSED})
+
+
+def removed_watches_stay(patch: Patch) -> None:
+    """A client is told that its watches are removed, and they fire."""
+
+    def remove(self: Any, request: Any, _: object) -> Any:
+        yield from ()
+        if not self._rules.found(request.path, reads._kinds_of(request.number), self._watcher):
+            raise reads.Refused(reads.protocol.NO_WATCHER)
+        return b""
+
+    patch.setitem(reads.Reader._about, reads.protocol.REMOVE_WATCHES, remove)
+
+
+def sync_does_nothing(patch: Patch) -> None:
+    """A sync does not look at the log's end."""
+
+    def sync(self: Any) -> Any:
+        yield from ()
+
+    patch.setattr(Rules, "sync", sync)
+
+
+# ---- sessions ------------------------------------------------------------------------------------
+
+
+def pings_do_not_count(patch: Patch) -> None:
+    """A session is alive by its requests only."""
+
+    def live(self: Any) -> bool:
+        return self.session is not None and self._lease.serves(self._now())
+
+    patch.setattr(ClientConnection, "_live", live)
+
+
+def a_server_serves_whatever_its_lease(patch: Patch) -> None:
+    """A server goes on to serve although its lease may have been marked."""
+    patch.setattr(lease.ServerLease, "serves", lambda self, now: True)
+    patch.setattr(Gateway, "_lost", lambda self, why: None)
+
+    async def stay(self: Any) -> None:
+        await asyncio.sleep(1e6)
+
+    patch.setattr(lease.ServerLease, "_restarted", stay)
+
+
+def a_server_serves_for_its_whole_time_out(patch: Patch) -> None:
+    """A server serves until its lease is overdue."""
+    patch.setattr(lease, "served_ms", lambda timeout: timeout)
+
+
+def a_server_has_served_until_it_renewed(patch: Patch) -> None:
+    """What a dead server served after its last renewal does not count."""
+    patch.setattr(heartbeat, "served_ms", lambda timeout: 0)
+
+
+def connections_outlive_a_try_to_begin_again(patch: Patch) -> None:
+    """A server that fails to begin again keeps connections that have come meanwhile."""
+
+    async def restarted(self: Any) -> None:
+        while True:
+            try:
+                await self.restart()
+                return
+            except ServerError:
+                await asyncio.sleep(1.0)
+
+    patch.setattr(lease.ServerLease, "_restarted", restarted)
+
+
+def a_lease_is_taken_over_later(patch: Patch) -> None:
+    """A session that was taken over stays under the lease of the server before."""
+
+    async def attach(self: Any, session: Any, known: Lease) -> None:
+        hub = self._hub
+        wanted = known._replace(
+            expires=hub.lease.service_time() + session.timeout,
+            incarnation=session.incarnation,
+            under=known.under or hub.lease.session,
+            timeout=session.timeout,
+            proof=registry.proof_of(session.secret),
+        )
+        session.lease = await hub.runner.call(hub.connection.leases.replace, wanted)
+
+    patch.setattr(registry.SessionRegistry, "_attach", attach)
+
+
+def leases_are_freed_too_early(patch: Patch) -> None:
+    """A server that stops frees its sessions' leases as if their clients had been silent."""
+    release = registry.SessionRegistry.release
+
+    def early(self: Any, session: Any, silent: float) -> None:
+        release(self, session, max(silent, session.timeout / 1000))
+
+    patch.setattr(registry.SessionRegistry, "release", early)
+
+
+def a_marked_lease_is_taken_over(patch: Patch) -> None:
+    """A session that heartbeat is closing goes on for its client."""
+    resume = registry.SessionRegistry.resume
+
+    async def resumed(self: Any, id: int, password: bytes, timeout: int) -> Any:
+        hub = self._hub
+        known = await hub.runner.call(hub.connection.leases.get, id)
+        proof = registry.proof_of(registry.secret_of(password))
+        if known is not None and known.marked and known.proof == proof:
+            return await self._take_over(known._replace(marked=False), password, 10_000)
+        return await resume(self, id, password, timeout)
+
+    patch.setattr(registry.SessionRegistry, "resume", resumed)
+
+
+def any_password_will_do(patch: Patch) -> None:
+    """A client need not know the password of the session that it asks for."""
+    patch.setattr(registry, "compare_digest", lambda one, other: True)
+
+
+def ephemerals_are_not_taken_over(patch: Patch) -> None:
+    """A server that takes a session over does not learn its ephemerals."""
+    init = sessions.GatewaySession.__init__
+
+    class Forgetful(set):  # type: ignore[type-arg]
+        def update(self, *some: Any) -> None:
+            return
+
+    def made(self: Any, *args: Any) -> None:
+        init(self, *args)
+        self.owned = self._incarnation.owned = Forgetful()
+
+    patch.setattr(sessions.GatewaySession, "__init__", made)
+
+
+def an_old_session_goes_on(patch: Patch) -> None:
+    """A server goes on with a session that it knows, although another has taken it over meanwhile."""
+    resume = registry.SessionRegistry.resume
+
+    async def known(self: Any, id: int, password: bytes, timeout: int) -> Any:
+        there = self._hub.sessions.get(id)
+        mine = there is not None and there.password == password
+        return there if mine else await resume(self, id, password, timeout)
+
+    patch.setattr(registry.SessionRegistry, "resume", known)
+
+
+BUSY: dict[str, Any] = {"clients": 4, "operations": 40, "recent_bytes": 1024, "faults": 0.08, "losses": 0.0}
+NEAR: dict[str, Any] = {"embedded": True, "gateways": 1, "faults": 0.0, "losses": 0.0, "skew_ms": 0}
+FAR: dict[str, Any] = {"embedded": False, "gateways": 2}
+STILL: dict[str, Any] = {"faults": 0.0, "losses": 0.0}
+RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
+    reads_do_not_wait_for_the_writer: NEAR,
+    early_replies_of_other_threads_are_passed_on: NEAR,
+    replies_are_passed_on_before_they_are_met: {},
+    reads_overtake_writes: {},
+    plain_reads_overtake_writes: NEAR,
+    writes_overtake_reads: FAR,
+    a_read_does_not_hold_back_the_next: FAR,
+    the_last_frame_goes_first: {},
+    a_connection_asks_for_reads_twice: NEAR,
+    repeated_requests_are_new_ones: {**FAR, "losses": 0.3},
+    whatever_is_read_is_shown: {**BUSY, **NEAR},
+    nothing_has_a_least: {**FAR, **BUSY},
+    far_reads_show_the_first_record: {**FAR, **BUSY},
+    events_come_later: {},
+    watches_set_again_forget_what_they_missed: {"resets": 0.1},
+    removed_watches_stay: {},
+    sync_does_nothing: FAR,
+    pings_do_not_count: STILL,
+    a_server_serves_whatever_its_lease: {**FAR, **STILL, "divided": True},
+    connections_outlive_a_try_to_begin_again: {**FAR, "faults": 0.08, "still": 0.003},
+    a_lease_is_taken_over_later: {**FAR, **STILL, "kills": 2, "resets": 0.1},
+    leases_are_freed_too_early: {**FAR, **STILL, "kills": 2},
+    a_server_serves_for_its_whole_time_out: {**FAR, **STILL, "divided": True, "silent": 0.1},
+    a_server_has_served_until_it_renewed: {**FAR, **STILL, "kills": 2, "divided": True},
+    a_marked_lease_is_taken_over: {**FAR, "losses": 0.3, "faults": 0.0, "silent": 0.1, "resets": 0.1},
+    any_password_will_do: {"resets": 0.1},
+    ephemerals_are_not_taken_over: {**FAR, "resets": 0.1},
+    an_old_session_goes_on: {**FAR, "resets": 0.1, "start": 50},
+}
+"""Rules, and the plan (and where one is rare, the seed to start from) in which their loss shows soonest."""
+SAMPLE = 3
+"""One in so many is for ``make test``; ``make test-simulator`` has the others."""
+SEEDS = 600
+BUGS = ("TypeError", "AttributeError", "NameError", "KeyError", "IndexError")
+"""What a mutation that does not fit the code any more leads to."""
+
+
+def _plan(seed: int, wanted: dict[str, Any]) -> ServedPlan:
+    changes = {**wanted}
+    changes.pop("start", None)
+    plan = served_plan_of(seed)
+    if changes.get("embedded"):
+        changes.update(own_distributor=False, joint=False, watch_function=False, expiring=False)
+    return replace(plan, **changes)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param(rule, id=rule.__name__, marks=[] if number % SAMPLE == 0 else pytest.mark.simulator)
+        for number, rule in enumerate(RULES)
+    ],
+)
+def test_a_rule_left_out_is_caught(rule: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    rule(monkeypatch)
+    start = RULES[rule].get("start", 0)
+    for seed in range(start, start + SEEDS):
+        violation = run_served(seed, _plan(seed, RULES[rule])).violation
+        if violation:
+            assert violation.split(":")[0] not in BUGS, f"the mutation itself is wrong: {violation}"
+            return
+    pytest.fail(f"{SEEDS} histories are clean without it: {rule.__doc__}")
