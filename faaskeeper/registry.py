@@ -95,6 +95,7 @@ PROVIDERS: dict[str, ProviderSpec] = {
             deployment="faaskeeper.deploy.aws.deployment:AwsDeployment",
             doctor="faaskeeper.deploy.aws.doctor:AwsDoctor",
             dead_letters="faaskeeper.deploy.aws.deadletters:AwsDeadLetters",
+            backups="faaskeeper.deploy.aws.backups:AwsBackups",
             costs="faaskeeper.deploy.aws.costs:AwsCosts",
         ),
         ProviderSpec(
@@ -109,6 +110,7 @@ PROVIDERS: dict[str, ProviderSpec] = {
             deployment="faaskeeper.deploy.gcp.deployment:GcpDeployment",
             doctor="faaskeeper.deploy.gcp.doctor:GcpDoctor",
             dead_letters="faaskeeper.deploy.gcp.deadletters:GcpDeadLetters",
+            backups="faaskeeper.deploy.gcp.backups:GcpBackups",
             costs="faaskeeper.deploy.gcp.costs:GcpCosts",
         ),
     )
