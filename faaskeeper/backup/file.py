@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -190,7 +191,7 @@ def read(path: Path) -> Backup:
     """Read and check a backup. Raises OSError, and BadBackup that says what is wrong."""
     try:
         return _read(path)
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BadBackup(f"{path} is damaged, or not complete: {error}") from error
     except BadBackup as error:
         raise BadBackup(f"{path}: {error}") from error

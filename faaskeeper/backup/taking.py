@@ -91,6 +91,10 @@ def replay(source: Source, backup: Backup, sink: Sink) -> Tree:
 
     Raises Denied if the log does not follow on the backup.
     """
+    if source.applied < backup.zxid and not any(
+        entry.last >= backup.zxid for entry in _entries(source.log, source.applied, None)
+    ):
+        raise Denied(f"the log ends before transaction {backup.zxid}: the backup is of another deployment")
     taking = _Taking(source, sink)
     for path, meta, data in backup.rows():
         taking.note(path, backup.txids[path], meta, data)
