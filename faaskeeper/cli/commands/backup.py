@@ -12,6 +12,7 @@ from faaskeeper.cli.arguments import File
 from faaskeeper.cli.backups import at_option, backups_of, shown, take_to, translated
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.deployments import progress
+from faaskeeper.cli.files import check_writable
 from faaskeeper.cli.options import as_json, optional_config
 
 
@@ -37,6 +38,7 @@ def backup(context: Context, config: Path | None, out: Path, moment: int | None,
       fk backup OUT.json --at 2h --to before.gz
     """
     context.choose(config)
+    check_writable(out)  # before a cloud is asked for anything
     with translated():
         driver = backups_of(context.config)
         with progress("taking the backup") as report:

@@ -33,7 +33,9 @@ class LocalBackups:
         """The directory as it is, whether or not a process serves it."""
         with self._files() as (log, state):
             records, blobs = self._stores(log, state)
-            applied = Checkpoints(SqliteTable(state, "checkpoint"), expiring=False).applied()
+            checkpoints = Checkpoints(SqliteTable(state, "checkpoint"), expiring=False)
+            checkpoints.header()  # raises if it is being restored
+            applied = checkpoints.applied()
             yield Source(self._name, Log(NumberedTable(log, "log")), records, blobs, applied)
 
     @contextmanager
