@@ -1,8 +1,9 @@
 """``fk backup`` and ``fk restore`` on Google Cloud: of a deployment in use, and to a moment.
 
 The Datastore emulator ignores the time of a read. So reads that carry one are sent to a copy that was made
-at that time, in another project; the service's own answer, and its limits (whole minutes after an hour, seven
-days), are for a real deployment to show.
+at that time, in another project, and versions of objects, which fake-gcs-server has not, are made up. The
+service's own answers, and its limits (whole minutes after an hour, seven days), are for a real deployment to
+show.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.api_core.exceptions import NotFound
 from google.cloud.datastore_v1 import types
 
 from faaskeeper.backup.driver import Source
 from faaskeeper.backup.file import read
 from faaskeeper.backup.restoring import restore
-from faaskeeper.deploy.gcp.backups import EXACT_MS, GcpBackups, read_times
+from faaskeeper.deploy.gcp.backups import EXACT_MS, GcpBackups, Generations, read_times
 from faaskeeper.exceptions import SessionExpiredException
 from faaskeeper.providers.gcp.clients import Gcp
 from faaskeeper.providers.gcp.tables import DatastoreTable
@@ -146,14 +148,12 @@ class Frozen:
         monkeypatch.setattr(Gcp, "grpc", grpc)
 
 
+@pytest.mark.parametrize("system", ["hybrid", "key-value"], indirect=True)
 def test_a_moment_is_read_and_restored(
     system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # as if all clocks were equal: with the margin the test would have to wait
     monkeypatch.setattr("faaskeeper.deploy.gcp.backups.MARGIN_MS", 0)
-    bucket = system.gcp.storage().bucket(system.data["gcp"]["data-bucket"])
-    bucket.versioning_enabled = True
-    bucket.patch()
     driver = GcpBackups(system.config)
     with system.client() as client:
         client.create("/a", b"1")
@@ -213,4 +213,74 @@ def test_reads_of_a_moment_carry_its_time_in_each_request(monkeypatch: pytest.Mo
         with pytest.raises(Stop):
             read_one()
     assert [each.read_options.read_time.timestamp() for each in asked] == [at.timestamp()] * 2
+    gcp.close()
+
+
+class Generation:
+    """A version of an object, as the client library shows it."""
+
+    def __init__(self, name: str, generation: int, made: int, deleted: int | None) -> None:
+        self.name = name
+        self.generation = generation
+        self.time_created = datetime.fromtimestamp(made, UTC)
+        self.time_deleted = None if deleted is None else datetime.fromtimestamp(deleted, UTC)
+
+    def download_as_bytes(self, **options: Any) -> bytes:
+        return b"%d" % self.generation
+
+
+class Versions:
+    """The library's client of a bucket with versions: the last one of a name is live unless deleted."""
+
+    def __init__(self, rows: list[Generation]) -> None:
+        self.rows = rows
+
+    def list_blobs(self, bucket: str, *, prefix: str, versions: bool, **options: Any) -> list[Generation]:
+        assert versions
+        return [each for each in self.rows if each.name.startswith(prefix)]
+
+    def bucket(self, name: str) -> Versions:
+        return self
+
+    def blob(self, key: str) -> Versions:
+        return self
+
+    def download_as_bytes(self, **options: Any) -> bytes:
+        """Of a name without a live version."""
+        raise NotFound("No such object")
+
+
+@pytest.mark.basic
+@pytest.mark.parametrize(
+    ("at", "found"),
+    [
+        (5, None),
+        (10, b"1"),
+        (19, b"1"),
+        (20, b"2"),
+        (29, b"2"),
+        (30, None),
+        (39, None),
+        (40, b"4"),
+        (99, b"4"),
+    ],
+)
+def test_of_a_record_in_the_bucket_the_generation_at_the_moment_is_read(
+    at: int, found: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        Generation("r/a", 1, 10, 20),
+        Generation("r/a", 2, 20, 30),
+        Generation("r/a", 4, 40, None),
+        Generation("r/ab", 9, 1, None),
+        Generation("b/x", 7, 50, 60),
+    ]
+    gcp = Gcp("project")
+    monkeypatch.setattr(Gcp, "storage", lambda self: Versions(rows))
+    store = Generations(gcp, "bucket", at * 1000)
+    record = store.get("r/a")
+    assert (None if record is None else record.body) == found
+    data = store.get("b/x")  # never replaced under its name, so any generation is what was named
+    assert data is not None
+    assert data.body == b"7"
     gcp.close()

@@ -68,10 +68,10 @@ class _Past(GcpService):
 
     def objects(self) -> GcsStore:
         bucket = self.text("data-bucket") or self.names.bucket(self.project)
-        return _Generations(self.gcp, bucket, self._moment)
+        return Generations(self.gcp, bucket, self._moment)
 
 
-class _Generations(GcsStore):
+class Generations(GcsStore):
     """The objects of a bucket as of a moment (ms since 1970).
 
     Data is never replaced under its name, so any generation of it will do. Records are replaced.
