@@ -64,5 +64,8 @@ class Backups(Protocol):
         of reach.
         """
 
+    def exists(self) -> bool:
+        """Whether there is such a deployment; if not, :meth:`target` makes it or raises Denied."""
+
     def target(self) -> AbstractContextManager[Target]:
         """The deployment, with the right to write."""

@@ -25,7 +25,7 @@ from faaskeeper.core.changes import Change, Closed, Effect, Restored, Transactio
 from faaskeeper.core.checkpoint import Header
 from faaskeeper.core.children import PAGE_META, page_of, page_path
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, Deployment
-from faaskeeper.core.errors import Conflict, Denied, Restoring, StaleView, Unavailable
+from faaskeeper.core.errors import Conflict, Denied, DriverError, Restoring, StaleView, Unavailable
 from faaskeeper.core.heartbeat import CLOCKS_DIFFER_MS
 from faaskeeper.core.images import CHECK_WITHIN_MS
 from faaskeeper.core.log import Entry
@@ -45,6 +45,8 @@ _TOGETHER = 50
 _WRITE_WITHIN_MS = 3600 * 1000
 """How long after this process was last known to be the restore its writes may come; far below what
 tombstones live."""
+
+_UNFINISHED = "The restore is not completed, and the deployment refuses everything: repeat the same command"
 
 Pause = Callable[[float], None]
 
@@ -66,6 +68,10 @@ class Findings(NamedTuple):
     def empty(self) -> bool:
         """Whether nothing would be lost: it is as new."""
         return self.znodes == len(genesis()) and not self.sessions
+
+
+NEW = Findings(0, len(genesis()), 0)
+"""Of a deployment that does not exist yet."""
 
 
 @dataclass(slots=True)
@@ -157,8 +163,17 @@ class _Restoring:
         self._since = 0
 
     def run(self, end_sessions: bool) -> Done:
-        deployment, progress = self._deployment, self._progress
         where = self._fence(end_sessions)
+        try:
+            return self._complete(where)
+        except (DriverError, StaleView) as error:
+            raise Denied(f"{error}. {_UNFINISHED}") from error
+        except KeyboardInterrupt as error:
+            error.add_note(_UNFINISHED)
+            raise
+
+    def _complete(self, where: _Where) -> Done:
+        deployment, progress = self._deployment, self._progress
         deployment.checkpoints.bar(where.base, self._backup.digest)
         progress(f"restoring as of transaction {where.base}")
         self._end_leases()

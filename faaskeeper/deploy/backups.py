@@ -35,6 +35,10 @@ class CloudBackups(ABC, Generic[S]):
     def past(self, moment: int, progress: Progress) -> AbstractContextManager[Source]:
         """The deployment as of a moment (ms since 1970)."""
 
+    def exists(self) -> bool:
+        """Yes: whatever is wrong with it, nothing here makes one."""
+        return True
+
     @contextmanager
     def target(self) -> Iterator[Target]:
         """The deployment, with the right to write."""

@@ -350,6 +350,26 @@ def test_a_fence_of_unknown_fate_is_found(bare: Bare, tmp_path: Path) -> None:
     assert sum(1 for each in firsts if each < backup.zxid) == 3
 
 
+class Refusing(MemoryTable):
+    """A store of records that refuses a put."""
+
+    def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
+        if partition == "/blob":
+            raise Unavailable("no answer")
+        super().put(partition, key, item, condition)
+
+
+def test_a_restore_that_fails_says_how_to_go_on(bare: Bare, tmp_path: Path) -> None:
+    backup = taken(bare, tmp_path / "backup")
+    records = Refusing()
+    target = bare_of(tmp_path / "t", table=lambda name: records if name == "records" else MemoryTable())
+    with pytest.raises(Denied, match=r"no answer\. .*repeat the same command"):
+        restore(target_of(target.deployment), backup)
+    records.__class__ = MemoryTable  # type: ignore[assignment]
+    restore(target_of(target.deployment), backup)
+    assert without_lock(stored(target.deployment)) == expected(backup)
+
+
 class Raced(MemoryTable):
     """A log in which another writer appends just before the fence."""
 

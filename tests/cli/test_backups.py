@@ -81,6 +81,9 @@ def test_a_backup_is_restored_into_a_new_directory_and_into_the_old_one(fk: Fk, 
     assert read(file).digest in said
     stat = fk.said("stat", "/a")
     other = Fk(tmp_path / "other")
+    shown = errors(other.run("restore", "--from", str(file), "--dry-run"), 0)
+    assert "has 4 znodes and 0 open sessions, as of transaction 0" in shown
+    assert not (tmp_path / "other").exists()
     assert "restored 7 znodes" in errors(other.run("restore", "--from", str(file)), 0)
     assert other.said("stat", "/a") == stat
     assert "item-0000000003" in other.said("create", "-s", "/a/item-", "x")

@@ -12,7 +12,7 @@ import click
 
 from faaskeeper.backup.driver import Progress
 from faaskeeper.backup.file import Backup, Writer, read
-from faaskeeper.backup.restoring import Findings, examine
+from faaskeeper.backup.restoring import NEW, Findings, examine
 from faaskeeper.backup.restoring import restore as restore_backup
 from faaskeeper.backup.taking import Tree, replay
 from faaskeeper.cli import output
@@ -69,8 +69,11 @@ def restore(
     context.choose(config)
     source = context.config if other is None else Config.load(other)
     with translated(), _found(source, file, moment) as backup:
-        target = backups_of(context.config).target
-        with target() as opened:
+        driver = backups_of(context.config)
+        if dry_run and not driver.exists():
+            _show(context, context.config.deployment_name, backup, NEW, as_json)
+            return
+        with driver.target() as opened:
             findings = examine(opened)
             if dry_run:
                 _show(context, opened.name, backup, findings, as_json)

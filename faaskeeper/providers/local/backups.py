@@ -54,6 +54,10 @@ class LocalBackups:
             bootstrap(records)
             yield Source(self._name, kept, records, blobs, 0, moment)
 
+    def exists(self) -> bool:
+        """Whether the directory has a service's files."""
+        return (self._directory / "log.db").exists()
+
     @contextmanager
     def target(self) -> Iterator[Target]:
         """The directory, which this process then owns; made if there is none."""
