@@ -211,9 +211,10 @@ class _Restoring:
         while True:
             alive = [] if end_sessions else _alive(deployment, view.sessions)
             if alive:
+                some = "1 session is" if len(alive) == 1 else f"{len(alive)} sessions are"
                 raise Denied(
-                    f"{len(alive)} sessions are open: end their programs, or add --end-sessions, which ends "
-                    "them all, and the locks that they hold"
+                    f"{some} open: end the programs, or add --end-sessions, which ends all sessions, and the "
+                    "locks that they hold"
                 )
             wall = (deployment.wall or deployment.clock)()
             base = base_of(wall, view.head, self._backup.zxid)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def test_a_deployment_in_use_is_backed_up_and_set_back(deployed: Deployed, tmp_p
         client.create("/a/mine", ephemeral=True)
         said = json.loads(deployed.fk("backup", out, "--to", file, "--json").splitlines()[0])
         assert said["znodes"] == 7
-        assert "sessions are open" in deployed.fk("restore", out, "--from", file, "--yes", code=1)
+        assert "session is open" in deployed.fk("restore", out, "--from", file, "--yes", code=1)
     lasting = deployed.system.client(session_timeout=4.0)
     lasting.start()
     lasting.set_data("/a", b"2")
@@ -164,6 +165,25 @@ def test_a_moment_is_restored_from_tables_of_it_and_nothing_is_left(
         assert client.get_data("/large").data == LARGE
         assert client.get_data("/gone").data == LARGE
         assert client.exists("/later") is None
+
+
+def test_the_command_restores_a_moment_of_another_deployment(
+    deployed: Deployed, ministack: str, tmp_path: Path
+) -> None:
+    recoverable(deployed.system)
+    with deployed.system.client() as client:
+        client.create("/a", LARGE)
+    moment = datetime.fromtimestamp(now() / 1000, UTC).isoformat()
+    other = Deployed(ministack)
+    try:
+        said = other.fk("restore", str(other.out), "--at", moment, "--of", str(deployed.out))
+        assert said.count("restoring fk-") == 3
+        assert "restored 5 znodes" in said
+        with other.system.client() as client:
+            assert client.get_data("/a").data == LARGE
+    finally:
+        other.system.stop()
+    assert not [each for each in tables(ministack, deployed.system.name) if "-at-" in each]
 
 
 def test_what_is_asked_of_dynamodb(ministack: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -405,7 +405,7 @@ def test_a_fence_that_loses_the_race_is_put_after_the_winner(bare: Bare, tmp_pat
 def test_open_sessions_keep_a_restore_from_beginning(bare: Bare, tmp_path: Path) -> None:
     backup = taken(bare, tmp_path / "backup")
     before = stored(bare.deployment)
-    with pytest.raises(Denied, match=r"1 sessions are open.*--end-sessions"):
+    with pytest.raises(Denied, match=r"1 session is open.*--end-sessions"):
         restore(target_of(bare.deployment), backup)
     assert stored(bare.deployment) == before
     bare.clock.now += HOUR_MS  # its lease has run out: nobody is there

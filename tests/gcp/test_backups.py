@@ -75,7 +75,7 @@ def test_a_deployment_in_use_is_backed_up_and_set_back(system: System, tmp_path:
         client.create("/a/mine", ephemeral=True)
         said = json.loads(fk(system, "backup", str(out), "--to", file, "--json").splitlines()[0])
         assert said["znodes"] == 7
-        assert "sessions are open" in fk(system, "restore", str(out), "--from", file, "--yes", code=1)
+        assert "session is open" in fk(system, "restore", str(out), "--from", file, "--yes", code=1)
     lasting = system.client(session_timeout=4.0)
     lasting.start()
     lasting.set_data("/a", b"2")
