@@ -159,3 +159,13 @@ def test_data_that_is_lost_is_named(tmp_path: Path) -> None:
     store.delete(store.list("b/", "", 1)[0])
     with pytest.raises(Denied, match="cannot back up: the data of /blob is lost"):
         backup_of(source_of(bare.deployment), tmp_path / "backup")
+
+
+def test_what_was_committed_before_is_in_it_although_nobody_has_applied_it(tmp_path: Path) -> None:
+    bare = Bare(own_distributor=True)
+    session = bare.session()
+    session.do(Create("/a", inline(b"1")))
+    session.ask(SetData("/a", inline(b"2")))
+    bare.writer.handle(bare.worker_queue.take())
+    assert stored(bare.deployment)["/a"][1] == b"1"
+    assert of_backup(backup_of(source_of(bare.deployment), tmp_path / "backup"))["/a"][1] == b"2"
