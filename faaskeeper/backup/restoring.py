@@ -302,7 +302,7 @@ class _Restoring:
                 plan = done[: ends[0] + 1]
                 return plan[-1].txid, [change.path for each in plan for change in each.changes]
             if self._append_plan(where, sessions, kept, len(done)):
-                self._progress("the log has what is to be removed")
+                self._progress("noted in the log what is to be removed")
 
     def _append_plan(self, where: _Where, sessions: Sessions, kept: dict[str, Meta], done: int) -> bool:
         """Append what lacks of the plan; it is the same in each attempt. False: another process did."""

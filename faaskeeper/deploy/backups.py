@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from faaskeeper.backup.driver import Progress, Source, Target
 from faaskeeper.config import Config
+from faaskeeper.core.deployment import Deployment
 from faaskeeper.providers.cloud.service import CloudService
 
 S = TypeVar("S", bound=CloudService)
@@ -44,12 +45,12 @@ class CloudBackups(ABC, Generic[S]):
         """The deployment, with the right to write."""
         service = self.service()
         with closing(service.calls):
-            yield Target(self._config.deployment_name, service.deployment(b""))
+            yield Target(self._config.deployment_name, _stores(service))
 
 
 def source_of(service: CloudService, upto: int | None = None) -> Source:
     """What a service's stores have. ``upto``: see :class:`faaskeeper.backup.driver.Source`."""
-    made = service.deployment(b"")
+    made = _stores(service)
     if upto is None:
         made.checkpoints.header()  # raises, with the reason, if there is no such deployment
     return Source(
@@ -61,3 +62,8 @@ def source_of(service: CloudService, upto: int | None = None) -> Source:
         upto,
         service.calls.gather,
     )
+
+
+def _stores(service: CloudService) -> Deployment:
+    """The deployment of a service without its queues, which a direct writer's configuration may lack."""
+    return service.deployment(b"", worker_queue=None, distributor_queue=None)
