@@ -53,6 +53,8 @@ class ProviderSpec(NamedTuple):
     """Reference to a :class:`faaskeeper.deploy.doctor.Doctor`, called with a configuration."""
     dead_letters: str = ""
     """Reference to a :class:`faaskeeper.deploy.deadletters.DeadLetters`, called with a service."""
+    backups: str = ""
+    """Reference to a :class:`faaskeeper.backup.driver.Backups`, called with a configuration."""
     costs: str = ""
     """Reference to a :class:`faaskeeper.deploy.costs.Costs`, called with a configuration.
 
@@ -80,6 +82,7 @@ PROVIDERS: dict[str, ProviderSpec] = {
             distributor_queues=("inline", "local"),
             client_channels=("local", "tcp"),
             defaults=_EMBEDDED,
+            backups="faaskeeper.providers.local.backups:LocalBackups",
         ),
         ProviderSpec(
             name="aws",
@@ -92,6 +95,7 @@ PROVIDERS: dict[str, ProviderSpec] = {
             deployment="faaskeeper.deploy.aws.deployment:AwsDeployment",
             doctor="faaskeeper.deploy.aws.doctor:AwsDoctor",
             dead_letters="faaskeeper.deploy.aws.deadletters:AwsDeadLetters",
+            backups="faaskeeper.deploy.aws.backups:AwsBackups",
             costs="faaskeeper.deploy.aws.costs:AwsCosts",
         ),
         ProviderSpec(
@@ -106,6 +110,7 @@ PROVIDERS: dict[str, ProviderSpec] = {
             deployment="faaskeeper.deploy.gcp.deployment:GcpDeployment",
             doctor="faaskeeper.deploy.gcp.doctor:GcpDoctor",
             dead_letters="faaskeeper.deploy.gcp.deadletters:GcpDeadLetters",
+            backups="faaskeeper.deploy.gcp.backups:GcpBackups",
             costs="faaskeeper.deploy.gcp.costs:GcpCosts",
         ),
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from faaskeeper.core.answers import Answer
-from faaskeeper.core.changes import Closed, Opened, Owned, Resumed, Transaction, weight
+from faaskeeper.core.changes import Closed, Opened, Owned, Restored, Resumed, Transaction, weight
 from faaskeeper.core.errors import Code
 from faaskeeper.core.log import ENTRY_BYTES, Answers, Entry
 from faaskeeper.core.requests import Outcome
@@ -145,6 +145,8 @@ class Batch:
                 self._nonces[effect.nonce] = transaction.txid
                 self.bytes += 400 + len(effect.nonce)
                 continue
+            if isinstance(effect, Restored):
+                continue  # no request has this effect
             tentative = self.session(effect.session)
             if tentative is None:
                 continue

@@ -60,7 +60,18 @@ class Owned(NamedTuple):
     kept: bool
 
 
-Effect = Union[Opened, Resumed, Closed, Owned]
+class Restored(NamedTuple):
+    """The deployment is being set to the state of a backup; no view may be used beyond this.
+
+    The transaction and those that follow, up to one with ``planned``, are not for folding: what
+    they begin is in user storage and the checkpoint, as of the last of them. ``of``: the backup.
+    """
+
+    of: str
+    planned: bool = False
+
+
+Effect = Union[Opened, Resumed, Closed, Owned, Restored]
 
 
 class Transaction(NamedTuple):

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from faaskeeper.core import codec
 from faaskeeper.core.clocks import carried
 from faaskeeper.core.drivers.storage import Gather, IfOlder, IfStamp, Item, Table, every, in_turn
-from faaskeeper.core.errors import Conflict, StaleView
+from faaskeeper.core.errors import Conflict, Restoring, StaleView
 from faaskeeper.core.log import AHEAD_MS, CHECKPOINT_VALID_MS
 from faaskeeper.core.sessions import CLOSED_KEPT_MS, OUTCOMES_KEPT_MS, Session, Sessions
 from faaskeeper.core.tally import Tally, beginning
@@ -54,6 +54,11 @@ def _header(header: Header) -> Item:
     if header.tally is not None:
         item.update(header.tally._asdict())
     return item
+
+
+def _header_of(fields: dict[str, Any]) -> Header:
+    tally = Tally(fields["nodes"], fields["size"], fields["ephemerals"]) if "nodes" in fields else None
+    return Header(fields["stamp"], fields["asof"], fields.get("time", 0), tally)
 
 
 def _row(session: Session, header: Header) -> Item:
@@ -134,14 +139,21 @@ class Checkpoints:
             pass  # another process saved this mark or a higher one
 
     def header(self) -> Header:
-        """Read the header. Raises StaleView if there is none: the deployment was not set up."""
+        """Read the header.
+
+        Raises StaleView if there is none (the deployment was not set up), or Restoring.
+        """
+        fields = self._fields()
+        if "restoring" in fields:
+            raise Restoring(fields["stamp"], fields["restoring"])
+        self._latest = _header_of(fields)
+        return self._latest
+
+    def _fields(self) -> dict[str, Any]:
         item = self._table.get(*_HEADER)
         if item is None:
             raise StaleView("this deployment has no checkpoint: it was never set up, or not completely")
-        fields: dict[str, Any] = item
-        tally = Tally(fields["nodes"], fields["size"], fields["ephemerals"]) if "nodes" in fields else None
-        self._latest = Header(fields["stamp"], fields["asof"], fields.get("time", 0), tally)
-        return self._latest
+        return dict(item)
 
     def latest(self) -> Header:
         """The header that this process read or wrote last; the stored one may be newer."""
@@ -168,6 +180,29 @@ class Checkpoints:
                 "restore the log's table from a backup before writing again"
             )
         return header, self._sessions()
+
+    # ---- restoring a backup --------------------------------------------------------------
+
+    def bar(self, base: int, of: str) -> None:
+        """Keep everything but a restore out, from the transaction ``base`` on, until the next save.
+
+        ``of``: the backup. What it replaces stays for :meth:`barred`. May be repeated.
+        """
+        fields = self._fields()
+        if fields["stamp"] < base:
+            before = fields["stamp"]
+            item: Item = {**fields, "stamp": base, "restoring": of, "before": before}
+            try:
+                self._table.put(*_HEADER, item, IfOlder(base))
+            except Conflict:
+                pass  # the same restore, by another process
+
+    def barred(self) -> tuple[Header, Sessions]:
+        """Header and sessions from before a restore that is under way."""
+        fields = self._fields()
+        if "restoring" in fields:
+            fields["stamp"] = fields["before"]
+        return _header_of(fields), self._sessions()
 
     def _sessions(self) -> Sessions:
         sessions = Sessions()

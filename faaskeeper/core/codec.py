@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from faaskeeper.core.acl import Credential
-from faaskeeper.core.changes import Change, Closed, Effect, Opened, Owned, Resumed, Transaction
+from faaskeeper.core.changes import Change, Closed, Effect, Opened, Owned, Restored, Resumed, Transaction
 from faaskeeper.core.drivers.storage import Item
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import (
@@ -386,6 +386,8 @@ def _effect(effect: Effect) -> list[Any]:
         return ["open", effect.nonce, effect.sealed.hex(), effect.timeout]
     if isinstance(effect, Resumed):
         return ["resume", effect.session, effect.incarnation]
+    if isinstance(effect, Restored):
+        return ["restore", effect.of, int(effect.planned)]
     return ["close", effect.session, 1] if effect.partial else ["close", effect.session]
 
 
@@ -399,6 +401,8 @@ def _to_effect(value: list[Any]) -> Effect:
         return Resumed(value[1], value[2])
     if kind == "close":
         return Closed(value[1], len(value) > 2)
+    if kind == "restore":
+        return Restored(value[1], bool(value[2]))
     raise Malformed(f"not an effect: {kind!r}")
 
 

@@ -59,6 +59,21 @@ class StaleView(Portable):
     """
 
 
+class Restoring(StaleView):
+    """The deployment is being restored, and nothing but that may use it.
+
+    ``base``: the transaction at which the restore began; ``of``: the backup.
+    """
+
+    def __init__(self, base: int, of: str) -> None:
+        super().__init__(
+            f"this deployment is being restored from the backup {of}: wait until that is done; if it was "
+            "interrupted, repeat 'fk restore' with the same backup"
+        )
+        self.base = base
+        self.of = of
+
+
 class Code(StrEnum):
     """Outcome of a request, with the names of ZooKeeper's ``KeeperException.Code``."""
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
-from faaskeeper.core.changes import Closed, Effect, Opened, Resumed, Transaction
+from faaskeeper.core.changes import Closed, Effect, Opened, Restored, Resumed, Transaction
 from faaskeeper.core.drivers.storage import IfAbsent, IfOlder, IfStamp, Item, Table, every
-from faaskeeper.core.errors import Conflict
+from faaskeeper.core.errors import Conflict, Restoring
 from faaskeeper.core.log import Entry
 from faaskeeper.core.requests import Outcome
 
@@ -118,7 +118,10 @@ class Sessions:
         self.forgotten.clear()
 
     def fold(self, entry: Entry) -> None:
-        """Fold one entry, and forget sessions that were closed a day before it."""
+        """Fold one entry, and forget sessions that were closed a day before it.
+
+        Raises Restoring: the entry replaces everything that was before it.
+        """
         for transaction in entry.transactions:
             for effect in transaction.effects:
                 self._effect(effect, transaction, entry.time)
@@ -161,6 +164,8 @@ class Sessions:
                 self.add(Session(txid, effect.nonce, effect.sealed, effect.timeout))
             self.changed.add(txid)
             return
+        if isinstance(effect, Restored):
+            raise Restoring(txid, effect.of)
         session = self._by_id.get(effect.session)
         if session is None:
             return

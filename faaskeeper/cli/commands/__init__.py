@@ -58,6 +58,7 @@ COMMANDS = Commands(
 """Commands on znodes, available in the shell and as ``fk COMMAND``; with aliases."""
 DEPLOYMENT_COMMANDS = Commands(
     {
+        "backup": "backup:backup",
         "cost": "cost:cost",
         "deadletters": "deadletters:deadletters",
         "deploy": "deploy:deploy",
@@ -65,6 +66,7 @@ DEPLOYMENT_COMMANDS = Commands(
         "export": "export:export",
         "import": "import_:import_",
         "init": "init:init",
+        "restore": "restore:restore",
         "serve": "serve:serve",
         "shell": "shell:shell",
     }

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from google.api_core.exceptions import Aborted, FailedPrecondition, NotFound
@@ -105,7 +106,8 @@ class DatastoreTable:
     """A table. ``database``: the database's id; ``short``: core's name and the entities' kind.
 
     ``memory``: number of cached items. ``shared``: other processes delete most items that this one
-    writes, so they are not cached.
+    writes, so they are not cached. ``past``: read what was there at this time (None: what is there
+    now).
     """
 
     max_item_bytes = MAX_ITEM_BYTES
@@ -118,6 +120,7 @@ class DatastoreTable:
         *,
         memory: int = MEMORY,
         shared: bool = False,
+        past: datetime | None = None,
     ) -> None:
         self._gcp = gcp
         self._database = database
@@ -125,6 +128,7 @@ class DatastoreTable:
         self._partition_id = types.PartitionId(project_id=gcp.project, database_id=database)
         self._memory = _Memory(memory)
         self._shared = shared
+        self._options = None if past is None else types.ReadOptions(read_time=past)
 
     def _key(self, partition: str, key: str = "") -> types.Key:
         path = [types.Key.PathElement(kind=f"{self._short}-partition", name=partition)]
@@ -154,7 +158,10 @@ class DatastoreTable:
         asked = [self._key(*each) for each in keys]
         while asked:
             request = types.LookupRequest(
-                project_id=self._gcp.project, database_id=self._database, keys=asked
+                project_id=self._gcp.project,
+                database_id=self._database,
+                keys=asked,
+                read_options=self._options,
             )
             response = self._call(method, "lookup", request)
             for result in response.found:
@@ -191,6 +198,7 @@ class DatastoreTable:
                 database_id=self._database,
                 partition_id=self._partition_id,
                 query=query,
+                read_options=self._options,
             )
             batch = self._call("query", "run_query", request).batch
             items = [(self._seen(each)[1], to_item(each.entity)) for each in batch.entity_results]

@@ -237,12 +237,12 @@ class Database(Inherited):
         register(self)
 
     @contextmanager
-    def look(self) -> Iterator[Look | None]:
+    def look(self, *, served: bool = False) -> Iterator[Look | None]:
         """The file's contents before this process writes to it; None if there is no file.
 
-        Raises Denied that says what is wrong. It changes neither the file nor its write-ahead log:
-        a normal connection would truncate the latter at the first damage, and merge it into the
-        file on close.
+        ``served``: another process writes to it meanwhile. Raises Denied that says what is wrong.
+        It changes neither the file nor its write-ahead log: a normal connection would truncate the
+        latter at the first damage, and merge it into the file on close.
         """
         if self._path.exists() and _identity(self._path) in _INHERITED:
             raise Denied(
@@ -254,12 +254,13 @@ class Database(Inherited):
             return
         logged = self._side("-wal")
         # Without a write-ahead log, the file is complete, and opening it creates no other files.
-        mode = "mode=ro" if logged.exists() and logged.stat().st_size else "mode=ro&immutable=1"
+        logs = served or (logged.exists() and logged.stat().st_size)
+        mode = "mode=ro" if logs else "mode=ro&immutable=1"
         connection = None
         try:
             address = f"file:{quote(str(self._path.absolute()))}?{mode}"
             connection = sqlite3.connect(address, uri=True)
-            if self._path.stat().st_size <= _CHECKED_BYTES:
+            if not served and self._path.stat().st_size <= _CHECKED_BYTES:
                 rows = connection.execute("PRAGMA quick_check(1)").fetchall()
                 if rows != [("ok",)]:
                     raise Denied(_damaged(self._path))

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.drivers.storage import Gather, IfAbsent, ObjectStore, Table
-from faaskeeper.core.errors import Conflict, Denied, StaleView, Unavailable
+from faaskeeper.core.errors import Conflict, Denied, Restoring, StaleView, Unavailable
 from faaskeeper.core.log import Entry, Log
 from faaskeeper.providers.local.database import Database, Look
 from faaskeeper.providers.local.tables import SqliteTable
@@ -174,6 +174,8 @@ def _state_of(look: Look) -> _State:
     applied = checkpoints.applied()
     try:
         saved = checkpoints.header().txid
+    except Restoring:
+        saved = checkpoints.barred()[0].txid
     except StaleView:
         saved = 0  # its set-up was interrupted
     high = [row[0] for row in look.read("SELECT stamp FROM high_water", ())]

@@ -28,7 +28,7 @@ from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distribution import DistributorFunction
 from faaskeeper.core.drivers.channel import Listener
 from faaskeeper.core.drivers.storage import Check, Gather, IfAbsent, ObjectStore, Table, in_any_case, in_turn
-from faaskeeper.core.errors import Conflict, Denied, DriverError
+from faaskeeper.core.errors import Conflict, Denied, DriverError, Restoring
 from faaskeeper.core.forks import Inherited, register
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.records import ObjectRecords, Record, Records
@@ -142,7 +142,8 @@ class EmbeddedService(Inherited):
     leases and ages; it is never set and includes suspend time. None: with the wall clock, it
     continues from one service of the directory to the next (the time at the first opening since
     boot, plus the time elapsed since); with another clock, it starts at that clock's time.
-    ``beat``: run heartbeat in a thread, every ``config.heartbeat_frequency`` seconds.
+    ``beat``: run heartbeat in a thread, every ``config.heartbeat_frequency`` seconds. ``functions``:
+    whether it serves anybody; without, its stores can be used by this process alone.
     """
 
     def __init__(
@@ -153,6 +154,7 @@ class EmbeddedService(Inherited):
         clock: Clock | None = None,
         steady: Clock | None = None,
         beat: bool = True,
+        functions: bool = True,
     ) -> None:
         self._config = config
         self.directory = directory
@@ -165,9 +167,14 @@ class EmbeddedService(Inherited):
         self._handlers: list[list[FailureHandler]] = []
         self._stop = threading.Event()
         self._lately = _Lately()
+        self._queues: list[LocalQueue] = []
         self._owner.acquire()
         try:
             self._open()
+            if functions:
+                self._refuse_unfinished()
+                self.heartbeat.readmit()
+                self._start_functions()
         except BaseException:
             self._close_files()
             self._owner.release()
@@ -229,8 +236,13 @@ class EmbeddedService(Inherited):
             super_digest=config.super_digest,
         )
         self.heartbeat = Heartbeat(self.deployment, heartbeat_state)
-        self.heartbeat.readmit()
-        self._start_functions()
+
+    def _refuse_unfinished(self) -> None:
+        """Raise Denied if a restore was interrupted: a repetition must complete it."""
+        try:
+            self.deployment.checkpoints.header()
+        except Restoring as error:
+            raise Denied(str(error)) from None
 
     def _settled_once(self, config: Config) -> bytes:
         """A directory's settings, fixed at its first opening: deployment key and storage layout."""
@@ -270,7 +282,6 @@ class EmbeddedService(Inherited):
     def _start_functions(self) -> None:
         deployment = self.deployment
         writer = Writer(deployment)
-        self._queues: list[LocalQueue] = []
         if self._config.distributor_queue is QueueType.LOCAL:
             function = DistributorFunction(deployment)
             distributor = LocalQueue("distributor", function.handle, function.idle, self._broke)
