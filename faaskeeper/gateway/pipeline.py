@@ -193,7 +193,8 @@ class RequestPipeline:
     def arrived(self) -> None:
         """Begin the requests that were added and may begin, together with those of others."""
         queue = self._order.queue
-        if self._near and queue and queue[0][1].path:
+        # One that may not begin would ask again in each turn, where part of a frame has come.
+        if self._near and queue and queue[0][1].path and self._order.may_read():
             self._ask()
         else:
             self.advance()

@@ -13,8 +13,10 @@ from typing import Any
 
 from faaskeeper.core import trust
 from faaskeeper.core.connection import Connection, connection_to
+from faaskeeper.core.drivers.storage import Condition, Item, Table
 from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.core.heartbeat import Heartbeat
+from faaskeeper.core.log import Log
 from faaskeeper.core.requests import Message, Reply
 from faaskeeper.core.watches import WatchTable
 from faaskeeper.core.writer import Writer, order
@@ -25,6 +27,10 @@ from faaskeeper.testing.simulator.world import World
 
 _PROMPT_BATCHES = 4
 _RETRIES = 5
+_AWAY_MS = (0, 0, 1, 3, 20)
+"""How long a thread other than the loop's does not run."""
+_SYNC_MS = (0, 1, 1, 3, 20)
+"""How long the log's file takes to be synced."""
 
 
 class DirectListener:
@@ -81,7 +87,13 @@ class DirectChannel:
         self._world.reached["answered early"] += 1
         self._notified[address] = None
         self.listeners[address].handler(reply)
+        self.preempt()
         return True
+
+    def preempt(self) -> None:
+        """Let other threads run for a while, unless this is the loop's own."""
+        if not self._world.scheduler.current().loop and (away := self._world.random.choice(_AWAY_MS)):
+            self._world.scheduler.sleep(away)
 
     def deliver_late(self, address: str, reply: Reply) -> bool:
         """See :class:`faaskeeper.core.drivers.channel.DirectChannel`."""
@@ -104,6 +116,23 @@ class DirectChannel:
         return listener is not None
 
 
+class SyncedTable:
+    """A table each of whose puts takes a while, in which other threads run: it waits for the disk."""
+
+    def __init__(self, world: World, table: Table) -> None:
+        self._world = world
+        self._table = table
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._table, name)
+
+    def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
+        """See :class:`faaskeeper.core.drivers.storage.Table`."""
+        self._table.put(partition, key, item, condition)
+        if self._world.scheduler.running is not None and (took := self._world.random.choice(_SYNC_MS)):
+            self._world.scheduler.sleep(took)
+
+
 class EmbeddedService:
     """The service, and its queue: see :class:`faaskeeper.providers.inprocess.LocalQueue`."""
 
@@ -121,6 +150,8 @@ class EmbeddedService:
         self.channel = DirectChannel(world)
         deployment = self.deployment = world.deployment(process)
         deployment.channel = deployment.direct_channel = self.channel
+        table: Any = SyncedTable(world, world.tables["log"])
+        deployment.log = Log(table, random=world.bytes)
         deployment.watches = WatchTable(MemoryTable())
         deployment.worker_queue = self
         self._writer = Writer(deployment)
@@ -204,6 +235,7 @@ class EmbeddedService:
 
     def _attempt(self, bodies: list[Any]) -> None:
         self._running = True
+        self.channel.preempt()
         pause = 50
         for _ in range(_RETRIES):
             try:
@@ -223,7 +255,10 @@ class EmbeddedService:
 
     def _beat(self) -> None:
         while not self.stopped:
-            self._world.scheduler.sleep(self._world.random.choice((300, 1_000, 3_000)))
+            self._world.scheduler.sleep(self._world.random.choice((50, 300, 1_000, 3_000)))
+            if self._world.random.random() < 0.6:
+                self._ring()
+                continue
             try:
                 self._heartbeat.run()
                 self._world.bounds.beats += 1

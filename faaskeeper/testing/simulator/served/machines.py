@@ -103,6 +103,7 @@ class ServerMachine:
                 world.scheduler.sleep(1_000)
             else:
                 self._network.died(process, False)
+            connection.close()  # as the process that ends
             self.gateway = None
         self.stopped = True
 
