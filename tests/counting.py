@@ -47,12 +47,20 @@ class Counted:
 
     def count(self, act: Callable[[], object]) -> tuple[dict[str, int], dict[str, int]]:
         """Calls of the client's process and of the function's that an operation causes."""
-        with self.queue._running:  # what was asked for before is done
-            self.by_client.clear()
-            self.by_function.clear()
+        self.settle()
+        self.by_client.clear()
+        self.by_function.clear()
         act()
-        with self.queue._running:  # who was answered need not be the last thing done
-            return dict(self.by_client), dict(self.by_function)
+        self.settle()  # the writer may have more to do once the client has its answer
+        return dict(self.by_client), dict(self.by_function)
+
+    def settle(self) -> None:
+        """Wait until the writer has done all that was sent to it."""
+        while True:
+            with self.queue._running:
+                if not self.queue._waiting:
+                    return
+            self.queue.serve_promptly(())
 
     def stop(self) -> None:
         self.queue.stop()
