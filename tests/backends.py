@@ -15,6 +15,7 @@ import pytest
 
 from faaskeeper.testing.emulation import processes
 from faaskeeper.testing.patience import PATIENCE_S
+from tests.conftest import FAILED
 
 JAVA = {
     "JAVA_TOOL_OPTIONS": " ".join(
@@ -45,10 +46,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def no_clients_left() -> Iterator[None]:
-    """The clients of a test end with it: they would try for ever to reach an emulator that is gone."""
+def no_clients_left(test: pytest.Item) -> Iterator[None]:
+    """The clients of a test end with it: they would try for ever to reach an emulator that is gone.
+
+    Not those of a test that failed: nobody may be left to stop them.
+    """
     before = set(threading.enumerate())
     yield
+    if FAILED in test.stash:
+        return
     left = [each for each in threading.enumerate() if each not in before and _is_a_client_s(each.name)]
     deadline = time.monotonic() + PATIENCE_S
     for thread in left:

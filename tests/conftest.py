@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,10 @@ _EMULATORS = {"ministack", "dynamodb_local", "emulators"}
 """Fixtures that start the emulator of a cloud."""
 _SLOW = ("gcp", "aws", "gateway", "examples")
 """Folders whose tests take longest: they begin first, so that both processes end at about the same time."""
+
+
+FAILED = pytest.StashKey[bool]()
+"""Of a test that has failed."""
 
 
 _MEMORY = Path("/dev/shm")
@@ -60,6 +64,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         marked = {part for part in PARTS if item.get_closest_marker(part)}
         item.add_marker(part_of(item.nodeid, marked, getattr(item, "fixturenames", ())))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Have fixtures know of a failure: see :data:`FAILED`."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
 
 
 def part_of(test: str, marked: Collection[str], fixtures: Collection[str]) -> str:

@@ -19,8 +19,8 @@ def _patient_clients() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _no_clients_left() -> Iterator[None]:
-    with no_clients_left():
+def _no_clients_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    with no_clients_left(request.node):
         yield
 
 
