@@ -186,15 +186,24 @@ NAME = "fk"
 
 @pytest.fixture
 def made(ministack: str) -> Any:
-    """A table and a bucket with an object, both with a protection, on the emulator."""
+    """A table and a bucket with an object, both with a protection, on the emulator.
+
+    In the end they are gone, and what other tests have there is not.
+    """
     dynamodb, s3 = backends.raw("dynamodb", ministack), backends.raw("s3", ministack)
+
+    def there() -> set[str]:
+        pages = dynamodb.get_paginator("list_tables").paginate()
+        tables = {name for page in pages for name in page["TableNames"]}
+        return tables | {each["Name"] for each in s3.list_buckets()["Buckets"]}
+
+    before = there()
     backends.create_table(ministack, f"{NAME}-log")
     dynamodb.update_table(TableName=f"{NAME}-log", DeletionProtectionEnabled=True)
     bucket = backends.create_bucket(ministack)
     s3.put_object(Bucket=bucket, Key="b/1", Body=b"")
     yield [("AWS::DynamoDB::Table", "LogTable", f"{NAME}-log"), ("AWS::S3::Bucket", "DataBucket", bucket)]
-    assert dynamodb.list_tables()["TableNames"] == []
-    assert s3.list_buckets()["Buckets"] == []
+    assert there() == before
     dynamodb.close()
     s3.close()
 
