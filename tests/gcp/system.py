@@ -19,6 +19,10 @@ from tests.gcp import backends, weak
 
 ROOT = Path(__file__).parent.parent.parent
 FUNCTIONS = ("writer", "distributor", "watch", "heartbeat")
+_UNDONE = 0.1
+_UNDONE_IN_ORDER = 0.02
+"""The chance that a message that is done is reported as failed. The emulator sends it again after a
+second, and meanwhile nothing that is behind it in order."""
 
 
 class System(Deployment):
@@ -86,10 +90,19 @@ class System(Deployment):
             target.start()
         for short in ("worker", "distributor", "watch", "clients", "dead"):
             backends.create_topic(self.gcp, f"{self.name}-{short}")
-        self.ways = {name: Unruly(target, 1) for name, target in self.targets.items() if unruly}
-        self._push("worker", "writer", ordered=worker == "pubsub-ordered")
+        ordered = {
+            name
+            for name, kind in (("writer", worker), ("distributor", distributor))
+            if kind == "pubsub-ordered"
+        }
+        self.ways = {
+            name: Unruly(target, 1, undone=_UNDONE_IN_ORDER if name in ordered else _UNDONE)
+            for name, target in self.targets.items()
+            if unruly
+        }
+        self._push("worker", "writer", ordered="writer" in ordered)
         if distributor != "inline":
-            self._push("distributor", "distributor", ordered=distributor == "pubsub-ordered")
+            self._push("distributor", "distributor", ordered="distributor" in ordered)
         self._push("watch", "watch")
         try:
             self._begin()
