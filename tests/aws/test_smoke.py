@@ -121,6 +121,11 @@ def test_the_gate_passes_and_says_what_an_emulator_does_not_show(account: Accoun
     assert "AWS_SECRET" not in (run.directory / "log.txt").read_text()
 
 
+def roles(iam: Any) -> list[str]:
+    """The names of the roles that there are."""
+    return [each["RoleName"] for each in iam.list_roles()["Roles"] if each["RoleName"].startswith("smoke-")]
+
+
 @pytest.mark.clouds
 @pytest.mark.parametrize(
     ("number", "during"),
@@ -131,10 +136,13 @@ def test_an_interrupted_run_removes_what_it_made(account: Account, number: int, 
     run = Run(account)
     run.until("by a role with the policies of deployer.yaml alone")
     run.until(during)
-    assert account.names() != {}
+    iam = account.raw("iam")
+    assert roles(iam) != []  # that of who deploys, at least
     run.signal(number)
     assert run.end() == 1
     assert account.names() == {}
+    assert roles(iam) == []
+    iam.close()
     report = run.report()
     failed = [each.said for each in report.lines if each.verdict is Verdict.FAILED]
     assert failed == ["it was interrupted"]
