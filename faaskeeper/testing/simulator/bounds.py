@@ -84,13 +84,15 @@ class Bounds:
         """Rows of ended sessions; at rest there must be none.
 
         Unless all is ``swept``, their index of watches and watch rows that were put after the end
-        may remain.
+        may remain. Rows that were put days after the end stay until they fire.
         """
         ledger = self._ledger
         left = [f"the lease of {session}" for session in self._ended if self._leased(session)]
         for partition, items in ledger.rows["watch"].partitions.items():
             for key, row in items.items():
                 late = not row.get("session") or (partition, key) in ledger.late
+                if (partition, key) in ledger.too_late:
+                    continue
                 if ledger.watcher(partition, key, row) in self._ended and (swept or not late):
                     left.append(f"the watch row {partition} {key}")
         return left
@@ -124,14 +126,19 @@ class Bounds:
             raise Violation(f"left of sessions that ended long ago: {left}")
         for key, found in ledger.bucket.items():
             record = from_object(found.body) if key.startswith("r/") else None
-            if record is not None and record.meta is None and not ledger.model.lapsed(key[1:], record.txid):
+            if record is None or ledger.scheduler.now - ledger.decided(record.txid) < 3 * _DAY_MS:
+                continue
+            if record.meta is None and not ledger.model.lapsed(key[1:], record.txid):
                 raise Violation(f"the tombstone {key} of {record.txid} is there for good")
         for path, items in ledger.rows["records"].partitions.items():
             node = items.get("node")
             if node is None or "meta" in node or "parts" in node:
                 continue
+            stamp = int(node["stamp"])  # type: ignore[arg-type]
+            if ledger.scheduler.now - ledger.decided(stamp) < 3 * _DAY_MS:
+                continue  # a time to live may end in the last days of rest
             # A late invocation may write one again that had lapsed; nothing looks for those.
-            if not ledger.model.lapsed(path, int(node["stamp"])):  # type: ignore[arg-type]
+            if not ledger.model.lapsed(path, stamp):
                 raise Violation(f"the tombstone {node} of {path} is there for good")
         self.parts()
         if not ledger.plan.expiring:

@@ -10,6 +10,7 @@ from faaskeeper.core.deployment import MIN_TIMEOUT_MS
 from faaskeeper.core.drivers.storage import Item, Object
 from faaskeeper.core.errors import Code
 from faaskeeper.core.log import RETENTION_MS
+from faaskeeper.core.sweeping import DAY_MS
 from faaskeeper.core.transactions import Limits
 from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.testing.simulator.environment import Environment
@@ -51,6 +52,10 @@ class Ledger(Environment):
         """When each session's lease was marked, in ms."""
         self.late: set[tuple[str, str]] = set()
         """Watch rows, by partition and key, that were put after their session's end."""
+        self.too_late: set[tuple[str, str]] = set()
+        """Those of them that were put by a process that had slept for days."""
+        self.closed: dict[int, int] = {}
+        """When each session was closed, in ms."""
         self.foul: set[bytes] = set()
         """Messages of the hostile client."""
         self.overheard: list[bytes] = []
@@ -61,6 +66,11 @@ class Ledger(Environment):
         """Called with each entry when it is in the log and in the model."""
 
     # ---- the log -------------------------------------------------------------------------
+
+    def decided(self, txid: int) -> int:
+        """When the entry with a transaction was appended, in ms; 0 if there is none."""
+        key = max((key for key in self.appended if key <= log.key(txid)), default="")
+        return self.appended.get(key, 0)
 
     def committed(self, key: str, entry: log.Entry) -> None:
         """An entry is in the log."""
@@ -78,8 +88,10 @@ class Ledger(Environment):
                 self.reached["a list changed its number of pages"] += 1
             if transaction.changes and transaction.txid not in self.model.asked:
                 self.reached["a znode that was due is gone"] += not transaction.effects
-            if any(isinstance(effect, Closed) and effect.partial for effect in transaction.effects):
-                self.reached["a session closed by several transactions"] += 1
+            for effect in transaction.effects:
+                if isinstance(effect, Closed):
+                    self.closed[effect.session] = self.scheduler.now
+                    self.reached["a session closed by several transactions"] += effect.partial
 
     def _check_garbage(self, entry: log.Entry) -> None:
         """Check that no blob which an entry declares garbage belongs to a znode."""
@@ -179,8 +191,11 @@ class Ledger(Environment):
 
     def watch_put(self, partition: str, key: str, item: Item) -> None:
         """A watch's row or index was put, possibly after its session was closed."""
-        if self.model.sessions[self.watcher(partition, key, item)].closed:
+        session = self.watcher(partition, key, item)
+        if self.model.sessions[session].closed:
             self.late.add((partition, key))
+            if self.scheduler.now - self.closed[session] > 2 * DAY_MS:
+                self.too_late.add((partition, key))
             self.reached["watch put after its session's end"] += 1
 
     @staticmethod
