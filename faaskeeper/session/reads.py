@@ -21,6 +21,9 @@ from faaskeeper.watch import WatchCallbackType
 
 TOGETHER = 100
 """The number of znodes read in one call."""
+_CURRENT = 20
+"""How often a read begins again because its path was written while its blob was read. After that
+it may return the data from before."""
 
 
 class Refused(Portable):
@@ -74,16 +77,23 @@ class Reads:
 
     # ---- one znode -----------------------------------------------------------------------
 
-    def read(self, path: str, kind: str, watch: WatchCallbackType | None) -> Steps:
+    def read(
+        self,
+        path: str,
+        kind: str,
+        watch: WatchCallbackType | None,
+        fetch: Callable[[Record], Steps] | None = None,
+    ) -> Steps:
         """Read a path; returns its record, which may be a tombstone or None.
 
         ``kind`` of the watch: data, exists, children. Raises Refused if there is a watch to set and
-        the znode may not be read.
+        the znode may not be read. ``fetch``: see :meth:`Rules.watch`; without a watch it is not
+        called.
         """
         if watch is None:
             return (yield from self._rules.read(path))
         allowed = None if kind == "exists" else self._allowed(path, acls.READ)
-        return (yield from self._rules.watch(path, kind, watch, allowed))
+        return (yield from self._rules.watch(path, kind, watch, allowed, fetch))
 
     def _allowed(self, path: str, permission: int) -> Callable[[Meta], None]:
         def allowed(meta: Meta) -> None:
@@ -99,29 +109,60 @@ class Reads:
 
     def data(self, path: str, watch: WatchCallbackType | None = None) -> Steps:
         """The znode with its data, as Found. Raises Refused, or Lost."""
-        reading = self.read(path, "data", watch)
+        fetched: dict[str, bytes | None] = {}
+
+        def fetch(record: Record) -> Steps:
+            if record.meta is not None and record.meta.blob:
+                fetched[record.meta.blob] = yield ReadBlob(record.meta.blob, record.meta.length)
+
+        reading = self.read(path, "data", watch, fetch)
         if usage.counted_by(path):
             reading = usage.read(self._rules, path, self.who, reading)
         record: Record | None = yield from reading
+        blob = "" if record is None or record.meta is None else record.meta.blob
+        data = fetched.get(blob)
+        if data is not None:
+            return readable(path, record, self.who)._replace(data=data)
         return (yield from self.data_of(path, record))
 
     def data_of(self, path: str, record: Record | None) -> Steps:
-        """Like :meth:`data`, from a record read before; from a newer one if its blob is gone."""
-        for _ in range(TRIES):
+        """Like :meth:`data`, from a record read before; from a newer one if its blob is gone.
+
+        Or if the path was written meanwhile: a client that learns of that write first must not get
+        data from before it.
+        """
+        lost = 0
+        for _ in range(_CURRENT):
             found = readable(path, record, self.who)
             if not found.meta.blob:
                 return found
-            data: bytes | None = yield ReadBlob(found.meta.blob, found.meta.length)
-            if data is not None:
+            with self._rules.tracked((path,)) as track:
+                data: bytes | None = yield ReadBlob(found.meta.blob, found.meta.length)
+            if data is not None and track.clean:
                 return found._replace(data=data)
+            if data is None and track.clean:
+                lost += 1
+                if lost == TRIES:
+                    raise Lost(path, found.meta.blob)
             # A sweep removes blobs of znodes that changed long enough ago: the znode has other data
             # now.
             record = yield from self._rules.read(path)
-        raise Lost(path, found.meta.blob)
+        found = readable(path, record, self.who)
+        data = (yield ReadBlob(found.meta.blob, found.meta.length)) if found.meta.blob else found.data
+        if data is None:
+            raise Lost(path, found.meta.blob)
+        return found._replace(data=data)
 
     def children(self, path: str, watch: WatchCallbackType | None = None) -> Steps:
         """The znode with the names of all its children, as Found. Raises Refused."""
-        record: Record | None = yield from self.read(path, "children", watch)
+        fetched: list[Record | None] = []
+
+        def fetch(record: Record) -> Steps:
+            fetched[:] = [(yield from self.whole(path, record))]
+
+        record: Record | None = yield from self.read(path, "children", watch, fetch)
+        if fetched and _same_list(fetched[0], record):
+            return readable(path, fetched[0], self.who)
         return (yield from self.children_of(path, record))
 
     def children_of(self, path: str, record: Record | None) -> Steps:
@@ -165,15 +206,21 @@ class Reads:
         wanted = list(dict.fromkeys(path for _, path in reads))
         answers: list[Answer] = []
         data_of = [path for kind, path in reads if kind == "data"]
-        for _ in range(TRIES):
+        lost = 0
+        for _ in range(_CURRENT):
             records = yield from usage.snapshot(self._rules, wanted, listed, data_of, self.who)
             answers = []
-            for kind, path in reads:
-                answers.append((yield from self._one_of(kind, path, records)))
-            if not any(isinstance(each, Lost) for each in answers):
+            with self._rules.tracked(wanted) as track:
+                for kind, path in reads:
+                    answers.append((yield from self._one_of(kind, path, records)))
+            if any(isinstance(each, Lost) for each in answers):
+                # The blob was swept if the record is long outdated: the next read returns another
+                # record.
+                lost += 1
+                if lost == TRIES:
+                    break
+            elif track.clean:
                 break
-            # The blob was swept if the record is long outdated: the next read returns another
-            # record.
         return answers
 
     def _one_of(self, kind: str, path: str, records: dict[str, Record | None]) -> Steps:
@@ -210,6 +257,13 @@ class Reads:
         readable(path, (yield from self._rules.read(path)), self.who)
         counted: usage.Usage = yield from usage.measure(self._rules, path)
         return max(counted.znodes - 1, 0)
+
+
+def _same_list(whole: Record | None, record: Record | None) -> bool:
+    """Whether a record with all names of children is as of the same list as another."""
+    if whole is None or record is None or whole.meta is None or record.meta is None:
+        return False
+    return whole.meta.pzxid == record.meta.pzxid
 
 
 def _listed(found: Found, path: str, records: dict[str, Record | None]) -> Found:

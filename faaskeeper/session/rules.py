@@ -9,7 +9,8 @@ Functions that need I/O are generators of :mod:`faaskeeper.session.commands`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from faaskeeper.core import paths
 from faaskeeper.core.children import page_path
@@ -58,6 +59,11 @@ class _Track:
         self.latest = latest
         self.lost = False
         """Some writes are unknown: the log was trimmed."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether no write was noted, of a track that began with zeros."""
+        return not self.lost and not any(self.latest.values())
 
     def note(self, news: Iterable[Writes]) -> None:
         for txid, writes in news:
@@ -305,16 +311,34 @@ class Rules:
         if left:
             self._watches[path] = left
 
+    @contextmanager
+    def tracked(self, paths: Iterable[str]) -> Iterator[_Track]:
+        """Note the writes of some paths that are met meanwhile."""
+        track = _Track(dict.fromkeys(paths, 0))
+        self._enter()
+        self._tracks.append(track)
+        try:
+            yield track
+        finally:
+            self._tracks.remove(track)
+            self._leave()
+
     # ---- watching ----------------------------------------------------------------------
 
     def watch(
-        self, path: str, kind: str, callback: WatchCallbackType, allowed: Allowed | None = None
+        self,
+        path: str,
+        kind: str,
+        callback: WatchCallbackType,
+        allowed: Allowed | None = None,
+        fetch: Callable[[Record], Steps] | None = None,
     ) -> Steps:
         """Read a path and set a watch (``kind``: data, exists, children); returns the record.
 
         Reads, puts the row, reads again. If the record has not changed in between, the row covers
         every change after the returned record. Sets no watch if ``allowed`` raises, nor for data or
-        children of a missing node.
+        children of a missing node. ``fetch`` reads what belongs to a record, before the last read:
+        once the watch is set nothing is left to be read, so its event comes after the answer.
         """
         self._enter(path, kind)
         try:
@@ -335,6 +359,8 @@ class Rules:
                 else:
                     stamp = meta.pzxid if kind == "children" else meta.mzxid
                 yield PutWatch(path, kind, stamp)
+                if fetch is not None and before is not None and meta is not None:
+                    yield from fetch(before)
                 after: Record | None = yield from self.read(path)
                 if unchanged(before, after, kind):
                     watch = Watch(path, kind, stamp, meta is not None, callback)

@@ -1,0 +1,120 @@
+"""A read of several steps, beside a write that its client learns of: the answer is not from before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from faaskeeper.core.children import PAGE_META, page_path
+from faaskeeper.core.records import Record
+from faaskeeper.core.requests import Epoch
+from faaskeeper.core.znode import Meta
+from faaskeeper.session.commands import PutWatch, ReadBlob, ReadRecord, ReadRecords, Steps
+from faaskeeper.session.reads import Lost, Reads
+from faaskeeper.session.rules import Rules
+from faaskeeper.watch import WatchedEvent
+
+
+class Store:
+    """User storage, and a session that reads it; ``between``: called before each answer."""
+
+    def __init__(self) -> None:
+        self.events: list[WatchedEvent] = []
+        self.rules = Rules(14, lambda callback, event: self.events.append(event))
+        self.reads = Reads(self.rules, ())
+        self.records: dict[str, Record] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.commands: list[Any] = []
+        self.writes: dict[type, list[tuple[int, bytes]]] = {}
+
+    def put(self, txid: int, data: bytes, *, blob: bool = True) -> None:
+        meta = Meta(1, txid, 0, 0, 0)._replace(length=len(data), blob=f"b/{txid}" if blob else "")
+        self.records["/a"] = Record(txid, meta, b"" if blob else data, [], txid - 1, txid, "[]")
+        self.blobs[f"b/{txid}"] = data
+
+    def learned(self, txid: int) -> None:
+        """The session meets the transaction, by an answer or a notification."""
+        epoch = Epoch(txid - 1, txid, ((txid, (("/a", "S"),)),))
+        assert list(self.rules.meet(epoch, settled=True)) == []
+
+    def perform(self, steps: Steps) -> Any:
+        answer: Any = None
+        while True:
+            try:
+                command = steps.send(answer)
+            except StopIteration as done:
+                return done.value
+            self.commands.append(type(command))
+            answer = self._answer(command)
+            for txid, data in self.writes.get(type(command), [])[:1]:
+                del self.writes[type(command)][0]
+                self.put(txid, data)
+                self.learned(txid)
+
+    def _answer(self, command: Any) -> Any:
+        if isinstance(command, ReadRecord):
+            return self.records.get(command.path)
+        if isinstance(command, ReadRecords):
+            return [self.records.get(path) for path in command.paths]
+        if isinstance(command, ReadBlob):
+            return self.blobs.get(command.name)
+        assert isinstance(command, PutWatch), command
+        return None
+
+
+@pytest.fixture
+def store() -> Store:
+    made = Store()
+    made.put(14, b"old")
+    return made
+
+
+def test_data_is_read_again_where_its_path_was_written_while_its_blob_was_read(store: Store) -> None:
+    store.writes[ReadBlob] = [(15, b"new")]
+    found = store.perform(store.reads.data("/a"))
+    assert (found.meta.mzxid, found.data) == (15, b"new")
+
+
+def test_a_watch_is_set_when_nothing_is_left_to_be_read(store: Store) -> None:
+    store.writes[ReadBlob] = [(15, b"new")]
+    found = store.perform(store.reads.data("/a", print))
+    assert (found.meta.mzxid, found.data) == (15, b"new")
+    assert store.events == []  # it was shown as of 15, so that write is no event
+    assert store.commands[-1] is ReadRecord  # after the blob
+    store.learned(16)
+    assert [event.timestamp for event in store.events] == [16]
+
+
+def test_several_reads_are_repeated_where_one_of_their_paths_was_written(store: Store) -> None:
+    store.writes[ReadBlob] = [(15, b"new")]
+    (found,) = store.perform(store.reads.together([("data", "/a")]))
+    assert (found.meta.mzxid, found.data) == (15, b"new")
+
+
+def test_a_path_that_is_written_all_the_time_is_read_nevertheless(store: Store) -> None:
+    store.writes[ReadBlob] = [(txid, b"%d" % txid) for txid in range(15, 200)]
+    found = store.perform(store.reads.data("/a"))
+    assert found.data == b"%d" % found.meta.mzxid
+    assert found.meta.mzxid < 100
+    (found,) = store.perform(store.reads.together([("data", "/a")]))
+    assert found.data == b"%d" % found.meta.mzxid
+
+
+def test_a_blob_that_is_missing_is_an_error_after_a_few_tries(store: Store) -> None:
+    del store.blobs["b/14"]
+    for watch in (None, print):
+        with pytest.raises(Lost):
+            store.perform(store.reads.data("/a", watch))
+    (answer,) = store.perform(store.reads.together([("data", "/a")]))
+    assert isinstance(answer, Lost)
+
+
+def test_names_in_pages_are_read_before_the_watch_is_set(store: Store) -> None:
+    meta = Meta(1, 1, 14, 0, 0)._replace(children=1, pages=1, pzxid=14)
+    store.records["/a"] = Record(14, meta, b"", [], 13, 14, "[]")
+    store.records[page_path("/a", 0)] = Record(14, PAGE_META, b"", ["one"], 13, 14, "[]")
+    found = store.perform(store.reads.children("/a", print))
+    assert list(found.children) == ["one"]
+    assert store.commands[-1] is ReadRecord
+    assert ReadRecords in store.commands
