@@ -63,7 +63,8 @@ def recoverable(system: System) -> None:
 
 def tables(endpoint: str, name: str) -> list[str]:
     dynamodb = backends.raw("dynamodb", endpoint)
-    found = [each for each in dynamodb.list_tables()["TableNames"] if each.startswith(name)]
+    pages = dynamodb.get_paginator("list_tables").paginate()
+    found = [each for page in pages for each in page["TableNames"] if each.startswith(name)]
     dynamodb.close()
     return found
 

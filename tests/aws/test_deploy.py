@@ -137,7 +137,9 @@ class Account:
             ("lambda", "list_event_source_mappings", "EventSourceMappings", "FunctionArn"),
         ):
             client = self.raw(service)
-            for each in getattr(client, operation)().get(key, []):
+            paged = client.can_paginate(operation)  # a hundred tables of other tests make two pages
+            pages = client.get_paginator(operation).paginate() if paged else [getattr(client, operation)()]
+            for each in [each for page in pages for each in page.get(key, [])]:
                 called = each[name] if name else each
                 if self.name in called and not called.endswith(_OF_THE_DEPLOYER):
                     found.setdefault(key, []).append(called)

@@ -49,6 +49,8 @@ class Run:
             [sys.executable, "-m", "faaskeeper.testing.smoke", *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=account.environment, cwd=ROOT,
             start_new_session=True,
+            # A shell has its jobs in the background ignore Ctrl-C, which they inherit.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         self.said: list[str] = []
         self._timer = threading.Timer(2 * PATIENCE_S, self._process.kill)
