@@ -161,8 +161,9 @@ class Reads:
             fetched[:] = [(yield from self.whole(path, record))]
 
         record: Record | None = yield from self.read(path, "children", watch, fetch)
-        if fetched and _same_list(fetched[0], record):
-            return readable(path, fetched[0], self.who)
+        if fetched and fetched[0] is not None and _same_list(fetched[0], record):
+            # The record is the later of the two: its data may have changed.
+            return readable(path, record, self.who)._replace(children=fetched[0].children)
         return (yield from self.children_of(path, record))
 
     def children_of(self, path: str, record: Record | None) -> Steps:

@@ -118,3 +118,19 @@ def test_names_in_pages_are_read_before_the_watch_is_set(store: Store) -> None:
     assert list(found.children) == ["one"]
     assert store.commands[-1] is ReadRecord
     assert ReadRecords in store.commands
+
+
+def test_names_come_with_the_stat_of_the_last_read(store: Store) -> None:
+    store.records["/a"] = Record(14, Meta(1, 14, 0, 0, 0), b"1", [], 13, 14, "[]")
+    changed = store.records["/a"]._replace(txid=15, meta=Meta(1, 15, 0, 0, 0), data=b"2", upto=15)
+    perform = store.perform
+
+    def put_watch(command: Any) -> Any:
+        if isinstance(command, PutWatch):
+            store.records["/a"] = changed
+        return answer(command)
+
+    answer = store._answer
+    store._answer = put_watch  # type: ignore[method-assign]
+    found = perform(store.reads.children("/a", print))
+    assert found.meta.mzxid == 15
