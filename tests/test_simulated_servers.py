@@ -29,10 +29,11 @@ from faaskeeper.session.commands import ReadRecord
 from faaskeeper.session.order import Order
 from faaskeeper.session.rules import Rules
 from faaskeeper.testing.simulator.command import main
-from faaskeeper.testing.simulator.served.course import LONG_RUN, run_served
+from faaskeeper.testing.simulator.served.course import run_served
 from faaskeeper.testing.simulator.served.plan import ServedPlan, served_plan_of
 
 Patch = pytest.MonkeyPatch
+_LONGER = 850
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +50,9 @@ def test_histories_are_clean(first: int) -> None:
 
 @pytest.mark.simulator
 @pytest.mark.timeout(2 * 3600)
-def test_a_long_run_is_clean_and_reaches_every_fault_and_rare_branch() -> None:
-    assert main(["--servers", "--seeds", str(LONG_RUN), "--start", "500"]) == 0
+def test_a_longer_run_is_clean() -> None:
+    """docs/verification.md has what a run of 3,000 histories reports beyond these seeds."""
+    assert main(["--servers", "--seeds", str(_LONGER), "--start", "500"]) == 0
 
 
 @pytest.mark.parametrize("seed", range(6))
