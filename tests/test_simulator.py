@@ -421,7 +421,7 @@ def log_is_not_read(patch: Patch) -> None:
 def register_without_second_read(patch: Patch) -> None:
     """A watch is set without reading again after its row was put."""
 
-    def once(self: Any, path: str, kind: str, callback: Any, allowed: Any = None) -> Any:
+    def once(self: Any, path: str, kind: str, callback: Any, allowed: Any = None, fetch: Any = None) -> Any:
         record = yield from self.read(path)
         meta = record.meta if record is not None else None
         if meta is None and kind != "exists":
