@@ -48,6 +48,15 @@ def test_histories_are_clean(first: int) -> None:
     assert main(["--servers", "--seeds", "50", "--start", str(first), "--processes", "1"]) == 0
 
 
+@pytest.mark.parametrize("seed", [20, 149, 245])
+def test_a_server_with_small_pages_and_failing_stores_is_clean(seed: int) -> None:
+    """In history 149 a write is asked for again after its answer was lost, and both have one zxid."""
+    changes: dict[str, Any] = {**FAR, "gateways": 1, "clients": 4, "operations": 40, "faults": 0.03}
+    quiet: dict[str, Any] = {"losses": 0.0, "kills": 0, "resets": 0.0, "divided": False}
+    small: dict[str, Any] = {"page_names": 1, "max_nodes": 1_000, "inline_bytes": 20}
+    assert run_served(seed, replace(served_plan_of(seed), **changes, **quiet, **small)).violation == ""
+
+
 @pytest.mark.simulator
 @pytest.mark.timeout(2 * 3600)
 def test_a_longer_run_is_clean() -> None:

@@ -43,7 +43,7 @@ class Hub:
         self.sessions: dict[int, GatewaySession] = {}
         """The sessions that are served here, by id."""
         self.output = OutputBatch(asyncio.get_running_loop())
-        self.runner = StepRunner(connection, lambda: self.lease.ring(), machine)
+        self.runner = StepRunner(connection, lambda pause: self.lease.ring(pause), machine)
         self.watches = SharedWatches(self.runner, self.near)
         self.receiver = ReplyReceiver(connection, self.watches, self.output, self.sessions)
         plain = PlainReads(connection.records, self.watches)

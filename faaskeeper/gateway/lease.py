@@ -24,7 +24,7 @@ from faaskeeper.gateway.sender import RequestSender
 from faaskeeper.gateway.sessions import GatewaySession
 from faaskeeper.gateway.watches import SharedWatches
 from faaskeeper.session.incarnation import Over, renew
-from faaskeeper.session.timing import RENEWALS
+from faaskeeper.session.timing import RENEWALS, RING_S
 from faaskeeper.session.unheard import Unheard
 
 _log = logging.getLogger(__name__)
@@ -121,11 +121,11 @@ class ServerLease:
         """A message that opens or resumes a session."""
         return Message(session, incarnation, 0, self._receiver.address, (Request(0, operation),))
 
-    def ring(self) -> None:
-        """Ask the service to apply what is in the log."""
+    def ring(self, pause: float) -> None:
+        """Ask the service to apply the log; by a queue only if the ``pause`` (in s) is long."""
         if self._connection.ring is not None:
             self._connection.ring()
-        else:
+        elif pause > RING_S:
             empty = Message(self.session, 0, 0, self._receiver.address, ())
             self._sender.send([(empty, self._secret)])
 

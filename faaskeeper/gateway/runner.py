@@ -37,9 +37,14 @@ Done = Callable[[Any, BaseException | None], None]
 
 
 class StepRunner:
-    """Runs steps on a deployment's stores. ``ring`` asks the service to apply the log."""
+    """Runs steps on a deployment's stores.
 
-    def __init__(self, connection: Connection, ring: Callable[[], None], machine: Machine = MACHINE) -> None:
+    ``ring`` asks the service to apply the log; it is told how long the next wait is, in s.
+    """
+
+    def __init__(
+        self, connection: Connection, ring: Callable[[float], None], machine: Machine = MACHINE
+    ) -> None:
         self._connection = connection
         self._ring = ring
         self._loop = asyncio.get_running_loop()
@@ -122,9 +127,10 @@ class StepRunner:
                 done(None, error)
                 return
             if isinstance(command, commands.Await):
-                self._ring()
                 pauses = pauses or doubling(WAIT_S, WAIT_MOST_S)
-                self._loop.call_later(next(pauses), self.drive, steps, done, None, pauses)
+                pause = next(pauses)
+                self._ring(pause)
+                self._loop.call_later(pause, self.drive, steps, done, None, pauses)
                 return
             if self._pool is not None:
                 future = self._pool.submit(self._interpreter.perform, command)

@@ -10,6 +10,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -68,6 +69,34 @@ def _unless_it_is_to_be_dropped(self: ConnectionHandler, read_timeout: float) ->
 ConnectionHandler._read_socket = _unless_it_is_to_be_dropped
 
 
+class _Fair(threading.Condition):
+    """A condition on which all that were told have looked before another thread changes what it is about.
+
+    kazoo's tests of locks wait until nobody has the lock. The next one may have it before they wake: then
+    they wait for ever, and a fast server makes it likely.
+    """
+
+    _told = 0
+
+    def __enter__(self) -> bool:
+        for _ in range(1_000):
+            super().__enter__()
+            if not self._told:
+                return True
+            super().__exit__(None, None, None)
+            time.sleep(0.001)
+        return super().__enter__()
+
+    def notify_all(self) -> None:
+        self._told += len(self._waiters)  # type: ignore[attr-defined]
+        super().notify_all()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        told = super().wait(timeout)
+        self._told -= told and self._told > 0
+        return told
+
+
 class Member:
     """What the harness calls a server."""
 
@@ -124,6 +153,13 @@ harness.get_global_cluster = lambda: _cluster
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Begin to serve."""
     _cluster.members = (Member(),)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests that have a condition a fair one."""
+    for made_for in {item.cls for item in items if isinstance(item, pytest.Function)}:
+        if hasattr(made_for, "make_condition"):
+            made_for.make_condition = staticmethod(_Fair)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -26,6 +26,7 @@ from faaskeeper.core.errors import Unavailable
 from faaskeeper.core.sessions import Lease
 from faaskeeper.core.tally import Tally
 from faaskeeper.providers.local.objects import DirectoryStore
+from faaskeeper.session.timing import WAIT_S
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.gateway import raw
 from tests.gateway.raw import Closed, Raw, acls, number, string
@@ -883,4 +884,19 @@ def test_a_server_stops_to_read_from_a_client_that_has_too_many_requests(directo
     client.close()
     go_on.set()
     other.close()
+    server.stop()
+
+
+def test_a_service_that_is_asked_by_a_queue_is_asked_to_apply_the_log_only_after_a_long_wait(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = InThread(directory, lambda made: replace(far(made), ring=None))
+    hub = server.gateway.hub
+    sent: list[Any] = []
+    monkeypatch.setattr(hub.sender, "send", sent.extend)
+    server.call(lambda: hub.lease.ring(WAIT_S))
+    assert sent == []
+    server.call(lambda: hub.lease.ring(2 * WAIT_S))
+    assert [message.requests for message, _ in sent] == [()]
+    monkeypatch.undo()
     server.stop()

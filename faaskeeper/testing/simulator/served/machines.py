@@ -112,7 +112,7 @@ class ServerMachine:
         if self._plan.embedded:
             return EmbeddedService(world, process).connection()
         deployment = world.deployment(process)
-        return connection_to(deployment, world.mail, ring=world.ring, leases=Reached(deployment.leases, self))
+        return connection_to(deployment, world.mail, leases=Reached(deployment.leases, self))
 
     async def _serve(self, connection: Connection, process: Process) -> None:
         scheduler = self._world.scheduler

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from faaskeeper.core.requests import Create, Data, Multi, SetData
+from faaskeeper.core.requests import Create, Data, Multi, Outcome, SetData
 from faaskeeper.testing.simulator.ledger import Ledger
 from faaskeeper.testing.simulator.model import Image
 from faaskeeper.testing.simulator.scheduler import Violation
@@ -143,15 +143,20 @@ class Seen:
     def _written(self, asked: Asked, zxid: int, error: int, body: Body) -> None:
         model = self._model
         keys = model.decided.get(self.session, [])
-        for at in range(self._decided, len(keys)):
-            outcome = model.outcomes[keys[at]]
-            if outcome.txid == zxid and self._same(model.requests[keys[at]].operation, asked.operation):
-                break
-        else:
+        same = [
+            at
+            for at in range(self._decided, len(keys))
+            if model.outcomes[keys[at]].txid == zxid
+            and self._same(model.requests[keys[at]].operation, asked.operation)
+        ]
+        if not same:
             raise Violation(
                 f"Z2: {self.name} was answered {asked} {asked.operation} as of {zxid}, error {error}; then "
                 f"the log has {[(model.requests[key], model.outcomes[key]) for key in keys[self._decided :]]}"
             )
+        # the first may have been asked for on an earlier connection, which lost the answer
+        at = next((at for at in same if self._told(error, model.outcomes[keys[at]])), same[0])
+        outcome = model.outcomes[keys[at]]
         self._decided = at + 1
         if zxid < asked.acked or (not error and outcome.code.name == "OK" and zxid == asked.acked):
             raise Violation(f"Z2: {asked} of {self.name} happened at {zxid}, {asked.acked} was over before")
@@ -160,9 +165,7 @@ class Seen:
             told = [wire.CODES[each] for each in _results(body)]
             if codes != told:
                 raise Violation(f"Z1: {self.name} was answered {told} to {asked}, the log says {codes}")
-        elif wire.CODES[error] != outcome.code.name and not (
-            error == -8 and outcome.code.name == "TOO_LARGE"
-        ):
+        elif not self._told(error, outcome):
             raise Violation(f"Z1: {self.name} was answered error {error} to {asked}, the log says {outcome}")
         elif not error:
             if asked.kind in _CREATES and body.string() != outcome.path:
@@ -173,6 +176,12 @@ class Seen:
                     raise Violation(f"Z1: {self.name} was answered {stat} to {asked}, there is {there}")
         if outcome.code.name == "OK":
             self._shared.acked = max(self._shared.acked, zxid)
+
+    @staticmethod
+    def _told(error: int, outcome: Outcome) -> bool:
+        """Whether a reply's error says what the log does."""
+        name = outcome.code.name
+        return wire.CODES[error] == name or (error == -8 and name == "TOO_LARGE")
 
     def _same(self, logged: Any, asked: Any) -> bool:
         """Whether a request in the log is the one that a client has made."""
