@@ -28,6 +28,7 @@ from faaskeeper.gateway.watches import SharedRules
 from faaskeeper.session.commands import ReadRecord
 from faaskeeper.session.order import Order
 from faaskeeper.session.rules import Rules
+from faaskeeper.session.watching import Watch
 from faaskeeper.testing.simulator.command import main
 from faaskeeper.testing.simulator.served.course import run_served
 from faaskeeper.testing.simulator.served.plan import ServedPlan, served_plan_of
@@ -254,6 +255,20 @@ def far_reads_show_the_first_record(patch: Patch) -> None:
     patch.setattr(SharedRules, "read", read)
 
 
+def a_watch_is_set_before_all_is_read(patch: Patch) -> None:
+    """A watch may fire while its row is put, and what belongs to its record is read: before the answer."""
+    watch = Rules.watch
+
+    def early(self: Any, path: str, kind: str, callback: Any, *more: Any) -> Any:
+        record = yield from self.read(path)
+        if record is not None and record.meta is not None:
+            stamp = record.meta.pzxid if kind == "children" else record.meta.mzxid
+            self._keep(Watch(path, kind, stamp, True, callback))
+        return (yield from watch(self, path, kind, callback, *more))
+
+    patch.setattr(Rules, "watch", early)
+
+
 def events_come_later(patch: Patch) -> None:
     """An event is put into the output in the loop's next turn."""
     fired = ClientConnection._fired
@@ -415,6 +430,8 @@ BUSY: dict[str, Any] = {"clients": 4, "operations": 40, "recent_bytes": 1024, "f
 NEAR: dict[str, Any] = {"embedded": True, "gateways": 1, "faults": 0.0, "losses": 0.0, "skew_ms": 0}
 FAR: dict[str, Any] = {"embedded": False, "gateways": 2}
 STILL: dict[str, Any] = {"faults": 0.0, "losses": 0.0}
+QUIET: dict[str, Any] = {**FAR, **STILL, "kills": 0, "resets": 0.0, "divided": False}
+LONG: dict[str, Any] = {**QUIET, "clients": 4, "operations": 120, "max_nodes": 3}
 RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     reads_do_not_wait_for_the_writer: NEAR,
     early_replies_of_other_threads_are_passed_on: {**NEAR, "start": 90},
@@ -430,6 +447,7 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     whatever_is_read_is_shown: {**NEAR, "clients": 1, "operations": 40, "start": 520},
     nothing_has_a_least: {**FAR, **BUSY},
     far_reads_show_the_first_record: {**FAR, **BUSY},
+    a_watch_is_set_before_all_is_read: {**LONG, "inline_bytes": 20, "page_names": 1, "start": 20},
     events_come_later: {},
     watches_set_again_forget_what_they_missed: {"resets": 0.1},
     removed_watches_stay: {},

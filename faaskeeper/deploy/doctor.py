@@ -14,6 +14,7 @@ from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.core.log import PARTITION, key
 from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.providers.clocks import clock
+from faaskeeper.providers.cloud.calls import NoCredentials
 from faaskeeper.providers.cloud.service import CloudService
 
 _SKEW_MS = 5_000
@@ -69,7 +70,10 @@ class Doctor(ABC, Generic[Service]):
         """Checks of the queues."""
 
     def findings(self) -> Iterator[Finding]:
-        """The finding of each check, as soon as it is made."""
+        """The finding of each check, as soon as it is made.
+
+        Without credentials no check after that could find anything, so none is made.
+        """
         for what, check in (
             *self.before(),
             ("tree", self._tree),
@@ -78,12 +82,18 @@ class Doctor(ABC, Generic[Service]):
             *self.after(),
             ("session", self._session),
         ):
-            yield self._checked(what, check)
+            try:
+                yield self._checked(what, check)
+            except NoCredentials as error:
+                yield Finding(what, False, str(error))
+                return
 
     @staticmethod
     def _checked(what: str, check: Callable[[], Finding]) -> Finding:
         try:
             return check()
+        except NoCredentials:
+            raise
         except (DriverError, StaleView, FaaSKeeperException) as error:
             return Finding(what, False, str(error))
 

@@ -5,6 +5,7 @@ Paths are valid paths in the whole tree. ``who``: the identities that a client h
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Union
 
@@ -110,14 +111,22 @@ class Reads:
     def data(self, path: str, watch: WatchCallbackType | None = None) -> Steps:
         """The znode with its data, as Found. Raises Refused, or Lost."""
         fetched: dict[str, bytes | None] = {}
+        missing: Counter[str] = Counter()
 
         def fetch(record: Record) -> Steps:
-            if record.meta is not None and record.meta.blob:
-                fetched[record.meta.blob] = yield ReadBlob(record.meta.blob, record.meta.length)
+            if record.meta is None or not (blob := record.meta.blob):
+                return True
+            fetched[blob] = yield ReadBlob(blob, record.meta.length)
+            if fetched[blob] is None:
+                missing[blob] += 1
+                if missing[blob] == TRIES:
+                    raise Lost(path, blob)
+            return fetched[blob] is not None
 
-        reading = self.read(path, "data", watch, fetch)
-        if usage.counted_by(path):
-            reading = usage.read(self._rules, path, self.who, reading)
+        if usage.counted_by(path):  # the data is counted, not fetched
+            reading = usage.read(self._rules, path, self.who, self.read(path, "data", watch))
+        else:
+            reading = self.read(path, "data", watch, fetch)
         record: Record | None = yield from reading
         blob = "" if record is None or record.meta is None else record.meta.blob
         data = fetched.get(blob)
@@ -159,6 +168,7 @@ class Reads:
 
         def fetch(record: Record) -> Steps:
             fetched[:] = [(yield from self.whole(path, record))]
+            return True
 
         record: Record | None = yield from self.read(path, "children", watch, fetch)
         if fetched and fetched[0] is not None and _same_list(fetched[0], record):

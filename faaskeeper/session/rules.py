@@ -31,7 +31,7 @@ from faaskeeper.session.commands import (
     Writes,
 )
 from faaskeeper.session.observer import NOBODY
-from faaskeeper.session.watching import Called, Watch, difference, unchanged
+from faaskeeper.session.watching import Called, Track, Watch, difference, unchanged
 from faaskeeper.watch import WatchCallbackType, WatchedEvent, WatchEventType
 
 _EVENTS = {
@@ -46,30 +46,6 @@ _ORDER = "DCSK?"
 
 Allowed = Callable[[Meta], None]
 """Raises if a znode may not be read."""
-
-
-class _Track:
-    """The known last writes of some paths, since before these are read.
-
-    Unlike the session's table of leasts, it drops nothing when the applied mark is raised: it is
-    compared with records that may have been read before that.
-    """
-
-    def __init__(self, latest: dict[str, int]) -> None:
-        self.latest = latest
-        self.lost = False
-        """Some writes are unknown: the log was trimmed."""
-
-    @property
-    def clean(self) -> bool:
-        """Whether no write was noted, of a track that began with zeros."""
-        return not self.lost and not any(self.latest.values())
-
-    def note(self, news: Iterable[Writes]) -> None:
-        for txid, writes in news:
-            for path, _ in writes:
-                if path in self.latest:
-                    self.latest[path] = txid
 
 
 class Rules:
@@ -91,7 +67,7 @@ class Rules:
         self._recursive: dict[str, list[Watch]] = {}
         self._registering: dict[tuple[str, str], int] = {}
         """Paths and kinds whose watches are being set, with a count; ("", "") for other reasons."""
-        self._tracks: list[_Track] = []
+        self._tracks: list[Track] = []
         self._fire = fire
         self.observer = NOBODY
 
@@ -312,9 +288,9 @@ class Rules:
             self._watches[path] = left
 
     @contextmanager
-    def tracked(self, paths: Iterable[str]) -> Iterator[_Track]:
+    def tracked(self, paths: Iterable[str]) -> Iterator[Track]:
         """Note the writes of some paths that are met meanwhile."""
-        track = _Track(dict.fromkeys(paths, 0))
+        track = Track(dict.fromkeys(paths, 0))
         self._enter()
         self._tracks.append(track)
         try:
@@ -336,9 +312,10 @@ class Rules:
         """Read a path and set a watch (``kind``: data, exists, children); returns the record.
 
         Reads, puts the row, reads again. If the record has not changed in between, the row covers
-        every change after the returned record. Sets no watch if ``allowed`` raises, nor for data or
-        children of a missing node. ``fetch`` reads what belongs to a record, before the last read:
-        once the watch is set nothing is left to be read, so its event comes after the answer.
+        every change after the returned record. Sets no watch if ``allowed`` raises for any record
+        read, nor for data or children of a missing node. ``fetch`` reads what belongs to a record,
+        before the last read, and returns whether it was there; otherwise all is read again. Once
+        the watch is set nothing is left to be read, so its event comes after the answer.
         """
         self._enter(path, kind)
         try:
@@ -359,10 +336,13 @@ class Rules:
                 else:
                     stamp = meta.pzxid if kind == "children" else meta.mzxid
                 yield PutWatch(path, kind, stamp)
+                complete = True
                 if fetch is not None and before is not None and meta is not None:
-                    yield from fetch(before)
+                    complete = yield from fetch(before)
                 after: Record | None = yield from self.read(path)
-                if unchanged(before, after, kind):
+                if complete and unchanged(before, after, kind):
+                    if after is not None and after.meta is not None and allowed is not None:
+                        allowed(after.meta)  # a change of the ACL is none that a watch can see
                     watch = Watch(path, kind, stamp, meta is not None, callback)
                     self._keep(watch)
                     self.observer.watched(watch, after)
@@ -440,7 +420,7 @@ class Rules:
         self._enter()
         try:
             while True:
-                track = _Track({path: self._least.get(path, 0) for path in wanted})
+                track = Track({path: self._least.get(path, 0) for path in wanted})
                 self._tracks.append(track)
                 try:
                     found = yield from self._gather(track, listed)
@@ -452,7 +432,7 @@ class Rules:
         finally:
             self._leave()
 
-    def _gather(self, track: _Track, listed: Sequence[str]) -> Steps:
+    def _gather(self, track: Track, listed: Sequence[str]) -> Steps:
         found: dict[str, Record | None] = {}
         settled: dict[str, int] = {}
         stale: dict[str, int] = {}
@@ -483,7 +463,7 @@ class Rules:
             todo = [path for path in stale if path in track.latest] + new  # without dropped pages
         return found
 
-    def _pages(self, found: dict[str, Record | None], track: _Track, listed: Sequence[str]) -> list[str]:
+    def _pages(self, found: dict[str, Record | None], track: Track, listed: Sequence[str]) -> list[str]:
         """The unread pages of the present lists; drops pages that belong to none of them."""
         pages = {
             page_path(path, number)

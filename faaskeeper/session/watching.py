@@ -1,10 +1,12 @@
-"""The watches of a session: what each has seen, and which events it must have missed."""
+"""What a session has seen of paths: its watches, which events they missed, writes met meanwhile."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from faaskeeper.core.records import Record
+from faaskeeper.session.commands import Writes
 from faaskeeper.watch import WatchCallbackType
 
 
@@ -44,6 +46,31 @@ class Called:
             if callback in self.callbacks:
                 return
         self.callbacks.append(callback)
+
+
+class Track:
+    """The known last writes of some paths, since before these are read.
+
+    Unlike the session's table of leasts, it drops nothing when the applied mark is raised: it is
+    compared with records that may have been read before that.
+    """
+
+    def __init__(self, latest: dict[str, int]) -> None:
+        self.latest = latest
+        self.lost = False
+        """Some writes are unknown: the log was trimmed."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether no write was noted, of a track that began with zeros."""
+        return not self.lost and not any(self.latest.values())
+
+    def note(self, news: Iterable[Writes]) -> None:
+        """Take in transactions: the last write of each path counts."""
+        for txid, writes in news:
+            for path, _ in writes:
+                if path in self.latest:
+                    self.latest[path] = txid
 
 
 def unchanged(before: Record | None, after: Record | None, kind: str) -> bool:

@@ -169,7 +169,7 @@ def test_a_dry_run_without_credentials_shows_resources_rights_and_cost(tmp_path:
         capture_output=True, text=True, env=environment, cwd=ROOT, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "set them with 'aws configure'. What follows is from the template alone." in done.stderr
+    assert "no credentials for AWS: run 'aws configure'" in done.stderr
     assert "Add      AWS::DynamoDB::Table WorkerTable" in done.stdout
     assert "WorkerRequests" not in done.stdout
     assert "per month" in done.stdout

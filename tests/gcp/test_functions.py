@@ -22,6 +22,7 @@ from google.api_core import exceptions
 
 from faaskeeper.config import Config, ConfigurationException
 from faaskeeper.core.errors import Conflict, Denied, Throttled, TooLarge, Unavailable
+from faaskeeper.providers.cloud.calls import NoCredentials
 from faaskeeper.providers.cloud.logs import log_as_json
 from faaskeeper.providers.cloud.serving import Message
 from faaskeeper.providers.gcp import functions
@@ -213,12 +214,16 @@ def test_errors_of_google_s_are_told_in_core_s_kinds_and_with_what_to_do() -> No
         (exceptions.from_http_status(413, "x exceeds the limit"), TooLarge),
         (exceptions.PermissionDenied("x"), Denied),
         (google.auth.exceptions.TransportError("x"), Unavailable),
-        (google.auth.exceptions.DefaultCredentialsError("x"), Denied),
+        (google.auth.exceptions.DefaultCredentialsError("x"), NoCredentials),
         (requests.ConnectionError("x"), Unavailable),
     ):
         assert type(core_error("log.put", error)) is kind, error
     assert "that it is deployed" in str(core_error("log.put", exceptions.NotFound("no database")))
     assert "gcloud auth" in str(core_error("log.put", google.auth.exceptions.DefaultCredentialsError("x")))
+    assert "gcloud auth" in str(core_error("log.put", google.auth.exceptions.RefreshError("expired")))
+    unreached = str(core_error("log.put", google.auth.exceptions.TransportError("no route")))
+    assert "network" in unreached
+    assert "gcloud" not in unreached
 
 
 def test_importing_the_targets_opens_nothing_and_reads_no_environment() -> None:

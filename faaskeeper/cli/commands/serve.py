@@ -178,6 +178,8 @@ def serve(
         level=logging.INFO if context.verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    # It tells of each place without credentials; that there are none anywhere is said once, by fk.
+    logging.getLogger("google.auth._default").setLevel(logging.ERROR)
 
     def ready(gateway: Gateway) -> None:
         addresses = ", ".join(written(each) for each in gateway.addresses)

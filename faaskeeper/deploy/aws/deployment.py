@@ -23,7 +23,7 @@ from faaskeeper.deploy.names import check_name
 from faaskeeper.deploy.package import Changed, Package, as_it_is
 from faaskeeper.deploy.supers import save_super_user, super_user_notes
 from faaskeeper.exceptions import ProviderException
-from faaskeeper.providers.aws.clients import Aws
+from faaskeeper.providers.aws.clients import Aws, no_credentials
 from faaskeeper.providers.aws.service import AwsService
 
 _FUNCTION = "AWS::Lambda::Function"
@@ -89,7 +89,7 @@ class AwsDeployment:
             found = self.aws.has_credentials()
         except DriverError as error:
             return str(error)
-        return "" if found else "no credentials for AWS: set them with 'aws configure'"
+        return "" if found else str(no_credentials())
 
     def outline(self) -> list[str]:
         return [f"{'Add':8} {each.kind} {each.logical}" for each in self._resources()]

@@ -21,6 +21,7 @@ from faaskeeper.deploy.names import check_name
 from faaskeeper.deploy.package import Changed, as_it_is
 from faaskeeper.deploy.supers import save_super_user, super_user_notes
 from faaskeeper.exceptions import ProviderException
+from faaskeeper.providers.gcp.clients import core_error
 from faaskeeper.providers.gcp.service import GcpService
 
 _TOOLS = ("terraform", "deployment-manager")
@@ -160,7 +161,7 @@ class GcpDeployment:
         try:
             self._gcp.credentials()
         except GoogleAuthError as error:
-            return f"no credentials for Google Cloud: {error}"
+            return str(core_error("credentials", error))
         return ""
 
     def outline(self) -> list[str]:

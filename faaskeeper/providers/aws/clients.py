@@ -15,12 +15,14 @@ from botocore.exceptions import (
     ClientError,
     NoCredentialsError,
     NoRegionError,
+    PartialCredentialsError,
     ProfileNotFound,
+    SSOError,
     TokenRetrievalError,
 )
 
 from faaskeeper.core.errors import Conflict, Denied, DriverError, Throttled, TooLarge, Unavailable
-from faaskeeper.providers.cloud.calls import SIDE_BY_SIDE, Calls
+from faaskeeper.providers.cloud.calls import SIDE_BY_SIDE, Calls, NoCredentials
 
 CONNECT_S = 1.0
 READ_S = 2.0
@@ -80,11 +82,22 @@ def core_error(what: str, error: ClientError | BotoCoreError) -> DriverError:
             kind = Unavailable if status >= 500 else Denied
         hint = f" ({_HINTS[code]})" if code in _HINTS else ""
         return kind(f"{what}: {code or status}: {text}{hint}")
-    if isinstance(error, (NoCredentialsError, ProfileNotFound, TokenRetrievalError)):
-        return Denied(f"{what}: {error}; set credentials with 'aws configure'")
+    if isinstance(error, NoCredentialsError):
+        return no_credentials()
+    if isinstance(error, (PartialCredentialsError, ProfileNotFound)):
+        return no_credentials(str(error))
+    if isinstance(error, (SSOError, TokenRetrievalError)):
+        return NoCredentials("AWS", str(error), "run 'aws sso login'")
     if isinstance(error, NoRegionError):
         return Denied(f"{what}: {error}; set deployment-region in the configuration")
     return Unavailable(f"{what}: {error}")
+
+
+def no_credentials(why: str = "") -> NoCredentials:
+    """The error of a machine without credentials, which may be told ``why``."""
+    return NoCredentials(
+        "AWS", why, "run 'aws configure', or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+    )
 
 
 class Aws(Calls):

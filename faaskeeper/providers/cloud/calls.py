@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from faaskeeper.core.errors import DriverError
+from faaskeeper.core.errors import Denied, DriverError
 
 SIDE_BY_SIDE = 32
 """Maximum number of concurrent calls of :meth:`Calls.gather`."""
@@ -17,6 +17,15 @@ _THREADS = "faaskeeper-calls"
 
 Observer = Callable[[str, float, Exception | None], None]
 """Called after each call with its name (``log.put``), ms, and its error (None: success)."""
+
+
+class NoCredentials(Denied):
+    """This machine has no credentials for the cloud: no call can be made. The message is the same
+    for every call, and says how to set some."""
+
+    def __init__(self, cloud: str, why: str, remedy: str) -> None:
+        reason = f" ({why})" if why else ""
+        super().__init__(f"no credentials for {cloud}{reason}: {remedy}")
 
 
 class Calls(ABC):

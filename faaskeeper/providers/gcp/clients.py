@@ -21,7 +21,7 @@ from google.api_core import exceptions, retry, timeout
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
 
 from faaskeeper.core.errors import Conflict, Denied, DriverError, Throttled, TooLarge, Unavailable
-from faaskeeper.providers.cloud.calls import SIDE_BY_SIDE, Calls
+from faaskeeper.providers.cloud.calls import SIDE_BY_SIDE, Calls, NoCredentials
 
 TRY_S = 3.0
 """Time-out of one attempt of a call."""
@@ -51,7 +51,6 @@ _KINDS: tuple[tuple[type[Exception], type[DriverError]], ...] = (
     (exceptions.ServerError, Unavailable),
     (exceptions.ClientError, Denied),
     (exceptions.GoogleAPIError, Unavailable),
-    (DefaultCredentialsError, Denied),
     (TransportError, Unavailable),
     (GoogleAuthError, Denied),
     (requests.RequestException, Unavailable),
@@ -61,8 +60,15 @@ _HINTS: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.NotFound, "check that the deployment's name is right and that it is deployed"),
     (exceptions.Forbidden, "check that the account has the role that 'fk doctor' names"),
     (exceptions.Unauthorized, "check that the credentials are still valid"),
-    (GoogleAuthError, "set credentials with 'gcloud auth application-default login'"),
+    (TransportError, "check this machine's network"),
+    (GoogleAuthError, "renew the credentials with 'gcloud auth application-default login'"),
 )
+_REMEDY = (
+    "run 'gcloud auth application-default login', or set GOOGLE_APPLICATION_CREDENTIALS to a service "
+    "account's file"
+)
+_NOWHERE = "Your default credentials were not found"
+"""How Google's library says that it found none anywhere, before it says where to read about that."""
 _TOO_LARGE = ("too big", "too large", "too long", "exceed", "bigger than", "larger than")
 
 
@@ -75,6 +81,8 @@ def core_error(what: str, error: Exception) -> DriverError:
     if isinstance(error, exceptions.RetryError) and isinstance(error.cause, Exception):
         error = error.cause  # the error of the last attempt
     text = str(error)
+    if isinstance(error, DefaultCredentialsError):
+        return NoCredentials("Google Cloud", "" if _NOWHERE in text else text.rstrip("."), _REMEDY)
     kind: type[DriverError] = next(made for known, made in _KINDS if isinstance(error, known))
     code = getattr(error, "code", None) or 0
     if isinstance(error, exceptions.GoogleAPICallError) and kind is Unavailable and 400 <= code < 500:
