@@ -1,4 +1,4 @@
-"""The gate on an emulator that enforces IAM: in full, interrupted, and killed."""
+"""The gate on an emulator that enforces IAM: each of its steps, interrupted, and killed."""
 
 from __future__ import annotations
 
