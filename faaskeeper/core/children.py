@@ -109,6 +109,26 @@ def names_in(transaction: Transaction) -> dict[str, dict[str, bool]]:
     return names
 
 
+class _Single(NamedTuple):
+    """What nearly all transactions that change a list do: one name, and the number of pages stays."""
+
+    parent: str
+    name: str
+    present: bool
+    pages: int
+
+
+def _single(transaction: Transaction) -> _Single | None:
+    """The effect of a transaction that creates or deletes one znode and resizes nothing."""
+    changes = transaction.changes
+    if len(changes) != 2 or transaction.resized or transaction.order:
+        return None
+    (path, letters, meta, _), (parent, below, above, _) = changes
+    if below != "K" or above is None or letters not in ("C", "D"):
+        return None
+    return _Single(parent, paths.name(path), meta is not None, above.pages)
+
+
 def writes_of(transaction: Transaction) -> tuple[tuple[str, str], ...]:
     """Every path that a transaction writes, with the letters of its events, in order.
 
@@ -117,6 +137,13 @@ def writes_of(transaction: Transaction) -> tuple[tuple[str, str], ...]:
     if len(transaction.changes) == 1 and not transaction.resized and not transaction.order:
         path, letters, _, _ = transaction.changes[0]
         return ((path, letters),)  # neither created nor deleted, or its parent were changed, too
+    single = _single(transaction)
+    if single is not None:
+        parent, name, _, pages = single
+        path, letters, _, _ = transaction.changes[0]
+        if not pages:
+            return ((path, letters), (parent, "K"))
+        return ((path, letters), (parent, "K"), (page_path(parent, page_of(name, pages)), ""))
     listed = [(path, letters) for path, letters, _, _ in transaction.changes]
     if transaction.order:
         happened = [(listed[place][0], letters) for place, letters in transaction.order]
@@ -131,6 +158,11 @@ def writes_of(transaction: Transaction) -> tuple[tuple[str, str], ...]:
             if step is not None:
                 listed.extend([(page_path(path, number), "") for number in step.pages])
     return tuple(listed)
+
+
+def _step_of_single(txid: int, single: _Single) -> Step:
+    _, name, present, pages = single
+    return Step(txid, pages, pages, {name: present}, [page_of(name, pages)] if pages else [])
 
 
 def removed_pages(transaction: Transaction) -> Iterator[str]:
@@ -164,11 +196,20 @@ def passes(transactions: Sequence[Transaction]) -> Iterator[Sequence[Transaction
 def listings(transactions: Sequence[Transaction]) -> dict[str, Listing]:
     """The lists that are in pages at some time in a run, with what the run does to each."""
     steps: dict[str, list[Step]] = {}
-    for transaction in transactions:
-        for path in paged_in(transaction):
-            steps[path] = []
+    singles = [_single(transaction) for transaction in transactions]
+    for transaction, single in zip(transactions, singles, strict=True):
+        if single is not None:
+            if single.pages:
+                steps[single.parent] = []
+        elif len(transaction.changes) > 1 or transaction.resized:  # otherwise no list changes
+            for path in paged_in(transaction):
+                steps[path] = []
     if steps:
-        for transaction in transactions:
+        for transaction, single in zip(transactions, singles, strict=True):
+            if single is not None:
+                if (taken := steps.get(single.parent)) is not None:
+                    taken.append(_step_of_single(transaction.txid, single))
+                continue
             names = names_in(transaction)
             for path in {**names, **dict(transaction.resized)}:
                 step = step_of(transaction, path, names) if path in steps else None
@@ -233,6 +274,13 @@ class Listing:
             for number in touched:
                 if number not in self._slots:
                     self._slots[number] = _Slot(*contents.get(self._where(number), (-1, ())))
+            if len(touched) == len(step.names) == 1 and step.before == step.after:  # nearly all are
+                slot = self._slots[touched[0]]
+                if slot.stamp < step.txid:
+                    ((name, present),) = step.names.items()
+                    _put(slot.names, name, present)
+                    slot.stamp, slot.dirty = step.txid, True
+                continue
             ours = {number for number in touched if self._slots[number].stamp < step.txid}
             self._move(step, ours)
             for name, present in step.names.items():

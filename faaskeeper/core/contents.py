@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from faaskeeper.core import paths
 from faaskeeper.core.children import page_of, page_path
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.view import View
@@ -70,22 +69,35 @@ class Contents:
         """Forget everything."""
         self._known.clear()
 
-    def lacks(self, view: View, path: str) -> bool:
-        """Whether remembered contents show, as of the view's head, that the path does not exist.
+    def lacking(self, view: View, parent: str) -> Callable[[str], bool]:
+        """Whether remembered contents show, as of the view's head, that a parent lacks a child.
 
-        They do if they are the children of the path's parent. Pending entries may have moved names
+        Returns that as a function of the child's name, to be used while the view is as it is. It
+        looks into the remembered children of the parent. Pending entries may have moved names
         between pages, which the names' own changes do not show.
         """
-        if view.pending:
-            return False
-        above = paths.parent(path)
-        name = paths.name(path)
-        known = view.known(above)
-        if known is None or known.meta is None:
-            return False
-        pages = known.meta.pages
-        content = self._known.get(page_path(above, page_of(name, pages)) if pages else above)
-        if content is None or content.txid > view.head or (not pages and content.txid != known.txid):
-            return False
-        at = bisect_left(content.children, name)
-        return at == len(content.children) or content.children[at] != name
+        known = view.known(parent)
+        if view.pending or known is None or known.meta is None:
+            return _unknown
+        txid, pages = known.txid, known.meta.pages
+        lists: dict[int, list[str] | None] = {}
+
+        def lacks(name: str) -> bool:
+            number = page_of(name, pages)
+            if number not in lists:
+                content = self._known.get(page_path(parent, number) if pages else parent)
+                lists[number] = None
+                if content is not None and content.txid <= view.head and (pages or content.txid == txid):
+                    lists[number] = content.children
+            names = lists[number]
+            if names is None:
+                return False
+            at = bisect_left(names, name)
+            return at == len(names) or names[at] != name
+
+        return lacks
+
+
+def _unknown(name: str) -> bool:
+    """No remembered content shows anything."""
+    return False

@@ -169,18 +169,9 @@ def _create(context: Context, operation: Create) -> Decision:
         return context.refuse(Code.NO_CHILDREN_FOR_EPHEMERALS)
     if _oversized(operation.data, limits):
         return context.refuse(Code.TOO_LARGE)
-    meta = Meta(
-        czxid=txid,
-        mzxid=txid,
-        pzxid=txid,
-        ctime=now,
-        mtime=now,
-        owner=session if operation.ephemeral else 0,
-        length=operation.data.length,
-        blob=operation.data.blob,
-        acl=kept,
-        ttl=operation.ttl,
-    )
+    owner = session if operation.ephemeral else 0
+    _, blob, length = operation.data
+    meta = Meta(txid, txid, txid, now, now, 0, 0, 0, owner, length, 0, blob, kept, operation.ttl)
     gained = _gained(parent, txid, limits)
     changes = (
         Change(path, "C", meta, operation.data.inline),
@@ -197,8 +188,28 @@ def _gained(parent: Meta, txid: int, limits: Limits) -> Meta:
     pages = parent.pages
     if children > (pages or 1) * limits.page_names:
         pages = pages + 1 if pages else 2
-    return parent._replace(
-        pzxid=txid, creations=parent.creations + 1, children=children, pages=pages, emptied=0
+    return _listing(parent, txid, parent.creations + 1, children, pages, 0)
+
+
+def _listing(parent: Meta, txid: int, creations: int, children: int, pages: int, emptied: int) -> Meta:
+    """Metadata of a parent whose list changed; ``_replace`` takes three times as long."""
+    return Meta(
+        parent.czxid,
+        parent.mzxid,
+        txid,
+        parent.ctime,
+        parent.mtime,
+        parent.version,
+        creations,
+        parent.aversion,
+        parent.owner,
+        parent.length,
+        children,
+        parent.blob,
+        parent.acl,
+        parent.ttl,
+        pages,
+        emptied,
     )
 
 
@@ -215,7 +226,7 @@ def _lost(parent: Meta, now: int, txid: int, limits: Limits) -> Meta:
     elif pages and 2 * children < (pages - 1) * limits.page_names:
         pages = pages - 1 if pages > 2 else 0
     emptied = now if parent.ttl == CONTAINER and not children else 0
-    return parent._replace(pzxid=txid, children=children, pages=pages, emptied=emptied)
+    return _listing(parent, txid, parent.creations, children, pages, emptied)
 
 
 def _resized(path: str, before: Meta, after: Meta | None) -> tuple[tuple[str, int], ...]:

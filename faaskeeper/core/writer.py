@@ -262,14 +262,19 @@ class Writer:
     def _learn(self, view: View, wanted: set[str]) -> None:
         """Add paths to the view; reads the unknown ones from user storage, in one call."""
         asked: list[str] = []
+        above, lacks = "", None
         for each in sorted(wanted):
-            if len(each) > paths.MAX_PATH_BYTES:
+            if view.known(each) is not None or len(each) > paths.MAX_PATH_BYTES:
                 continue
-            if view.known(each) is None and not view.childless(paths.parent(each)):
-                if paths.invalid(each) or self._distributor.contents.lacks(view, each):
-                    view.learn(each, Node(0, None))
-                else:
-                    asked.append(each)
+            parent = paths.parent(each)
+            if view.childless(parent):
+                continue
+            if lacks is None or parent != above:  # many are children of one
+                above, lacks = parent, self._distributor.contents.lacking(view, parent)
+            if paths.invalid(each) or lacks(paths.name(each)):
+                view.learn(each, Node(0, None))
+            else:
+                asked.append(each)
         if not asked:
             return
         for each, record in zip(asked, self._deployment.records.get_many(asked), strict=True):

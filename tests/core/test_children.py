@@ -85,6 +85,28 @@ class Tree:
         return 0
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_one_created_or_deleted_znode_has_the_effects_that_the_general_rule_gives(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = Tree(seed, 60)
+    singles = [each for each in tree.transactions if children._single(each) is not None]
+    assert 5 < len(singles) < 60
+
+    def effects() -> list[object]:
+        made: list[object] = [children.writes_of(each) for each in tree.transactions]
+        for run in passes(tree.transactions):
+            for path, listing in children.listings(run).items():
+                listing.run({each: (0, ["c1", "c3"]) for each in listing.needs()})
+                pages = [listing.pages(sources=sources) for sources in (False, True)]
+                made.append((path, listing._steps, listing.needs(), listing.gives(), pages))
+        return made
+
+    fast = effects()
+    monkeypatch.setattr(children, "_single", lambda transaction: None)
+    assert fast == effects()
+
+
 Storage = dict[str, tuple[int, list[str]]]
 
 
