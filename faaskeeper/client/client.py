@@ -228,7 +228,7 @@ class FaaSKeeperClient(BaseClient[Session]):
         container: bool = False,
         makepath: bool = False,
     ) -> Future[Node]:
-        """See :meth:`create`."""
+        """Begin :meth:`create`; its result or error comes by the future."""
         write = self._ready().create(path, value, NodeKind(ephemeral, sequential, acl, ttl, container))
         return self._with_ancestors(path, write) if makepath else self._ask(write)
 
@@ -253,7 +253,7 @@ class FaaSKeeperClient(BaseClient[Session]):
         return node
 
     def set_data_async(self, path: str, value: bytes = b"", version: int = -1) -> Future[Node]:
-        """See :meth:`set_data`."""
+        """Begin :meth:`set_data`; its result or error comes by the future."""
         return self._ask(self._ready().set_data(path, value, version))
 
     def delete(self, path: str, version: int = -1) -> None:
@@ -265,7 +265,7 @@ class FaaSKeeperClient(BaseClient[Session]):
         self._write(self._ready().delete(path, version))
 
     def delete_async(self, path: str, version: int = -1) -> Future[None]:
-        """See :meth:`delete`."""
+        """Begin :meth:`delete`; its result or error comes by the future."""
         return self._ask(self._ready().delete(path, version))
 
     def set_acls(self, path: str, acls: Sequence[Acl], version: int = -1) -> Node:
@@ -315,7 +315,7 @@ class FaaSKeeperClient(BaseClient[Session]):
         return cast(Node, node)
 
     def get_data_async(self, path: str, watch: WatchCallbackType | None = None) -> Future[Node]:
-        """See :meth:`get_data`."""
+        """Begin :meth:`get_data`; its result or error comes by the future."""
         return self._later(path, self._ready().get_data(path, watch), watch)
 
     def exists(self, path: str, watch: WatchCallbackType | None = None) -> Node | None:
@@ -328,7 +328,7 @@ class FaaSKeeperClient(BaseClient[Session]):
         return None if meta is None else Node(path, None, meta.stat())
 
     def exists_async(self, path: str, watch: WatchCallbackType | None = None) -> Future[Node | None]:
-        """See :meth:`exists`."""
+        """Begin :meth:`exists`; its result or error comes by the future."""
         return self._later(path, self._ready().exists(path, watch), watch)
 
     def get_children(
@@ -351,7 +351,7 @@ class FaaSKeeperClient(BaseClient[Session]):
     def get_children_async(
         self, path: str, include_data: bool = False, watch: WatchCallbackType | None = None
     ) -> Future[list[Node]]:
-        """See :meth:`get_children`."""
+        """Begin :meth:`get_children`; its result or error comes by the future."""
         return self._later(path, self._ready().get_children(path, include_data, watch), watch)
 
     def get_children_with_stat(

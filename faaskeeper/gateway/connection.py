@@ -90,7 +90,7 @@ class Server(Protocol):
 
 
 class ClientConnection(asyncio.BufferedProtocol):
-    """See the module."""
+    """One client's connection, from its first bytes to its end."""
 
     def __init__(self, server: Server) -> None:
         hub = server.hub
@@ -144,7 +144,6 @@ class ClientConnection(asyncio.BufferedProtocol):
     # ---- the socket ----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See :class:`asyncio.BufferedProtocol`."""
         self._transport = cast(asyncio.Transport, transport)
         address = transport.get_extra_info("peername")
         self.peer = f"{address[0]}:{address[1]}" if address else "?"
@@ -159,11 +158,9 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._identity.connected(address[0] if address else "", transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """See :class:`asyncio.BufferedProtocol`."""
         return self._server.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """See :class:`asyncio.BufferedProtocol`."""
         received = self._server.buffer[:nbytes]
         if nbytes == 12 and received == _PING and not self._frames and self._output.empty and self._live():
             # The short way for idle clients, which send nothing else.
@@ -174,12 +171,10 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._hub.sender.collect(self, self._take)
 
     def pause_writing(self) -> None:
-        """See :class:`asyncio.BufferedProtocol`."""
         self._paused = True
         self._flow()
 
     def resume_writing(self) -> None:
-        """See :class:`asyncio.BufferedProtocol`."""
         with self._hub.output:
             self._live()  # no frames were taken meanwhile: that it reads shows that it lives
             self._paused = False
@@ -190,7 +185,6 @@ class ClientConnection(asyncio.BufferedProtocol):
         return self.state is State.COMMAND
 
     def connection_lost(self, error: Exception | None) -> None:
-        """See :class:`asyncio.BufferedProtocol`."""
         if self.state is State.OPEN:
             _log.info("connection %s was lost", self._name())
         self._release()

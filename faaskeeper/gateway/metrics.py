@@ -141,7 +141,6 @@ class _Collector:
         self._loop = loop
 
     def collect(self) -> Iterator[Any]:
-        """See ``prometheus_client.registry.Collector``."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
         requests = CounterMetricFamily(

@@ -277,7 +277,6 @@ class RequestPipeline:
         self._drive(steps, stored)
 
     def written(self, answers: list[tuple[Pending, Outcome]]) -> None:
-        """See :class:`~faaskeeper.gateway.sessions.Client`."""
         self._order.done(True, len(answers))
         if self._closed:
             return
@@ -303,11 +302,9 @@ class RequestPipeline:
     # ---- reads -----------------------------------------------------------------------------
 
     def proceed(self) -> None:
-        """See :class:`~faaskeeper.gateway.plain.Asking`."""
         self._client.proceed()
 
     def plain_paths(self, most: int) -> list[str]:
-        """See :class:`~faaskeeper.gateway.plain.Asking`."""
         self._asks = False
         if self._closed or not self._client.writable():
             return []
@@ -315,7 +312,6 @@ class RequestPipeline:
         return [pending.path for pending in self._run]
 
     def answer_from(self, records: Mapping[str, Record | None], ticket: int) -> bool:
-        """See :class:`~faaskeeper.gateway.plain.Asking`."""
         run, order, rules = self._run, self._order, self._watches.rules
         at = self._answer_some(run, records, ticket)
         if at < len(run):

@@ -39,7 +39,7 @@ class Asking(Protocol):
 
 
 class PlainReads:
-    """See the module."""
+    """Reads that ask for one record, answered without steps where that is in memory."""
 
     def __init__(self, records: Records, watches: SharedWatches) -> None:
         self._records = records

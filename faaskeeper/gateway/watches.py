@@ -37,7 +37,6 @@ class SharedRules(Rules):
         self._near = near
 
     def read(self, path: str) -> Steps:
-        """See :meth:`Rules.read`."""
         if self._near:
             return (yield from super().read(path))
         found = yield from self.snapshot((path,))

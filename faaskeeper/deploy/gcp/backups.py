@@ -32,7 +32,7 @@ _TIMEOUT = (TRY_S, TRY_S)
 
 
 class GcpBackups(CloudBackups[GcpService]):
-    """See :class:`faaskeeper.backup.driver.Backups`."""
+    """Backups of a deployment on Google Cloud."""
 
     def service(self) -> GcpService:
         return GcpService(self._config)

@@ -66,7 +66,6 @@ class Calls(ABC):
         self._observers.append(observer)
 
     def gather(self, calls: Any) -> list[Any]:
-        """See :data:`faaskeeper.core.drivers.storage.Gather`: runs the calls in threads, one in this one."""
         if len(calls) <= 1 or threading.current_thread().name.startswith(_THREADS):  # never wait in the pool
             return [call() for call in calls]
         with self._lock:

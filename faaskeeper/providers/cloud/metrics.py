@@ -41,7 +41,6 @@ class Metrics(ABC):
         self._requests = 0
 
     def observe(self, name: str, took: float, failed: Exception | None) -> None:
-        """See :data:`faaskeeper.providers.cloud.calls.Observer`."""
         if not self._every:
             return
         with self._lock:

@@ -10,7 +10,7 @@ from faaskeeper.core.connection import Connection
 
 
 def connect(config: Config, port: int) -> Connection:
-    """See :class:`faaskeeper.client.connect.Provider`."""
+    """Connect to the deployment of a configuration on Google Cloud; ``port``: to listen to replies at."""
     from faaskeeper.providers.gcp.service import connect as connect_to
 
     return connect_to(config, port)

@@ -10,7 +10,7 @@ _services = Services()
 
 
 def connect(config: Config, port: int) -> Connection:
-    """See :class:`faaskeeper.client.connect.Provider`."""
+    """Connect to the deployment of a configuration on this machine; ``port``: to listen to replies at."""
     return _services.connect(config, port)
 
 

@@ -22,7 +22,7 @@ from faaskeeper.providers.memory import MemoryTable
 
 
 class LocalBackups:
-    """See :class:`faaskeeper.backup.driver.Backups`."""
+    """Backups of an embedded service's directory, which may be in use."""
 
     def __init__(self, config: Config) -> None:
         self._config = config

@@ -76,7 +76,6 @@ class RecordsBehind(Inherited):
         register(self)
 
     def forked(self, why: str) -> None:
-        """See :class:`faaskeeper.core.forks.Inherited`; the file refuses what is not in memory."""
         self._known = {}
         self._unflushed = {}
 
@@ -232,11 +231,9 @@ class Saved(Checkpoints):
         self._flush = flush
 
     def mark(self, applied: int) -> None:
-        """See :class:`Checkpoints`."""
         self._flush()
         super().mark(applied)
 
     def save(self, header: Header, sessions: Sessions, clock: Callable[[], int]) -> None:
-        """See :class:`Checkpoints`."""
         self._flush()
         super().save(header, sessions, clock)

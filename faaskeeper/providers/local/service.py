@@ -119,7 +119,7 @@ class _CoveredRecords(ObjectRecords):
 
 
 class _Within:
-    """See :class:`faaskeeper.core.connection.InProcess`."""
+    """Gives messages to the writer of this process, and replies to its clients, as objects."""
 
     def __init__(self, queue: LocalQueue, channel: LocalChannel) -> None:
         self._queue = queue
@@ -398,7 +398,6 @@ class EmbeddedService(Inherited):
         self._log_end.close()
 
     def forked(self, why: str) -> None:
-        """See :class:`faaskeeper.core.forks.Inherited`; files and queues see to themselves."""
         self._inherited = why
         logging.getLogger("faaskeeper").removeHandler(self._lately)
 
@@ -433,7 +432,6 @@ class Services(Inherited):
         register(self)
 
     def forked(self, why: str) -> None:
-        """See :class:`faaskeeper.core.forks.Inherited`: none of them runs in this process."""
         self._lock = threading.Lock()
         self._running = {}
 

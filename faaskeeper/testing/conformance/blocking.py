@@ -217,7 +217,6 @@ class BlockingClient:
     # ---- the session -------------------------------------------------------------------
 
     def start(self, resume: Ticket | None = None) -> str:
-        """See the threaded client."""
         if self._loop is None:
             self._begin()
         try:
@@ -227,7 +226,6 @@ class BlockingClient:
             raise
 
     def stop(self, close: bool = True) -> str:
-        """See the threaded client."""
         if self._loop is not None:
             try:
                 self._wait(self.client.stop(close))
@@ -254,16 +252,13 @@ class BlockingClient:
 
     @property
     def in_callback(self) -> bool:
-        """See the threaded client."""
         return threading.current_thread() in self._threads
 
     @property
     def session_status(self) -> str:
-        """See the threaded client."""
         return "DISCONNECTED" if self.client.session is None else self.client.state.value
 
     def logs(self) -> str:
-        """See the threaded client."""
         return "" if self.client.session is None else self.client.session.connection.logs()
 
     # ---- operations --------------------------------------------------------------------
@@ -271,17 +266,14 @@ class BlockingClient:
     def create_async(
         self, path: str, value: bytes = b"", *kinds: Any, makepath: bool = False, **more: Any
     ) -> Future[Node]:
-        """See the threaded client."""
         what = self.client.operations().create(path, value, NodeKind(*kinds, **more)).what
         return self._later(self.client.create(path, value, *kinds, makepath=makepath, **more), what)
 
     def set_data_async(self, path: str, value: bytes = b"", version: int = -1) -> Future[Node]:
-        """See the threaded client."""
         what = self.client.operations().set_data(path, value, version).what
         return self._later(self.client.set_data(path, value, version), what)
 
     def delete_async(self, path: str, version: int = -1) -> Future[None]:
-        """See the threaded client."""
         what = self.client.operations().delete(path, version).what
         return self._later(self.client.delete(path, version), what)
 
@@ -293,35 +285,27 @@ class BlockingClient:
         return self._later(coroutine, f"read {path}", False)
 
     def get_data_async(self, path: str, *args: Any, **more: Any) -> Future[Node]:
-        """See the threaded client."""
         return self._read_later(self.client.get_data, path, *args, **more)
 
     def exists_async(self, path: str, *args: Any, **more: Any) -> Future[Node | None]:
-        """See the threaded client."""
         return self._read_later(self.client.exists, path, *args, **more)
 
     def get_children_async(self, path: str, *args: Any, **more: Any) -> Future[list[Node]]:
-        """See the threaded client."""
         return self._read_later(self.client.get_children, path, *args, **more)
 
     def record(self, path: str) -> Record:
-        """See the threaded client."""
         return self._wait(self.client.read_record(path))
 
     def transaction(self) -> TransactionRequest:
-        """See the threaded client."""
         return TransactionRequest(self._calls, self.commit)
 
     def commit(self, operations: Sequence[Part]) -> list[Result]:
-        """See the threaded client."""
         return self._wait(self.client.commit(operations))
 
     def multi_read(self) -> ReadRequest:
-        """See the threaded client."""
         return ReadRequest(self._calls, self.read_together)
 
     def read_together(self, reads: Sequence[tuple[str, str]]) -> list[ReadResult]:
-        """See the threaded client."""
         return self._wait(self.client.read_together(reads))
 
 

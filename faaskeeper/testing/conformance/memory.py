@@ -84,7 +84,6 @@ class MemorySystem(Harness):
             self.deployment.worker_queue.send("writer", "ring", order(self.deployment))
 
     def beat(self) -> None:
-        """See :class:`Harness`."""
         Heartbeat(self.deployment, self.tables["heartbeat"]).run()
 
     def crash(self) -> None:
@@ -92,7 +91,6 @@ class MemorySystem(Harness):
         self._dying.set()
 
     def pass_time(self, seconds: float) -> None:
-        """See :class:`Harness`."""
         self._ahead_ms += int(seconds * 1000)
 
     def stop(self) -> None:
@@ -114,7 +112,6 @@ class _MortalTable(MemoryTable):
         self._dying = dying
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         if self._dying.is_set() and threading.current_thread().name in _FUNCTIONS:
             self._dying.clear()
             raise _Died
@@ -131,5 +128,4 @@ class _NoQueue:
     max_message_bytes = 0
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        """See :class:`faaskeeper.core.drivers.queue.Queue`."""
         raise AssertionError("the queue is not there yet")

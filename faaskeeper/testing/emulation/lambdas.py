@@ -297,7 +297,6 @@ class SqsPoller(Poller):
         self._batch = batch
 
     def poll(self) -> bool:
-        """See :class:`Poller`."""
         found = self._sqs.receive_message(
             QueueUrl=self._url,
             MaxNumberOfMessages=self._batch,
@@ -349,7 +348,6 @@ class StreamPoller(Poller):
         self._failures: dict[str, int] = {}
 
     def poll(self) -> bool:
-        """See :class:`Poller`."""
         if not self._iterators:
             described = self._streams.describe_stream(StreamArn=self._arn)["StreamDescription"]
             for shard in described["Shards"]:

@@ -25,7 +25,6 @@ class SimulatedListener:
         self._channel = channel
 
     def close(self) -> None:
-        """See :class:`faaskeeper.core.drivers.channel.Listener`."""
         self._channel.listeners.pop(self.address, None)
 
 
@@ -38,14 +37,12 @@ class SimulatedChannel:
         self._numbers = itertools.count(1)
 
     def listen(self, handler: Any) -> SimulatedListener:
-        """See :class:`faaskeeper.core.drivers.channel.ClientChannel`."""
         address = f"box{next(self._numbers)}"
         process = self._ledger.scheduler.current().process
         self.listeners[address] = SimulatedListener(self, address, handler, process)
         return self.listeners[address]
 
     def deliver(self, address: str, message: bytes) -> bool:
-        """See :class:`faaskeeper.core.drivers.channel.Channel`."""
         ledger = self._ledger
         ledger.scheduler.point(f"deliver to {address}")
         delivered = codec.to_delivery(trust.body(message))

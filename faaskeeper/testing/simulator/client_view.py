@@ -196,6 +196,5 @@ class StayingSeen(WatchSeen):
         self.fired_events = len(self._events(model, upto))
 
     def due(self, model: Model, upto: int) -> tuple[int, int] | None:
-        """See :class:`WatchSeen`."""
         found = self.next(model, upto) if self.since >= 0 else None
         return None if found is None else (found[0], found[2])

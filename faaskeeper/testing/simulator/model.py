@@ -97,12 +97,10 @@ class Model:
     # ---- State, for the judge ------------------------------------------------------------
 
     def node(self, path: str) -> Meta | None:
-        """See :class:`faaskeeper.core.transactions.State`."""
         found = self._now.get(path)
         return None if found is None else found[0]
 
     def ephemerals(self, session: int) -> Iterable[str]:
-        """See :class:`faaskeeper.core.transactions.State`."""
         return self.sessions[session].ephemerals
 
     # ---- what is sent ----------------------------------------------------------------------

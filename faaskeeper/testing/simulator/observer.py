@@ -54,33 +54,27 @@ class CheckingObserver(Observer):
         self._sent: list[Future[Any]] = []
 
     def asked(self, operation: Operation, request: Any) -> None:
-        """See :class:`faaskeeper.session.observer.Observer`."""
         self._sent.append(request)
 
     def answered(self, request: Any, outcome: Outcome) -> None:
-        """See :class:`faaskeeper.session.observer.Observer`."""
         if outcome.code is Code.FORGOTTEN:
             raise Violation(f"Z1: {self._view.name} waits for {request.what}, whose outcome was not kept")
         self._view.answered(outcome.txid)
 
     def reads(self) -> list[Future[Any]]:
-        """See :class:`faaskeeper.session.observer.Observer`."""
         self._sent = [future for future in self._sent if not future.done()]
         return list(self._sent)
 
     def has_read(self, began: Any) -> None:
-        """See :class:`faaskeeper.session.observer.Observer`."""
         unanswered = [each.future for each in self._session.outbox.waiters()]
         late = [future.what for future in began if any(future is each for each in unanswered)]
         if late:
             raise Violation(f"Z2: {self._view.name} was shown something before {late} was answered")
 
     def shown(self, path: str, record: Record | None) -> None:
-        """See :class:`faaskeeper.session.observer.Observer`."""
         self._view.shown(path, record)
 
     def shown_together(self, records: dict[str, Record | None], listed: Sequence[str]) -> None:
-        """See :class:`faaskeeper.session.observer.Observer`."""
         self._view.together(records, self._state["seen"])
         for path in listed:
             self._view.listed(path, names_of(path, records))
@@ -88,7 +82,6 @@ class CheckingObserver(Observer):
             self._ledger.reached["children in pages"] += 1
 
     def watched(self, watch: Watch, record: Record | None) -> None:
-        """See :class:`faaskeeper.session.observer.Observer`."""
         seen = _seen(watch.callback)
         if watch.kind in STAYING:
             seen.since = watch.stamp
@@ -99,16 +92,13 @@ class CheckingObserver(Observer):
             self._view.set(seen, self._state["seen"] if record is None else 0)
 
     def forgotten(self, path: str, watches: Sequence[Watch]) -> None:
-        """See :class:`faaskeeper.session.observer.Observer`."""
         for watch in watches:
             _seen(watch.callback).over = True
 
     def fired(self, callback: WatchCallbackType, event: WatchedEvent) -> None:
-        """See :class:`faaskeeper.session.observer.Observer`."""
         self._view.fire(_seen(callback), event)
 
     def performed(self, command: Command, answer: object) -> None:
-        """See :class:`faaskeeper.session.observer.Observer`."""
         if isinstance(command, ReadLog):
             name = "read the log between" if answer is not None else "the log between was trimmed"
             self._ledger.reached[name] += 1

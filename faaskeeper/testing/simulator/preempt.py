@@ -51,7 +51,6 @@ class SwitchingOutbox(Outbox[Any]):
         return super().__len__()
 
     def answered(self, outcomes: Any) -> Any:
-        """See :class:`faaskeeper.session.outbox.Outbox`."""
         ready = super().answered(outcomes)
         self.switch("has taken answers")
         return ready

@@ -59,7 +59,6 @@ class SimulatedQueue:
         self._turns = itertools.count(1)
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        """See :class:`faaskeeper.core.drivers.queue.Queue`."""
         self._ledger.call(f"{self._name}.send", True, lambda: self._accept(body))
 
     def _accept(self, body: bytes) -> None:

@@ -18,7 +18,6 @@ class SimulatedLock:
         self._waiting: deque[Task] = deque()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """See :class:`faaskeeper.client.runtime.Lock`."""
         deadline = None if timeout < 0 else self._scheduler.now + timeout * 1000
         while self._held:
             if not blocking:
@@ -32,7 +31,6 @@ class SimulatedLock:
         return True
 
     def release(self) -> None:
-        """See :class:`faaskeeper.client.runtime.Lock`."""
         self._held = False
         while self._waiting:
             self._scheduler.wake(self._waiting.popleft())
@@ -57,7 +55,6 @@ class SimulatedCondition:
         self._waiting: list[Task] = []
 
     def wait(self, timeout: float | None = None) -> bool:
-        """See :class:`faaskeeper.client.runtime.Condition`."""
         self._waiting.append(self._scheduler.current())
         self._lock.release()
         woken = self._scheduler.block(None if timeout is None else timeout * 1000)
@@ -65,7 +62,6 @@ class SimulatedCondition:
         return woken
 
     def notify_all(self) -> None:
-        """See :class:`faaskeeper.client.runtime.Condition`."""
         waiting, self._waiting = self._waiting, []
         for task in waiting:
             self._scheduler.wake(task)
@@ -80,13 +76,11 @@ class SimulatedLine:
         self._waiting: deque[Task] = deque()
 
     def put(self, item: Any) -> None:
-        """See :class:`faaskeeper.client.runtime.Line`."""
         self._items.append(item)
         if self._waiting:
             self._scheduler.wake(self._waiting.popleft())
 
     def get(self) -> Any:
-        """See :class:`faaskeeper.client.runtime.Line`."""
         while not self._items:
             self._waiting.append(self._scheduler.current())
             self._scheduler.block()
@@ -101,7 +95,6 @@ class SimulatedThread:
         self.task = task
 
     def join(self, timeout: float | None = None) -> None:
-        """See :class:`faaskeeper.client.runtime.Thread`."""
         if not self.task.done:
             self.task.joining.append(self._scheduler.current())
             self._scheduler.block(None if timeout is None else timeout * 1000)
@@ -121,29 +114,22 @@ class SimulatedRuntime:
         self._process = process
 
     def lock(self) -> SimulatedLock:
-        """See :class:`faaskeeper.client.runtime.Runtime`."""
         return SimulatedLock(self._scheduler)
 
     def condition(self, lock: Any) -> SimulatedCondition:
-        """See :class:`faaskeeper.client.runtime.Runtime`."""
         return SimulatedCondition(self._scheduler, lock)
 
     def line(self) -> SimulatedLine:
-        """See :class:`faaskeeper.client.runtime.Runtime`."""
         return SimulatedLine(self._scheduler)
 
     def spawn(self, run: Callable[[], None], name: str) -> SimulatedThread:
-        """See :class:`faaskeeper.client.runtime.Runtime`."""
         return SimulatedThread(self._scheduler, self._scheduler.spawn(name, run, self._process))
 
     def current(self) -> object:
-        """See :class:`faaskeeper.client.runtime.Runtime`."""
         return SimulatedThread(self._scheduler, self._scheduler.current())
 
     def monotonic(self) -> float:
-        """See :class:`faaskeeper.client.runtime.Runtime`."""
         return self._scheduler.now / 1000
 
     def sleep(self, seconds: float) -> None:
-        """See :class:`faaskeeper.client.runtime.Runtime`."""
         self._scheduler.sleep(seconds * 1000)

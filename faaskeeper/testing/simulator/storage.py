@@ -25,7 +25,6 @@ class SimulatedTable:
         self._name = name
 
     def get(self, partition: str, key: str) -> Item | None:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         label = f"{self._name}.get {partition} {key}"
         found: Item | None = self._ledger.call(label, False, lambda: self.inner.get(partition, key))
         return found
@@ -35,7 +34,6 @@ class SimulatedTable:
         return [self.get(partition, key) for partition, key in keys]
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         effect = partial(self.effect, partition, key, dict(item), condition)
         label = f"{self._name}.put {partition} {key} {item.get('stamp')!r}"
         self._ledger.call(label, True, effect)
@@ -61,8 +59,6 @@ class SimulatedTable:
             self._ledger.model.stored(partition, int(item["stamp"]))  # type: ignore[arg-type]
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
-
         def effect() -> None:
             if self._name == "log" and partition == log.PARTITION:
                 self._ledger.check_trimmed(key)
@@ -89,7 +85,6 @@ class SimulatedTable:
         self._ledger.reached["a part is left over"] += 1
 
     def query(self, partition: str, after: str, limit: int) -> Page:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         limit = min(limit, self._ledger.random.choice((1, 2, 100)))
         label = f"{self._name}.query {partition} {after}"
         page: Page = self._ledger.call(label, False, lambda: self.inner.query(partition, after, limit))
@@ -105,13 +100,10 @@ class SimulatedObjects:
         self._tags = itertools.count(1)
 
     def get(self, key: str) -> Object | None:
-        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
         found: Object | None = self._ledger.call(f"objects.get {key}", False, lambda: self._bucket.get(key))
         return found
 
     def put(self, key: str, body: bytes, *, absent: bool = False, match: str | None = None) -> str:
-        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
-
         def effect() -> str:
             found = self._bucket.get(key)
             if (absent and found is not None) or (
@@ -132,8 +124,6 @@ class SimulatedObjects:
         return tag
 
     def delete(self, key: str, *, match: str | None = None) -> None:
-        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
-
         def effect() -> None:
             found = self._bucket.get(key)
             if match is not None and (found is None or found.tag != match):
@@ -145,8 +135,6 @@ class SimulatedObjects:
         self._ledger.call(f"objects.delete {key}", True, effect)
 
     def list(self, prefix: str, after: str, limit: int) -> list[str]:
-        """See :class:`faaskeeper.core.drivers.storage.ObjectStore`."""
-
         def effect() -> list[str]:
             keys = sorted(key for key in self._bucket if key.startswith(prefix) and key > after)
             return keys[:limit]

@@ -100,8 +100,6 @@ class World(Ledger):
         )
 
     def joint(self, writes: Sequence[Write]) -> None:
-        """See :data:`faaskeeper.core.drivers.storage.Joint`."""
-
         def effect() -> None:
             for write in writes:  # no switch in between: the call is atomic
                 there = self.tables[write.table].inner.get(write.partition, write.key)
@@ -216,7 +214,6 @@ class Watcher:
         )
 
     def handle(self, bodies: Sequence[bytes]) -> None:
-        """See :meth:`faaskeeper.core.watches.WatchFunction.handle`."""
         self._function.handle(bodies)
 
     def idle(self) -> None:

@@ -57,7 +57,6 @@ class Deployed(Harness):
         self._life_s = life_s
 
     def beat(self) -> None:
-        """See :class:`Harness`."""
         self._beat()
 
     def crash(self) -> None:

@@ -4,16 +4,16 @@ from faaskeeper.testing.conformance import systems
 
 
 class TestSemanticsSuite(systems.SemanticsSuite):
-    """See the suite."""
+    """Semantics of operations, on the deployment under test."""
 
 
 class TestSessionSuite(systems.SessionSuite):
-    """See the suite."""
+    """Sessions, on the deployment under test."""
 
 
 class TestWatchSuite(systems.WatchSuite):
-    """See the suite."""
+    """Watches, on the deployment under test."""
 
 
 class TestCrashSuite(systems.CrashSuite):
-    """See the suite."""
+    """Processes that are killed, on the deployment under test."""

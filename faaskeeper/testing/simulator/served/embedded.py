@@ -49,7 +49,6 @@ class DirectListener:
         self._channel = channel
 
     def close(self) -> None:
-        """See :class:`faaskeeper.core.drivers.channel.Listener`."""
         self._channel.listeners.pop(self.address, None)
 
 
@@ -63,7 +62,6 @@ class DirectChannel:
         self._notified: dict[str, None] = {}
 
     def listen(self, handler: Callable[[bytes], None]) -> DirectListener:
-        """See :class:`faaskeeper.core.drivers.channel.ClientChannel`."""
         return self.listen_early(handler, None)
 
     def listen_early(
@@ -75,12 +73,10 @@ class DirectChannel:
         return self.listeners[address]
 
     def accepts_early(self, address: str) -> bool:
-        """See :class:`faaskeeper.core.drivers.channel.DirectChannel`."""
         listener = self.listeners.get(address)
         return listener is not None and listener.settled is not None
 
     def deliver_early(self, address: str, reply: Reply) -> bool:
-        """See :class:`faaskeeper.core.drivers.channel.DirectChannel`."""
         if not self.accepts_early(address):
             return False
         self._world.model.told(reply)
@@ -96,11 +92,9 @@ class DirectChannel:
             self._world.scheduler.sleep(away)
 
     def deliver_late(self, address: str, reply: Reply) -> bool:
-        """See :class:`faaskeeper.core.drivers.channel.DirectChannel`."""
         return False
 
     def settled(self) -> None:
-        """See :class:`faaskeeper.core.drivers.channel.DirectChannel`."""
         notified, self._notified = self._notified, {}
         for address in notified:
             listener = self.listeners.get(address)
@@ -108,7 +102,6 @@ class DirectChannel:
                 listener.settled()
 
     def deliver(self, address: str, message: bytes) -> bool:
-        """See :class:`faaskeeper.core.drivers.channel.Channel`."""
         self._world.scheduler.point(f"deliver to {address}")
         listener = self.listeners.get(address)
         if listener is not None:
@@ -127,7 +120,6 @@ class SyncedTable:
         return getattr(self._table, name)
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
-        """See :class:`faaskeeper.core.drivers.storage.Table`."""
         self._table.put(partition, key, item, condition)
         if self._world.scheduler.running is not None and (took := self._world.random.choice(_SYNC_MS)):
             self._world.scheduler.sleep(took)
@@ -176,7 +168,6 @@ class EmbeddedService:
     # ---- within ----------------------------------------------------------------------------
 
     def commit(self, messages: Sequence[Message]) -> None:
-        """See :class:`faaskeeper.core.connection.InProcess`."""
         for message in messages:
             self._world.model.sent(message)
         self._waiting.extend(messages)
@@ -187,17 +178,14 @@ class EmbeddedService:
         self._signal()
 
     def listen(self, handler: Callable[[Reply | bytes], None], settled: Callable[[], None]) -> DirectListener:
-        """See :class:`faaskeeper.core.connection.InProcess`."""
         return self.channel.listen_early(handler, settled)
 
     def listen_late(self, handler: Callable[[Reply | bytes], None]) -> DirectListener:
-        """See :class:`faaskeeper.core.connection.InProcess`."""
         raise AssertionError("a server listens for early replies")
 
     # ---- the queue -------------------------------------------------------------------------
 
     def send(self, group: str, identity: str, body: bytes) -> None:
-        """See :class:`faaskeeper.core.drivers.queue.Queue`."""
         if trust.body(body)[4:5] != b"{":
             raise AssertionError("a server commits within")
         self._waiting.append(body)

@@ -41,7 +41,6 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     # ---- what BaseEventLoop asks of a loop -----------------------------------------------
 
     def time(self) -> float:
-        """See :class:`asyncio.AbstractEventLoop`."""
         return (self._scheduler.now - START_MS) / 1000
 
     def select(self, timeout: float | None) -> list[Any]:
@@ -124,7 +123,6 @@ class SimulatedPool(Executor):
         self._process = process
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """See :class:`concurrent.futures.Executor`."""
         future: Future[Any] = Future()
 
         def run() -> None:
@@ -141,4 +139,4 @@ class SimulatedPool(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """See :class:`concurrent.futures.Executor`."""
+        pass

@@ -34,7 +34,6 @@ class Reached:
         return getattr(self._leases, name)
 
     def replace(self, lease: Lease) -> Lease:
-        """See :class:`faaskeeper.core.sessions.Leases`."""
         self._machine.reach(lease)
         return self._leases.replace(lease)
 

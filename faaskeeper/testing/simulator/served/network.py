@@ -169,37 +169,30 @@ class ServerEnd(asyncio.Transport):
     # ---- asyncio's transport ---------------------------------------------------------------
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """See :class:`asyncio.BaseTransport`."""
         return ("10.0.0.1", self._link.number) if name == "peername" else default
 
     def is_closing(self) -> bool:
-        """See :class:`asyncio.BaseTransport`."""
         return self._closing
 
     def close(self) -> None:
-        """See :class:`asyncio.BaseTransport`."""
         if not self._closing:
             self._closing = True
             if not self._link.down.waiting:
                 self._loop.call_soon(self._lose, None)
 
     def abort(self) -> None:
-        """See :class:`asyncio.WriteTransport`."""
         self._closing = True
         self._link.down.drop()
         self._loop.call_soon(self._lose, None)
 
     def is_reading(self) -> bool:
-        """See :class:`asyncio.ReadTransport`."""
         return self._reading and not self._closing
 
     def pause_reading(self) -> None:
-        """See :class:`asyncio.ReadTransport`."""
         self._world.reached["a server stops to read"] += 1
         self._reading = False
 
     def resume_reading(self) -> None:
-        """See :class:`asyncio.ReadTransport`."""
         if not self._closing:
             self._reading = True
             if self._inbox or self._eof:
@@ -207,16 +200,13 @@ class ServerEnd(asyncio.Transport):
             self._link.up.move()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """See :class:`asyncio.WriteTransport`."""
         if high is not None:
             self._high = high
 
     def get_write_buffer_size(self) -> int:
-        """See :class:`asyncio.WriteTransport`."""
         return len(self._link.down.waiting) * self._link.weight
 
     def write(self, data: Any) -> None:
-        """See :class:`asyncio.WriteTransport`."""
         if self._closing:
             return
         self._link.down.send(bytes(data))
@@ -338,7 +328,6 @@ class _Socket:
         self._name = host, port
 
     def getsockname(self) -> tuple[str, int]:
-        """See :class:`socket.socket`."""
         return self._name
 
 
@@ -356,11 +345,9 @@ class SimulatedServer:
         self._host = host
 
     async def start_serving(self) -> None:
-        """See :class:`asyncio.Server`."""
         self._network.listening[self._host] = self
 
     def close(self) -> None:
-        """See :class:`asyncio.Server`."""
         if self._network.listening.get(self._host) is self:
             del self._network.listening[self._host]
 
