@@ -90,10 +90,11 @@ class ServerLease:
         unheard = Unheard(
             self._connection, lambda effect: isinstance(effect, Opened) and effect.nonce == nonce
         )
+        asked = self._now()
         try:
             message = self.message(0, 0, opening)
             reply = await self._sender.ask(nonce, message, self._secret, unheard=unheard)
-            self._opened(reply)
+            self._opened(reply, int((self._now() - asked) * 1000))
             await self.renew()
         except TimeoutError:
             raise ServerError("the service did not answer: are its functions deployed?") from None
@@ -102,10 +103,10 @@ class ServerLease:
         if not self.serving:
             raise ServerError("the server's own lease could not be renewed")
 
-    def _opened(self, reply: Reply) -> None:
+    def _opened(self, reply: Reply, late: int) -> None:
         self.session = reply.session
         self._receiver.identify(self.session, self._secret)
-        self._connection.note_time(reply)
+        self._connection.note_time(reply, late)
         rules = self._watches.rules
         if not rules.seen:
             rules.seen = rules.applied = reply.epoch.upto

@@ -61,16 +61,19 @@ class Unsure(Leases):
 
 
 class Sender:
-    """Brings the answer to the server's opening."""
+    """Brings the answer to the server's opening, some time after it was made."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self.late = 0.0
 
     async def ask(self, nonce: str, *_: Any, **__: Any) -> Reply:
         server = self._server
         server.leases.grant(SESSION, server.service_ms() + LEASE_MS, LEASE_MS)
         outcomes = ((0, Outcome(Code.OK, SESSION)),)
-        return Reply(SESSION, 0, outcomes, Epoch(0, 0, ()), server.service_ms(), nonce=nonce)
+        reply = Reply(SESSION, 0, outcomes, Epoch(0, 0, ()), server.service_ms(), nonce=nonce)
+        server.now += self.late
+        return reply
 
 
 class Server:
@@ -188,5 +191,16 @@ def test_a_renewal_that_failed_is_tried_again_at_once_if_that_took_a_second() ->
             while server.stored.version == written:
                 await asyncio.sleep(0)
         keeping.cancel()
+
+    asyncio.run(run())
+
+
+def test_a_server_that_took_in_its_first_answer_late_has_no_lease_that_is_overdue() -> None:
+    async def run() -> None:
+        server = Server()
+        server.sender.late = 9.0
+        await server.lease.start()
+        await server.lease.cover(SHORT_MS)
+        assert server.stored.expires >= server.service_ms() + SHORT_MS
 
     asyncio.run(run())
