@@ -133,9 +133,12 @@ class ServerLease:
         return Message(session, incarnation, 0, self._receiver.address, (Request(0, operation),))
 
     def ring(self) -> None:
-        """Ask the service to apply what is in the log."""
+        """Ask the service to apply what is in the log. Whoever waits for that asks again."""
         if self._connection.ring is not None:
-            self._connection.ring()
+            try:
+                self._connection.ring()
+            except DriverError as error:
+                _log.warning("could not ask the service to apply the log, will retry: %s", error)
         else:
             empty = Message(self.session, 0, 0, self._receiver.address, ())
             self._sender.send([(empty, self._secret)])

@@ -83,6 +83,7 @@ class Server:
         self.now = 1_000.0
         self.runner = Runner()
         self.leases = Unsure(self)
+        self.rung = 0
         fields: dict[str, Any] = dict.fromkeys(
             ("records", "log", "watches", "worker_queue", "channel", "blobs", "inline_bytes", "close")
         )
@@ -90,6 +91,7 @@ class Server:
             **fields,
             applied=lambda: 0,
             leases=self.leases,
+            ring=self.ring,
             clock=lambda: self.service_ms() - 31_000,
         )
         rules = SimpleNamespace(watching=False, seen=1)
@@ -111,6 +113,11 @@ class Server:
     def service_ms(self) -> int:
         """The service's clock."""
         return 1_700_000_000_000 + int(self.now * 1000)
+
+    def ring(self) -> None:
+        """See :class:`faaskeeper.core.connection.Connection`."""
+        self.rung += 1
+        raise Unavailable("the queue is away")
 
     @property
     def stored(self) -> Lease:
@@ -202,5 +209,14 @@ def test_a_server_that_took_in_its_first_answer_late_has_no_lease_that_is_overdu
         await server.lease.start()
         await server.lease.cover(SHORT_MS)
         assert server.stored.expires >= server.service_ms() + SHORT_MS
+
+    asyncio.run(run())
+
+
+def test_who_waits_for_a_write_does_not_fail_because_the_service_could_not_be_asked() -> None:
+    async def run() -> None:
+        server = Server()
+        server.lease.ring()
+        assert server.rung == 1
 
     asyncio.run(run())
