@@ -97,6 +97,10 @@ class ServiceClock:
     takes in all replies late for a while would renew its lease to a time that is too early. The
     error is the delay of the fastest of them, plus the drift of the two clocks since: a few seconds
     a day if neither is disciplined.
+
+    Of a session that was just opened there is one reply, and it may have been taken in seconds
+    late. So whoever asked for it adds the time since. The first leases then reach too far by that
+    at most, which only defers the end of a session whose process is dead.
     """
 
     def __init__(self, own: Clock) -> None:

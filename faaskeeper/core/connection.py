@@ -109,10 +109,14 @@ class Connection:
     def __post_init__(self) -> None:
         self.service = self.clock if isinstance(self.clock, ServiceClock) else ServiceClock(self.clock)
 
-    def note_time(self, reply: Reply) -> None:
-        """Take in the service's time from a reply. A service in this process has the same clock."""
-        if self.within is None:
-            self.service.note(reply.time)
+    def note_time(self, reply: Reply, late: int = 0) -> None:
+        """Take in the service's time from a reply. A service in this process has the same clock.
+
+        ``late``: for how long the first reply may have been on its way, ms; see
+        :class:`~faaskeeper.core.clocks.ServiceClock`.
+        """
+        if self.within is None and reply.time:
+            self.service.note(reply.time + late)
 
 
 def _tally(deployment: Deployment) -> Tally | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from faaskeeper.core.answers import to_wake_up
+from faaskeeper.core.changes import Opened
 from faaskeeper.core.contents import Contents
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import Distributor, Settled
@@ -44,7 +45,8 @@ class DistributorFunction:
         for each in wake_ups:
             if each.entry is not None and each.entry.first == view.head + 1:
                 view.fold(each.entry)
-        unsure = clock() - view.asof > _CONFIRM_MS  # wake-ups do not contain the log's end
+        # Wake-ups do not contain the log's end. One may be late: what it opened may have ended.
+        unsure = clock() - view.asof > _CONFIRM_MS or _opens(view)
         if wake_ups[-1].upto > view.head or unsure or any(each.upto == 0 for each in wake_ups):
             roll(view, self._deployment.log, clock)
         groups = self._distributor.settle(view, began)
@@ -60,6 +62,16 @@ class DistributorFunction:
         """Save mark and checkpoint, when no wake-up waits."""
         if self._view is not None:
             self._distributor.save(self._view)
+
+
+def _opens(view: View) -> bool:
+    """Whether an entry that is to be applied opens a session."""
+    return any(
+        isinstance(effect, Opened)
+        for entry in view.pending
+        for each in entry.transactions
+        for effect in each.effects
+    )
 
 
 def _covering(groups: Sequence[Settled], upto: int, view: View) -> Epoch:

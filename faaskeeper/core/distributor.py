@@ -150,7 +150,7 @@ class Distributor:
         while view.pending:
             entries = _group(view.pending)
             try:
-                epoch = self._write(entries, doubtful)
+                epoch = self._write(entries, view.sessions, doubtful)
             except BaseException:
                 self.contents.clear()
                 raise
@@ -211,14 +211,19 @@ class Distributor:
             self._listed = entry, tuple([(each.txid, writes_of(each)) for each in entry.transactions])
         return self._listed[1]
 
-    def _write(self, entries: tuple[Entry, ...], doubtful: bool) -> Epoch:
+    def _write(self, entries: tuple[Entry, ...], sessions: Sessions, doubtful: bool) -> Epoch:
         epoch, text = self._epoch(entries)
         for some in passes([each for entry in entries for each in entry.transactions]):
-            self._write_pass(some, epoch, text, doubtful)
+            self._write_pass(some, sessions, epoch, text, doubtful)
         return epoch
 
     def _write_pass(
-        self, transactions: Sequence[Transaction], epoch: Epoch, recent: str, doubtful: bool
+        self,
+        transactions: Sequence[Transaction],
+        sessions: Sessions,
+        epoch: Epoch,
+        recent: str,
+        doubtful: bool,
     ) -> None:
         """Write what some transactions changed, in parallel; sources of moved names come second."""
         images = images_of(transactions)
@@ -235,7 +240,8 @@ class Distributor:
         ]
         for transaction in transactions:
             for effect in transaction.effects:
-                if isinstance(effect, Opened):
+                # A lease that another has dropped would be granted anew, and the session go on by it.
+                if isinstance(effect, Opened) and not sessions.ended(transaction.txid):
                     expires = self._deployment.clock() + effect.timeout
                     grant = self._deployment.leases.grant
                     puts.append(partial(grant, transaction.txid, expires, effect.timeout))

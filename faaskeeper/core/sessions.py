@@ -94,6 +94,11 @@ class Sessions:
         """The session, or None if it never existed or was closed long ago."""
         return self._by_id.get(id)
 
+    def ended(self, id: int) -> bool:
+        """Whether nothing is left of a session that was opened: no request of it, no ephemeral."""
+        session = self._by_id.get(id)
+        return session is None or bool(session.closed and not session.ephemerals)
+
     def opened_by(self, nonce: str) -> int | None:
         """Id of the session that an Open with this nonce began."""
         return self._by_nonce.get(nonce)

@@ -442,6 +442,10 @@ class ClientConnection(asyncio.BufferedProtocol):
         return session
 
     def _opened(self, session: GatewaySession, aware: bool) -> None:
+        if self._hub.sessions.get(session.id) is not session:
+            # This took so long that the client counted as silent, or another connection was faster.
+            self.end(f"session 0x{session.id:x} was released before it was resumed")
+            return
         if self._deadline is not None:
             self._deadline.cancel()
         before, session.connection = session.connection, self

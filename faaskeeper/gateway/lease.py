@@ -1,7 +1,12 @@
 """The server's own session: its lease answers for the sessions that it serves.
 
 A server serves clients only for two thirds of its lease's time-out after a renewal began
-(``docs/architecture/gateway.md``, One lease for all sessions).
+(``docs/architecture/gateway.md``, One lease for all sessions). It never knows less than the store:
+
+* Renewals come one after the other, each to its end, also where who asked for it is gone. One that
+  ran on beside a later one would set the lease back.
+* A renewal that fails may have taken effect, now or later. So from its beginning a server serves
+  no longer than it allows, and counts the longer of the two time-outs as the lease's.
 """
 
 from __future__ import annotations
@@ -65,8 +70,13 @@ class ServerLease:
         self._secret = b""
         self._lease = Lease(0, 0, 0, False)
         self._timeout = LEASE_MS
+        """The lease's time-out, or a longer one (ms)."""
         self._renewing = asyncio.Lock()
-        self._shortened = asyncio.Event()
+        self._renewals: set[asyncio.Task[None]] = set()
+        self._renewed = asyncio.Event()
+        """Set after each renewal: the next is due at another time."""
+        self._due = 0.0
+        """When the next renewal is due."""
         self._good_until = 0.0
 
     # ---- beginning and end ---------------------------------------------------------------
@@ -80,10 +90,11 @@ class ServerLease:
         unheard = Unheard(
             self._connection, lambda effect: isinstance(effect, Opened) and effect.nonce == nonce
         )
+        asked = self._now()
         try:
             message = self.message(0, 0, opening)
             reply = await self._sender.ask(nonce, message, self._secret, unheard=unheard)
-            self._opened(reply)
+            self._opened(reply, int((self._now() - asked) * 1000))
             await self.renew()
         except TimeoutError:
             raise ServerError("the service did not answer: are its functions deployed?") from None
@@ -92,10 +103,10 @@ class ServerLease:
         if not self.serving:
             raise ServerError("the server's own lease could not be renewed")
 
-    def _opened(self, reply: Reply) -> None:
+    def _opened(self, reply: Reply, late: int) -> None:
         self.session = reply.session
         self._receiver.identify(self.session, self._secret)
-        self._connection.note_time(reply)
+        self._connection.note_time(reply, late)
         rules = self._watches.rules
         if not rules.seen:
             rules.seen = rules.applied = reply.epoch.upto
@@ -122,9 +133,15 @@ class ServerLease:
         return Message(session, incarnation, 0, self._receiver.address, (Request(0, operation),))
 
     def ring(self, pause: float) -> None:
-        """Ask the service to apply the log; by a queue only if the ``pause`` (in s) is long."""
+        """Ask the service to apply the log; by a queue only if the ``pause`` (in s) is long.
+
+        Steps that wait for that ask again.
+        """
         if self._connection.ring is not None:
-            self._connection.ring()
+            try:
+                self._connection.ring()
+            except DriverError as error:
+                _log.warning("could not ask the service to apply the log, will retry: %s", error)
         elif pause > RING_S:
             empty = Message(self.session, 0, 0, self._receiver.address, ())
             self._sender.send([(empty, self._secret)])
@@ -148,45 +165,66 @@ class ServerLease:
         """Make the lease's time-out at most that of a session which it is to answer for (ms)."""
         if timeout < self._timeout:
             await self.renew(timeout)
-            self._shortened.set()
 
     async def renew(self, timeout: int = LEASE_MS) -> None:
         """Renew the lease, for at most ``timeout`` ms; meet epochs without a notification.
 
         Raises DriverError; ServerError where the server's session has ended: :meth:`restart` it.
         """
+        task = asyncio.get_running_loop().create_task(self._renew(timeout))
+        self._renewals.add(task)
+        task.add_done_callback(self._ended)
+        await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._renewals.discard(task)
+        if not task.cancelled():
+            task.exception()  # who asked for the renewal may not be there any more
+
+    async def _renew(self, timeout: int) -> None:
         async with self._renewing:
-            began = self._now()
-            timeout = min(timeout, *(each.timeout for each in self._sessions.values()), LEASE_MS)
-            self._timeout = timeout
-            expires = self.service_time() + timeout
-            wanted = self._lease._replace(expires=expires, timeout=timeout)
+            self._due = self._now() + min(self._timeout / 1000 / RENEWALS, 1.0)  # unless it succeeds
             try:
-                self._lease = await self._runner.call(renew, self._connection.leases, wanted)
-            except Over:
-                self._good_until = 0.0
-                raise ServerError("the server's session has expired") from None
-            self._good_until = began + served_ms(timeout) / 1000
+                await self._put(timeout)
+                self._due = self._now() + self._timeout / 1000 / RENEWALS
+            finally:
+                self._renewed.set()
             mark = await self._runner.call(self._connection.applied)
         rules = self._watches.rules
         if rules.watching:
             await self._runner.perform(rules.meet(Epoch(mark, mark, ()), settled=True))
 
+    async def _put(self, timeout: int) -> None:
+        """Put the lease, for at most ``timeout`` ms."""
+        began = self._now()
+        timeout = min(timeout, *(each.timeout for each in self._sessions.values()), LEASE_MS)
+        good_until = began + served_ms(timeout) / 1000
+        expires = self.service_time() + timeout
+        wanted = self._lease._replace(expires=expires, timeout=timeout)
+        # Until this has succeeded, whichever is worse of the lease before and this one may count.
+        self._timeout = max(self._timeout, timeout)
+        self._good_until = min(self._good_until, good_until)
+        try:
+            self._lease = await self._runner.call(renew, self._connection.leases, wanted)
+        except Over:
+            self._good_until = 0.0
+            raise ServerError("the server's session has expired") from None
+        self._timeout = timeout
+        self._good_until = good_until
+
     async def keep(self) -> None:
         """Renew the lease for ever. When the session has ended: ``on_lost``, then open another."""
-        pause = self._timeout / 1000 / RENEWALS
         while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._shortened.wait(), pause)
-                self._shortened.clear()
-                pause = self._timeout / 1000 / RENEWALS
-                continue  # it was just renewed, for a shorter time
+            self._renewed.clear()
+            left = self._due - self._now()
+            if left > 0:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._renewed.wait(), left)
+                continue
             try:
                 await self.renew()
-                pause = self._timeout / 1000 / RENEWALS
             except DriverError as error:
                 _log.warning("the server's lease was not renewed: %s", error)
-                pause = min(pause, 1.0)
             except ServerError as error:
                 self._on_lost(str(error))
                 await self._restarted()

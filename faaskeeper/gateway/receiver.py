@@ -180,9 +180,9 @@ class ReplyReceiver:
         return None if question is None else question.secret
 
     def _deliver(self, reply: Reply) -> None:
+        self._connection.note_time(reply)
         session = self._sessions.get(reply.session)
         if session is not None and session.incarnation == reply.incarnation and not reply.nonce:
-            self._connection.note_time(reply)
             session.replied(reply)
             return
         question = self._question(reply)

@@ -42,7 +42,7 @@ class SessionRegistry:
         except SessionExpired:
             # Its client has never heard of it: it asks again, and is not told of an expiry.
             raise SessionBusy(f"session 0x{session.id:x} expired while it was opened") from None
-        hub.sessions[session.id] = session
+        self._serve(session)
         await hub.lease.cover(timeout)  # it may have been renewed for longer meanwhile
         return session
 
@@ -90,13 +90,17 @@ class SessionRegistry:
                 session.owned.update(outcome.paths)
                 if session.id in hub.sessions:
                     raise SessionBusy(f"session 0x{session.id:x} is being taken over by another connection")
-                hub.sessions[session.id] = session
+                self._serve(session)
                 await hub.lease.cover(timeout)
                 return session
             if outcome.code is Code.SESSION_EXPIRED:
                 raise SessionExpired
             lease, current = session.lease, reply.current
         raise SessionBusy(f"other servers take session 0x{lease.session:x} over at the same time")
+
+    def _serve(self, session: GatewaySession) -> None:
+        session.active = self._hub.now()
+        self._hub.sessions[session.id] = session
 
     async def _attach(self, session: GatewaySession, lease: Lease) -> None:
         """Put the session's lease under the server's. Raises SessionExpired, SessionBusy."""

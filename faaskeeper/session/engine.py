@@ -86,6 +86,8 @@ class Engine(ABC, Generic[F]):
         """The credentials that requests carry."""
         self._version = 1
         """The version of the lease that this process knows; a new lease has the first."""
+        self._asked = 0
+        """When it began to open the session, in ms of its own clock."""
         self.expires_ms = 0
         """When the lease expires, in ms of the service's clock."""
         self.error: FaaSKeeperException | None = None
@@ -197,6 +199,7 @@ class Engine(ABC, Generic[F]):
     def prepare(self) -> Steps:
         """Prepare the opening's message. Raises SessionExpiredException if it cannot be resumed."""
         opening = self._opening
+        self._asked = self.connection.service.own()
         if not opening.resumes:
             opening.open()
             return
@@ -273,6 +276,7 @@ class Engine(ABC, Generic[F]):
         if not self._opening.done or message.nonce:
             step = self._opening.answered(message)
             if step is Step.BEGUN:
+                self.connection.note_time(message, self.connection.service.own() - self._asked)
                 self._begin(message)
             return step
         if not self._incarnation.is_for_us(message):

@@ -142,13 +142,18 @@ def renew(leases: Leases, wanted: Lease) -> Lease:
     """Replace the version of a lease that ``wanted`` names; returns the lease as it is now.
 
     A renewal that seemed to fail may have taken effect, and an earlier process may have renewed.
-    The version is then another one, and this process may still renew. Raises Over, or DriverError.
+    The version is then a later one, and this process may still renew. An earlier one is of a lease
+    that was granted anew, by a function that was late, after the session's end had removed it.
+    Raises Over, or DriverError.
+
+    One process renews a lease in one thread at a time: the second try names the version that it
+    finds, so it would replace a later renewal by an earlier one.
     """
     try:
         return leases.replace(wanted)
     except Conflict:
         current = leases.get(wanted.session)
-        if current is None or current.marked:
+        if current is None or current.marked or current.version < wanted.version:
             raise Over(Code.SESSION_EXPIRED) from None
         if current.incarnation > wanted.incarnation:
             raise Over(Code.SESSION_MOVED) from None

@@ -11,11 +11,11 @@ from faaskeeper.core import paths
 from faaskeeper.core.answers import wake_up
 from faaskeeper.core.distribution import DistributorFunction
 from faaskeeper.core.distributor import Distributor
-from faaskeeper.core.drivers.storage import Check, in_any_case, in_turn
+from faaskeeper.core.drivers.storage import Check, Condition, Item, in_any_case, in_turn
 from faaskeeper.core.errors import Code, StaleView
 from faaskeeper.core.records import ObjectRecords, Record, TableRecords
 from faaskeeper.core.requests import Close, Create, Delete, Multi, SetData, inline
-from faaskeeper.core.sessions import CLOSED_KEPT_MS
+from faaskeeper.core.sessions import CLOSED_KEPT_MS, Session, Sessions
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.view import load
 from faaskeeper.core.writer import Writer, order
@@ -341,6 +341,58 @@ def test_who_was_idle_for_days_does_not_bring_back_what_others_applied_and_delet
     records.put_there.clear()
     idle.handle([wake_up(None, 0, ())] if own else [order(bare.deployment)])
     assert "/gone" not in records.put_there
+
+
+class Granting(MemoryTable):
+    """A table that notes which leases were put into it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.leased: list[str] = []
+
+    def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
+        super().put(partition, key, item, condition)
+        if partition == "lease":
+            self.leased.append(key)
+
+
+@pytest.mark.parametrize("late", ["a wake-up", "a process"])
+def test_the_lease_of_a_session_that_has_ended_is_not_granted_again(late: str) -> None:
+    """Not for a moment: whoever opened the session would renew it."""
+    bare = Bare(own_distributor=True, table=lambda name: Granting())
+    table: Any = bare.tables["lease"]
+    queue: Any = bare.distributor_queue
+    bare.session("other")
+    idle = bare.distributor
+    bare.recycle()
+    delayed: list[bytes] = []
+    pump = bare.distributor.handle
+
+    def noting(bodies: Any) -> None:
+        delayed.extend(bodies)
+        pump(bodies)
+
+    bare.distributor.handle = noting  # type: ignore[method-assign]
+    session = bare.session()
+    session.do(Close())
+    assert bare.deployment.leases.get(session.id) is None
+    assert not queue.held
+    table.leased.clear()
+    idle.handle(delayed[:1] if late == "a wake-up" else [wake_up(None, 0, ())])
+    assert table.leased == []
+
+
+def test_a_session_has_ended_when_nothing_is_left_of_it() -> None:
+    """Until then it has a lease, by which heartbeat finds the rest."""
+    sessions, session = Sessions(), Session(7, "nonce", b"", 10_000)
+    sessions.add(session)
+    assert sessions.ended(8)
+    assert not sessions.ended(7)
+    session.closed = 1
+    session.ephemerals.add("/mine")
+    assert not sessions.ended(7)
+    session.ephemerals.clear()
+    assert sessions.ended(7)
 
 
 @pytest.mark.parametrize("kept", range(8))

@@ -57,3 +57,27 @@ def test_a_session_that_a_server_took_over_only_by_half_is_found_again(
         client = back(server.port, client)
         count(client, turn)
     server.stop()
+
+
+def test_a_session_that_was_released_while_a_client_resumed_it_is_not_served(directory: Path) -> None:
+    """Nothing keeps it from ending: its lease is not under the server's any more."""
+    server = InThread(directory)
+    client = Raw(server.port)
+    client.create("/count", b"0")
+    registry = server.gateway.registry
+    resume = registry.resume
+
+    async def late(*args: object) -> object:
+        session = await resume(*args)
+        registry.release(session, 1.0)
+        return session
+
+    registry.resume = late
+    with pytest.raises(Closed):
+        back(server.port, client)
+    registry.resume = resume
+    client = back(server.port, client)
+    count(client, 1)
+    lease = server.gateway.hub.connection.leases.get(client.session)
+    assert lease.under == server.gateway.hub.lease.session
+    server.stop()

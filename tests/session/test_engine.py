@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import Epoch, Notification, Outcome, Reply
 from faaskeeper.exceptions import (
@@ -76,10 +78,11 @@ def opened(system: MemorySystem) -> Shell:
     return begun(system)
 
 
-def begun(system: MemorySystem, ticket: Ticket | None = None) -> Shell:
-    """A session, open or being resumed."""
+def begun(system: MemorySystem, ticket: Ticket | None = None, connection: Connection | None = None) -> Shell:
+    """A session, open or being resumed; ``connection``: not open yet."""
     states: list[Any] = []
-    connection = system.connect(system.config, 0)
+    opening = connection is None and ticket is None
+    connection = connection or system.connect(system.config, 0)
     made = Shell(
         connection,
         [states.append],
@@ -89,7 +92,7 @@ def begun(system: MemorySystem, ticket: Ticket | None = None) -> Shell:
         random=bytes,
         ticket=ticket,
     )
-    if ticket is None:
+    if opening:
         assert result_of(made.prepare()) is None
         (message,) = made._opening.messages
         nonce = message.requests[0].operation.nonce  # type: ignore[union-attr]
@@ -189,6 +192,25 @@ def test_a_renewal_of_a_lost_session_returns_why(opened: Shell) -> None:
         renewal.send(Code.SESSION_MOVED)
     assert stopped.value.value is Code.SESSION_MOVED
     assert opened.expires_ms == expires
+
+
+def test_a_process_that_took_in_its_first_answer_late_renews_no_lease_that_is_overdue(
+    system: MemorySystem,
+) -> None:
+    """The answer may have been made just now: a lease that reaches too far ends later, not early."""
+    now = 1_700_000_000_000
+    connection = replace(system.connect(system.config, 0), clock=lambda: now, within=None)
+    made = begun(system, connection=connection)
+    assert result_of(made.prepare()) is None
+    (message,) = made._opening.messages
+    nonce = message.requests[0].operation.nonce  # type: ignore[union-attr]
+    answer = reply(nonce=nonce)._replace(time=now + 500)
+    now += 9_000
+    assert made.receive(answer) is Step.BEGUN
+    assert connection.service() == now + 500
+    command = made.renewal().send(None)
+    assert isinstance(command, RenewLease)
+    assert command.lease.expires == now + 500 + made.timeout_ms
 
 
 def test_a_session_without_a_lease_is_not_resumed(system: MemorySystem) -> None:
