@@ -24,8 +24,8 @@ DYNAMODB_LOCAL_PACKAGE := amplify-dynamodb-simulator@2.9.30
 NODE_CLIENT            := node-zookeeper-client@1.1.3
 
 PIP := -m pip install --disable-pip-version-check
-# Two processes, which share nothing: see tests/conftest.py.
-PYTEST := $(BIN)/python -m pytest -n 2
+# Processes that share nothing: see tests/conftest.py. Two of three mostly wait for the clouds' emulators.
+PYTEST := $(BIN)/python -m pytest -n 3
 
 .PHONY: setup run serve test test-clouds test-simulator test-all lint types wheel
 .PHONY: bench bench-aio bench-aws bench-change bench-gateway bench-gcp simulate clean

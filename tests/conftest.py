@@ -24,7 +24,10 @@ The last has what takes long and needs no emulator: long runs, larger sizes, mor
 _EMULATORS = {"ministack", "dynamodb_local", "emulators"}
 """Fixtures that start the emulator of a cloud."""
 _SLOW = ("gcp", "aws", "gateway", "examples")
-"""Folders whose tests take longest: they begin first, so that both processes end at about the same time."""
+"""Folders whose tests take longest: they begin first, so that all processes end at about the same time."""
+BASIC_S = 600
+"""After this long a test of ``make test`` hangs: the slowest takes 15 s by itself, and ten times that on a
+machine with a load of 20. A wait that ends after PATIENCE_S says before what did not come."""
 
 
 FAILED = pytest.StashKey[bool]()
@@ -63,7 +66,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=place)
     for item in items:
         marked = {part for part in PARTS if item.get_closest_marker(part)}
-        item.add_marker(part_of(item.nodeid, marked, getattr(item, "fixturenames", ())))
+        part = part_of(item.nodeid, marked, getattr(item, "fixturenames", ()))
+        item.add_marker(part)
+        if part == "basic" and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(BASIC_S))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PARTS, group, part_of
+from faaskeeper.testing.patience import PATIENCE_S
+from tests.conftest import BASIC_S, PARTS, group, part_of
 
 ROOT = Path(__file__).parent.parent
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -30,6 +31,15 @@ def test_every_test_is_in_one_part_and_in_no_other() -> None:
     assert part_of("test", ["simulator"], []) == "simulator"
     with pytest.raises(pytest.UsageError, match="more than one part: basic, clouds"):
         part_of("test", ["clouds", "basic"], [])
+
+
+def test_a_test_for_newcomers_that_hangs_costs_ten_minutes_and_a_wait_in_it_ends_before(
+    request: pytest.FixtureRequest,
+) -> None:
+    marker = request.node.get_closest_marker("timeout")
+    assert marker is not None
+    assert marker.args == (BASIC_S,)
+    assert PATIENCE_S < BASIC_S <= 600
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -2,22 +2,25 @@
 
 Condition keys and actions: ``s3:if-none-match`` of a put, ``iam:PermissionsBoundary`` and
 ``iam:PolicyARN`` of a change to a role; ``lambda:GetAlias`` and others of one alias. DynamoDB's
-restores to a moment: ministack copies what a table has now. Run by ministack's own Python, by the
-name of this file.
+restores to a moment: ministack copies what a table has now. SQS's long polls, which end when a
+message comes: ministack looks ten times a second. Run by ministack's own Python, by the name of this
+file.
 """
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import sys
 import time
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from ministack import app
 from ministack.core import iam_actions
-from ministack.services import dynamodb, iam
+from ministack.services import dynamodb, iam, sqs
 
 _of_objects = iam_actions._s3_object_context
 _of_requests = iam_actions.request_tag_context
@@ -105,6 +108,25 @@ def _restore_to_moment(data: Any) -> Any:
 
 
 _update = dynamodb._update_continuous_backups
+_dispatch = sqs._dispatch
+_changed = asyncio.Event()
+"""Of any queue: set for a moment, by which all who wait look again."""
+
+
+async def _dispatch_and_wake(action: str, data: Any, queue: str) -> Any:
+    answer = await _dispatch(action, data, queue)
+    if action != "ReceiveMessage":  # it was sent, or its group or itself was let go
+        _changed.set()
+        _changed.clear()
+    return answer
+
+
+async def _until_changed(seconds: float) -> None:
+    """A pause between two looks: what becomes visible by time alone is found as before."""
+    try:
+        await asyncio.wait_for(_changed.wait(), seconds)
+    except TimeoutError:
+        return
 
 
 if __name__ == "__main__":
@@ -113,6 +135,8 @@ if __name__ == "__main__":
     dynamodb._describe_continuous_backups = _describe_with_times
     dynamodb._update_continuous_backups = _update_with_history
     dynamodb._restore_table_to_point_in_time = _restore_to_moment
+    sqs._dispatch = _dispatch_and_wake
+    sqs.asyncio = SimpleNamespace(sleep=_until_changed, iscoroutine=asyncio.iscoroutine)
     iam_actions._s3_object_context = _with_precondition
     iam_actions.request_tag_context = _with_boundary
     sys.exit(app.main())

@@ -49,6 +49,7 @@ def rights(filled: Filled, role: str) -> list[dict[str, Any]]:
     )
 
 
+@pytest.mark.clouds
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
 def test_cfn_lint_finds_nothing(template: Path) -> None:
     assert [str(each) for each in cfnlint.api.lint_file(template)] == []

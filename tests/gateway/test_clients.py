@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -40,10 +41,16 @@ MODULES = {
 """kazoo's modules, and how many of their tests there are at least."""
 
 
+HANGS_S = 300
+"""How long one of kazoo's tests takes at most; the first that fails or hangs ends its process."""
+ALL_S = 450
+"""How long a process takes at most, such that its output is shown before the test about it is ended."""
+
+
 class Kazoo:
     """kazoo's tests of some modules, in a process and with a server of their own."""
 
-    def __init__(self, modules: str, directory: Path) -> None:
+    def __init__(self, tests: Sequence[str], directory: Path, hangs_s: int = HANGS_S) -> None:
         environment = {
             **os.environ,
             "GATEWAY_DIRECTORY": str(directory / "server"),
@@ -51,14 +58,16 @@ class Kazoo:
             "PYTHONPATH": str(ROOT),
         }
         environment.pop("PYTEST_XDIST_WORKER", None)
-        options = ["-q", "-rs", "-c", os.devnull, "--rootdir", str(directory), "--timeout", "900"]
+        options = ["-q", "-rs", "-x", "-c", os.devnull, "--rootdir", str(directory)]
+        options += ["--timeout", str(hangs_s)]
         options += ["-p", "no:cacheprovider", "-p", "no:xdist", "-p", "tests.gateway.kazoo_plugin"]
         options += ["-k", " and ".join(f"not {each}" for each in LEFT_OUT)]
-        names = [f"kazoo.tests.test_{each}" for each in modules.split()]
+        self.deadline = time.monotonic() + ALL_S
+        self._log = directory / "server" / "log"
         self._output = directory / "output"
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pytest", *options, "--pyargs", *names],
+                [sys.executable, "-m", "pytest", *options, "--pyargs", *tests],
                 cwd=directory,
                 env=environment,
                 stdout=output,
@@ -66,8 +75,17 @@ class Kazoo:
             )
 
     def done(self) -> tuple[int, str]:
-        """Its status and output, when it ends."""
-        return self._process.wait(), self._output.read_text()
+        """Its status when it ends, and its output with the end of its server's log.
+
+        Of one that hangs the output has the stacks of all threads.
+        """
+        try:
+            status = self._process.wait(max(0.0, self.deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGABRT)  # pytest has faulthandler show them
+            status = self._process.wait()
+        log = self._log.read_text()[-5_000:] if self._log.exists() else "nothing"
+        return status, f"{self._output.read_text()}\nIts server says at the end:\n{log}"
 
     def end(self) -> None:
         """End it in order, if it runs."""
@@ -79,7 +97,12 @@ class Kazoo:
 @pytest.fixture(scope="module")
 def kazoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Kazoo]]:
     """All of kazoo's tests, at once: they mostly wait."""
-    running = {modules: Kazoo(modules, tmp_path_factory.mktemp("kazoo")) for modules in MODULES}
+    running = {
+        modules: Kazoo(
+            [f"kazoo.tests.test_{each}" for each in modules.split()], tmp_path_factory.mktemp("kazoo")
+        )
+        for modules in MODULES
+    }
     yield running
     for each in running.values():
         each.end()
@@ -88,10 +111,37 @@ def kazoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Kazoo]
 @pytest.mark.parametrize("modules", MODULES)
 def test_kazoo_s_own_tests_pass(modules: str, kazoo: dict[str, Kazoo]) -> None:
     status, output = kazoo[modules].done()
-    assert status == 0, output[-10_000:]
+    assert status == 0, output[-20_000:]
     passed = re.search(r"(\d+) passed", output)
     assert passed is not None
-    assert int(passed[1]) >= MODULES[modules], output[-3_000:]
+    assert int(passed[1]) >= MODULES[modules], output[-20_000:]
+
+
+HANG = """
+def test_of_kazoo_s():
+    open("began", "w").close()
+    import threading
+    threading.Event().wait()
+
+def test_behind_it():
+    raise AssertionError("it was not the end")
+"""
+
+
+@pytest.mark.parametrize("ended_by", ["its time-out", "the test about it"])
+def test_where_one_of_kazoo_s_tests_hangs_is_shown(ended_by: str, directory: Path) -> None:
+    (directory / "test_hang.py").write_text(HANG)
+    os.mkfifo(directory / "began")
+    by_itself = ended_by == "its time-out"
+    kazoo = Kazoo(["test_hang.py"], directory, hangs_s=1 if by_itself else HANGS_S)
+    (directory / "began").read_bytes()  # until it hangs
+    if not by_itself:
+        kazoo.deadline = 0.0
+    status, output = kazoo.done()
+    assert status == (1 if by_itself else -signal.SIGABRT), output
+    assert "in test_of_kazoo_s" in output or "threading.Event().wait()" in output
+    assert "it was not the end" not in output
+    assert "serving local" in output
 
 
 COMMANDS = """\

@@ -30,6 +30,8 @@ _BOUNDS = (
     "faaskeeper.aio.client.STOP_S",
 )
 """How long clients wait until their sessions are open, and closed."""
+_ROOTS = 16
+"""Znodes for tests that a harness makes at once: a session for each took a tenth of all the time."""
 
 
 @contextmanager
@@ -49,6 +51,8 @@ class Harness(ABC):
     """How clients connect; None: by the configuration's provider."""
     asynchronous = False
     """Whether the clients are asyncio's, behind the interface of the threaded client."""
+    _roots: tuple[str, ...] = ()
+    """Znodes that no test has had yet."""
 
     def client(self, **options: Any) -> Client:
         """A client of the deployment, not started."""
@@ -74,6 +78,15 @@ class Harness(ABC):
         """Let so much time pass by the service's clock."""
         time.sleep(seconds)
 
+    def root(self) -> str:
+        """The path of a znode that no test has had."""
+        if not self._roots:
+            with self.client() as client:
+                made = [client.create_async(f"/test-{uuid4().hex}") for _ in range(_ROOTS)]
+                self._roots = tuple(each.get(PATIENCE_S).path for each in made)
+        path, self._roots = self._roots[0], self._roots[1:]
+        return path
+
 
 class Suite:
     """What all suites share: started clients, and a znode for each test."""
@@ -94,10 +107,7 @@ class Suite:
     @pytest.fixture
     def root(self, harness: Harness) -> str:
         """The path of a znode of the test's own."""
-        path = f"/test-{uuid4().hex}"
-        with harness.client() as client:
-            client.create(path)
-        return path
+        return harness.root()
 
 
 def session_of(client: Client) -> Session | BlockingSession:

@@ -31,6 +31,8 @@ from uuid import uuid4
 _log = logging.getLogger(__name__)
 _BATCH = 10
 _POLL_S = 0.01
+_LONG_POLL_S = 1
+"""How long SQS waits for a message, and at most how long a poller takes to stop."""
 _ASYNC_TRIES = 3
 
 
@@ -301,7 +303,7 @@ class SqsPoller(Poller):
             QueueUrl=self._url,
             MaxNumberOfMessages=self._batch,
             AttributeNames=["All"],
-            WaitTimeSeconds=0,
+            WaitTimeSeconds=_LONG_POLL_S,
         ).get("Messages", [])
         if not found:
             return False
