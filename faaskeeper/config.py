@@ -249,6 +249,12 @@ class Config:
         direct._worker_queue = QueueType.DIRECT
         return direct
 
+    def caching(self, size: int) -> Config:
+        """The same embedded service, which keeps up to ``size`` bytes of records in memory."""
+        cached = copy(self)
+        cached._provider_cfg = {**self._provider_cfg, "cache-bytes": size}
+        return cached
+
     @property
     def verbose(self) -> bool:
         """Whether to log each step."""

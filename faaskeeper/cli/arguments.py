@@ -35,6 +35,27 @@ class Whole(click.ParamType[int]):
         return number
 
 
+class Size(click.ParamType[int]):
+    """A number of bytes, with or without a unit: 1048576, 64MB, 1GiB; units are powers of 1,024."""
+
+    name = "SIZE"
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch("([0-9]{1,19})(?:([kmg])i?b?|b?)", str(value), re.ASCII | re.IGNORECASE)
+        number = -1
+        if found is not None:
+            number = int(found[1]) << {"k": 10, "m": 20, "g": 30}.get((found[2] or "").lower(), 0)
+        if not 0 <= number <= self._most:
+            most = self._most >> 30
+            self.fail(f"{str(value)[:40]!r} is not a size up to {most}GB, for example 64MB.", param, ctx)
+        return number
+
+
 class Amount(click.ParamType[float]):
     """A finite, non-negative number, in ASCII digits."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
-from faaskeeper.cli.arguments import Amount, Whole
+from faaskeeper.cli.arguments import Amount, Size, Whole
 from faaskeeper.cli.commands import COMMANDS
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.main import fk as fk_command
@@ -124,6 +125,9 @@ def outside(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int | 
         (["cost", "--clients", "1.5"], "'1.5' is not an integer"),
         (["serve", "--listen", "٣٣"], "'٣٣' is not an address"),
         (["serve", "--max-connections", "٣"], "'٣' is not an integer"),
+        (["serve", "--cache", "64XB"], "'64XB' is not a size up to 1024GB, for example 64MB"),
+        (["serve", "--cache", "-1"], "'-1' is not a size"),
+        (["serve", "--cache", "2000GB"], "'2000GB' is not a size"),
         (["addauth", "digest", "me:pw"], "fk --auth USER:PASSWORD COMMAND"),
         (["connect"], "'connect' is a command of the shell"),
         (["lss"], "Did you mean 'ls'?"),
@@ -194,6 +198,24 @@ def test_every_number_of_every_command_is_of_a_kind_that_is_checked() -> None:
     ]
     assert any(isinstance(each, Whole) for each in kinds)
     assert any(isinstance(each, Amount) for each in kinds)
+
+
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [("0", 0), ("1000", 1_000), ("3b", 3), ("64MB", 64 << 20), ("2k", 2_048), ("1GiB", 1 << 30)],
+)
+def test_a_size_is_a_number_of_bytes_with_a_unit(written: str, size: int) -> None:
+    assert Size(1 << 40).convert(written, None, None) == size
+
+
+def test_a_server_of_a_cloud_has_no_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = {"cloud-provider": "aws", "deployment-name": "d", "deployment-region": "eu-west-1"}
+    (tmp_path / "aws.json").write_text(json.dumps(config))
+    status, said = outside(capsys, "serve", str(tmp_path / "aws.json"), "--cache", "1MB")
+    assert (status, said) == (
+        2,
+        "Error: --cache is for an embedded service; on a cloud, reads go to its storage",
+    )
 
 
 def test_auth_outside_of_the_shell_is_the_option_that_an_acl_asks_for(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.config import Config
 from faaskeeper.core.drivers.storage import Item
 from faaskeeper.core.errors import DriverError, Unavailable
 from faaskeeper.core.records import Record, decode
@@ -191,6 +192,24 @@ def test_memory_stays_within_its_bound_and_keeps_what_is_read(tmp_path: Path) ->
         None,
     ]
     files.database.close()
+
+
+def test_a_service_keeps_as_many_records_as_its_configuration_allows(tmp_path: Path) -> None:
+    config = configured(tmp_path / "small").caching(20_000)
+    service = EmbeddedService(config, tmp_path / "small", beat=False)
+    for txid in range(1, 200):
+        service.deployment.records.put(f"/{txid}", record(txid, b"x" * 100))
+    service._behind.flush()
+    assert 10_000 < service._behind.used <= 20_000
+    service.stop()
+
+
+@pytest.mark.parametrize("size", [-1, "64MB", True, 1.5])
+def test_a_cache_of_no_size_is_refused(tmp_path: Path, size: object) -> None:
+    data = {"cloud-provider": "local", "deployment-name": "d", "local": {"cache-bytes": size}}
+    with pytest.raises(DriverError, match="'cache-bytes' in the section 'local' is "):
+        EmbeddedService(Config.deserialize(data), tmp_path / "none", beat=False)
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("seed", range(20))

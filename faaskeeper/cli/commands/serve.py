@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from faaskeeper.cli.arguments import File, Whole
+from faaskeeper.cli.arguments import File, Size, Whole
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.options import optional_config
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS
@@ -121,6 +121,11 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
     is_flag=True,
     help="Send writes through the deployment's queue instead of committing them in this process.",
 )
+@click.option(
+    "--cache",
+    type=Size(1 << 40),
+    help="Memory for records of an embedded service, such as 64MB.  [default: 32MB]",
+)
 @click.pass_obj
 def serve(
     context: Context,
@@ -136,6 +141,7 @@ def serve(
     min_session_timeout: int,
     max_session_timeout: int,
     through_queue: bool,
+    cache: int | None,
 ) -> None:
     """Serve ZooKeeper clients such as kazoo and zkCli.sh.
 
@@ -164,6 +170,10 @@ def serve(
     chosen = context.config
     if not through_queue:
         chosen = chosen.written_directly()
+    if cache is not None:
+        if chosen.provider_name != "local":
+            raise click.UsageError("--cache is for an embedded service; on a cloud, reads go to its storage")
+        chosen = chosen.caching(cache)
     settings = Settings(
         listen=listen,
         metrics=metrics,

@@ -41,7 +41,7 @@ from faaskeeper.core.znode import MAX_DATA_BYTES
 from faaskeeper.providers import clocks
 from faaskeeper.providers.clocks import clock as clock
 from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
-from faaskeeper.providers.local.behind import RecordsBehind, Saved
+from faaskeeper.providers.local.behind import MEMORY_BYTES, RecordsBehind, Saved
 from faaskeeper.providers.local.channels import LocalChannel
 from faaskeeper.providers.local.database import Database, Owner
 from faaskeeper.providers.local.matching import HIGH_WATER, OWN, LogEnd, Matching, NotedLog, check
@@ -157,6 +157,7 @@ class EmbeddedService(Inherited):
         functions: bool = True,
     ) -> None:
         self._config = config
+        self._cache_bytes = _cache_bytes(config)
         self.directory = directory
         self.clock = clock or clocks.clock
         self._given = steady or (clock and Steady(clock(), clocks.elapsed))
@@ -202,7 +203,8 @@ class EmbeddedService(Inherited):
         self._channel = _Channel(self.local_channel)
         self.blobs: ObjectStore | None = None
         high = self._state_file.read("SELECT stamp FROM high_water", ())[0][0]
-        self._behind = RecordsBehind(self._state_file, SqliteTable(self._state_file, "records"), high)
+        records_table = SqliteTable(self._state_file, "records")
+        self._behind = RecordsBehind(self._state_file, records_table, high, self._cache_bytes)
         records: Records = self._behind
         if config.user_storage is not StorageType.KEY_VALUE:
             objects = self.blobs = DirectoryStore(self.directory / "objects")
@@ -400,6 +402,14 @@ class EmbeddedService(Inherited):
     def forked(self, why: str) -> None:
         self._inherited = why
         logging.getLogger("faaskeeper").removeHandler(self._lately)
+
+
+def _cache_bytes(config: Config) -> int:
+    """How much memory records may take: ``cache-bytes`` of the section ``local``."""
+    size = config.provider_config.get("cache-bytes", MEMORY_BYTES)
+    if type(size) is not int or size < 0:
+        raise DriverError(f"'cache-bytes' in the section 'local' is {size!r}: it must be a number of bytes")
+    return size
 
 
 def _by_tcp(port: int) -> TcpClientChannel:
