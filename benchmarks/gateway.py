@@ -59,16 +59,22 @@ class GatewayServer:
             str(self.directory / "data"),
             "serve",
         ]
+        self._command = [*command, "--listen", f"127.0.0.1:{self.port}", *options]
+        self._tree = tree
         began = time.perf_counter()
+        self.restart()
+        self.started_s = time.perf_counter() - began
+        """Seconds until the first reply."""
+
+    def restart(self) -> None:
+        """Start a process on the same directory and port; the one before must have ended."""
         self.process = subprocess.Popen(
-            [*command, "--listen", f"127.0.0.1:{self.port}", *options],
-            cwd=tree,
-            env=None if tree is None else {**os.environ, "PYTHONPATH": str(tree)},
+            self._command,
+            cwd=self._tree,
+            env=None if self._tree is None else {**os.environ, "PYTHONPATH": str(self._tree)},
             stderr=subprocess.DEVNULL,
         )
         self._wait()
-        self.started_s = time.perf_counter() - began
-        """Seconds until the first reply."""
 
     def _wait(self) -> None:
         for _ in range(3000):

@@ -123,6 +123,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._retry: asyncio.Handle | None = None
         """Looks again whether the connection is writable."""
         self._taking = False
+        self._giving_way = False
+        """It reads on in the loop's next turn."""
         self._deadline: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -168,7 +170,25 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._output.send_now(protocol.reply(protocol.PING_XID, self._watches.rules.seen, 0))
             return
         self._frames.feed(received)
+        if nbytes == len(self._server.buffer):
+            self._give_way()
         self._hub.sender.collect(self, self._take)
+
+    def _give_way(self) -> None:
+        """Read on in the loop's next turn, since more may have come than fits the buffer.
+
+        uvloop would read on at once, up to 32 times, before timers and other connections: for
+        seconds, while a client sends writes without waiting, and the server's lease would run out.
+        """
+        transport = self._transport
+        if transport is not None and transport.is_reading():
+            self._giving_way = True
+            transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        self._giving_way = False
+        self._flow()
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -337,7 +357,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         if transport is None or self.state is State.CLOSED:
             return
         early = self.state is State.CONNECTING and len(self._frames) > FIRST_FRAME_BYTES
-        stop = self.held or early
+        stop = self.held or early or self._giving_way
         if stop and transport.is_reading():
             transport.pause_reading()
         elif not stop and not transport.is_reading():

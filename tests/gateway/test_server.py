@@ -900,3 +900,27 @@ def test_a_service_that_is_asked_by_a_queue_is_asked_to_apply_the_log_only_after
     assert [message.requests for message, _ in sent] == [()]
     monkeypatch.undo()
     server.stop()
+
+
+def test_a_client_that_sends_more_than_a_read_takes_does_not_keep_the_loop(directory: Path) -> None:
+    server = InThread(directory)
+    client = Raw(server.port)
+
+    def reads_in_a_row() -> tuple[bool, bool]:
+        (connection,) = server.gateway.connections
+        transport = connection._transport
+        size = len(connection.get_buffer(-1))
+        ping = struct.pack(">iii", 8, -2, raw.PING)
+        connection.get_buffer(-1)[:] = (ping * (size // len(ping) + 1))[:size]
+        connection.buffer_updated(size)
+        after_all = transport.is_reading()
+        connection.get_buffer(-1)[:8] = (ping * 2)[size % len(ping) :][:8]
+        connection.buffer_updated(len(ping) - size % len(ping))
+        return after_all, transport.is_reading()
+
+    assert server.call(reads_in_a_row) == (False, False)
+    assert server.call(lambda: [each._transport.is_reading() for each in server.gateway.connections]) == [
+        True
+    ]
+    client.socket.close()
+    server.stop()
