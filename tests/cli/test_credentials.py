@@ -44,7 +44,7 @@ COMMANDS = (
     "deadletters CONFIG",
     "deploy service OUT --config CONFIG --yes",
     "deploy service OUT --config CONFIG --clean --yes",
-    "deploy functions CONFIG",
+    "deploy functions CONFIG --yes",
 )
 
 

@@ -285,7 +285,7 @@ def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
         "export FILE",
         "serve FILE --listen 127.0.0.1:0",
         "deploy service out.json --config FILE --yes",
-        "deploy functions out.json --config FILE",
+        "deploy functions out.json --config FILE --yes",
     ],
 )
 def test_an_extra_that_is_missing_is_one_line_with_what_to_install(
@@ -355,7 +355,7 @@ def test_a_deployment_begins_with_what_can_be_found_out_here(fk: Fk, tmp_path: P
         del fk.environment[variable]
     nowhere = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true", "NO_GCE_CHECK": "true"}
     fk.environment.update(nowhere)
-    for out, said in (("none/out.json", "No such file or directory"), ("out.json", "set credentials with")):
+    for out, said in (("none/out.json", "No such file or directory"), ("out.json", "no credentials for")):
         done = fk.run("deploy", "service", str(tmp_path / out), "--config", str(path), "--yes")
         assert done.returncode == 1
         assert said in done.stderr.decode()
