@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from faaskeeper.testing.patience import PATIENCE_S
+from tests import snippets
 from tests.gateway.servers import Server
 
 ROOT = Path(__file__).parent.parent
@@ -71,6 +74,29 @@ def test_every_other_program_of_the_readme_runs(tmp_path: Path) -> None:
         said = ran(kinds, tmp_path)
         for part in ("NodeDataChanged", "/mine", "b'2'", f"{2 + turn}"):  # two threads print
             assert part in said
+
+
+@pytest.mark.parametrize("cloud", ["aws", "gcp"])
+def test_the_program_of_who_deploys_by_hand_packs_the_functions(tmp_path: Path, cloud: str) -> None:
+    snippets.run(snippets.program(f"deploy.{cloud}.package"), tmp_path)
+    with zipfile.ZipFile(tmp_path / "functions.zip") as packed:
+        assert "faaskeeper/core/writer.py" in packed.namelist()
+
+
+def test_the_key_s_policy_of_who_brings_one_is_a_statement() -> None:
+    (statement,) = (
+        json.loads(each)
+        for each in re.findall(r"```json\n(.*?)```", snippets.OPERATIONS, re.DOTALL)
+        if "kms:EncryptionContext" in each
+    )
+    assert statement["Effect"] == "Allow"
+    ((condition, pattern),) = statement["Condition"]["ArnLike"].items()
+    assert condition == "kms:EncryptionContext:aws:logs:arn"
+    template = (ROOT / "deploy" / "aws" / "template.yaml").read_text()
+    groups = re.findall(r"LogGroupName: !Sub (\S+)", template)
+    assert groups
+    prefix = pattern.split("log-group:")[1].removesuffix("*")
+    assert all(each.replace("${AWS::StackName}", "NAME").startswith(prefix) for each in groups)
 
 
 def prose(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from faaskeeper.core.drivers.storage import IfAbsent, IfOlder, IfStamp, Object, Table
 from faaskeeper.core.errors import Conflict
@@ -57,6 +57,9 @@ class TableObjects:
     def delete(self, key: str, *, match: str | None = None) -> None:
         condition = None if match is None else IfStamp(int(match) if match.isdigit() else -1)
         self._table.delete(_PARTITION, key, condition)
+
+    def delete_keys(self, keys: Sequence[str]) -> None:
+        self._table.delete_many([(_PARTITION, key) for key in keys])
 
     def list(self, prefix: str, after: str, limit: int) -> list[str]:
         keys: list[str] = []

@@ -22,12 +22,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from faaskeeper.core import paths
-from faaskeeper.core.blobs import PREFIX, parse_blob_name
+from faaskeeper.core.blobs import PREFIX, BlobName, parse_blob_name
 from faaskeeper.core.changes import Closed
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.children import page_path, removed_pages
 from faaskeeper.core.deployment import Deployment
-from faaskeeper.core.drivers.storage import IfAbsent, IfStamp, Item, Table
+from faaskeeper.core.drivers.storage import IfAbsent, IfStamp, Item, Table, delete_objects
 from faaskeeper.core.errors import Conflict, DriverError, Throttled, Unavailable
 from faaskeeper.core.log import RETENTION_MS, Entry, Trimmed
 from faaskeeper.core.objects import TableObjects
@@ -219,6 +219,20 @@ class Sweeper:
         for at in range(0, len(calls), _NAMES):
             self._deployment.gather([partial(self._try, call) for call in calls[at : at + _NAMES]])
 
+    def _delete(self, names: Sequence[str]) -> None:
+        """Delete blobs, many in a call; one by one if a call fails for good, to skip what cannot go."""
+        blobs, gather = self._deployment.blobs, self._deployment.gather
+        if blobs is None:
+            return
+        for at in range(0, len(names), _NAMES):
+            some = names[at : at + _NAMES]
+            try:
+                delete_objects(blobs, some, gather)
+            except (Unavailable, Throttled):
+                raise  # the next sweep begins here
+            except Exception:
+                self._each([partial(blobs.delete, name) for name in some])
+
     def _try(self, call: Callable[[], object]) -> None:
         try:
             call()
@@ -239,6 +253,7 @@ class Sweeper:
         progress = self._progress
         for entries in self._entries(progress.swept, progress.passed(TOMBSTONE_MS)):
             self._each([call for entry in entries for call in self._garbage(entry)])
+            self._delete(list(_blobs(entries)))
             progress.swept = entries[-1].last
             self._step()
 
@@ -261,8 +276,13 @@ class Sweeper:
             position = entries[-1].last if entries else upto
 
     def _garbage(self, entry: Entry) -> Iterator[Callable[[], object]]:
-        """Calls that delete what an entry's transactions left over."""
-        records, blobs = self._deployment.records, self._deployment.blobs
+        """Calls that delete the rows that an entry's transactions left over.
+
+        A tombstone goes on condition of its txid, since its path may be written again, so each is a
+        call: stores have no batches with conditions, except transactions, which cost twice as much
+        and delete nothing if one of many conditions does not hold.
+        """
+        records = self._deployment.records
         for transaction in entry.transactions:
             for change in transaction.changes:
                 if change.meta is None:
@@ -272,10 +292,6 @@ class Sweeper:
             for effect in transaction.effects:
                 if isinstance(effect, Closed):  # its index, and rows put after it was cleared
                     yield partial(self._deployment.watches.clear, effect.session, last=True)
-            if blobs is not None:
-                for blob in transaction.garbage:
-                    if parse_blob_name(blob) is not None:  # else logged before names were checked
-                        yield partial(blobs.delete, blob)
 
     # ---- blobs without a record ----------------------------------------------------------
 
@@ -294,7 +310,7 @@ class Sweeper:
             return
         while True:
             names = blobs.list(PREFIX, progress.blobs, _NAMES)
-            old: list[Callable[[], object]] = []
+            old: list[tuple[str, BlobName]] = []
             for name in names:
                 parsed = parse_blob_name(name)
                 if parsed is None:  # another program may use it
@@ -303,23 +319,29 @@ class Sweeper:
                 if parsed.made >= limit:
                     progress.young = min(parsed.made, progress.clock)  # a name's time is only a claim
                     break
-                old.append(partial(self._delete_orphan, name, parsed.path, parsed.sequential))
+                old.append((name, parsed))
             else:
                 if not names:
                     progress.young = limit + 1  # later blobs are younger, or examined next time
                     return
-                self._each(old)
+                self._delete_orphans(old)
                 progress.blobs = names[-1]
                 self._step()
                 continue
-            self._each(old)
+            self._delete_orphans(old)
             progress.blobs = max([progress.blobs, *names[: names.index(name)]])
             return
 
-    def _delete_orphan(self, name: str, path: str, sequential: bool) -> None:
-        blobs = self._deployment.blobs
-        if blobs is not None and not self._refers(name, path, sequential):
-            blobs.delete(name)
+    def _delete_orphans(self, old: Sequence[tuple[str, BlobName]]) -> None:
+        """Delete those of the blobs that nothing refers to; they are too old to be referred to anew."""
+        orphans: list[str] = []
+
+        def examine(name: str, parsed: BlobName) -> None:
+            if not self._refers(name, parsed.path, parsed.sequential):
+                orphans.append(name)
+
+        self._each([partial(examine, *each) for each in old])
+        self._delete(sorted(orphans))
 
     def _refers(self, blob: str, path: str, sequential: bool) -> bool:
         """Whether user storage refers to a blob. Raises Unavailable if a list changes too fast."""
@@ -383,6 +405,15 @@ class Sweeper:
                 for calls in store.wide.sweep(self._progress.counted, TOMBSTONE_MS):
                     self._each(calls)
                     self._step()
+
+
+def _blobs(entries: Sequence[Entry]) -> Iterator[str]:
+    """Names of the blobs that the entries replaced."""
+    for entry in entries:
+        for transaction in entry.transactions:
+            for blob in transaction.garbage:
+                if parse_blob_name(blob) is not None:  # else logged before names were checked
+                    yield blob
 
 
 def _names(record: Record | None, blob: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from faaskeeper.core import codec, paths, trust
 from faaskeeper.core.drivers.channel import Channel, deliver
 from faaskeeper.core.drivers.queue import Queue
-from faaskeeper.core.drivers.storage import Gather, IfOlder, IfStamp, Item, Table, every
+from faaskeeper.core.drivers.storage import Gather, IfOlder, IfStamp, Item, Table, delete_all, every, in_turn
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.log import Entry
 from faaskeeper.core.requests import Epoch, Notification
@@ -145,11 +145,14 @@ class WatchTable:
         keys = [key for key, _ in every(self._table, _index(session))]
         if any(key.startswith("recursive ") for key in keys):
             self._table.delete(_RECURSIVE, str(session))
-        for key in keys:
-            kind, path = key.split(" ", 1)
-            self._table.delete(path, f"{kind} {session}")
-            if last:
-                self._table.delete(_index(session), key)
+        rows = [(path, f"{kind} {session}") for kind, path in (key.split(" ", 1) for key in keys)]
+        if last:
+            delete_all(self._table, rows, in_turn)
+            # after the rows: by the index the next sweep finds rows that remain
+            delete_all(self._table, [(_index(session), key) for key in keys], in_turn)
+            return
+        for row in rows:  # one by one: only who sweeps has the right to delete many
+            self._table.delete(*row)
 
 
 class Secrets:

@@ -199,9 +199,8 @@ class WideTable:
             except Conflict:
                 pass  # another sweep has marked or deleted it
         elif now + 1 - mark >= age:
-            for part in _parts(partition, key, name, number):
-                self._table.delete(*part)
-            self._table.delete(self.index, name)
+            self.delete_many(_parts(partition, key, name, number))
+            self._table.delete(self.index, name)  # last: by it the next sweep finds parts that remain
 
     def drop_parts(self, partition: str, below: str, gather: Gather[Any] = in_turn) -> None:
         """Delete the parts of all items with keys below one; these are gone and will not be put."""

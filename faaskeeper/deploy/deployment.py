@@ -61,6 +61,12 @@ class Deployment(Protocol):
         What dies or fails in the middle is completed by the next call.
         """
 
+    def code_changes(self, progress: Progress, *, back: bool = False) -> Plan:
+        """What :meth:`update_code`, or :meth:`roll_back`, would change; changes nothing.
+
+        Raises ProviderException if there is no deployment, or no earlier code.
+        """
+
     def update_code(self, progress: Progress, changed: Changed = as_it_is) -> None:
         """Update only the functions' code, to this version; everything else stays as deployed.
 

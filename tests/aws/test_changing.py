@@ -62,7 +62,7 @@ def test_functions_go_back_to_the_code_from_before_the_last_update(
 ) -> None:
     account.write({"configuration": {"benchmarking": True}})
     account.service()
-    said = account.fk("deploy", "functions", str(account.out), "--rollback", code=1)
+    said = account.fk("deploy", "functions", str(account.out), "--yes", "--rollback", code=1)
     assert "no version with earlier code" in said
     first = live(account)
     code = package(account.parameters["Architecture"])
@@ -72,7 +72,7 @@ def test_functions_go_back_to_the_code_from_before_the_last_update(
     assert second[1] != first[1]
     works(account)
     assert f"writer: back to version {first[0]}" in account.fk(
-        "deploy", "functions", str(account.out), "--rollback"
+        "deploy", "functions", str(account.out), "--rollback", "--yes"
     )
     assert live(account) == first
     works(account)

@@ -13,8 +13,12 @@ import pytest
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
+from faaskeeper.core.acl import digest
 from faaskeeper.providers.aws.queues import text_of
+from faaskeeper.providers.aws.tables import DynamoTable
+from faaskeeper.providers.cloud.supers import SavedSuperUser
 from faaskeeper.testing.patience import PATIENCE_S
+from tests import snippets
 from tests.aws import backends
 from tests.aws.system import System
 
@@ -42,6 +46,17 @@ def deployed(ministack: str) -> Iterator[Deployed]:
     made = Deployed(ministack)
     yield made
     made.system.stop()
+
+
+def test_the_program_of_who_deploys_by_hand_sets_the_super_user(deployed: Deployed) -> None:
+    identity = digest("root:pw")
+    environment = {**os.environ, **backends.KEYS}
+    source = snippets.program("set_super_user")
+    arguments = (str(deployed.out), identity)
+    snippets.run(source, deployed.system.directory, *arguments, environment=environment)
+    with backends.aws(deployed.system.endpoint) as aws:
+        settings = DynamoTable(aws, f"{deployed.system.name}-settings", "settings")
+        assert SavedSuperUser(settings, "", lambda: 0)(identity, 1)
 
 
 def test_the_doctor_finds_what_is_wrong_and_says_what_to_do(

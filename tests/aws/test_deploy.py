@@ -315,7 +315,7 @@ def test_a_deployment_is_planned_made_used_changed_and_removed_without_leftovers
     account.write({"user-storage": "persistent"})
     assert "znodes would be lost" in account.service(code=1)
     account.write({})
-    assert "updated the functions of" in account.fk("deploy", "functions", str(account.out))
+    assert "updated the functions of" in account.fk("deploy", "functions", str(account.out), "--yes")
     assert "as it should be" in run(CLIENT, account, client)
     assert "as it should be" in run(SUPER, account, client)
     account.fk("deploy", "service", str(account.out), "--config", str(account.out), "--yes")

@@ -247,7 +247,8 @@ def test_rights_on_parts_of_a_table_name_their_partitions() -> None:
     def partitions(document: Any, table: str) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
         for each in statements(document):
-            condition = each.get("Condition", {}).get("ForAllValues:StringEquals", {})
+            compared = each.get("Condition", {})
+            condition = compared.get("ForAllValues:StringEquals", compared.get("ForAllValues:StringLike", {}))
             if table in json.dumps(each.get("Resource")):
                 for name in condition.get("dynamodb:LeadingKeys", ["*"]):
                     found.setdefault(name, set()).update(listed(each["Action"]))
@@ -259,6 +260,11 @@ def test_rights_on_parts_of_a_table_name_their_partitions() -> None:
         "ear": {"dynamodb:PutItem", "dynamodb:DeleteItem"},
     }
     assert partitions(client, "fk-checkpoint") == {"checkpoint": {"dynamodb:GetItem"}}
+    beats = Filled("template.yaml").of_type("AWS::IAM::Role")["HeartbeatRole"]["Policies"]
+    for table, objects in (("fk-records", True), ("fk-checkpoint", False)):
+        found = partitions([each["PolicyDocument"] for each in beats], table)
+        many = {name for name, actions in found.items() if "dynamodb:BatchWriteItem" in actions}
+        assert many == ({"parts *", "objects"} if objects else {"parts *"})  # it could write others, too
     policies = deployer().of_type("AWS::IAM::ManagedPolicy")
     rights = {name: each for name, each in policies.items() if name.startswith("Deployer")}
     assert partitions(rights, "fk-settings")["super"] == {"dynamodb:PutItem", "dynamodb:DeleteItem"}

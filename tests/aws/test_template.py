@@ -212,11 +212,6 @@ def test_what_is_stored_is_protected_encrypted_and_kept_by_updates_and_deletion(
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
 
 
-def test_the_super_user_s_digest_is_not_shown() -> None:
-    for name, each in DECODED["Parameters"].items():
-        assert "Digest" not in name or each["NoEcho"] is True
-
-
 # ---- queues and sources -------------------------------------------------------------------------
 
 

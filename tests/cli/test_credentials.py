@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,7 @@ COMMANDS = (
     "deadletters CONFIG",
     "deploy service OUT --config CONFIG --yes",
     "deploy service OUT --config CONFIG --clean --yes",
-    "deploy functions CONFIG",
+    "deploy functions CONFIG --yes",
 )
 
 
@@ -94,6 +95,9 @@ def test_the_doctor_stops_where_there_are_no_credentials(tmp_path: Path, provide
 def test_a_dry_run_without_credentials_shows_the_template(tmp_path: Path, provider: str) -> None:
     said = Machine(tmp_path, provider).fk("deploy service OUT --config CONFIG --dry-run", code=0)
     assert f"{SAID[provider]}. What follows is from the template alone." in said
+    for cost in ("at rest", "for example 1,000,000 reads", "per month"):
+        assert cost in said
+    assert re.search(r"\$\d", said)
 
 
 def test_credentials_that_were_named_and_are_not_there_are_named(tmp_path: Path) -> None:

@@ -55,6 +55,10 @@ class Cloud:
         progress("one step")
         return client_configuration(self.config, {"data-bucket": "b"})
 
+    def code_changes(self, progress: Progress, *, back: bool = False) -> Plan:
+        self.done.append("planned back" if back else "planned")
+        return self.plan
+
     def update_code(self, progress: Progress) -> None:
         self.done.append("updated")
 
@@ -96,6 +100,9 @@ class Fk:
 
     def service(self, *more: str, code: int = 0) -> str:
         return self.run("deploy", "service", str(self.out), "--config", str(self.config), *more, code=code)
+
+    def functions(self, *more: str, code: int = 0) -> str:
+        return self.run("deploy", "functions", str(self.out), *more, code=code)
 
 
 @pytest.fixture
@@ -211,6 +218,47 @@ def test_nothing_is_deployed_if_the_configuration_cannot_be_written(fk: Fk, clou
 
 def test_functions_are_updated_and_rolled_back_with_the_clients_configuration(fk: Fk, cloud: Cloud) -> None:
     fk.service("--yes")
-    assert "updated the functions of fk" in fk.run("deploy", "functions", str(fk.out))
-    assert "rolled back the functions of fk" in fk.run("deploy", "functions", str(fk.out), "--rollback")
-    assert cloud.done[3:] == ["updated", "closed", "rolled back", "closed"]
+    updated = fk.functions("--yes")
+    assert "updated the functions of fk" in updated
+    assert "Add      table" in updated
+    assert "rolled back the functions of fk" in fk.functions("--rollback", "--yes")
+    assert cloud.done[3:] == ["planned", "updated", "closed", "planned back", "rolled back", "closed"]
+
+
+def test_new_code_is_shown_and_asked_for(fk: Fk, cloud: Cloud, answered: list[str]) -> None:
+    answered.extend("yn")
+    fk.service()
+    cloud.done.clear()
+    said = fk.functions(code=1)
+    for part in ("Add      table", "drifted  queue", "Deploy this?", "Aborted!"):
+        assert part in said
+    answered.append("n")
+    assert "Go back to this code?" in fk.functions("--rollback", code=1)
+    assert cloud.done == ["planned", "closed", "planned back", "closed"]
+    answered.append("y")
+    assert "rolled back the functions of fk" in fk.functions("--rollback")
+    cloud.plan = Plan()
+    said = fk.functions()
+    assert "No changes." in said
+    assert "updated the functions of fk" in said
+    assert answered == []
+
+
+def test_without_a_terminal_new_code_is_one_clear_error_before_anything_is_done(fk: Fk, cloud: Cloud) -> None:
+    fk.service("--yes")
+    cloud.done.clear()
+    for more in ((), ("--rollback",)):
+        assert "there is no terminal: add --yes to go ahead" in fk.functions(*more, code=2)
+    assert cloud.done == []
+
+
+def test_a_dry_run_of_new_code_changes_nothing(fk: Fk, cloud: Cloud) -> None:
+    fk.service("--yes")
+    cloud.done.clear()
+    cloud.plan = Plan(("Modify   table",), refused="its data would be lost")
+    for more in ((), ("--rollback",)):
+        said = fk.functions("--dry-run", *more)
+        assert "Modify   table" in said
+        assert "Refused: its data would be lost" in said
+    assert "fk: its data would be lost" in fk.functions("--yes", code=1)
+    assert not {"updated", "rolled back"} & set(cloud.done)

@@ -285,7 +285,7 @@ def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
         "export FILE",
         "serve FILE --listen 127.0.0.1:0",
         "deploy service out.json --config FILE --yes",
-        "deploy functions out.json --config FILE",
+        "deploy functions out.json --config FILE --yes",
     ],
 )
 def test_an_extra_that_is_missing_is_one_line_with_what_to_install(

@@ -216,6 +216,79 @@ def test_blobs_go_when_nothing_refers_to_them_and_stay_while_something_does(bare
     assert store.list("b/", "", 100) == sorted([kept.blob, numbered.blob])
 
 
+class Batching(DirectoryStore):
+    """Deletes many objects in one call, but none with a name of ``stuck``."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.calls: list[list[str]] = []
+        self.stuck: set[str] = set()
+        self.failing: Exception | None = None
+
+    def delete_keys(self, keys: Sequence[str]) -> None:
+        self.calls.append(list(keys))
+        if self.failing is not None:
+            raise self.failing
+        for key in keys:
+            self.delete(key)
+
+    def delete(self, key: str, *, match: str | None = None) -> None:
+        if key in self.stuck:
+            raise Denied("not for you")
+        super().delete(key, match=match)
+
+
+def test_blobs_are_deleted_many_in_a_call(tmp_path: Path) -> None:
+    store = Batching(tmp_path)
+    bare = Bare(blobs=store)
+    session = bare.session(timeout=3_600_000)
+
+    def blob(path: str) -> str:
+        name = blob_name(bare.clock(), bare.random(TOKEN_BYTES), session.id, b"large", path)
+        store.put(name, b"large")
+        return name
+
+    written = [blob("/n") for _ in range(30)]
+    for _ in range(250):
+        blob("/never-sent")
+    session.do(Create("/n", Data(b"", written[0], 5)))
+    for name in written[1:]:
+        session.do(SetData("/n", Data(b"", name, 5)))
+    bare.writer.idle()
+    bare.clock.now += 1_000
+    bare.heartbeat.sweep()
+    bare.days(2)
+    assert [sorted(each) for each in store.calls] == [sorted(written[:-1])]
+    store.calls.clear()
+    bare.days(20)
+    sizes = [len(each) for each in store.calls]
+    assert sum(sizes) == 250
+    assert len(sizes) == 3  # a page of a hundred names each
+    assert store.list("b/", "", 1_000) == written[-1:]
+
+
+def test_a_blob_that_cannot_be_deleted_does_not_keep_those_beside_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Batching(tmp_path)
+    bare = Bare(blobs=store)
+    names = [blob_name(bare.clock() - 1, b"%03d" % number, 1, b"large", "/n") for number in range(10)]
+    for name in names:
+        store.put(name, b"large")
+    store.stuck = {names[3]}
+    bare.heartbeat.sweep()
+    bare.clock.now += 1_000
+    bare.days(14)
+    store.failing = Unavailable("no answer")
+    with pytest.raises(Unavailable):
+        bare.days(8)
+    assert store.list("b/", "", 100) == sorted(names)  # the next sweep begins here
+    store.failing = None
+    bare.days(2)
+    assert store.list("b/", "", 100) == [names[3]]
+    assert "not for you" in caplog.text
+
+
 def test_an_object_with_an_odd_name_is_passed_over_with_one_line(
     bare: Bare, caplog: pytest.LogCaptureFixture
 ) -> None:

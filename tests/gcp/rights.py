@@ -126,8 +126,10 @@ class Rights(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientIntercepto
 
     # ---- Cloud Storage ---------------------------------------------------------------------------
 
-    def _object_call(self, verb: str, url: str) -> tuple[str, str, str]:
+    def _object_call(self, verb: str, url: str, body: str = "") -> tuple[str, str, str]:
         parts = urlsplit(url)
+        if parts.path.startswith("/batch/"):
+            return self._object_call("DELETE", re.findall(r"DELETE (\S+)", body)[0])
         found = re.search(r"/b/([^/]+)(?:/o(?:/(.+))?)?$", parts.path)
         assert found, url
         name = "data" if found[1] == self._bucket else found[1]
@@ -143,7 +145,9 @@ class Rights(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientIntercepto
 
         def checked(method: str, url: str, *arguments: Any, **parameters: Any) -> Any:
             query = "&".join(f"{key}={each}" for key, each in (parameters.get("params") or {}).items())
-            missing = self._check(*self._object_call(method, f"{url}?{query}" if query else url))
+            missing = self._check(
+                *self._object_call(method, f"{url}?{query}" if query else url, str(parameters.get("data")))
+            )
             if not missing:
                 return request(method, url, *arguments, **parameters)
             refusal = requests.Response()

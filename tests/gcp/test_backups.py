@@ -25,11 +25,15 @@ from google.cloud.datastore_v1 import types
 from faaskeeper.backup.driver import Source
 from faaskeeper.backup.file import read
 from faaskeeper.backup.restoring import restore
+from faaskeeper.core.acl import digest
 from faaskeeper.deploy.gcp.backups import EXACT_MS, GcpBackups, Generations, read_times
 from faaskeeper.exceptions import SessionExpiredException
+from faaskeeper.providers.cloud.supers import SavedSuperUser
 from faaskeeper.providers.gcp.clients import Gcp
+from faaskeeper.providers.gcp.service import GcpService
 from faaskeeper.providers.gcp.tables import DatastoreTable
 from faaskeeper.testing.patience import PATIENCE_S
+from tests import snippets
 from tests.backup.trees import Tree, backup_of, of_backup, plain
 from tests.gcp import backends
 from tests.gcp.system import System
@@ -64,6 +68,22 @@ def fk(system: System, *arguments: str, code: int = 0) -> str:
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def test_the_program_of_who_deploys_by_hand_sets_the_super_user(system: System, tmp_path: Path) -> None:
+    out, identity = tmp_path / "out.json", digest("root:pw")
+    out.write_text(json.dumps(system.data))
+    source = snippets.program("set_super_user")
+    for ours, theirs in (
+        ("aws.service import AwsService", "gcp.service import GcpService"),
+        ("AwsService(", "GcpService("),
+    ):
+        assert ours in source
+        source = source.replace(ours, theirs)
+    snippets.run(source, tmp_path, str(out), identity, environment=os.environ)
+    service = GcpService(system.config)
+    assert SavedSuperUser(service.table("settings"), "", lambda: 0)(identity, 1)
+    service.calls.close()
 
 
 def test_a_deployment_in_use_is_backed_up_and_set_back(system: System, tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def test_a_service_is_planned_made_used_changed_and_removed(cloud: Cloud, gcp: G
 
     assert "No changes." in cloud.service("--dry-run")
     cloud.told()
-    assert "updated the functions of" in cloud.fk("deploy", "functions", str(cloud.out), "--config",
+    assert "updated the functions of" in cloud.fk("deploy", "functions", str(cloud.out), "--yes", "--config",
                                                      str(cloud.config))  # fmt: skip
     plan = next(each for each in cloud.told() if each["command"][1] == "plan")
     assert "-target=google_cloudfunctions2_function.function" in plan["command"]
@@ -364,7 +364,7 @@ def test_deployment_manager_is_asked_for_the_same(cloud: Cloud, gcp: Gcp) -> Non
     assert resource["properties"]["warmWriters"] == 1
     assert len(resource["properties"]["made"]) == 14  # a role's name is not taken by a removed deployment
     assert json.loads(cloud.out.read_text())["gcp"]["worker-topic"] == f"{cloud.name}-worker"
-    cloud.fk("deploy", "functions", str(cloud.out), "--config", str(cloud.config))
+    cloud.fk("deploy", "functions", str(cloud.out), "--yes", "--config", str(cloud.config))
     assert "gcloud deployments update" in words(cloud.told())
     assert "deleted 2 objects" in cloud.service("--clean")
     assert words(cloud.told())[-2:] == ["gcloud deployments update", "gcloud deployments delete"]

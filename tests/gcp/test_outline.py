@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from faaskeeper.config import Config, ConfigurationException
+from faaskeeper.deploy.gcp.costs import GcpCosts
 from faaskeeper.deploy.gcp.outline import labels, outline, rights
 from faaskeeper.testing.patience import PATIENCE_S
 
@@ -42,6 +44,9 @@ def test_a_dry_run_without_credentials_shows_resources_and_rights(tmp_path: Path
     assert "function fk-test-distributor" not in done.stdout
     for line in rights():
         assert f"  {line}\n" in done.stdout
+    costs = GcpCosts(Config.load(config))
+    assert f"{costs.summary()}\n" in done.stdout
+    assert re.search(r"sessions: \$\d+\.\d\d per month", done.stdout)
     assert not out.exists()
 
 

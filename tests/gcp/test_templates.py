@@ -6,11 +6,15 @@ import json
 import os
 import re
 import subprocess
+import time
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from faaskeeper.config import Config
+from faaskeeper.deploy.gcp import deployment
 from tests.gcp.templates import (
     DESCRIBED,
     EVERY,
@@ -196,3 +200,59 @@ def test_both_ways_make_the_same_dashboard_and_wait_equally_long_for_a_heartbeat
         ((dashboard,), absent) = of(made, "projects.dashboards"), absences(made)
         assert {**told["dashboard"], "parent": f"projects/{PROJECT}"} == dashboard["properties"]
         assert absent == [f"{told['seconds']}s"] == [f"{seconds}s"]
+
+
+def test_a_role_has_another_name_after_a_removal_and_the_same_one_until_then(tmp_path: Path) -> None:
+    """The name of a removed role cannot be used again for 37 days."""
+    for directory in ("terraform", "deployer"):
+        source = (HERE / directory / "main.tf").read_text()
+        roles = re.findall(r'"google_project_iam_custom_role".*?role_id +=([^\n]+)', source, re.DOTALL)
+        assert len(roles) == source.count("role_id ") >= 1
+        assert all(each.endswith('_${terraform_data.made.output}"') for each in roles)
+        (made,) = re.findall(r'^resource "terraform_data" "made" \{.*?^\}$', source, re.DOTALL | re.MULTILINE)
+        inner = tmp_path / directory
+        inner.mkdir()
+        (inner / "main.tf").write_text(
+            f'{made}\noutput "made" {{\n  value = terraform_data.made.output\n}}\n'
+        )
+
+        def run(*words: str, inner: Path = inner) -> str:
+            done = subprocess.run(
+                [terraform_command(), f"-chdir={inner}", *words],
+                env={**os.environ, "TF_CLI_CONFIG_FILE": os.devnull},
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        def applied(run: Any = run) -> str:
+            run("apply", "-auto-approve", "-no-color")
+            return str(run("output", "-raw", "made"))
+
+        run("init", "-no-color")
+        first = applied()
+        assert re.fullmatch(r"\d{14}", first)
+        ended = int(time.time())
+        while int(time.time()) <= ended + 1:  # it tells seconds
+            assert applied() == first
+        run("destroy", "-auto-approve", "-no-color")
+        assert applied() > first
+
+
+def test_deployment_manager_s_role_has_the_name_that_the_deployment_s_bucket_tells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = {
+        "cloud-provider": "gcp", "deployment-name": NAME, "deployment-region": "r",
+        "client-channel": "pubsub",
+        "gcp": {"project-id": PROJECT, "deploy": {"with": "deployment-manager"}},
+    }  # fmt: skip
+    names = set[str]()
+    for at in ("20260101000000", "20260102000000"):  # the bucket is removed last, and made anew
+        monkeypatch.setattr(deployment, "bucket_made", lambda gcp, bucket, at=at: at)
+        made = deployment.GcpDeployment(Config.deserialize(data))
+        chosen = made.variables("functions")
+        made.close()
+        roles = of(expand(client_channel="pubsub", made=chosen["made"]), "projects.roles")
+        names |= {each["properties"]["roleId"] for each in roles}
+    assert len(names) == 2

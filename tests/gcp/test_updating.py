@@ -41,11 +41,11 @@ def test_updating_the_code_keeps_what_else_was_deployed(cloud: Cloud) -> None:
     assert (before["warm_writers"], before["log_level"], before["benchmarking"]) == (1, "INFO", 7)
     out = json.loads(cloud.out.read_text())
     assert out["gcp"]["deploy"]["warm_writers"] == 1
-    assert "updated the functions of" in cloud.fk("deploy", "functions", str(cloud.out))
+    assert "updated the functions of" in cloud.fk("deploy", "functions", str(cloud.out), "--yes")
     assert applied(cloud) == [before]
     del out["gcp"]["deploy"]["warm_writers"], out["tags"]
     cloud.out.write_text(json.dumps(out))  # as a release wrote it that did not keep them
-    cloud.fk("deploy", "functions", str(cloud.out))
+    cloud.fk("deploy", "functions", str(cloud.out), "--yes")
     assert applied(cloud) == [before]
 
 
@@ -76,13 +76,21 @@ def test_functions_go_back_to_the_code_from_before_the_last_update(
     cloud: Cloud, change: Callable[[Package | None], str]
 ) -> None:
     cloud.service()
+    assert "No changes." in cloud.fk("deploy", "functions", str(cloud.out), "--dry-run")
     cloud.told()
-    assert "there is no earlier code" in cloud.fk("deploy", "functions", str(cloud.out), "--rollback", code=1)
+    assert "there is no earlier code" in cloud.fk(
+        "deploy", "functions", str(cloud.out), "--yes", "--rollback", code=1
+    )
     first = package()
     newer = [Package(f"functions-{number}.zip", lambda: first.body) for number in range(2)]
     cloud.told()
     assert change(newer[0]) == newer[0].key
     assert change(newer[1]) == newer[1].key
+    said = cloud.fk("deploy", "functions", str(cloud.out), "--rollback", "--dry-run")
+    assert f"back to {newer[0].key}" in said
+    assert 'update   google_cloudfunctions2_function.function["writer"]' in said
+    assert "google_storage_bucket" not in said
+    cloud.told()
     assert change(newer[1]) == newer[1].key  # the same once more is no update
     assert change(None) == newer[0].key
     assert change(None) == first.key
@@ -100,7 +108,7 @@ def test_a_deployment_without_a_record_says_what_to_do(cloud: Cloud, gcp: Gcp) -
         record = Applied(mine, bucket, cloud.name)
         with pytest.raises(ProviderException, match="run 'fk deploy service' once"):
             record.variables()
-    said = cloud.fk("deploy", "functions", str(cloud.out), code=1)
+    said = cloud.fk("deploy", "functions", str(cloud.out), "--yes", code=1)
     assert "is not recorded: run 'fk deploy service' once" in said
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 from faaskeeper.config import Config
 from faaskeeper.core.acl import READ, digest
 from faaskeeper.core.errors import Unavailable
+from faaskeeper.deploy.aws.deployment import AwsDeployment
+from faaskeeper.deploy.aws.parameters import parameters
+from faaskeeper.deploy.gcp.deployment import GcpDeployment
 from faaskeeper.deploy.supers import save_super_user, super_user_notes
 from faaskeeper.exceptions import NoAuthException
 from faaskeeper.providers.cloud import supers
@@ -144,6 +148,40 @@ def test_a_configuration_that_does_not_name_the_super_user_keeps_it_and_an_empty
         save_super_user(service, said.append)  # type: ignore[arg-type]
         assert (saved.settings.get("super", "super") is not None) is there
     assert said == ["the super user is root", "there is no super user"]
+
+
+class _Aws(AwsDeployment):
+    def told(self) -> dict[str, Any]:
+        return {"given": parameters(self.service, "bucket", "code"), "written": self.preliminary()}
+
+
+class _Gcp(GcpDeployment):
+    def told(self) -> dict[str, Any]:
+        return {"given": self.variables("code"), "written": self.preliminary()}
+
+
+@pytest.mark.parametrize("made", [_Aws, _Gcp])
+def test_the_digest_is_in_no_parameter_and_not_in_what_clients_get(made: type[_Aws] | type[_Gcp]) -> None:
+    """CloudFormation and Terraform would keep it where many may read, and clients guess from it."""
+    provider = "aws" if made is _Aws else "gcp"
+    data = {
+        "cloud-provider": provider, "deployment-name": "fk-test", "deployment-region": "r",
+        "client-channel": "tcp", "gcp": {"project-id": "p"},
+    }  # fmt: skip
+    without, told = (
+        _told(made, {**data, **more}) for more in ({}, {"super-digest": ROOT, "heartbeat-frequency": 600})
+    )
+    assert json.dumps(told) != json.dumps(without)  # what is configured does get there
+    assert ROOT.split(":")[1] not in json.dumps(told)
+    assert "super" not in json.dumps(told).lower()
+
+
+def _told(made: type[_Aws] | type[_Gcp], data: dict[str, Any]) -> dict[str, Any]:
+    deployment = made(Config.deserialize(data))
+    try:
+        return deployment.told()
+    finally:
+        deployment.close()
 
 
 # ---- a whole deployment --------------------------------------------------------------------------

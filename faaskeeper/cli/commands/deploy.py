@@ -102,14 +102,18 @@ def _resumable() -> Iterator[None]:
 
 
 def _show(deployment: Deployment, plan: Plan) -> None:
+    _list(plan)
+    for line in estimate(deployment.config):
+        output.print_line(line)
+
+
+def _list(plan: Plan) -> None:
     for line in plan.changes:
         output.print_line(line)
     for line in plan.notes:
         output.print_line(line)
     if plan == Plan():
         output.print_line("No changes.")
-    for line in estimate(deployment.config):
-        output.print_line(line)
 
 
 def _dry_run(deployment: Deployment) -> None:
@@ -149,24 +153,44 @@ def _clean(deployment: Deployment, out: Path, dry_run: bool, yes: bool) -> None:
 @provider_option
 @click.option("--config", "path", type=File(), help="Use this configuration instead of OUT.")
 @click.option("--rollback", is_flag=True, help="Go back to the code from before the last update.")
-def functions(out: Path, provider: str | None, path: Path | None, rollback: bool) -> None:
+@click.option("--dry-run", is_flag=True, help="Show the changes; change nothing.")
+@yes_option
+def functions(
+    out: Path, provider: str | None, path: Path | None, rollback: bool, dry_run: bool, yes: bool
+) -> None:
     """Update only the code of a deployment's functions; all else stays as it was deployed.
+
+    Shows what changes, and asks. The costs stay as they are.
 
     \b
     Examples:
+      fk deploy functions client.json --dry-run
       fk deploy functions client.json
       fk deploy functions client.json --rollback
     """
     config = load(path or out, provider)
-    with (
-        opened(config) as deployment,
-        _resumable(),
-        progress("rolling back functions" if rollback else "updating functions") as report,
-    ):
-        if rollback:
-            deployment.roll_back(report)
-        else:
-            deployment.update_code(report)
+    if not dry_run:
+        can_ask(yes)
+    with opened(config) as deployment:
+        with progress(f"planning the functions of {config.deployment_name}") as report:
+            plan = deployment.code_changes(report, back=rollback)
+        _list(plan)
+        if dry_run:
+            if plan.refused:
+                output.print_line(f"Refused: {plan.refused}")
+            return
+        if plan.refused:
+            raise ProviderException(plan.refused)
+        if plan.changes:
+            ask("Go back to this code?" if rollback else "Deploy this?", yes)
+        with (
+            _resumable(),
+            progress("rolling back functions" if rollback else "updating functions") as report,
+        ):
+            if rollback:
+                deployment.roll_back(report)
+            else:
+                deployment.update_code(report)
     done = "rolled back" if rollback else "updated"
     output.print_line(f"{done} the functions of {config.deployment_name}")
 

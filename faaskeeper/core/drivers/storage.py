@@ -156,6 +156,22 @@ class ObjectStore(Protocol):
         """At most ``limit`` keys with the prefix, above ``after``, in order."""
 
 
+@runtime_checkable
+class DeletesKeys(Protocol):
+    """What an object store may offer beside :class:`ObjectStore`; see :func:`delete_objects`."""
+
+    def delete_keys(self, keys: Sequence[str]) -> None:
+        """Many ``delete``, without conditions; after an error, any of them may have happened."""
+
+
+def delete_objects(store: ObjectStore, keys: Sequence[str], gather: Gather[Any]) -> None:
+    """Delete objects without conditions: in few calls if the store can do that, else in parallel."""
+    if isinstance(store, DeletesKeys):
+        store.delete_keys(keys)
+    else:
+        gather([partial(store.delete, key) for key in keys])
+
+
 class Write(NamedTuple):
     """A put that is one of several joint puts. ``table``: core's name for it."""
 

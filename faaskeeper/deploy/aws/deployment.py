@@ -56,12 +56,15 @@ class AwsDeployment:
         self._buckets = Buckets(self.aws)
         self._planned: tuple[str, list[Change]] | None = None
         """The change set that :meth:`changes` made, and its changes."""
+        self._code_planned: tuple[str, list[Change]] | None = None
+        """That of :meth:`code_changes`."""
 
     def close(self) -> None:
-        planned, self._planned = self._planned, None
+        made = [each for each in (self._planned, self._code_planned) if each is not None]
+        self._planned = self._code_planned = None
         try:
-            if planned is not None:
-                self.stack.discard(planned[0])
+            for name, _ in made:
+                self.stack.discard(name)
         except DriverError:
             pass  # it changes nothing, and the next deployment deletes it
         finally:
@@ -158,11 +161,7 @@ class AwsDeployment:
         drifted, warning = self.stack.drift()
         lost = _lost(changes)
         return Plan(
-            tuple(
-                f"{each.action:8} {each.kind} {each.resource}"
-                + ("  (replaced: its data is lost)" if each.loses else "")
-                for each in changes
-            ),
+            _lines(changes),
             tuple(each for each in (note, warning, *_drift(drifted), *super_user_notes(self.config)) if each),
             f"{lost} would be replaced, which loses the data: run 'fk export', then --clean" if lost else "",
         )
@@ -269,26 +268,42 @@ class AwsDeployment:
 
     def update_code(self, progress: Progress, changed: Changed = as_it_is) -> None:
         self._deployed(progress)
-        code = changed(package(self.stack.parameters().get("Architecture", "arm64")))
+        code = changed(self._newest())
         self._upload(code)
+        self._update(self._with_code(code), progress)
+
+    def _newest(self) -> Package:
+        return package(self.stack.parameters().get("Architecture", "arm64"))
+
+    def _with_code(self, code: Package) -> dict[str, str | None]:
         parameters: dict[str, str | None] = dict.fromkeys(self.stack.parameters())
         pins = dict.fromkeys(parameters.keys() & set(PINS.values()), "")  # the newest versions run
-        self._update({**parameters, **pins, "CodeBucket": self.code_bucket, "CodeKey": code.key}, progress)
+        return {**parameters, **pins, "CodeBucket": self.code_bucket, "CodeKey": code.key}
+
+    def code_changes(self, progress: Progress, *, back: bool = False) -> Plan:
+        self._deployed(progress)
+        wanted = self._back(progress) if back else self._with_code(self._newest())
+        self._code_planned = self.stack.plan(wanted, "", None)
+        changes = self._code_planned[1]
+        return Plan(_lines(changes), refused=_replaced(_lost(changes)))
 
     def _update(self, parameters: Mapping[str, str | None], progress: Progress) -> None:
         """Change parameters of the stack and nothing else. ``parameters``: see :meth:`Stack.plan`."""
-        name, planned = self.stack.plan(parameters, "", None)
+        planned_before, self._code_planned = self._code_planned, None
+        name, planned = planned_before or self.stack.plan(parameters, "", None)
         lost = _lost(planned)
         if lost:
             self.stack.discard(name)
-            raise ProviderException(
-                f"{lost} would be replaced, which loses the data: run 'fk deploy service'"
-            )
+            raise ProviderException(_replaced(lost))
         if name:
             self.stack.apply(name, progress)
 
     def roll_back(self, progress: Progress) -> None:
         self._deployed(progress)
+        self._update(self._back(progress), progress)
+
+    def _back(self, progress: Progress) -> dict[str, str | None]:
+        """The stack's parameters with the versions from before the last update."""
         parameters: dict[str, str | None] = dict.fromkeys(self.stack.parameters())
         if not parameters.keys() >= set(PINS.values()):
             raise ProviderException(
@@ -299,7 +314,7 @@ class AwsDeployment:
         pins = earlier(self.aws, self.config.deployment_name, present)
         for parameter, version in pins.items():
             progress(f"{parameter.removeprefix('Pinned').lower()}: back to version {version}")
-        self._update({**parameters, **pins}, progress)
+        return {**parameters, **pins}
 
     def _deployed(self, progress: Progress) -> None:
         """Raise unless there is a stack that can be updated; waits for changes that are under way."""
@@ -329,6 +344,19 @@ class AwsDeployment:
         """Remove the clients' queues, the stack, what outlives it, and finally the code's bucket."""
         self._removal.remove(progress)
         self._buckets.delete(self.code_bucket, progress)
+
+
+def _lines(changes: Iterable[Change]) -> tuple[str, ...]:
+    return tuple(
+        f"{each.action:8} {each.kind} {each.resource}"
+        + ("  (replaced: its data is lost)" if each.loses else "")
+        for each in changes
+    )
+
+
+def _replaced(lost: str) -> str:
+    """Why only the code is not updated; empty if nothing would be lost."""
+    return f"{lost} would be replaced, which loses the data: run 'fk deploy service'" if lost else ""
 
 
 def _lost(changes: Iterable[Change]) -> str:

@@ -5,6 +5,7 @@ Objects are deleted by the page, many at a time. What is cut off continues with 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from google.api_core.exceptions import NotFound
 
 from faaskeeper.deploy.deployment import Progress
 from faaskeeper.providers.gcp.clients import Gcp
+from faaskeeper.providers.gcp.objects import MAX_BATCH, delete_batch
 
 _PAGE = 1000
 _SAID_EVERY = 10_000
@@ -47,7 +49,8 @@ def empty_bucket(gcp: Gcp, bucket: str, progress: Progress) -> None:
     """Delete every version of every object of a bucket that exists."""
     number = 0
     while found := _some(gcp, bucket):
-        gcp.gather([partial(_delete, gcp, each) for each in found])
+        batches = [found[at : at + MAX_BATCH] for at in range(0, len(found), MAX_BATCH)]
+        gcp.gather([partial(_delete, gcp, bucket, each) for each in batches])
         if number // _SAID_EVERY != (number + len(found)) // _SAID_EVERY:
             progress(f"deleted {number + len(found):,} objects in {bucket} so far")
         number += len(found)
@@ -75,11 +78,6 @@ def _some(gcp: Gcp, bucket: str) -> list[Any]:
     return versions
 
 
-def _delete(gcp: Gcp, version: Any) -> None:
-    def delete() -> None:
-        try:
-            version.bucket.delete_blob(version.name, generation=version.generation, retry=gcp.retry)
-        except NotFound:
-            pass  # an earlier attempt, or another command, deleted it
-
-    gcp.call(f"object {version.name}", delete)
+def _delete(gcp: Gcp, bucket: str, versions: Sequence[Any]) -> None:
+    generations = [(each.name, each.generation) for each in versions]
+    gcp.call(f"objects of {bucket}", partial(delete_batch, gcp, bucket, generations))

@@ -248,6 +248,14 @@ class GcpDeployment:
         progress(f"back to {code}")
         self._run(applied.variables(), code, progress)
 
+    def code_changes(self, progress: Progress, *, back: bool = False) -> Plan:
+        self._deployed()
+        applied = self._applied()
+        code = applied.former_code() if back else package().key
+        variables = {**applied.variables(), "code_object": code}
+        notes = (f"back to {code}",) if back else ()
+        return Plan(tuple(self.tool().changes(variables, code_only=True)), notes)
+
     def _run(self, variables: Mapping[str, Any], code: str, progress: Progress) -> None:
         """Deploy only code, which is in the bucket; all else stays as it was applied."""
         changed = {**variables, "code_object": code}

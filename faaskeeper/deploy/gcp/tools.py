@@ -23,6 +23,7 @@ from faaskeeper.exceptions import ProviderException
 
 Variables = Mapping[str, Any]
 _STORES = ("google_firestore_database", "google_storage_bucket")
+_ONLY_CODE = ("-target=google_cloudfunctions2_function.function",)
 _GENERATED = shutil.ignore_patterns("__pycache__", ".terraform", "*.tfstate*", "*.tfvars*")
 """What a person's own Terraform leaves in a checkout."""
 DRIFTED = "drifted"
@@ -52,8 +53,11 @@ class Tool(ABC):
         self._holder.cleanup()
 
     @abstractmethod
-    def changes(self, variables: Variables) -> list[str]:
-        """Changes that :meth:`apply` would make, and drift, one per line; read-only."""
+    def changes(self, variables: Variables, *, code_only: bool = False) -> list[str]:
+        """Changes that :meth:`apply` would make, and drift, one per line; read-only.
+
+        ``code_only``: those of the functions only, without drift.
+        """
 
     @abstractmethod
     def apply(self, variables: Variables, progress: Progress, *, code_only: bool = False) -> None:
@@ -151,9 +155,10 @@ class Terraform(Tool):
         plan: dict[str, Any] = json.loads(self._terraform("show", "-json", "plan"))
         return plan
 
-    def changes(self, variables: Variables) -> list[str]:
-        plan = self._plan(variables)
-        lines = [f"{DRIFTED}  {each['address']}" for each in plan.get("resource_drift", ())]
+    def changes(self, variables: Variables, *, code_only: bool = False) -> list[str]:
+        plan = self._plan(variables, *(_ONLY_CODE if code_only else ()))
+        drifted = () if code_only else plan.get("resource_drift", ())
+        lines = [f"{DRIFTED}  {each['address']}" for each in drifted]
         for each in plan.get("resource_changes", ()):
             actions = each["change"]["actions"]
             if actions not in (["no-op"], ["read"]):
@@ -167,8 +172,7 @@ class Terraform(Tool):
         until_settled(lambda: self._apply(variables, progress, code_only), progress, self._pause)
 
     def _apply(self, variables: Variables, progress: Progress, code_only: bool) -> None:
-        target = ["-target=google_cloudfunctions2_function.function"] if code_only else []
-        plan = self._plan(variables, *target)
+        plan = self._plan(variables, *(_ONLY_CODE if code_only else ()))
         lost = [
             each["address"]
             for each in plan.get("resource_changes", ())
@@ -241,7 +245,7 @@ class DeploymentManager(Tool):
         file.write_text(json.dumps(config, indent=2))  # JSON is YAML
         return f"--config={file}"
 
-    def changes(self, variables: Variables) -> list[str]:
+    def changes(self, variables: Variables, *, code_only: bool = False) -> list[str]:
         there = self._describe() is not None
         self._deployments("update" if there else "create", self._name, self._config(variables), "--preview")
         listed = [*self._gcloud, "resources", "list", f"--deployment={self._name}", "--format=json"]

@@ -1,6 +1,7 @@
 """Tables on DynamoDB: one DynamoDB table per core table, with typed attributes.
 
-Reads are strongly consistent. A write is one PutItem or DeleteItem with at most one condition. If
+Reads are strongly consistent. A write is one PutItem or DeleteItem with at most one condition, except
+that sweeps delete many items by BatchWriteItem, which knows no conditions. If
 an attempt took effect but its response was lost, botocore's retry raises Conflict. The core expects
 that: it reads the existing entry, record or lease, and finds its own.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from faaskeeper.core.drivers.storage import Condition, IfAbsent, IfOlder, Item, Page
@@ -19,6 +21,7 @@ PARTITION, SORT, TTL = "partition", "sort", "ttl"
 """Attributes of the key, and of the expiry (s since 1970), when the store may delete an item."""
 MAX_ITEM_BYTES = 400 * 1024
 _MAX_BATCH = 100
+_MAX_WRITES = 25
 _TRIES = 8
 _NAMES = {"#stamp": "stamp"}
 
@@ -148,6 +151,23 @@ class DynamoTable:
             Key=_key(partition, key),
             **_condition(condition),
         )
+
+    def delete_many(self, keys: Sequence[tuple[str, str]]) -> None:
+        """Delete items without conditions, 25 in a call."""
+        wanted = list(dict.fromkeys(keys))  # a call that names an item twice is refused
+        batches = [wanted[at : at + _MAX_WRITES] for at in range(0, len(wanted), _MAX_WRITES)]
+        self._aws.gather([partial(self._delete_batch, batch) for batch in batches])
+
+    def _delete_batch(self, keys: Sequence[tuple[str, str]]) -> None:
+        left: dict[str, Any] = {self._name: [{"DeleteRequest": {"Key": _key(*each)}} for each in keys]}
+        for turn in range(_TRIES):
+            if turn:
+                self._pause(0.05 * 2**turn)
+            response = self._call("delete_many", "batch_write_item", RequestItems=left)
+            left = response.get("UnprocessedItems") or {}
+            if not left:
+                return
+        raise Throttled(f"{self._short}.delete_many: the table left {len(left[self._name])} items undeleted")
 
     def query(self, partition: str, after: str, limit: int) -> Page:
         names = {"#partition": PARTITION}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from google.api_core.exceptions import NotFound
+from google.api_core.exceptions import GoogleAPICallError, NotFound, from_http_response
 
 from faaskeeper.core.drivers.storage import Object
 from faaskeeper.core.errors import Conflict
-from faaskeeper.providers.gcp.clients import TRY_S, Gcp
+from faaskeeper.providers.gcp.clients import TRY_S, Gcp, retried
 
 _MOST = 1000
+MAX_BATCH = 100
+"""Deletions of one call: as many as Google allows."""
 _TIMEOUT = (TRY_S, TRY_S)
 
 
@@ -76,6 +80,12 @@ class GcsStore:
 
         self._gcp.call("objects.delete", remove)
 
+    def delete_keys(self, keys: Sequence[str]) -> None:
+        """Delete objects without conditions, 100 in a call."""
+        for at in range(0, len(keys), MAX_BATCH):
+            some = [(key, None) for key in keys[at : at + MAX_BATCH]]
+            self._gcp.call("objects.delete_many", partial(delete_batch, self._gcp, self._bucket, some))
+
     def list(self, prefix: str, after: str, limit: int) -> list[str]:
 
         def names() -> list[str]:
@@ -93,6 +103,37 @@ class GcsStore:
 
         result: list[str] = self._gcp.call("objects.list", names)
         return result
+
+
+def delete_batch(gcp: Gcp, bucket: str, objects: Sequence[tuple[str, int | None]]) -> None:
+    """Delete objects, or generations of them, at most :data:`MAX_BATCH`, in one call.
+
+    Absent ones are no error. What fails for the moment is tried again; raises Google's error of the
+    first one that lasts, after all others of the call were tried.
+    """
+    left = list(objects)
+
+    def attempt() -> None:
+        client = gcp.storage()
+        with client.batch(raise_exception=False) as batch:
+            for key, generation in left:
+                client.bucket(bucket).delete_blob(key, generation=generation, timeout=_TIMEOUT, retry=None)
+        errors = [_error_of(each) for each in batch._responses]  # it has no other name
+        left[:] = [each for each, error in zip(left, errors, strict=True) if error is not None]
+        failed = [error for error in errors if error is not None]
+        lasting = [error for error in failed if not retried(error)]
+        if failed:
+            raise (lasting or failed)[0]
+
+    gcp.retry(attempt)()
+
+
+def _error_of(response: Any) -> GoogleAPICallError | None:
+    """The error of one deletion of a batch."""
+    if 200 <= response.status_code < 300:
+        return None
+    error: GoogleAPICallError = from_http_response(response)
+    return None if isinstance(error, NotFound) and not _no_bucket(error) else error
 
 
 def _generation(key: str, match: str | None) -> int | None:

@@ -21,6 +21,7 @@ from faaskeeper.core.drivers.storage import (
     Table,
     Write,
     delete_all,
+    delete_objects,
     every,
     in_turn,
 )
@@ -286,6 +287,15 @@ class ObjectStoreSuite:
         assert store.get("a/b") is None
         assert store.list("a/", "", 10) == ["a/bc"]
         store.put("a/b", b"3", absent=True)
+
+    def test_many_objects_are_deleted_together_and_the_others_stay(self, store: ObjectStore) -> None:
+        names = [f"a/{number:03d} é" for number in range(120)]
+        for name in [*names, "b", "a/other"]:
+            store.put(name, b"1")
+        delete_objects(store, names, in_turn)
+        delete_objects(store, [names[0], "absent"], in_turn)
+        delete_objects(store, [], in_turn)
+        assert store.list("", "", 10) == ["a/other", "b"]
 
     def test_a_conditional_delete_takes_that_object_only(self, store: ObjectStore) -> None:
         for tag in ("none", "1"):

@@ -251,7 +251,7 @@ class Gate:
             stage.dying()
 
         def go_back() -> None:
-            stage.fk(stage.deployer(), "deploy", "functions", out, "--rollback")
+            stage.fk(stage.deployer(), "deploy", "functions", out, "--rollback", "--yes")
 
         section = "crashes"
         if not self._step(section, "code whose processes die is deployed", deploy):
