@@ -115,10 +115,14 @@ def delete_batch(gcp: Gcp, bucket: str, objects: Sequence[tuple[str, int | None]
 
     def attempt() -> None:
         client = gcp.storage()
-        with client.batch(raise_exception=False) as batch:
+        batch = client.batch(raise_exception=False)
+        answers, finish = list[Any](), batch.finish
+        # leaving the batch sends it, and keeps the answers to itself
+        batch.finish = lambda **options: answers.extend(finish(**options))
+        with batch:
             for key, generation in left:
                 client.bucket(bucket).delete_blob(key, generation=generation, timeout=_TIMEOUT, retry=None)
-        errors = [_error_of(each) for each in batch._responses]  # it has no other name
+        errors = [_error_of(each) for each in answers]
         left[:] = [each for each, error in zip(left, errors, strict=True) if error is not None]
         failed = [error for error in errors if error is not None]
         lasting = [error for error in failed if not retried(error)]
