@@ -227,7 +227,6 @@ def foreign(tree: ast.Module) -> list[str]:
 
 FOREIGN = {
     "providers.gcp.clients": ["_http"],
-    "providers.gcp.objects": ["_responses"],
     "testing.emulation.faults": ["_endpoint"],
     "testing.simulator.served.loop": ["_set_running_loop"],
 }
