@@ -12,7 +12,13 @@ from benchmarks.clouds import Report, main
 from benchmarks.model import Cloud, Setting
 
 SQS, STANDARD, STREAM = (f"{each}.send_to_function" for each in ("sqs_fifo", "sqs", "dynamodb_stream"))
-AWS = Cloud("aws", "dynamodb", "s3")
+AWS = Cloud(
+    "aws",
+    "dynamodb",
+    "s3",
+    throttled={"dynamodb.write": 4096, "dynamodb.read": 65536},
+    refuses=True,
+)
 SETTINGS = (
     Setting("key-value, direct", "key-value", "", tell=""),
     Setting("hybrid (default)", "hybrid", SQS, answer=STANDARD),

@@ -1,6 +1,7 @@
 """A deployment in virtual time: the real client and functions, on drivers with a cloud's latencies.
 
-Nothing fails, and the only CPU time is :data:`OWN_MS`.
+Nothing fails, and the only CPU time is :data:`OWN_MS`. Calls wait for the services' limits
+(:mod:`benchmarks.caps`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from greenlet import GreenletExit
 
+from benchmarks.caps import Caps, Use
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core import trust
@@ -82,7 +84,8 @@ class Cloud:
 
     ``between_ms``: time between two invocations. ``bounds``: kinds that were not measured, with the
     published stage that bounds them, less a number of reads of a kind. ``also``: kinds of another
-    cloud.
+    cloud. ``throttled``: kinds that were throttled when they were measured, from a size in bytes on;
+    their limits are modelled instead. ``refuses``: see :class:`benchmarks.caps.Caps`.
     """
 
     name: str
@@ -91,12 +94,16 @@ class Cloud:
     between_ms: float = BETWEEN_MS
     bounds: Mapping[str, tuple[str, str, str, int]] = field(default_factory=dict)
     also: Mapping[str, str] = field(default_factory=dict)
+    throttled: Mapping[str, int] = field(default_factory=dict)
+    refuses: bool = False
 
     def latencies(self, random: Random) -> Latencies:
         """The latencies to draw from."""
         made = Latencies(DATA, self.name, random)
         for kind, cloud in self.also.items():
             made.take(kind, Latencies(DATA, cloud, random))
+        for kind, size in self.throttled.items():
+            made.leave_out_pauses(kind, size)
         for kind, (stages, stage, less, many) in self.bounds.items():
             made.bound(kind, made.published[stages][stage], less, many)
         return made
@@ -131,6 +138,7 @@ class Virtual:
         self.scheduler = FineScheduler(seed)
         self.random = Random(seed)
         self.latencies = cloud.latencies(self.random)
+        self.caps = Caps(cloud.name, cloud.refuses, Random(seed))
         self._table_kind = cloud.table
         self._objects_kind = cloud.objects
         self._quiet = True
@@ -143,28 +151,38 @@ class Virtual:
         self.base = self._deployment()
         begin(self.base)
         self._quiet = False
-        self.writer_queue = _Queue(self, setting.hop, lambda: Writer(self._functions()).handle)
+        self.writer_queue = _Queue(self, "worker", setting.hop, lambda: Writer(self._functions()).handle)
         self.distributor_queue = _Queue(
-            self, setting.distributor_hop, lambda: DistributorFunction(self._functions()).handle
+            self,
+            "distributor",
+            setting.distributor_hop,
+            lambda: DistributorFunction(self._functions()).handle,
         )
-        self.watch_queue = _Queue(self, setting.tell, self._watch)
+        self.watch_queue = _Queue(self, "watch", setting.tell, self._watch)
 
     def _watch(self) -> Callable[[Sequence[bytes]], None]:
         made = self._functions()
         watch = WatchFunction(made.watches, made.channel, Secrets(made.key), made.gather, made.key)
         return watch.handle
 
-    def spend(self, kind: str, size: int, effect: Callable[[], Any], name: str) -> Any:
-        """Make a call of a random duration; its effect happens halfway."""
+    def spend(
+        self, kind: str, size: int, effect: Callable[[], Any], name: str, uses: Sequence[Use] = ()
+    ) -> Any:
+        """Make a call of a random duration, once limits let it through; its effect happens halfway."""
         if self._quiet:
             return effect()
         self.calls.append((name, size))
+        self.let_through(uses)
         took = self.latencies.draw(kind, size)
         self.scheduler.sleep(took / 2)
         try:
             return effect()
         finally:
             self.scheduler.sleep(took / 2)
+
+    def let_through(self, uses: Sequence[Use]) -> None:
+        """Wait until the services' limits allow a call."""
+        self.caps.pass_through(uses, lambda: self.scheduler.now, self.scheduler.sleep)
 
     def gather(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
         """Concurrent calls: as long as the longest."""
@@ -215,7 +233,14 @@ class Virtual:
             for each in writes:
                 self._tables[each.table].inner.put(each.partition, each.key, each.item, each.condition)
 
-        self.spend(f"{self._table_kind}.write", size, effect, "joint.put")
+        uses = [
+            use
+            for each in writes
+            for use in self._tables[each.table].writes(
+                each.partition, size_of(each.partition, each.key, each.item)
+            )
+        ]
+        self.spend(f"{self._table_kind}.write", size, effect, "joint.put", uses)
 
     def _functions(self) -> Deployment:
         return self._deployment(
@@ -288,35 +313,65 @@ class _Table:
         self.inner = MemoryTable(self.max_item_bytes)
         self._name = name
 
-    def _spend(self, method: str, size: int, effect: Callable[[], Any]) -> Any:
-        kind = self._world._table_kind + (".write" if method in ("put", "delete") else ".read")
-        return self._world.spend(kind, size, effect, f"{self._name}.{method}")
+    def writes(self, partition: str, size: int) -> list[Use]:
+        """What a put or delete takes of the limits. ``size``: of the item, bytes."""
+        units = max(-(-size // 1024), 1)
+        return [*self._uses("write", partition, units), *self._sequential()]
+
+    def _uses(self, what: str, partition: str, units: float) -> list[Use]:
+        return [
+            Use(f"dynamodb.key.{what}", f"{self._name} {partition}", units),
+            Use(f"dynamodb.table.{what}", self._name, units),
+        ]
+
+    def _sequential(self) -> list[Use]:
+        return [Use("datastore.sequential.write", "log", 1)] if self._name == "log" else []
+
+    def _write(self, method: str, partition: str, size: int, effect: Callable[[], Any]) -> None:
+        uses = self.writes(partition, size)
+        self._world.spend(f"{self._world._table_kind}.write", size, effect, f"{self._name}.{method}", uses)
+
+    def _read(self, method: str, sizes: Mapping[str, Sequence[int]], effect: Callable[[], Any]) -> Any:
+        """``sizes``: of the items, by partition; each counts for itself."""
+        uses = [
+            use
+            for partition, some in sizes.items()
+            for use in self._uses("read", partition, sum(max(-(-size // 4096), 1) for size in some))
+        ]
+        size = sum(map(sum, sizes.values()))
+        return self._world.spend(
+            f"{self._world._table_kind}.read", size, effect, f"{self._name}.{method}", uses
+        )
 
     def _sized(self, partition: str, key: str) -> int:
         item = self.inner.get(partition, key)
         return 0 if item is None else size_of(partition, key, item)
 
     def get(self, partition: str, key: str) -> Item | None:
-        size = self._sized(partition, key)
-        found: Item | None = self._spend("get", size, lambda: self.inner.get(partition, key))
+        sizes = {partition: [self._sized(partition, key)]}
+        found: Item | None = self._read("get", sizes, lambda: self.inner.get(partition, key))
         return found
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
-        size = sum(self._sized(*each) for each in keys)
-        found: list[Item | None] = self._spend("get_many", size, lambda: self.inner.get_many(keys))
+        sizes: dict[str, list[int]] = {}
+        for partition, key in keys:
+            sizes.setdefault(partition, []).append(self._sized(partition, key))
+        found: list[Item | None] = self._read("get_many", sizes, lambda: self.inner.get_many(keys))
         return found
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
         size = size_of(partition, key, item)
-        self._spend("put", size, lambda: self.inner.put(partition, key, item, condition))
+        self._write("put", partition, size, lambda: self.inner.put(partition, key, item, condition))
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
-        self._spend("delete", 0, lambda: self.inner.delete(partition, key, condition))
+        self._write("delete", partition, 0, lambda: self.inner.delete(partition, key, condition))
 
     def query(self, partition: str, after: str, limit: int) -> Page:
         page = self.inner.query(partition, after, limit)
         size = sum(size_of(partition, key, item) for key, item in page.items)
-        found: Page = self._spend("query", size, lambda: self.inner.query(partition, after, limit))
+        found: Page = self._read(
+            "query", {partition: [size]}, lambda: self.inner.query(partition, after, limit)
+        )
         return found
 
 
@@ -328,8 +383,9 @@ class _Objects:
 
     def get(self, key: str) -> Object | None:
         kind = self._world._objects_kind + ".read"
+        uses = (Use("s3.prefix.read", "records", 1),)
         found: Object | None = self._world.spend(
-            kind, self._sizes.get(key, 0), lambda: self._inner.get(key), "objects.get"
+            kind, self._sizes.get(key, 0), lambda: self._inner.get(key), "objects.get", uses
         )
         return found
 
@@ -337,7 +393,8 @@ class _Objects:
         kind = self._world._objects_kind + ".write"
         self._sizes[key] = len(body)
         put = partial(self._inner.put, key, body, absent=absent, match=match)
-        return str(self._world.spend(kind, len(body), put, "objects.put"))
+        uses = (Use("s3.prefix.write", "records", 1), Use("cloud_storage.object.write", key, 1))
+        return str(self._world.spend(kind, len(body), put, "objects.put", uses))
 
     def delete(self, key: str) -> None:
         self._inner.delete(key)
@@ -353,9 +410,10 @@ class _Queue:
     max_message_bytes = 786_432
 
     def __init__(
-        self, world: Virtual, hop: str, make: Callable[[], Callable[[Sequence[bytes]], None]]
+        self, world: Virtual, name: str, hop: str, make: Callable[[], Callable[[Sequence[bytes]], None]]
     ) -> None:
         self._world = world
+        self._name = name
         self._hop = hop
         self._make = make
         self._handle: Callable[[Sequence[bytes]], None] | None = None
@@ -369,6 +427,7 @@ class _Queue:
             self._waiting.append(body)
             self._serve()
             return
+        world.let_through(self._uses(group, len(body)))
         took = world.latencies.draw(self._hop, len(body))
 
         def arrive() -> None:
@@ -378,6 +437,13 @@ class _Queue:
 
         world.scheduler.sleep(took * SENT_SHARE)
         world.scheduler.spawn("message", arrive)
+
+    def _uses(self, group: str, size: int) -> list[Use]:
+        if self._hop.startswith("sqs_fifo"):
+            return [Use("sqs_fifo.queue.send", self._name, 1)]
+        if self._hop.startswith("pubsub_ordered"):
+            return [Use("pubsub.key.publish", group, max(size / 1000, 1))]
+        return []
 
     def _serve(self) -> None:
         if not self._running and self._waiting:

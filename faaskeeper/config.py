@@ -12,11 +12,13 @@ import os
 from collections.abc import Mapping
 from copy import copy
 from enum import Enum
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from faaskeeper import registry
 from faaskeeper.exceptions import FaaSKeeperException
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class ConfigurationException(FaaSKeeperException):
@@ -218,7 +220,8 @@ class Config:
         if not name or "\0" in name:
             raise ConfigurationException(f"{name!r} is not a valid file name for a configuration")
         try:
-            text = Path(path).read_bytes()
+            with open(path, "rb") as file:
+                text = file.read()
         except OSError as error:
             raise ConfigurationException(f"cannot read {path}: {error.strerror}") from error
         try:

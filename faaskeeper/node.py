@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+from binascii import b2a_base64
 from collections.abc import Callable
 from typing import Any
 
@@ -96,7 +96,7 @@ class Node:
             try:
                 result["data"] = None if self._dataless else self._data.decode()
             except UnicodeDecodeError:
-                result["data"] = b64encode(self._data).decode()
+                result["data"] = b2a_base64(self._data, newline=False).decode()
                 result["encoding"] = "base64"
         if self._children is not None:
             result["children"] = list(self._children)

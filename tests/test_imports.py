@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import os
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
@@ -14,10 +15,12 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "faaskeeper"
 
 
-def loaded(statement: str) -> set[str]:
-    """Names of the modules that a statement loads in a fresh interpreter."""
+def loaded(statement: str, *options: str) -> set[str]:
+    """Names of the modules that a statement loads in a fresh interpreter with some options."""
     script = f"import sys; before = set(sys.modules); {statement}; print(*(set(sys.modules) - before))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    command = [sys.executable, *options, "-c", script]
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return set(done.stdout.split())
 
 
@@ -25,6 +28,9 @@ def test_importing_the_client_loads_nothing_heavy() -> None:
     modules = loaded("import faaskeeper.client")
     heavy = {"asyncio", "sqlite3", "socket", "ssl", "email", "click", "rich", "prompt_toolkit"}
     assert modules.isdisjoint(heavy | {"importlib.metadata", "concurrent.futures", "multiprocessing"})
+    slow = {"base64", "dataclasses", "inspect", "logging", "pathlib", "traceback", "urllib.parse"}
+    bare = loaded("import faaskeeper.client", "-S")  # nothing that site loaded before hides them
+    assert bare.isdisjoint(slow)
     others = ("faaskeeper.cli.", "faaskeeper.deploy", "faaskeeper.providers")
     assert not any(name.startswith(others) for name in modules)
     service = {"deployment", "view", "checkpoint", "tally", "writer", "distributor", "heartbeat", "sweeping"}

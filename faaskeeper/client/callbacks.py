@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from faaskeeper.client.runtime import Runtime, Thread
+from faaskeeper.core import logs
 
-_log = logging.getLogger(__name__)
+_log = logs.logger(__name__)
 
 Spawn = Callable[[Callable[[], None], str], Thread]
 """Starts a thread that runs a function under a name."""

@@ -6,11 +6,10 @@ context manager, states with listeners, operations and replies in the session's 
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from faaskeeper.client.batches import ReadRequest, TransactionRequest
 from faaskeeper.client.connect import connect
@@ -18,7 +17,7 @@ from faaskeeper.client.futures import Future
 from faaskeeper.client.runtime import THREADS, Runtime
 from faaskeeper.client.session import Session
 from faaskeeper.config import Config
-from faaskeeper.core.connection import Connection
+from faaskeeper.core import logs
 from faaskeeper.core.records import Record
 from faaskeeper.core.znode import Acl, Stat
 from faaskeeper.exceptions import NodeDoesntExistException
@@ -30,6 +29,9 @@ from faaskeeper.session.commands import Steps
 from faaskeeper.session.states import SessionState, Ticket
 from faaskeeper.session.usage import counted_by
 from faaskeeper.watch import WatchCallbackType, WatchType
+
+if TYPE_CHECKING:
+    from faaskeeper.core.connection import Connection
 
 
 class FaaSKeeperClient(BaseClient[Session]):
@@ -69,8 +71,10 @@ class FaaSKeeperClient(BaseClient[Session]):
         super().__init__(cfg, port, heartbeat, session_timeout, chroot, random, connect, self._stat)
         self._runtime = runtime
         self._closing = False
-        self._log = logging.getLogger("faaskeeper")
+        self._log = logs.logger("faaskeeper")
         if debug or verbose or cfg.verbose:
+            import logging
+
             logging.basicConfig(format="[%(asctime)s] (%(name)s) %(message)s")
             self._log.setLevel(logging.DEBUG if debug else logging.INFO)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from faaskeeper import registry
 from faaskeeper.config import Config
-from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.extras import missing
+
+if TYPE_CHECKING:
+    from faaskeeper.core.connection import Connection
 
 
 class Provider(Protocol):

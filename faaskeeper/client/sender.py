@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from faaskeeper.client.runtime import Lock, Runtime
-from faaskeeper.core.connection import Connection
+from faaskeeper.core import logs
 from faaskeeper.core.errors import DriverError
 from faaskeeper.core.requests import Message, Request
 from faaskeeper.exceptions import ProviderException
@@ -15,7 +14,10 @@ from faaskeeper.session import messages
 from faaskeeper.session.incarnation import Incarnation
 from faaskeeper.session.timing import RING_S
 
-_log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from faaskeeper.core.connection import Connection
+
+_log = logs.logger(__name__)
 
 MESSAGES_AT_ONCE = 4
 """The messages that a thread sends, including its own, before it leaves the rest to the keeper."""

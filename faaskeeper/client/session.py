@@ -14,10 +14,9 @@ Lock order: the sender's lock before ``_lock``. ``_lock`` guards the state of th
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from faaskeeper.client.callbacks import Callbacks
 from faaskeeper.client.futures import Future
@@ -25,8 +24,7 @@ from faaskeeper.client.keeper import NEVER, Keeper
 from faaskeeper.client.runtime import THREADS, Runtime, Thread
 from faaskeeper.client.sender import Sender
 from faaskeeper.client.turns import Turns
-from faaskeeper.core import forks
-from faaskeeper.core.connection import Connection
+from faaskeeper.core import forks, logs
 from faaskeeper.core.errors import Code, DriverError
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Reply
@@ -50,7 +48,10 @@ from faaskeeper.session.timing import RENEWALS, WAIT_MOST_S, WAIT_S, attempts, d
 from faaskeeper.session.unheard import Unheard
 from faaskeeper.watch import WatchCallbackType, WatchedEvent
 
-_log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from faaskeeper.core.connection import Connection
+
+_log = logs.logger(__name__)
 
 _JOIN_S = 5.0
 

@@ -8,13 +8,14 @@ nothing and touches none of the resources.
 
 from __future__ import annotations
 
-import logging
 import os
 import weakref
 from contextlib import suppress
 from typing import Any
 
-_log = logging.getLogger(__name__)
+from faaskeeper.core import logs
+
+_log = logs.logger(__name__)
 
 
 class Inherited:

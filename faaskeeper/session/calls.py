@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from faaskeeper.core import acl as acls
 from faaskeeper.core import paths
 from faaskeeper.core.acl import Credential, Identity
-from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Code
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import (
@@ -56,6 +55,9 @@ from faaskeeper.session.commands import Steps
 from faaskeeper.session.reads import TOGETHER, Answer, Found, Lost, Reads, Refused, readable
 from faaskeeper.session.rules import Rules
 from faaskeeper.watch import WatchCallbackType, WatchType
+
+if TYPE_CHECKING:
+    from faaskeeper.core.connection import Connection
 
 Part = Union[Create, SetData, Delete, Check]
 Result = Union[Node, bool, FaaSKeeperException]

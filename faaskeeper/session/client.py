@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from faaskeeper.config import Config
 from faaskeeper.core import acl as acls
 from faaskeeper.core import forks
 from faaskeeper.core.acl import Identity
-from faaskeeper.core.connection import Connection
 from faaskeeper.core.znode import Meta, Stat
 from faaskeeper.exceptions import FaaSKeeperException, ForkedException, SessionClosingException
 from faaskeeper.session.calls import Calls
 from faaskeeper.session.engine import Engine
 from faaskeeper.session.states import Listener, SessionState, Ticket
 from faaskeeper.watch import WatchCallbackType, WatchType
+
+if TYPE_CHECKING:
+    from faaskeeper.core.connection import Connection
 
 S = TypeVar("S", bound=Engine[Any])
 

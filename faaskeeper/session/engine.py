@@ -11,11 +11,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, Union
 
 from faaskeeper.core import trust
 from faaskeeper.core.acl import Credential
-from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import Close, Epoch, Notification, Reply
 from faaskeeper.core.sessions import Lease
@@ -31,6 +30,9 @@ from faaskeeper.session.rules import Rules
 from faaskeeper.session.states import Listener, SessionState, Ticket, over, unknown
 from faaskeeper.session.upload import largest, upload
 from faaskeeper.watch import WatchCallbackType, WatchedEvent
+
+if TYPE_CHECKING:
+    from faaskeeper.core.connection import Connection
 
 F = TypeVar("F")
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from faaskeeper.core.blobs import read_blob
 from faaskeeper.core.children import writes_of
-from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import DriverError, Unavailable
 from faaskeeper.core.log import Log, Trimmed
 from faaskeeper.core.watches import Row
@@ -16,6 +15,9 @@ from faaskeeper.exceptions import FaaSKeeperException, ProviderException, WatchS
 from faaskeeper.session import commands
 from faaskeeper.session.incarnation import Over, renew
 from faaskeeper.session.registrations import MOST, Registrations
+
+if TYPE_CHECKING:
+    from faaskeeper.core.connection import Connection
 
 
 class Interpreter:

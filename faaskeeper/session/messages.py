@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
-from faaskeeper.core import codec, trust
+from faaskeeper.core import codec, logs, trust
 from faaskeeper.core.drivers.queue import Queue
 from faaskeeper.core.requests import Message, Notification, Reply
 
-_log = logging.getLogger(__name__)
+_log = logs.logger(__name__)
 
 
 def send(queue: Queue, message: Message, secret: bytes | None) -> None:

@@ -7,14 +7,17 @@ there.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from faaskeeper.core import logs
 from faaskeeper.core.changes import Effect
-from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.core.log import Trimmed
 from faaskeeper.exceptions import ProviderException
+
+if TYPE_CHECKING:
+    from faaskeeper.core.connection import Connection
 
 PATIENCE_S = 5.0
 """How long an answer may take after its session was seen: it follows at once, and the opening was
@@ -22,7 +25,7 @@ sent again since."""
 _BACK = 500
 """How far below the applied mark to begin: the opening may have been applied before this looks."""
 
-_log = logging.getLogger(__name__)
+_log = logs.logger(__name__)
 
 
 class Unheard:

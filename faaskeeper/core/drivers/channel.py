@@ -6,13 +6,13 @@ client asks again for answers that it did not get, and it finds watch events wit
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Protocol
 
+from faaskeeper.core import logs
 from faaskeeper.core.requests import Reply
 
-_log = logging.getLogger(__name__)
+_log = logs.logger(__name__)
 
 
 class Listener(Protocol):

@@ -42,6 +42,32 @@ class Latencies:
             made.append(max(rest, made[-1] if made else 0.0))
         self._kinds[kind] = ([0], [made])
 
+    def leave_out_pauses(self, kind: str, size: int) -> None:
+        """Leave out what retries added to a kind of call, of this size (bytes) and larger ones.
+
+        A pause makes a call take more than twice as long as the fastest. What is faster keeps its
+        proportions.
+        """
+        sizes, rows = self._kinds[kind]
+        made: list[list[float]] = []
+        for each, row in zip(sizes, rows, strict=True):
+            last = max(at for at, value in enumerate(row) if value < 2 * row[0])
+            share = self._quantiles[last] if each >= size else 1.0
+            made.append([self._inverted(row, quantile * share) for quantile in self._quantiles])
+        self._kinds[kind] = (sizes, made)
+
+    def mean(self, kind: str, size: int) -> float:
+        """The mean latency of a measured size, ms: the quantiles' polygon up to the last but one.
+
+        The last is one call, which may have taken a minute.
+        """
+        sizes, rows = self._kinds[kind]
+        row, quantiles = rows[sizes.index(size)], self._quantiles
+        parts = [
+            (quantiles[at + 1] - quantiles[at]) * (row[at] + row[at + 1]) / 2 for at in range(len(row) - 2)
+        ]
+        return sum(parts) + (quantiles[-1] - quantiles[-2]) * row[-2]
+
     def draw(self, kind: str, size: int = 0) -> float:
         """A latency in ms."""
         return self.at(kind, size, self._random.random())
