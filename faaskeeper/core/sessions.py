@@ -167,6 +167,8 @@ class Sessions:
         if isinstance(effect, Opened):
             if txid not in self._by_id:
                 self.add(Session(txid, effect.nonce, effect.sealed, effect.timeout))
+            else:  # from a checkpoint; an earlier session of this nonce was folded after that
+                self._by_nonce[effect.nonce] = txid
             self.changed.add(txid)
             return
         if isinstance(effect, Restored):
