@@ -138,8 +138,8 @@ class Director:
         over = app.over or session is None or session.error is not None
         if session is not None and not over and not self.world.model.sessions[session.id].closed:
             self.world.scheduler.sleep(self.timeout * 1_000)
-            if app.over:
-                return  # it died meanwhile
+            if app.over or self.world.model.sessions[session.id].closed:
+                return  # it died meanwhile, or its session expired since its renewal stalls
             if self.world.plan.sharing and session.state is SessionState.SUSPENDED:
                 # Another process has resumed the session. This one's renewal stalls: it does not
                 # know that, and is suspended.
