@@ -84,7 +84,11 @@ class SessionRegistry:
             session = hub.new_session(lease.session, password, timeout, incarnation)
             await self._attach(session, lease)
             resuming = hub.lease.message(session.id, incarnation, Resume(current))
-            reply = await hub.sender.ask((session.id, incarnation, 0), resuming, session.secret, 10.0)
+            try:
+                reply = await hub.sender.ask((session.id, incarnation, 0), resuming, session.secret, 10.0)
+            except (Exception, asyncio.CancelledError):  # the latter: its client is gone, too
+                self._leave(session)
+                raise
             outcome = reply.outcomes[0][1]
             if outcome.code is Code.OK:
                 session.owned.update(outcome.paths)
@@ -96,6 +100,7 @@ class SessionRegistry:
             if outcome.code is Code.SESSION_EXPIRED:
                 raise SessionExpired
             lease, current = session.lease, reply.current
+        self._leave(session)
         raise SessionBusy(f"other servers take session 0x{lease.session:x} over at the same time")
 
     def _serve(self, session: GatewaySession) -> None:
@@ -134,7 +139,11 @@ class SessionRegistry:
         hub = self._hub
         hub.forget(session.id)
         session.detach(f"session 0x{session.id:x}: its client sent nothing for {silent:.1f} s")
-        active = hub.lease.service_time() - int(silent * 1000)
+        self._leave(session, silent)
+
+    def _leave(self, session: GatewaySession, silent: float = 0.0) -> None:
+        """Take a session's lease from under the server's, else it lives as long as the server."""
+        active = self._hub.lease.service_time() - int(silent * 1000)
         lease = session.lease._replace(under=0, expires=active + session.timeout)
         task = asyncio.get_running_loop().create_task(self._free(lease))
         self._releasing.add(task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,30 @@ def test_a_session_that_was_released_while_a_client_resumed_it_is_not_served(dir
     lease = server.gateway.hub.connection.leases.get(client.session)
     assert lease.under == server.gateway.hub.lease.session
     server.stop()
+
+
+def test_a_session_whose_resumption_fails_is_not_left_under_the_server(directory: Path) -> None:
+    """If its client is dead, nothing would end it as long as the server lives."""
+    servers = [InThread(directory) for _ in range(2)]
+    client = Raw(servers[0].port)
+    client.create("/count", b"0")
+    gateway = servers[1].gateway
+    ask = gateway.hub.sender.ask
+
+    async def unanswered(*args: object, **more: object) -> object:
+        raise TimeoutError
+
+    async def released() -> None:
+        await asyncio.gather(*gateway.registry._releasing)
+
+    gateway.hub.sender.ask = unanswered
+    with pytest.raises(Closed):
+        back(servers[1].port, client)
+    servers[1].wait(released())
+    lease = gateway.hub.connection.leases.get(client.session)
+    assert (lease.under, lease.marked) == (0, False)
+    gateway.hub.sender.ask = ask
+    client = back(servers[1].port, client)
+    count(client, 1)
+    for server in servers:
+        server.stop()
