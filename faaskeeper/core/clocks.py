@@ -93,10 +93,12 @@ class ServiceClock:
     """A remote process's estimate of the service's clock: its own clock, corrected by replies.
 
     A delayed reply carries a time that is too early, never one that is too late. So the greatest
-    lead counts, of the last few replies and of all within :data:`_REMEMBERED_MS`: a process that
-    takes in all replies late for a while would renew its lease to a time that is too early. The
-    error is the delay of the fastest of them, plus the drift of the two clocks since: a few seconds
-    a day if neither is disciplined.
+    lead counts, of the last few replies and of all in this period and the one before. A period lasts
+    for :data:`_REMEMBERED_MS`, or until a reply comes after that: what was known before a silence
+    counts until replies came for a whole period, since the first ones after it may all be late. A
+    process that forgot sooner would renew its lease to a time that is too early. The error is the
+    delay of the fastest of them, plus the drift of the two clocks since: a few seconds a day if
+    neither is disciplined.
 
     Of a session that was just opened there is one reply, and it may have been taken in seconds
     late. So whoever asked for it adds the time since. The first leases then reach too far by that
@@ -108,7 +110,7 @@ class ServiceClock:
         self._leads: tuple[int, ...] = ()
         self._lead = 0
         self._most: tuple[int, ...] = ()
-        """The greatest leads of this period and of the one before, as far as there are any."""
+        """The greatest leads of this period and of the one before, if there was one."""
         self._since = 0
         """When this period began."""
 
@@ -122,10 +124,9 @@ class ServiceClock:
         now = self.own()
         lead = time - now
         self._leads = (*self._leads[1 - _REPLIES :], lead)
-        passed = now - self._since
-        if self._most and passed < _REMEMBERED_MS:
+        if self._most and now - self._since < _REMEMBERED_MS:
             self._most = (max(self._most[0], lead), *self._most[1:])
         else:
-            self._most = (lead, *self._most[:1]) if passed < 2 * _REMEMBERED_MS else (lead,)
+            self._most = (lead, *self._most[:1])
             self._since = now
         self._lead = max(*self._leads, *self._most)

@@ -223,15 +223,25 @@ class RequestPipeline:
 
     def _begin(self) -> bool:
         """Begin the next request, if it may begin."""
-        receiver = self._receiver
-        pending = self._order.next(not receiver.committing)
+        receiver, order = self._receiver, self._order
+        if order.queue and not order.writing and self._lacks_owned(order.queue[0][1].request):
+            self._session.when_answered(self._client.proceed)
+            return False
+        pending = order.next(not receiver.committing)
         if pending is not None:
             self._BEGIN[type(pending.request)](self, pending, pending.request)
             return True
-        if receiver.committing and not self._order.writing:
+        if receiver.committing and not order.writing:
             # The next request is a read, which waits for the writer only.
             receiver.after_commit(self._client.proceed)
         return False
+
+    def _lacks_owned(self, request: Request) -> bool:
+        """Whether a request asks for ephemerals while creates of an earlier connection have no answer.
+
+        The transaction that the answer is as of may be one of them, and their paths are not known.
+        """
+        return isinstance(request, About) and request.kind == protocol.GET_EPHEMERALS and self._session.waits
 
     def _answer(self, pending: Pending, error: int, record: bytes) -> None:
         self._bytes -= pending.size

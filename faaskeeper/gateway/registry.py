@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from contextlib import suppress
 from hmac import compare_digest
+from typing import Any
 
 from faaskeeper.core.errors import Code, Conflict, DriverError
 from faaskeeper.core.requests import Open, Resume
@@ -12,8 +15,11 @@ from faaskeeper.core.sessions import Lease, next_incarnation
 from faaskeeper.gateway.errors import SessionBusy, SessionExpired
 from faaskeeper.gateway.hub import Hub
 from faaskeeper.gateway.sessions import PASSWORD_BYTES, Bounds, GatewaySession, proof_of, secret_of
+from faaskeeper.session.timing import doubling
 
 _TRIES = 5
+_LOOKS = 4
+"""How often a lease is looked for whose put had no answer, in growing intervals."""
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +31,8 @@ class SessionRegistry:
         self._hub = hub
         self._bounds = bounds
         self._releasing: set[asyncio.Task[None]] = set()
+        self._taking: set[int] = set()
+        """Sessions that are being taken over."""
 
     async def open(self, timeout: int) -> GatewaySession:
         """A new session. Raises DriverError, TimeoutError, SessionBusy."""
@@ -64,12 +72,19 @@ class SessionRegistry:
         if known is not None and lease.version == known.lease.version:
             known.active = hub.now()
             return known
+        if id in self._taking:
+            # Both would put the lease under the server's, for sessions of which it serves only one.
+            raise SessionBusy(f"session 0x{id:x} is being taken over by another connection")
         if known is not None:
             hub.forget(id)
             known.detach(f"session 0x{id:x} was moved to another server")
         timeout = self._bounds.fit(timeout)
-        await hub.lease.cover(timeout)
-        return await self._take_over(lease, password, timeout)
+        self._taking.add(id)
+        try:
+            await hub.lease.cover(timeout)
+            return await self._take_over(lease, password, timeout)
+        finally:
+            self._taking.discard(id)
 
     async def _take_over(self, lease: Lease, password: bytes, timeout: int) -> GatewaySession:
         """Put the session's lease under this server's, then resume it as its next incarnation.
@@ -92,8 +107,6 @@ class SessionRegistry:
             outcome = reply.outcomes[0][1]
             if outcome.code is Code.OK:
                 session.owned.update(outcome.paths)
-                if session.id in hub.sessions:
-                    raise SessionBusy(f"session 0x{session.id:x} is being taken over by another connection")
                 self._serve(session)
                 await hub.lease.cover(timeout)
                 return session
@@ -108,7 +121,10 @@ class SessionRegistry:
         self._hub.sessions[session.id] = session
 
     async def _attach(self, session: GatewaySession, lease: Lease) -> None:
-        """Put the session's lease under the server's. Raises SessionExpired, SessionBusy."""
+        """Put the session's lease under the server's. Raises SessionExpired, SessionBusy.
+
+        If this fails otherwise, or is cancelled, the lease is freed as soon as it is there.
+        """
         hub = self._hub
         wanted = lease._replace(
             expires=hub.lease.service_time() + session.timeout,
@@ -117,13 +133,17 @@ class SessionRegistry:
             timeout=session.timeout,
             proof=proof_of(session.secret),
         )
+        put = asyncio.ensure_future(hub.runner.call(hub.connection.leases.replace, wanted))
         try:
-            session.lease = await hub.runner.call(hub.connection.leases.replace, wanted)
+            session.lease = await asyncio.shield(put)
         except Conflict:
             current = await hub.runner.call(hub.connection.leases.get, session.id)
             if current is None or current.marked:
                 raise SessionExpired from None
             raise SessionBusy(f"another server takes session 0x{session.id:x} over") from None
+        except (Exception, asyncio.CancelledError):
+            self._begin(self._disown(put, wanted))
+            raise
 
     def check(self) -> None:
         """Release sessions with silent clients; send requests again that have no reply."""
@@ -144,10 +164,33 @@ class SessionRegistry:
     def _leave(self, session: GatewaySession, silent: float = 0.0) -> None:
         """Take a session's lease from under the server's, else it lives as long as the server."""
         active = self._hub.lease.service_time() - int(silent * 1000)
-        lease = session.lease._replace(under=0, expires=active + session.timeout)
-        task = asyncio.get_running_loop().create_task(self._free(lease))
+        self._begin(self._free(session.lease._replace(under=0, expires=active + session.timeout)))
+
+    def _begin(self, releasing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(releasing)
         self._releasing.add(task)
         task.add_done_callback(self._releasing.discard)
+
+    async def _disown(self, put: asyncio.Future[Lease], wanted: Lease) -> None:
+        """Free a lease that may be under the server's, now or soon, after its put had no answer.
+
+        It is told from another server's, which has the same version, by its incarnation.
+        """
+        await asyncio.wait((put,))
+        hub = self._hub
+        for pause, _ in zip(doubling(0.5), range(_LOOKS), strict=False):
+            with suppress(DriverError):
+                found = await hub.runner.call(hub.connection.leases.get, wanted.session)
+                if found is not None and (found.under, found.incarnation) == (
+                    wanted.under,
+                    wanted.incarnation,
+                ):
+                    expires = hub.lease.service_time() + wanted.timeout
+                    await self._free(found._replace(under=0, expires=expires))
+                    return
+                if found is None or found.version != wanted.version:
+                    return  # it did not take effect, and cannot any more
+            await asyncio.sleep(pause)
 
     async def _free(self, lease: Lease) -> None:
         """Write a lease that is not under the server's any more, as often as it takes."""

@@ -114,6 +114,7 @@ class GatewaySession:
         self.sending = False
         """Some of its messages are on their way to the queue."""
         self._resending = Resending(self.active)
+        self._awaiting: dict[Callable[[], None], None] = {}
 
     def submit(
         self, operation: Operation, auth: tuple[Credential, ...], client: Client, request: object
@@ -144,6 +145,10 @@ class GatewaySession:
     def waits(self) -> bool:
         """Whether it has unanswered requests."""
         return len(self._outbox) > 0
+
+    def when_answered(self, call: Callable[[], None]) -> None:
+        """Call something when no request is without an answer; nothing if the session ends before."""
+        self._awaiting[call] = None
 
     def resend(self, now: float) -> None:
         """Send unanswered requests again, if they were sent long ago."""
@@ -177,10 +182,15 @@ class GatewaySession:
             self.detach(f"session 0x{self.id:x}: {answered.over.value}")
         elif answered.again:
             self._sender.repeat(self, answered.again)
+        if self._awaiting and not self.waits:
+            awaiting, self._awaiting = self._awaiting, {}
+            for call in awaiting:
+                call()
 
     def detach(self, why: str) -> None:
         """Stop serving the session here: end its connection, give up its requests."""
         connection, self.connection = self.connection, None
         self._outbox.abandon()
+        self._awaiting.clear()
         if connection is not None:
             connection.end(why)

@@ -179,8 +179,11 @@ def test_a_client_follows_the_service_s_clock_by_the_quickest_of_the_last_replie
     assert service() == START + 31 * SECOND
     own.now += HOUR
     assert service() == own.now + 31 * SECOND
-    for _ in range(4):  # it was set back
+    for _ in range(4):  # it was set back, or all of them are late
         service.note(own.now - 2 * SECOND)
+    assert service() == own.now + 31 * SECOND
+    own.now += MINUTE
+    service.note(own.now - 2 * SECOND)
     assert service() == own.now - 2 * SECOND
 
 
@@ -200,12 +203,17 @@ def test_a_process_that_takes_in_replies_late_does_not_believe_that_the_service_
     assert service() == now - 8_000
 
 
-def test_a_lead_of_long_ago_counts_no_more_after_a_pause() -> None:
+def test_a_lead_from_before_a_silence_counts_until_replies_came_for_half_a_minute() -> None:
+    """A process that stood still takes in at once what came meanwhile; all of it is late."""
     now = 1_000_000
     service = ServiceClock(lambda: now)
     service.note(now + 500)
-    now += 3_600_000
-    for _ in range(4):
+    now += 40_000
+    for _ in range(10):
+        service.note(now - 30_000)
+    assert service() == now + 500
+    for _ in range(31):
+        now += 1_000
         service.note(now + 100)
     assert service() == now + 100
 
