@@ -19,7 +19,7 @@ Schemes:
 
 from __future__ import annotations
 
-from binascii import b2a_base64
+from base64 import b64encode
 from collections.abc import Callable, Iterable
 from hashlib import blake2b, sha1
 from hmac import compare_digest
@@ -58,7 +58,7 @@ def digest(credential: str) -> str:
     clients remain valid.
     """
     user = credential.split(":", 1)[0]
-    return f"{user}:{b2a_base64(sha1(credential.encode()).digest(), newline=False).decode()}"
+    return f"{user}:{b64encode(sha1(credential.encode()).digest()).decode()}"
 
 
 def vouch(key: bytes, name: str, scheme: str = "x509") -> Credential:

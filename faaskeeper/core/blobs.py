@@ -9,7 +9,7 @@ anything refers to it (``docs/architecture/storage.md``, *Data in blobs*).
 from __future__ import annotations
 
 import re
-from binascii import b2a_base64
+from base64 import urlsafe_b64encode
 from hashlib import blake2b
 from hmac import compare_digest
 from typing import NamedTuple
@@ -48,18 +48,13 @@ class BlobName(NamedTuple):
     digest: str
 
 
-def _text(code: bytes) -> str:
-    """Base64 of RFC 4648, section 5 (the module ``base64`` would be imported for nothing else)."""
-    return b2a_base64(code, newline=False).decode().replace("+", "-").replace("/", "_")
-
-
 def digest(data: bytes) -> str:
     """Digest of a blob's data: BLAKE2b, 128 bits, as 22 characters.
 
     The alphabet is that of base64 in RFC 4648, section 5.
     """
     code = blake2b(data, digest_size=_DIGEST_BYTES, person=b"fk blob").digest()
-    return _text(code).rstrip("=")
+    return urlsafe_b64encode(code).decode().rstrip("=")
 
 
 def blob_name(made: int, token: bytes, session: int, data: bytes, path: str, sequential: bool = False) -> str:
@@ -69,7 +64,7 @@ def blob_name(made: int, token: bytes, session: int, data: bytes, path: str, seq
     it. The sequence number of a ``sequential`` znode is not known when its blob is stored: the name
     has the path without the number, and is marked.
     """
-    random = _text(token)
+    random = urlsafe_b64encode(token).decode()
     kind = "s" if sequential else "n"
     return f"{PREFIX}{made:013d}/{session:x}.{random}.{digest(data)}/{kind}{path}"
 

@@ -142,7 +142,7 @@ class SessionRegistry:
                 raise SessionExpired from None
             raise SessionBusy(f"another server takes session 0x{session.id:x} over") from None
         except (Exception, asyncio.CancelledError):
-            self._begin(self._disown(put, wanted))
+            self._begin(self._give_back(put, lease, wanted))
             raise
 
     def check(self) -> None:
@@ -171,22 +171,22 @@ class SessionRegistry:
         self._releasing.add(task)
         task.add_done_callback(self._releasing.discard)
 
-    async def _disown(self, put: asyncio.Future[Lease], wanted: Lease) -> None:
-        """Free a lease that may be under the server's, now or soon, after its put had no answer.
+    async def _give_back(self, put: asyncio.Future[Lease], before: Lease, wanted: Lease) -> None:
+        """Undo the put of a lease under the server's, which had no answer, if it takes effect.
 
-        It is told from another server's, which has the same version, by its incarnation.
+        The server that the session was under may serve it still: its client may have gone back.
         """
         await asyncio.wait((put,))
-        hub = self._hub
+        hub, leases = self._hub, self._hub.connection.leases
         for pause, _ in zip(doubling(0.5), range(_LOOKS), strict=False):
             with suppress(DriverError):
-                found = await hub.runner.call(hub.connection.leases.get, wanted.session)
-                if found is not None and (found.under, found.incarnation) == (
-                    wanted.under,
-                    wanted.incarnation,
-                ):
-                    expires = hub.lease.service_time() + wanted.timeout
-                    await self._free(found._replace(under=0, expires=expires))
+                found = await hub.runner.call(leases.get, wanted.session)
+                if found is not None and _same(found, wanted):
+                    if before.under in (0, wanted.under):
+                        expires = hub.lease.service_time() + wanted.timeout
+                        await self._free(found._replace(under=0, expires=expires))
+                    else:
+                        await self._free(before._replace(version=found.version))
                     return
                 if found is None or found.version != wanted.version:
                     return  # it did not take effect, and cannot any more
@@ -194,18 +194,22 @@ class SessionRegistry:
 
     async def _free(self, lease: Lease) -> None:
         """Write a lease that is not under the server's any more, as often as it takes."""
-        hub = self._hub
-        pause = 0.5
+        hub, leases = self._hub, self._hub.connection.leases
+        pauses = doubling(0.5, 10.0)
         while True:
             try:
-                await hub.runner.call(hub.connection.leases.replace, lease)
-                return
-            except Conflict:
-                return  # another server has it, or it is over, or an earlier try took effect
+                try:
+                    await hub.runner.call(leases.replace, lease)
+                    return
+                except Conflict:
+                    found = await hub.runner.call(leases.get, lease.session)
+                    mine = lease._replace(under=hub.lease.session)
+                    if found is None or found.marked or not _same(found, mine):
+                        return  # another server has it, or it is over, or an earlier try took effect
+                    lease = lease._replace(version=found.version)  # it was given back
             except DriverError as error:
                 _log.warning("session 0x%x is not released yet: %s", lease.session, error)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 10.0)
+                await asyncio.sleep(next(pauses))
 
     async def release_all(self) -> None:
         """Release every session, since the server stops: their clients find another server."""
@@ -213,3 +217,8 @@ class SessionRegistry:
         for session in list(self._hub.sessions.values()):
             self.release(session, now - session.active)
         await asyncio.gather(*self._releasing)
+
+
+def _same(found: Lease, lease: Lease) -> bool:
+    """Whether a lease is this one, as one server has put it; a version may be two servers'."""
+    return (found.under, found.incarnation) == (lease.under, lease.incarnation)

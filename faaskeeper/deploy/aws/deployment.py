@@ -56,14 +56,14 @@ class AwsDeployment:
         self._buckets = Buckets(self.aws)
         self._planned: tuple[str, list[Change]] | None = None
         """The change set that :meth:`changes` made, and its changes."""
-        self._code_planned: tuple[str, list[Change]] | None = None
-        """That of :meth:`code_changes`."""
+        self._code_planned: tuple[Mapping[str, str | None], str, list[Change]] | None = None
+        """The parameters that :meth:`code_changes` planned for, the change set, and its changes."""
 
     def close(self) -> None:
-        made = [each for each in (self._planned, self._code_planned) if each is not None]
+        made = [each[-2] for each in (self._planned, self._code_planned) if each is not None]
         self._planned = self._code_planned = None
         try:
-            for name, _ in made:
+            for name in made:
                 self.stack.discard(name)
         except DriverError:
             pass  # it changes nothing, and the next deployment deletes it
@@ -282,15 +282,19 @@ class AwsDeployment:
 
     def code_changes(self, progress: Progress, *, back: bool = False) -> Plan:
         self._deployed(progress)
-        wanted = self._back(progress) if back else self._with_code(self._newest())
-        self._code_planned = self.stack.plan(wanted, "", None)
-        changes = self._code_planned[1]
-        return Plan(_lines(changes), refused=_replaced(_lost(changes)))
+        pins = self._earlier() if back else {}
+        wanted = self._with_pins(pins) if back else self._with_code(self._newest())
+        name, changes = self.stack.plan(wanted, "", None)
+        self._code_planned = wanted, name, changes
+        return Plan(_lines(changes), tuple(_going_back(pins)), _replaced(_lost(changes)))
 
     def _update(self, parameters: Mapping[str, str | None], progress: Progress) -> None:
         """Change parameters of the stack and nothing else. ``parameters``: see :meth:`Stack.plan`."""
-        planned_before, self._code_planned = self._code_planned, None
-        name, planned = planned_before or self.stack.plan(parameters, "", None)
+        if self._code_planned is not None and self._code_planned[0] == parameters:
+            _, name, planned = self._code_planned
+            self._code_planned = None
+        else:
+            name, planned = self.stack.plan(parameters, "", None)
         lost = _lost(planned)
         if lost:
             self.stack.discard(name)
@@ -300,21 +304,23 @@ class AwsDeployment:
 
     def roll_back(self, progress: Progress) -> None:
         self._deployed(progress)
-        self._update(self._back(progress), progress)
+        pins = self._earlier()
+        for line in _going_back(pins):
+            progress(line)
+        self._update(self._with_pins(pins), progress)
 
-    def _back(self, progress: Progress) -> dict[str, str | None]:
-        """The stack's parameters with the versions from before the last update."""
-        parameters: dict[str, str | None] = dict.fromkeys(self.stack.parameters())
-        if not parameters.keys() >= set(PINS.values()):
+    def _with_pins(self, pins: Mapping[str, str]) -> dict[str, str | None]:
+        return {**dict.fromkeys(self.stack.parameters()), **pins}
+
+    def _earlier(self) -> dict[str, str]:
+        """The versions from before the last update, by the parameters that pin them."""
+        if not self.stack.parameters().keys() >= set(PINS.values()):
             raise ProviderException(
                 f"{self.config.deployment_name} was deployed by a release without versions of functions: "
                 "run 'fk deploy service' once, from then on there are some"
             )
         present = {each.name for each in self.stack.resources() if each.kind == _FUNCTION}
-        pins = earlier(self.aws, self.config.deployment_name, present)
-        for parameter, version in pins.items():
-            progress(f"{parameter.removeprefix('Pinned').lower()}: back to version {version}")
-        return {**parameters, **pins}
+        return earlier(self.aws, self.config.deployment_name, present)
 
     def _deployed(self, progress: Progress) -> None:
         """Raise unless there is a stack that can be updated; waits for changes that are under way."""
@@ -352,6 +358,10 @@ def _lines(changes: Iterable[Change]) -> tuple[str, ...]:
         + ("  (replaced: its data is lost)" if each.loses else "")
         for each in changes
     )
+
+
+def _going_back(pins: Mapping[str, str]) -> list[str]:
+    return [f"{each.removeprefix('Pinned').lower()}: back to version {pins[each]}" for each in pins]
 
 
 def _replaced(lost: str) -> str:

@@ -105,6 +105,20 @@ class GcsStore:
         return result
 
 
+def _batch(client: Any) -> Any:
+    """A batch of calls with the ``answers`` to each; leaving one of Google's keeps them to itself."""
+    from google.cloud.storage import Batch
+
+    class Answered(Batch):  # type: ignore[misc]
+        answers: list[Any]
+
+        def finish(self, *given: Any, **named: Any) -> list[Any]:
+            self.answers = super().finish(*given, **named)
+            return self.answers
+
+    return Answered(client, raise_exception=False)
+
+
 def delete_batch(gcp: Gcp, bucket: str, objects: Sequence[tuple[str, int | None]]) -> None:
     """Delete objects, or generations of them, at most :data:`MAX_BATCH`, in one call.
 
@@ -115,14 +129,10 @@ def delete_batch(gcp: Gcp, bucket: str, objects: Sequence[tuple[str, int | None]
 
     def attempt() -> None:
         client = gcp.storage()
-        batch = client.batch(raise_exception=False)
-        answers, finish = list[Any](), batch.finish
-        # leaving the batch sends it, and keeps the answers to itself
-        batch.finish = lambda **options: answers.extend(finish(**options))
-        with batch:
+        with _batch(client) as batch:
             for key, generation in left:
                 client.bucket(bucket).delete_blob(key, generation=generation, timeout=_TIMEOUT, retry=None)
-        errors = [_error_of(each) for each in answers]
+        errors = [_error_of(each) for each in batch.answers]
         left[:] = [each for each, error in zip(left, errors, strict=True) if error is not None]
         failed = [error for error in errors if error is not None]
         lasting = [error for error in failed if not retried(error)]
