@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from faaskeeper.core import heartbeat
+from faaskeeper.core import clocks, heartbeat
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import DriverError
 from faaskeeper.core.requests import Notification
@@ -468,6 +468,33 @@ def an_old_session_goes_on(patch: Patch) -> None:
     patch.setattr(registry.SessionRegistry, "resume", known)
 
 
+def a_session_that_comes_back_keeps_its_version(patch: Patch) -> None:
+    """A server to which a client comes back lets a late put of another server take the session."""
+
+    async def unconfirmed(self: Any, known: Any, lease: Any) -> Any:
+        known.active = self._hub.now()
+        return known
+
+    patch.setattr(registry.SessionRegistry, "_confirm", unconfirmed)
+
+
+def ephemerals_are_listed_at_once(patch: Patch) -> None:
+    """They are listed while creates of an earlier connection have no answer."""
+    patch.setattr(pipeline.RequestPipeline, "_lacks_owned", lambda self, request: False)
+
+
+def a_silence_ends_what_was_known_of_the_clock(patch: Patch) -> None:
+    """The first replies after a silence are believed, although all of them may be late."""
+    note = clocks.ServiceClock.note
+
+    def forgetful(self: Any, time: int) -> None:
+        if time and self.own() - self._since >= 60_000:
+            self._most = ()
+        note(self, time)
+
+    patch.setattr(clocks.ServiceClock, "note", forgetful)
+
+
 BUSY: dict[str, Any] = {"clients": 4, "operations": 40, "recent_bytes": 1024, "faults": 0.08, "losses": 0.0}
 NEAR: dict[str, Any] = {"embedded": True, "gateways": 1, "faults": 0.0, "losses": 0.0, "skew_ms": 0}
 FAR: dict[str, Any] = {"embedded": False, "gateways": 2}
@@ -529,6 +556,26 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     any_password_will_do: {"resets": 0.1},
     ephemerals_are_not_taken_over: {**FAR, "resets": 0.1},
     an_old_session_goes_on: {**FAR, "resets": 0.1, "start": 50},
+    a_session_that_comes_back_keeps_its_version: {
+        **BUSY,
+        **FAR,
+        "kills": 0,
+        "resets": 0.05,
+        "page_names": 1,
+        "inline_bytes": 20,
+        "max_nodes": 3,
+        "start": 99,
+    },
+    ephemerals_are_listed_at_once: {**BUSY, **FAR, **QUIET, "faults": 0.1, "resets": 0.3, "start": 150},
+    a_silence_ends_what_was_known_of_the_clock: {
+        **BUSY,
+        **FAR,
+        "kills": 2,
+        "resets": 0.1,
+        "silent": 0.1,
+        "still": 0.003,
+        "start": 20,
+    },
 }
 """Rules, and the plan (and where one is rare, the seed to start from) in which their loss shows soonest."""
 SAMPLE = 3

@@ -70,8 +70,7 @@ class SessionRegistry:
             raise SessionExpired
         known = hub.sessions.get(id)
         if known is not None and lease.version == known.lease.version:
-            known.active = hub.now()
-            return known
+            return await self._confirm(known, lease)
         if id in self._taking:
             # Both would put the lease under the server's, for sessions of which it serves only one.
             raise SessionBusy(f"session 0x{id:x} is being taken over by another connection")
@@ -85,6 +84,19 @@ class SessionRegistry:
             return await self._take_over(lease, password, timeout)
         finally:
             self._taking.discard(id)
+
+    async def _confirm(self, known: GatewaySession, lease: Lease) -> GatewaySession:
+        """Go on with a session whose client has come back. Raises SessionBusy, DriverError.
+
+        The client may have tried another server meanwhile. A put of that one which is still on its
+        way must not take effect any more, so the lease gets another version.
+        """
+        known.active = self._hub.now()
+        try:
+            known.lease = await self._hub.runner.call(self._hub.connection.leases.replace, lease)
+        except Conflict:
+            raise SessionBusy(f"another server takes session 0x{lease.session:x} over") from None
+        return known
 
     async def _take_over(self, lease: Lease, password: bytes, timeout: int) -> GatewaySession:
         """Put the session's lease under this server's, then resume it as its next incarnation.
@@ -142,7 +154,7 @@ class SessionRegistry:
                 raise SessionExpired from None
             raise SessionBusy(f"another server takes session 0x{session.id:x} over") from None
         except (Exception, asyncio.CancelledError):
-            self._begin(self._give_back(put, lease, wanted))
+            self._begin(self._disown(put, wanted))
             raise
 
     def check(self) -> None:
@@ -171,22 +183,22 @@ class SessionRegistry:
         self._releasing.add(task)
         task.add_done_callback(self._releasing.discard)
 
-    async def _give_back(self, put: asyncio.Future[Lease], before: Lease, wanted: Lease) -> None:
-        """Undo the put of a lease under the server's, which had no answer, if it takes effect.
+    async def _disown(self, put: asyncio.Future[Lease], wanted: Lease) -> None:
+        """Free a lease whose put under the server's had no answer, if it takes effect.
 
-        The server that the session was under may serve it still: its client may have gone back.
+        Another server may have put the same version; an incarnation is one server's.
         """
         await asyncio.wait((put,))
-        hub, leases = self._hub, self._hub.connection.leases
+        hub = self._hub
         for pause, _ in zip(doubling(0.5), range(_LOOKS), strict=False):
             with suppress(DriverError):
-                found = await hub.runner.call(leases.get, wanted.session)
-                if found is not None and _same(found, wanted):
-                    if before.under in (0, wanted.under):
-                        expires = hub.lease.service_time() + wanted.timeout
-                        await self._free(found._replace(under=0, expires=expires))
-                    else:
-                        await self._free(before._replace(version=found.version))
+                found = await hub.runner.call(hub.connection.leases.get, wanted.session)
+                if found is not None and (found.under, found.incarnation) == (
+                    wanted.under,
+                    wanted.incarnation,
+                ):
+                    expires = hub.lease.service_time() + wanted.timeout
+                    await self._free(found._replace(under=0, expires=expires))
                     return
                 if found is None or found.version != wanted.version:
                     return  # it did not take effect, and cannot any more
@@ -194,19 +206,14 @@ class SessionRegistry:
 
     async def _free(self, lease: Lease) -> None:
         """Write a lease that is not under the server's any more, as often as it takes."""
-        hub, leases = self._hub, self._hub.connection.leases
+        hub = self._hub
         pauses = doubling(0.5, 10.0)
         while True:
             try:
-                try:
-                    await hub.runner.call(leases.replace, lease)
-                    return
-                except Conflict:
-                    found = await hub.runner.call(leases.get, lease.session)
-                    mine = lease._replace(under=hub.lease.session)
-                    if found is None or found.marked or not _same(found, mine):
-                        return  # another server has it, or it is over, or an earlier try took effect
-                    lease = lease._replace(version=found.version)  # it was given back
+                await hub.runner.call(hub.connection.leases.replace, lease)
+                return
+            except Conflict:
+                return  # another server has it, or it is over, or an earlier try took effect
             except DriverError as error:
                 _log.warning("session 0x%x is not released yet: %s", lease.session, error)
                 await asyncio.sleep(next(pauses))
@@ -217,8 +224,3 @@ class SessionRegistry:
         for session in list(self._hub.sessions.values()):
             self.release(session, now - session.active)
         await asyncio.gather(*self._releasing)
-
-
-def _same(found: Lease, lease: Lease) -> bool:
-    """Whether a lease is this one, as one server has put it; a version may be two servers'."""
-    return (found.under, found.incarnation) == (lease.under, lease.incarnation)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from faaskeeper.core.connection import Connection
-from faaskeeper.core.errors import Unavailable
+from faaskeeper.core.errors import Conflict, Unavailable
 from faaskeeper.core.sessions import Lease, Leases
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.gateway import raw
@@ -132,10 +132,9 @@ def test_a_session_whose_resumption_fails_is_not_left_under_the_server(directory
     async def unanswered(*args: object, **more: object) -> object:
         raise TimeoutError
 
-    async def released(server: InThread) -> None:
-        await asyncio.gather(*server.gateway.registry._releasing)
+    async def released() -> None:
+        await asyncio.gather(*gateway.registry._releasing)
 
-    served = servers[0].call(lambda: servers[0].gateway.hub.sessions[client.session])
     leases.lost = how != "the resumption has no answer"
     if how == "its client goes":
         with socket.create_connection(("127.0.0.1", servers[1].port)) as going:
@@ -151,16 +150,28 @@ def test_a_session_whose_resumption_fails_is_not_left_under_the_server(directory
         with pytest.raises(Closed):
             back(servers[1].port, client)
         gateway.hub.sender.ask = ask
-    servers[1].wait(released(servers[1]))
+    servers[1].wait(released())
     lease = leases.get(client.session)
-    before = 0 if how == "the resumption has no answer" else servers[0].gateway.hub.lease.session
-    assert (lease.under, lease.marked) == (before, False)
-    if before:  # the other server serves the session still, and can leave it
-        servers[0].call(lambda: servers[0].gateway.registry.release(served, 1.0))
-        servers[0].wait(released(servers[0]))
-        assert leases.get(client.session).under == 0
+    assert (lease.under, lease.marked) == (0, False)
     client = back(servers[1].port, client)
     count(client, 1)
+    for server in servers:
+        server.stop()
+
+
+def test_a_put_of_another_server_that_is_late_takes_no_session_away_from_where_its_client_went_back(
+    directory: Path,
+) -> None:
+    servers = [InThread(directory) for _ in range(2)]
+    client = Raw(servers[0].port)
+    client.create("/count", b"0")
+    leases = servers[0].gateway.hub.connection.leases
+    late = leases.get(client.session)._replace(under=servers[1].gateway.hub.lease.session, incarnation=77)
+    client = back(servers[0].port, client)
+    with pytest.raises(Conflict):
+        leases.replace(late)
+    count(client, 1)
+    assert leases.get(client.session).under == servers[0].gateway.hub.lease.session
     for server in servers:
         server.stop()
 
