@@ -208,6 +208,17 @@ def reads_that_may_not_begin_ask_to_be_performed(patch: Patch) -> None:
     patch.setattr(pipeline.RequestPipeline, "arrived", arrived)
 
 
+def reads_go_on_when_the_service_has_ended(patch: Patch) -> None:
+    """A writer that failed between an early reply and its records keeps no read back."""
+    commit = sender.RequestSender._commit
+
+    def anyway(self: Any, messages: Any) -> None:
+        commit(self, messages)
+        self._receiver.committing = False
+
+    patch.setattr(sender.RequestSender, "_commit", anyway)
+
+
 def repeated_requests_are_new_ones(patch: Patch) -> None:
     """A request without an answer is asked for again, under another number."""
     resend = sessions.GatewaySession.resend
@@ -498,6 +509,7 @@ def a_silence_ends_what_was_known_of_the_clock(patch: Patch) -> None:
 BUSY: dict[str, Any] = {"clients": 4, "operations": 40, "recent_bytes": 1024, "faults": 0.08, "losses": 0.0}
 NEAR: dict[str, Any] = {"embedded": True, "gateways": 1, "faults": 0.0, "losses": 0.0, "skew_ms": 0}
 FAR: dict[str, Any] = {"embedded": False, "gateways": 2}
+FAILING: dict[str, Any] = {"faults": 0.05, "resets": 0.1}
 STILL: dict[str, Any] = {"faults": 0.0, "losses": 0.0}
 QUIET: dict[str, Any] = {"gateways": 1, "kills": 0, "resets": 0.0}
 LONG: dict[str, Any] = {
@@ -519,7 +531,8 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     a_read_does_not_hold_back_the_next: FAR,
     the_last_frame_goes_first: {},
     a_connection_asks_for_reads_twice: NEAR,
-    reads_that_may_not_begin_ask_to_be_performed: {**BUSY, **NEAR, "start": 286},
+    reads_that_may_not_begin_ask_to_be_performed: {**BUSY, **NEAR, **FAILING, "start": 60},
+    reads_go_on_when_the_service_has_ended: {**BUSY, **NEAR, **FAILING},
     repeated_requests_are_new_ones: {**FAR, "losses": 0.3},
     whatever_is_read_is_shown: {**NEAR, "clients": 1, "operations": 40, "start": 520},
     nothing_has_a_least: {**FAR, **BUSY},
@@ -541,7 +554,16 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
         "skew_ms": 0,
         "start": 200,
     },
-    a_session_that_was_released_is_served: {**FAR, **BUSY, **QUIET, "start": 258},
+    a_session_that_was_released_is_served: {
+        "embedded": False,
+        "gateways": 1,
+        "clients": 4,
+        "operations": 40,
+        "faults": 0.08,
+        "resets": 0.1,
+        "still": 0.003,
+        "start": 230,
+    },
     a_lease_is_taken_over_later: {**FAR, **STILL, "kills": 2, "resets": 0.1},
     leases_are_freed_too_early: {**FAR, **STILL, "kills": 2},
     a_server_serves_for_its_whole_time_out: {

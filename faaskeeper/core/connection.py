@@ -38,7 +38,8 @@ class InProcess(Protocol):
     def commit(self, messages: Sequence[Message]) -> None:
         """Pass messages to the writer, which serves them in this thread if it is free.
 
-        Raises DriverError.
+        Raises DriverError if the service has ended, now or before. Then replies that were passed on
+        early may be without their records in user storage for good.
         """
 
     def listen(self, handler: Callable[[Reply | bytes], None], settled: Callable[[], None]) -> Listener:

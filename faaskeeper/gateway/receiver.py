@@ -58,7 +58,7 @@ class ReplyReceiver:
         """The epoch of a message is being met; the messages after it wait."""
         self._draining = False
         self.committing = False
-        """The writer runs in this thread: nothing may be read."""
+        """The writer runs in this thread, or has failed: nothing may be read."""
         self._after_commit: list[Callable[[], None]] = []
         within = connection.within
         if within is None:

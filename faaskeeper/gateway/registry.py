@@ -86,16 +86,21 @@ class SessionRegistry:
             self._taking.discard(id)
 
     async def _confirm(self, known: GatewaySession, lease: Lease) -> GatewaySession:
-        """Go on with a session whose client has come back. Raises SessionBusy, DriverError.
+        """Go on with a session whose client has come back. Raises as :meth:`_put` does.
 
         The client may have tried another server meanwhile. A put of that one which is still on its
         way must not take effect any more, so the lease gets another version.
         """
         known.active = self._hub.now()
         try:
-            known.lease = await self._hub.runner.call(self._hub.connection.leases.replace, lease)
-        except Conflict:
-            raise SessionBusy(f"another server takes session 0x{lease.session:x} over") from None
+            known.lease = await self._put(lease)
+        except (SessionBusy, SessionExpired):
+            raise
+        except (Exception, asyncio.CancelledError):
+            if self._hub.sessions.get(known.id) is known:
+                self._hub.forget(known.id)
+                known.detach(f"session 0x{known.id:x}: its lease could not be renewed")
+            raise
         return known
 
     async def _take_over(self, lease: Lease, password: bytes, timeout: int) -> GatewaySession:
@@ -133,26 +138,33 @@ class SessionRegistry:
         self._hub.sessions[session.id] = session
 
     async def _attach(self, session: GatewaySession, lease: Lease) -> None:
-        """Put the session's lease under the server's. Raises SessionExpired, SessionBusy.
+        """Put the session's lease under the server's. Raises as :meth:`_put` does."""
+        hub = self._hub
+        session.lease = await self._put(
+            lease._replace(
+                expires=hub.lease.service_time() + session.timeout,
+                incarnation=session.incarnation,
+                under=hub.lease.session,
+                timeout=session.timeout,
+                proof=proof_of(session.secret),
+            )
+        )
 
-        If this fails otherwise, or is cancelled, the lease is freed as soon as it is there.
+    async def _put(self, wanted: Lease) -> Lease:
+        """Put a lease under the server's; returns it with its version.
+
+        Raises SessionExpired, SessionBusy. If this fails otherwise, or is cancelled, the lease is
+        freed as soon as it is there.
         """
         hub = self._hub
-        wanted = lease._replace(
-            expires=hub.lease.service_time() + session.timeout,
-            incarnation=session.incarnation,
-            under=hub.lease.session,
-            timeout=session.timeout,
-            proof=proof_of(session.secret),
-        )
         put = asyncio.ensure_future(hub.runner.call(hub.connection.leases.replace, wanted))
         try:
-            session.lease = await asyncio.shield(put)
+            return await asyncio.shield(put)
         except Conflict:
-            current = await hub.runner.call(hub.connection.leases.get, session.id)
+            current = await hub.runner.call(hub.connection.leases.get, wanted.session)
             if current is None or current.marked:
                 raise SessionExpired from None
-            raise SessionBusy(f"another server takes session 0x{session.id:x} over") from None
+            raise SessionBusy(f"another server takes session 0x{wanted.session:x} over") from None
         except (Exception, asyncio.CancelledError):
             self._begin(self._disown(put, wanted))
             raise

@@ -118,13 +118,16 @@ class RequestSender:
     def _perform(self) -> None:
         """Perform what was asked for in this turn of the loop."""
         self._scheduled = False
+        receiver = self._receiver
+        if receiver.committing:
+            return  # the service has ended
         self._collecting = True
         try:
             if self._asking:
                 self._read()
             if self._due:
                 self._write()
-                if self._asking:
+                if self._asking and not receiver.committing:
                     self._read()  # what waited for these writes
         finally:
             self._collecting = False
@@ -167,15 +170,16 @@ class RequestSender:
         if within is None or not messages:
             return
         self._output.flush()  # what is answered does not wait for the writer
+        receiver.committing = True
         try:
-            receiver.committing = True
-            try:
-                within.commit(messages)
-            finally:
-                receiver.committing = False
-            receiver.committed()
+            within.commit(messages)
         except DriverError as error:
-            _log.warning("could not send a request, will retry: %s", error)
+            # The service has ended, perhaps between an early reply and its records: until the server
+            # has ended, too, nothing may be read.
+            _log.warning("could not send a request: %s", error)
+            return
+        receiver.committing = False
+        receiver.committed()
 
     def _enqueue(self, batch: Sequence[Signed]) -> None:
         """Send messages in their order, in a thread of the pool."""

@@ -87,9 +87,13 @@ class LocalQueue(Inherited):
             self._idle_due = True
             self._signal.release()
 
-    def _put(self, body: object) -> None:
+    def check(self) -> None:
+        """Raise what broke the queue, if anything has."""
         if self._broken is not None:
             raise self._broken
+
+    def _put(self, body: object) -> None:
+        self.check()
         if self._stopping.is_set():
             raise Unavailable(f"{self._whose} has stopped")
         self._waiting.append(body)

@@ -25,6 +25,7 @@ from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Unavailable
 from faaskeeper.core.sessions import Lease
 from faaskeeper.core.tally import Tally
+from faaskeeper.gateway.server import ServerError
 from faaskeeper.providers.local.objects import DirectoryStore
 from faaskeeper.session.timing import WAIT_S
 from faaskeeper.testing.patience import PATIENCE_S
@@ -924,3 +925,36 @@ def test_a_client_that_sends_more_than_a_read_takes_does_not_keep_the_loop(direc
     ]
     client.socket.close()
     server.stop()
+
+
+@pytest.mark.parametrize("read", ["plain", "of several"])
+def test_nothing_is_read_once_a_write_was_answered_whose_records_cannot_be_put(
+    directory: Path, read: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full, say: the service ends after some tries, and the server with it."""
+    server = InThread(directory)
+    client = Raw(server.port)
+    client.create("/a", b"old")
+    client.ping()  # the writer, which runs in the loop's thread, is done
+    distributor = server.gateway.hub.connection.within._queue._handle.__self__._distributor
+
+    def full(*_: object) -> None:
+        raise Unavailable("the disk is full")
+
+    monkeypatch.setattr(distributor, "_write", full)
+    body = string("/a") + b"\0"
+    if read == "of several":
+        asked = raw.MULTI_READ, number(raw.GET) + b"\0" + number(-1) + body + number(-1) + b"\1" + number(-1)
+    else:
+        asked = raw.GET, body
+    requests = [(raw.GET, body), (raw.SET, string("/a") + string(b"new") + number(-1)), asked, asked]
+    frames = [struct.pack(">ii", xid, op) + record for xid, (op, record) in enumerate(requests, 10)]
+    client.socket.sendall(b"".join(string(frame) for frame in frames))
+    answered: list[tuple[int, int]] = []
+    with suppress(Closed):
+        while True:
+            xid, _, error, _ = client.next()
+            answered.append((xid, error))
+    assert answered == [(10, 0), (11, 0)]
+    with pytest.raises(ServerError, match="the disk is full"):
+        server.ended()

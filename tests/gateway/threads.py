@@ -83,6 +83,10 @@ class InThread:
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self.gateway.stop)
+        self.ended()
+
+    def ended(self) -> None:
+        """Wait for the server's end. Raises what ended it."""
         self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()
         if self._failure is not None:

@@ -127,6 +127,7 @@ class _Within:
 
     def commit(self, messages: Sequence[Message]) -> None:
         self._queue.serve_promptly(messages)
+        self._queue.check()
 
     def listen(self, handler: Callable[[Reply | bytes], None], settled: Callable[[], None]) -> Listener:
         return self._channel.listen_early(handler, settled)

@@ -37,6 +37,7 @@ EXPECTED = frozenset(
         "a server stops to read",
         "a session goes on by another connection",
         "a znode that was due is gone",
+        "an embedded service ended itself",
         "an entry together with its records",
         "an epoch that names the log",
         "an event",

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from faaskeeper.core import trust
-from faaskeeper.core.connection import Connection, connection_to
+from faaskeeper.core.connection import Connection, FailureHandler, connection_to
 from faaskeeper.core.drivers.storage import Condition, Item, Table
-from faaskeeper.core.errors import DriverError, StaleView
+from faaskeeper.core.errors import Denied, DriverError, StaleView
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.log import Log
 from faaskeeper.core.requests import Message, Reply
@@ -138,6 +138,8 @@ class EmbeddedService:
         self._running = False
         self._thread: Task | None = None
         self._idle_due = False
+        self._broken: Denied | None = None
+        self._handlers: list[FailureHandler] = []
         self.stopped = False
         self.channel = DirectChannel(world)
         deployment = self.deployment = world.deployment(process)
@@ -156,7 +158,13 @@ class EmbeddedService:
     def connection(self) -> Connection:
         """A server's access."""
         return connection_to(
-            self.deployment, self.channel, within=self, ring=self._ring, close=self._stop, coalesce=True
+            self.deployment,
+            self.channel,
+            within=self,
+            ring=self._ring,
+            close=self._stop,
+            on_failure=self._handlers.append,
+            coalesce=True,
         )
 
     def _ring(self) -> None:
@@ -168,6 +176,7 @@ class EmbeddedService:
     # ---- within ----------------------------------------------------------------------------
 
     def commit(self, messages: Sequence[Message]) -> None:
+        self._check()
         for message in messages:
             self._world.model.sent(message)
         self._waiting.extend(messages)
@@ -176,6 +185,11 @@ class EmbeddedService:
         self._serve(_PROMPT_BATCHES)
         self._idle_due = True
         self._signal()
+        self._check()
+
+    def _check(self) -> None:
+        if self._broken is not None:
+            raise self._broken
 
     def listen(self, handler: Callable[[Reply | bytes], None], settled: Callable[[], None]) -> DirectListener:
         return self.channel.listen_early(handler, settled)
@@ -188,6 +202,7 @@ class EmbeddedService:
     def send(self, group: str, identity: str, body: bytes) -> None:
         if trust.body(body)[4:5] != b"{":
             raise AssertionError("a server commits within")
+        self._check()
         self._waiting.append(body)
         self._signal()
 
@@ -225,8 +240,10 @@ class EmbeddedService:
         self._running = True
         self.channel.preempt()
         pause = 50
-        for _ in range(_RETRIES):
+        for left in reversed(range(_RETRIES)):
             try:
+                if self._broken is not None:
+                    break
                 if bodies:
                     self._writer.handle(bodies)
                 else:
@@ -235,6 +252,12 @@ class EmbeddedService:
             except (DriverError, StaleView) as error:
                 self._world.scheduler.note(f"the writer fails: {error!r}")
                 self._world.reached["the writer tries again"] += 1
+                if not left:
+                    self._world.reached["an embedded service ended itself"] += 1
+                    self._broken = Denied(f"the service has stopped: {error}")
+                    for handler in self._handlers:
+                        handler(self._broken)
+                    break
                 self._world.scheduler.sleep(pause)
                 pause *= 2
         self._running = False
@@ -244,10 +267,11 @@ class EmbeddedService:
     def _beat(self) -> None:
         while not self.stopped:
             self._world.scheduler.sleep(self._world.random.choice((50, 300, 1_000, 3_000)))
-            if self._world.random.random() < 0.6:
-                self._ring()
-                continue
+            rings = self._world.random.random() < 0.6
             try:
+                if rings:
+                    self._ring()
+                    continue
                 self._heartbeat.run()
                 self._world.bounds.beats += 1
             except (DriverError, StaleView) as error:
