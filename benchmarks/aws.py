@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from benchmarks.clouds import Report, main
 from benchmarks.model import Cloud, Setting
+from faaskeeper.providers.aws.service import LOG_STRIPES
 
 SQS, STANDARD, STREAM = (f"{each}.send_to_function" for each in ("sqs_fifo", "sqs", "dynamodb_stream"))
 AWS = Cloud(
@@ -18,6 +19,7 @@ AWS = Cloud(
     "s3",
     throttled={"dynamodb.write": 4096, "dynamodb.read": 65536},
     refuses=True,
+    stripes=LOG_STRIPES,
 )
 SETTINGS = (
     Setting("key-value, direct", "key-value", "", tell=""),

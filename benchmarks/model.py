@@ -24,6 +24,7 @@ from faaskeeper.core.connection import Connection, connection_to
 from faaskeeper.core.deployment import Deployment, begin, on_tables
 from faaskeeper.core.distribution import DistributorFunction
 from faaskeeper.core.drivers.storage import Condition, Item, Object, Page, Write
+from faaskeeper.core.log import Log
 from faaskeeper.core.objects import TableObjects
 from faaskeeper.core.records import ObjectRecords, TableRecords
 from faaskeeper.core.transactions import Limits
@@ -85,7 +86,8 @@ class Cloud:
     ``between_ms``: time between two invocations. ``bounds``: kinds that were not measured, with the
     published stage that bounds them, less a number of reads of a kind. ``also``: kinds of another
     cloud. ``throttled``: kinds that were throttled when they were measured, from a size in bytes on;
-    their limits are modelled instead. ``refuses``: see :class:`benchmarks.caps.Caps`.
+    their limits are modelled instead. ``refuses``: see :class:`benchmarks.caps.Caps`. ``stripes``: of
+    the log.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Cloud:
     also: Mapping[str, str] = field(default_factory=dict)
     throttled: Mapping[str, int] = field(default_factory=dict)
     refuses: bool = False
+    stripes: int = 1
 
     def latencies(self, random: Random) -> Latencies:
         """The latencies to draw from."""
@@ -208,6 +211,7 @@ class Virtual:
     def _deployment(self, **fields: Any) -> Deployment:
         objects = self._objects
         made: dict[str, Any] = {
+            "log": Log(self._tables["log"], self.gather, stripes=lambda: self.cloud.stripes),
             "records": TableRecords(self._tables["records"]),
             "blobs": objects,
             "worker_queue": None,

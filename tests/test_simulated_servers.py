@@ -608,7 +608,7 @@ BUGS = ("TypeError", "AttributeError", "NameError", "KeyError")
 
 
 def _plan(seed: int, wanted: dict[str, Any]) -> ServedPlan:
-    changes = {**wanted}
+    changes = {"stripes": 1, **wanted}
     changes.pop("start", None)
     plan = served_plan_of(seed)
     if changes.get("embedded"):

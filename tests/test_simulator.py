@@ -87,7 +87,7 @@ def test_a_writer_that_slept_while_a_tombstone_lapsed_does_not_join_its_append_w
     seed: int,
 ) -> None:
     """Its view has a znode of which user storage shows nothing any more."""
-    assert run(seed, replace(plan_of(seed), joint=True, own_distributor=False)).violation == ""
+    assert run(seed, replace(plan_of(seed), joint=True, own_distributor=False, stripes=1)).violation == ""
 
 
 LONG: dict[str, Any] = {"long": True, "expiring": False, "faults": 0.05}
@@ -1008,6 +1008,41 @@ def join_record_by_record(patch: Patch) -> None:
 
 JOINT: dict[str, Any] = {"joint": True, "own_distributor": False, "object_records": False}
 STILL: dict[str, Any] = {"faults": 0.0, "losses": 0.0, "skew_ms": 0}
+
+
+def what_lies_behind_a_gap_is_taken(patch: Patch) -> None:
+    """Stripes are read at moments of their own, and an entry of one that is seen makes up for the others."""
+
+    def after(self: Any, txid: int, limit: int = 100) -> Any:
+        found, more = self._found(txid, limit)
+        return [log.decode(item) for item in found], more
+
+    patch.setattr(log.Log, "after", after)
+
+
+def the_log_ends_at_a_gap(patch: Patch) -> None:
+    """Where a query of all stripes has a gap, there is no more."""
+    whole = log.Log.after
+
+    def after(self: Any, txid: int, limit: int = 100) -> Any:
+        entries, _ = whole(self, txid, limit)
+        return entries, len(entries) >= limit
+
+    patch.setattr(log.Log, "after", after)
+
+
+def the_log_s_end_is_looked_for_in_one_stripe(patch: Patch) -> None:
+    """The stripe of the last entry, where the next one usually is not."""
+
+    def tail(self: Any, txid: int) -> Any:
+        name = log.partition(txid, self._stripes())
+        page = self._table.query(name, log.key(txid), 100)
+        return [log.decode(item) for _, item in page.items][:1], False
+
+    patch.setattr(log.Log, "tail", tail)
+
+
+STRIPED: dict[str, Any] = {"stripes": 5, "writers": 3, "ordered": False}
 RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     unlogged_errors: {},
     lose_outcomes: {},
@@ -1107,6 +1142,9 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     messages_of_any_form: {"hostile": 60},
     text_that_cannot_be_logged: {"hostile": 60},
     answers_go_where_a_copy_says: {"hostile": 30, "copies": True},
+    what_lies_behind_a_gap_is_taken: STRIPED,
+    the_log_ends_at_a_gap: STRIPED,
+    the_log_s_end_is_looked_for_in_one_stripe: STRIPED,
 }
 """Rules, and the plan (and where one is rare, the seed to start from) in which their loss shows soonest."""
 SAMPLE = 3
@@ -1131,6 +1169,7 @@ PLAIN: dict[str, Any] = {
     "lead_ms": 0,
     "servers": False,
     "close_changes": 1_000,
+    "stripes": 1,
 }
 """What histories are without, unless a rule wants it."""
 BUGS = ("TypeError", "AttributeError", "NameError", "KeyError", "IndexError")

@@ -5,6 +5,10 @@ batch. Its key is ``first``; the next entry's key is ``last + 1``. An entry is p
 its key is absent. So of any number of writers that validated against the same head, one wins, and
 the others read its entry.
 
+Stripes: where a store limits what one partition key takes, entries lie under several. Which of them
+an entry lies under follows from its key alone, so all writers with one head still contend for one
+item (``docs/architecture/log.md``).
+
 Retention: entries are trimmed after :data:`RETENTION_MS`, so "absent" means "never written" only to
 a writer that knew the end of the log recently. :class:`~faaskeeper.core.view.View` keeps that time
 (``asof``), and :meth:`Log.append` refuses a batch that was validated more than
@@ -14,12 +18,15 @@ a writer that knew the end of the log recently. :class:`~faaskeeper.core.view.Vi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from hashlib import blake2b
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from faaskeeper.core import codec
 from faaskeeper.core.changes import Transaction
-from faaskeeper.core.drivers.storage import Gather, IfAbsent, Item, Table, Write, in_turn
+from faaskeeper.core.drivers.storage import Gather, IfAbsent, Item, Page, Table, Write, in_turn
 from faaskeeper.core.errors import StaleView
 from faaskeeper.core.requests import Outcome
 from faaskeeper.core.wide import WideTable
@@ -42,6 +49,9 @@ PARTITION = "log"
 ENTRY_BYTES = 256 * 1024
 """A batch is closed when its requests reach about this size, so that an entry fits a table's
 item."""
+_LEAST_PAGE = 10
+_ONE_BY_ONE = 2
+"""How many entries are read one by one before all stripes are."""
 
 
 class Answers(NamedTuple):
@@ -82,6 +92,22 @@ class Trimmed(StaleView):
 def key(txid: int) -> str:
     """Key of the entry that begins with a txid; keys sort like txids."""
     return f"{txid:016d}"
+
+
+def partition(first: int, stripes: int) -> str:
+    """Partition key of the entry that begins with a txid.
+
+    A hash, since batches of constant size would meet few of ``first mod stripes``.
+    """
+    if stripes == 1:
+        return PARTITION
+    digest = blake2b(key(first).encode(), digest_size=4).digest()
+    return f"{PARTITION}/{int.from_bytes(digest, 'big') % stripes}"
+
+
+def partitions(stripes: int) -> list[str]:
+    """All partition keys of entries."""
+    return [PARTITION] if stripes == 1 else [f"{PARTITION}/{number}" for number in range(stripes)]
 
 
 def encode(entry: Entry) -> Item:
@@ -137,8 +163,9 @@ def _check_age(age: int) -> None:
 class Log:
     """The log in a table.
 
-    ``gather``: runs deletions of entries in parallel. ``random``: see
-    :class:`~faaskeeper.core.wide.WideTable`.
+    ``gather``: runs reads and deletions in parallel. ``random``: see
+    :class:`~faaskeeper.core.wide.WideTable`. ``stripes``: returns over how many partition keys the
+    entries are spread; the same for all processes and for as long as the log exists.
     """
 
     def __init__(
@@ -146,9 +173,14 @@ class Log:
         table: Table,
         gather: Gather[Any] = in_turn,
         random: Callable[[int], bytes] = os.urandom,
+        stripes: Callable[[], int] = lambda: 1,
     ) -> None:
         self._table = WideTable(table, "", random)
         self._gather = gather
+        self._stripes = stripes
+
+    def _place(self, first: int) -> tuple[str, str]:
+        return partition(first, self._stripes()), key(first)
 
     def append(self, entry: Entry, age: int) -> None:
         """Put the entry if its key is absent.
@@ -158,42 +190,89 @@ class Log:
         long ago.
         """
         _check_age(age)
-        self._table.put(PARTITION, key(entry.first), encode(entry), IfAbsent())
+        self._table.put(*self._place(entry.first), encode(entry), IfAbsent())
 
     def write_of(self, entry: Entry, age: int) -> Write | None:
         """The append as one of several joint puts; None if it takes more than one put."""
         _check_age(age)
         item = encode(entry)
-        if not self._table.single(PARTITION, key(entry.first), item):
+        place = self._place(entry.first)
+        if not self._table.single(*place, item):
             return None
-        return Write("log", PARTITION, key(entry.first), item, IfAbsent())
+        return Write("log", *place, item, IfAbsent())
 
     def after(self, txid: int, limit: int = 100) -> tuple[list[Entry], bool]:
         """Entries from ``txid + 1`` on, at most ``limit``, and whether there may be more.
 
-        ``txid``: 0, or the last txid of an entry. Raises Trimmed if the first entry found does not
-        follow it.
+        ``txid``: 0, or the last txid of an entry. All entries that were there before the call are
+        among them, or there may be more. Raises Trimmed if the first entry found does not follow
+        ``txid``.
         """
-        page = self._table.query(PARTITION, key(txid), limit)
-        entries = [decode(item) for _, item in page.items]
-        for entry in entries:
+        found, more = self._found(txid, limit)
+        entries: list[Entry] = []
+        for item in found:
+            entry = decode(item)
             if entry.first != txid + 1:
-                raise Trimmed(entry.first)
+                return entries or [self._between(txid + 1, entry.first)], True
+            entries.append(entry)
             txid = entry.last
-        return entries, page.more
+        return entries, more
+
+    def _between(self, first: int, later: int) -> Entry:
+        """The entry that begins with a txid, of which a later one was seen. Raises Trimmed.
+
+        Stripes are read at moments of their own. If the entry is not there now, it was trimmed: it
+        was put before the later one.
+        """
+        entry = self.at(first) if self._stripes() > 1 else None
+        if entry is None:
+            raise Trimmed(later)
+        return entry
+
+    def _found(self, txid: int, limit: int) -> tuple[Sequence[Item], bool]:
+        """Items with keys after a txid's, in their order, and whether there may be more."""
+        stripes = self._stripes()
+        if stripes == 1:
+            page = self._table.query(PARTITION, key(txid), limit)
+            return [item for _, item in page.items], page.more
+        each = max(2 * limit // stripes, _LEAST_PAGE)
+        pages: list[Page] = self._gather(
+            [partial(self._table.query, name, key(txid), each) for name in partitions(stripes)]
+        )
+        rows = sorted((row for page in pages for row in page.items), key=itemgetter(0))
+        ends = [page.items[-1][0] if page.items else "" for page in pages if page.more]
+        some = [item for name, item in rows if not ends or name <= min(ends)][:limit]
+        return some, bool(ends) or len(some) < len(rows)
+
+    def tail(self, txid: int) -> tuple[list[Entry], bool]:
+        """As :meth:`after`, for who knows that the entry at ``txid + 1`` was not trimmed, if it was put.
+
+        Usually there is none, or one: with stripes that is a get or two, not a query for each.
+        """
+        entries: list[Entry] = []
+        if self._stripes() > 1:
+            for _ in range(_ONE_BY_ONE):
+                entry = self.at(txid + 1)
+                if entry is None:
+                    return entries, False
+                entries.append(entry)
+                txid = entry.last
+        more, there = self.after(txid)
+        return [*entries, *more], there
 
     def at(self, first: int) -> Entry | None:
         """The entry whose key is ``first``, or None."""
-        item = self._table.get(PARTITION, key(first))
+        item = self._table.get(*self._place(first))
         return None if item is None else decode(item)
 
     def trim(self, entries: Iterable[Entry]) -> None:
         """Delete entries, for stores without a time to live."""
-        self._table.delete_many([(PARTITION, key(entry.first)) for entry in entries], self._gather)
+        self._table.delete_many([self._place(entry.first) for entry in entries], self._gather)
 
     def drop_parts(self, first: int) -> None:
         """Delete the remaining parts of entries below the one that begins with this txid.
 
         Also those of failed attempts to append them. The entries themselves must be gone.
         """
-        self._table.drop_parts(PARTITION, key(first), self._gather)
+        for name in partitions(self._stripes()):
+            self._table.drop_parts(name, key(first), self._gather)

@@ -193,7 +193,7 @@ def roll(view: View, log: Log, clock: Clock, valid: int = VIEW_VALID_MS) -> int:
     more = True
     while more:
         began = clock()
-        entries, more = log.after(view.head)
+        entries, more = log.tail(view.head)
         view.check_age(clock(), valid)
         for entry in entries:
             view.fold(entry)

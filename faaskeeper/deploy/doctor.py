@@ -11,7 +11,6 @@ from typing import Generic, NamedTuple, TypeVar
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core.errors import DriverError, StaleView
-from faaskeeper.core.log import PARTITION, key
 from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.providers.clocks import clock
 from faaskeeper.providers.cloud.calls import NoCredentials
@@ -119,12 +118,11 @@ class Doctor(ABC, Generic[Service]):
 
     def _lag(self) -> Finding:
         applied = self._deployment.checkpoints.applied()
-        page = self.service.table("log").query(PARTITION, key(applied), 100)
-        if not page.items:
+        entries, more = self._deployment.log.tail(applied)
+        if not entries:
             return Finding("log", True, f"applied up to its end, txid {applied}")
-        oldest = page.items[0][1]["time"]
-        age = clock() - oldest if isinstance(oldest, int) else 0
-        many = f"{len(page.items)}{'+' if page.more else ''}"
+        age = clock() - entries[0].time
+        many = f"{len(entries)}{'+' if more else ''}"
         if age > _LAG_MS:
             return Finding(
                 "log",

@@ -116,13 +116,14 @@ def failure(command: commands.Command, error: DriverError) -> FaaSKeeperExceptio
 def read_writes(log: Log, after: int, upto: int | None) -> tuple[list[commands.Writes], int] | None:
     """The writes of transactions in (after, upto] (None: to the log's end), and the last txid read.
 
-    ``after`` is the last txid of some entry. Returns None if the log was trimmed.
+    ``after`` is the last txid of some entry. Returns None if the log was trimmed. To the log's end
+    that may not be seen: the mark is above then.
     """
     writes: list[commands.Writes] = []
     more = True
     while more and (upto is None or after < upto):
         try:
-            entries, more = log.after(after)
+            entries, more = log.tail(after) if upto is None else log.after(after)
         except Trimmed:
             return None
         for entry in entries:

@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.errors import Denied, DriverError
-from faaskeeper.core.log import PARTITION, key
+from faaskeeper.core.log import PARTITION, key, partitions
 from faaskeeper.deploy.aws.buckets import Buckets
 from faaskeeper.deploy.aws.leftovers import BUCKET, TABLE, Left, Leftovers
 from faaskeeper.deploy.aws.stack import ABSENT, REVIEW, Held, Stack, StackFailed
@@ -65,7 +65,7 @@ class Removal:
         log, checkpoint, records = map(self._service.names.table, ("log", "checkpoint", "records"))
         names = (log, checkpoint, records)
         found = {each.name for each in self._left.found((Left(TABLE, each) for each in names), names)}
-        if log in found and self._service.table("log").query(PARTITION, key(0), 1).items:
+        if log in found and self._entries():
             return f"the table {log} has entries"
         table = self._service.table("checkpoint")
         if checkpoint in found and Checkpoints(table, expiring=True).applied():
@@ -73,6 +73,11 @@ class Removal:
         if status == "DELETE_FAILED" and records in found and len(found) < len(names):
             return f"the table {records} may have znodes, of which the others are gone"
         return ""
+
+    def _entries(self) -> bool:
+        table = self._service.table("log")
+        every = dict.fromkeys((PARTITION, *partitions(self._service.log_stripes)))
+        return any(table.query(each, key(0), 1).items for each in every)
 
     # ---- a first deployment that failed ----------------------------------------------------
 

@@ -21,6 +21,11 @@ INLINE_BYTES = 16 * 1024
 
 DynamoDB's median write takes 5 ms up to 16 KB and 66 ms at 64 KB.
 """
+LOG_STRIPES = 8
+"""DynamoDB takes 1,000 write units a second for a partition key, and does not split one that grows.
+
+With 8 hashed stripes other limits come first (``docs/performance.md``).
+"""
 SECTION = (
     "data-bucket",
     "worker-queue-url",
@@ -62,6 +67,7 @@ class AwsService(CloudService):
     """A deployment on AWS."""
 
     inline_bytes = INLINE_BYTES
+    log_stripes = LOG_STRIPES
     keys = SECTION
 
     def __init__(self, config: Config, aws: Aws | None = None) -> None:

@@ -3,14 +3,14 @@
 Heartbeat makes them (:func:`renew`): it puts the private halves into the settings, which only
 functions and trusted writers read, and then publishes the newest public half beside the checkpoint,
 which clients read and cannot write. ``docs/architecture/security.md``, *Keys of the envelopes*, has
-the argument.
+the argument. What is published also says how the log is laid out (:func:`stripes_of`).
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -29,7 +29,8 @@ LOOK_AGAIN_MS = 10_000
 """How often a function looks for a key pair that it does not know, at most."""
 _KEY_BYTES = 32
 _PRIVATE = ("deployment", "seals")
-_PUBLIC = ("checkpoint", "seal")
+PUBLIC = ("checkpoint", "seal")
+"""Where the public key is, in the table of the checkpoint."""
 
 _log = logging.getLogger(__name__)
 
@@ -49,15 +50,15 @@ def _pairs(row: dict[str, Any]) -> dict[int, X25519PrivateKey]:
     return {newest - age: X25519PrivateKey.from_private_bytes(each) for age, each in enumerate(some)}
 
 
-def renew(settings: Table, published: Table, now: int, *, at_once: bool = False) -> bool:
+def renew(settings: Table, published: Table, now: int, stripes: int, *, at_once: bool = False) -> bool:
     """Make a new key pair if one is due, and publish the newest; returns whether one was made.
 
     ``settings``, ``published``: the tables of the private and the public halves. ``now``: ms.
-    ``at_once``: a new one is due. Any number of processes may run this at once, and each may end
-    anywhere.
+    ``stripes``: of the log. ``at_once``: a new one is due. Any number of processes may run this at
+    once, and each may end anywhere.
     """
     row: Any = settings.get(*_PRIVATE)
-    public: Any = published.get(*_PUBLIC)
+    public: Any = published.get(*PUBLIC)
     due = row is None or at_once or abs(now - row["made"]) > EVERY_MS
     if row is not None and public is not None and not due:
         newest = _pairs(row)[row["stamp"]].public_key().public_bytes_raw()
@@ -77,10 +78,18 @@ def renew(settings: Table, published: Table, now: int, *, at_once: bool = False)
         row = settings.get(*_PRIVATE)
     key = _pairs(row)[row["stamp"]].public_key().public_bytes_raw()
     try:
-        published.put(*_PUBLIC, {"stamp": row["stamp"], "key": key}, IfOlder(row["stamp"]))
+        published.put(*PUBLIC, {"stamp": row["stamp"], "key": key, "stripes": stripes}, IfOlder(row["stamp"]))
     except Conflict:
         pass  # published already, or a later one
     return due
+
+
+def stripes_of(row: Mapping[str, Any] | None) -> int:
+    """Over how many partition keys the log is spread, by the settings or by what is published.
+
+    Deployments of before stripes do not say it, and have one.
+    """
+    return 1 if row is None else int(row.get("stripes", 1))
 
 
 class PrivateKeys:
@@ -122,11 +131,13 @@ class PublishedKey:
         self._clock = clock
         self._read = 0
         self._seal: Seal | None = None
+        self.stripes = 1
+        """Of the log, once the key was read."""
 
     def read(self) -> Seal:
         """Read the key. Raises DriverError."""
         now = self._clock()
-        row: Any = self._table.get(*_PUBLIC)
+        row: Any = self._table.get(*PUBLIC)
         if row is None:
             raise Denied(
                 f"the deployment {self._deployment} has published no key with which to seal requests: its "
@@ -134,6 +145,7 @@ class PublishedKey:
                 "within a minute"
             )
         self._read = now
+        self.stripes = stripes_of(row)
         self._seal = Seal(row["stamp"], X25519PublicKey.from_public_bytes(row["key"]))
         return self._seal
 

@@ -17,7 +17,7 @@ from faaskeeper.core.connection import Connection, FailureHandler, connection_to
 from faaskeeper.core.deployment import Deployment, begin, on_tables
 from faaskeeper.core.drivers import channel as drivers
 from faaskeeper.core.drivers.queue import Queue
-from faaskeeper.core.drivers.storage import IfAbsent, Joint, ObjectStore, Table
+from faaskeeper.core.drivers.storage import IfAbsent, Item, Joint, ObjectStore, Table
 from faaskeeper.core.errors import Conflict, Denied
 from faaskeeper.core.log import Log
 from faaskeeper.core.objects import TableObjects
@@ -27,7 +27,7 @@ from faaskeeper.providers.clocks import clock, elapsed
 from faaskeeper.providers.cloud.calls import Calls
 from faaskeeper.providers.cloud.channels import LoopbackChannel, RoutedChannel
 from faaskeeper.providers.cloud.envelopes import SealedChannel, SealedClientChannel, SealedQueue, bare
-from faaskeeper.providers.cloud.seals import PublishedKey, renew
+from faaskeeper.providers.cloud.seals import PUBLIC, PublishedKey, renew, stripes_of
 from faaskeeper.providers.cloud.supers import SavedSuperUser
 from faaskeeper.providers.direct import LOSSES, Contended, DirectQueue, Prompt
 from faaskeeper.providers.networks import PRIVATE, Networks
@@ -45,6 +45,8 @@ class CloudService(ABC):
 
     inline_bytes: int
     keys: tuple[str, ...]
+    log_stripes = 1
+    """Over how many partition keys the log of a new deployment is spread."""
     expiring_log = True
     """Whether the log's store trims itself; otherwise heartbeat trims it."""
 
@@ -57,6 +59,7 @@ class CloudService(ABC):
         """
         self.config = config
         self.calls = calls
+        self._stripes = 0
         self.section = config.provider_config
         for key in self.section:
             if key not in self.keys:
@@ -95,12 +98,26 @@ class CloudService(ABC):
         """Writes the log's and the records' tables in one call; None if that is not possible."""
         return None
 
+    def stripes(self) -> int:
+        """Over how many partition keys the log is spread, as it was set up.
+
+        Whoever has read the settings or the published key knows it.
+        """
+        if not self._stripes:
+            row: Any = self.table("checkpoint").get(*PUBLIC)
+            if row is None:
+                return 1  # of before published keys, or not set up: not to be kept
+            self._stripes = stripes_of(row)
+        return self._stripes
+
+    def _log(self, table: Table) -> Log:
+        return Log(table, self.calls.gather, stripes=self.stripes)
+
     def contended(self, losses: int) -> tuple[Contended, dict[str, Any]]:
         """The log's table for one of several writers, and the deployment's fields that use it."""
         table = Contended(self.table("log"), losses=losses)
         joint = self.joint()
-        log = Log(table, self.calls.gather)
-        return table, {"log": log, "joint": None if joint is None else table.joint(joint)}
+        return table, {"log": self._log(table), "joint": None if joint is None else table.joint(joint)}
 
     @abstractmethod
     def queue(self, which: str, kind: QueueType) -> Queue:
@@ -151,6 +168,8 @@ class CloudService(ABC):
         }
         if config.user_storage is StorageType.PERSISTENT and blobs is not None:
             made["records"] = ObjectRecords(blobs, self.calls.gather)
+        if "log" not in fields:
+            made["log"] = self._log(self.table("log"))
         if "worker_queue" not in fields:
             made["worker_queue"] = self.queue("worker", config.worker_queue)
         if config.distributor_queue is not QueueType.INLINE and "distributor_queue" not in fields:
@@ -234,6 +253,7 @@ class CloudService(ABC):
         key = settings["key"]
         if not isinstance(key, bytes):
             raise Denied(f"the settings of {self.config.deployment_name} contain no key")
+        self._stripes = stripes_of(settings)
         return key
 
     @cached_property
@@ -247,18 +267,22 @@ class CloudService(ABC):
         If there is none, initialize: put the tree and the checkpoint, then a key.
         """
         table = self.table("settings")
+        settings = table.get("deployment", "settings")
+        self._stripes = self.log_stripes if settings is None else stripes_of(settings)
         self.renew_seals()
-        if table.get("deployment", "settings") is None:
+        if settings is None:
             begin(self.deployment(b""))
+            made: Item = {"stamp": 1, "key": random(trust.KEY_BYTES), "stripes": self._stripes}
             try:
-                table.put("deployment", "settings", {"stamp": 1, "key": random(trust.KEY_BYTES)}, IfAbsent())
+                table.put("deployment", "settings", made, IfAbsent())
             except Conflict:
                 pass  # another process was first
         return self.key()
 
     def renew_seals(self, at_once: bool = False) -> bool:
         """Make a key pair for clients to seal their requests with, if one is due, and publish it."""
-        return renew(self.table("settings"), self.table("checkpoint"), self.clock(), at_once=at_once)
+        tables = self.table("settings"), self.table("checkpoint")
+        return renew(*tables, self.clock(), self.stripes(), at_once=at_once)
 
     def _published(self) -> PublishedKey:
         return PublishedKey(self.table("checkpoint"), self.config.deployment_name, elapsed)
@@ -276,6 +300,7 @@ class CloudService(ABC):
             made = self.deployment(b"", distributor_queue=None, worker_queue=queue)
             # both raise, with the reason, if there is no such deployment
             self.calls.gather([made.checkpoints.header, published.read])
+            self._stripes = published.stripes
             return connection_to(
                 made,
                 self.client_channel(port),

@@ -142,8 +142,7 @@ class Bounds:
                 raise Violation(f"the tombstone {node} of {path} is there for good")
         self.parts()
         if not ledger.plan.expiring:
-            entries = ledger.rows["log"].partitions.get(log.PARTITION, {})
-            ages = {key: ledger.scheduler.now - ledger.appended[key] for key in entries}
+            ages = {key: ledger.scheduler.now - ledger.appended[key] for key in self._entries()}
             old = [key for key, age in ages.items() if age > RETENTION_MS + 3 * _DAY_MS]
             if len(old) > 1:  # the last one stays: it says where the log ends
                 raise Violation(f"the entries {old} are there after {ages} ms")
@@ -162,11 +161,16 @@ class Bounds:
                     left |= {" ".join(part.rsplit(" ", 3)[1:3]) for part in parts} - named
             if left:
                 raise Violation(f"parts of replaced versions are left in {name}: {sorted(left)}")
-        entries = ledger.rows["log"].partitions
-        first = min(entries.get(log.PARTITION, {}), default="")
-        left = {part for part in entries.get(f"parts {log.PARTITION}", {}) if part.split(" ")[0] < first}
-        if left:
-            raise Violation(f"parts of entries that were trimmed are left: {sorted(left)}")
+        first = min(self._entries(), default="")
+        for name in log.partitions(ledger.plan.stripes):
+            parts = ledger.rows["log"].partitions.get(f"parts {name}", {})
+            left = {part for part in parts if part.split(" ")[0] < first}
+            if left:
+                raise Violation(f"parts of entries that were trimmed are left: {sorted(left)}")
+
+    def _entries(self) -> list[str]:
+        rows = self._ledger.rows["log"].partitions
+        return [key for name in log.partitions(self._ledger.plan.stripes) for key in rows.get(name, {})]
 
     def _leased(self, session: int) -> bool:
         return self._ledger.lease(session) is not None

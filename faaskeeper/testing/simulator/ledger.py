@@ -108,7 +108,7 @@ class Ledger(Environment):
 
     def check_trimmed(self, key: str) -> None:
         """Heartbeat is about to delete an entry: it must be old, and applied, and saved."""
-        item = self.rows["log"].get(log.PARTITION, key)
+        item = self.rows["log"].get(log.partition(int(key), self.plan.stripes), key)
         if item is None:
             return
         if self.plan.expiring:
@@ -127,13 +127,14 @@ class Ledger(Environment):
         """Delete the log's entries that are past the retention, as its store does by itself."""
         table = self.rows["log"]
         gone = 0
-        for key, _ in table.query(log.PARTITION, "", 10_000).items:
-            if self.scheduler.now - self.appended[key] > RETENTION_MS:
-                table.delete(log.PARTITION, key)
-                for part, _ in table.query(f"parts {log.PARTITION}", f"{key} ", 1_000).items:
-                    if part.startswith(f"{key} "):
-                        table.delete(f"parts {log.PARTITION}", part)
-                gone += 1
+        for name in log.partitions(self.plan.stripes):
+            for key, _ in table.query(name, "", 10_000).items:
+                if self.scheduler.now - self.appended[key] > RETENTION_MS:
+                    table.delete(name, key)
+                    for part, _ in table.query(f"parts {name}", f"{key} ", 1_000).items:
+                        if part.startswith(f"{key} "):
+                            table.delete(f"parts {name}", part)
+                    gone += 1
         if gone:
             self.reached["log trimmed"] += gone
             self.model.trimmed = True

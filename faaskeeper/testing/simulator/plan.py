@@ -74,6 +74,8 @@ class Plan:
     """The hostile client also sends again, as they are or changed, messages that others have sent."""
     mass: int = 0
     """How many ephemerals one of the clients creates beside its operations."""
+    stripes: int = 1
+    """Over how many partition keys the log's entries are spread."""
 
 
 def plan_of(seed: int) -> Plan:
@@ -113,7 +115,13 @@ def plan_of(seed: int) -> Plan:
         hostile=more.choice((8, 30)) if more.random() < 0.12 else 0,
         max_contents=more.choice((1_000, 1_000, 2)),
         copies=more.random() < 0.7,
+        stripes=stripes_of(seed),
     )
+
+
+def stripes_of(seed: int) -> int:
+    """A plan's number of stripes, drawn apart."""
+    return Random(seed * 31 + 17).choice((1, 1, 2, 5))
 
 
 SIMPLER: tuple[dict[str, Any], ...] = (
@@ -135,6 +143,7 @@ SIMPLER: tuple[dict[str, Any], ...] = (
     {"max_nodes": 1_000},
     {"page_names": 128},
     {"max_item_bytes": 1 << 30},
+    {"stripes": 1},
     {"joint": False},
     {"close_changes": 1_000},
     {"watch_function": False},

@@ -45,7 +45,9 @@ class SimulatedTable:
         self.inner.put(partition, key, item, condition)
         if "parts" in item and "named" in item:
             self._check_parts(partition, key, item)
-        if self._name == "log" and partition == log.PARTITION:
+        if self._name == "log" and not partition.startswith("parts "):
+            if partition != log.partition(int(key), self._ledger.plan.stripes):
+                raise Violation(f"the entry {key} is put under {partition}")
             whole = WideTable(self.inner).get(partition, key)
             if whole is None:
                 raise Violation(f"the entry {key} cannot be read")
@@ -60,7 +62,7 @@ class SimulatedTable:
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
         def effect() -> None:
-            if self._name == "log" and partition == log.PARTITION:
+            if self._name == "log" and not partition.startswith("parts "):
                 self._ledger.check_trimmed(key)
             self.inner.delete(partition, key, condition)
             if partition.startswith("parts "):

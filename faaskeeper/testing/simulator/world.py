@@ -71,7 +71,7 @@ class World(Ledger):
             records = ObjectRecords(self.objects, self.gather)
         small = self.plan.inline_bytes < 1 << 20
         return Deployment(
-            log=Log(self.tables["log"], random=self.bytes),
+            log=Log(self.tables["log"], random=self.bytes, stripes=lambda: self.plan.stripes),
             checkpoints=Checkpoints(
                 self.tables["checkpoint"], expiring=self.plan.expiring, random=self.bytes
             ),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from faaskeeper.testing.simulator.plan import Plan
+from faaskeeper.testing.simulator.plan import Plan, stripes_of
 
 
 @dataclass
@@ -71,6 +71,7 @@ def served_plan_of(seed: int) -> ServedPlan:
         late_pause=random.random() < 0.5,
         silent=random.choice((0.0, 0.0, 0.03)),
         twice=random.random() < 0.2,
+        stripes=1 if embedded else stripes_of(seed),
     )
 
 
