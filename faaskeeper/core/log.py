@@ -213,21 +213,23 @@ class Log:
         for item in found:
             entry = decode(item)
             if entry.first != txid + 1:
-                return entries or [self._between(txid + 1, entry.first)], True
+                return entries or [self._behind(txid, entry.first)], True
             entries.append(entry)
             txid = entry.last
         return entries, more
 
-    def _between(self, first: int, later: int) -> Entry:
-        """The entry that begins with a txid, of which a later one was seen. Raises Trimmed.
+    def _behind(self, txid: int, later: int) -> Entry:
+        """The entry after a txid, where a later one was seen. Raises Trimmed.
 
-        Stripes are read at moments of their own. If the entry is not there now, it was trimmed: it
-        was put before the later one.
+        Stripes are read at moments of their own. What is not there now was trimmed, since it was
+        put before the later one; and a second look shows all that is left before that.
         """
-        entry = self.at(first) if self._stripes() > 1 else None
-        if entry is None:
-            raise Trimmed(later)
-        return entry
+        if self._stripes() > 1:
+            entry = self.at(txid + 1)
+            if entry is not None:
+                return entry
+            later = min((decode(item).first for item in self._found(txid, 1)[0]), default=later)
+        raise Trimmed(later)
 
     def _found(self, txid: int, limit: int) -> tuple[Sequence[Item], bool]:
         """Items with keys after a txid's, in their order, and whether there may be more."""

@@ -136,6 +136,22 @@ def test_a_first_entry_that_was_put_meanwhile_is_not_taken_for_a_trimmed_one() -
     assert log.after(base) == ([entry(base + 1)], False)
 
 
+def test_where_a_log_begins_is_right_while_others_write_behind_that() -> None:
+    """Who asks from anywhere is told of the first entry that is there, and skips none."""
+    table = Counting()
+    log = striped(table)
+    read = {name: at for at, name in enumerate(partitions(STRIPES))}
+    base = next(
+        each for each in range(5, 40) if read[partition(each + 1, STRIPES)] > read[partition(each, STRIPES)]
+    )
+    table.before[partition(base + 1, STRIPES)] = lambda: [
+        log.append(entry(first), 0) for first in (base, base + 1)
+    ]
+    with pytest.raises(Trimmed) as trimmed:
+        log.after(2)
+    assert trimmed.value.first == base
+
+
 @pytest.mark.parametrize("stripes", [1, STRIPES])
 def test_a_reader_of_trimmed_entries_is_told_where_the_log_begins(stripes: int) -> None:
     table = MemoryTable(max_item_bytes=700)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
@@ -47,10 +49,26 @@ class TestJoint(JointSuite):
         return joint_of(gcp, "fk", tables.__getitem__)
 
 
+@contextmanager
+def asked(store: GcsStore) -> Iterator[list[str]]:
+    """Addresses of requests to Cloud Storage."""
+    urls: list[str] = []
+    hooks = store._gcp.storage()._http.hooks["response"]
+
+    def note(response: Any, **_: object) -> None:
+        urls.append(response.request.url)
+
+    hooks.append(note)
+    yield urls
+    hooks.remove(note)
+
+
 class TestGcsStore(ObjectStoreSuite):
     @pytest.fixture
-    def store(self, gcp: Gcp) -> ObjectStore:
-        return GcsStore(gcp, backends.create_bucket(gcp))
+    def store(self, gcp: Gcp) -> Iterator[ObjectStore]:
+        bucket = backends.create_bucket(gcp)
+        with backends.gcp(gcp.project) as made:  # the library knows the bucket if it has created it
+            yield GcsStore(made, bucket)
 
     def test_a_conditional_delete_takes_that_object_only(self, store: ObjectStore) -> None:
         """The emulator ignores the condition of a delete: what the service is asked for is looked at."""
@@ -59,13 +77,19 @@ class TestGcsStore(ObjectStoreSuite):
             with pytest.raises(Conflict):
                 store.delete("key", match=tag)
         tag = store.put("key", b"1")
-        asked: list[str] = []
-        session = store._gcp.storage()._http
-        session.hooks["response"].append(lambda response, **more: asked.append(response.request.url))
-        store.delete("key", match=tag)
-        assert len(asked) == 1
-        assert f"ifGenerationMatch={tag}" in asked[0]
+        with asked(store) as urls:
+            store.delete("key", match=tag)
+        assert len(urls) == 1
+        assert f"ifGenerationMatch={tag}" in urls[0]
         assert store.get("key") is None
+
+    def test_what_is_not_found_is_one_request(self, store: ObjectStore) -> None:
+        assert isinstance(store, GcsStore)
+        store.put("key", b"1")
+        with asked(store) as urls:
+            for _ in range(20):
+                assert store.get("nothing") is None
+        assert len(urls) == 20
 
 
 class TestPubsubChannel(ChannelSuite):

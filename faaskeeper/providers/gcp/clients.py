@@ -176,6 +176,9 @@ class Gcp(Calls):
     def _storage(self) -> Any:
         from google.cloud import storage
 
+        # Otherwise the library asks for the bucket in threads of its own, for traces: once, which roles
+        # do not permit, and after each object that is not found.
+        os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
         kind = requests.adapters.HTTPAdapter
         if os.environ.get("STORAGE_EMULATOR_HOST"):
             client = storage.Client(
