@@ -126,6 +126,10 @@ class Checkpoints:
             except Conflict:
                 pass  # the deployment was set up before
 
+    def exist(self) -> bool:
+        """Whether the deployment was set up, perhaps not completely."""
+        return self._table.get(*_HEADER) is not None
+
     def applied(self) -> int:
         """Read the mark."""
         item = self._table.get(*_MARK)

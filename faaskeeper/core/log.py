@@ -247,7 +247,7 @@ class Log:
         return some, bool(ends) or len(some) < len(rows)
 
     def tail(self, txid: int) -> tuple[list[Entry], bool]:
-        """As :meth:`after`, for who knows that the entry at ``txid + 1`` was not trimmed, if it was put.
+        """As :meth:`after`, for who knows that no entry after ``txid`` was trimmed: all are young enough.
 
         Usually there is none, or one: with stripes that is a get or two, not a query for each.
         """
@@ -261,6 +261,15 @@ class Log:
                 txid = entry.last
         more, there = self.after(txid)
         return [*entries, *more], there
+
+    def look(self, txid: int) -> tuple[list[Entry], bool]:
+        """As :meth:`after`, but none also if the entry after ``txid`` was trimmed.
+
+        The mark is above ``txid`` then. Usually there is none: with stripes that is one get.
+        """
+        if self._stripes() > 1 and self.at(txid + 1) is None:
+            return [], False
+        return self.after(txid)
 
     def at(self, first: int) -> Entry | None:
         """The entry whose key is ``first``, or None."""

@@ -118,7 +118,7 @@ class Doctor(ABC, Generic[Service]):
 
     def _lag(self) -> Finding:
         applied = self._deployment.checkpoints.applied()
-        entries, more = self._deployment.log.tail(applied)
+        entries, more = self._deployment.log.after(applied)
         if not entries:
             return Finding("log", True, f"applied up to its end, txid {applied}")
         age = clock() - entries[0].time

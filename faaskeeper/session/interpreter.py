@@ -116,14 +116,15 @@ def failure(command: commands.Command, error: DriverError) -> FaaSKeeperExceptio
 def read_writes(log: Log, after: int, upto: int | None) -> tuple[list[commands.Writes], int] | None:
     """The writes of transactions in (after, upto] (None: to the log's end), and the last txid read.
 
-    ``after`` is the last txid of some entry. Returns None if the log was trimmed. To the log's end
-    that may not be seen: the mark is above then.
+    ``after`` is the last txid of some entry. Returns None if the log was trimmed; to the log's end
+    that may look as if nothing were there (:meth:`~faaskeeper.core.log.Log.look`).
     """
     writes: list[commands.Writes] = []
     more = True
+    read = log.look if upto is None else log.after
     while more and (upto is None or after < upto):
         try:
-            entries, more = log.tail(after) if upto is None else log.after(after)
+            entries, more = read(after)
         except Trimmed:
             return None
         for entry in entries:
@@ -131,4 +132,5 @@ def read_writes(log: Log, after: int, upto: int | None) -> tuple[list[commands.W
                 if upto is None or transaction.txid <= upto:
                     writes.append((transaction.txid, writes_of(transaction)))
             after = entry.last
+        read = log.after
     return writes, after

@@ -122,6 +122,42 @@ def test_a_deployment_of_before_stripes_keeps_its_one_partition_key(
     assert published["stripes"] == 1
 
 
+def test_a_release_of_before_stripes_finds_no_key_in_a_new_deployment(service: AwsService) -> None:
+    """It would write where nobody else does."""
+    key = service.initialize()
+    settings = service.table("settings").get("deployment", "settings")
+    assert settings is not None
+    assert settings["key"] == ""
+    assert key in settings.values()
+
+
+@pytest.mark.parametrize("lost", ["settings", "published", "both"])
+def test_a_log_that_is_there_keeps_its_one_key_whatever_was_lost(
+    functions: Config, config: Config, service: AwsService, lost: str
+) -> None:
+    before = Before(functions)
+    before.initialize()
+    before.aws.close()
+    write(config, 3)
+    if lost != "published":
+        service.table("settings").delete("deployment", "settings")
+    if lost != "settings":
+        service.table("checkpoint").delete("checkpoint", "seal")
+    service.initialize()
+    write(config, 3)
+    assert set(entries(service)) == {"log"}
+
+
+def test_what_is_published_is_mended_where_the_settings_say_otherwise(service: AwsService) -> None:
+    service.initialize()
+    table = service.table("checkpoint")
+    published = table.get("checkpoint", "seal")
+    assert published is not None
+    table.put("checkpoint", "seal", {**published, "stripes": 1})
+    service.initialize()
+    assert table.get("checkpoint", "seal") == published
+
+
 def test_who_is_there_before_the_deployment_is_set_up_asks_again(
     functions: Config, service: AwsService
 ) -> None:

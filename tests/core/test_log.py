@@ -11,6 +11,7 @@ from faaskeeper.core.drivers.storage import Condition, Item, Page
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.log import Answers, Entry, Log, Trimmed, key, partition, partitions
 from faaskeeper.providers.memory import MemoryTable
+from faaskeeper.session.interpreter import read_writes
 
 STRIPES = 5
 
@@ -168,6 +169,19 @@ def test_a_reader_of_trimmed_entries_is_told_where_the_log_begins(stripes: int) 
     assert trimmed.value.first == 62
     assert [name for name, rows in table._items.items() if rows] == [partition(62, stripes)]
     assert log.after(61) == ([entry(62)], False)
+
+
+def test_what_was_trimmed_in_any_order_is_not_taken_for_the_log_s_end() -> None:
+    """A session that has rested for days: 11 is past its time and still there, 12 is gone, 13 is new."""
+    log = striped(MemoryTable())
+    entries = filled(log, 13, 1)
+    log.trim([entries[11]])
+    assert log.look(10) == ([entry(11)], True)
+    assert read_writes(log, 10, None) is None
+    assert read_writes(log, 12, None) == ([], 13)
+    assert read_writes(log, 11, None) == ([], 11)  # the mark is above
+    log.trim([entries[10]])
+    assert log.look(10) == ([], False)
 
 
 def test_keys_sort_like_txids() -> None:

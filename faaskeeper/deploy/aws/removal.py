@@ -65,7 +65,7 @@ class Removal:
         log, checkpoint, records = map(self._service.names.table, ("log", "checkpoint", "records"))
         names = (log, checkpoint, records)
         found = {each.name for each in self._left.found((Left(TABLE, each) for each in names), names)}
-        if log in found and self._entries():
+        if log in found and self._entries(checkpoint in found):
             return f"the table {log} has entries"
         table = self._service.table("checkpoint")
         if checkpoint in found and Checkpoints(table, expiring=True).applied():
@@ -74,10 +74,11 @@ class Removal:
             return f"the table {records} may have znodes, of which the others are gone"
         return ""
 
-    def _entries(self) -> bool:
+    def _entries(self, published: bool) -> bool:
+        """Whether the log has any. ``published``: the table that says how it is laid out is there."""
         table = self._service.table("log")
-        every = dict.fromkeys((PARTITION, *partitions(self._service.log_stripes)))
-        return any(table.query(each, key(0), 1).items for each in every)
+        stripes = max(self._service.stripes() if published else 1, self._service.log_stripes)
+        return any(table.query(each, key(0), 1).items for each in {PARTITION, *partitions(stripes)})
 
     # ---- a first deployment that failed ----------------------------------------------------
 

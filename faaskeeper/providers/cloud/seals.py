@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from faaskeeper.core.clocks import Clock
-from faaskeeper.core.drivers.storage import IfAbsent, IfOlder, IfStamp, Table
+from faaskeeper.core.drivers.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Table
 from faaskeeper.core.errors import Conflict, Denied, DriverError
 
 EVERY_MS = 30 * 24 * 3600 * 1000
@@ -63,6 +63,8 @@ def renew(settings: Table, published: Table, now: int, stripes: int, *, at_once:
     if row is not None and public is not None and not due:
         newest = _pairs(row)[row["stamp"]].public_key().public_bytes_raw()
         if (public["stamp"], public["key"]) == (row["stamp"], newest):
+            if stripes_of(public) != stripes:
+                _put(published, {**public, "stripes": stripes}, IfStamp(public["stamp"]))
             return False
         due = public["stamp"] >= row["stamp"]  # the settings are of an earlier moment than what is public
     if due:
@@ -77,11 +79,15 @@ def renew(settings: Table, published: Table, now: int, stripes: int, *, at_once:
             due = False  # another process was first
         row = settings.get(*_PRIVATE)
     key = _pairs(row)[row["stamp"]].public_key().public_bytes_raw()
+    _put(published, {"stamp": row["stamp"], "key": key, "stripes": stripes}, IfOlder(row["stamp"]))
+    return due
+
+
+def _put(published: Table, row: Item, condition: Condition) -> None:
     try:
-        published.put(*PUBLIC, {"stamp": row["stamp"], "key": key, "stripes": stripes}, IfOlder(row["stamp"]))
+        published.put(*PUBLIC, row, condition)
     except Conflict:
         pass  # published already, or a later one
-    return due
 
 
 def stripes_of(row: Mapping[str, Any] | None) -> int:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from faaskeeper.config import ClientChannel, Config, ConfigurationException, QueueType, StorageType
 from faaskeeper.core import trust
+from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.clocks import Clock, ServiceClock, Steady
 from faaskeeper.core.connection import Connection, FailureHandler, connection_to
 from faaskeeper.core.deployment import Deployment, begin, on_tables
@@ -33,6 +34,7 @@ from faaskeeper.providers.direct import LOSSES, Contended, DirectQueue, Prompt
 from faaskeeper.providers.networks import PRIVATE, Networks
 from faaskeeper.providers.tcp import TcpClientChannel
 
+_STRIPED_KEY = "striped-key"
 FUNCTIONS = ("writer", "distributor", "watch", "heartbeat")
 
 
@@ -104,11 +106,14 @@ class CloudService(ABC):
         Whoever has read the settings or the published key knows it.
         """
         if not self._stripes:
-            row: Any = self.table("checkpoint").get(*PUBLIC)
+            row = self._public()
             if row is None:
                 return 1  # of before published keys, or not set up: not to be kept
             self._stripes = stripes_of(row)
         return self._stripes
+
+    def _public(self) -> Item | None:
+        return self.table("checkpoint").get(*PUBLIC)
 
     def _log(self, table: Table) -> Log:
         return Log(table, self.calls.gather, stripes=self.stripes)
@@ -250,7 +255,8 @@ class CloudService(ABC):
                 f"the deployment {self.config.deployment_name} is not initialized: its heartbeat does that "
                 "within a minute after the deployment"
             )
-        key = settings["key"]
+        # Where there are several stripes, releases of before find no key: they would write elsewhere.
+        key = settings.get(_STRIPED_KEY, settings["key"])
         if not isinstance(key, bytes):
             raise Denied(f"the settings of {self.config.deployment_name} contain no key")
         self._stripes = stripes_of(settings)
@@ -268,16 +274,27 @@ class CloudService(ABC):
         """
         table = self.table("settings")
         settings = table.get("deployment", "settings")
-        self._stripes = self.log_stripes if settings is None else stripes_of(settings)
+        self._stripes = self._laid_out() if settings is None else stripes_of(settings)
         self.renew_seals()
         if settings is None:
+            self._stripes = stripes_of(self._public())  # another process may have been first
             begin(self.deployment(b""))
-            made: Item = {"stamp": 1, "key": random(trust.KEY_BYTES), "stripes": self._stripes}
+            key = random(trust.KEY_BYTES)
+            made: Item = {"stamp": 1, "key": key, "stripes": self._stripes}
+            if self._stripes > 1:
+                made.update({"key": "", _STRIPED_KEY: key})
             try:
                 table.put("deployment", "settings", made, IfAbsent())
             except Conflict:
                 pass  # another process was first
         return self.key()
+
+    def _laid_out(self) -> int:
+        """The number of stripes where the settings do not say it: of a new log, or of one that is there."""
+        public = self._public()
+        if public is None and Checkpoints(self.table("checkpoint"), expiring=True).exist():
+            return 1
+        return self.log_stripes if public is None else stripes_of(public)
 
     def renew_seals(self, at_once: bool = False) -> bool:
         """Make a key pair for clients to seal their requests with, if one is due, and publish it."""
