@@ -118,7 +118,7 @@ READS: dict[str, tuple[str, Ask]] = {
     "exists": ("records.get", lambda client: client.exists("/n")),
     "children": ("records.get", lambda client: client.get_children("/n")),
     "children with data": ("records.get_many", lambda client: client.get_children("/", include_data=True)),
-    "sync": ("log.after", lambda client: client.sync()),
+    "sync": ("log.look", lambda client: client.sync()),
     "together": ("records.get_many", lambda client: client.read_together([("data", "/n")])),
     "watch": ("watches.put", lambda client: client.get_data("/n", print)),
     "index": ("watches.index", lambda client: client.exists("/none", print)),

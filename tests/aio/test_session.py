@@ -266,7 +266,7 @@ async def test_coroutine_functions_are_refused_as_callbacks(near_stage: Stage) -
 FAILING: dict[str, Callable[[AsyncClient], Awaitable[Any]]] = {
     "records.get": lambda client: client.get_data("/n"),
     "records.get_many": lambda client: client.read_together([("data", "/n")]),
-    "log.after": lambda client: client.sync(),
+    "log.look": lambda client: client.sync(),
     "applied": lambda client: client.read_together([("exists", "/none")]),
     "watches.put": lambda client: client.get_data("/n", print),
     "watches.index": lambda client: client.add_watch("/n", print),
@@ -517,7 +517,7 @@ def test_a_client_whose_loop_has_ended_says_so_and_can_be_started_in_another(far
 
 # ---- threads ---------------------------------------------------------------------------------
 
-ALLOWED = {"records.get", "records.get_many", "log.after", "applied"}
+ALLOWED = {"records.get", "records.get_many", "log.look", "applied"}
 """What may be called in the loop's thread, where the service runs in this process."""
 
 

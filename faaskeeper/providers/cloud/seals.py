@@ -50,7 +50,7 @@ def _pairs(row: dict[str, Any]) -> dict[int, X25519PrivateKey]:
     return {newest - age: X25519PrivateKey.from_private_bytes(each) for age, each in enumerate(some)}
 
 
-def renew(settings: Table, published: Table, now: int, stripes: int, *, at_once: bool = False) -> bool:
+def renew(settings: Table, published: Table, now: int, stripes: int = 1, *, at_once: bool = False) -> bool:
     """Make a new key pair if one is due, and publish the newest; returns whether one was made.
 
     ``settings``, ``published``: the tables of the private and the public halves. ``now``: ms.
