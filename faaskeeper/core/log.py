@@ -267,9 +267,13 @@ class Log:
 
         The mark is above ``txid`` then. Usually there is none: with stripes that is one get.
         """
-        if self._stripes() > 1 and self.at(txid + 1) is None:
+        if self._stripes() == 1:
+            return self.after(txid)
+        entry = self.at(txid + 1)
+        if entry is None:
             return [], False
-        return self.after(txid)
+        entries, more = self.after(entry.last)
+        return [entry, *entries], more
 
     def at(self, first: int) -> Entry | None:
         """The entry whose key is ``first``, or None."""

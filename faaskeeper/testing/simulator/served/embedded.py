@@ -240,10 +240,8 @@ class EmbeddedService:
         self._running = True
         self.channel.preempt()
         pause = 50
-        for left in reversed(range(_RETRIES)):
+        for left in reversed(range(_RETRIES if self._broken is None else 0)):
             try:
-                if self._broken is not None:
-                    break
                 if bodies:
                     self._writer.handle(bodies)
                 else:

@@ -230,8 +230,8 @@ class Seen:
             body.take("ibi")
         elif kind == wire.EPHEMERALS:
             owned = {path for path in self._model.history if self._owner(path, zxid) == self.session}
-            told = body.strings()
-            if set(told) - owned or (owned.difference(told) and not self._left):
+            told = sorted(body.strings())
+            if told != sorted(owned.intersection(told) if self._left else owned):
                 raise Violation(f"{self.name} was told of the ephemerals {told} as of {zxid}, it has {owned}")
         elif kind == wire.SYNC:
             if zxid < asked.head:
