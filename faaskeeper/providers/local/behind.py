@@ -45,9 +45,9 @@ from faaskeeper.providers.local.tables import Row, SqliteTable
 
 MEMORY_BYTES = 32 * 1024 * 1024
 """About how much memory the records take that were read or written last."""
-UNFLUSHED = 2_000
-"""Records after which a flush is due; it stops the writer for some ten milliseconds."""
-UNFLUSHED_BYTES = 4 * 1024 * 1024
+UNFLUSHED = 4_000
+"""Records after which a flush is due. More at once are fewer in all: pages of children change often."""
+UNFLUSHED_BYTES = 8 * 1024 * 1024
 
 _RECORD_BYTES = 600
 """Of a record without data, children and ``recent``, with its path and its place in memory."""
