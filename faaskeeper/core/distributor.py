@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from faaskeeper.core import codec, trust
 from faaskeeper.core.answers import Answer, reply_of
@@ -38,6 +37,7 @@ from faaskeeper.core.log import Entry
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Epoch
 from faaskeeper.core.sessions import Sessions
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.view import BEGIN_WITHIN_MS, View, load
 from faaskeeper.core.watches import Recipient, Secrets, WatchFunction
 

@@ -19,7 +19,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from faaskeeper.core import paths
 from faaskeeper.core.blobs import PREFIX, BlobName, parse_blob_name
@@ -32,6 +32,7 @@ from faaskeeper.core.errors import Conflict, DriverError, Throttled, Unavailable
 from faaskeeper.core.log import RETENTION_MS, Entry, Trimmed
 from faaskeeper.core.objects import TableObjects
 from faaskeeper.core.records import Record, TableRecords
+from faaskeeper.core.tuples import NamedTuple
 
 DAY_MS = 24 * 3600 * 1000
 TOMBSTONE_MS = 2 * DAY_MS

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from faaskeeper.core import acl as acls
 from faaskeeper.core import paths
@@ -27,6 +27,7 @@ from faaskeeper.core.requests import (
     SetData,
     inline,
 )
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.znode import MAX_DATA_BYTES, OPEN_ACL, Acl, Meta, Stat
 from faaskeeper.exceptions import (
     FaaSKeeperException,

@@ -24,12 +24,13 @@ from __future__ import annotations
 import os
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.drivers.storage import Gather, IfAbsent, ObjectStore, Table
 from faaskeeper.core.errors import Conflict, Denied, Restoring, StaleView, Unavailable
 from faaskeeper.core.log import Entry, Log
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.providers.local.database import Database, Look
 from faaskeeper.providers.local.tables import SqliteTable
 
