@@ -9,11 +9,10 @@ rest.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from faaskeeper.core import codec, trust
+from faaskeeper.core import codec, logs, trust
 from faaskeeper.core.answers import Answer, reply_of
 from faaskeeper.core.changes import Closed, Opened, Transaction
 from faaskeeper.core.children import (
@@ -55,7 +54,7 @@ _LISTED_BYTES = 7
 _AHEAD = 5
 """How often a list is read again because another distributor moved its names meanwhile."""
 
-_log = logging.getLogger(__name__)
+_log = logs.logger(__name__)
 
 
 Writes = tuple[int, tuple[tuple[str, str], ...]]

@@ -21,10 +21,10 @@ needs no look into the file.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from faaskeeper.core import logs
 from faaskeeper.core.checkpoint import Checkpoints, Header
 from faaskeeper.core.drivers.storage import Check, Gather, Table, Write, in_any_case
 from faaskeeper.core.errors import DriverError
@@ -48,7 +48,7 @@ _SHARED_BYTES = 200
 
 _UNKNOWN: Any = object()
 
-_log = logging.getLogger(__name__)
+_log = logs.logger(__name__)
 
 
 class RecordsBehind(Inherited):

@@ -7,7 +7,6 @@ this project: a database has one owner, so the process must know that it is the 
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -18,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from faaskeeper.config import ClientChannel, Config, QueueType, StorageType
+from faaskeeper.core import logs, trust
 from faaskeeper.core import records as user_storage
-from faaskeeper.core import trust
 from faaskeeper.core.answers import wake_up
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.clocks import Clock, Steady
@@ -50,6 +49,8 @@ from faaskeeper.providers.local.tables import NumberedTable, SqliteTable
 from faaskeeper.providers.memory import MemoryTable
 
 if TYPE_CHECKING:
+    from logging import Handler
+
     from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
 
 INLINE_BYTES = 64 * 1024
@@ -62,22 +63,7 @@ _LAST_MS = 5
 """How long it sweeps when it stops, in addition to a twentieth of its run time."""
 _STATE_TABLES = ("records", "checkpoint", "lease", "heartbeat", OWN)
 
-_log = logging.getLogger(__name__)
-
-
-class _Lately(logging.Handler):
-    """Keeps recent log lines of the functions, for ``logs()``."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self._lines: deque[str] = deque(maxlen=1000)
-        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._lines.append(self.format(record))
-
-    def text(self) -> str:
-        return "".join(f"{line}\n" for line in self._lines)
+_log = logs.logger(__name__)
 
 
 class _Channel:
@@ -168,7 +154,8 @@ class EmbeddedService(Inherited):
         self._log_end = LogEnd(directory)
         self._handlers: list[list[FailureHandler]] = []
         self._stop = threading.Event()
-        self._lately = _Lately()
+        self._lines: deque[str] = deque(maxlen=1000)
+        self._lately: logs.Attached | None = None
         self._queues: list[LocalQueue] = []
         self._owner.acquire()
         try:
@@ -181,7 +168,7 @@ class EmbeddedService(Inherited):
             self._close_files()
             self._owner.release()
             raise
-        logging.getLogger("faaskeeper").addHandler(self._lately)
+        self._lately = logs.Attached("faaskeeper", self._handler)
         self._inherited = ""
         register(self)
         self._started = time.monotonic()
@@ -375,7 +362,7 @@ class EmbeddedService(Inherited):
             close=closed,
             ring=self.ring,
             on_failure=handlers.append,
-            logs=self._lately.text,
+            logs=lambda: "".join(self._lines),
         )
 
     def stop(self) -> None:
@@ -389,7 +376,8 @@ class EmbeddedService(Inherited):
             queue.stop()
         if self._beating:
             self._tend_at_last()
-        logging.getLogger("faaskeeper").removeHandler(self._lately)
+        if self._lately is not None:
+            self._lately.detach()
         self._channel.close()
         self._behind.flush_at_last()
         self._close_files()
@@ -402,7 +390,13 @@ class EmbeddedService(Inherited):
 
     def forked(self, why: str) -> None:
         self._inherited = why
-        logging.getLogger("faaskeeper").removeHandler(self._lately)
+        if self._lately is not None:
+            self._lately.detach()
+
+    def _handler(self) -> Handler:
+        from faaskeeper.providers.local.lately import Lately
+
+        return Lately(self._lines)
 
 
 def _cache_bytes(config: Config) -> int:
