@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -17,6 +17,9 @@ from faaskeeper.cli.commands import COMMANDS, DEPLOYMENT_COMMANDS
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.errors import report, suggestion
 from faaskeeper.config import Config
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _DEEPEST = 5000
 """Recursion limit.

@@ -12,9 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from faaskeeper.config import ClientChannel, Config, QueueType, StorageType
 from faaskeeper.core import logs, trust
@@ -44,7 +42,6 @@ from faaskeeper.providers.local.behind import MEMORY_BYTES, RecordsBehind, Saved
 from faaskeeper.providers.local.channels import LocalChannel
 from faaskeeper.providers.local.database import Database, Owner
 from faaskeeper.providers.local.matching import HIGH_WATER, OWN, LogEnd, Matching, NotedLog, check
-from faaskeeper.providers.local.objects import DirectoryStore
 from faaskeeper.providers.local.tables import NumberedTable, SqliteTable
 from faaskeeper.providers.memory import MemoryTable
 
@@ -136,7 +133,7 @@ class EmbeddedService(Inherited):
     def __init__(
         self,
         config: Config,
-        directory: Path,
+        directory: str | os.PathLike[str],
         *,
         clock: Clock | None = None,
         steady: Clock | None = None,
@@ -145,12 +142,12 @@ class EmbeddedService(Inherited):
     ) -> None:
         self._config = config
         self._cache_bytes = _cache_bytes(config)
-        self.directory = directory
+        self.directory = directory = os.fspath(directory)
         self.clock = clock or clocks.clock
         self._given = steady or (clock and Steady(clock(), clocks.elapsed))
         self._owner = Owner(directory)
-        self._log_file = Database(directory / "log.db", synced=True)
-        self._state_file = Database(directory / "state.db", synced=False)
+        self._log_file = Database(f"{directory}/log.db", synced=True)
+        self._state_file = Database(f"{directory}/state.db", synced=False)
         self._log_end = LogEnd(directory)
         self._handlers: list[list[FailureHandler]] = []
         self._stop = threading.Event()
@@ -195,7 +192,9 @@ class EmbeddedService(Inherited):
         self._behind = RecordsBehind(self._state_file, records_table, high, self._cache_bytes)
         records: Records = self._behind
         if config.user_storage is not StorageType.KEY_VALUE:
-            objects = self.blobs = DirectoryStore(self.directory / "objects")
+            from faaskeeper.providers.local.objects import DirectoryStore
+
+            objects = self.blobs = DirectoryStore(f"{self.directory}/objects")
             self._matching.note_objects(self.directory, objects)
         if config.user_storage is StorageType.PERSISTENT and self.blobs is not None:
             records = _CoveredRecords(self.blobs, in_turn, self._matching)
@@ -433,7 +432,7 @@ class Services(Inherited):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: dict[Path, tuple[EmbeddedService, int]] = {}
+        self._running: dict[str, tuple[EmbeddedService, int]] = {}
         register(self)
 
     def forked(self, why: str) -> None:
@@ -442,7 +441,7 @@ class Services(Inherited):
 
     def connect(self, config: Config, port: int) -> Connection:
         """Connect to the service of the configuration's directory; starts it if necessary."""
-        directory = directory_of(config).absolute()
+        directory = directory_of(config)
         with self._lock:
             service, users = self._running.get(directory, (None, 0))
             if service is None:
@@ -457,7 +456,7 @@ class Services(Inherited):
 
         return service.connection(port, close)
 
-    def _release(self, directory: Path, used: EmbeddedService) -> None:
+    def _release(self, directory: str, used: EmbeddedService) -> None:
         with self._lock:
             service, users = self._running.get(directory, (None, 0))
             if service is None or service is not used:
@@ -469,14 +468,23 @@ class Services(Inherited):
                 service.stop()
 
 
-def directory_of(config: Config) -> Path:
-    """The directory of a configuration: as set, or by name in the user's data directory (XDG)."""
+def directory_of(config: Config) -> str:
+    """The directory of a configuration: as set, or by name in the user's data directory (XDG).
+
+    The path is absolute, with one separator between two names.
+    """
+    if config.directory:
+        return _absolute(config.directory)
+    from urllib.parse import quote
+
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    try:
-        if config.directory:
-            return Path(config.directory).expanduser()
-        return Path(data).expanduser() / "faaskeeper" / quote(config.deployment_name, safe=" ")
-    except RuntimeError as error:
-        raise Denied(
-            f"cannot resolve {config.directory or data}: {error}; give a directory without ~"
-        ) from error
+    return _absolute(f"{data}/faaskeeper/{quote(config.deployment_name, safe=' ')}")
+
+
+def _absolute(path: str) -> str:
+    """A path as :meth:`pathlib.Path.absolute` has it, whose import takes longer than a read."""
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        raise Denied(f"cannot resolve {path}: whose home it is, is not known; give a directory without ~")
+    whole = os.path.join(os.getcwd(), expanded)
+    return "/" + "/".join(name for name in whole.split("/") if name not in ("", "."))
