@@ -55,6 +55,7 @@ from faaskeeper.session.arguments import (
 from faaskeeper.session.commands import Steps
 from faaskeeper.session.reads import TOGETHER, Answer, Found, Lost, Reads, Refused, readable
 from faaskeeper.session.rules import Rules
+from faaskeeper.session.usage import counted_by
 from faaskeeper.watch import WatchCallbackType, WatchType
 
 if TYPE_CHECKING:
@@ -108,6 +109,9 @@ class Calls:
 
     ``load`` reads the Stat of a listed child when it is first accessed (None: it cannot be read).
     """
+
+    kind = NodeKind
+    counted_by = staticmethod(counted_by)
 
     def __init__(self, chroot: str, load: Callable[[str], Stat] | None = None) -> None:
         check(chroot)
