@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from copy import copy
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from faaskeeper import registry
 from faaskeeper.exceptions import FaaSKeeperException
@@ -29,7 +29,7 @@ class _Choice(Enum):
     """An enumeration whose values are the strings of the configuration file."""
 
     @classmethod
-    def deserialize(cls: type[_C], val: str) -> _C:
+    def deserialize(cls, val: str) -> Self:
         """The member with this value. Raises ConfigurationException that lists the valid values."""
         for member in cls:
             if member.value == val:
@@ -43,7 +43,7 @@ class _Choice(Enum):
         return str(val.value)
 
 
-_C = TypeVar("_C", bound="_Choice")
+_C = TypeVar("_C", bound=_Choice)
 
 
 class CloudProvider(_Choice):

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
+
+from faaskeeper.core.tuples import NamedTuple
 
 ENTRY_POINTS = "faaskeeper.providers"
 ANY = "*"

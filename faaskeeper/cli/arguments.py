@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from faaskeeper.cli.errors import Failed
 from faaskeeper.core import paths
 from faaskeeper.core.znode import MAX_DATA_BYTES
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _WHOLE = "[+-]?[0-9]{1,19}"
 _NUMBER = r"[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,4})?"
@@ -93,7 +95,7 @@ class ZnodePath(click.ParamType[str]):
         return path
 
 
-class File(click.ParamType[Path]):
+class File(click.ParamType["Path"]):
     """A file name, or '-' for a standard stream."""
 
     name = "file"
@@ -103,6 +105,8 @@ class File(click.ParamType[Path]):
             self.fail("a file name must not be empty.", param, ctx)
         if "\0" in str(value):
             self.fail("a file name must not contain a NUL character.", param, ctx)
+        from pathlib import Path
+
         return Path(value)
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from time import monotonic
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from faaskeeper.cli import output
 from faaskeeper.cli.errors import Failed
@@ -16,6 +15,9 @@ from faaskeeper.config import Config
 from faaskeeper.exceptions import SessionExpiredException
 from faaskeeper.node import Node
 from faaskeeper.watch import WatchedEvent
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -18,6 +18,9 @@ from faaskeeper.cli.context import Context
 from faaskeeper.cli.errors import report, suggestion
 from faaskeeper.config import Config
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 _DEEPEST = 5000
 """Recursion limit.
 
@@ -26,13 +29,19 @@ A path has at most 480 components; walking and encoding take a few frames for ea
 
 
 class _Group(click.Group):
-    """Imports a command on first use, and suggests similar names for an unknown command."""
+    """Imports a command on first use, and none to list them. Suggests names for an unknown one."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*COMMANDS, *DEPLOYMENT_COMMANDS])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return COMMANDS.get(cmd_name) or DEPLOYMENT_COMMANDS.get(cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        names = self.list_commands(ctx)
+        limit = formatter.width - 6 - max(map(len, names))
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _summary(name, limit)) for name in names])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -45,6 +54,12 @@ class _Group(click.Group):
                 f"No such command {name[:100]!r}.{suggestion(name, self.list_commands(ctx))}", ctx
             )
         return super().resolve_command(ctx, args)
+
+
+def _summary(name: str, limit: int) -> str:
+    """What a list says of a command, in this many characters."""
+    commands = COMMANDS if name in COMMANDS else DEPLOYMENT_COMMANDS
+    return click.Command(name, help=commands.summary(name)).get_short_help_str(limit)
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "fk") -> None:

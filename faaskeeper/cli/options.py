@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from faaskeeper.cli.arguments import Amount, File, Whole, ZnodePath, data_of
 from faaskeeper.cli.context import Context, Watcher
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pass_context = click.make_pass_decorator(Context)
 F = TypeVar("F", bound=Callable[..., Any])

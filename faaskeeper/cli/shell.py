@@ -106,7 +106,8 @@ def _built_in(context: Context, name: str, arguments: tuple[str, ...]) -> None:
         context.close()
         context.print_line("Session closed")
     elif not arguments:
-        for each, what in sorted({**BUILT_IN, **_summaries()}.items(), key=lambda pair: pair[0].lower()):
+        listed = {**BUILT_IN, **{name: COMMANDS.summary(name) for name in COMMANDS}}
+        for each, what in sorted(listed.items(), key=lambda pair: pair[0].lower()):
             context.print_line(f"{each:22}{what}")
     elif arguments[0] in BUILT_IN:
         context.print_line(BUILT_IN[arguments[0]])
@@ -115,10 +116,6 @@ def _built_in(context: Context, name: str, arguments: tuple[str, ...]) -> None:
         output.print_line(command.get_help(click.Context(command, info_name=arguments[0])))
     else:
         raise _unknown(arguments[0])
-
-
-def _summaries() -> dict[str, str]:
-    return {name: command.get_short_help_str(70) for name, command in COMMANDS.items()}
 
 
 # ---- at a terminal ---------------------------------------------------------------------------

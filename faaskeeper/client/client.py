@@ -2,6 +2,9 @@
 
 Keeps the API of the published faaskeeper-python library, and adds what users of kazoo expect: a
 context manager, states with listeners, operations and replies in the session's order.
+
+Programs import it that may never make a client: what a client is made of is imported with the first
+one, and what a session is made of when it starts.
 """
 
 from __future__ import annotations
@@ -11,30 +14,32 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from faaskeeper.client.batches import ReadRequest, TransactionRequest
 from faaskeeper.client.connect import connect
-from faaskeeper.client.futures import Future
 from faaskeeper.client.runtime import THREADS, Runtime
-from faaskeeper.client.session import Session
-from faaskeeper.config import Config
 from faaskeeper.core import logs
-from faaskeeper.core.records import Record
-from faaskeeper.core.znode import Acl, Stat
 from faaskeeper.exceptions import NodeDoesntExistException
 from faaskeeper.node import Node
-from faaskeeper.session.arguments import NodeKind
-from faaskeeper.session.calls import Part, ReadResult, Result, Write, stat_of
 from faaskeeper.session.client import START_S, STOP_S, BaseClient
-from faaskeeper.session.commands import Steps
 from faaskeeper.session.states import SessionState, Ticket
-from faaskeeper.session.usage import counted_by
-from faaskeeper.watch import WatchCallbackType, WatchType
 
 if TYPE_CHECKING:
+    from faaskeeper.client.batches import ReadRequest, TransactionRequest
+    from faaskeeper.client.futures import Future
+    from faaskeeper.client.session import Session
+    from faaskeeper.config import Config
     from faaskeeper.core.connection import Connection
+    from faaskeeper.core.records import Record
+    from faaskeeper.core.znode import Acl, Stat
+    from faaskeeper.session.calls import Part, ReadResult, Result, Write
+    from faaskeeper.session.commands import Steps
+    from faaskeeper.watch import WatchCallbackType, WatchType
+
+    _Base = BaseClient[Session]
+else:
+    _Base = BaseClient
 
 
-class FaaSKeeperClient(BaseClient[Session]):
+class FaaSKeeperClient(_Base):
     """A connection to a deployment, and one session with it between :meth:`start` and :meth:`stop`.
 
     :param cfg: the deployment
@@ -79,6 +84,8 @@ class FaaSKeeperClient(BaseClient[Session]):
             self._log.setLevel(logging.DEBUG if debug else logging.INFO)
 
     def _stat(self, path: str) -> Stat:
+        from faaskeeper.session.calls import stat_of
+
         return stat_of(path, self.exists(path))
 
     # ---- the session -------------------------------------------------------------------
@@ -93,6 +100,8 @@ class FaaSKeeperClient(BaseClient[Session]):
         """
         if self._session is not None:
             self.stop()
+        from faaskeeper.client.session import Session
+
         connection = self._connect(self._config, self._port)
         session = None
         try:
@@ -211,7 +220,7 @@ class FaaSKeeperClient(BaseClient[Session]):
         Raises NodeExistsException, NodeDoesntExistException (the parent), NoAuthException (the
         parent's ACL), InvalidACLException, or NoChildrenForEphemeralsException.
         """
-        kind = NodeKind(ephemeral, sequential, acl, ttl, container)
+        kind = self._calls.kind(ephemeral, sequential, acl, ttl, container)
         write = self._ready().create(path, value, kind)
         try:
             return cast(Node, self._write(write))
@@ -233,7 +242,8 @@ class FaaSKeeperClient(BaseClient[Session]):
         makepath: bool = False,
     ) -> Future[Node]:
         """Begin :meth:`create`; its result or error comes by the future."""
-        write = self._ready().create(path, value, NodeKind(ephemeral, sequential, acl, ttl, container))
+        kind = self._calls.kind(ephemeral, sequential, acl, ttl, container)
+        write = self._ready().create(path, value, kind)
         return self._with_ancestors(path, write) if makepath else self._ask(write)
 
     def _with_ancestors(self, path: str, write: Write) -> Future[Any]:
@@ -282,6 +292,8 @@ class FaaSKeeperClient(BaseClient[Session]):
 
     def transaction(self) -> TransactionRequest:
         """Operations that commit together, all or none: ``with client.transaction() as t: ...``."""
+        from faaskeeper.client.batches import TransactionRequest
+
         return TransactionRequest(self._calls, self.commit)
 
     def commit(self, operations: Sequence[Part]) -> list[Result]:
@@ -310,7 +322,7 @@ class FaaSKeeperClient(BaseClient[Session]):
         """
         session, calls = self._open(), self._calls
         real = calls.there(path)
-        if watch is not None or counted_by(real):
+        if watch is not None or calls.counted_by(real):
             return cast(Node, self._run(calls.get_data(path, watch), watch))
         record = session.get(real)
         node = calls.node_of(path, real, record)
@@ -393,15 +405,17 @@ class FaaSKeeperClient(BaseClient[Session]):
 
         Raises NodeDoesntExistException or NoAuthException.
         """
-        return cast(Record, self._run(self._ready().record(path)))
+        return cast("Record", self._run(self._ready().record(path)))
 
     def multi_read(self) -> ReadRequest:
         """Reads as of one transaction: ``with client.multi_read() as r: ...``; ``r.results``."""
+        from faaskeeper.client.batches import ReadRequest
+
         return ReadRequest(self._calls, self.read_together)
 
     def read_together(self, reads: Sequence[tuple[str, str]]) -> list[ReadResult]:
         """Read (kind, path) pairs as of one transaction; see :meth:`ReadRequest.commit`."""
-        return cast(list[ReadResult], self._run(self._ready().read_together(reads)))
+        return cast("list[ReadResult]", self._run(self._ready().read_together(reads)))
 
     # ---- watches -----------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from faaskeeper.core.answers import Answer
 from faaskeeper.core.changes import Closed, Opened, Owned, Restored, Resumed, Transaction, weight
@@ -11,6 +10,7 @@ from faaskeeper.core.errors import Code
 from faaskeeper.core.log import ENTRY_BYTES, Answers, Entry
 from faaskeeper.core.requests import Outcome
 from faaskeeper.core.sessions import Session
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.view import View
 from faaskeeper.core.znode import Meta
 

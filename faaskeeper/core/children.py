@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 from zlib import crc32
 
 from faaskeeper.core import paths
 from faaskeeper.core.changes import Transaction
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.znode import Meta
 
 INLINE = -1

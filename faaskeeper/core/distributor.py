@@ -9,12 +9,10 @@ rest.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
-from faaskeeper.core import codec, trust
+from faaskeeper.core import codec, logs, trust
 from faaskeeper.core.answers import Answer, reply_of
 from faaskeeper.core.changes import Closed, Opened, Transaction
 from faaskeeper.core.children import (
@@ -38,6 +36,7 @@ from faaskeeper.core.log import Entry
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Epoch
 from faaskeeper.core.sessions import Sessions
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.view import BEGIN_WITHIN_MS, View, load
 from faaskeeper.core.watches import Recipient, Secrets, WatchFunction
 
@@ -55,7 +54,7 @@ _LISTED_BYTES = 7
 _AHEAD = 5
 """How often a list is read again because another distributor moved its names meanwhile."""
 
-_log = logging.getLogger(__name__)
+_log = logs.logger(__name__)
 
 
 Writes = tuple[int, tuple[tuple[str, str], ...]]

@@ -22,13 +22,14 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from hashlib import blake2b
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from faaskeeper.core import codec
 from faaskeeper.core.changes import Transaction
 from faaskeeper.core.drivers.storage import Gather, IfAbsent, Item, Page, Table, Write, in_turn
 from faaskeeper.core.errors import StaleView
 from faaskeeper.core.requests import Outcome
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.wide import WideTable
 
 _DAY_MS = 24 * 3600 * 1000

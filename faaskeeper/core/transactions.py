@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from heapq import nsmallest
-from typing import Any, NamedTuple, Protocol, Union
+from typing import Any, Protocol, Union
 
 from faaskeeper.core import acl, paths
 from faaskeeper.core.acl import Identity
@@ -30,6 +30,7 @@ from faaskeeper.core.requests import (
     SetAcl,
     SetData,
 )
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.znode import CONFIG, CONTAINER, MAX_DATA_BYTES, MAX_TTL_MS, OPEN_ACL, Meta, wrapped
 
 MAX_SEQUENCE = 2**31 - 1

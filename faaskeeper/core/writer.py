@@ -10,10 +10,9 @@ answered with "resend".
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 
-from faaskeeper.core import admission, codec, paths, trust
+from faaskeeper.core import admission, codec, logs, paths, trust
 from faaskeeper.core.answers import Answer, wake_up
 from faaskeeper.core.batch import Batch, ServiceOrder
 from faaskeeper.core.codec import Malformed
@@ -38,7 +37,7 @@ _MAX_PENDING = 64
 """Pending entries at which a writer beside a separate distributor function reads the mark."""
 
 
-_logger = logging.getLogger(__name__)
+_logger = logs.logger(__name__)
 
 
 def order(deployment: Deployment, sessions: Iterable[int] = (), reap: Iterable[str] = ()) -> bytes:
@@ -216,7 +215,7 @@ class Writer:
                 batch.undelivered = self._distributor.answer_early(entry, self._due(view, batch.decided()))
             if self._joined is not None:
                 view.settled(entry.last)
-            if _logger.isEnabledFor(logging.INFO):
+            if _logger.isEnabledFor(logs.INFO):
                 sessions = [each.session for each in entry.answers]
                 _logger.info("committed", extra={"txid": entry.last, "session": sessions})
             return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from faaskeeper.core import acl as acls
 from faaskeeper.core import paths
@@ -27,6 +27,7 @@ from faaskeeper.core.requests import (
     SetData,
     inline,
 )
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.znode import MAX_DATA_BYTES, OPEN_ACL, Acl, Meta, Stat
 from faaskeeper.exceptions import (
     FaaSKeeperException,
@@ -54,6 +55,7 @@ from faaskeeper.session.arguments import (
 from faaskeeper.session.commands import Steps
 from faaskeeper.session.reads import TOGETHER, Answer, Found, Lost, Reads, Refused, readable
 from faaskeeper.session.rules import Rules
+from faaskeeper.session.usage import counted_by
 from faaskeeper.watch import WatchCallbackType, WatchType
 
 if TYPE_CHECKING:
@@ -107,6 +109,9 @@ class Calls:
 
     ``load`` reads the Stat of a listed child when it is first accessed (None: it cannot be read).
     """
+
+    kind = NodeKind
+    counted_by = staticmethod(counted_by)
 
     def __init__(self, chroot: str, load: Callable[[str], Stat] | None = None) -> None:
         check(chroot)

@@ -6,21 +6,22 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from faaskeeper.config import Config
-from faaskeeper.core import acl as acls
 from faaskeeper.core import forks
-from faaskeeper.core.acl import Identity
-from faaskeeper.core.znode import Meta, Stat
 from faaskeeper.exceptions import FaaSKeeperException, ForkedException, SessionClosingException
-from faaskeeper.session.calls import Calls
-from faaskeeper.session.engine import Engine
 from faaskeeper.session.states import Listener, SessionState, Ticket
-from faaskeeper.watch import WatchCallbackType, WatchType
 
 if TYPE_CHECKING:
+    from faaskeeper.config import Config
+    from faaskeeper.core.acl import Identity
     from faaskeeper.core.connection import Connection
+    from faaskeeper.core.znode import Meta, Stat
+    from faaskeeper.session.calls import Calls
+    from faaskeeper.session.engine import Engine
+    from faaskeeper.watch import WatchCallbackType, WatchType
 
-S = TypeVar("S", bound=Engine[Any])
+    S = TypeVar("S", bound=Engine[Any])
+else:
+    S = TypeVar("S")
 
 START_S = 30.0
 """How long a client waits for the answer to an opening."""
@@ -45,6 +46,8 @@ class BaseClient(forks.Inherited, Generic[S]):
         connect: Callable[[Config, int], Connection],
         load: Callable[[str], Stat] | None = None,
     ) -> None:
+        from faaskeeper.session.calls import Calls  # what a client is made of: see client.client
+
         self._config = config
         self._port = port
         self._heartbeat = heartbeat
@@ -130,6 +133,8 @@ class BaseClient(forks.Inherited, Generic[S]):
 
     def who_am_i(self) -> list[Identity]:
         """The schemes and names of this client's identities; no hashes (ZooKeeper's whoAmI)."""
+        from faaskeeper.core import acl as acls
+
         self._open()
         return acls.named(self._calls.identities.who)
 

@@ -11,13 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union
 
 from faaskeeper.core import trust
 from faaskeeper.core.acl import Credential
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import Close, Epoch, Notification, Reply
 from faaskeeper.core.sessions import Lease
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.exceptions import FaaSKeeperException, SessionExpiredException, TooLargeException
 from faaskeeper.session import commands, messages
 from faaskeeper.session.calls import Write

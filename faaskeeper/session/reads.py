@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Union
+from typing import Union
 
 from faaskeeper.core import acl as acls
 from faaskeeper.core.acl import Identity
 from faaskeeper.core.blobs import TRIES, lost
 from faaskeeper.core.errors import Code, Portable
 from faaskeeper.core.records import Record
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.znode import OPEN_ACL, Acl, Meta
 from faaskeeper.session import usage
 from faaskeeper.session.commands import ReadBlob, Steps

@@ -5,7 +5,7 @@ The published shell takes flags as positional words (``create /a data false true
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -32,6 +32,9 @@ from faaskeeper.core import paths
 from faaskeeper.core.znode import MAX_TTL_MS
 from faaskeeper.exceptions import NodeDoesntExistException, NotEmptyException
 from faaskeeper.node import Node
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @command("create")

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeVar, Union, runtime_checkable
+from typing import Any, Protocol, TypeVar, Union, runtime_checkable
+
+from faaskeeper.core.tuples import NamedTuple
 
 LATE_MS = 15 * 60 * 1000
 """How long after the call began, at most, a write may take effect."""

@@ -27,12 +27,11 @@ needs no look into the file.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from faaskeeper.core import codec
+from faaskeeper.core import codec, logs
 from faaskeeper.core.checkpoint import Checkpoints, Header
 from faaskeeper.core.codec import text
 from faaskeeper.core.drivers.storage import Check, Gather, Table, Write, in_any_case
@@ -57,7 +56,7 @@ _SHARED_BYTES = 200
 
 _UNKNOWN: Any = object()
 
-_log = logging.getLogger(__name__)
+_log = logs.logger(__name__)
 
 
 class RecordsBehind(Inherited):
