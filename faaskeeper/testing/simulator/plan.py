@@ -79,7 +79,7 @@ class Plan:
     stripes: int = 1
     """Over how many partition keys the log's entries are spread."""
     entry_bytes: int = ENTRY_BYTES
-    """A batch is closed at this size; 1: each request is an entry."""
+    """A batch is closed at this size; 100: each request is an entry."""
 
 
 def plan_of(seed: int) -> Plan:
@@ -131,7 +131,7 @@ def stripes_of(seed: int) -> int:
 
 def entry_bytes_of(seed: int) -> int:
     """A plan's size of entries, drawn apart."""
-    return Random(seed * 37 + 29).choice((ENTRY_BYTES, ENTRY_BYTES, 600, 1))
+    return Random(seed * 37 + 29).choice((ENTRY_BYTES, ENTRY_BYTES, 600, 100))
 
 
 SIMPLER: tuple[dict[str, Any], ...] = (
