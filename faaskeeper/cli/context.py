@@ -33,6 +33,8 @@ class Context:
         self.config = config
         self.status = 0
         self.one_shot = True
+        self.session_timeout: float | None = None
+        """Seconds, for sessions opened from now on; None: the configuration's."""
         self._port = port
         self.verbose = verbose
         self._auth = auth
@@ -70,7 +72,9 @@ class Context:
             self._client = self._caller.call(self._started, FaaSKeeperClient.stop)
 
     def _started(self) -> FaaSKeeperClient:
-        client = FaaSKeeperClient(self.config, self._port, verbose=self.verbose)
+        client = FaaSKeeperClient(
+            self.config, self._port, verbose=self.verbose, session_timeout=self.session_timeout
+        )
         for credential in self._auth:
             client.add_auth("digest", credential)
         client.start()
