@@ -116,7 +116,7 @@ class Context:
         """Print a stat, one field per line, as zkCli does."""
         for field, value in node.stat._asdict().items():
             if field in ("ctime", "mtime"):
-                shown = _when(value)
+                shown = when(value)
             elif field in ("czxid", "mzxid", "pzxid", "ephemeralOwner"):
                 shown = f"0x{value:x}"
             else:
@@ -124,7 +124,8 @@ class Context:
             self.print_line(f"{field} = {shown}")
 
 
-def _when(ms: int) -> str:
+def when(ms: int) -> str:
+    """A time as text, in the local time zone."""
     from datetime import datetime
 
     try:

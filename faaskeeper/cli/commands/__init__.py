@@ -53,6 +53,7 @@ COMMANDS = Commands(
         "stat": "nodes:stat",
         "sync": "nodes:sync",
         "tree": "tree:tree",
+        "watch": "watch:watch",
     }
 )
 """Commands on znodes, available in the shell and as ``fk COMMAND``; with aliases."""
