@@ -54,6 +54,7 @@ COMMANDS = Commands(
         "sync": "nodes:sync",
         "tree": "tree:tree",
         "watch": "watch:watch",
+        "who": "who:who",
     }
 )
 """Commands on znodes, available in the shell and as ``fk COMMAND``; with aliases."""
