@@ -132,7 +132,7 @@ class ByLog(Following):
     def begin(self, client: FaaSKeeperClient, since: int | None) -> None:
         log = client.connection.log
         if since is not None:
-            self._at, self.position = _entry_before(log, since), since
+            self._at, self.position = entry_before(log, since), since
             return
         self._at = client.connection.applied()
         more = True
@@ -227,8 +227,11 @@ def _event(events: str, meta: Meta | None, letters: str, recursive: bool) -> str
     return "children" if "K" in letters and not recursive else None
 
 
-def _entry_before(log: Log, since: int) -> int:
-    """The last transaction of the entry before the one with the transaction after ``since``."""
+def entry_before(log: Log, since: int) -> int:
+    """The last transaction of the entry before the one with the transaction after ``since``.
+
+    Raises Failed: the log does not have it any more, or not yet.
+    """
     try:
         entries, _ = log.after(since, 1)
     except Trimmed as error:

@@ -72,6 +72,7 @@ DEPLOYMENT_COMMANDS = Commands(
         "restore": "restore:restore",
         "serve": "serve:serve",
         "shell": "shell:shell",
+        "top": "top:top",
     }
 )
 """Commands that the shell does not offer, because each selects a deployment by its arguments."""
