@@ -121,6 +121,22 @@ class Directory(click.ParamType[str]):
         return str(value)
 
 
+class Address(click.ParamType[Any]):
+    """HOST:PORT, or a PORT of the loopback interface."""
+
+    name = "HOST:PORT"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        host, _, port = str(value).rpartition(":")
+        if not (port.isascii() and port.isdecimal() and len(port) <= 5) or int(port) > 65_535:
+            self.fail(f"{value!r} is not an address: write HOST:PORT, for example 127.0.0.1:2181", param, ctx)
+        return host.strip("[]") or "127.0.0.1", int(port)
+
+
 def data_of(file: Path, stream: Any) -> bytes:
     """The contents of a file, or of ``stream`` for '-'.
 

@@ -35,6 +35,8 @@ class Context:
         self.config = config
         self.status = 0
         self.one_shot = True
+        self.session_timeout: float | None = None
+        """Seconds, for sessions opened from now on; None: the configuration's."""
         self._port = port
         self.verbose = verbose
         self._auth = auth
@@ -72,7 +74,9 @@ class Context:
             self._client = self._caller.call(self._started, FaaSKeeperClient.stop)
 
     def _started(self) -> FaaSKeeperClient:
-        client = FaaSKeeperClient(self.config, self._port, verbose=self.verbose)
+        client = FaaSKeeperClient(
+            self.config, self._port, verbose=self.verbose, session_timeout=self.session_timeout
+        )
         for credential in self._auth:
             client.add_auth("digest", credential)
         client.start()
@@ -114,7 +118,7 @@ class Context:
         """Print a stat, one field per line, as zkCli does."""
         for field, value in node.stat._asdict().items():
             if field in ("ctime", "mtime"):
-                shown = _when(value)
+                shown = when(value)
             elif field in ("czxid", "mzxid", "pzxid", "ephemeralOwner"):
                 shown = f"0x{value:x}"
             else:
@@ -122,7 +126,8 @@ class Context:
             self.print_line(f"{field} = {shown}")
 
 
-def _when(ms: int) -> str:
+def when(ms: int) -> str:
+    """A time as text, in the local time zone."""
     from datetime import datetime
 
     try:

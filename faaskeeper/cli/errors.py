@@ -8,7 +8,7 @@ import click
 
 from faaskeeper.cli import output
 from faaskeeper.config import ConfigurationException
-from faaskeeper.core.errors import Portable
+from faaskeeper.core.errors import DriverError, Portable, StaleView
 from faaskeeper.exceptions import (
     BadVersionError,
     FaaSKeeperException,
@@ -19,6 +19,7 @@ from faaskeeper.exceptions import (
     NodeDoesntExistException,
     NodeExistsException,
     NotEmptyException,
+    ProviderException,
     SequenceUsedUpException,
     SessionClosingException,
     SessionExpiredException,
@@ -86,6 +87,8 @@ def _line(error: BaseException, in_shell: bool) -> tuple[str, int]:
         return str(error), error.status
     if isinstance(error, FaaSKeeperException):
         return _advice(error, in_shell), status_of(error)
+    if isinstance(error, (DriverError, StaleView)):
+        return str(error), status_of(ProviderException())
     if isinstance(error, KeyboardInterrupt):
         return ". ".join(["interrupted", *getattr(error, "__notes__", ())]), INTERRUPTED
     if isinstance(error, ImportError):

@@ -150,6 +150,14 @@ class Engine(ABC, Generic[F]):
             return SessionState.SUSPENDED
         return self._state
 
+    @property
+    def lease_left_ms(self) -> int:
+        """How long the lease lasts from now, ms, as of its last renewal; 0 once it or the session has ended.
+
+        By the estimate of the service's clock, which is behind by less than the way of one reply.
+        """
+        return max(self.expires_ms - self.connection.service(), 0) if self.error is None else 0
+
     def check(self) -> None:
         """Raise the error that ended the session, if it has ended."""
         if self.error is not None:

@@ -65,6 +65,8 @@ COMMANDS = Commands(
         "stat": ("nodes:stat", "Print a node's stat."),
         "sync": ("nodes:sync", "Make later reads see all committed writes."),
         "tree": ("tree:tree", "Print a node and all nodes below it as a tree."),
+        "watch": ("watch:watch", "Print each change of a path, in order, until interrupted."),
+        "who": ("who:who", "Show who holds a lock, leads, or is a member, and who waits, in order."),
     }
 )
 """Commands on znodes, available in the shell and as ``fk COMMAND``; with aliases."""
@@ -78,12 +80,17 @@ DEPLOYMENT_COMMANDS = Commands(
         "export": ("export:export", "Write the whole tree as JSON lines, for fk import."),
         "import": ("import_:import_", "Create the nodes of a dump of fk export."),
         "init": ("init:init", "Write a configuration for 'fk deploy' to FILE, by asking for what matters."),
+        "lock": ("lock:lock", "Run a command while a lock is held."),
         "restore": (
             "restore:restore",
             "Set a deployment, new or in use, to the state of a backup or of a moment.",
         ),
         "serve": ("serve:serve", "Serve ZooKeeper clients such as kazoo and zkCli.sh."),
         "shell": ("shell:shell", "Open an interactive shell."),
+        "top": (
+            "top:top",
+            "Show writes, sessions, paths with most writes, lag, and the month's cost so far.",
+        ),
     }
 )
 """Commands that the shell does not offer, because each selects a deployment by its arguments."""

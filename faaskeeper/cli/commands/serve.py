@@ -10,26 +10,10 @@ from typing import Any
 
 import click
 
-from faaskeeper.cli.arguments import File, Size, Whole
+from faaskeeper.cli.arguments import Address, File, Size, Whole
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.options import optional_config
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS
-
-
-class _Address(click.ParamType[Any]):
-    """HOST:PORT, or a PORT of the loopback interface."""
-
-    name = "HOST:PORT"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, int]:
-        if isinstance(value, tuple):
-            return value
-        host, _, port = str(value).rpartition(":")
-        if not (port.isascii() and port.isdecimal() and len(port) <= 5) or int(port) > 65_535:
-            self.fail(f"{value!r} is not an address: write HOST:PORT, for example 127.0.0.1:2181", param, ctx)
-        return host.strip("[]") or "127.0.0.1", int(port)
 
 
 class _Words(click.ParamType[Any]):
@@ -73,13 +57,13 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
 @optional_config
 @click.option(
     "--listen",
-    type=_Address(),
+    type=Address(),
     multiple=True,
     default=["127.0.0.1:2181"],
     show_default=True,
     help="Address to listen on; [HOST]:PORT for IPv6. Repeat it for several.",
 )
-@click.option("--metrics", type=_Address(), help="Serve Prometheus metrics here (needs the extra 'gateway').")
+@click.option("--metrics", type=Address(), help="Serve Prometheus metrics here (needs the extra 'gateway').")
 @click.option(
     "--commands",
     type=_Words(),
