@@ -15,7 +15,7 @@ from faaskeeper.cli import output
 from faaskeeper.cli.arguments import Directory, File, Whole, text_of
 from faaskeeper.cli.commands import COMMANDS, DEPLOYMENT_COMMANDS
 from faaskeeper.cli.context import Context
-from faaskeeper.cli.errors import report, suggestion
+from faaskeeper.cli.errors import report, suggestion, wants_json
 from faaskeeper.config import Config
 
 _DEEPEST = 5000
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "fk") -> None:
         status = status or sum(each.status for each in context)
         _flush()
     except (Exception, KeyboardInterrupt) as error:
-        status = report(error)
+        status = report(error, as_json=wants_json(words))
     sys.exit(status)
 
 

@@ -14,7 +14,7 @@ import click
 from faaskeeper.cli import output
 from faaskeeper.cli.commands import COMMANDS, DEPLOYMENT_COMMANDS
 from faaskeeper.cli.context import Context
-from faaskeeper.cli.errors import Failed, report, suggestion
+from faaskeeper.cli.errors import Failed, report, suggestion, wants_json
 from faaskeeper.cli.words import split
 from faaskeeper.core import paths
 from faaskeeper.exceptions import FaaSKeeperException
@@ -62,6 +62,7 @@ def execute(context: Context, line: str) -> int:
 
     An interrupt (Ctrl-C) stops the command. The session stays open.
     """
+    words: list[str] = []
     try:
         try:
             words = split(line)
@@ -72,7 +73,7 @@ def execute(context: Context, line: str) -> int:
     except Quit:
         raise
     except (Exception, KeyboardInterrupt) as error:
-        return report(error, in_shell=True)
+        return report(error, in_shell=True, as_json=wants_json(words))
     return 0
 
 

@@ -7,7 +7,7 @@ context manager, states with listeners, operations and replies in the session's 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,12 +18,13 @@ from faaskeeper.client.runtime import THREADS, Runtime
 from faaskeeper.client.session import Session
 from faaskeeper.config import Config
 from faaskeeper.core import logs
+from faaskeeper.core.children import Span
 from faaskeeper.core.records import Record
 from faaskeeper.core.znode import Acl, Stat
 from faaskeeper.exceptions import NodeDoesntExistException
 from faaskeeper.node import Node
 from faaskeeper.session.arguments import NodeKind
-from faaskeeper.session.calls import Part, ReadResult, Result, Write, stat_of
+from faaskeeper.session.calls import WITH_DATA, Part, ReadResult, Result, Write, stat_of
 from faaskeeper.session.client import START_S, STOP_S, BaseClient
 from faaskeeper.session.commands import Steps
 from faaskeeper.session.states import SessionState, Ticket
@@ -329,7 +330,7 @@ class FaaSKeeperClient(BaseClient[Session]):
         session = self._open()
         record = session.get(self._calls.there(path))
         meta = None if record is None else record.meta
-        return None if meta is None else Node(path, None, meta.stat())
+        return None if meta is None else Node(path, None, meta.stat(), ttl=meta.ttl)
 
     def exists_async(self, path: str, watch: WatchCallbackType | None = None) -> Future[Node | None]:
         """Begin :meth:`exists`; its result or error comes by the future."""
@@ -357,6 +358,23 @@ class FaaSKeeperClient(BaseClient[Session]):
     ) -> Future[list[Node]]:
         """Begin :meth:`get_children`; its result or error comes by the future."""
         return self._later(path, self._ready().get_children(path, include_data, watch), watch)
+
+    def iter_children(self, path: str, include_data: bool = False) -> Iterator[Node]:
+        """Each child of a node, without ever holding a long list of them: one page after the other.
+
+        In the order of storage: sorted within a page only. Children that exist all the time come
+        once, others once or not at all. ``include_data`` and what is left out are as in
+        :meth:`get_children`; an error comes at the step of the iteration that meets it.
+        """
+        part: Span | None = Span()
+        while part is not None:
+            nodes, part = self._run(self._ready().children_part(path, part))
+            yield from self._with_data(nodes) if include_data else nodes
+
+    def _with_data(self, nodes: list[Node]) -> Iterator[Node]:
+        for at in range(0, len(nodes), WITH_DATA):
+            reads = [("data", node.path) for node in nodes[at : at + WITH_DATA]]
+            yield from (each for each in self.read_together(reads) if isinstance(each, Node))
 
     def get_children_with_stat(
         self, path: str, watch: WatchCallbackType | None = None
