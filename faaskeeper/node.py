@@ -78,6 +78,11 @@ class Node:
         return self._stat
 
     @property
+    def dataless(self) -> bool:
+        """Whether it has no data at all, which ZooKeeper distinguishes from empty data."""
+        return self._dataless
+
+    @property
     def container(self) -> bool:
         """Whether it is a container. Known, like :attr:`ttl`, where the stat was read with the node."""
         return self._ttl == CONTAINER

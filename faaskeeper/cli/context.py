@@ -92,6 +92,13 @@ class Context:
         """Print JSON on one line."""
         output.print_line(output.json_line(value))
 
+    def say(self, as_json: bool, value: Any, text: str) -> None:
+        """Print a result: as JSON, or as a line."""
+        if as_json:
+            self.print_json(value)
+        else:
+            self.print_line(text)
+
     def print_data(self, node: Node) -> None:
         """Print a node's data: UTF-8 text with a newline, other data byte for byte.
 

@@ -35,11 +35,13 @@ COMMANDS = Commands(
     {
         "addWatch": "watches:add_watch",
         "addauth": "auth:addauth",
+        "cp": "copy:cp",
         "create": "nodes:create",
         "delete": "nodes:delete",
         "deleteall": "nodes:deleteall",
         "digest": "auth:digest",
         "du": "du:du",
+        "edit": "edit:edit",
         "exists": "nodes:exists",
         "find": "find:find",
         "get": "nodes:get",
@@ -50,12 +52,14 @@ COMMANDS = Commands(
         "grep": "grep:grep",
         "logs": "logs:logs",
         "ls": "ls:ls",
+        "mv": "copy:mv",
         "removeWatches": "watches:remove_watches",
         "set": "nodes:set_",
         "setAcl": "acl:set_acl",
         "stat": "nodes:stat",
         "sync": "nodes:sync",
         "tree": "tree:tree",
+        "txn": "txn:txn",
     }
 )
 """Commands on znodes, available in the shell and as ``fk COMMAND``; with aliases."""

@@ -62,11 +62,9 @@ def du(
         if open_:
             open_[-1].add(done)
         if (most is None or len(open_) <= most) and (done.inner or every or not open_):
-            if as_json:
-                context.print_json({"path": done.path, "bytes": done.size, "nodes": done.nodes})
-                return
-            number = done.nodes if count else done.size
-            context.print_line(f"{_human(number) if human and not count else number}\t{done.path}")
+            shown = str(done.nodes) if count else _human(done.size) if human else str(done.size)
+            value = {"path": done.path, "bytes": done.size, "nodes": done.nodes}
+            context.say(as_json, value, f"{shown}\t{done.path}")
 
     for node, level in walk.visits(path):
         while len(open_) > level:

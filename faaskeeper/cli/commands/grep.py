@@ -71,18 +71,18 @@ def grep(
             number = sum(1 for _ in matches)
             found = found or number > 0
             if count and (number or not as_json):
-                _show(context, as_json, {"path": node.path, "count": number}, f"{node.path}:{number}")
+                context.say(as_json, {"path": node.path, "count": number}, f"{node.path}:{number}")
             elif number:
-                _show(context, as_json, {"path": node.path}, node.path)
+                context.say(as_json, {"path": node.path}, node.path)
             continue
         for line, text in matches:
             found = True
             if text is None:
                 shown = {"path": node.path, "binary": True}
-                _show(context, as_json, shown, f"{node.path}: binary data matches")
+                context.say(as_json, shown, f"{node.path}: binary data matches")
                 break
             where = f"{node.path}:{line}" if numbers else node.path
-            _show(context, as_json, {"path": node.path, "line": line, "text": text}, f"{where}:{text}")
+            context.say(as_json, {"path": node.path, "line": line, "text": text}, f"{where}:{text}")
     walk.end()
     if not found:
         raise Failed("" if context.one_shot and not as_json else "nothing matches", NOTHING)
@@ -100,10 +100,3 @@ def _matches(data: bytes, expression: re.Pattern[str], invert: bool) -> Iterator
     for number, line in enumerate(lines, 1):
         if (expression.search(line) is None) is invert:
             yield number, None if binary else line
-
-
-def _show(context: Context, as_json: bool, value: dict[str, object], text: str) -> None:
-    if as_json:
-        context.print_json(value)
-    else:
-        context.print_line(text)
