@@ -33,6 +33,8 @@ class Context:
         self.config = config
         self.status = 0
         self.one_shot = True
+        self.directory = "/"
+        """The node to which relative paths of the shell's commands refer."""
         self._port = port
         self.verbose = verbose
         self._auth = auth

@@ -29,7 +29,7 @@ def command(name: str) -> Callable[[F], click.Command]:
 VERSION = Whole(-1, 2**31 - 1)
 path = click.argument("path", type=ZnodePath())
 optional_config = click.argument("config", required=False, type=File())
-path_or_root = click.argument("path", type=ZnodePath(), default="/")
+path_or_root = click.argument("path", type=ZnodePath(here=True), default=".", metavar="[PATH]")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 watch_flag = click.option(
     "-w",

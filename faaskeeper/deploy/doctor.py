@@ -6,7 +6,7 @@ import email.utils
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
@@ -32,6 +32,16 @@ class Finding(NamedTuple):
 
 
 Check = Callable[[], Finding]
+
+
+class Checks(Protocol):
+    """The checks of a deployment of any provider."""
+
+    def findings(self) -> Iterator[Finding]:
+        """The finding of each check, as soon as it is made."""
+
+    def close(self) -> None:
+        """Release what is open."""
 
 
 def clock_finding(asked: float, date: str, whose: str) -> Finding:

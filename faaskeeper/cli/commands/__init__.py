@@ -66,11 +66,13 @@ COMMANDS = Commands(
 DEPLOYMENT_COMMANDS = Commands(
     {
         "backup": "backup:backup",
+        "completion": "completion:completion",
         "cost": "cost:cost",
         "deadletters": "deadletters:deadletters",
         "deploy": "deploy:deploy",
         "doctor": "doctor:doctor",
         "export": "export:export",
+        "health": "health:health",
         "import": "import_:import_",
         "init": "init:init",
         "restore": "restore:restore",

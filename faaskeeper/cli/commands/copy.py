@@ -40,7 +40,7 @@ def cp(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Copy a node to TARGET, with -r and all nodes below it.
+    """Copy a node; with -r, all below it, too.
 
     TARGET is the path of the copy itself, and must not exist without -f. Copied are data, ACLs,
     containers and times to live; ephemerals are left out. Versions and times start anew. Sequence
@@ -119,12 +119,12 @@ def _show(context: Context, source: str, target: str, recursive: bool, as_json: 
 def mv(
     context: Context, source: str, target: str, parents: bool, resume: bool, dry_run: bool, as_json: bool
 ) -> None:
-    """Move a node and all nodes below it to TARGET, which must not exist.
+    """Move a node and all nodes below it.
 
-    Up to 100 nodes and 128 KB move in one transaction: other clients see all of them at the one
-    path or at the other. A larger tree is copied first and then deleted, children before parents,
-    each node only if it is as it was copied. If that is interrupted, nothing is lost, and the
-    command with --resume goes on.
+    TARGET is its new path, and must not exist. Up to 100 nodes and 128 KB move in one transaction:
+    other clients see all of them at the one path or at the other. A larger tree is copied first and
+    then deleted, children before parents, each node only if it is as it was copied. If that is
+    interrupted, nothing is lost, and the command with --resume goes on.
 
     Data, ACLs, containers, times to live and sequence numbers stay; versions and times start anew.
     A tree with ephemerals is refused: they belong to their sessions.

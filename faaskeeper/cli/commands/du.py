@@ -42,10 +42,11 @@ def du(
     depth: int | None,
     as_json: bool,
 ) -> None:
-    """Print the bytes of data of each node that has children, with all below it.
+    """Print how much data each tree has.
 
-    What is below a node is printed before it, as by du for files. --depth limits what is printed,
-    not what is counted. --json prints a line for each, with bytes and nodes.
+    It prints the bytes of each node that has children, with all below it. What is below a node is
+    printed before it, as by du for files. --depth limits what is printed, not what is counted.
+    --json prints a line for each, with bytes and nodes.
 
     \b
     Examples:

@@ -112,11 +112,12 @@ def find(
     print0: bool,
     as_json: bool,
 ) -> None:
-    """Print the paths of nodes that meet all conditions, from a node down.
+    """Print the paths of nodes that meet conditions.
 
-    A node is printed before those below it, children in the order of their names. --json prints a
-    line for each node. Nodes that are deleted meanwhile or may not be read are reported; then the
-    exit status is not 0.
+    It looks at PATH and all below it, for nodes that meet all conditions that are given. A node is
+    printed before those below it, children in the order of their names. --json prints a line for
+    each node. Nodes that are deleted meanwhile or may not be read are reported; then the exit
+    status is not 0.
 
     \b
     Examples:

@@ -50,10 +50,11 @@ def grep(
     unsorted: bool,
     as_json: bool,
 ) -> None:
-    """Print the lines of data that match, from a node down.
+    """Print lines of data that match.
 
-    PATTERN is a regular expression of Python. Data that is not text is searched, but its lines are
-    not printed. Exit status 3: nothing matches. --json prints a line for each line.
+    It searches PATH and all nodes below it. PATTERN is a regular expression of Python. Data that is
+    not text is searched, but its lines are not printed. Exit status 3: nothing matches. --json
+    prints a line for each line.
 
     \b
     Examples:

@@ -101,6 +101,8 @@ def get_ephemerals(context: Context, path: str, as_json: bool) -> None:
 
 @command("getAllChildrenNumber")
 @path
-def all_children_number(context: Context, path: str) -> None:
+@as_json
+def all_children_number(context: Context, path: str, as_json: bool) -> None:
     """Count the descendants of a node."""
-    context.print_line(str(context.call(context.client.all_children_number, path)))
+    number = context.call(context.client.all_children_number, path)
+    context.say(as_json, {"path": path, "number": number}, str(number))

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from faaskeeper.cli import acls, output
-from faaskeeper.cli.arguments import Whole, text_of
+from faaskeeper.cli.arguments import Whole, ZnodePath, text_of
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.errors import Failed, status_of
 from faaskeeper.cli.options import (
@@ -38,7 +38,7 @@ from faaskeeper.exceptions import NodeDoesntExistException, NotEmptyException
 
 
 @command("create")
-@click.argument("path", type=str)
+@click.argument("path", type=ZnodePath(sequential=True))
 @click.argument("value", required=False)
 @click.argument("ephemeral_word", type=bool, default=False, metavar="[EPHEMERAL]")
 @click.argument("sequential_word", type=bool, default=False, metavar="[SEQUENTIAL]")
@@ -79,7 +79,6 @@ def create(
     """
     sequential = sequential or sequential_word
     ephemeral = ephemeral or ephemeral_word
-    path = text_of(path)
     wrong = paths.invalid(f"{path}0" if sequential else path)
     if wrong is not None:
         raise Failed(wrong, 2)

@@ -61,10 +61,10 @@ def _check(path: str, version: int) -> tuple[str, Add]:
 
 
 @_operations.command("create", add_help_option=False)
-@click.argument("path", type=ZnodePath())
+@click.argument("path", type=ZnodePath(sequential=True))
 @click.argument("value", required=False)
 @click.option("-e", "--ephemeral", is_flag=True)
-@click.option("-s", "--sequential", is_flag=True, is_eager=True)
+@click.option("-s", "--sequential", is_flag=True)
 @click.option("--ttl", type=Whole(1, MAX_TTL_MS))
 @click.option("--container", is_flag=True)
 @click.option("--acl", "acl")
