@@ -50,7 +50,7 @@ class ProviderSpec(NamedTuple):
     cannot deploy the provider.
     """
     doctor: str = ""
-    """Reference to :class:`faaskeeper.deploy.doctor.Checks`, called with a configuration."""
+    """Reference to :class:`faaskeeper.deploy.findings.Checks`, called with a configuration."""
     dead_letters: str = ""
     """Reference to a :class:`faaskeeper.deploy.deadletters.DeadLetters`, called with a service."""
     backups: str = ""

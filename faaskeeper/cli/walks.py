@@ -32,6 +32,10 @@ def _batched(each: Iterator[str], number: int) -> Iterator[list[str]]:
         yield batch
 
 
+def _take(children: Iterator[Node]) -> list[str]:
+    return [child.path for child in islice(children, LOOKED_AT)]
+
+
 class Visit(NamedTuple):
     """A node of a walk; the top has depth 0."""
 
@@ -108,8 +112,8 @@ class Walk:
         context = self._context
         if self._unsorted:
             children = context.client.iter_children(path)
-            while (child := context.call(next, children, None)) is not None:
-                yield child.path
+            while some := context.call(_take, children):
+                yield from some
             return
         names, _ = context.call(context.client.get_children_with_stat, path)
         for name in names:

@@ -6,11 +6,12 @@ import email.utils
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core.errors import DriverError, StaleView
+from faaskeeper.deploy.findings import Finding as Finding
 from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.providers.clocks import clock
 from faaskeeper.providers.cloud.calls import NoCredentials
@@ -23,25 +24,7 @@ _LAG_MS = 60_000
 Service = TypeVar("Service", bound=CloudService)
 
 
-class Finding(NamedTuple):
-    """The result of a check. ``good`` None: the check was not possible, which is not a failure."""
-
-    check: str
-    good: bool | None
-    message: str
-
-
 Check = Callable[[], Finding]
-
-
-class Checks(Protocol):
-    """The checks of a deployment of any provider."""
-
-    def findings(self) -> Iterator[Finding]:
-        """The finding of each check, as soon as it is made."""
-
-    def close(self) -> None:
-        """Release what is open."""
 
 
 def clock_finding(asked: float, date: str, whose: str) -> Finding:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core.errors import DriverError, StaleView
-from faaskeeper.deploy.doctor import Finding
+from faaskeeper.deploy.findings import Finding
 from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.providers.clocks import clock
 from faaskeeper.providers.local.backups import LocalBackups

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from faaskeeper.deploy.costs import Costs
     from faaskeeper.deploy.deadletters import DeadLetters
     from faaskeeper.deploy.deployment import Deployment
-    from faaskeeper.deploy.doctor import Checks
+    from faaskeeper.deploy.findings import Checks
 
 
 def deployment_of(config: Config, pause: Callable[[float], None] = time.sleep) -> Deployment:
