@@ -52,7 +52,7 @@ class ProviderSpec(NamedTuple):
     cannot deploy the provider.
     """
     doctor: str = ""
-    """Reference to a :class:`faaskeeper.deploy.doctor.Doctor`, called with a configuration."""
+    """Reference to :class:`faaskeeper.deploy.findings.Checks`, called with a configuration."""
     dead_letters: str = ""
     """Reference to a :class:`faaskeeper.deploy.deadletters.DeadLetters`, called with a service."""
     backups: str = ""
@@ -84,6 +84,7 @@ PROVIDERS: dict[str, ProviderSpec] = {
             distributor_queues=("inline", "local"),
             client_channels=("local", "tcp"),
             defaults=_EMBEDDED,
+            doctor="faaskeeper.deploy.local:LocalDoctor",
             backups="faaskeeper.providers.local.backups:LocalBackups",
         ),
         ProviderSpec(

@@ -8,7 +8,7 @@ import pytest
 
 from faaskeeper import registry
 from faaskeeper.config import CloudProvider, Config, ConfigurationException, QueueType
-from faaskeeper.deploy.providers import costs_of, dead_letters_of, deployment_of, doctor_of, priced
+from faaskeeper.deploy.providers import costs_of, dead_letters_of, deployment_of, priced
 from faaskeeper.exceptions import ProviderException
 from tests.test_imports import loaded
 
@@ -68,7 +68,7 @@ def test_a_name_without_a_provider_is_refused_with_the_names_there_are(
 
 def test_tools_that_a_provider_does_not_have_are_refused_with_the_providers_that_have_them() -> None:
     config = Config.local("/nowhere")
-    for tool in (deployment_of, doctor_of, dead_letters_of):
+    for tool in (deployment_of, dead_letters_of):
         with pytest.raises(ProviderException, match=r"cannot deploy to 'local': .* 'aws', 'gcp'$"):
             tool(config)
     assert costs_of(config) is None

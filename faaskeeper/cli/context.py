@@ -37,6 +37,8 @@ class Context:
         self.one_shot = True
         self.session_timeout: float | None = None
         """Seconds, for sessions opened from now on; None: the configuration's."""
+        self.directory = "/"
+        """The node to which relative paths of the shell's commands refer."""
         self._port = port
         self.verbose = verbose
         self._auth = auth
@@ -97,6 +99,13 @@ class Context:
     def print_json(self, value: Any) -> None:
         """Print JSON on one line."""
         output.print_line(output.json_line(value))
+
+    def say(self, as_json: bool, value: Any, text: str) -> None:
+        """Print a result: as JSON, or as a line."""
+        if as_json:
+            self.print_json(value)
+        else:
+            self.print_line(text)
 
     def print_data(self, node: Node) -> None:
         """Print a node's data: UTF-8 text with a newline, other data byte for byte.

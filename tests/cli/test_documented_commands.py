@@ -1,4 +1,4 @@
-"""The examples of docs/commands.md run, and print what the page says."""
+"""The examples of docs/holding.md run, and print what the page says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.cli.console import ROOT, Fk
 
-PAGE = (ROOT / "docs" / "commands.md").read_text()
+PAGE = (ROOT / "docs" / "holding.md").read_text()
 EXAMPLES: list[tuple[str, str]] = re.findall(
     r"^```sh\n(.*?)^```\n\n```text\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE
 )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import click
 
+from faaskeeper.cli import output
 from faaskeeper.cli.arguments import Address, File, Size, Whole
 from faaskeeper.cli.context import Context
-from faaskeeper.cli.options import optional_config
+from faaskeeper.cli.errors import Failed
+from faaskeeper.cli.options import as_json, optional_config
+from faaskeeper.cli.supervision import notify
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS
 
 
@@ -110,6 +112,7 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
     type=Size(1 << 40),
     help="Memory for records of an embedded service, such as 64MB.  [default: 32MB]",
 )
+@as_json
 @click.pass_obj
 def serve(
     context: Context,
@@ -126,6 +129,7 @@ def serve(
     max_session_timeout: int,
     through_queue: bool,
     cache: int | None,
+    as_json: bool,
 ) -> None:
     """Serve ZooKeeper clients such as kazoo and zkCli.sh.
 
@@ -176,9 +180,14 @@ def serve(
     logging.getLogger("google.auth._default").setLevel(logging.ERROR)
 
     def ready(gateway: Gateway) -> None:
-        addresses = ", ".join(written(each) for each in gateway.addresses)
+        addresses = [written(each) for each in gateway.addresses]
         where = chosen.directory or chosen.deployment_name
-        click.echo(f"serving {chosen.provider_name} {where} on {addresses}", err=True)
+        if as_json:
+            value = {"provider": chosen.provider_name, "deployment": where, "addresses": addresses}
+            output.print_line(output.json_line(value))
+        else:
+            click.echo(f"serving {chosen.provider_name} {where} on {', '.join(addresses)}", err=True)
+        notify("READY=1")
 
     async def main() -> None:
         await run(connect(chosen), chosen, settings, ready)
@@ -186,5 +195,4 @@ def serve(
     try:
         _run(main())
     except ServerError as error:
-        click.echo(f"fk: {error}", err=True)
-        sys.exit(1)
+        raise Failed(str(error), 1) from error
