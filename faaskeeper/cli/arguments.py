@@ -12,6 +12,7 @@ import click
 from faaskeeper.cli.errors import Failed
 from faaskeeper.core import paths
 from faaskeeper.core.znode import MAX_DATA_BYTES
+from faaskeeper.zookeeper.address import is_address
 
 _WHOLE = "[+-]?[0-9]{1,19}"
 _NUMBER = r"[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,4})?"
@@ -104,6 +105,16 @@ class File(click.ParamType[Path]):
         if "\0" in str(value):
             self.fail("a file name must not contain a NUL character.", param, ctx)
         return Path(value)
+
+
+class ConfigSource(click.ParamType["Path | str"]):
+    """The file of a configuration, or the ``zk://`` address of a ZooKeeper server."""
+
+    name = "config"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        word = str(value)
+        return word if is_address(word) else File().convert(value, param, ctx)
 
 
 class Directory(click.ParamType[str]):

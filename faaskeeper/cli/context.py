@@ -39,8 +39,8 @@ class Context:
         self._client: FaaSKeeperClient | None = None
         self._caller = Caller()
 
-    def choose(self, config: Path | None) -> None:
-        """Use the deployment of this configuration file, if one is given."""
+    def choose(self, config: Path | str | None) -> None:
+        """Use the deployment of this configuration file or address, if one is given."""
         if config is not None:
             self.config = Config.load(config)
 
