@@ -35,7 +35,7 @@ class Context:
         self.one_shot = True
         self._port = port
         self.verbose = verbose
-        self._auth = auth
+        self.auth = auth
         self._client: FaaSKeeperClient | None = None
         self._caller = Caller()
 
@@ -71,7 +71,7 @@ class Context:
 
     def _started(self) -> FaaSKeeperClient:
         client = FaaSKeeperClient(self.config, self._port, verbose=self.verbose)
-        for credential in self._auth:
+        for credential in self.auth:
             client.add_auth("digest", credential)
         client.start()
         return client

@@ -243,7 +243,8 @@ class Link:
         except ssl.SSLError as error:
             return f"TLS: {error.reason or error}"
         except OSError as error:
-            return os.strerror(error.errno).lower() if error.errno in errno.errorcode else str(error)
+            number = error.errno or 0
+            return str(error) if number not in errno.errorcode else os.strerror(number).lower()
         if not connection.greeted:
             return "it closed the connection: it does not serve yet, or is no ZooKeeper server"
         while not self._gone.is_set():

@@ -66,6 +66,7 @@ DEPLOYMENT_COMMANDS = Commands(
         "export": "export:export",
         "import": "import_:import_",
         "init": "init:init",
+        "mirror": "mirror:mirror",
         "restore": "restore:restore",
         "serve": "serve:serve",
         "shell": "shell:shell",
