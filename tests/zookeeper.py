@@ -19,10 +19,10 @@ SUPER_DIGEST = "super:D/InIHSb7yEEbrWz8b9l71RjZJU="
 
 
 @contextmanager
-def zookeeper(directory: Path, extended: bool = True) -> Iterator[int]:
+def zookeeper(directory: Path, extended: bool = True, **more: str) -> Iterator[int]:
     """A server, from when it answers: its port. Skips the test where ZooKeeper is not installed.
 
-    ``extended``: it has times to live.
+    ``extended``: it has times to live. ``more``: further properties.
     """
     needs("ZooKeeper", which("java") and JAR.exists(), "'apt-get install zookeeper' installs it")
     directory.mkdir(parents=True, exist_ok=True)
@@ -40,6 +40,7 @@ def zookeeper(directory: Path, extended: bool = True) -> Iterator[int]:
         "zookeeper.extendedTypesEnabled": str(extended).lower(),
         "zookeeper.forceSync": "no",  # what it has written need not outlive it
         "zookeeper.DigestAuthenticationProvider.superDigest": SUPER_DIGEST,
+        **more,
     }
     with (directory / "output").open("wb") as output:
         running = processes.start(

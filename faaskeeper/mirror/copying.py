@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, NoReturn
 
@@ -299,13 +300,18 @@ class Copier:
             if wanted - held.creations > most:
                 left[path] = wanted - held.creations
                 continue
-            probe = paths.child(self.target.real(path), _PROBE)
-            for _ in range(wanted - held.creations):
-                self._add(Create(probe, NO_DATA), 0)
-                self._created_below(path)
-                self._add(Delete(probe), 0)
-        self._flush()
+            with suppress(_Again):  # the target has removed it: it is looked at again
+                self._step(path, wanted - held.creations)
         return left
+
+    def _step(self, path: str, steps: int) -> None:
+        """Create and delete a child so often."""
+        probe = paths.child(self.target.real(path), _PROBE)
+        for _ in range(steps):
+            self._add(Create(probe, NO_DATA), 0)
+            self._created_below(path)
+            self._add(Delete(probe), 0)
+        self._flush()
 
     def _ends_empty(self, path: str, held: Held) -> bool:
         """A container that had a child and has none is removed: its counter begins anew anyway."""

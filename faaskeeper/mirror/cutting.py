@@ -13,9 +13,10 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
+from faaskeeper.mirror.copying import Wishes
 from faaskeeper.mirror.errors import MirrorRefused, some
 from faaskeeper.mirror.following import Running
-from faaskeeper.mirror.trees import Seen, Tree, fingerprint
+from faaskeeper.mirror.trees import Fingerprint, Seen, Tree
 
 
 class Done(NamedTuple):
@@ -40,9 +41,11 @@ def cut_over(running: Running, quiet_s: float, leave_ephemerals: bool) -> Done:
     while time.monotonic() < end and not running.changes.stopped:
         running.changes.wait(end)
         _unchanged(source, before, quiet_s)
+    if running.changes.stopped:
+        raise MirrorRefused("no cut-over: it was interrupted; the mirror stays as it is")
     _unchanged(source, before, quiet_s)
-    ours, theirs = _digest(source), _digest(target)
-    if not running.options.wishes.ids and ours != theirs:
+    ours, theirs = _digest(source, running.options.wishes), _digest(target, Wishes())
+    if ours != theirs:
         raise MirrorRefused(
             f"no cut-over: the digests differ: {ours[0]} of {source.name}, {theirs[0]} of {target.name}. "
             "Run the mirror again, and tell its authors if it stays so"
@@ -52,9 +55,12 @@ def cut_over(running: Running, quiet_s: float, leave_ephemerals: bool) -> Done:
     return Done(theirs[0], theirs[1], running.behind)
 
 
-def _digest(tree: Tree) -> tuple[str, int]:
-    nodes = [(path, node) for path, node in tree.all() if not node.seen.owner]
-    return fingerprint(nodes), len(nodes)
+def _digest(tree: Tree, wishes: Wishes) -> tuple[str, int]:
+    """The digest of a tree with its ACLs as they are wished, and its number of znodes."""
+    digest = Fingerprint()
+    for path, node in tree.all():
+        digest.add(path, node._replace(acl=wishes.acl(node.acl)))
+    return digest.hexadecimal(), digest.number
 
 
 def _unchanged(source: Tree, before: dict[str, Seen], quiet_s: float) -> None:

@@ -101,7 +101,7 @@ class Tree:
         except NodeDoesntExistException:
             return None
         ttl = meta.ttl if self.shows_kinds else UNKNOWN
-        seen = _seen(meta, record.children)
+        seen = seen_of(meta, record.children)
         return Znode(data if meta.length >= 0 else None, meta.acl, ttl, seen)
 
     def listed(self, path: str) -> Seen | None:
@@ -116,20 +116,21 @@ class Tree:
 
     def all(self) -> Iterator[tuple[str, Znode]]:
         """Every znode, parents first. What changes meanwhile is as of some moment."""
-        return self._walk(self.read, lambda found: found.seen.children)
+        return self.walk(self.read, lambda found: found.seen.children)
 
     def list_all(self) -> dict[str, Seen]:
         """Every znode as :meth:`listed`, parents first."""
-        return dict(self._walk(self.listed, lambda found: found.children))
+        return dict(self.walk(self.listed, lambda found: found.children))
 
     def some(self, wanted: Sequence[str]) -> Iterator[tuple[str, Znode | None]]:
         """These znodes, in this order."""
         with ThreadPoolExecutor(AT_ONCE, "mirror") as pool:
             yield from zip(wanted, pool.map(self.read, wanted), strict=True)
 
-    def _walk(
+    def walk(
         self, read: Callable[[str], T | None], children: Callable[[T], Sequence[str]]
     ) -> Iterator[tuple[str, T]]:
+        """What ``read`` finds at every path, parents first; None: nothing is there."""
         level = [""]
         with ThreadPoolExecutor(AT_ONCE, "mirror") as pool:
             while level:
@@ -141,7 +142,8 @@ class Tree:
                 level = following
 
 
-def _seen(meta: Meta, children: Sequence[str]) -> Seen:
+def seen_of(meta: Meta, children: Sequence[str]) -> Seen:
+    """What a listing would show."""
     stamp = Stamp(meta.czxid, meta.mzxid, meta.aversion)
     return Seen(stamp, meta.version, meta.creations, meta.owner, meta.pzxid, children)
 
@@ -151,15 +153,31 @@ def hides_hashes(acl: Iterable[Acl]) -> bool:
     return any(scheme == "digest" and id.endswith(":x") for _, scheme, id in acl)
 
 
-def fingerprint(nodes: Iterable[tuple[str, Znode]]) -> str:
-    """A digest of paths, data and ACLs of a tree, of which ephemerals are no part."""
-    whole = sha256()
-    for path, node in sorted(nodes):
-        if not node.seen.owner:
-            acl = ",".join(sorted(f"{perms}:{scheme}:{id}" for perms, scheme, id in node.acl))
-            for part in (path.encode(), digest_of(node.data), acl.encode()):
-                whole.update(len(part).to_bytes(4, "big") + part)
-    return whole.hexdigest()
+class Fingerprint:
+    """A digest of paths, data and ACLs of a tree, of which ephemerals are no part.
+
+    The order of the znodes does not matter: their digests are added, modulo 2**256.
+    """
+
+    def __init__(self) -> None:
+        self._sum = 0
+        self.number = 0
+        """Number of znodes."""
+
+    def add(self, path: str, node: Znode) -> None:
+        """Add a znode."""
+        if node.seen.owner:
+            return
+        acl = ",".join(sorted({f"{perms}:{scheme}:{id}" for perms, scheme, id in node.acl}))
+        one = sha256()
+        for part in (path.encode(), digest_of(node.data), acl.encode()):
+            one.update(len(part).to_bytes(4, "big") + part)
+        self._sum += int.from_bytes(one.digest(), "big")
+        self.number += 1
+
+    def hexadecimal(self) -> str:
+        """The digest, in 64 digits."""
+        return f"{self._sum % 2**256:064x}"
 
 
 def parents(path: str) -> Iterator[str]:
