@@ -129,10 +129,14 @@ class _Connection(asyncio.Protocol):
 
 
 class Link:
-    """A session with an ensemble. ``timeout_ms``: asked for; the servers decide."""
+    """A session with an ensemble. ``timeout_ms``: asked for; the servers decide.
+
+    Raises ProviderException if files of the address cannot be used.
+    """
 
     def __init__(self, address: Address, timeout_ms: int, owner: Owner) -> None:
         self.address = address
+        self._tls = _context(address)
         self.session = 0
         self.timeout_ms = timeout_ms
         self._password = bytes(16)
@@ -233,7 +237,7 @@ class Link:
         self._gone, self._settled = asyncio.Event(), asyncio.Event()
         try:
             made = self._loop.create_connection(
-                lambda: connection, host, port, ssl=self._tls(), server_hostname=None
+                lambda: connection, host, port, ssl=self._tls, server_hostname=None
             )
             await asyncio.wait_for(made, limit)
             await asyncio.wait_for(self._settled.wait(), limit)
@@ -250,14 +254,6 @@ class Link:
         while not self._gone.is_set():
             await self._beat(connection)
         return ""
-
-    def _tls(self) -> ssl.SSLContext | None:
-        if not self.address.tls:
-            return None
-        context = ssl.create_default_context(cafile=self.address.ca or None)
-        if self.address.certificate:
-            context.load_cert_chain(self.address.certificate)
-        return context
 
     async def _tick(self, seconds: float) -> None:
         try:
@@ -408,6 +404,21 @@ class Link:
             connection.end()
         if self._keeping is not None:
             self._keeping.cancel()
+
+
+def _context(address: Address) -> ssl.SSLContext | None:
+    """How to speak TLS, if at all. Raises ProviderException that names a file that does not do."""
+    if not address.tls:
+        return None
+    name = address.ca
+    try:
+        context = ssl.create_default_context(cafile=address.ca or None)
+        name = address.certificate
+        if address.certificate:
+            context.load_cert_chain(address.certificate)
+    except OSError as error:
+        raise ProviderException(f"TLS: {name} cannot be used: {error.strerror or error}") from error
+    return context
 
 
 def _unknown(call: Call, address: Address) -> FaaSKeeperException:

@@ -195,6 +195,7 @@ class Follower:
         return status
 
 
+@pytest.mark.simulator  # the killed one's lock is held for 10 s
 def test_a_mirror_killed_under_load_goes_on_to_the_cut_over(console: Fk, real: int) -> None:
     config = Config.load(f"zk://127.0.0.1:{real}")
     source, target = f"zk://127.0.0.1:{real}/moving", ":/moved/here"

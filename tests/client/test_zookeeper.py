@@ -32,6 +32,7 @@ from faaskeeper.zookeeper.address import parse
 from faaskeeper.zookeeper.client import ZooKeeperClient
 from tests.client.test_semantics import Heard
 from tests.gateway.servers import Server
+from tests.gateway.test_tls import Tls
 from tests.zookeeper import zookeeper
 
 Start = Callable[..., FaaSKeeperClient]
@@ -421,3 +422,25 @@ def test_an_address_that_is_none_is_refused(text: str, says: str) -> None:
     with pytest.raises(ConfigurationException, match=says) as refused:
         Config.load(text)
     assert "geheim" not in str(refused.value)
+
+
+# ---- TLS -----------------------------------------------------------------------------------------
+
+
+def test_zks_checks_the_server_and_shows_the_client_s_certificate(tmp_path: Path) -> None:
+    tls = Tls(tmp_path)
+    ca = f"ca={tmp_path / 'ca.pem'}"
+    mine = tls.authority.issue_cert("localhost", common_name="me")
+    certificate = tmp_path / "mine.pem"
+    certificate.write_bytes(mine.private_key_pem.bytes() + mine.cert_chain_pems[0].bytes())
+    config = Config.load(f"zks://127.0.0.1:{tls.port}?{ca}&certificate={certificate}")
+    with FaaSKeeperClient(config) as client:
+        client.create("/n", b"x" * 100_000)
+        assert client.get_data("/n").data == b"x" * 100_000
+        shown = dict(client.who_am_i())
+        assert shown["x509"].startswith("CN=me,")
+    with pytest.raises(ProviderException, match="TLS: "):
+        FaaSKeeperClient(Config.load(f"zks://127.0.0.1:{tls.port}")).start()
+    with pytest.raises(ProviderException, match="TLS: /none cannot be used: No such file"):
+        FaaSKeeperClient(Config.load(f"zks://127.0.0.1:{tls.port}?ca=/none")).start()
+    assert tls.server.stop() == 0
