@@ -24,10 +24,12 @@ from faaskeeper.mirror.following import Mirror, Options
 from faaskeeper.mirror.trees import MARKS, Fingerprint, Tree
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.client.test_zookeeper import Between
+from tests.gateway.servers import Server
 from tests.zookeeper import zookeeper
 
 NOBODY = [(31, "digest", "nobody:AAAAAAAAAAAAAAAAAAAAAAAAAAA=")]
 MINE = "user:geheim"
+SUPER = ("digest", "super:test")
 
 
 @pytest.fixture(scope="module")
@@ -267,6 +269,16 @@ def test_another_writer_stops_the_mirror_and_keeps_what_it_wrote(sides: Sides) -
     assert sides.equal()
 
 
+def test_a_delete_does_not_reach_what_another_has_written(sides: Sides) -> None:
+    sides.old.create(f"{sides.top}/n", b"1")
+    with sides.mirror().running() as running:
+        sides.new.set_data(f"{sides.top}/n", b"theirs")
+        sides.old.delete(f"{sides.top}/n")
+        with pytest.raises(MirrorStopped, match="somebody else writes"):
+            running.apply({"/n"})
+    assert sides.new.get_data(f"{sides.top}/n").data == b"theirs"
+
+
 @pytest.mark.parametrize("what", ["created", "ephemeral", "deleted", "below"])
 def test_a_change_of_others_is_found_by_the_next_look(sides: Sides, what: str) -> None:
     new, top = sides.new, sides.top
@@ -473,6 +485,78 @@ def test_a_lost_connection_costs_no_change(sides: Sides, port: int) -> None:
             arrived(sides.new, f"{sides.top}/{number}", b"2")
     between.close()
     assert sides.equal()
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["before", "after"])
+def test_a_mirror_that_ends_at_any_transaction_goes_on(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch, answered: bool
+) -> None:
+    """Each attempt ends at its third transaction, before or after it is committed."""
+    for number in range(300):
+        sides.old.create(f"{sides.top}/{number:03d}", b"1")
+    usual, made = FaaSKeeperClient.commit, 0
+
+    def commit(client: FaaSKeeperClient, parts: Any) -> Any:
+        nonlocal made
+        made += 1
+        if made % 3 == 0:
+            if answered:
+                usual(client, parts)
+            raise Killed
+        return usual(client, parts)
+
+    monkeypatch.setattr(FaaSKeeperClient, "commit", commit)
+    attempts = 0
+    while True:
+        attempts += 1
+        try:
+            sides.copy()
+            break
+        except Killed:
+            if attempts > 8:
+                continue
+            # meanwhile the source goes on
+            sides.old.set_data(f"{sides.top}/{attempts:03d}", b"2")
+            sides.old.delete(f"{sides.top}/{200 + attempts:03d}")
+            sides.old.create(f"{sides.top}/more-{attempts}", b"3")
+    assert attempts > 2
+    assert sides.equal()
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["to", "from"])
+def test_fk_serve_is_a_side_like_any_other(sides: Sides, tmp_path: Path, back: bool) -> None:
+    server = Server(tmp_path / "served")
+    config = Config.load(f"zk://127.0.0.1:{server.port}")
+    old, served = partial(sides.tree, sides.old_config), partial(sides.tree, config)
+    load = None
+    try:
+        source = config if back else sides.old_config
+        with (
+            FaaSKeeperClient(source) as writer,
+            FaaSKeeperClient(sides.old_config if back else config) as reader,
+        ):
+            if back:
+                writer.create(sides.top)
+                sides.old.delete(sides.top)
+            load = Load(source, sides.top)
+            made = Mirror(
+                *((served, old) if back else (old, served)), Options(look_s=0.5, shown=[SUPER]), print
+            )
+            with following(made):
+                load.wait(500)
+                load.stop()
+                writer.create(f"{sides.top}/end", b"now")
+                arrived(reader, f"{sides.top}/end", b"now")
+            with made.running() as running:
+                assert cut_over(running, 0, False).znodes > 1
+    finally:
+        if load is not None:
+            load.stop()
+        server.kill()
 
 
 # ---- the cut-over ----------------------------------------------------------------------------
