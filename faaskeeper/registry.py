@@ -62,6 +62,9 @@ class ProviderSpec(NamedTuple):
 
     Empty: the prices are unknown.
     """
+    client: str = ""
+    """Reference to the kind of :class:`faaskeeper.client.FaaSKeeperClient` that serves it; empty: the
+    usual one."""
 
 
 _EMBEDDED = Defaults("local", 5, 30, "key-value")
@@ -115,6 +118,15 @@ PROVIDERS: dict[str, ProviderSpec] = {
             dead_letters="faaskeeper.deploy.gcp.deadletters:GcpDeadLetters",
             backups="faaskeeper.deploy.gcp.backups:GcpBackups",
             costs="faaskeeper.deploy.gcp.costs:GcpCosts",
+        ),
+        ProviderSpec(
+            name="zookeeper",
+            connection="faaskeeper.zookeeper",
+            worker_queues=("local",),
+            distributor_queues=("inline",),
+            client_channels=("local",),
+            defaults=_EMBEDDED,
+            client="faaskeeper.zookeeper.client:ZooKeeperClient",
         ),
     )
 }

@@ -53,7 +53,7 @@ def test_an_installed_provider_is_found_by_its_entry_point(monkeypatch: pytest.M
     assert config.worker_queue is QueueType.SQS
     assert config.distributor_queue is QueueType.INLINE
     assert config.written_directly().worker_queue is QueueType.DIRECT
-    assert registry.names() == ["local", "aws", "gcp", "mine"]
+    assert registry.names() == ["local", "aws", "gcp", "zookeeper", "mine"]
     assert registry.PROVIDERS["aws"] is registry.find("aws")
 
 
@@ -62,7 +62,9 @@ def test_a_name_without_a_provider_is_refused_with_the_names_there_are(
 ) -> None:
     install(monkeypatch, ("zoo", "zoo"), ("mine", "mine"))
     for name in ("azure", "", None, 1, ["aws"]):
-        with pytest.raises(ConfigurationException, match="one of 'local', 'aws', 'gcp', 'mine', 'zoo', or"):
+        with pytest.raises(
+            ConfigurationException, match="one of 'local', 'aws', 'gcp', 'zookeeper', 'mine', 'zoo', or"
+        ):
             Config.deserialize({"cloud-provider": name, "deployment-name": "some"})
 
 

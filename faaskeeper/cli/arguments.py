@@ -12,6 +12,7 @@ from faaskeeper.cli.context import Context
 from faaskeeper.cli.errors import Failed
 from faaskeeper.core import paths
 from faaskeeper.core.znode import MAX_DATA_BYTES
+from faaskeeper.zookeeper.address import is_address
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,6 +152,16 @@ class File(click.ParamType["Path"]):
         from pathlib import Path
 
         return Path(value)
+
+
+class ConfigSource(click.ParamType["Path | str"]):
+    """The file of a configuration, or the ``zk://`` address of a ZooKeeper server."""
+
+    name = "config"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        word = str(value)
+        return word if is_address(word) else File().convert(value, param, ctx)
 
 
 class Directory(click.ParamType[str]):

@@ -41,12 +41,12 @@ class Context:
         """The node to which relative paths of the shell's commands refer."""
         self._port = port
         self.verbose = verbose
-        self._auth = auth
+        self.auth = auth
         self._client: FaaSKeeperClient | None = None
         self._caller = Caller()
 
-    def choose(self, config: Path | None) -> None:
-        """Use the deployment of this configuration file, if one is given."""
+    def choose(self, config: Path | str | None) -> None:
+        """Use the deployment of this configuration file or address, if one is given."""
         if config is not None:
             self.config = Config.load(config)
 
@@ -79,7 +79,7 @@ class Context:
         client = FaaSKeeperClient(
             self.config, self._port, verbose=self.verbose, session_timeout=self.session_timeout
         )
-        for credential in self._auth:
+        for credential in self.auth:
             client.add_auth("digest", credential)
         client.start()
         return client

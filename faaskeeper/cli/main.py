@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from faaskeeper import __version__
 from faaskeeper.cli import output
-from faaskeeper.cli.arguments import Directory, File, Whole, text_of
+from faaskeeper.cli.arguments import ConfigSource, Directory, Whole, text_of
 from faaskeeper.cli.commands import COMMANDS, DEPLOYMENT_COMMANDS
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.errors import report, suggestion, wants_json
@@ -114,8 +114,9 @@ def _flush() -> None:
     "--config",
     "config",
     envvar="FK_CONFIG",
-    type=File(),
-    help="Client configuration of a deployment (JSON). Default: an embedded service. [$FK_CONFIG]",
+    type=ConfigSource(),
+    help="Client configuration of a deployment (JSON), or zk://HOST:PORT[,...][/CHROOT] of ZooKeeper. "
+    "Default: an embedded service. [$FK_CONFIG]",
 )
 @click.option(
     "-d",
@@ -137,7 +138,7 @@ def _flush() -> None:
 @click.pass_context
 def fk(
     ctx: click.Context,
-    config: Path | None,
+    config: Path | str | None,
     directory: str | None,
     port: int,
     auth: tuple[str, ...],
@@ -145,13 +146,15 @@ def fk(
 ) -> None:
     """FaaSKeeper: ZooKeeper without servers.
 
-    Commands work on the deployment of --config, or on an embedded service in a local directory.
+    Commands work on the deployment of --config, which may be a ZooKeeper server, or on an embedded
+    service in a local directory.
 
     \b
     Examples:
       fk create /app/config '{"debug": true}' --parents
       fk get /app/config
       fk --config client.json shell
+      fk --config zk://127.0.0.1:2181/app ls /
       fk get --help
 
     \b

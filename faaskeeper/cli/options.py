@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from faaskeeper.cli.arguments import Amount, File, Whole, ZnodePath, data_of
+from faaskeeper.cli.arguments import Amount, ConfigSource, File, Whole, ZnodePath, data_of
 from faaskeeper.cli.context import Context, Watcher
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def command(name: str) -> Callable[[F], click.Command]:
 
 VERSION = Whole(-1, 2**31 - 1)
 path = click.argument("path", type=ZnodePath())
-optional_config = click.argument("config", required=False, type=File())
+optional_config = click.argument("config", required=False, type=ConfigSource())
 path_or_root = click.argument("path", type=ZnodePath(here=True), default=".", metavar="[PATH]")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 watch_flag = click.option(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from faaskeeper import registry
 from faaskeeper.client.connect import connect
 from faaskeeper.client.runtime import THREADS, Runtime
 from faaskeeper.core import logs
@@ -58,6 +59,12 @@ class FaaSKeeperClient(_Base):
     thread. They may call the client, but must not wait for another callback. A process that is
     forked from this one does not inherit the session: it has to :meth:`start` the client again.
     """
+
+    def __new__(cls, cfg: Config, *_: Any, **__: Any) -> FaaSKeeperClient:
+        """A client of the kind that the deployment needs."""
+        kind = cfg.provider_spec.client if cls is FaaSKeeperClient else ""
+        made: FaaSKeeperClient = object.__new__(registry.load(kind) if kind else cls)
+        return made
 
     def __init__(
         self,

@@ -90,6 +90,7 @@ DEPLOYMENT_COMMANDS = Commands(
         "import": ("import_:import_", "Create the nodes of a dump of fk export."),
         "init": ("init:init", "Write a configuration for 'fk deploy' to FILE, by asking for what matters."),
         "lock": ("lock:lock", "Run a command while a lock is held."),
+        "mirror": ("mirror:mirror", "Make the tree TARGET equal to the tree SOURCE, and keep it so."),
         "restore": (
             "restore:restore",
             "Set a deployment, new or in use, to the state of a backup or of a moment.",

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from faaskeeper.cli import output
-from faaskeeper.cli.arguments import Amount, File, Whole
+from faaskeeper.cli.arguments import Amount, ConfigSource, Whole
 from faaskeeper.cli.options import as_json
 from faaskeeper.config import Config
 from faaskeeper.core.znode import MAX_DATA_BYTES
@@ -20,7 +20,7 @@ _MOST = 1e15
 
 
 @click.command("cost")
-@click.argument("config", type=File(), required=False)
+@click.argument("config", type=ConfigSource(), required=False)
 @click.option("--reads", type=Amount(_MOST), default=1e6, show_default=True, help="Reads per month.")
 @click.option("--writes", type=Amount(_MOST), default=1e5, show_default=True, help="Writes per month.")
 @click.option(

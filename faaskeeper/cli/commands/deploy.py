@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from faaskeeper.cli import output
-from faaskeeper.cli.arguments import File
+from faaskeeper.cli.arguments import ConfigSource, File
 from faaskeeper.cli.deployments import ask, can_ask, load, opened, progress, provider_option, yes_option
 from faaskeeper.cli.estimates import estimate
 from faaskeeper.cli.files import check_writable, replacing
@@ -34,7 +34,7 @@ def deploy() -> None:
     "--config",
     "path",
     required=True,
-    type=File(),
+    type=ConfigSource(),
     help="The configuration to deploy; 'fk init' writes one.",
 )
 @click.option("--clean", is_flag=True, help="Remove the deployment and all data that it stores.")
@@ -182,7 +182,7 @@ def _clean(deployment: Deployment, out: Path, dry_run: bool, yes: bool, told: _T
 @deploy.command("functions")
 @out_argument
 @provider_option
-@click.option("--config", "path", type=File(), help="Use this configuration instead of OUT.")
+@click.option("--config", "path", type=ConfigSource(), help="Use this configuration instead of OUT.")
 @click.option("--rollback", is_flag=True, help="Go back to the code from before the last update.")
 @click.option("--dry-run", is_flag=True, help="Show the changes; change nothing.")
 @yes_option
