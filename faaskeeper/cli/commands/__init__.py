@@ -75,4 +75,4 @@ DEPLOYMENT_COMMANDS = Commands(
         "top": "top:top",
     }
 )
-"""Commands that the shell does not offer, because each selects a deployment by its arguments."""
+"""Commands that the shell does not offer: each selects a deployment, or has a session of its own."""
