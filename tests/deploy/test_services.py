@@ -10,11 +10,11 @@ import subprocess
 from pathlib import Path
 
 import click
-import pytest
 import yaml
 
 from faaskeeper.cli.commands import DEPLOYMENT_COMMANDS
 from faaskeeper.testing.patience import PATIENCE_S
+from tests.backends import needs
 
 ROOT = Path(__file__).parent.parent.parent
 UNIT = ROOT / "deploy" / "systemd" / "faaskeeper.service"
@@ -57,8 +57,8 @@ def test_the_image_has_what_it_is_made_from_and_its_volume() -> None:
     assert (CONTAINER / COMPOSE["build"]["context"]).resolve() == ROOT
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    needs("systemd-analyze", shutil.which("systemd-analyze"), "Debian's package systemd has it")
     made = tmp_path / "faaskeeper.service"
     made.write_text(UNIT.read_text().replace("/opt/faaskeeper/bin/fk", "/bin/true"))
     done = subprocess.run(

@@ -88,7 +88,7 @@ DEPLOYMENT_COMMANDS = Commands(
         "export": ("export:export", "Write the whole tree as JSON lines, for fk import."),
         "health": ("health:health", "Check that a server serves."),
         "import": ("import_:import_", "Create the nodes of a dump of fk export."),
-        "init": ("init:init", "Write a configuration for 'fk deploy' to FILE, by asking for what matters."),
+        "init": ("init:init", "Write a configuration to FILE, by asking for what matters."),
         "lock": ("lock:lock", "Run a command while a lock is held."),
         "mirror": ("mirror:mirror", "Make the tree TARGET equal to the tree SOURCE, and keep it so."),
         "restore": (

@@ -53,6 +53,7 @@ _GRACE_S = 5.0
     help="Seconds until another may hold the lock if this process fails. Default: the configuration's.",
 )
 @click.option("--identifier", help="Shown by 'fk who'. Default: HOST:PROCESS.")
+@click.option("--json", is_flag=True, expose_value=False, help="Print errors as JSON.")
 def lock(
     context: Context,
     path: str,
