@@ -153,6 +153,9 @@ class Link:
         self._heard = self._wrote = 0.0
         self._gone = asyncio.Event()
         self._settled = asyncio.Event()
+        self._ending = threading.Lock()
+        self._ended = False
+        """Whether the loop takes nothing over any more: what it was given would never be answered."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="zookeeper", daemon=True)
         self._keeping: asyncio.Task[None] | None = None
@@ -179,10 +182,11 @@ class Link:
             self._thread.join(_JOIN_S)
 
     def _in_loop(self, function: Callable[[], None]) -> None:
-        try:
-            self._loop.call_soon_threadsafe(function)
-        except RuntimeError:  # the loop is closed
-            raise self._over or SessionClosingException() from None
+        with self._ending:
+            if not self._ended:
+                self._loop.call_soon_threadsafe(function)
+                return
+        raise self._over or SessionClosingException()
 
     # ---- the loop's thread ---------------------------------------------------------------------
 
@@ -198,6 +202,9 @@ class Link:
             self._end(ProviderException(f"the connection to {self.address} failed: {error}"))
         finally:
             self._loop.run_until_complete(self._close())
+            with self._ending:
+                self._ended = True
+            self._loop.run_until_complete(asyncio.sleep(0))  # what was handed over before that
             self._loop.close()
 
     async def _close(self) -> None:

@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +14,7 @@ from faaskeeper.aio import AsyncClient
 from faaskeeper.client import FaaSKeeperClient, SessionState
 from faaskeeper.config import Config, ConfigurationException
 from faaskeeper.exceptions import (
+    FaaSKeeperException,
     MalformedInputException,
     NodeDoesntExistException,
     NoWatcherException,
@@ -22,14 +23,17 @@ from faaskeeper.exceptions import (
     TimeoutException,
     ZooKeeperException,
 )
+from faaskeeper.gateway import protocol
 from faaskeeper.recipes import Lock
 from faaskeeper.testing.conformance import golden
 from faaskeeper.testing.conformance.harness import Harness
 from faaskeeper.testing.conformance.semantics import ClientAdapter
 from faaskeeper.testing.patience import PATIENCE_S
 from faaskeeper.watch import WatchedEvent, WatchType
+from faaskeeper.zookeeper import wire
 from faaskeeper.zookeeper.address import parse
 from faaskeeper.zookeeper.client import ZooKeeperClient
+from faaskeeper.zookeeper.link import Call
 from tests.client.test_semantics import Heard
 from tests.gateway.servers import Server
 from tests.gateway.test_tls import Tls
@@ -444,3 +448,27 @@ def test_zks_checks_the_server_and_shows_the_client_s_certificate(tmp_path: Path
     with pytest.raises(ProviderException, match="TLS: /none cannot be used: No such file"):
         FaaSKeeperClient(Config.load(f"zks://127.0.0.1:{tls.port}?ca=/none")).start()
     assert tls.server.stop() == 0
+
+
+def test_a_request_that_is_made_while_the_connection_ends_fails(
+    harness: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing would run what the loop is given just before it is closed."""
+    client = FaaSKeeperClient(harness.config)
+    client.start()
+    link = cast(Any, client._session)._link
+    failures: list[FaaSKeeperException] = []
+    call = Call(protocol.EXISTS, wire.read("/"), "exists", False, lambda *_: None, failures.append)
+    close = link._loop.close
+
+    def closing() -> None:
+        try:
+            link.send(call)
+        except FaaSKeeperException as error:
+            failures.append(error)
+        close()
+
+    monkeypatch.setattr(link._loop, "close", closing)
+    client.stop()
+    link._thread.join(PATIENCE_S)
+    assert len(failures) == 1
