@@ -228,6 +228,16 @@ def test_a_flush_behind_that_fails_is_repeated_by_the_writer_which_learns_of_it(
     assert files.stored() == {"/a": record(3, b"3"), "/b": record(2), "/c": record(4)}
 
 
+def test_without_a_thread_the_writer_flushes(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(behind, "UNFLUSHED", 1)
+    monkeypatch.setattr(threading.Thread, "start", none)
+    files.records.put("/a", record(1))
+    assert files.stored() == {"/a": record(1)}
+
+
 def test_a_slow_disk_holds_the_writer_before_memory_fills(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:

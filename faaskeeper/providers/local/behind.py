@@ -192,9 +192,9 @@ class RecordsBehind(Inherited):
             thread = threading.Thread(target=self._flush_behind, name="faaskeeper-flush", daemon=True)
             try:
                 thread.start()
-            except BaseException:
+            except RuntimeError:  # there may be no more threads
                 self._flush.release()
-                raise
+                self.flush()
 
     def flush(self) -> None:
         """Write what was put since the last flush. Not to be called in a transaction.
