@@ -7,7 +7,7 @@ context manager, states with listeners, operations and replies in the session's 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,7 +20,7 @@ from faaskeeper.config import Config
 from faaskeeper.core import logs
 from faaskeeper.core.records import Record
 from faaskeeper.core.znode import Acl, Stat
-from faaskeeper.exceptions import NodeDoesntExistException
+from faaskeeper.exceptions import MalformedInputException, NodeDoesntExistException
 from faaskeeper.node import Node
 from faaskeeper.session.arguments import NodeKind
 from faaskeeper.session.calls import Part, ReadResult, Result, Write, stat_of
@@ -32,6 +32,7 @@ from faaskeeper.watch import WatchCallbackType, WatchType
 
 if TYPE_CHECKING:
     from faaskeeper.core.connection import Connection
+    from faaskeeper.session.history import Moment, Revision, Walk
 
 
 class FaaSKeeperClient(BaseClient[Session]):
@@ -303,11 +304,20 @@ class FaaSKeeperClient(BaseClient[Session]):
             session.prepare_callbacks()
         return session.later(steps, f"read {path}")
 
-    def get_data(self, path: str, watch: WatchCallbackType | None = None) -> Node:
+    def get_data(
+        self, path: str, watch: WatchCallbackType | None = None, *, at: Moment | None = None
+    ) -> Node:
         """Read a node with its data; ``watch`` is called once, on a data change or deletion.
 
-        Raises NodeDoesntExistException or NoAuthException.
+        ``at``: as of this transaction or time (a datetime; one without a zone is local), as
+        :meth:`history` has it, without the names of children. Needs READ then and now.
+
+        Raises NodeDoesntExistException or NoAuthException; with ``at`` also BeforeHistoryException.
         """
+        if at is not None:
+            if watch is not None:
+                raise MalformedInputException("the past does not change: a read 'at' a moment takes no watch")
+            return cast(Node, self._run(self._ready().get_data_at(path, at)))
         session, calls = self._open(), self._calls
         real = calls.there(path)
         if watch is not None or counted_by(real):
@@ -394,6 +404,34 @@ class FaaSKeeperClient(BaseClient[Session]):
         Raises NodeDoesntExistException or NoAuthException.
         """
         return cast(Record, self._run(self._ready().record(path)))
+
+    def history(
+        self,
+        path: str,
+        recursive: bool = False,
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        session: str | None = None,
+        newest_first: bool = True,
+    ) -> Iterator[Revision]:
+        """What happened to a node, as far back as the log is retained; read as it is iterated.
+
+        :param recursive: and to everything below it
+        :param since: after this transaction, or from this time on (a datetime)
+        :param until: up to this transaction or time
+        :param session: what this session did; an id as :attr:`session_id` has it
+
+        Leaves out what the client may not read, then or now. Changes after the first step of the
+        iteration are left out, too.
+        """
+        steps = self._ready().history(path, recursive, since, until, session, newest_first)
+        return self._pages(steps)
+
+    def _pages(self, steps: Steps) -> Iterator[Revision]:
+        walk: Walk = self._run(steps)
+        while (rows := self._run(self._ready().page(walk))) is not None:
+            yield from rows
 
     def multi_read(self) -> ReadRequest:
         """Reads as of one transaction: ``with client.multi_read() as r: ...``; ``r.results``."""

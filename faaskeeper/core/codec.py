@@ -420,12 +420,10 @@ def _to_effect(value: list[Any]) -> Effect:
 
 def _replaced(txid: int, replaced: Replaced) -> Any:
     """What a change replaced, by how many transactions before."""
-    mzxid, version, acl = replaced
-    if acl is not OPEN_ACL:
-        return [txid - mzxid, version, list(acl)]
     if replaced == NOTHING:
         return 0
-    return [txid - mzxid, version] if version else txid - mzxid
+    mzxid, version, acl = replaced
+    return [txid - mzxid, version] if acl is OPEN_ACL else [txid - mzxid, version, list(acl)]
 
 
 def _to_replaced(txid: int, value: Any) -> Replaced:
@@ -447,12 +445,15 @@ def transaction(transaction: Transaction, data: list[bytes]) -> str:
         else:
             changes.append([path, letters, meta(after), len(content)])
             data.append(content)
+    txid = transaction.txid
     for change, replaced in zip(changes, transaction.replaced, strict=False):
-        if replaced is not None:
-            if len(change) == 3:  # deleted
-                change.append(0)
-            change.append(_replaced(transaction.txid, replaced))
-    row: list[Any] = [transaction.txid, changes]
+        if replaced is None:
+            continue
+        if len(change) == 3:  # deleted
+            change.append(0)
+        simple = not replaced[1] and replaced[2] is OPEN_ACL
+        change.append(txid - replaced[0] if simple else _replaced(txid, replaced))
+    row: list[Any] = [txid, changes]
     if transaction.effects or transaction.garbage:
         row.append([_effect(effect) for effect in transaction.effects])
         row.append(list(transaction.garbage))
@@ -481,7 +482,11 @@ def to_transaction(value: str, cursor: _Cursor) -> Transaction:
         )
         for change in row[1]
     )
-    replaced = trimmed([_to_replaced(row[0], each[4]) if len(each) > 4 else None for each in row[1]])
+    replaced: tuple[Replaced | None, ...] = ()
+    if len(row[1]) != 1:
+        replaced = trimmed([_to_replaced(row[0], each[4]) if len(each) > 4 else None for each in row[1]])
+    elif len(row[1][0]) > 4:
+        replaced = (_to_replaced(row[0], row[1][0][4]),)
     if len(row) == 2:
         return Transaction(row[0], changes, replaced=replaced)
     effects = tuple(_to_effect(effect) for effect in row[2])

@@ -19,7 +19,8 @@ _TOGETHER = 64
 """Items that one statement reads."""
 
 
-def _encode(item: Item) -> tuple[int, str, bytes | None]:
+def encode(item: Item) -> tuple[int, str, bytes | None]:
+    """An item as a row: stamp, body, data."""
     fields: dict[str, Any] = dict(item)
     stamp = fields.pop("stamp", 0)
     types = list(map(type, fields.values()))
@@ -38,7 +39,8 @@ def _encode(item: Item) -> tuple[int, str, bytes | None]:
     return stamp, text(fields), b"".join([value for _, value in binary])
 
 
-def _decode(stamp: int, body: str, data: bytes | None) -> Item:
+def decode(stamp: int, body: str, data: bytes | None) -> Item:
+    """The item of a row."""
     item: dict[str, Any] = parse(body)
     item["stamp"] = stamp
     if data is not None:
@@ -95,7 +97,7 @@ class SqliteTable:
 
     def get(self, partition: str, key: str) -> Item | None:
         rows = self._database.read(self._get, (partition, key))
-        return _decode(*rows[0]) if rows else None
+        return decode(*rows[0]) if rows else None
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
         if len(keys) < 2 or len({key for _, key in keys}) > 1:
@@ -109,12 +111,12 @@ class SqliteTable:
             some.extend(some[-1:] * (places - len(some)))
             statement = f"{self._get_some} ({','.join('?' * places)})"
             for row in self._database.read(statement, (keys[0][1], *some)):
-                found[row[0]] = _decode(*row[1:])
+                found[row[0]] = decode(*row[1:])
         return [found.get(partition) for partition in partitions]
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
         at = self._at(partition, key)
-        stamp, body, data = _encode(item)
+        stamp, body, data = encode(item)
         write = self._database.write
         if isinstance(condition, IfOlder):
             done = write(self._upsert, (*at, stamp, body, data, condition.stamp))
@@ -129,7 +131,7 @@ class SqliteTable:
 
     def replace_all(self, items: Iterable[tuple[str, str, Item]]) -> None:
         """Put items of partitions and keys without a condition, in a transaction."""
-        rows = [(*self._at(partition, key), *_encode(item)) for partition, key, item in items]
+        rows = [(*self._at(partition, key), *encode(item)) for partition, key, item in items]
         self._database.write_all(self._replace, rows)
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
@@ -144,7 +146,7 @@ class SqliteTable:
 
     def query(self, partition: str, after: str, limit: int) -> Page:
         rows = self._database.read(self._query, (*self._at(partition, after), limit))
-        return Page([(self._key(row[0]), _decode(*row[1:])) for row in rows], len(rows) == limit)
+        return Page([(self._key(row[0]), decode(*row[1:])) for row in rows], len(rows) == limit)
 
 
 class NumberedTable(SqliteTable):
@@ -163,7 +165,7 @@ class NumberedTable(SqliteTable):
 
     def get(self, partition: str, key: str) -> Item | None:
         rows = self._database.read(self._get, self._at(partition, key))
-        return _decode(*rows[0]) if rows else None
+        return decode(*rows[0]) if rows else None
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
         return [self.get(partition, key) for partition, key in keys]

@@ -1,0 +1,329 @@
+"""Every moment that is retained is answered as it was, to who may read it then and now."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.config import Config
+from faaskeeper.core.acl import digest
+from faaskeeper.exceptions import (
+    BeforeHistoryException,
+    FaaSKeeperException,
+    MalformedInputException,
+    NoAuthException,
+    NodeDoesntExistException,
+)
+from faaskeeper.providers.local.service import EmbeddedService
+
+Start = Callable[..., FaaSKeeperClient]
+State = "tuple[bytes, tuple[int, ...]] | None"
+PATHS = ("/a", "/b", "/a/x", "/a/y", "/b/x", "/a/x/z")
+
+
+def state(client: FaaSKeeperClient, path: str, **at: Any) -> Any:
+    """A path's data and Stat; None: it does not exist."""
+    try:
+        node = client.get_data(path, **at)
+    except NodeDoesntExistException:
+        return None
+    return node.data, tuple(node.stat)
+
+
+class Remembered:
+    """Random writes, and every state that they lead to."""
+
+    def __init__(self, client: FaaSKeeperClient, seed: int) -> None:
+        self.client = client
+        self.random = random.Random(seed)
+        self.states: dict[int, dict[str, Any]] = {}
+        self.rows: list[tuple[int, str, str]] = []
+        self._there: dict[str, Any] = dict.fromkeys((*PATHS, "/"))
+        self.remember()
+
+    def remember(self) -> None:
+        session: Any = self.client.session
+        self.client.sync()
+        txid = session.rules.seen
+        now = {path: state(self.client, path) for path in (*PATHS, "/")}
+        self.states[txid] = now
+
+    def write(self) -> None:
+        """One transaction, or an attempt that fails."""
+        kind, path = self.random.choice("ccccsssssddma"), self.random.choice(PATHS)
+        data = bytes(self.random.randrange(97, 123) for _ in range(self.random.choice((0, 3, 3, 40))))
+        client = self.client
+        try:
+            if kind == "c":
+                client.create(path, data, ephemeral=self.random.random() < 0.1)
+            elif kind == "s":
+                client.set_data(path, data)
+            elif kind == "d":
+                client.delete(path)
+            elif kind == "a":
+                client.set_acls(path, [(31, "world", "anyone"), (self.random.randrange(1, 31), "ip", "::1")])
+            else:
+                with client.transaction() as t:
+                    t.set_data(path, data)
+                    t.delete(path)
+                    t.create(path, data * 2)
+                    t.set_data(self.random.choice(PATHS), data)
+        except FaaSKeeperException:
+            pass
+        self.remember()
+
+    def agree(self, oldest: int) -> int:
+        """Whether the past is as remembered; returns at how many transactions."""
+        compared = 0
+        for txid, states in self.states.items():
+            if txid < oldest:
+                with pytest.raises(BeforeHistoryException) as caught:
+                    self.client.get_data("/", at=txid)
+                assert caught.value.oldest == oldest
+                continue
+            compared += 1
+            for path, then in states.items():
+                assert state(self.client, path, at=txid) == then, (path, txid)
+        return compared
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_state_of_a_random_program_is_found_again(client: FaaSKeeperClient, seed: int) -> None:
+    program = Remembered(client, seed)
+    for _ in range(60):
+        program.write()
+    assert program.agree(0) == len(program.states)
+
+
+class Trimmed:
+    """An embedded service that trims when it is told to, and then as much as it is told to."""
+
+    def __init__(self, config: Config, make: Start) -> None:
+        self.config = config
+        self.make = make
+        self.left = 0
+        """How often the log is to be found too large."""
+        self.start()
+
+    def start(self) -> None:
+        self.service = EmbeddedService(self.config, Path(self.config.directory), beat=False)
+        deployment = self.service.deployment
+        deployment.save_every = 1
+        deployment.retention = deployment.retention._replace(most=0, used=self.used)
+        connection = self.service.connection
+        self.client = self.make(self.config, connect=lambda config, port: connection(port, lambda: None))
+        self.client.start()
+
+    def used(self) -> int:
+        self.left -= 1
+        return int(self.left >= 0)
+
+    def trim(self, pieces: int = 1) -> int:
+        """Trim; returns the oldest transaction that can be answered now."""
+        self.left = pieces
+        self.service.heartbeat.sweep()
+        return self.floor
+
+    @property
+    def floor(self) -> int:
+        keeper = self.service.deployment.keeper
+        assert keeper is not None
+        return keeper.of("/").floor
+
+    def stop(self) -> None:
+        self.client.stop()
+        self.service.stop()
+
+
+@pytest.fixture
+def trimmed(config: Config, make: Start) -> Iterator[Trimmed]:
+    service = Trimmed(config, make)
+    yield service
+    service.stop()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_state_that_is_retained_is_found_again_however_the_log_was_trimmed(
+    trimmed: Trimmed, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("faaskeeper.core.sweeping._ENTRIES", 7)
+    program = Remembered(trimmed.client, seed)
+    for _ in range(8):
+        for _ in range(12):
+            program.write()
+        floor = trimmed.trim(program.random.randrange(3))
+        assert program.agree(floor)
+    assert floor > 10
+
+
+def test_a_path_that_was_not_written_for_long_is_known_as_it_was(trimmed: Trimmed) -> None:
+    client = trimmed.client
+    client.create("/cold", b"for years")
+    client.create("/cold/child")
+    for number in range(60):
+        client.create(f"/n{number}")
+    floor = trimmed.trim()
+    before = state(client, "/cold")
+    client.create("/cold/another")  # replaces the parent's image, not its data
+    client.set_data("/cold", b"new")
+    client.delete("/cold/child")
+    assert floor > 3
+    assert state(client, "/cold", at=floor) == before
+    assert state(client, "/cold/child", at=floor) is not None
+    trimmed.stop()
+    trimmed.start()
+    assert state(trimmed.client, "/cold", at=floor) == before
+
+
+def test_what_was_trimmed_leaves_nothing_behind_for_paths_that_did_not_change_since(trimmed: Trimmed) -> None:
+    client = trimmed.client
+    for number in range(60):
+        client.create(f"/n{number}", b"x")
+        client.set_data(f"/n{number}", b"y")
+    trimmed.trim(9)
+    kept = trimmed.service._state_file.read("SELECT path FROM kept", ())
+    assert {path for (path,) in kept} <= {"/", "/n59"}
+
+
+def test_a_directory_of_a_release_that_kept_nothing_says_what_it_does_not_know(trimmed: Trimmed) -> None:
+    client = trimmed.client
+    client.create("/replaced", b"1")
+    client.create("/stays", b"1")
+    for number in range(60):
+        client.create(f"/n{number}")
+    trimmed.trim()
+    floor = trimmed.floor
+    client.set_data("/replaced", b"2")
+    trimmed.service._state_file.write("DELETE FROM kept", ())
+    trimmed.service._state_file.write("DELETE FROM history_floor", ())
+    trimmed.stop()
+    trimmed.start()
+    client = trimmed.client
+    assert trimmed.floor <= floor
+    with pytest.raises(BeforeHistoryException, match="is not retained"):
+        client.get_data("/replaced", at=floor)
+    assert client.get_data("/stays", at=floor).data == b"1"
+    now = client.set_data("/stays", b"2").stat.mzxid
+    assert client.get_data("/stays", at=now - 1).data == b"1"
+
+
+# ---- moments and revisions -----------------------------------------------------------------------
+
+
+def test_a_moment_is_a_transaction_or_a_time(client: FaaSKeeperClient) -> None:
+    first = client.create("/a", b"1").stat
+    second = client.set_data("/a", b"2").stat
+    now = datetime.now().astimezone()
+    assert client.get_data("/a", at=first.mzxid).data == b"1"
+    assert client.get_data("/a", at=now + timedelta(hours=1)).data == b"2"
+    if second.mtime > first.mtime:
+        at = datetime.fromtimestamp(first.mtime / 1000)
+        assert client.get_data("/a", at=at + timedelta(microseconds=500)).data == b"1"
+    with pytest.raises(BeforeHistoryException):
+        client.get_data("/a", at=now - timedelta(days=1))
+    with pytest.raises(MalformedInputException, match="no transaction 1000 yet"):
+        client.get_data("/a", at=1000)
+    for wrong in (-1, True, "yesterday", 1.5):
+        with pytest.raises(MalformedInputException):
+            client.get_data("/a", at=wrong)  # type: ignore[arg-type]
+    with pytest.raises(MalformedInputException, match="takes no watch"):
+        client.get_data("/a", print, at=1)  # type: ignore[arg-type]
+
+
+def test_revisions_say_what_who_and_when(client: FaaSKeeperClient, connect: Start) -> None:
+    client.create("/a", b"1")
+    client.add_auth("digest", "bob:secret")
+    client.set_data("/a", b"22")
+    client.create("/a/child", b"x")
+    other = connect()
+    other.set_acls("/a", [(31, "world", "anyone"), (1, "ip", "::1")])
+    other.delete("/a/child")
+    other.create("/elsewhere")
+    rows = list(client.history("/a", recursive=True, newest_first=False))
+    mine, others = client.session_id, other.session_id
+    shown = [(row.path, row.kind, row.session, row.by, row.replaced, row.version, row.size) for row in rows]
+    assert shown == [
+        ("/a", "created", mine, (), None, 0, 1),
+        ("/a", "set", mine, ("digest:bob",), 0, 1, 2),
+        ("/a/child", "created", mine, ("digest:bob",), None, 0, 1),
+        ("/a", "acl", others, None, 1, 1, 2),
+        ("/a/child", "deleted", others, (), 0, None, None),
+    ]
+    assert rows[1].replaces == rows[0].txid
+    assert [row.data for row in rows[:3]] == [b"1", b"22", b"x"]
+    assert all(row.time == rows[0].time or row.time > rows[0].time for row in rows)
+    assert list(client.history("/a", True)) == rows[::-1]
+    assert list(client.history("/a")) == [row for row in rows[::-1] if row.path == "/a"]
+    assert list(client.history("/a", True, session=others)) == rows[:2:-1]
+    since, until = rows[0].txid, rows[3].txid
+    assert list(client.history("/a", True, since=since, until=until)) == rows[3:0:-1]
+    assert list(client.history("/never")) == []
+
+
+def test_the_revisions_of_a_long_log_come_in_order_both_ways(
+    client: FaaSKeeperClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("faaskeeper.session.history._PIECE", 4)
+    monkeypatch.setattr("faaskeeper.session.history._FULL", 16)
+    for number in range(150):
+        client.create(f"/n{number}", b"x")
+        if number % 30 == 0:
+            client.set_data("/n0", b"y")
+    rows = list(client.history("/", recursive=True))
+    assert [row.txid for row in rows] == sorted((row.txid for row in rows), reverse=True)
+    assert len(rows) == 155
+    assert list(client.history("/", recursive=True, newest_first=False)) == rows[::-1]
+    assert len(list(client.history("/n0"))) == 6
+
+
+# ---- rights --------------------------------------------------------------------------------------
+
+OPEN = [(31, "world", "anyone")]
+BOB = [(31, "digest", digest("bob:secret"))]
+
+
+def kinds(client: FaaSKeeperClient, path: str) -> list[str]:
+    both = [[row.kind for row in client.history(path, newest_first=first)] for first in (True, False)]
+    assert both[0] == both[1][::-1]
+    return both[1]
+
+
+def test_the_past_is_read_by_who_may_read_then_and_now(client: FaaSKeeperClient, connect: Start) -> None:
+    bob = connect()
+    bob.add_auth("digest", "bob:secret")
+    born = bob.create("/secret", b"1", acl=BOB).stat.mzxid
+    opened = bob.set_acls("/secret", OPEN)
+    published = bob.set_data("/secret", b"2").stat.mzxid
+    assert opened.stat.aversion == 1
+    with pytest.raises(NoAuthException):
+        client.get_data("/secret", at=born)
+    assert client.get_data("/secret", at=published).data == b"2"
+    assert kinds(client, "/secret") == ["acl", "set"]
+    bob.set_acls("/secret", BOB)
+    with pytest.raises(NoAuthException):
+        client.get_data("/secret", at=published)
+    assert kinds(client, "/secret") == []
+    assert kinds(bob, "/secret") == ["created", "acl", "set", "acl"]
+    assert bob.get_data("/secret", at=born).data == b"1"
+
+
+def test_of_a_deleted_node_the_last_acl_counts(client: FaaSKeeperClient, connect: Start) -> None:
+    bob = connect()
+    bob.add_auth("digest", "bob:secret")
+    written = bob.create("/gone", b"1").stat.mzxid
+    bob.set_acls("/gone", BOB)
+    bob.delete("/gone")
+    with pytest.raises(NoAuthException):
+        client.get_data("/gone", at=written)
+    assert kinds(client, "/gone") == []
+    assert bob.get_data("/gone", at=written).data == b"1"
+    assert kinds(bob, "/gone") == ["created", "acl", "deleted"]
+    bob.create("/gone", b"2")
+    assert client.get_data("/gone", at=written).data == b"1"  # it is another node's ACL now
+    assert kinds(client, "/gone") == ["created", "created"]
