@@ -391,12 +391,15 @@ class FaaSKeeperClient(BaseClient[Session]):
         """Make later reads show at least what is committed now; returns the path."""
         return cast(str, self._run(self._ready().sync(path)))
 
-    def get_acls(self, path: str) -> tuple[list[Acl], Stat]:
+    def get_acls(self, path: str, *, at: Moment | None = None) -> tuple[list[Acl], Stat]:
         """A node's ACL and Stat; password hashes only if this client may administer the node.
 
-        Raises NodeDoesntExistException or NoAuthException (neither READ nor ADMIN is permitted).
+        ``at``: as of this transaction or time; see :meth:`get_data`. Raises NodeDoesntExistException
+        or NoAuthException (neither READ nor ADMIN is permitted; with ``at``, READ is not).
         """
-        return cast("tuple[list[Acl], Stat]", self._run(self._ready().get_acls(path)))
+        calls = self._ready()
+        steps = calls.get_acls(path) if at is None else calls.get_acls_at(path, at)
+        return cast("tuple[list[Acl], Stat]", self._run(steps))
 
     def record(self, path: str) -> Record:
         """A node's whole record, with the names of all its children: for the deployment's tools.

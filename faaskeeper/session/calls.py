@@ -343,6 +343,18 @@ class Calls:
         found: Found = yield from steps
         return Node(path, found.data, found.meta.stat(), dataless=found.meta.length < 0)
 
+    def get_acls_at(self, path: str, at: Moment) -> Steps:
+        """Returns the ACL and the Stat as of a moment."""
+        from faaskeeper.session.history import History, check_moment
+
+        real = self.there(path)
+        check_moment(at)
+        return self._read(self._get_acls_at(real, History(self._rules, self.identities.who).meta(real, at)))
+
+    def _get_acls_at(self, real: str, steps: Steps) -> Steps:
+        meta: Meta = yield from steps
+        return list(acls.masked(acls.effective(real, meta.acl), self.identities.who)), meta.stat()
+
     def history(
         self,
         path: str,

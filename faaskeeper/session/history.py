@@ -225,15 +225,23 @@ class History:
 
         Raises Refused, Lost, BeforeHistoryException or MalformedInputException.
         """
-        end: int = yield from self.end()
-        txid: int = yield from self.txid_of(at, end)
-        found: Found = yield from self._as_of(path, txid, end)
+        found: Found = yield from self._found(path, at)
         if not found.meta.blob:
             return found
         data: bytes | None = yield ReadBlob(found.meta.blob, found.meta.length)
         if data is None:
             raise Lost(path, found.meta.blob)
         return found._replace(data=data)
+
+    def meta(self, path: str, at: Moment) -> Steps:
+        """The znode's metadata as of a moment. Raises as :meth:`data` does, but never Lost."""
+        found: Found = yield from self._found(path, at)
+        return found.meta
+
+    def _found(self, path: str, at: Moment) -> Steps:
+        end: int = yield from self.end()
+        txid: int = yield from self.txid_of(at, end)
+        return (yield from self._as_of(path, txid, end))
 
     def _as_of(self, path: str, txid: int, end: int) -> Steps:
         record: Record | None = yield from self._rules.read(path)

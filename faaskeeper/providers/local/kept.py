@@ -9,7 +9,7 @@ none either. :meth:`SqliteKeeper.fold` does the rest when entries are trimmed.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -76,7 +76,7 @@ class SqliteKeeper:
             floor = self._floor()[0]
             above = [each for entry in entries for each in entry.transactions if each.txid > floor]
             images = images_of(above) if self._keeps else {}
-            calls = [partial(self._raise, last.last, last.time)]
+            calls: list[Callable[[], None]] = [partial(self._raise, last.last, last.time)]
             calls += [partial(self._fold, path, image) for path, image in images.items()]
             self._state.together(calls)
         self._secure()
@@ -87,8 +87,10 @@ class SqliteKeeper:
 
     def begin(self, txid: int) -> None:
         """See :class:`~faaskeeper.core.kept.Keeper`."""
-        write = self._state.write
-        self._state.together([partial(self._raise, txid, 0), partial(write, "DELETE FROM kept", ())])
+        self._state.together([partial(self._raise, txid, 0), self._forget])
+
+    def _forget(self) -> None:
+        self._state.write("DELETE FROM kept", ())
 
     def _raise(self, floor: int, time: int) -> None:
         self._state.write(
