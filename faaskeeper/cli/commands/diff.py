@@ -69,7 +69,7 @@ def _before_last(context: Context, path: str) -> Moment:
     rows = rows_of(context, context.client.history(path))
     last = next(islice((row for row in rows if row.kind != "acl"), 1), None)
     if last is None:
-        raise Failed(f"{path} did not change within the retained history: there is nothing to compare", 2)
+        raise Failed(f"the retained history has no change of {path} that you may read: nothing to compare", 2)
     return last.txid - 1
 
 
