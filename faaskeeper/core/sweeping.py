@@ -428,6 +428,8 @@ class Sweeper:
         age, most, used = deployment.retention
         old = progress.passed(age)
         upto = min(progress.applied, deployment.checkpoints.header().txid)
+        if most is None or used() <= most:
+            upto = min(upto, old)
         stays: list[Entry] = []
         for entries in self._entries(progress.trimmed, upto):
             found = [*stays, *entries]

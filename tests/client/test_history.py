@@ -2,95 +2,25 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core.acl import digest
+from faaskeeper.core.errors import Unavailable
 from faaskeeper.exceptions import (
     BeforeHistoryException,
-    FaaSKeeperException,
     MalformedInputException,
     NoAuthException,
-    NodeDoesntExistException,
 )
 from faaskeeper.providers.local.service import EmbeddedService
+from tests.remembered import Remembered, state
 
 Start = Callable[..., FaaSKeeperClient]
-State = "tuple[bytes, tuple[int, ...]] | None"
-PATHS = ("/a", "/b", "/a/x", "/a/y", "/b/x", "/a/x/z")
-
-
-def state(client: FaaSKeeperClient, path: str, **at: Any) -> Any:
-    """A path's data and Stat; None: it does not exist."""
-    try:
-        node = client.get_data(path, **at)
-    except NodeDoesntExistException:
-        return None
-    return node.data, tuple(node.stat)
-
-
-class Remembered:
-    """Random writes, and every state that they lead to."""
-
-    def __init__(self, client: FaaSKeeperClient, seed: int) -> None:
-        self.client = client
-        self.random = random.Random(seed)
-        self.states: dict[int, dict[str, Any]] = {}
-        self.rows: list[tuple[int, str, str]] = []
-        self._there: dict[str, Any] = dict.fromkeys((*PATHS, "/"))
-        self.remember()
-
-    def remember(self) -> None:
-        session: Any = self.client.session
-        self.client.sync()
-        txid = session.rules.seen
-        now = {path: state(self.client, path) for path in (*PATHS, "/")}
-        self.states[txid] = now
-
-    def write(self) -> None:
-        """One transaction, or an attempt that fails."""
-        kind, path = self.random.choice("ccccsssssddma"), self.random.choice(PATHS)
-        data = bytes(self.random.randrange(97, 123) for _ in range(self.random.choice((0, 3, 3, 40))))
-        client = self.client
-        try:
-            if kind == "c":
-                client.create(path, data, ephemeral=self.random.random() < 0.1)
-            elif kind == "s":
-                client.set_data(path, data)
-            elif kind == "d":
-                client.delete(path)
-            elif kind == "a":
-                client.set_acls(path, [(31, "world", "anyone"), (self.random.randrange(1, 31), "ip", "::1")])
-            else:
-                with client.transaction() as t:
-                    t.set_data(path, data)
-                    t.delete(path)
-                    t.create(path, data * 2)
-                    t.set_data(self.random.choice(PATHS), data)
-        except FaaSKeeperException:
-            pass
-        self.remember()
-
-    def agree(self, oldest: int) -> int:
-        """Whether the past is as remembered; returns at how many transactions."""
-        compared = 0
-        for txid, states in self.states.items():
-            if txid < oldest:
-                with pytest.raises(BeforeHistoryException) as caught:
-                    self.client.get_data("/", at=txid)
-                assert caught.value.oldest == oldest
-                continue
-            compared += 1
-            for path, then in states.items():
-                assert state(self.client, path, at=txid) == then, (path, txid)
-        return compared
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -126,7 +56,7 @@ class Trimmed:
 
     def trim(self, pieces: int = 1) -> int:
         """Trim; returns the oldest transaction that can be answered now."""
-        self.left = pieces
+        self.left = pieces and pieces + 1  # the first look says whether to trim at all
         self.service.heartbeat.sweep()
         return self.floor
 
@@ -160,6 +90,30 @@ def test_each_state_that_is_retained_is_found_again_however_the_log_was_trimmed(
         floor = trimmed.trim(program.random.randrange(3))
         assert program.agree(floor)
     assert floor > 10
+
+
+def test_a_trim_that_was_cut_off_is_done_again(trimmed: Trimmed, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = Remembered(trimmed.client, 5)
+    for _ in range(80):
+        program.write()
+    log = trimmed.service.deployment.log
+
+    def cut_off(entries: object) -> None:
+        raise Unavailable("cut off")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(log, "trim", cut_off)
+        with pytest.raises(Unavailable):
+            trimmed.trim()
+    floor = trimmed.floor
+    assert floor > 0
+    assert log.after(0)[0][0].first == 1  # nothing was trimmed before all else was durable
+    assert program.agree(floor)
+    for _ in range(20):
+        program.write()
+    assert trimmed.trim() >= floor
+    assert log.after(trimmed.floor)[0][0].first == trimmed.floor + 1
+    assert program.agree(trimmed.floor)
 
 
 def test_a_path_that_was_not_written_for_long_is_known_as_it_was(trimmed: Trimmed) -> None:
