@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from faaskeeper.backup.file import Writer, read
+from faaskeeper.backup.restoring import restore
+from faaskeeper.backup.taking import take
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core.acl import digest
@@ -17,6 +20,7 @@ from faaskeeper.exceptions import (
     MalformedInputException,
     NoAuthException,
 )
+from faaskeeper.providers.local.backups import LocalBackups
 from faaskeeper.providers.local.service import EmbeddedService
 from tests.remembered import Remembered, state
 
@@ -124,6 +128,11 @@ def test_a_path_that_was_not_written_for_long_is_known_as_it_was(trimmed: Trimme
         client.create(f"/n{number}")
     floor = trimmed.trim()
     before = state(client, "/cold")
+    keeper = trimmed.service.deployment.keeper
+    assert keeper is not None
+    image = keeper.of("/cold").image  # the file's record, which memory may be ahead of
+    assert image is not None
+    assert image.data == b"for years"
     client.create("/cold/another")  # replaces the parent's image, not its data
     client.set_data("/cold", b"new")
     client.delete("/cold/child")
@@ -165,6 +174,44 @@ def test_a_directory_of_a_release_that_kept_nothing_says_what_it_does_not_know(t
     assert client.get_data("/stays", at=floor).data == b"1"
     now = client.set_data("/stays", b"2").stat.mzxid
     assert client.get_data("/stays", at=now - 1).data == b"1"
+
+
+def test_the_history_of_a_restored_directory_begins_with_the_restore(
+    config: Config, make: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("faaskeeper.core.sweeping._ENTRIES", 7)
+    trimmed = Trimmed(config, make)
+    trimmed.client.create("/a", b"backed up")
+    trimmed.client.create("/a/child", b"1")
+    backups = LocalBackups(config)
+    with open(tmp_path / "backup", "wb") as file, backups.source() as source:
+        tree, sink = take(source, lambda: Writer(file, "x", 0), print)
+        sink.end(tree.zxid, tree.time, len(tree.nodes))  # type: ignore[attr-defined]
+    for number in range(60):
+        trimmed.client.set_data("/a", b"lost")
+        trimmed.client.create(f"/a/n{number}", b"lost")
+    before = trimmed.trim()
+    assert before
+    trimmed.client.stop()
+    trimmed.service.stop()
+    with backups.target() as target:
+        base = restore(target, read(tmp_path / "backup"), end_sessions=True).zxid
+    trimmed.start()
+    client = trimmed.client
+    assert client.get_data("/a", at=base).data == b"backed up"
+    client.set_data("/a", b"new")
+    client.delete("/a/child")
+    try:
+        for _ in range(2):
+            with pytest.raises(BeforeHistoryException):
+                client.get_data("/a", at=before)
+            assert client.get_data("/a", at=base).data == b"backed up"
+            assert client.get_data("/a/child", at=base).data == b"1"
+            assert state(client, "/a/n7", at=base) is None
+            assert client.get_data("/a").data == b"new"
+            assert trimmed.trim() == base  # more of what was before the restore
+    finally:
+        trimmed.stop()
 
 
 # ---- moments and revisions -----------------------------------------------------------------------
