@@ -163,7 +163,12 @@ class Sweeper:
         self._failed = 0
 
     def due(self) -> bool:
-        """Whether the last sweep is an hour old, or was not completed. Costs a read."""
+        """Whether the last sweep is an hour old, or was not completed, or the log is too large.
+
+        Costs a read, and a look at the log's size.
+        """
+        if self._deployment.retention.full():
+            return True
         ended = _progress(self._state.get(*_KEY)).ended
         return not ended or not 0 <= self._deployment.clock() - ended < EVERY_MS
 
@@ -425,15 +430,15 @@ class Sweeper:
         deployment, progress = self._deployment, self._progress
         if deployment.expiring_log:
             return
-        age, most, used = deployment.retention
-        old = progress.passed(age)
+        retention = deployment.retention
+        old = progress.passed(retention.age)
         upto = min(progress.applied, deployment.checkpoints.header().txid)
-        if most is None or used() <= most:
+        if not retention.full():
             upto = min(upto, old)
         stays: list[Entry] = []
         for entries in self._entries(progress.trimmed, upto):
             found = [*stays, *entries]
-            full = most is not None and used() > most
+            full = retention.full()
             going = [entry for entry in found[:-1] if full or entry.last <= old]
             stays = found[len(going) :]
             if going:

@@ -9,7 +9,7 @@ as one that permits the super user alone.
 image lacks the data (only children or the ACL changed), the rest is older than the log: it is in the
 record, unless something replaced it after T; then it is *kept* (:mod:`faaskeeper.core.kept`), or
 unknown. What comes first after T tells whether something is unknown: before a creation there was
-nothing. Trimming may go on meanwhile, so the floor is read last: below it nothing is answered, and
+nothing. Trimming may go on meanwhile, so the horizon is read last: below it nothing is answered, and
 from it on everything that was read before is complete.
 """
 
@@ -212,9 +212,9 @@ class History:
     def _before(self, why: str = "") -> Steps:
         entry: Entry | None = yield FindEntry(1)
         kept = yield ReadKept("/")
-        oldest = max((0 if entry is None else entry.first - 1), 0 if kept is None else kept.floor)
+        oldest = max((0 if entry is None else entry.first - 1), 0 if kept is None else kept.horizon)
         time = 0 if entry is None else entry.time
-        if kept is not None and kept.floor == oldest and kept.time:
+        if kept is not None and kept.horizon == oldest and kept.time:
             time = kept.time
         return BeforeHistoryException(oldest, time, why)
 
@@ -251,7 +251,7 @@ class History:
         past.kept = yield ReadKept(path)
         entry: Entry | None = yield FindEntry(1)
         first = end if entry is None else entry.first - 1
-        if txid < max(first, past.begin, 0 if past.kept is None else past.kept.floor):
+        if txid < max(first, past.begin, 0 if past.kept is None else past.kept.horizon):
             raise (yield from self._before())
         found = past.found()
         if found is None:

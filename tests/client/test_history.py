@@ -62,13 +62,13 @@ class Trimmed:
         """Trim; returns the oldest transaction that can be answered now."""
         self.left = pieces and pieces + 1  # the first look says whether to trim at all
         self.service.heartbeat.sweep()
-        return self.floor
+        return self.horizon
 
     @property
-    def floor(self) -> int:
+    def horizon(self) -> int:
         keeper = self.service.deployment.keeper
         assert keeper is not None
-        return keeper.of("/").floor
+        return keeper.of("/").horizon
 
     def stop(self) -> None:
         self.client.stop()
@@ -91,9 +91,9 @@ def test_each_state_that_is_retained_is_found_again_however_the_log_was_trimmed(
     for _ in range(8):
         for _ in range(12):
             program.write()
-        floor = trimmed.trim(program.random.randrange(3))
-        assert program.agree(floor)
-    assert floor > 10
+        horizon = trimmed.trim(program.random.randrange(3))
+        assert program.agree(horizon)
+    assert horizon > 10
 
 
 def test_a_trim_that_was_cut_off_is_done_again(trimmed: Trimmed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,15 +109,15 @@ def test_a_trim_that_was_cut_off_is_done_again(trimmed: Trimmed, monkeypatch: py
         patched.setattr(log, "trim", cut_off)
         with pytest.raises(Unavailable):
             trimmed.trim()
-    floor = trimmed.floor
-    assert floor > 0
+    horizon = trimmed.horizon
+    assert horizon > 0
     assert log.after(0)[0][0].first == 1  # nothing was trimmed before all else was durable
-    assert program.agree(floor)
+    assert program.agree(horizon)
     for _ in range(20):
         program.write()
-    assert trimmed.trim() >= floor
-    assert log.after(trimmed.floor)[0][0].first == trimmed.floor + 1
-    assert program.agree(trimmed.floor)
+    assert trimmed.trim() >= horizon
+    assert log.after(trimmed.horizon)[0][0].first == trimmed.horizon + 1
+    assert program.agree(trimmed.horizon)
 
 
 def test_a_path_that_was_not_written_for_long_is_known_as_it_was(trimmed: Trimmed) -> None:
@@ -126,7 +126,7 @@ def test_a_path_that_was_not_written_for_long_is_known_as_it_was(trimmed: Trimme
     client.create("/cold/child")
     for number in range(60):
         client.create(f"/n{number}")
-    floor = trimmed.trim()
+    horizon = trimmed.trim()
     before = state(client, "/cold")
     keeper = trimmed.service.deployment.keeper
     assert keeper is not None
@@ -136,12 +136,12 @@ def test_a_path_that_was_not_written_for_long_is_known_as_it_was(trimmed: Trimme
     client.create("/cold/another")  # replaces the parent's image, not its data
     client.set_data("/cold", b"new")
     client.delete("/cold/child")
-    assert floor > 3
-    assert state(client, "/cold", at=floor) == before
-    assert state(client, "/cold/child", at=floor) is not None
+    assert horizon > 3
+    assert state(client, "/cold", at=horizon) == before
+    assert state(client, "/cold/child", at=horizon) is not None
     trimmed.stop()
     trimmed.start()
-    assert state(trimmed.client, "/cold", at=floor) == before
+    assert state(trimmed.client, "/cold", at=horizon) == before
 
 
 def test_what_was_trimmed_leaves_nothing_behind_for_paths_that_did_not_change_since(trimmed: Trimmed) -> None:
@@ -161,19 +161,43 @@ def test_a_directory_of_a_release_that_kept_nothing_says_what_it_does_not_know(t
     for number in range(60):
         client.create(f"/n{number}")
     trimmed.trim()
-    floor = trimmed.floor
+    horizon = trimmed.horizon
     client.set_data("/replaced", b"2")
     trimmed.service._state_file.write("DELETE FROM kept", ())
-    trimmed.service._state_file.write("DELETE FROM history_floor", ())
+    trimmed.service._state_file.write("DELETE FROM history_horizon", ())
     trimmed.stop()
     trimmed.start()
     client = trimmed.client
-    assert trimmed.floor <= floor
+    assert trimmed.horizon <= horizon
     with pytest.raises(BeforeHistoryException, match="is not retained"):
-        client.get_data("/replaced", at=floor)
-    assert client.get_data("/stays", at=floor).data == b"1"
+        client.get_data("/replaced", at=horizon)
+    assert client.get_data("/stays", at=horizon).data == b"1"
     now = client.set_data("/stays", b"2").stat.mzxid
     assert client.get_data("/stays", at=now - 1).data == b"1"
+
+
+def test_what_an_earlier_release_trimmed_meanwhile_is_not_answered_by_what_was_kept_before(
+    trimmed: Trimmed,
+) -> None:
+    client = trimmed.client
+    client.create("/a", b"1")
+    for number in range(60):
+        client.create(f"/n{number}")
+    old = trimmed.trim()
+    client.set_data("/a", b"2")
+    middle = client.set_data("/a", b"3").stat.mzxid
+    last = client.set_data("/a", b"4").stat.mzxid
+    assert client.get_data("/a", at=old).data == b"1"
+    log = trimmed.service.deployment.log
+    log.trim([entry for entry in log.after(old)[0] if entry.last <= middle])
+    trimmed.stop()
+    trimmed.start()
+    client = trimmed.client
+    assert client.get_data("/a", at=last).data == b"4"
+    with pytest.raises(BeforeHistoryException, match="before the retained history"):
+        client.get_data("/a", at=old)
+    with pytest.raises(BeforeHistoryException, match="is not retained"):
+        client.get_data("/a", at=middle)
 
 
 def test_the_history_of_a_restored_directory_begins_with_the_restore(

@@ -47,9 +47,9 @@ def test_the_log_takes_as_many_bytes_as_are_configured(tmp_path: Path) -> None:
         assert used(service._log_file) <= most
         keeper = service.deployment.keeper
         assert keeper is not None
-        floor = keeper.of("/a").floor
-        assert 50 <= floor < 92
-        assert client.get_data("/a", at=floor).data == bytes([floor - 3]) * 50_000
+        horizon = keeper.of("/a").horizon
+        assert 50 <= horizon < 92
+        assert client.get_data("/a", at=horizon).data == bytes([horizon - 3]) * 50_000
         assert client.get_data("/a").data == bytes([89]) * 50_000
         size = (tmp_path / "log.db").stat().st_size
         for number in range(30):

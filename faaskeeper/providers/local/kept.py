@@ -1,6 +1,6 @@
 """What an embedded service keeps of replaced versions, in ``state.db``: see :mod:`faaskeeper.core.kept`.
 
-A trigger keeps a record as of the floor or before when it is replaced, in the transaction that
+A trigger keeps a record as of the horizon or before when it is replaced, in the transaction that
 replaces it. So the order of SQLite's commits, which a power cut preserves, makes both or none. A
 record that stays needs no copy, and a write of a path whose last version is still in the log makes
 none either. :meth:`SqliteKeeper.fold` does the rest when entries are trimmed.
@@ -27,10 +27,12 @@ from faaskeeper.providers.local.tables import decode, encode
 DAY_MS = 24 * 3600 * 1000
 BYTES = 1 << 30
 """Of the log, unless ``history-bytes`` says otherwise."""
+_LEAST_BYTES = 1 << 20
+"""Less is not worth a sweep."""
 _MOST_DAYS = 36_500
 
 STATEMENTS = (
-    "CREATE TABLE IF NOT EXISTS history_floor "
+    "CREATE TABLE IF NOT EXISTS history_horizon "
     "(one INTEGER PRIMARY KEY, stamp INTEGER NOT NULL, time INTEGER NOT NULL)",
     "CREATE TABLE IF NOT EXISTS kept "
     "(path TEXT PRIMARY KEY, stamp INTEGER NOT NULL, body TEXT NOT NULL, data BLOB) WITHOUT ROWID",
@@ -38,13 +40,13 @@ STATEMENTS = (
     "WHEN instr(NEW.\"partition\", '//') = 0 BEGIN "  # not pages of names
     'INSERT OR REPLACE INTO kept SELECT "partition", stamp, body, data FROM records '
     'WHERE "partition" = NEW."partition" AND "key" = NEW."key" AND stamp < NEW.stamp '
-    "AND stamp <= (SELECT stamp FROM history_floor); END",
+    "AND stamp <= (SELECT stamp FROM history_horizon); END",
 )
 """Idempotent statements that make the tables, and keep what is replaced from then on."""
 
 _OF = (
     'SELECT stamp, body, data FROM records WHERE "partition"=? AND "key"=? '
-    "AND stamp <= (SELECT stamp FROM history_floor) UNION ALL "
+    "AND stamp <= (SELECT stamp FROM history_horizon) UNION ALL "
     "SELECT stamp, body, data FROM kept WHERE path=? ORDER BY stamp DESC LIMIT 1"
 )
 
@@ -59,48 +61,51 @@ class SqliteKeeper:
         self._state = state
         self._wal = directory / "state.db-wal"
         self._keeps = keeps
-        if not state.read("SELECT 1 FROM history_floor", ()):  # of an earlier release, or new
-            first = log.read('SELECT "key" FROM "log" ORDER BY "key" LIMIT 1', ())
-            self._raise(first[0][0] - 1 if first else applied, 0)
+        first = log.read('SELECT "key" FROM "log" ORDER BY "key" LIMIT 1', ())
+        begin = first[0][0] - 1 if first else applied
+        known = state.read("SELECT stamp FROM history_horizon", ())
+        if not known or known[0][0] < begin:  # new, or an earlier release trimmed and kept nothing
+            self.begin(begin)
 
     def of(self, path: str) -> Kept:
         """See :class:`~faaskeeper.core.kept.Keeper`."""
         rows = self._state.read(_OF, (path, NODE, path)) if self._keeps else ()
-        floor, time = self._floor()
-        return Kept(floor, time, _image(rows[0]) if rows else None)
+        horizon, time = self._horizon()
+        return Kept(horizon, time, _image(rows[0]) if rows else None)
 
     def fold(self, entries: Sequence[Entry]) -> None:
         """See :class:`~faaskeeper.core.kept.Keeper`."""
         last = entries[-1]
         with self._state.lock:  # nobody replaces a record meanwhile
-            floor = self._floor()[0]
-            above = [each for entry in entries for each in entry.transactions if each.txid > floor]
+            horizon = self._horizon()[0]
+            above = [each for entry in entries for each in entry.transactions if each.txid > horizon]
             images = images_of(above) if self._keeps else {}
             calls: list[Callable[[], None]] = [partial(self._raise, last.last, last.time)]
             calls += [partial(self._fold, path, image) for path, image in images.items()]
             self._state.together(calls)
         self._secure()
 
-    def _floor(self) -> tuple[int, int]:
-        floor, time = self._state.read("SELECT stamp, time FROM history_floor", ())[0]
-        return floor, time
+    def _horizon(self) -> tuple[int, int]:
+        horizon, time = self._state.read("SELECT stamp, time FROM history_horizon", ())[0]
+        return horizon, time
 
     def begin(self, txid: int) -> None:
         """See :class:`~faaskeeper.core.kept.Keeper`."""
-        self._state.together([partial(self._raise, txid, 0), self._forget])
+        calls: list[Callable[[], None]] = [partial(self._raise, txid, 0), self._forget]
+        self._state.together(calls)
 
     def _forget(self) -> None:
         self._state.write("DELETE FROM kept", ())
 
-    def _raise(self, floor: int, time: int) -> None:
+    def _raise(self, horizon: int, time: int) -> None:
         self._state.write(
-            "INSERT INTO history_floor VALUES (1,?,?) ON CONFLICT DO UPDATE "
+            "INSERT INTO history_horizon VALUES (1,?,?) ON CONFLICT DO UPDATE "
             "SET stamp=excluded.stamp, time=excluded.time WHERE stamp<excluded.stamp",
-            (floor, time),
+            (horizon, time),
         )
 
     def _fold(self, path: str, image: Last) -> None:
-        """The last image of a path at or below the floor: keep it, unless it is the record or none."""
+        """The last image of a path at or below the horizon: keep it, unless it is the record or none."""
         read, write = self._state.read, self._state.write
         record = read('SELECT stamp FROM records WHERE "partition"=? AND "key"=?', (path, NODE))
         meta, data = image.meta, image.data
@@ -155,4 +160,4 @@ def retention(config: Config, log: Database) -> Retention:
     size = config.provider_config.get("history-bytes", BYTES)
     if type(size) is not int or size < 0:
         raise DriverError(f"'history-bytes' in the section 'local' is {size!r}: it must be a number of bytes")
-    return Retention(int(days * DAY_MS), size, partial(used, log))
+    return Retention(int(days * DAY_MS), max(size, _LEAST_BYTES), partial(used, log))
