@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # a client imports only those parts of a service that its pro
     from faaskeeper.core.drivers.channel import ClientChannel, Listener
     from faaskeeper.core.drivers.queue import Queue
     from faaskeeper.core.drivers.storage import ObjectStore
+    from faaskeeper.core.kept import Kept
     from faaskeeper.core.log import Log
     from faaskeeper.core.records import Records
     from faaskeeper.core.requests import Message, Reply
@@ -74,6 +75,8 @@ class Connection:
     certificate or (scheme ``ip``) its address. None if this process does not hold the deployment's
     key. ``tally``: counts znodes and data at the log's end; None if it cannot.
 
+    ``kept``: what is kept of a path beside the log, see :mod:`faaskeeper.core.kept` (None: nothing).
+
     ``ring``: sends the service a wake-up to apply pending entries (None: the client asks for it
     through the worker queue). ``unreached``: says what to do if the service's answers do not arrive
     at an address (None: they always do). ``on_failure``: registers a handler for when the service
@@ -98,6 +101,7 @@ class Connection:
     objects: bool = False
     vouch: Callable[..., Credential] | None = None
     tally: Callable[[], Tally | None] | None = None
+    kept: Callable[[str], Kept] | None = None
     ring: Callable[[], None] | None = None
     unreached: Callable[[str], str] | None = None
     on_failure: Callable[[FailureHandler], None] = lambda handler: None
@@ -147,6 +151,7 @@ def connection_to(deployment: Deployment, channel: ClientChannel, **more: Any) -
         "peer": deployment.peer,
         "super_digest": deployment.super_digest,
         "tally": partial(_tally, deployment),
+        "kept": None if deployment.keeper is None else deployment.keeper.of,
         "vouch": partial(acl.vouch, deployment.key) if deployment.key else None,
     }
     return Connection(**{**usual, **more})

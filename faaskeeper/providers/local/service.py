@@ -38,6 +38,7 @@ from faaskeeper.core.znode import MAX_DATA_BYTES
 from faaskeeper.providers import clocks
 from faaskeeper.providers.clocks import clock as clock
 from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
+from faaskeeper.providers.local import kept
 from faaskeeper.providers.local.behind import MEMORY_BYTES, RecordsBehind, Saved
 from faaskeeper.providers.local.channels import LocalChannel
 from faaskeeper.providers.local.database import Database, Owner
@@ -182,7 +183,8 @@ class EmbeddedService(Inherited):
         self._log_end.open()
         self._log_file.open({"log": NumberedTable.SCHEMA, OWN: SqliteTable.SCHEMA})
         key = self._settled_once(config)
-        self._state_file.open(dict.fromkeys(_STATE_TABLES, SqliteTable.SCHEMA), HIGH_WATER)
+        tables = dict.fromkeys(_STATE_TABLES, SqliteTable.SCHEMA)
+        self._state_file.open(tables, (*HIGH_WATER, *kept.STATEMENTS))
         self._matching = Matching(self._log_file, self._state_file, key)
         self.local_channel = LocalChannel()
         self._channel = _Channel(self.local_channel)
@@ -203,6 +205,9 @@ class EmbeddedService(Inherited):
         self._matching.note_identity(checkpoints)
         self._start_tree(checkpoints, records)
         heartbeat_state = SqliteTable(self._state_file, "heartbeat")
+        in_file = records is self._behind
+        files = self._log_file, self._state_file
+        keeper = kept.SqliteKeeper(*files, self.directory, checkpoints.applied(), in_file)
         self.deployment = Deployment(
             log=NotedLog(NumberedTable(self._log_file, "log"), self._log_file.together, self._log_end),
             checkpoints=checkpoints,
@@ -221,6 +226,8 @@ class EmbeddedService(Inherited):
             gather=self.gather,
             limits=Limits(inline_bytes=self.inline_bytes),
             expiring_log=False,
+            keeper=keeper,
+            retention=kept.retention(config, self._log_file),
             peer="127.0.0.1",
             super_digest=config.super_digest,
         )
