@@ -5,13 +5,14 @@ contender may hold the lock.
 
 *Argument.* Another may hold it once this contender's node is gone: with its session, or deleted by a
 client. A session that its client does not close ends when its lease has ended, and not before. The
-client knows the end of its lease by its estimate of the service's clock, which is behind by at most
-the time that one reply took, and drifts by less than :data:`_DRIFT` of the time since. So nothing of
-the command is left :meth:`Holding.margin` before that end: :data:`MARGIN_S`, more than the drift
-between two requests that this process makes for their replies alone (:data:`_MEASURE_S`), and what
-the slowest of them took. That moment goes to the guard (:mod:`faaskeeper.cli.guard`), a process of
-its own, by a clock that is never set and counts sleep, whenever a renewal moves it. The guard kills
-the command at this moment, whatever happens here: it needs no word for that.
+client knows the end of its lease by its estimate of the service's clock. That is behind by at most
+the time that one reply took, and by the drift since (100 parts per million; see
+docs/architecture/clocks.md). So nothing of the command is left :attr:`Holding.margin` before that
+end: :data:`MARGIN_S`, more than the drift between two requests that this process makes for their
+replies alone (:data:`_MEASURE_S`), and what the slowest of these took. That moment goes to the guard
+(:mod:`faaskeeper.cli.guard`), a process of its own, by a clock that is never set and counts sleep,
+whenever a renewal moves it. The guard kills the command at this moment, whatever happens here: it
+needs no word for that.
 
 Time is enough for two renewals: the lease is renewed each third of its time-out T, so if one fails
 and the next succeeds, T/3 is left at that time. :func:`check_grace` refuses a grace that does not
@@ -36,7 +37,7 @@ from pathlib import Path
 from types import FrameType
 
 from faaskeeper.cli.errors import Failed
-from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.client import FaaSKeeperClient, SessionState
 from faaskeeper.exceptions import (
     FaaSKeeperException,
     NodeDoesntExistException,
@@ -50,10 +51,10 @@ from faaskeeper.watch import WatchedEvent, WatchEventType
 
 MARGIN_S = 1.0
 """How long before the lease's end nothing of the command may be left, if replies took no time."""
-_DRIFT = 1e-4
 _MEASURE_S = 1800.0
 """How often a request is made for the service's time in its reply: clocks drift by 0.36 s in an hour."""
 _POLL_S = 0.2
+_SAME_MS = 20
 LOST = 1
 """The exit status when the lock was lost while the command ran."""
 _SIGNALS = (
@@ -147,8 +148,8 @@ class Guarded:
         return self._process.pid
 
     def until(self, moment: int) -> None:
-        """Move the moment at which nothing of the command may be left, unless it is the same."""
-        if moment != self._until:
+        """Move the moment at which nothing of the command may be left, unless it is about the same."""
+        if abs(moment - self._until) > _SAME_MS:
             self._until = moment
             self._order(f"until {moment}")
 
@@ -204,12 +205,11 @@ class Guarded:
 class Holding:
     """A held lock, and the command that runs meanwhile.
 
-    ``lock``: held, or about to be acquired. ``grace``: seconds between SIGTERM and SIGKILL.
-    ``slowest``: seconds; no reply has taken longer than that, of which the client has the service's
-    time.
+    ``lock``: is held. ``grace``: seconds between SIGTERM and SIGKILL. ``slowest``: seconds; the least
+    that replies are assumed to take.
     """
 
-    def __init__(self, client: FaaSKeeperClient, lock: Lock, grace: float, slowest: float) -> None:
+    def __init__(self, client: FaaSKeeperClient, lock: Lock, grace: float, slowest: float = 0.0) -> None:
         self._client = client
         self._lock = lock
         self._grace = grace
@@ -221,7 +221,7 @@ class Holding:
 
     @property
     def margin(self) -> float:
-        """Seconds before the lease's end at which nothing of the command may be left."""
+        """How long before the lease's end nothing of the command may be left; seconds."""
         return MARGIN_S + self._slowest
 
     def _until(self) -> int:
@@ -230,7 +230,7 @@ class Holding:
         return now + int((self._client.lease_left - self.margin) * 1000)
 
     def prepare(self) -> None:
-        """Watch the contender's node, and measure how quick replies are. The lock is held.
+        """Watch the contender's node, measure how quick replies are, wait for enough of a lease.
 
         Raises FaaSKeeperException.
         """
@@ -247,6 +247,13 @@ class Holding:
                 f"the service answers within {self._slowest:.3g} s, too slowly for a lock under a session "
                 f"time-out of {timeout:g} s: use a longer one (--session-timeout)"
             )
+        # The command is not to be ended before the next renewal has had its time. Only a session whose
+        # opening took long has less than that.
+        end = elapsed_s() + timeout
+        while self._client.lease_left < left + timeout / RENEWALS:
+            if elapsed_s() > end or self._client.state is SessionState.LOST:
+                raise ProviderException("the service did not renew the session in time to run the command")
+            threading.Event().wait(_POLL_S)
 
     def _changed(self, event: WatchedEvent) -> None:
         if event.event_type is WatchEventType.NODE_DELETED:

@@ -19,20 +19,27 @@ from faaskeeper.core.errors import Unavailable
 from faaskeeper.recipes import Lock
 from faaskeeper.testing.patience import PATIENCE_S
 
-TIMEOUT_S = 6
 GRACE_S = 0.5
+LONG_S = 120
+"""A time-out of sessions that nothing but the test ends, however busy the machine is."""
 STUBBORN = 'trap "" TERM; while :; do sleep 0.05; done'
 OBEYS = 'trap "exit 0" TERM; while :; do sleep 0.05; done'
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Config:
+def timeout() -> int:
+    """The sessions' time-out in s."""
+    return LONG_S
+
+
+@pytest.fixture
+def config(tmp_path: Path, timeout: int) -> Config:
     return Config.deserialize(
         {
             "cloud-provider": "local",
             "deployment-name": "held",
             "directory": str(tmp_path / "service"),
-            "session-timeout": TIMEOUT_S,
+            "session-timeout": timeout,
             "heartbeat-frequency": 1,
         }
     )
@@ -123,6 +130,7 @@ def held(connect: Start, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
         each.outcome()
 
 
+@pytest.mark.parametrize("timeout", [10])
 def test_a_command_that_does_not_obey_is_gone_before_another_holds_the_lock(
     held: Callable[[str], Held], connect: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,8 +146,9 @@ def test_a_command_that_does_not_obey_is_gone_before_another_holds_the_lock(
     assert (outcome.status, "the lock /lock was lost" in str(outcome)) == (1, True)
 
 
+@pytest.mark.parametrize("timeout", [15])
 def test_a_command_survives_a_renewal_that_fails(
-    held: Callable[[str], Held], monkeypatch: pytest.MonkeyPatch
+    held: Callable[[str], Held], timeout: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = held(OBEYS)
     suspended = threading.Event()
@@ -150,7 +159,7 @@ def test_a_command_survives_a_renewal_that_fails(
     assert suspended.wait(PATIENCE_S)
     again()
     assert renewed.wait(PATIENCE_S)
-    assert first.client.lease_left > TIMEOUT_S / 2
+    assert first.client.lease_left > timeout / 2
     assert first.runs
     first.guarded.signal(signal.SIGTERM)
     assert first.outcome() == 0
@@ -173,6 +182,9 @@ def test_a_command_whose_session_was_ended_is_killed(held: Callable[[str], Held]
     lease = leases.get(int(first.client.session_id or "", 16))
     assert lease is not None
     leases.mark(lease)  # as heartbeat does
+    session = first.client.session
+    assert session is not None
+    session.renew()
     outcome = first.outcome()
     assert isinstance(outcome, Failed)
     assert "the session has expired" in str(outcome)
@@ -203,8 +215,8 @@ def test_a_service_that_answers_too_slowly_is_refused(connect: Start) -> None:
     client = connect()
     lock = Lock(client, "/lock")
     lock.acquire()
-    with pytest.raises(Exception, match=r"answers within 4 s, too slowly .* time-out of 6 s"):
-        Holding(client, lock, 0, 4.0).prepare()
+    with pytest.raises(Exception, match=rf"answers within 90 s, too slowly .* time-out of {LONG_S} s"):
+        Holding(client, lock, 0, 90).prepare()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -128,7 +129,7 @@ def test_a_signal_goes_to_the_command(start: Start, fk: Fk) -> None:
 def test_a_killed_fk_takes_its_command_along_and_the_lock_is_free_when_its_session_has_ended(
     start: Start, fk: Fk
 ) -> None:
-    process = start("/l", "--session-timeout", "5", "--grace", "0.5", "--", "sh", "-c", SAYS)
+    process = start("/l", "--session-timeout", "10", "--grace", "0.5", "--", "sh", "-c", SAYS)
     first_line(process)
     process.kill()
     status, out, _ = ended(process)  # the end of its output: nothing that could write is left
@@ -166,7 +167,7 @@ def _until_it_handles(process: subprocess.Popen[bytes], number: int) -> None:
 
 def test_a_stopped_fk_does_not_keep_its_command(start: Start) -> None:
     process = start(
-        "/l", "--session-timeout", "5", "--grace", "0.2", "--", "sh", "-c", f'trap "" TERM; {GOES_ON}'
+        "/l", "--session-timeout", "10", "--grace", "0.2", "--", "sh", "-c", f'trap "" TERM; {GOES_ON}'
     )
     command = int(first_line(process))
     process.send_signal(signal.SIGSTOP)
@@ -227,13 +228,17 @@ def test_a_job_is_stopped_and_continued_as_a_whole(fk: Fk) -> None:
 def test_a_job_that_was_stopped_for_too_long_is_not_continued(fk: Fk) -> None:
     terminal = shell(fk)
     seen = fk.directory / "seen"
-    script = f"""echo here; while :; do echo . >>{seen}; sleep 0.05; done"""
-    terminal.type(typed("--session-timeout", "4", "--", "sh", "-c", f"'{script}'"))
+    (fk.directory / "writes.py").write_text(  # a shell that starts a program at that moment may not stop
+        f"import time; out = open({str(seen)!r}, 'a', 1); print('here', flush=True)\n"
+        "while True: out.write('.\\n'); time.sleep(0.02)"
+    )
+    words = (sys.executable, str(fk.directory / "writes.py"))
+    terminal.type(typed("--session-timeout", "8", "--", *words))
     terminal.wait_for("here\r\n")
     terminal.type("\x1a")
     terminal.wait_for("ready> ")
     before = seen.read_text()
-    terminal.type("sleep 4.2; echo slept\n")
+    terminal.type("sleep 8.2; echo slept\n")
     terminal.wait_for("\nslept")
     terminal.type("fg\n")
     terminal.wait_for("the lock /l was lost")

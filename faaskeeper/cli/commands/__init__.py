@@ -116,4 +116,4 @@ DEPLOYMENT_COMMANDS = Commands(
         ),
     }
 )
-"""Commands that the shell does not offer, because each selects a deployment by its arguments."""
+"""Commands that the shell does not offer: each selects a deployment, or has a session of its own."""

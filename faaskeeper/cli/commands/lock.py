@@ -20,7 +20,6 @@ from faaskeeper.cli.options import command, path
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS
 from faaskeeper.exceptions import FaaSKeeperException
-from faaskeeper.providers.clocks import elapsed_s
 from faaskeeper.recipes import Lock, ReadLock, Semaphore, WriteLock
 
 _GRACE_S = 5.0
@@ -124,15 +123,13 @@ def _hold(
     signals: Signals,
 ) -> int:
     """Acquire the lock and run the command; returns the exit status."""
-    began = elapsed_s()
     client = context.client
-    opened = elapsed_s() - began
     lock = make(client)
     if not context.call(lock.acquire, wait):
         before = ", ".join(context.call(lock.contenders))
         output.print_error(f"fk: {lock.path} was not free within {wait:g} s{before and f': {before}'}")
         return conflict
-    holding = Holding(client, lock, grace, opened)
+    holding = Holding(client, lock, grace)
     context.call(holding.prepare)
     names = {
         "FK_FENCING_TOKEN": str(lock.token),
