@@ -36,15 +36,20 @@ class Snapshot(NamedTuple):
     nodes: dict[str, tuple[Meta, bytes]]
 
 
-def take(client: FaaSKeeperClient, connection: Connection) -> Snapshot:
-    """Take a snapshot of the nodes that this client may read.
+def take(
+    client: FaaSKeeperClient, connection: Connection, advance: Callable[[int], None] = lambda number: None
+) -> Snapshot:
+    """Take a snapshot of the nodes that this client may read. ``advance``: told of each node read.
 
     Raises NoAuthException, ProviderException.
     """
     for _ in range(_WALKS):
         began = _end(connection.log, connection.applied())
         client.sync("/")
-        seen = dict(_walk(client, connection, "/"))
+        seen: dict[str, tuple[int, Meta, bytes]] = {}
+        for path, found in _walk(client, connection, "/"):
+            seen[path] = found
+            advance(1)
         snapshot = _fold(connection, seen, began)
         if snapshot is not None:
             for path, (meta, _) in snapshot.nodes.items():  # the log also shows unreadable nodes

@@ -19,6 +19,7 @@ from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.cli.console import ROOT, Fk
+from tests.cli.trees import commands_on_trees_work
 
 Tree = dict[str, tuple[bytes, object, object, bool]]
 
@@ -268,6 +269,18 @@ def test_a_move_in_steps_deletes_nothing_that_was_changed_after_it_was_copied(
     assert client.exists("/app") is None
     assert client.get_data("/other/box/0000").data == b"written at last"
     assert client.exists("/other/box/new") is not None
+
+
+def test_commands_on_trees_work_on_one_machine(
+    context: Context, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fk(*arguments: str, stdin: str = "") -> str:
+        (tmp_path / "input").write_text(stdin)
+        words = [*arguments, str(tmp_path / "input")] if stdin else arguments
+        assert execute(context, " ".join(words)) == 0
+        return capsys.readouterr().out
+
+    commands_on_trees_work(context.client, fk)
 
 
 # ---- transactions --------------------------------------------------------------------------------

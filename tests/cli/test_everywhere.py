@@ -243,8 +243,20 @@ def test_the_script_for_each_shell_asks_fk(fk: Fk, shell: str) -> None:
     said = fk.said("completion", shell)
     assert f"{COMPLETE}={shell}_complete" in said
     assert json.loads(fk.said("completion", shell, "--json"))["script"].strip() == said.strip()
-    if shell == "bash":
-        subprocess.run(["bash", "-n"], input=said.encode(), check=True)
+
+
+def test_bash_completes_a_path_by_the_script(fk: Fk, tmp_path: Path) -> None:
+    fk.said("shell", stdin=b"create /app\ncreate /app/one\ncreate /app/other\n")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "fk").write_text(f'#!/bin/sh\nexec {FK[0]} -m faaskeeper.cli "$@"\n')
+    (tmp_path / "bin" / "fk").chmod(0o700)
+    asked = "COMP_WORDS=(fk get /app/o); COMP_CWORD=2; _fk_completion fk; echo ${COMPREPLY[@]}"
+    done = subprocess.run(
+        ["bash", "--norc", "-c", f"{fk.said('completion', 'bash')}\n{asked}"],
+        env={**fk.environment, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}, cwd=ROOT,
+        capture_output=True, text=True, timeout=PATIENCE_S, check=True,
+    )  # fmt: skip
+    assert done.stdout == "/app/one /app/other\n"
 
 
 # ---- progress, health ----------------------------------------------------------------------------

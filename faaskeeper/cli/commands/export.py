@@ -11,6 +11,7 @@ from faaskeeper.cli.arguments import File
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.files import replacing
 from faaskeeper.cli.options import as_json, optional_config
+from faaskeeper.cli.progress import bar
 from faaskeeper.cli.snapshots import dump, take, take_listed
 from faaskeeper.core.errors import DriverError
 from faaskeeper.exceptions import ProviderException
@@ -35,7 +36,8 @@ def export(context: Context, config: Path | None, out: Path | None, as_json: boo
             snapshot = context.call(take_listed, context.client, context.config.deployment_name)
             output.print_error("containers and times to live are not in it: a ZooKeeper server hides them")
         else:
-            snapshot = context.call(take, context.client, context.client.connection)
+            with bar("exporting") as advance:
+                snapshot = context.call(take, context.client, context.client.connection, advance)
     except DriverError as error:
         raise ProviderException(str(error)) from error
     if out is None or str(out) == "-":
