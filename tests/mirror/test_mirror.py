@@ -600,6 +600,21 @@ def test_ephemerals_of_the_source_hold_the_cut_over_up(sides: Sides) -> None:
         assert cut_over(running, 0, True).znodes == 1
 
 
+def test_trees_that_differ_are_not_cut_over(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
+    sides.old.create(f"{sides.top}/n", b"1")
+    with sides.mirror().running() as running:
+        usual = running.changes.wait
+
+        def wait(until: float) -> tuple[set[str], bool]:
+            sides.new.set_data(f"{sides.top}/n", b"theirs")
+            return usual(until)
+
+        monkeypatch.setattr(running.changes, "wait", wait)
+        with pytest.raises(MirrorRefused, match="no cut-over: the digests differ"):
+            cut_over(running, 0.5, False)
+    assert sides.new.exists(MARKS) is not None
+
+
 def test_after_the_cut_over_a_mirror_by_mistake_is_refused(sides: Sides) -> None:
     sides.old.create(f"{sides.top}/n", b"1")
     with sides.mirror().running() as running:
