@@ -105,6 +105,7 @@ class AsyncSession(Engine[Future], forks.Inherited):
         """The session's own tasks, and whether its end waits for them (or else cancels them)."""
         self._listener: ChannelListener | None = None
         connection.on_failure(partial(soon, self.loop, self._failed))
+        connection.on_return(partial(soon, self.loop, self._returned))
         forks.register(self)
 
     # ---- tasks and callbacks -----------------------------------------------------------
@@ -341,10 +342,17 @@ class AsyncSession(Engine[Future], forks.Inherited):
             if self._renewing:
                 await self.renew()
 
-    async def renew(self) -> None:
+    def _returned(self) -> None:
+        """The service was away and is back: send all again, renew, and meet what was missed."""
+        if self.error is None and self._opening.done:
+            self.sender.resend_all()
+            if self._renewing:
+                self.start(self.renew(returned=True), "renewal")
+
+    async def renew(self, returned: bool = False) -> None:
         """Renew the lease; detect the session's end; meet epochs whose notifications were lost."""
         try:
-            code = await self._driver.drive(self.renewal(), threads=self._own)
+            code = await self._driver.drive(self.renewal(returned), threads=self._own)
             if code is not None:
                 self._ended_by(code)
                 return
