@@ -256,6 +256,8 @@ class Host(Inherited):
         frames = wire.Frames(connection)
         try:
             greeting, _ = codec.unframe(frames.read())
+            if not isinstance(greeting, dict):
+                raise codec.Malformed(f"not a greeting: {greeting!r}")
             try:
                 wire.check_peer(connection, self._served.directory)
                 self._check(greeting)
@@ -291,7 +293,7 @@ class Host(Inherited):
     def _greeting() -> dict[str, object]:
         return {"faaskeeper": wire.PROTOCOL, "release": __version__, "pid": os.getpid()}
 
-    def _check(self, greeting: Any) -> None:
+    def _check(self, greeting: dict[str, Any]) -> None:
         """Raise Denied if a process must not join."""
         if self._failure:
             raise Denied(self._failure)
