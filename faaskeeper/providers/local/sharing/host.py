@@ -30,6 +30,7 @@ MOST_BYTES = 16 * 1024 * 1024
 """What may wait for a client that does not take in what it is sent."""
 MOST_CONNECTIONS = 1_000
 _WAIT_S = 0.005
+_JOIN_S = 5.0
 _PATIENCE_S = 60.0
 """How long an owner may take to apply the log before it listens."""
 
@@ -129,7 +130,7 @@ class Host(Inherited):
         self._served = served
         self._tables: dict[str, Any] = {**served.tables, "records": _Records(served.deployment.records)}
         self._lock = threading.Lock()
-        self._connections: set[socket.socket] = set()
+        self._connections: dict[socket.socket, threading.Thread] = {}
         self._streams: dict[str, _Stream] = {}
         self._listener: socket.socket | None = None
         self._stopping = threading.Event()
@@ -185,11 +186,7 @@ class Host(Inherited):
                 connection, _ = listener.accept()
             except OSError:
                 return  # closed
-            with self._lock:
-                full = len(self._connections) >= MOST_CONNECTIONS or self._stopping.is_set()
-                if not full:
-                    self._connections.add(connection)
-            if full:
+            if len(self._connections) >= MOST_CONNECTIONS:
                 _log.warning("refused a process that joins: there are %d connections", MOST_CONNECTIONS)
                 connection.close()
                 continue
@@ -197,14 +194,18 @@ class Host(Inherited):
                 target=self._serve, args=(connection,), name="faaskeeper-host-client", daemon=True
             )
             try:
-                serving.start()
+                with self._lock:  # stop() ends it, or it does not begin
+                    if not self._stopping.is_set():
+                        self._connections[connection] = serving
+                        serving.start()
+                        continue
             except RuntimeError as error:
                 _log.error("closed a connection: %s", error)
-                self._forget(connection)
+            self._forget(connection)
 
     def _forget(self, connection: socket.socket) -> None:
         with self._lock:
-            self._connections.discard(connection)
+            self._connections.pop(connection, None)
         connection.close()
 
     @property
@@ -227,12 +228,13 @@ class Host(Inherited):
         self._stopping.set()
         with self._lock:
             listener, self._listener = self._listener, None
-            connections = list(self._connections)
+            connections = dict(self._connections)
         if listener is not None:
             self._close(listener)
         for connection in connections:
             wire.shut(connection)
-        self._thread.join()
+        for thread in (self._thread, *connections.values()):
+            thread.join(_JOIN_S)
 
     def fail(self, error: Exception) -> None:
         """Tell all clients why the service has ended."""
@@ -247,7 +249,7 @@ class Host(Inherited):
         if self._listener is not None:
             wire.release(self._listener)
         while self._connections:
-            wire.release(self._connections.pop())
+            wire.release(self._connections.popitem()[0])
         self._streams = {}
 
     # ---- connections -------------------------------------------------------------------
