@@ -28,8 +28,8 @@ from faaskeeper.core.forks import Inherited, register
 from faaskeeper.providers.clocks import elapsed
 from faaskeeper.providers.local.sharing import wire
 
-_IDLE = 4
-"""Connections for calls that are kept; more are opened and closed as they are needed."""
+_IDLE = 32
+"""Most connections for calls that are kept. A client needs as many as its threads call at once."""
 _JOIN_S = 5.0
 _PAUSE_S = 0.02
 
@@ -224,14 +224,22 @@ class Link(Inherited):
             handler(error)
 
     def send(self, body: bytes) -> None:
-        """Send a frame of the stream. Raises Unavailable, Denied."""
-        stream = self._current(time.monotonic() + wire.ANSWER_S)
-        try:
-            with self._sending:
-                _send_all(stream, body)
-        except OSError as error:
-            self._lost(stream)
-            raise self._unavailable(error) from error
+        """Send a frame of the stream, again if the owner ended meanwhile: the writer may get it twice.
+
+        Raises Unavailable, Denied.
+        """
+        deadline = time.monotonic() + wire.ANSWER_S
+        while True:
+            stream = self._current(deadline)
+            try:
+                with self._sending:
+                    _send_all(stream, body)
+                return
+            except TimeoutError as error:
+                self._lost(stream)
+                raise self._unavailable(error) from error
+            except OSError:
+                self._lost(stream)
 
     # ---- calls -------------------------------------------------------------------------
 
