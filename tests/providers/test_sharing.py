@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,8 +20,10 @@ from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import DriverError
+from faaskeeper.core.requests import Epoch, Message, Reply
+from faaskeeper.core.writer import Writer
 from faaskeeper.exceptions import ProviderException
-from faaskeeper.providers.local import _services
+from faaskeeper.providers.local import EmbeddedService, _services
 from faaskeeper.providers.local.services import Services
 from faaskeeper.providers.local.sharing import host as host_module
 from faaskeeper.providers.local.sharing import wire
@@ -196,7 +198,7 @@ def test_an_owner_that_ends_in_order_hands_over(directory: Path, join: Join) -> 
 
 
 def test_a_watch_fires_that_was_set_at_the_owner_before(join: Join) -> None:
-    one, two, three = join(), join(), join()
+    one, two, three = join(), join(), join(session_timeout=3600)  # no renewal finds the events
     one.do("client.create('/a', b'1').path")
     three.do("client.get_data('/a', watch=noting).data")
     three.do("client.add_watch('/a', noting, recursive=True)")
@@ -208,7 +210,7 @@ def test_a_watch_fires_that_was_set_at_the_owner_before(join: Join) -> None:
 
 
 def test_what_happened_while_an_owner_died_fires_watches(join: Join) -> None:
-    one, two = join(), join()
+    one, two = join(), join(session_timeout=3600)  # no renewal finds the event
     one.do("client.create('/a', b'1').path")
     two.do("client.get_data('/a', watch=noting).data")
     # The entry is in the log, and its notification dies with the owner.
@@ -253,6 +255,56 @@ def test_a_forked_child_of_a_joined_process_does_not_keep_its_session(join: Join
         one.until("client.exists('/e') is None")
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+def test_a_new_owner_lets_nobody_read_before_it_has_applied_the_log(
+    directory: Path, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = join()
+    one.do("client.create('/a', b'0').path")
+    one.do("time.sleep(0.5)")  # the mark is saved when the writer rests
+    one.do("[client.set_data('/a', b'%d' % number).path for number in range(1, 30)]")
+    one.kill()
+    reached, go = threading.Event(), threading.Event()
+    handle = Writer.handle
+
+    def held(writer: Writer, bodies: Sequence[bytes | Message]) -> None:
+        reached.set()
+        assert go.wait(PATIENCE_S)
+        handle(writer, bodies)
+
+    monkeypatch.setattr(Writer, "handle", held)
+    service = EmbeddedService(Config.local(directory), directory, beat=False)
+    try:
+        assert reached.wait(PATIENCE_S)
+        assert service.deployment.checkpoints.applied() < 30  # otherwise this test shows nothing
+        with pytest.raises(wire.Absent):
+            greet(Asking(directory, "key-value", None))
+        go.set()
+        wait_for((directory / wire.NAME).exists)
+        with joining(Config.local(directory)) as client:
+            assert client.get_data("/a").data == b"29"
+    finally:
+        go.set()
+        service.stop()
+
+
+def test_a_joined_client_reads_no_record_while_an_early_answer_is_not_settled(
+    directory: Path,
+) -> None:
+    service = EmbeddedService(Config.local(directory), directory, beat=False)
+    try:
+        with joining(Config.local(directory)) as client:
+            client.create("/a", b"1")
+            channel = service.local_channel
+            early = channel.listen_early(lambda message: None, lambda: None)
+            channel.deliver_early(early.address, Reply(1, 0, (), Epoch(0, 0, ()), 0))
+            reading = client.get_data_async("/a")
+            assert not reading.wait(0.3)
+            channel.settled()
+            assert reading.get(PATIENCE_S).data == b"1"
+    finally:
+        service.stop()
 
 
 @pytest.mark.parametrize("rounds", [4, pytest.param(20, marks=pytest.mark.simulator)])
