@@ -54,6 +54,7 @@ class _Place(Inherited):
     def connect(self, config: Config, port: int) -> Connection:
         """A client's connection: within this process if it owns the directory, or can."""
         deadline = time.monotonic() + _OPENING_S
+        alone = 0
         while True:
             with self._lock:
                 try:
@@ -62,11 +63,14 @@ class _Place(Inherited):
                     return service.connection(port, self._closing(service))
                 except InUse as error:
                     in_use = error
-            if not in_use.shared:
+            if in_use.shared:
+                joined = self._join(config, port)
+                if joined is not None:
+                    return joined
+            else:
+                alone += 1
+            if alone > 2:  # a new owner may not have replaced what an earlier one has written
                 raise in_use
-            joined = self._join(config, port)
-            if joined is not None:
-                return joined
             if time.monotonic() > deadline:
                 raise Denied(f"{in_use}; that process does not answer")
             time.sleep(_PAUSE_S)
@@ -136,7 +140,8 @@ class _Place(Inherited):
                 moved = True
             if moved:
                 raise _Moved(f"the directory {self._directory} was moved, deleted or replaced")
-            self._owned(config)
+            if self._users:  # otherwise nobody would stop the service
+                self._owned(config)
 
 
 class _Moved(Denied):

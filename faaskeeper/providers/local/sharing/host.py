@@ -288,6 +288,8 @@ class Host(Inherited):
             pass  # the client has ended
         except (codec.Malformed, KeyError, IndexError, TypeError, ValueError) as error:
             _log.error("closed a connection: it sent what this cannot read: %r", error)
+        except Exception:
+            _log.exception("closed a connection: a call failed")
         finally:
             self._forget(connection)
 

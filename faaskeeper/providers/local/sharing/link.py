@@ -254,12 +254,15 @@ class Link(Inherited):
         deadline = time.monotonic() + within
         while True:
             stream = self._current(deadline)
+            sent = False
             try:
                 greeted = self._lend()
                 try:
                     until = elapsed() + self._lead + int(within * 1000)
-                    greeted.connection.settimeout(within)
+                    if greeted.connection.gettimeout() != within:
+                        greeted.connection.settimeout(within)
                     greeted.connection.sendall(wire.frame([head[0], until, *head[1:]], (data,)))
+                    sent = True
                     body = greeted.frames.read()
                 except BaseException:
                     greeted.connection.close()
@@ -267,7 +270,8 @@ class Link(Inherited):
                 self._give_back(stream, greeted)
             except (OSError, wire.Gone, wire.Absent) as error:
                 self._lost(stream)
-                if not again or isinstance(error, TimeoutError) or time.monotonic() > deadline:
+                unknown = sent and not again  # a frame that was not sent as a whole has no effect
+                if unknown or isinstance(error, TimeoutError) or time.monotonic() > deadline:
                     raise self._unavailable(error) from error
                 continue
             answer, at = codec.unframe(body)
