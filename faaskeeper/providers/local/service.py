@@ -146,6 +146,8 @@ class EmbeddedService(Inherited):
     boot, plus the time elapsed since); with another clock, it starts at that clock's time.
     ``beat``: run heartbeat in a thread, every ``config.heartbeat_frequency`` seconds. ``functions``:
     whether it serves anybody; without, its stores can be used by this process alone.
+    ``share_after``: seconds until other processes may join: a command that ends at once need not
+    load sockets.
     """
 
     def __init__(
@@ -157,6 +159,7 @@ class EmbeddedService(Inherited):
         steady: Clock | None = None,
         beat: bool = True,
         functions: bool = True,
+        share_after: float = 0.05,
     ) -> None:
         self._config = config
         self._cache_bytes = _cache_bytes(config)
@@ -186,10 +189,16 @@ class EmbeddedService(Inherited):
             raise
         logging.getLogger("faaskeeper").addHandler(self._lately)
         self._inherited = ""
+        self._loading = threading.Lock()
         register(self)
         self._started = time.monotonic()
+        self._sharing: threading.Thread | None = None
         if functions:
-            self._share(found[0][0] if found else 0)
+            arguments = (found[0][0] if found else 0, share_after)
+            self._sharing = threading.Thread(
+                target=self._share, args=arguments, name="faaskeeper-sharing", daemon=True
+            )
+            self._sharing.start()
         self._beating: list[threading.Thread] = []
         if beat:
             for name, act in (("heartbeat", self._beat), ("sweeping", self._tend)):
@@ -252,9 +261,12 @@ class EmbeddedService(Inherited):
             "watch": watches,
         }
 
-    def _share(self, upto: int) -> None:
-        """Let other processes join. ``upto``: the log's end as it was found."""
-        from faaskeeper.providers.local.sharing.host import Host, Served
+    def _share(self, upto: int, after: float) -> None:
+        """Let other processes join, after some s. ``upto``: the log's end as it was found."""
+        if self._stop.wait(after):
+            return
+        with self._loading:
+            from faaskeeper.providers.local.sharing.host import Host, Served
 
         served = Served(
             self.directory,
@@ -425,6 +437,8 @@ class EmbeddedService(Inherited):
             return  # the other process does all that
         self._stop.set()
         awaited = False
+        if self._sharing is not None:
+            self._sharing.join()
         if self._host is not None:
             awaited = self._host.joined
             self._host.stop()
@@ -444,6 +458,13 @@ class EmbeddedService(Inherited):
         self._log_file.close()
         self._state_file.close()
         self._log_end.close()
+
+    def fork_begins(self) -> None:
+        """A child of a process that loads a module in another thread could never load it."""
+        self._loading.acquire()
+
+    def fork_ends(self) -> None:
+        self._loading.release()
 
     def forked(self, why: str) -> None:
         self._inherited = why

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from faaskeeper.config import Config
 from faaskeeper.core.connection import Connection
@@ -75,10 +75,10 @@ class _Place(Inherited):
                 raise Denied(f"{in_use}; that process does not answer")
             time.sleep(_PAUSE_S)
 
-    def _owned(self, config: Config) -> EmbeddedService:
+    def _owned(self, config: Config, **options: Any) -> EmbeddedService:
         """The service. Raises InUse if another process has it. The caller holds the lock."""
         if self.service is None:
-            self.service = EmbeddedService(config, self._directory)
+            self.service = EmbeddedService(config, self._directory, **options)
         return self.service
 
     def _closing(self, service: EmbeddedService | None) -> Callable[[], None]:
@@ -141,7 +141,7 @@ class _Place(Inherited):
             if moved:
                 raise _Moved(f"the directory {self._directory} was moved, deleted or replaced")
             if self._users:  # otherwise nobody would stop the service
-                self._owned(config)
+                self._owned(config, share_after=0.0)
 
 
 class _Moved(Denied):
