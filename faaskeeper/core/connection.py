@@ -80,8 +80,10 @@ class Connection:
     ``ring``: sends the service a wake-up to apply pending entries (None: the client asks for it
     through the worker queue). ``unreached``: says what to do if the service's answers do not arrive
     at an address (None: they always do). ``on_failure``: registers a handler for when the service
-    cannot continue (a full disk, say). ``close``: releases what ``connect`` acquired. ``peer`` and
-    ``super_digest``: see :class:`~faaskeeper.core.deployment.Deployment`.
+    cannot continue (a full disk, say). ``on_return``: registers a handler for when the service is
+    back after it was away, which must not block: what was sent to it, or by it, may be lost.
+    ``close``: releases what ``connect`` acquired. ``peer`` and ``super_digest``: see
+    :class:`~faaskeeper.core.deployment.Deployment`.
     """
 
     records: Records
@@ -105,6 +107,7 @@ class Connection:
     ring: Callable[[], None] | None = None
     unreached: Callable[[str], str] | None = None
     on_failure: Callable[[FailureHandler], None] = lambda handler: None
+    on_return: Callable[[Callable[[], None]], None] = lambda handler: None
     gather: Gather[Any] = in_turn
     peer: str = ""
     super_digest: SuperUser = ""
