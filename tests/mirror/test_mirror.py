@@ -304,8 +304,10 @@ def test_a_container_that_ended_in_the_target_is_made_again(sides: Sides) -> Non
         new.delete(f"{top}/locks/a")
         new.delete(f"{top}/locks")
         old.set_data(f"{top}/locks/a", b"2")
-        running.apply({"/locks/a"})
+        old.create(f"{top}/aa", b"in the transaction that fails")
+        running.apply({"/aa", "/locks/a"})
         assert new.get_data(f"{top}/locks/a").data == b"2"
+        assert new.exists(f"{top}/aa") is not None
         new.delete(f"{top}/locks/a")
         running.look()
         assert new.get_data(f"{top}/locks/a").data == b"2"
@@ -478,11 +480,15 @@ def test_a_lost_connection_costs_no_change(sides: Sides, port: int) -> None:
         for number in range(5):
             sides.old.create(f"{sides.top}/{number}", b"1")
             arrived(sides.new, f"{sides.top}/{number}", b"1")
+            sides.old.create(f"{sides.top}/gone", b"1")
+            arrived(sides.new, f"{sides.top}/gone", b"1")
             between.refuses = True
             between.cut()
+            sides.old.delete(f"{sides.top}/gone")
             sides.old.set_data(f"{sides.top}/{number}", b"2")  # no event of this comes
             between.refuses = False
             arrived(sides.new, f"{sides.top}/{number}", b"2")
+            arrived(sides.new, f"{sides.top}/gone", None)
     between.close()
     assert sides.equal()
 
@@ -652,6 +658,22 @@ def test_the_way_back_copies_kinds_too(sides: Sides) -> None:
     kinds = {each.path: each.ttl for each in made if isinstance(each, Create) and "probe" not in each.path}
     assert kinds == {top: 0, f"{top}/locks": CONTAINER, f"{top}/jobs": 5000}
     assert sides.old.get_data(f"{top}/jobs").data == b"2"
+    assert sides.equal()
+
+
+def test_a_znode_made_anew_as_a_container_is_one_in_the_target_with_what_is_below(sides: Sides) -> None:
+    new, top = sides.new, sides.top
+    sides.old.delete(top)
+    new.create(f"{top}/n/below", b"1", makepath=True)
+    with sides.mirror(back=True).running() as running:
+        before = sides.old.get_data(f"{top}/n").stat.czxid
+        new.delete(f"{top}/n/below")
+        new.delete(f"{top}/n")
+        new.create(f"{top}/n", container=True)
+        new.create(f"{top}/n/below", b"1")
+        running.apply({"/n"})
+        assert sides.old.get_data(f"{top}/n").stat.czxid > before
+        assert sides.old.get_data(f"{top}/n/below").data == b"1"
     assert sides.equal()
 
 
