@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from faaskeeper import registry
 from faaskeeper.client.connect import connect
 from faaskeeper.client.runtime import THREADS, Runtime
 from faaskeeper.core import logs
@@ -64,7 +63,11 @@ class FaaSKeeperClient(_Base):
     def __new__(cls, cfg: Config, *_: Any, **__: Any) -> FaaSKeeperClient:
         """A client of the kind that the deployment needs."""
         kind = cfg.provider_spec.client if cls is FaaSKeeperClient else ""
-        made: FaaSKeeperClient = object.__new__(registry.load(kind) if kind else cls)
+        if not kind:
+            return object.__new__(cls)
+        from faaskeeper import registry
+
+        made: FaaSKeeperClient = object.__new__(registry.load(kind))
         return made
 
     def __init__(

@@ -15,9 +15,10 @@ horizon: it is kept, unless it is the record still. ``docs/history.md`` has the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from faaskeeper.core.log import RETENTION_MS, Entry
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.znode import Meta
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import NamedTuple, Union
+from typing import Union
 
 from faaskeeper.core import acl as acls
 from faaskeeper.core import codec
@@ -27,6 +27,7 @@ from faaskeeper.core.errors import Code
 from faaskeeper.core.kept import Kept
 from faaskeeper.core.log import Entry
 from faaskeeper.core.records import Record
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.znode import OPEN_ACL, Acl, Meta, genesis, wrapped
 from faaskeeper.exceptions import BeforeHistoryException, MalformedInputException
 from faaskeeper.session.commands import FindEntry, FindMoment, ReadBlob, ReadEntries, ReadKept, Steps

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from faaskeeper.core import paths
+from faaskeeper.core.tuples import NamedTuple
 
 SCHEMES = ("zk://", "zks://")
 PROVIDER = "zookeeper"

@@ -518,7 +518,7 @@ def test_a_client_that_takes_nothing_in_is_cut_off_and_delays_nobody(
     directory = Path(config.directory)
     wait_for((directory / wire.NAME).exists)
     slow = greet(Asking(directory, "key-value", None), "shared:slow")
-    service = _services.owned(directory)
+    service = _services.owned(str(directory))
     assert service is not None
     wait_for(lambda: service.deployment.channel.deliver("shared:slow", b"x"))
     pushed = 0

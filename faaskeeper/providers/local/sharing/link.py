@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from faaskeeper import __version__
 from faaskeeper.core import codec, logs
@@ -23,6 +23,7 @@ from faaskeeper.core.connection import FailureHandler
 from faaskeeper.core.drivers.channel import Handler
 from faaskeeper.core.errors import Denied, DriverError, Unavailable
 from faaskeeper.core.forks import Inherited, register
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.providers.clocks import elapsed
 from faaskeeper.providers.local.sharing import wire
 
