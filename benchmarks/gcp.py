@@ -4,7 +4,7 @@ Reads and Pub/Sub were measured. Single writes were not. The published system's 
 bounds for them, and this model uses these bounds:
 
 * a commit to Datastore: the *lock* stage, a transaction with begin, reads and commit, less two
-  reads;
+  reads; a larger one takes longer by as much as larger reads do;
 * a write to Cloud Storage: the *update* stage, which writes an object and may read it first;
 * the reply over TCP: as on AWS.
 
