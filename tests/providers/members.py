@@ -117,6 +117,7 @@ class Load:
         """The longest time that a turn took."""
 
     def begin(self) -> None:
+        self._note()
         self._thread.start()
 
     def end(self) -> dict[str, Any]:
