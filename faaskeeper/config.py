@@ -264,6 +264,12 @@ class Config:
         cached._provider_cfg = {**self._provider_cfg, "cache-bytes": size}
         return cached
 
+    def with_super_user(self, digest: str) -> Config:
+        """The same deployment with another super user; "": none."""
+        other = copy(self)
+        other._super_digest = digest
+        return other
+
     @property
     def verbose(self) -> bool:
         """Whether to log each step."""

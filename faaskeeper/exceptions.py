@@ -139,3 +139,22 @@ class SequenceUsedUpException(ZooKeeperException):
 
 class TooLargeException(ZooKeeperException):
     """The data or a request exceeds a limit of the deployment."""
+
+
+class BeforeHistoryException(FaaSKeeperException):
+    """The moment is before what is retained of the past.
+
+    ``oldest``: the oldest transaction that can be answered. ``time``: its time, or that of the next
+    one (ms since 1970); 0 if unknown. ``why``: what is missing, if it is not the moment as a whole.
+    """
+
+    def __init__(self, oldest: int, time: int = 0, why: str = "") -> None:
+        since = ""
+        if time:
+            from datetime import datetime
+
+            since = f" ({datetime.fromtimestamp(time / 1000).astimezone().isoformat(timespec='seconds')})"
+        what = why or "this moment is before the retained history"
+        super().__init__(f"{what}: the history begins at transaction {oldest}{since}")
+        self.oldest = oldest
+        self.time = time

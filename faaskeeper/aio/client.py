@@ -7,7 +7,7 @@ import inspect
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from faaskeeper.aio.batches import ReadRequest, TransactionRequest
 from faaskeeper.aio.events import States, Watch
@@ -28,8 +28,12 @@ from faaskeeper.node import Node
 from faaskeeper.session.arguments import NodeKind
 from faaskeeper.session.calls import WITH_DATA, Part, ReadResult, Result, Write
 from faaskeeper.session.client import START_S, STOP_S, BaseClient
+from faaskeeper.session.commands import Steps
 from faaskeeper.session.states import Listener, SessionState, Ticket
 from faaskeeper.watch import WatchCallbackType, WatchType
+
+if TYPE_CHECKING:
+    from faaskeeper.session.history import Moment, Revision, Walk
 
 T = TypeVar("T")
 
@@ -277,12 +281,21 @@ class AsyncClient(BaseClient[AsyncSession]):
 
     # ---- reading -----------------------------------------------------------------------
 
-    async def get_data(self, path: str, watch: WatchCallbackType | None = None) -> Node:
+    async def get_data(
+        self, path: str, watch: WatchCallbackType | None = None, *, at: Moment | None = None
+    ) -> Node:
         """Read a node with its data; ``watch`` is called once, on a data change or deletion.
 
-        Raises NodeDoesntExistException or NoAuthException.
+        ``at``: as of this transaction or time (a datetime; one without a zone is local), as
+        :meth:`history` has it, without the names of children. Needs READ then and now.
+
+        Raises NodeDoesntExistException or NoAuthException; with ``at`` also BeforeHistoryException.
         """
         requests, calls = self._requests(), self._calls
+        if at is not None:
+            if watch is not None:
+                raise MalformedInputException("the past does not change: a read 'at' a moment takes no watch")
+            return cast(Node, await requests.read(calls.get_data_at(path, at)))
         if watch is None:
             real = calls.there(path)
             record = requests.at_once(real)
@@ -359,12 +372,44 @@ class AsyncClient(BaseClient[AsyncSession]):
         """Make later reads show at least what is committed now; returns the path."""
         return cast(str, await self._requests().read(self._calls.sync(path)))
 
-    async def get_acls(self, path: str) -> tuple[list[Acl], Stat]:
+    async def get_acls(self, path: str, *, at: Moment | None = None) -> tuple[list[Acl], Stat]:
         """A node's ACL and Stat; password hashes only if this client may administer the node.
 
-        Raises NodeDoesntExistException or NoAuthException (neither READ nor ADMIN is permitted).
+        ``at``: as of this transaction or time; see :meth:`get_data`. Raises NodeDoesntExistException
+        or NoAuthException (neither READ nor ADMIN is permitted; with ``at``, READ is not).
         """
-        return cast("tuple[list[Acl], Stat]", await self._requests().read(self._calls.get_acls(path)))
+        calls = self._ready()
+        steps = calls.get_acls(path) if at is None else calls.get_acls_at(path, at)
+        return cast("tuple[list[Acl], Stat]", await self._requests().read(steps))
+
+    def history(
+        self,
+        path: str,
+        recursive: bool = False,
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        session: str | None = None,
+        newest_first: bool = True,
+    ) -> AsyncIterator[Revision]:
+        """What happened to a node, as far back as the log is retained: ``async for`` over it.
+
+        :param recursive: and to everything below it
+        :param since: after this transaction, or from this time on (a datetime)
+        :param until: up to this transaction or time
+        :param session: what this session did; an id as :attr:`session_id` has it
+
+        Leaves out what the client may not read, then or now. Changes after the first step of the
+        iteration are left out, too.
+        """
+        steps = self._ready().history(path, recursive, since, until, session, newest_first)
+        return self._pages(steps)
+
+    async def _pages(self, steps: Steps) -> AsyncIterator[Revision]:
+        walk: Walk = await self._requests().read(steps)
+        while (rows := await self._requests().read(self._calls.page(walk))) is not None:
+            for row in rows:
+                yield row
 
     def multi_read(self) -> ReadRequest:
         """Reads as of one transaction: ``async with client.multi_read() as r: ...``."""

@@ -49,6 +49,8 @@ class Sender:
         self._scheduled = False
         self._repeat = 0
         """Resend unanswered requests from this number on, after the present call; 0: none."""
+        self._all = False
+        """Resend all unanswered requests, after the present call."""
         self._resending = Resending(self._loop.time())
         self._looking: asyncio.TimerHandle | None = None
 
@@ -103,7 +105,9 @@ class Sender:
         if self._over:
             return
         repeat, self._repeat = self._repeat, 0
-        if repeat and (requests := self._outbox.resend(repeat)):
+        if self._all:
+            self.resend_all()
+        elif repeat and (requests := self._outbox.resend(repeat)):
             self._send([self._incarnation.message(requests)])
         else:
             self.flush()
@@ -114,6 +118,14 @@ class Sender:
             self._repeat = requests[0].cxid
         elif requests:
             self._send([self._incarnation.message(requests)])
+
+    def resend_all(self) -> None:
+        """Resend all unanswered requests, after the present call: the service lost them."""
+        self._all = self.sending
+        if not self.sending:
+            batch = [self._incarnation.message(requests) for requests in self._outbox.resend_all()]
+            if batch:
+                self._send(batch)
 
     def _look_again(self) -> None:
         """Resend unanswered requests, if that is due."""

@@ -14,6 +14,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -101,10 +102,13 @@ class AsyncSession(Engine[Future], forks.Inherited):
         self._receiving = False
         """A task processes a message; later messages wait in the inbox."""
         self._tidying = False
+        self._back = asyncio.Event()
+        """The service was away and is back, since the last renewal."""
         self._tasks: dict[asyncio.Task[Any], bool] = {}
         """The session's own tasks, and whether its end waits for them (or else cancels them)."""
         self._listener: ChannelListener | None = None
         connection.on_failure(partial(soon, self.loop, self._failed))
+        connection.on_return(partial(soon, self.loop, self._returned))
         forks.register(self)
 
     # ---- tasks and callbacks -----------------------------------------------------------
@@ -334,17 +338,26 @@ class AsyncSession(Engine[Future], forks.Inherited):
     # ---- the keeper --------------------------------------------------------------------
 
     async def _keep(self) -> None:
-        """Renew the lease periodically."""
+        """Renew the lease periodically, and when the service is back; one renewal at a time."""
         every = self.timeout_ms / 1000 / RENEWALS
         while self.error is None:
-            await asyncio.sleep(every)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._back.wait(), every)
+            returned = self._back.is_set()
+            self._back.clear()
             if self._renewing:
-                await self.renew()
+                await self.renew(returned)
 
-    async def renew(self) -> None:
+    def _returned(self) -> None:
+        """The service was away and is back: send all again, renew, and meet what was missed."""
+        if self.error is None and self._opening.done:
+            self.sender.resend_all()
+            self._back.set()
+
+    async def renew(self, returned: bool = False) -> None:
         """Renew the lease; detect the session's end; meet epochs whose notifications were lost."""
         try:
-            code = await self._driver.drive(self.renewal(), threads=self._own)
+            code = await self._driver.drive(self.renewal(returned), threads=self._own)
             if code is not None:
                 self._ended_by(code)
                 return

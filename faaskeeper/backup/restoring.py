@@ -184,6 +184,8 @@ class _Restoring:
         self._since = deployment.clock()
         self._put_records(where, kept)
         deployment.checkpoints.mark(top)
+        if deployment.keeper is not None:
+            deployment.keeper.begin(top)
         for session in sessions:
             session.closed = session.closed or where.time
             session.ephemerals.clear()

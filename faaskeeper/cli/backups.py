@@ -17,7 +17,7 @@ from faaskeeper import registry
 from faaskeeper.backup.driver import Backups, Progress, Source
 from faaskeeper.backup.file import BadBackup, Writer
 from faaskeeper.backup.taking import Sink, Tree, take
-from faaskeeper.cli.moments import Moment
+from faaskeeper.cli.times import Moment
 from faaskeeper.config import Config
 from faaskeeper.core.errors import StaleView
 from faaskeeper.deploy.providers import translated_errors

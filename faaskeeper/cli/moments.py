@@ -1,39 +1,65 @@
-"""Moments in the past, and how long ago they are, as arguments."""
+"""Moments of the past as arguments: a transaction, a time, or how long ago; and what happened then."""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Union
 
 import click
 
-_AGO = re.compile(r"([0-9]{1,6})(s|m|h|d)")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+if TYPE_CHECKING:
+    from faaskeeper.cli.context import Context
+    from faaskeeper.session.history import Revision
+
+Moment = Union[int, datetime]
+"""See :data:`faaskeeper.session.history.Moment`."""
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_TOGETHER = 100
 
 
-class Moment(click.ParamType[int]):
-    """A moment in the past, in ms since 1970."""
+class MomentType(click.ParamType[Moment]):
+    """A transaction (42, 0x2a), a time (2026-01-31T12:00, local unless it has a zone), or 2h: ago."""
 
-    name = "time"
+    name = "TXID|TIME"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Moment:
+        if isinstance(value, (int, datetime)):
             return value
-        now = datetime.now(UTC)
-        ago = _AGO.fullmatch(str(value))
+        text = str(value)
+        if re.fullmatch("[0-9]{1,19}|0x[0-9a-fA-F]{1,16}", text):
+            return int(text, 0 if text.startswith("0x") else 10)
+        ago = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhdw])", text)
         try:
-            if ago is not None:
-                at = now - timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])
-            else:
-                at = datetime.fromisoformat(str(value)).astimezone()
+            if ago:
+                return datetime.now().astimezone() - timedelta(seconds=float(ago[1]) * _UNITS[ago[2]])
+            return datetime.fromisoformat(text).astimezone()
         except (ValueError, OverflowError):
-            self.fail(
-                f"{str(value)[:40]!r} is not a time: give one like 2026-08-31T12:00:00Z (without Z or an "
-                "offset: local time), or how long ago, like 90s, 15m, 2h or 3d.",
+            return self.fail(
+                f"{text[:40]!r} is neither a transaction (42, 0x2a) nor a time (2026-01-31T12:00, or 2h: two "
+                "hours ago).",
                 param,
                 ctx,
             )
-        if at > now:
-            self.fail(f"{str(value)[:40]!r} is in the future.", param, ctx)
-        return int(at.timestamp() * 1000)
+
+
+at_option = click.option("--at", "at", type=MomentType(), help="As of this transaction or time.")
+
+
+def when(ms: int) -> str:
+    """A time to show, to the millisecond."""
+    return datetime.fromtimestamp(ms / 1000).astimezone().isoformat(timespec="milliseconds")
+
+
+def rows_of(context: Context, found: Iterable[Revision]) -> Iterator[Revision]:
+    """Revisions, read some at a time, so that an interrupt stops the wait for them."""
+    rows = iter(found)
+    while some := context.call(lambda: list(islice(rows, _TOGETHER))):
+        yield from some
+
+
+def who(row: Revision) -> str:
+    """The session and its identities."""
+    return " ".join([row.session or "service", *(row.by or ())])

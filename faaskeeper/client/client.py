@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from faaskeeper.client.connect import connect
 from faaskeeper.client.runtime import THREADS, Runtime
 from faaskeeper.core import logs
-from faaskeeper.exceptions import NodeDoesntExistException
+from faaskeeper.exceptions import MalformedInputException, NodeDoesntExistException
 from faaskeeper.node import Node
 from faaskeeper.session.client import START_S, STOP_S, BaseClient
 from faaskeeper.session.states import SessionState, Ticket
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from faaskeeper.core.znode import Acl, Stat
     from faaskeeper.session.calls import Part, ReadResult, Result, Write
     from faaskeeper.session.commands import Steps
+    from faaskeeper.session.history import Moment, Revision, Walk
     from faaskeeper.watch import WatchCallbackType, WatchType
 
     _Base = BaseClient[Session]
@@ -325,11 +326,20 @@ class FaaSKeeperClient(_Base):
             session.prepare_callbacks()
         return session.later(steps, f"read {path}")
 
-    def get_data(self, path: str, watch: WatchCallbackType | None = None) -> Node:
+    def get_data(
+        self, path: str, watch: WatchCallbackType | None = None, *, at: Moment | None = None
+    ) -> Node:
         """Read a node with its data; ``watch`` is called once, on a data change or deletion.
 
-        Raises NodeDoesntExistException or NoAuthException.
+        ``at``: as of this transaction or time (a datetime; one without a zone is local), as
+        :meth:`history` has it, without the names of children. Needs READ then and now.
+
+        Raises NodeDoesntExistException or NoAuthException; with ``at`` also BeforeHistoryException.
         """
+        if at is not None:
+            if watch is not None:
+                raise MalformedInputException("the past does not change: a read 'at' a moment takes no watch")
+            return cast(Node, self._run(self._ready().get_data_at(path, at)))
         session, calls = self._open(), self._calls
         real = calls.there(path)
         if watch is not None or calls.counted_by(real):
@@ -424,12 +434,15 @@ class FaaSKeeperClient(_Base):
         """Make later reads show at least what is committed now; returns the path."""
         return cast(str, self._run(self._ready().sync(path)))
 
-    def get_acls(self, path: str) -> tuple[list[Acl], Stat]:
+    def get_acls(self, path: str, *, at: Moment | None = None) -> tuple[list[Acl], Stat]:
         """A node's ACL and Stat; password hashes only if this client may administer the node.
 
-        Raises NodeDoesntExistException or NoAuthException (neither READ nor ADMIN is permitted).
+        ``at``: as of this transaction or time; see :meth:`get_data`. Raises NodeDoesntExistException
+        or NoAuthException (neither READ nor ADMIN is permitted; with ``at``, READ is not).
         """
-        return cast("tuple[list[Acl], Stat]", self._run(self._ready().get_acls(path)))
+        calls = self._ready()
+        steps = calls.get_acls(path) if at is None else calls.get_acls_at(path, at)
+        return cast("tuple[list[Acl], Stat]", self._run(steps))
 
     def record(self, path: str) -> Record:
         """A node's whole record, with the names of all its children: for the deployment's tools.
@@ -437,6 +450,34 @@ class FaaSKeeperClient(_Base):
         Raises NodeDoesntExistException or NoAuthException.
         """
         return cast("Record", self._run(self._ready().record(path)))
+
+    def history(
+        self,
+        path: str,
+        recursive: bool = False,
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        session: str | None = None,
+        newest_first: bool = True,
+    ) -> Iterator[Revision]:
+        """What happened to a node, as far back as the log is retained; read as it is iterated.
+
+        :param recursive: and to everything below it
+        :param since: after this transaction, or from this time on (a datetime)
+        :param until: up to this transaction or time
+        :param session: what this session did; an id as :attr:`session_id` has it
+
+        Leaves out what the client may not read, then or now. Changes after the first step of the
+        iteration are left out, too.
+        """
+        steps = self._ready().history(path, recursive, since, until, session, newest_first)
+        return self._pages(steps)
+
+    def _pages(self, steps: Steps) -> Iterator[Revision]:
+        walk: Walk = self._run(steps)
+        while (rows := self._run(self._ready().page(walk))) is not None:
+            yield from rows
 
     def multi_read(self) -> ReadRequest:
         """Reads as of one transaction: ``with client.multi_read() as r: ...``; ``r.results``."""

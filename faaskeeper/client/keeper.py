@@ -19,8 +19,8 @@ class Kept(Protocol):
     def tidy(self) -> None:
         """Remove registrations without a watch."""
 
-    def renew(self) -> None:
-        """Renew the lease."""
+    def renew(self, returned: bool = False) -> None:
+        """Renew the lease; see :meth:`faaskeeper.session.engine.Engine.renewal`."""
 
 
 class Keeper:
@@ -49,7 +49,14 @@ class Keeper:
         self._every = every
         self._dozing = False
         self._handed_over = False
+        self._returned = False
         self._ending = False
+
+    def returned(self) -> None:
+        """The service was away and is back: send all again, renew, and meet what was missed."""
+        with self._lock:
+            self._returned = True
+            self._wake.notify_all()
 
     def asked(self) -> None:
         """Note that a request was added. The caller holds the lock."""
@@ -85,20 +92,23 @@ class Keeper:
                 self._dozing = quiet
                 due = renew_at if quiet else min(renew_at, resending.at)
                 unsent, self._handed_over = self._handed_over, False
-                if due > clock() and not unsent:
+                returned, self._returned = self._returned, False
+                if due > clock() and not unsent and not returned:
                     self._wake.wait(None if due == NEVER else due - clock())
                     if self._dozing != quiet:  # woken by a request
                         resending.restart(clock())
                     continue
-                again: tuple[Request, ...] = ()
-                if resending.due(clock(), self._outbox):
-                    again = self._outbox.resend(self._outbox.acked + 1)
+                again: list[tuple[Request, ...]] = []
+                if returned:
+                    again = self._outbox.resend_all()
+                elif resending.due(clock(), self._outbox):
+                    again = [self._outbox.resend(self._outbox.acked + 1)]
                 acked = self._outbox.acked
-            if again:
-                self._sender.send(again, acked)
+            for requests in again:
+                self._sender.send(requests, acked)
             if unsent:
                 self._sender.flush()
                 self._session.tidy()
-            if clock() >= renew_at:
+            if clock() >= renew_at or (returned and self._every != NEVER):
                 renew_at = clock() + self._every
-                self._session.renew()
+                self._session.renew(returned)

@@ -101,6 +101,7 @@ class Session(Engine[Future[Any]], forks.Inherited):
         )
         self._listens_at(self._listener.address)
         connection.on_failure(self._failed)
+        connection.on_return(self._keeper.returned)
         forks.register(self)
 
     # ---- opening and closing -----------------------------------------------------------
@@ -413,10 +414,10 @@ class Session(Engine[Future[Any]], forks.Inherited):
         except ProviderException as error:
             _log.warning("could not remove registrations without a watch, will retry: %s", error)
 
-    def renew(self) -> None:
+    def renew(self, returned: bool = False) -> None:
         """Renew the lease; detect the session's end; meet epochs whose notifications were lost."""
         try:
-            code = self.drive(self.renewal())
+            code = self.drive(self.renewal(returned))
             if code is not None:
                 self._ended_by(code)
                 return

@@ -178,6 +178,23 @@ def named(who: Iterable[Identity]) -> list[Identity]:
     return [(scheme, name.split(":", 1)[0] if scheme == "digest" else name) for scheme, name in who]
 
 
+_LABELS, _LABEL_CHARACTERS = 4, 100
+"""Bounds of what an entry says about who wrote: a client may claim any number of long names."""
+
+
+def labels(credentials: Iterable[Credential], who: Iterable[Identity]) -> tuple[str, ...]:
+    """Who a client is, for the log: the names of its identities, as scheme and name, no hashes.
+
+    ``super`` alone for the super user. ``credentials``: those of ``who``. One of the scheme digest
+    that lacks a name has the password in its place, and is left out.
+    """
+    nameless = {shown for scheme, shown in credentials if scheme == "digest" and ":" not in shown}
+    if SUPER in who:
+        return ("super",)
+    found = (f"{scheme}:{name}" for scheme, name in named(who) if name not in nameless)
+    return tuple(each[:_LABEL_CHARACTERS] for each in dict.fromkeys(found))[:_LABELS]
+
+
 def _valid(scheme: str, id: str) -> bool:
     if scheme == "world":
         return id == "anyone"

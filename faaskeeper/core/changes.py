@@ -9,10 +9,11 @@ child, so neither its position nor how often it occurs carries information.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Union
 
 from faaskeeper.core.tuples import NamedTuple
-from faaskeeper.core.znode import OPEN_ACL, Meta
+from faaskeeper.core.znode import OPEN_ACL, Acl, Meta
 
 
 class Change(NamedTuple):
@@ -75,6 +76,21 @@ class Restored(NamedTuple):
 Effect = Union[Opened, Resumed, Closed, Owned, Restored]
 
 
+class Replaced(NamedTuple):
+    """The version that a change replaced: the transaction that wrote its data.
+
+    ``version``, ``acl``: its number and its ACL; known of a deleted znode, whose image has neither.
+    """
+
+    mzxid: int
+    version: int = 0
+    acl: tuple[Acl, ...] = OPEN_ACL
+
+
+NOTHING = Replaced(0, -1)
+"""In place of what a creation replaced."""
+
+
 class Transaction(NamedTuple):
     """The changes of one request; replaying it changes nothing more.
 
@@ -82,7 +98,9 @@ class Transaction(NamedTuple):
     have another number of pages, with the number before. ``grown``: growth of all data together, in
     bytes (negative: it shrank). ``order``: the events in order, if the changes do not give the
     order because one of several paths was changed more than once: (index of the change, its letters
-    without ``K``).
+    without ``K``). ``replaced``: what the changes replaced, in their order, as far as they created,
+    set or deleted something; the last ones may be missing, and all of an entry of an earlier
+    release. ``by``: the identities of the client, without hashes (:func:`faaskeeper.core.acl.labels`).
     """
 
     txid: int
@@ -92,6 +110,8 @@ class Transaction(NamedTuple):
     resized: tuple[tuple[str, int], ...] = ()
     grown: int = 0
     order: tuple[tuple[int, str], ...] = ()
+    replaced: tuple[Replaced | None, ...] = ()
+    by: tuple[str, ...] = ()
 
 
 def acl_weight(meta: Meta | None) -> int:
@@ -116,11 +136,14 @@ def weight(changes: Iterable[Change]) -> int:
 def merged(txid: int, parts: Sequence[Transaction]) -> Transaction:
     """Merge transactions into one: for each path the last image and the letters of all events."""
     changes: dict[str, Change] = {}
+    replaced: dict[str, Replaced] = {}
     happened: list[tuple[str, str]] = []
     repeated = False
     for part in parts:
-        for change in part.changes:
+        for change, was in zip_longest(part.changes, part.replaced):
             path, letters, meta, data = change
+            if was is not None:
+                replaced.setdefault(path, was)
             events = letters.replace("K", "")
             if events:
                 happened.append((path, events))
@@ -148,7 +171,15 @@ def merged(txid: int, parts: Sequence[Transaction]) -> Transaction:
     )
     grown = sum(part.grown for part in parts)
     order = _order(changes, happened) if repeated else ()
-    return Transaction(txid, tuple(changes.values()), effects, garbage, resized, grown, order)
+    was_there = trimmed([replaced.get(path) for path in changes])
+    return Transaction(txid, tuple(changes.values()), effects, garbage, resized, grown, order, was_there)
+
+
+def trimmed(replaced: list[Replaced | None]) -> tuple[Replaced | None, ...]:
+    """What changes replaced, without those at the end that replaced nothing known."""
+    while replaced and replaced[-1] is None:
+        replaced.pop()
+    return tuple(replaced)
 
 
 def _order(changes: dict[str, Change], happened: Sequence[tuple[str, str]]) -> tuple[tuple[int, str], ...]:

@@ -14,7 +14,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from faaskeeper.core.acl import Credential
-from faaskeeper.core.changes import Change, Closed, Effect, Opened, Owned, Restored, Resumed, Transaction
+from faaskeeper.core.changes import (
+    NOTHING,
+    Change,
+    Closed,
+    Effect,
+    Opened,
+    Owned,
+    Replaced,
+    Restored,
+    Resumed,
+    Transaction,
+    trimmed,
+)
 from faaskeeper.core.drivers.storage import Item
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import (
@@ -406,8 +418,26 @@ def _to_effect(value: list[Any]) -> Effect:
     raise Malformed(f"not an effect: {kind!r}")
 
 
+def _replaced(txid: int, replaced: Replaced) -> Any:
+    """What a change replaced, by how many transactions before."""
+    if replaced == NOTHING:
+        return 0
+    mzxid, version, acl = replaced
+    return [txid - mzxid, version] if acl is OPEN_ACL else [txid - mzxid, version, list(acl)]
+
+
+def _to_replaced(txid: int, value: Any) -> Replaced:
+    if not isinstance(value, list):
+        return Replaced(txid - value) if value else NOTHING
+    return Replaced(txid - value[0], value[1], _to_acl(value[2]) if len(value) > 2 else OPEN_ACL)
+
+
 def transaction(transaction: Transaction, data: list[bytes]) -> str:
-    """Encode a transaction as JSON; its data is appended to ``data``."""
+    """Encode a transaction as JSON; its data is appended to ``data``.
+
+    What earlier releases do not know stands behind what they read, and they ignore it: ``replaced``
+    as a change's fifth value, ``by`` as the transaction's eighth.
+    """
     changes: list[list[Any]] = []
     for path, letters, after, content in transaction.changes:
         if content is None:
@@ -415,17 +445,28 @@ def transaction(transaction: Transaction, data: list[bytes]) -> str:
         else:
             changes.append([path, letters, meta(after), len(content)])
             data.append(content)
-    row: list[Any] = [transaction.txid, changes]
+    txid = transaction.txid
+    for change, replaced in zip(changes, transaction.replaced, strict=False):
+        if replaced is None:
+            continue
+        if len(change) == 3:  # deleted
+            change.append(0)
+        simple = not replaced[1] and replaced[2] is OPEN_ACL
+        change.append(txid - replaced[0] if simple else _replaced(txid, replaced))
+    row: list[Any] = [txid, changes]
     if transaction.effects or transaction.garbage:
         row.append([_effect(effect) for effect in transaction.effects])
         row.append(list(transaction.garbage))
-    if transaction.resized or transaction.grown or transaction.order:
+    by = transaction.by
+    if transaction.resized or transaction.grown or transaction.order or by:
         row.extend([[], []] if len(row) == 2 else [])
         row.append(list(transaction.resized))
-        if transaction.grown or transaction.order:
+        if transaction.grown or transaction.order or by:
             row.append(transaction.grown)
-        if transaction.order:
+        if transaction.order or by:
             row.append(list(transaction.order))
+        if by:
+            row.append(list(by))
     return _dumps(row)
 
 
@@ -437,17 +478,23 @@ def to_transaction(value: str, cursor: _Cursor) -> Transaction:
             change[0],
             change[1],
             to_meta(change[2]),
-            cursor.take(change[3]) if len(change) > 3 else None,
+            None if len(change) < 4 or (len(change) > 4 and change[2] is None) else cursor.take(change[3]),
         )
         for change in row[1]
     )
+    replaced: tuple[Replaced | None, ...] = ()
+    if len(row[1]) != 1:
+        replaced = trimmed([_to_replaced(row[0], each[4]) if len(each) > 4 else None for each in row[1]])
+    elif len(row[1][0]) > 4:
+        replaced = (_to_replaced(row[0], row[1][0][4]),)
     if len(row) == 2:
-        return Transaction(row[0], changes)
+        return Transaction(row[0], changes, replaced=replaced)
     effects = tuple(_to_effect(effect) for effect in row[2])
     resized = tuple((path, pages) for path, pages in row[4]) if len(row) > 4 else ()
     grown = row[5] if len(row) > 5 else 0
     order = tuple((place, letters) for place, letters in row[6]) if len(row) > 6 else ()
-    return Transaction(row[0], changes, effects, tuple(row[3]), resized, grown, order)
+    by = tuple(row[7]) if len(row) > 7 else ()
+    return Transaction(row[0], changes, effects, tuple(row[3]), resized, grown, order, replaced, by)
 
 
 def cursor(data: bytes) -> _Cursor:

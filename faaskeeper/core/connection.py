@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # a client imports only those parts of a service that its pro
     from faaskeeper.core.drivers.channel import ClientChannel, Listener
     from faaskeeper.core.drivers.queue import Queue
     from faaskeeper.core.drivers.storage import ObjectStore
+    from faaskeeper.core.kept import Kept
     from faaskeeper.core.log import Log
     from faaskeeper.core.records import Records
     from faaskeeper.core.requests import Message, Reply
@@ -74,11 +75,15 @@ class Connection:
     certificate or (scheme ``ip``) its address. None if this process does not hold the deployment's
     key. ``tally``: counts znodes and data at the log's end; None if it cannot.
 
+    ``kept``: what is kept of a path beside the log, see :mod:`faaskeeper.core.kept` (None: nothing).
+
     ``ring``: sends the service a wake-up to apply pending entries (None: the client asks for it
     through the worker queue). ``unreached``: says what to do if the service's answers do not arrive
     at an address (None: they always do). ``on_failure``: registers a handler for when the service
-    cannot continue (a full disk, say). ``close``: releases what ``connect`` acquired. ``peer`` and
-    ``super_digest``: see :class:`~faaskeeper.core.deployment.Deployment`.
+    cannot continue (a full disk, say). ``on_return``: registers a handler for when the service is
+    back after it was away, which must not block: what was sent to it, or by it, may be lost.
+    ``close``: releases what ``connect`` acquired. ``peer`` and ``super_digest``: see
+    :class:`~faaskeeper.core.deployment.Deployment`.
     """
 
     records: Records
@@ -98,9 +103,11 @@ class Connection:
     objects: bool = False
     vouch: Callable[..., Credential] | None = None
     tally: Callable[[], Tally | None] | None = None
+    kept: Callable[[str], Kept] | None = None
     ring: Callable[[], None] | None = None
     unreached: Callable[[str], str] | None = None
     on_failure: Callable[[FailureHandler], None] = lambda handler: None
+    on_return: Callable[[Callable[[], None]], None] = lambda handler: None
     gather: Gather[Any] = in_turn
     peer: str = ""
     super_digest: SuperUser = ""
@@ -147,6 +154,7 @@ def connection_to(deployment: Deployment, channel: ClientChannel, **more: Any) -
         "peer": deployment.peer,
         "super_digest": deployment.super_digest,
         "tally": partial(_tally, deployment),
+        "kept": None if deployment.keeper is None else deployment.keeper.of,
         "vouch": partial(acl.vouch, deployment.key) if deployment.key else None,
     }
     return Connection(**{**usual, **more})

@@ -13,6 +13,7 @@ from faaskeeper.core.clocks import Clock, LogClock
 from faaskeeper.core.drivers.channel import Channel, DirectChannel
 from faaskeeper.core.drivers.queue import Queue
 from faaskeeper.core.drivers.storage import Gather, Joint, ObjectStore, Table, in_turn
+from faaskeeper.core.kept import RETENTION, Keeper, Retention
 from faaskeeper.core.log import Log
 from faaskeeper.core.records import Records, TableRecords, bootstrap
 from faaskeeper.core.sessions import Leases, Transients
@@ -47,6 +48,9 @@ class Deployment:
     puts its records in one call (None: the stores cannot do that). ``expiring_log``: the log's
     store trims itself; otherwise heartbeat does.
 
+    ``keeper``: keeps what the log's trimming would take from the history (None: nothing does).
+    ``retention``: what heartbeat trims; without effect on a log that trims itself.
+
     ``recent_bytes``: longest ``recent`` that a record carries, in bytes of JSON; for a longer one,
     clients read the log. ``save_every``: entries between two saves of mark and checkpoint.
     ``max_nodes``: most znodes that a view holds. ``max_contents``: most records whose contents a
@@ -75,6 +79,8 @@ class Deployment:
     random: Callable[[int], bytes] = os.urandom
     limits: Limits = LIMITS
     expiring_log: bool = True
+    keeper: Keeper | None = None
+    retention: Retention = RETENTION
     recent_bytes: int = 1024
     save_every: int = 64
     max_nodes: int = MAX_NODES

@@ -116,12 +116,16 @@ class Heartbeat:
 
         For a service that was down together with all its servers: no client could resume its
         session meanwhile. The service's clock starts anew with each start of the system, so leases
-        counted by the earlier clock may be years ahead. Each lease gets its whole time-out.
+        counted by the earlier clock may be years ahead. Each lease gets its whole time-out. A server
+        whose own lease is good may live, in a process that had joined: its sessions stay under it.
         """
         leases = self._deployment.leases
         for lease in list(leases.all()):
             now = self._deployment.clock()
             if lease.marked or not (lease.proof or _overlong(lease, now)):
+                continue
+            server = leases.get(lease.under) if lease.under else None
+            if server is not None and not server.marked and now <= server.expires < now + MAX_TIMEOUT_MS:
                 continue
             expires = now + (lease.timeout or MAX_TIMEOUT_MS)
             try:

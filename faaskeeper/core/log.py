@@ -158,6 +158,18 @@ def decode(item: Item) -> Entry:
     )
 
 
+def mentions(item: Item, words: Sequence[str]) -> bool:
+    """Whether a transaction of an item has one of these texts in its JSON: cheaper than to decode it."""
+    transactions: Any = item["transactions"]
+    return any(word in each for each in transactions for word in words)
+
+
+def span(item: Item) -> tuple[int, int]:
+    """The first and the last transaction of an item."""
+    fields: dict[str, Any] = item
+    return fields["first"], fields["stamp"]
+
+
 def _check_age(age: int) -> None:
     if abs(age) > APPEND_WITHIN_MS:  # negative: the clock was set back; the age is unknown
         raise StaleView("the batch was validated too long ago to append it")
@@ -282,6 +294,54 @@ class Log:
         """The entry whose key is ``first``, or None."""
         item = self._table.get(*self._place(first))
         return None if item is None else decode(item)
+
+    def between(self, after: int, upto: int, limit: int = 100) -> tuple[list[Item], bool]:
+        """Items of entries that begin in (after, upto], to :func:`decode`; whether there may be more.
+
+        For who knows that the log reaches ``upto``: what is not there was trimmed, which shows only
+        at the log's beginning.
+        """
+        found, more = self._found(after, limit)
+        inside = [item for item in found if span(item)[0] <= upto]
+        return inside, more and len(inside) == len(found)
+
+    def holding(self, txid: int) -> Entry | None:
+        """The entry that a transaction is in; if it was trimmed, or there is none, the one after it."""
+        back = 1
+        while True:
+            low = max(txid - back, 0)
+            items: list[Item] = []
+            more = True
+            while more:
+                some, more = self.between(span(items[-1])[0] if items else low, txid)
+                items += some
+            if items or not low:
+                break
+            back *= 8
+        if items and (entry := decode(items[-1])).last >= txid:
+            return entry
+        later = self._found(txid, 1)[0]
+        return decode(later[0]) if later else None
+
+    def as_of(self, time: int, upto: int) -> int | None:
+        """The last transaction, up to ``upto``, of an entry whose time is not above ``time`` (ms).
+
+        None: the log begins later. Takes some reads for each binary digit of the log's length.
+        """
+        begin = self._found(0, 1)[0]
+        if not begin or decode(begin[0]).time > time:
+            return None
+        found = decode(begin[0])
+        low, high = found.first, upto
+        while low < high:
+            middle = (low + high + 1) // 2
+            items, _ = self.between(middle - 1, high, 1)
+            entry = decode(items[0]) if items else None
+            if entry is not None and entry.time <= time:
+                found, low = entry, entry.first
+            else:
+                high = middle - 1
+        return min(found.last, upto)
 
     def trim(self, entries: Iterable[Entry]) -> None:
         """Delete entries, for stores without a time to live."""

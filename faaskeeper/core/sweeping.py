@@ -28,7 +28,8 @@ from faaskeeper.core.children import page_path, removed_pages
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.drivers.storage import IfAbsent, IfStamp, Item, Table, delete_objects
 from faaskeeper.core.errors import Conflict, DriverError, Throttled, Unavailable
-from faaskeeper.core.log import RETENTION_MS, Entry, Trimmed
+from faaskeeper.core.log import Entry, Trimmed
+from faaskeeper.core.log import key as key_of
 from faaskeeper.core.objects import TableObjects
 from faaskeeper.core.records import Record, TableRecords
 from faaskeeper.core.tuples import NamedTuple
@@ -47,6 +48,8 @@ WITHIN_MS = 30_000
 """How long one sweep begins new work; far below the limit of an invocation."""
 _ENTRIES = 50
 """Entries that are swept between two reads of the clock."""
+_LATER = "swept later"
+"""The partition with what is to be swept of entries that were trimmed early."""
 _NAMES = 100
 _TRIES = 10
 _KEY = ("heartbeat", "sweeping")
@@ -82,10 +85,11 @@ class Progress:
     applied: int = 0
     """The mark now; not stored."""
 
-    def pass_time(self, applied: int, now: int) -> None:
+    def pass_time(self, applied: int, now: int, greatest: int = BLOB_MS) -> None:
         """Count the time since the last sweep, and note the mark if the last note is a day old.
 
-        ``applied`` and this progress must have been read before ``now``.
+        ``applied`` and this progress must have been read before ``now``. ``greatest``: the greatest
+        age that is asked for.
         """
         if self.clock:
             self.counted += max(0, min(now - self.clock, DAY_MS))
@@ -93,9 +97,9 @@ class Progress:
         self.applied = applied
         if not self.notes or self.counted - self.notes[-1].at >= DAY_MS:
             self.notes.append(Note(self.counted, applied, now))
-        self._thin()
+        self._thin(greatest)
 
-    def _thin(self) -> None:
+    def _thin(self, greatest: int) -> None:
         """Keep recent notes a day apart, fewer older ones, and one of the greatest age needed.
 
         Gaps between old notes are less than half their age.
@@ -103,7 +107,7 @@ class Progress:
         kept = self.notes[-1:]
         for at in range(len(self.notes) - 2, -1, -1):
             age = self.counted - kept[0].at
-            if age >= BLOB_MS:
+            if age >= greatest:
                 break
             if at and kept[0].at - self.notes[at - 1].at <= age * 2 // 5:
                 continue
@@ -159,7 +163,12 @@ class Sweeper:
         self._failed = 0
 
     def due(self) -> bool:
-        """Whether the last sweep is an hour old, or was not completed. Costs a read."""
+        """Whether the last sweep is an hour old, or was not completed, or the log is too large.
+
+        Costs a read, and a look at the log's size.
+        """
+        if self._deployment.retention.full():
+            return True
         ended = _progress(self._state.get(*_KEY)).ended
         return not ended or not 0 <= self._deployment.clock() - ended < EVERY_MS
 
@@ -173,7 +182,7 @@ class Sweeper:
         progress = self._progress = _progress(self._state.get(*_KEY))
         applied = deployment.checkpoints.applied()
         now = deployment.clock()
-        progress.pass_time(applied, now)
+        progress.pass_time(applied, now, max(BLOB_MS, deployment.retention.age))
         progress.ended = 0
         self._began, self._within, self._failed = now, within, 0
         error: Exception | None = None
@@ -251,11 +260,44 @@ class Sweeper:
 
     def _sweep_log(self) -> None:
         progress = self._progress
+        self._sweep_later(progress.passed(TOMBSTONE_MS))
         for entries in self._entries(progress.swept, progress.passed(TOMBSTONE_MS)):
             self._each([call for entry in entries for call in self._garbage(entry)])
-            self._delete(list(_blobs(entries)))
+            if self._deployment.keeper is None:  # otherwise they go with their entries
+                self._delete(list(_blobs(entries)))
             progress.swept = entries[-1].last
             self._step()
+
+    def _set_aside(self, entries: Sequence[Entry]) -> None:
+        """Note what is to be swept of entries that are to be trimmed before that is old enough."""
+        found: dict[str, list[str]] = {"records": [], "sessions": [], "blobs": list(_blobs(entries))}
+        for entry in entries:
+            for transaction in entry.transactions:
+                gone = [change.path for change in transaction.changes if change.meta is None]
+                gone += removed_pages(transaction)
+                found["records"] += [f"{transaction.txid} {path}" for path in gone]
+                closed = (effect for effect in transaction.effects if isinstance(effect, Closed))
+                found["sessions"] += [str(effect.session) for effect in closed]
+        last = entries[-1].last
+        if any(found.values()):
+            self._state.put(_LATER, key_of(last), {"stamp": last, **found})
+
+    def _sweep_later(self, upto: int) -> None:
+        more = True
+        while more:
+            page = self._state.query(_LATER, "", _ENTRIES)
+            more = page.more
+            for key, item in page.items:
+                fields: dict[str, Any] = item
+                if fields["stamp"] > upto:
+                    return
+                rows = (each.split(" ", 1) for each in fields["records"])
+                calls = [partial(self._deployment.records.lapse, path, int(txid)) for txid, path in rows]
+                clear = self._deployment.watches.clear
+                self._each([*calls, *(partial(clear, int(each), last=True) for each in fields["sessions"])])
+                self._delete(fields["blobs"])
+                self._state.delete(_LATER, key)
+                self._step()
 
     def _entries(self, position: int, upto: int) -> Iterator[list[Entry]]:
         """The log's entries after a position, up to those whose last txid is ``upto``, in lists."""
@@ -381,19 +423,43 @@ class Sweeper:
     # ---- the log -------------------------------------------------------------------------
 
     def _trim_log(self) -> None:
-        """Delete entries past the retention, but never the last: the log's end stays known."""
+        """Delete entries past the retention, but never the last: the log's end stays known.
+
+        Nor one above mark or checkpoint, however many bytes the log takes: who starts needs it.
+        """
         deployment, progress = self._deployment, self._progress
         if deployment.expiring_log:
             return
-        upto = min(progress.passed(RETENTION_MS), deployment.checkpoints.header().txid, progress.swept)
-        kept: list[Entry] = []
+        retention = deployment.retention
+        old = progress.passed(retention.age)
+        upto = min(progress.applied, deployment.checkpoints.header().txid)
+        if not retention.full():
+            upto = min(upto, old)
+        stays: list[Entry] = []
         for entries in self._entries(progress.trimmed, upto):
-            going = kept + entries
-            kept = going[-1:]
-            deployment.log.trim(going[:-1])
-            deployment.log.drop_parts(kept[0].first)
-            progress.trimmed = max(progress.trimmed, kept[0].first - 1)
-            self._step()
+            found = [*stays, *entries]
+            full = retention.full()
+            going = [entry for entry in found[:-1] if full or entry.last <= old]
+            stays = found[len(going) :]
+            if going:
+                self._let_go(going)
+                self._step()
+            if len(stays) > 1:
+                return
+
+    def _let_go(self, entries: list[Entry]) -> None:
+        """Trim entries, once what they alone tell is kept elsewhere."""
+        deployment, progress = self._deployment, self._progress
+        early = [entry for entry in entries if entry.last > progress.swept]
+        if early:
+            self._set_aside(early)
+        if deployment.keeper is not None:
+            deployment.keeper.fold(entries)
+            self._delete(list(_blobs(entries[: len(entries) - len(early)])))
+        deployment.log.trim(entries)
+        progress.trimmed = entries[-1].last
+        progress.swept = max(progress.swept, progress.trimmed)
+        deployment.log.drop_parts(progress.trimmed + 1)
 
     # ---- items in parts ------------------------------------------------------------------
 

@@ -14,7 +14,17 @@ from typing import Any, Protocol, Union
 from faaskeeper.core import acl, paths
 from faaskeeper.core.acl import Identity
 from faaskeeper.core.blobs import parse_blob_name
-from faaskeeper.core.changes import Change, Closed, Owned, Transaction, acl_weight, merged, weight
+from faaskeeper.core.changes import (
+    NOTHING,
+    Change,
+    Closed,
+    Owned,
+    Replaced,
+    Transaction,
+    acl_weight,
+    merged,
+    weight,
+)
 from faaskeeper.core.errors import Code
 from faaskeeper.core.log import ENTRY_BYTES, ENTRY_CHANGES
 from faaskeeper.core.requests import (
@@ -185,7 +195,7 @@ def _create(context: Context, operation: Create) -> Decision:
     )
     effects = (Owned(session, path, True),) if operation.ephemeral else ()
     resized = _resized(above, parent, gained)
-    transaction = Transaction(txid, changes, effects, (), resized, max(meta.length, 0))
+    transaction = Transaction(txid, changes, effects, (), resized, max(meta.length, 0), (), (NOTHING,))
     return Outcome(Code.OK, txid, path, meta), transaction
 
 
@@ -279,7 +289,8 @@ def _set_data(context: Context, operation: SetData) -> Decision:
     change = Change(path, "S", after, inline)
     garbage = (replaced,) if replaced and replaced != blob else ()
     grown = (length if length > 0 else 0) - (before if before > 0 else 0)
-    return Outcome(Code.OK, txid, "", after), Transaction(txid, (change,), (), garbage, (), grown)
+    was = (Replaced(meta.mzxid),)
+    return Outcome(Code.OK, txid, "", after), Transaction(txid, (change,), (), garbage, (), grown, (), was)
 
 
 def _delete(context: Context, operation: Delete) -> Decision:
@@ -311,7 +322,8 @@ def _removed(context: Context, path: str, meta: Meta, parent: Meta) -> Decision:
     effects = (Owned(meta.owner, path, False),) if meta.owner else ()
     garbage = (meta.blob,) if meta.blob else ()
     resized = _resized(above, parent, lost)
-    transaction = Transaction(txid, changes, effects, garbage, resized, min(-meta.length, 0))
+    was = (Replaced(meta.mzxid, meta.version, meta.acl),)
+    transaction = Transaction(txid, changes, effects, garbage, resized, min(-meta.length, 0), (), was)
     return Outcome(Code.OK, txid), transaction
 
 
@@ -407,6 +419,7 @@ def _close(context: Context, _: Close) -> Decision:
     """
     state, session, now, txid, limits, _who = context
     gone: list[Change] = []
+    were: list[Replaced] = []
     garbage: list[str] = []
     parents: dict[str, Meta] = {}
     first: dict[str, Meta] = {}
@@ -423,6 +436,7 @@ def _close(context: Context, _: Close) -> Decision:
         first.setdefault(above, parent)
         parents[above] = _lost(parent, now, txid, limits)
         gone.append(Change(path, "D", None, None))
+        were.append(Replaced(meta.mzxid, meta.version, meta.acl))
         grown += min(-meta.length, 0)
         if meta.blob:
             garbage.append(meta.blob)
@@ -430,7 +444,7 @@ def _close(context: Context, _: Close) -> Decision:
     touched = [Change(path, "K", meta, None) for path, meta in parents.items()]
     resized = tuple(pair for path, meta in parents.items() for pair in _resized(path, first[path], meta))
     changes, effects = (*gone, *touched), (Closed(session, more),)
-    transaction = Transaction(txid, changes, effects, tuple(garbage), resized, grown)
+    transaction = Transaction(txid, changes, effects, tuple(garbage), resized, grown, (), tuple(were))
     return Outcome(Code.OK, txid), transaction
 
 

@@ -6,7 +6,7 @@ from enum import Enum, auto
 from operator import itemgetter
 
 from faaskeeper.core import logs, trust
-from faaskeeper.core.acl import Credential, Identity, identities, supers
+from faaskeeper.core.acl import Credential, Identity, identities, labels, supers
 from faaskeeper.core.answers import Answer
 from faaskeeper.core.batch import Batch, ServiceOrder, Tentative
 from faaskeeper.core.changes import Opened, Resumed, Transaction, acl_weight
@@ -95,13 +95,14 @@ class _UnloggedAnswer:
 
 
 class Validator:
-    """Validates messages. Keeps no state but a cache of the identities that credentials prove."""
+    """Validates messages. Keeps no state but caches of what credentials prove, and of its names."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self._limits = deployment.limits._replace(blobs=deployment.blobs is not None)
         self._anybody: tuple[Identity, ...] = (("ip", deployment.peer),) if deployment.peer else ()
         self._identities: dict[tuple[Credential, ...], tuple[Identity, ...]] = {}
+        self._labels: dict[tuple[Identity, ...], tuple[str, ...]] = {}
 
     def validate(
         self, view: View, waiting: list[Message | ServiceOrder]
@@ -277,7 +278,10 @@ class Validator:
         try:
             who = self._identities_of(request.auth, session) if request.auth else self._anybody
             context = Context(batch, session, batch.now, batch.txid + 1, self._limits, who)
-            return apply(context, request.operation)
+            outcome, transaction = apply(context, request.operation)
+            if request.auth and transaction is not None:
+                transaction = transaction._replace(by=self._labels_of(request.auth, who))
+            return outcome, transaction
         except Missing:
             raise
         except Exception:
@@ -288,6 +292,16 @@ class Validator:
     def _identities_of(self, auth: tuple[Credential, ...], session: int) -> tuple[Identity, ...]:
         known = self._proven(auth)
         return (*supers(known, self._deployment.super_digest, session), *known)
+
+    def _labels_of(self, auth: tuple[Credential, ...], who: tuple[Identity, ...]) -> tuple[str, ...]:
+        found = self._labels.get(who)
+        if found is None:
+            if len(self._labels) >= _IDENTITIES:
+                self._labels.clear()
+            found = labels(auth, [each for each in who if each not in self._anybody])
+            if auth in self._identities:  # not too long to be cached
+                self._labels[who] = found
+        return found
 
     def _proven(self, auth: tuple[Credential, ...]) -> tuple[Identity, ...]:
         known = self._identities.get(auth)

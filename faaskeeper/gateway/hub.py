@@ -60,6 +60,13 @@ class Hub:
         )
         self.runner.begin(0, self.receiver.address)
         connection.on_failure(lambda error: self.runner.soon(on_failure, error))
+        connection.on_return(lambda: self.runner.soon(self._returned))
+
+    def _returned(self) -> None:
+        """The service was away and is back."""
+        self.lease.returned()
+        for session in list(self.sessions.values()):
+            session.resend_all()
 
     def new_session(self, id: int, password: bytes, timeout: int, incarnation: int) -> GatewaySession:
         """A session to be served here; ``timeout`` in ms."""

@@ -77,6 +77,8 @@ class ServerLease:
         """Set after each renewal: the next is due at another time."""
         self._due = 0.0
         """When the next renewal is due."""
+        self._returned = False
+        """The service was away since the last renewal."""
         self._good_until = 0.0
 
     # ---- beginning and end ---------------------------------------------------------------
@@ -189,9 +191,12 @@ class ServerLease:
                 self._due = self._now() + self._timeout / 1000 / RENEWALS
             finally:
                 self._renewed.set()
+            returned, self._returned = self._returned, False
             mark = await self._runner.call(self._connection.applied)
         rules = self._watches.rules
-        if rules.watching:
+        if returned:  # the mark may not cover what nobody was notified of
+            await self._runner.perform(rules.sync())
+        elif rules.watching:
             await self._runner.perform(rules.meet(Epoch(mark, mark, ()), settled=True))
 
     async def _put(self, timeout: int) -> None:
@@ -211,6 +216,12 @@ class ServerLease:
             raise ServerError("the server's session has expired") from None
         self._timeout = timeout
         self._good_until = good_until
+
+    def returned(self) -> None:
+        """The service was away and is back: renew now, and meet the log up to its end."""
+        self._returned = True
+        self._due = 0.0
+        self._renewed.set()
 
     async def keep(self) -> None:
         """Renew the lease for ever. When the session has ended: ``on_lost``, then open another."""

@@ -155,6 +155,11 @@ class GatewaySession:
         if self._resending.due(now, self._outbox):
             self._sender.repeat(self, self._outbox.resend(self._outbox.acked + 1))
 
+    def resend_all(self) -> None:
+        """Send all unanswered requests again: the service was away."""
+        for requests in self._outbox.resend_all():
+            self._sender.repeat(self, requests)
+
     def message(self, requests: tuple[Request, ...]) -> Message:
         """Requests as they are sent."""
         return self._incarnation.message(requests)

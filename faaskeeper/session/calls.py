@@ -61,6 +61,7 @@ from faaskeeper.watch import WatchCallbackType, WatchType
 
 if TYPE_CHECKING:
     from faaskeeper.core.connection import Connection
+    from faaskeeper.session.history import Moment, Revision, Walk
 
 Part = Union[Create, SetData, Delete, Check]
 Result = Union[Node, bool, FaaSKeeperException]
@@ -337,6 +338,55 @@ class Calls:
 
     def _data_of(self, path: str, real: str, record: Record | None) -> Steps:
         return _node(path, (yield from self._reads.data_of(real, record)))
+
+    def get_data_at(self, path: str, at: Moment) -> Steps:
+        """Returns the Node as of a moment, with its data and without the names of its children."""
+        from faaskeeper.session.history import History, check_moment  # few clients read the past
+
+        real = self.there(path)
+        check_moment(at)
+        return self._read(self._get_data_at(path, History(self._rules, self.identities.who).data(real, at)))
+
+    def _get_data_at(self, path: str, steps: Steps) -> Steps:
+        found: Found = yield from steps
+        return Node(path, found.data, found.meta.stat(), dataless=found.meta.length < 0)
+
+    def get_acls_at(self, path: str, at: Moment) -> Steps:
+        """Returns the ACL and the Stat as of a moment."""
+        from faaskeeper.session.history import History, check_moment
+
+        real = self.there(path)
+        check_moment(at)
+        return self._read(self._get_acls_at(real, History(self._rules, self.identities.who).meta(real, at)))
+
+    def _get_acls_at(self, real: str, steps: Steps) -> Steps:
+        meta: Meta = yield from steps
+        return list(acls.masked(acls.effective(real, meta.acl), self.identities.who)), meta.stat()
+
+    def history(
+        self,
+        path: str,
+        recursive: bool,
+        since: Moment | None,
+        until: Moment | None,
+        session: str | int | None,
+        newest_first: bool,
+    ) -> Steps:
+        """Returns a :class:`~faaskeeper.session.history.Walk`, for :meth:`page`."""
+        from faaskeeper.session.history import History, Scope, check_moment, session_of
+
+        scope = Scope(self.there(path), recursive)
+        for each in (since, until):
+            if each is not None:
+                check_moment(each)
+        number = None if session is None else session_of(session)
+        past = History(self._rules, self.identities.who)
+        return past.walk(scope, since, until, number, newest_first)
+
+    def page(self, walk: Walk) -> Steps:
+        """Returns some Revisions of a walk; None: there are no more."""
+        rows: list[Revision] | None = yield from walk.page()
+        return rows and [row._replace(path=self.shown(row.path)) for row in rows]
 
     def exists(self, path: str, watch: WatchCallbackType | None) -> Steps:
         """Returns the Node without its data, or None."""

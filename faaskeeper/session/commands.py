@@ -106,6 +106,39 @@ class RenewLease(NamedTuple):
     lease: Lease
 
 
+class ReadEntries(NamedTuple):
+    """Read a piece of the log as history: entries that begin in (after, upto].
+
+    Only those of which a transaction has one of ``words`` in its JSON. Answer: the entries; where the
+    piece ends (``upto``: there are no more); how many entries it has in all, at most ``limit``; and
+    after which transaction they follow on each other without a gap.
+    """
+
+    after: int
+    upto: int
+    words: tuple[str, ...]
+    limit: int
+
+
+class FindEntry(NamedTuple):
+    """Answer: the Entry that a transaction is in, or the one after it, or None."""
+
+    txid: int
+
+
+class FindMoment(NamedTuple):
+    """Answer: the last txid up to ``upto`` at a time (ms, of the log); None if the log begins later."""
+
+    time: int
+    upto: int
+
+
+class ReadKept(NamedTuple):
+    """Answer: a :class:`~faaskeeper.core.kept.Kept`; None where nothing but the log is kept."""
+
+    path: str
+
+
 Command = Union[
     ReadRecord,
     ReadRecords,
@@ -120,5 +153,9 @@ Command = Union[
     PutBlob,
     ReadLease,
     RenewLease,
+    ReadEntries,
+    FindEntry,
+    FindMoment,
+    ReadKept,
 ]
 Steps = Generator[Command, Any, Any]

@@ -233,10 +233,12 @@ class Engine(ABC, Generic[F]):
         self.rules.seen = self.rules.applied = max(self.rules.seen, reply.epoch.upto)
         self._state = SessionState.CONNECTED
 
-    def renewal(self) -> Steps:
+    def renewal(self, returned: bool = False) -> Steps:
         """Renew the lease, then meet the epochs whose notifications were lost.
 
-        Returns None, or the code in OVER that ended this process' part in the session.
+        ``returned``: the service was away. The last transactions may have notified nobody, and the
+        mark may not cover them yet, so this meets the log up to its end. Returns None, or the code
+        in OVER that ended this process' part in the session.
         """
         expires = self.connection.service() + self.timeout_ms
         lease: Lease | Code = yield commands.RenewLease(self._incarnation.lease(self._version, expires))
@@ -244,7 +246,9 @@ class Engine(ABC, Generic[F]):
             return lease
         self._version = lease.version
         self.expires_ms, self._opening_ms = expires, 0
-        if self.rules.watching:
+        if returned:
+            yield from self.rules.sync()
+        elif self.rules.watching:
             mark: int = yield commands.ReadMark()
             yield from self.rules.meet(Epoch(mark, mark, ()), settled=True)
         return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from faaskeeper.core.blobs import read_blob
 from faaskeeper.core.children import writes_of
 from faaskeeper.core.errors import DriverError, Unavailable
-from faaskeeper.core.log import Log, Trimmed
+from faaskeeper.core.log import Log, Trimmed, decode, mentions, span
 from faaskeeper.core.watches import Row
 from faaskeeper.exceptions import FaaSKeeperException, ProviderException, WatchSetFailureException
 from faaskeeper.session import commands
@@ -90,6 +90,28 @@ class Interpreter:
         except Over as over:
             return over.code
 
+    def _read_entries(self, command: commands.ReadEntries) -> Any:
+        after, upto, words, limit = command
+        items, more = self._connection.log.between(after, upto, limit)
+        entries = [decode(item) for item in items if mentions(item, words)]
+        spans = [span(item) for item in items]
+        begin, last = after, after
+        for first, end in spans:
+            if first != last + 1:
+                begin = first - 1
+            last = end
+        return entries, spans[-1][1] if spans and more else upto, len(items), begin
+
+    def _find_entry(self, command: commands.FindEntry) -> Any:
+        return self._connection.log.holding(command.txid)
+
+    def _find_moment(self, command: commands.FindMoment) -> Any:
+        return self._connection.log.as_of(command.time, command.upto)
+
+    def _read_kept(self, command: commands.ReadKept) -> Any:
+        kept = self._connection.kept
+        return None if kept is None else kept(command.path)
+
     _PERFORM: dict[type, Callable[[Any, Any], Any]] = {  # noqa: RUF012
         commands.ReadRecord: _read_record,
         commands.ReadRecords: _read_records,
@@ -103,6 +125,10 @@ class Interpreter:
         commands.PutBlob: _put_blob,
         commands.ReadLease: _read_lease,
         commands.RenewLease: _renew_lease,
+        commands.ReadEntries: _read_entries,
+        commands.FindEntry: _find_entry,
+        commands.FindMoment: _find_moment,
+        commands.ReadKept: _read_kept,
     }
 
 

@@ -145,6 +145,15 @@ class Outbox(Generic[W]):
             total += waiting.size
         return tuple(taken)
 
+    def resend_all(self) -> list[tuple[Request, ...]]:
+        """All unanswered requests, message by message."""
+        found: list[tuple[Request, ...]] = []
+        cxid = self.acked + 1
+        while requests := self.resend(cxid):
+            found.append(requests)
+            cxid = requests[-1].cxid + 1
+        return found
+
     def answered(self, outcomes: Iterable[tuple[int, Outcome]]) -> list[tuple[Unanswered[W], Outcome]]:
         """Process outcomes; returns those whose turn it is, each once."""
         unanswered, early = self._unanswered, self._early

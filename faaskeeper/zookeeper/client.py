@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from faaskeeper.client.client import FaaSKeeperClient
 from faaskeeper.client.connect import connect
@@ -26,6 +26,8 @@ from faaskeeper.zookeeper.session import ZooKeeperSession
 
 if TYPE_CHECKING:
     from faaskeeper.core.connection import Connection
+    from faaskeeper.core.znode import Acl, Stat
+    from faaskeeper.session.history import Moment
 
 
 class ZooKeeperClient(FaaSKeeperClient):
@@ -142,11 +144,28 @@ class ZooKeeperClient(FaaSKeeperClient):
         """A ZooKeeper server shows its logs to nobody: raises ProviderException."""
         raise ProviderException(f"{self.address} is a ZooKeeper server: its logs are in files of its own")
 
+    def history(self, *_: Any, **__: Any) -> NoReturn:
+        """A ZooKeeper server keeps no past: raises ProviderException."""
+        self._no_past()
+
+    def _no_past(self) -> NoReturn:
+        raise ProviderException(f"{self.address} is a ZooKeeper server, which keeps no history")
+
     # ---- reads, always asked of the server ---------------------------------------------------
 
-    def get_data(self, path: str, watch: WatchCallbackType | None = None) -> Node:
-        """See :meth:`FaaSKeeperClient.get_data`."""
+    def get_data(
+        self, path: str, watch: WatchCallbackType | None = None, *, at: Moment | None = None
+    ) -> Node:
+        """See :meth:`FaaSKeeperClient.get_data`. A server keeps no past: ``at`` raises ProviderException."""
+        if at is not None:
+            self._no_past()
         return cast(Node, self._run(self._ready().get_data(path, watch), watch))
+
+    def get_acls(self, path: str, *, at: Moment | None = None) -> tuple[list[Acl], Stat]:
+        """See :meth:`FaaSKeeperClient.get_acls`; ``at`` raises ProviderException."""
+        if at is not None:
+            self._no_past()
+        return super().get_acls(path)
 
     def exists(self, path: str, watch: WatchCallbackType | None = None) -> Node | None:
         """See :meth:`FaaSKeeperClient.exists`."""

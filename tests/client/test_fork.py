@@ -21,10 +21,10 @@ import pytest
 from faaskeeper.client import FaaSKeeperClient, SessionState
 from faaskeeper.config import Config
 from faaskeeper.core.errors import DriverError
-from faaskeeper.exceptions import FaaSKeeperException, ProviderException
+from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
 from faaskeeper.providers.local import EmbeddedService
-from faaskeeper.providers.local.database import Database
+from faaskeeper.providers.local.database import Database, InUse, Owner
 from faaskeeper.recipes import Counter, DataWatch, Lock, Queue
 from faaskeeper.testing.patience import PATIENCE_S
 
@@ -154,14 +154,16 @@ def test_a_child_may_start_its_own_and_the_inherited_client_again(
     def act() -> list[str]:
         with FaaSKeeperClient(Config.local(tmp_path / "other")) as own:
             made = own.create("/own").path
-        return [made, error_of(FaaSKeeperClient(config).start), error_of(client.start)]
+        with FaaSKeeperClient(config) as joined:  # the parent's service
+            parent = joined.get_children("/parent")
+        client.start()
+        client.create("/parent/child")
+        client.stop()
+        return [made, *parent]
 
-    made, *refused = in_child(act)
-    assert made == "/own"
-    for error in refused:
-        assert error.startswith("ProviderException: ")
-        assert f"is in use by process {os.getpid()} (" in error
+    assert in_child(act) == ["/own"]
     assert client.exists("/own") is None
+    assert [node.path for node in client.get_children("/parent")] == ["/parent/child"]
 
 
 def test_children_of_a_busy_process_never_hang(connect: Start, tmp_path: Path) -> None:
@@ -348,8 +350,8 @@ def test_what_a_child_destroys_at_its_end_is_not_its_parent_s_data(tmp_path: Pat
     with running(_FORKING, directory) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == "written\n"
-        with pytest.raises(ProviderException, match=f"in use by process {parent.pid}"):
-            FaaSKeeperClient(Config.local(directory)).start()
+        with pytest.raises(InUse, match=f"in use by process {parent.pid}"):
+            Owner(directory).acquire()
         parent.communicate(timeout=PATIENCE_S)
         assert parent.returncode == 9
     with FaaSKeeperClient(Config.local(directory)) as client:

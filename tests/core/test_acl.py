@@ -92,7 +92,8 @@ def test_hashes_are_shown_to_administrators_alone() -> None:
 def test_no_credential_is_kept_in_any_table(own_distributor: bool) -> None:
     bare = Bare(own_distributor=own_distributor)
     session = bare.session()
-    session.auth = (ALICE, vouch(bare.deployment.key, "10.9.8.7", "ip"))
+    address = vouch(bare.deployment.key, "10.9.8.7", "ip")
+    session.auth = (ALICE, address)
     assert session.do(Create("/n", inline(b""), acl=((ALL, "auth", ""),))).code is Code.OK
     assert session.do(SetData("/n", inline(b"1"), 7)).code is Code.BAD_VERSION
     bare.heartbeat.run()
@@ -102,7 +103,31 @@ def test_no_credential_is_kept_in_any_table(own_distributor: bool) -> None:
     kept = repr([table._items for table in bare.tables.values()])  # type: ignore[attr-defined]
     assert ALICE_ID in kept
     assert "wonderland" not in kept
-    assert "10.9.8.7" not in kept
+    assert address[1].split(":")[0] not in kept
+    assert bare.deployment.log.after(0)[0][1].transactions[0].by == ("digest:alice", "ip:10.9.8.7")
+
+
+def test_the_log_names_who_wrote_within_bounds() -> None:
+    bare = Bare()
+    session = bare.session()
+    session.do(Create("/anonymous", inline(b"")))
+    session.auth = tuple(("digest", f"{number}{'n' * 500}:secret") for number in range(9))
+    session.do(Create("/many", inline(b"")))
+    (anonymous,), (many,) = (each.transactions for each in bare.deployment.log.after(0)[0][1:])
+    assert anonymous.by == ()
+    assert [len(each) for each in many.by] == [100] * 4
+    session.auth = (ALICE, ("digest", "a password without a name"))
+    session.do(Create("/nameless", inline(b"")))
+    assert bare.deployment.log.after(many.txid)[0][0].transactions[0].by == ("digest:alice",)
+
+
+def test_the_log_names_the_super_user_alone() -> None:
+    bare = Bare()
+    bare.deployment.super_digest = ALICE_ID
+    session = bare.session()
+    session.auth = (ALICE, ("digest", "bob:secret"))
+    session.do(Create("/n", inline(b"")))
+    assert bare.deployment.log.after(0)[0][1].transactions[0].by == ("super",)
 
 
 def test_every_kind_of_write_asks_for_its_permission() -> None:

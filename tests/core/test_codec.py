@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from faaskeeper.core import codec, log, records, trust
-from faaskeeper.core.changes import Change, Closed, Opened, Owned, Resumed, Transaction
+from faaskeeper.core.changes import (
+    NOTHING,
+    Change,
+    Closed,
+    Opened,
+    Owned,
+    Replaced,
+    Resumed,
+    Transaction,
+    trimmed,
+)
 from faaskeeper.core.errors import Code
 from faaskeeper.core.log import Answers, Entry
 from faaskeeper.core.records import Record
@@ -84,15 +96,34 @@ effects = st.one_of(
     st.builds(Closed, numbers, st.booleans()),
     st.builds(Owned, numbers, path, st.booleans()),
 )
+was = st.none() | st.just(NOTHING) | st.builds(Replaced, st.integers(-9, -1), st.integers(-3, 3), acls)
+
+
+def of_changes(transaction: Transaction, replaced: list[Replaced | None]) -> Transaction:
+    """Only what created, set or deleted something replaced something."""
+    named = [change._replace(data=None) if change.meta is None else change for change in transaction.changes]
+    kept = [
+        each if change.meta is None or change.data is not None else None
+        for change, each in zip_longest(named, replaced[: len(named)])
+    ]
+    return transaction._replace(changes=tuple(named), replaced=trimmed(kept))
+
+
 transactions = st.builds(
-    Transaction,
-    numbers,
-    st.lists(changes, max_size=3).map(tuple),
-    st.lists(effects, max_size=3).map(tuple),
-    st.lists(path, max_size=2).map(tuple),
-    st.lists(st.tuples(path, numbers), max_size=2).map(tuple),
-    st.integers(-100, 100),
-    st.lists(st.tuples(numbers, st.text("CSD", min_size=1, max_size=3)), max_size=3).map(tuple),
+    of_changes,
+    st.builds(
+        Transaction,
+        numbers,
+        st.lists(changes, max_size=3).map(tuple),
+        st.lists(effects, max_size=3).map(tuple),
+        st.lists(path, max_size=2).map(tuple),
+        st.lists(st.tuples(path, numbers), max_size=2).map(tuple),
+        st.integers(-100, 100),
+        st.lists(st.tuples(numbers, st.text("CSD", min_size=1, max_size=3)), max_size=3).map(tuple),
+        st.just(()),
+        st.lists(path, max_size=2).map(tuple),
+    ),
+    st.lists(was, max_size=3),
 )
 entries = st.builds(
     Entry,
@@ -128,6 +159,30 @@ def test_a_reply_arrives_as_it_was_sent(reply: Reply) -> None:
 @given(st.builds(Notification, numbers, epochs))
 def test_a_notification_arrives_as_it_was_sent(notification: Notification) -> None:
     assert codec.to_delivery(codec.notification(notification)) == notification
+
+
+def test_an_entry_of_a_release_that_did_not_say_who_wrote_or_what_was_replaced_is_read() -> None:
+    rows = ['[7,[["/a","S",[1,7,1,5,9,1,0,0,0,2,0,""],2]]]', '[8,[["/a","D",null]],[],[]]']
+    item = {"stamp": 8, "first": 7, "time": 9, "transactions": rows, "answers": [], "data": b"xy"}
+    written, deleted = log.decode(item).transactions  # type: ignore[arg-type]
+    assert written.changes[0].data == b"xy"
+    assert deleted.changes == (Change("/a", "D", None, None),)
+    assert written.replaced == written.by == deleted.replaced == deleted.by == ()
+
+
+def test_a_release_that_does_not_know_who_wrote_reads_the_entry_as_before() -> None:
+    """It takes what it knows by place: a change's first four values, a transaction's first seven."""
+    data: list[bytes] = []
+    set_ = Change("/a", "S", Meta(1, 7, 1, 5, 9, 1, length=2), b"xy")
+    gone = Transaction(8, (Change("/a", "D", None, None),), replaced=(Replaced(7, 1),), by=("ip:::1",))
+    rows = [
+        codec.transaction(each, data) for each in (Transaction(7, (set_,), replaced=(Replaced(1),)), gone)
+    ]
+    assert [codec.parse(row)[1][0][:4] for row in rows] == [
+        ["/a", "S", [1, 7, 1, 5, 9, 1, 0, 0, 0, 2, 0, ""], 2],
+        ["/a", "D", None, 0],
+    ]
+    assert codec.parse(rows[1])[2:7] == [[], [], [], 0, []]
 
 
 @given(entries)

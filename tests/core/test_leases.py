@@ -167,6 +167,23 @@ def test_the_lease_of_a_session_whose_server_is_forgotten_gets_its_whole_time_ag
     assert (freed.under, freed.expires) == (0, clock.now + SESSION_MS)
 
 
+def test_sessions_stay_under_a_server_that_may_outlive_the_service() -> None:
+    bare = Bare()
+    leases, clock = bare.deployment.leases, bare.clock
+    server = Server(leases, 100, clock.now)
+    leases.grant(SESSION, clock.now)
+    assert server.attach(clock.now)
+    leases.replace(leases.get(SESSION)._replace(proof="p"))  # type: ignore[union-attr]
+    clock.now += SERVER_MS - 1
+    Heartbeat(bare.deployment, MemoryTable()).readmit()
+    kept: Any = leases.get(SESSION)
+    assert kept.under == 100
+    clock.now += 2
+    Heartbeat(bare.deployment, MemoryTable()).readmit()
+    freed: Any = leases.get(SESSION)
+    assert (freed.under, freed.expires) == (0, clock.now + freed.timeout)
+
+
 def test_sessions_of_servers_get_their_time_again_when_the_whole_service_was_down(tmp_path: Path) -> None:
     now = [1_000_000]
     config = Config.local(tmp_path)

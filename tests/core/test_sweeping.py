@@ -13,6 +13,7 @@ from faaskeeper.core import sweeping
 from faaskeeper.core.blobs import TOKEN_BYTES, blob_name
 from faaskeeper.core.drivers.storage import in_turn
 from faaskeeper.core.errors import Denied, Unavailable
+from faaskeeper.core.kept import Retention
 from faaskeeper.core.log import RETENTION_MS
 from faaskeeper.core.records import ObjectRecords
 from faaskeeper.core.requests import Create, Data, Delete, SetData, inline
@@ -421,3 +422,73 @@ def test_of_two_that_sweep_at_once_one_stops_and_nothing_is_counted_twice() -> N
     found = get(*sweeping._KEY)
     assert found is not None
     assert found["counted"] == DAY_MS // 2
+
+
+# ---- retention by bytes --------------------------------------------------------------------------
+
+
+def crowded(*, save: bool = True) -> Bare:
+    """A deployment whose log takes more bytes than it may."""
+    bare = Bare(expiring=False)
+    bare.deployment.retention = Retention(most=0, used=lambda: 1)
+    session = bare.session()
+    for number in range(120):
+        session.do(Create(f"/n{number}", inline(b"x")))
+    session.do(Delete("/n7"))
+    if save:
+        bare.writer.idle()
+    return bare
+
+
+def test_a_log_that_is_too_large_is_trimmed_at_once_up_to_its_last_entry() -> None:
+    bare = crowded()
+    bare.heartbeat.sweep()
+    assert firsts(bare) == [122]
+    bare.recycle()
+    assert bare.session("late").id == 123
+
+
+def test_a_log_that_is_too_large_keeps_what_mark_and_checkpoint_lack() -> None:
+    bare = crowded(save=False)
+    saved = bare.deployment.checkpoints.header().txid
+    assert 0 < saved < 122
+    bare.heartbeat.sweep()
+    assert firsts(bare)[0] == saved
+    bare.recycle()
+    bare.session("late")
+    record = bare.deployment.records.get("/n119")
+    assert record is not None
+    assert record.meta is not None
+
+
+def test_what_a_trimmed_entry_deleted_is_swept_when_it_is_old_all_the_same() -> None:
+    bare = crowded()
+    bare.heartbeat.sweep()
+    assert bare.deployment.records.get("/n7") is not None
+    bare.days(1)
+    assert bare.deployment.records.get("/n7") is not None
+    bare.days(3)
+    assert bare.deployment.records.get("/n7") is None
+    assert bare.tables["heartbeat"].query("swept later", "", 10).items == []
+    assert firsts(bare) == [122]
+
+
+def test_a_sweep_with_nothing_to_trim_reads_as_much_of_a_long_log_as_of_a_short_one() -> None:
+    read: list[int] = []
+    for entries in (60, 600):
+        bare = Bare(expiring=False)
+        session = bare.session()
+        for number in range(entries):
+            session.do(Create(f"/n{number}", inline(b"x")))
+        bare.writer.idle()
+        query, rows = bare.tables["log"].query, []
+
+        def counted(*args: Any, query: Any = query, rows: list[int] = rows) -> Any:
+            page = query(*args)
+            rows.append(len(page.items))
+            return page
+
+        bare.tables["log"].query = counted  # type: ignore[method-assign]
+        bare.heartbeat.sweep()
+        read.append(sum(rows))
+    assert read[0] == read[1] <= 50

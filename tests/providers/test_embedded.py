@@ -83,10 +83,8 @@ def test_clients_of_one_process_share_the_service(connect: Start) -> None:
     assert two.set_data("/a", b"2").stat.version == 1
 
 
-def test_a_second_process_is_told_who_holds_the_database_and_what_to_do(
-    connect: Start, config: Config
-) -> None:
-    connect()
+def test_a_second_process_is_told_who_restores_the_database_and_what_to_do(config: Config) -> None:
+    service = EmbeddedService(config, Path(config.directory), beat=False, functions=False)
     script = """
         import sys
         from faaskeeper.client import FaaSKeeperClient
@@ -98,6 +96,7 @@ def test_a_second_process_is_told_who_holds_the_database_and_what_to_do(
             print(error)
     """
     said, wrong = child(script, config.directory).communicate(timeout=PATIENCE_S)
+    service.stop()
     assert f"in use by process {os.getpid()} (" in said, wrong
     assert "end that process" in said
 

@@ -15,6 +15,7 @@ from faaskeeper.core.errors import Unavailable
 from faaskeeper.providers.inprocess import LocalQueue
 from faaskeeper.providers.local import EmbeddedService
 from faaskeeper.providers.local import service as service_module
+from faaskeeper.providers.local.services import Services
 from faaskeeper.testing.conformance.drivers import QueueSuite
 from faaskeeper.testing.conformance.memory import MemorySystem
 from faaskeeper.testing.conformance.systems import (
@@ -95,7 +96,19 @@ class EmbeddedSystem(Harness):
         self._ahead += int(seconds * 1000)
 
 
-SYSTEMS = ["in memory", "in memory, own distributor", *CONFIGURATIONS]
+class JoinedSystem(EmbeddedSystem):
+    """An embedded service whose clients have joined it, over its socket."""
+
+    def __init__(self, options: dict[str, str], directory: Path) -> None:
+        super().__init__({**options, "directory": str(directory)}, directory)
+        self._services = Services()
+
+    def connect(self, config: Config, port: int) -> Connection:  # type: ignore[override]
+        return self._services.connect(self.config, 0)
+
+
+JOINED = "joined"
+SYSTEMS = ["in memory", "in memory, own distributor", *CONFIGURATIONS, JOINED]
 ASYNCIO = {"in memory", "key-value"}
 """Those that ``make test`` runs with the asyncio client, too: one far from its stores, and one near them."""
 
@@ -115,6 +128,8 @@ def harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     system: EmbeddedSystem | MemorySystem
     if name in CONFIGURATIONS:
         system = EmbeddedSystem(CONFIGURATIONS[name], tmp_path_factory.mktemp("suite"))
+    elif name == JOINED:
+        system = JoinedSystem(CONFIGURATIONS["hybrid, own distributor"], tmp_path_factory.mktemp("suite"))
     else:
         system = MemorySystem(own_distributor="own" in name)
     system.asynchronous = name != request.param

@@ -269,7 +269,8 @@ def test_a_row_that_is_put_after_its_session_was_cleared_goes_with_what_the_clie
     watches.index = stands_still  # type: ignore[method-assign]
     client.add_watch("/n", print, recursive=True)
     assert watches.rows("/n")
-    service = local._services._running[client._config.directory][0]
+    service = local._services.owned(client._config.directory)
+    assert service is not None
     lease = session.connection.leases.get(session.id)
     assert lease is not None
     service.deployment.leases.mark(lease)

@@ -12,8 +12,8 @@ import click
 from faaskeeper.cli import acls, output
 from faaskeeper.cli.arguments import Size, text_of
 from faaskeeper.cli.context import Context
-from faaskeeper.cli.moments import Moment
 from faaskeeper.cli.options import as_json, command, depth_option, path_or_root, unsorted_option
+from faaskeeper.cli.times import Moment
 from faaskeeper.cli.walks import Walk
 from faaskeeper.core import paths
 from faaskeeper.core.znode import Acl

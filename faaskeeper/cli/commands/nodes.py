@@ -14,6 +14,7 @@ from faaskeeper.cli import acls, output
 from faaskeeper.cli.arguments import Whole, ZnodePath, text_of
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.errors import Failed, status_of
+from faaskeeper.cli.moments import Moment, at_option
 from faaskeeper.cli.options import (
     as_json,
     command,
@@ -127,6 +128,7 @@ def _no_parent(context: Context, path: str, error: NodeDoesntExistException) -> 
 @timeout_option
 @click.option("--stat", "stat", is_flag=True, help="Print the stat too.")
 @click.option("--raw", "raw", is_flag=True, help="Print the stored bytes without a final newline.")
+@at_option
 @as_json
 def get(
     context: Context,
@@ -136,17 +138,22 @@ def get(
     timeout: float | None,
     stat: bool,
     raw: bool,
+    at: Moment | None,
     as_json: bool,
 ) -> None:
     """Print a node's data.
+
+    With --at, as it was: after a transaction (0x2a, 42), or at a time (2h: two hours ago).
 
     With --json, "encoding": "base64" marks data that is not UTF-8. A null means that the node has
     no data, which differs from empty data.
     """
     if raw and (as_json or stat):
         raise click.UsageError("--raw prints only the data: omit --json and --stat")
+    if at is not None and (watch or watch_word):
+        raise click.UsageError("the past does not change: omit --watch or --at")
     watcher = watcher_for(context, watch or watch_word, timeout, as_json)
-    node = context.call(context.client.get_data, path, watcher)
+    node = context.call(context.client.get_data, path, watcher, at=at)
     if as_json:
         context.print_json(node.serialize())
     elif raw:

@@ -1,10 +1,11 @@
-"""The embedded provider: FaaSKeeper in one process, on SQLite."""
+"""The embedded provider: FaaSKeeper on one machine, on SQLite."""
 
 from __future__ import annotations
 
 from faaskeeper.config import Config
 from faaskeeper.core.connection import Connection
-from faaskeeper.providers.local.service import EmbeddedService, Services
+from faaskeeper.providers.local.service import EmbeddedService
+from faaskeeper.providers.local.services import Services
 
 _services = Services()
 

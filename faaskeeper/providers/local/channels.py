@@ -57,6 +57,9 @@ class LocalChannel:
         self._numbers = itertools.count(1)
         self._listeners: dict[str, LocalListener] = {}
         self._notified: set[LocalListener] = set()
+        self._quiet = threading.Event()
+        """Set while user storage has all writes of early replies."""
+        self._quiet.set()
 
     def _added(self, handler: Callable[[Any], None], **more: Any) -> LocalListener:
         listener = LocalListener(self, f"local:{next(self._numbers)}", handler, **more)
@@ -83,6 +86,7 @@ class LocalChannel:
         if listener is None or listener.settled is None:
             return False
         self._notified.add(listener)
+        self._quiet.clear()
         return listener.receive(reply)
 
     def deliver_late(self, address: str, reply: Reply) -> bool:
@@ -94,6 +98,12 @@ class LocalChannel:
             listener = self._notified.pop()
             if listener.settled is not None:
                 listener.settled()
+        if not self._quiet.is_set():
+            self._quiet.set()
+
+    def quiet(self, timeout: float) -> bool:
+        """Wait until user storage has all that was answered by now; False after ``timeout`` s."""
+        return self._quiet.wait(timeout)
 
     def forget(self, address: str) -> None:
         """Stop delivering to an address."""

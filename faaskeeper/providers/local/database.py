@@ -39,6 +39,14 @@ _QUIET_S = 1.0
 _T = TypeVar("_T")
 
 
+class InUse(Denied):
+    """Another process has the directory. ``shared``: others may join it, or soon."""
+
+    def __init__(self, message: str, shared: bool) -> None:
+        super().__init__(message)
+        self.shared = shared
+
+
 class Owner(Inherited):
     """Ownership of a directory by one process at a time, through a lock on a file in it."""
 
@@ -46,8 +54,11 @@ class Owner(Inherited):
         self._directory = directory
         self._file: IO[str] | None = None
 
-    def acquire(self) -> None:
-        """Take ownership. Raises Denied that names the holder and says how to proceed."""
+    def acquire(self, shared: bool = False) -> None:
+        """Take ownership. Raises InUse, or Denied, with what to do.
+
+        ``shared``: others may join this process.
+        """
         path = f"{self._directory}/owner.lock"
         try:
             os.makedirs(self._directory, exist_ok=True)
@@ -63,24 +74,38 @@ class Owner(Inherited):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
-            holder = _holder(file.read())
+            holder, joinable = _holder(file.read())
             file.close()
-            raise Denied(
+            raise InUse(
                 f"the database in {self._directory} is in use by {holder}: end that process, "
-                "use its session, or choose another deployment name or directory"
+                "or choose another deployment name or directory",
+                joinable,
             ) from error
+        self._file = file
         try:
-            file.truncate(0)
-            started = time.strftime("%Y-%m-%d %H:%M:%S")
-            command = " ".join([os.path.basename(sys.argv[0] or "python"), *sys.argv[1:3]])
-            json.dump({"pid": os.getpid(), "command": command, "since": started}, file)
-            file.flush()
+            self._describe(shared)
         except OSError as error:
             with suppress(OSError):
                 file.close()
+            self._file = None
             raise Denied(f"cannot write to {path}: {error.strerror}; free some space") from error
-        self._file = file
         register(self)
+
+    def share_not(self) -> None:
+        """Tell others that they cannot join this process."""
+        with suppress(OSError):
+            self._describe(False)
+
+    def _describe(self, shared: bool) -> None:
+        """Write into the lock's file who has it, and whether others may join. Raises OSError."""
+        if self._file is None:
+            return
+        self._file.truncate(0)
+        started = time.strftime("%Y-%m-%d %H:%M:%S")
+        command = " ".join([os.path.basename(sys.argv[0] or "python"), *sys.argv[1:3]])
+        about = {"pid": os.getpid(), "command": command, "since": started, "shared": shared}
+        json.dump(about, self._file)
+        self._file.flush()
 
     def forked(self, why: str) -> None:
         """See :class:`faaskeeper.core.forks.Inherited`.
@@ -97,12 +122,14 @@ class Owner(Inherited):
             self._file = None
 
 
-def _holder(text: str) -> str:
+def _holder(text: str) -> tuple[str, bool]:
+    """Who has a directory, and whether others may join; an owner that has just come says nothing yet."""
     try:
         holder = json.loads(text)
-        return f"process {holder['pid']} ({holder['command']}, since {holder['since']})"
+        name = f"process {holder['pid']} ({holder['command']}, since {holder['since']})"
+        return name, bool(holder.get("shared"))
     except (ValueError, KeyError, TypeError):
-        return "another process"
+        return "another process", True
 
 
 def check_file(path: str) -> bool:

@@ -1,9 +1,4 @@
-"""The embedded service: all functions of a deployment, in the process that owns its database.
-
-Clients of one process with the same directory share one service. The first ``connect`` starts it,
-and the last ``close`` stops it. The table of running services is the only process-wide state of
-this project: a database has one owner, so the process must know that it is the owner.
-"""
+"""The embedded service: all functions of a deployment, in the process that owns its database."""
 
 from __future__ import annotations
 
@@ -38,6 +33,7 @@ from faaskeeper.core.znode import MAX_DATA_BYTES
 from faaskeeper.providers import clocks
 from faaskeeper.providers.clocks import clock as clock
 from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
+from faaskeeper.providers.local import kept
 from faaskeeper.providers.local.behind import MEMORY_BYTES, RecordsBehind, Saved
 from faaskeeper.providers.local.channels import LocalChannel
 from faaskeeper.providers.local.database import Database, Owner
@@ -48,10 +44,13 @@ from faaskeeper.providers.memory import MemoryTable
 if TYPE_CHECKING:
     from logging import Handler
 
+    from faaskeeper.providers.local.sharing.host import Host
     from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
 
 INLINE_BYTES = 64 * 1024
 """Hybrid storage keeps larger data in files of its own."""
+_STOOD_S = 2.0
+"""A heartbeat that comes so much later than it is due tells that the process stood still."""
 _LOOK_S = 10.0
 """How often a service checks whether a sweep is due."""
 _SLICE_MS = 200
@@ -64,14 +63,17 @@ _log = logs.logger(__name__)
 
 
 class _Channel:
-    """Delivers to clients in this process and, over TCP, to others."""
+    """Delivers to clients in this process, to those that joined, and to others over TCP."""
 
     def __init__(self, local: LocalChannel) -> None:
         self._local = local
         self._lock = threading.Lock()
         self._tcp: TcpChannel | None = None
+        self.host: Host | None = None
 
     def deliver(self, address: str, message: bytes) -> bool:
+        if address.startswith("shared:"):
+            return self.host is not None and self.host.deliver(address, message)
         if address.startswith("tcp:"):
             return self._by_tcp().deliver(address, message)
         return self._local.deliver(address, message)
@@ -128,6 +130,8 @@ class EmbeddedService(Inherited):
     boot, plus the time elapsed since); with another clock, it starts at that clock's time.
     ``beat``: run heartbeat in a thread, every ``config.heartbeat_frequency`` seconds. ``functions``:
     whether it serves anybody; without, its stores can be used by this process alone.
+    ``share_after``: seconds until other processes may join: a command that ends at once need not
+    load sockets.
     """
 
     def __init__(
@@ -139,6 +143,7 @@ class EmbeddedService(Inherited):
         steady: Clock | None = None,
         beat: bool = True,
         functions: bool = True,
+        share_after: float = 0.05,
     ) -> None:
         self._config = config
         self._cache_bytes = _cache_bytes(config)
@@ -154,9 +159,11 @@ class EmbeddedService(Inherited):
         self._lines: deque[str] = deque(maxlen=1000)
         self._lately: logs.Attached | None = None
         self._queues: list[LocalQueue] = []
-        self._owner.acquire()
+        self._host: Host | None = None
+        self._owner.acquire(shared=functions)
         try:
             self._open()
+            found = self._log_file.read('SELECT "stamp" FROM "log" ORDER BY "key" DESC LIMIT 1', ())
             if functions:
                 self._refuse_unfinished()
                 self.heartbeat.readmit()
@@ -167,8 +174,16 @@ class EmbeddedService(Inherited):
             raise
         self._lately = logs.Attached("faaskeeper", self._handler)
         self._inherited = ""
+        self._loading = threading.Lock()
         register(self)
         self._started = time.monotonic()
+        self._sharing: threading.Thread | None = None
+        if functions:
+            arguments = (found[0][0] if found else 0, share_after)
+            self._sharing = threading.Thread(
+                target=self._share, args=arguments, name="faaskeeper-sharing", daemon=True
+            )
+            self._sharing.start()
         self._beating: list[threading.Thread] = []
         if beat:
             for name, act in (("heartbeat", self._beat), ("sweeping", self._tend)):
@@ -182,7 +197,8 @@ class EmbeddedService(Inherited):
         self._log_end.open()
         self._log_file.open({"log": NumberedTable.SCHEMA, OWN: SqliteTable.SCHEMA})
         key = self._settled_once(config)
-        self._state_file.open(dict.fromkeys(_STATE_TABLES, SqliteTable.SCHEMA), HIGH_WATER)
+        tables = dict.fromkeys(_STATE_TABLES, SqliteTable.SCHEMA)
+        self._state_file.open(tables, (*HIGH_WATER, *kept.STATEMENTS))
         self._matching = Matching(self._log_file, self._state_file, key)
         self.local_channel = LocalChannel()
         self._channel = _Channel(self.local_channel)
@@ -202,14 +218,18 @@ class EmbeddedService(Inherited):
         checkpoints = Saved(self._behind.flush, SqliteTable(self._state_file, "checkpoint"), self.gather)
         self._matching.note_identity(checkpoints)
         self._start_tree(checkpoints, records)
+        watches = MemoryTable()  # all watchers are in this process, or will put their rows again
         heartbeat_state = SqliteTable(self._state_file, "heartbeat")
+        in_file = records is self._behind
+        files = self._log_file, self._state_file
+        keeper = kept.SqliteKeeper(*files, self.directory, checkpoints.applied(), in_file)
         self.deployment = Deployment(
             log=NotedLog(NumberedTable(self._log_file, "log"), self._log_file.together, self._log_end),
             checkpoints=checkpoints,
             records=records,
             leases=Leases(SqliteTable(self._state_file, "lease")),
             transients=Transients(SqliteTable(self._state_file, "lease")),
-            watches=WatchTable(MemoryTable()),  # all watchers are in this process
+            watches=WatchTable(watches),
             blobs=self.blobs,
             worker_queue=_Later(),
             distributor_queue=None,
@@ -221,10 +241,39 @@ class EmbeddedService(Inherited):
             gather=self.gather,
             limits=Limits(inline_bytes=self.inline_bytes),
             expiring_log=False,
+            keeper=keeper,
+            retention=kept.retention(config, self._log_file),
             peer="127.0.0.1",
             super_digest=config.super_digest,
         )
         self.heartbeat = Heartbeat(self.deployment, heartbeat_state)
+        self._tables: dict[str, Table] = {
+            "log": NumberedTable(self._log_file, "log"),
+            "checkpoint": SqliteTable(self._state_file, "checkpoint"),
+            "lease": SqliteTable(self._state_file, "lease"),
+            "watch": watches,
+        }
+
+    def _share(self, upto: int, after: float) -> None:
+        """Let other processes join, after some s. ``upto``: the log's end as it was found."""
+        if self._stop.wait(after):
+            return
+        with self._loading:
+            from faaskeeper.providers.local.sharing.host import Host, Served
+
+        served = Served(
+            self.directory,
+            self._config.user_storage.value,
+            self.deployment,
+            self._tables,
+            self._queues[0].serve_promptly,
+            self.ring,
+            lambda: "".join(self._lines),
+            self.local_channel.quiet,
+            upto,
+            self._owner.share_not,
+        )
+        self._host = self._channel.host = Host(served)
 
     def _refuse_unfinished(self) -> None:
         """Raise Denied if a restore was interrupted: a repetition must complete it."""
@@ -300,12 +349,23 @@ class EmbeddedService(Inherited):
         return results
 
     def _broke(self, error: Exception) -> None:
+        if self._host is not None:
+            self._host.fail(error)
         for handlers in list(self._handlers):
             for handler in handlers:
                 handler(error)
 
     def _beat(self) -> None:
-        while not self._stop.wait(self._config.heartbeat_frequency):
+        every = self._config.heartbeat_frequency
+        stood = False
+        while True:
+            began = time.monotonic()
+            if self._stop.wait(every):
+                return
+            # This process stood still: clients could not renew their leases, and now can.
+            stood = not stood and time.monotonic() - began > every + _STOOD_S
+            if stood:
+                continue
             try:
                 self.heartbeat.beat()
             except Exception as error:
@@ -369,11 +429,17 @@ class EmbeddedService(Inherited):
         if self._inherited:
             return  # the other process does all that
         self._stop.set()
+        awaited = False
+        if self._sharing is not None:
+            self._sharing.join()
+        if self._host is not None:
+            awaited = self._host.joined
+            self._host.stop()
         for thread in self._beating:
             thread.join()
         for queue in self._queues:
             queue.stop()
-        if self._beating:
+        if self._beating and not awaited:
             self._tend_at_last()
         if self._lately is not None:
             self._lately.detach()
@@ -386,6 +452,13 @@ class EmbeddedService(Inherited):
         self._log_file.close()
         self._state_file.close()
         self._log_end.close()
+
+    def fork_begins(self) -> None:
+        """A child of a process that loads a module in another thread could never load it."""
+        self._loading.acquire()
+
+    def fork_ends(self) -> None:
+        self._loading.release()
 
     def forked(self, why: str) -> None:
         self._inherited = why
@@ -425,47 +498,6 @@ class _Later:
 
     def send(self, group: str, identity: str, body: bytes) -> None:
         raise AssertionError("the worker queue does not exist yet")
-
-
-class Services(Inherited):
-    """The embedded services of this process."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running: dict[str, tuple[EmbeddedService, int]] = {}
-        register(self)
-
-    def forked(self, why: str) -> None:
-        self._lock = threading.Lock()
-        self._running = {}
-
-    def connect(self, config: Config, port: int) -> Connection:
-        """Connect to the service of the configuration's directory; starts it if necessary."""
-        directory = directory_of(config)
-        with self._lock:
-            service, users = self._running.get(directory, (None, 0))
-            if service is None:
-                service = EmbeddedService(config, directory)
-            self._running[directory] = (service, users + 1)
-        closed = threading.Event()
-
-        def close() -> None:
-            if not closed.is_set():
-                closed.set()
-                self._release(directory, service)
-
-        return service.connection(port, close)
-
-    def _release(self, directory: str, used: EmbeddedService) -> None:
-        with self._lock:
-            service, users = self._running.get(directory, (None, 0))
-            if service is None or service is not used:
-                return  # the service belongs to another process
-            del self._running[directory]
-            if users > 1:
-                self._running[directory] = (service, users - 1)
-            else:
-                service.stop()
 
 
 def directory_of(config: Config) -> str:

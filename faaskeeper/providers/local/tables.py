@@ -44,7 +44,8 @@ def encode(item: Item) -> Row:
     return stamp, text(fields), b"".join([value for _, value in binary])
 
 
-def _decode(stamp: int, body: str, data: bytes | None) -> Item:
+def decode(stamp: int, body: str, data: bytes | None) -> Item:
+    """The item of a row."""
     item: dict[str, Any] = parse(body)
     item["stamp"] = stamp
     if data is not None:
@@ -102,7 +103,7 @@ class SqliteTable:
 
     def get(self, partition: str, key: str) -> Item | None:
         rows = self._database.read(self._get, (partition, key))
-        return _decode(*rows[0]) if rows else None
+        return decode(*rows[0]) if rows else None
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
         if len(keys) < 2 or len({key for _, key in keys}) > 1:
@@ -116,7 +117,7 @@ class SqliteTable:
             some.extend(some[-1:] * (places - len(some)))
             statement = f"{self._get_some} ({','.join('?' * places)})"
             for row in self._database.read(statement, (keys[0][1], *some)):
-                found[row[0]] = _decode(*row[1:])
+                found[row[0]] = decode(*row[1:])
         return [found.get(partition) for partition in partitions]
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
@@ -162,7 +163,7 @@ class SqliteTable:
 
     def query(self, partition: str, after: str, limit: int) -> Page:
         rows = self._database.read(self._query, (*self._at(partition, after), limit))
-        return Page([(self._key(row[0]), _decode(*row[1:])) for row in rows], len(rows) == limit)
+        return Page([(self._key(row[0]), decode(*row[1:])) for row in rows], len(rows) == limit)
 
 
 class NumberedTable(SqliteTable):
@@ -181,7 +182,7 @@ class NumberedTable(SqliteTable):
 
     def get(self, partition: str, key: str) -> Item | None:
         rows = self._database.read(self._get, self._at(partition, key))
-        return _decode(*rows[0]) if rows else None
+        return decode(*rows[0]) if rows else None
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item | None]:
         return [self.get(partition, key) for partition, key in keys]

@@ -12,7 +12,7 @@ import asyncio
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar, Union, cast
@@ -29,6 +29,7 @@ from faaskeeper.node import Node
 from faaskeeper.session.arguments import NodeKind
 from faaskeeper.session.calls import Calls, Part, ReadResult, Result, stat_of
 from faaskeeper.session.commands import Steps
+from faaskeeper.session.history import Revision
 
 T = TypeVar("T")
 _JOIN_S = 10.0
@@ -306,6 +307,11 @@ class BlockingClient:
     def record(self, path: str) -> Record:
         return self._wait(self.client.read_record(path))
 
+    def history(self, path: str, *args: Any, **more: Any) -> Iterator[Revision]:
+        pages = self.client.history(path, *args, **more)
+        while (row := self._wait(_next(pages))) is not None:
+            yield row
+
     def transaction(self) -> TransactionRequest:
         return TransactionRequest(self._calls, self.commit)
 
@@ -321,3 +327,7 @@ class BlockingClient:
 
 Client = Union[FaaSKeeperClient, BlockingClient]
 """A client of either kind."""
+
+
+async def _next(rows: AsyncIterator[Revision]) -> Revision | None:
+    return await anext(rows, None)

@@ -1,0 +1,362 @@
+"""A client's connections to the owner of a directory, and what it does when they break.
+
+One thread reads the stream. When that ends, this thread reaches the next owner, which may be this
+process: ``reach`` does that. Meanwhile calls wait, :data:`~.wire.ANSWER_S` at most. Then the
+``returned`` handlers are called, in order, and must not block for long.
+
+A call without an answer in time is taken for an owner that stands still: all connections are given
+up, and the owner is greeted until it answers.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from faaskeeper import __version__
+from faaskeeper.core import codec, logs
+from faaskeeper.core.connection import FailureHandler
+from faaskeeper.core.drivers.channel import Handler
+from faaskeeper.core.errors import Denied, DriverError, Unavailable
+from faaskeeper.core.forks import Inherited, register
+from faaskeeper.core.tuples import NamedTuple
+from faaskeeper.providers.clocks import elapsed
+from faaskeeper.providers.local.sharing import wire
+
+_IDLE = 32
+"""Most connections for calls that are kept. A client needs as many as its threads call at once."""
+_JOIN_S = 5.0
+_PAUSE_S = 0.02
+
+_log = logs.logger(__name__)
+
+
+class Asking(NamedTuple):
+    """What a process says when it joins. ``super_digest`` None: it says nothing about that."""
+
+    directory: str
+    layout: str
+    super_digest: str | None
+
+
+class Greeted(NamedTuple):
+    """A connection to the owner, and what it said."""
+
+    connection: socket.socket
+    frames: wire.Frames
+    welcome: dict[str, Any]
+
+
+def greet(asking: Asking, stream: str = "") -> Greeted:
+    """Connect to the owner of a directory. ``stream``: the name of a stream; "": for calls.
+
+    Raises Absent if there is none, or it does not answer; Denied, if it refuses.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    frames = wire.Frames(connection)
+    try:
+        connection.settimeout(wire.ANSWER_S)
+        with wire.address(asking.directory) as name:
+            connection.connect(name)
+        wire.check_peer(connection, asking.directory)
+        greeting = {
+            "faaskeeper": wire.PROTOCOL,
+            "release": __version__,
+            "pid": os.getpid(),
+            "layout": asking.layout,
+            "super": asking.super_digest,
+            "stream": stream,
+        }
+        connection.sendall(wire.frame(greeting))
+        welcome, _ = codec.unframe(frames.read())
+        if "refused" in welcome:
+            raise Denied(str(welcome["refused"]))
+        wire.speaks(welcome, f"process {welcome.get('pid')}, which has {asking.directory} open,")
+    except (OSError, wire.Gone, codec.Malformed, AttributeError) as error:
+        connection.close()
+        raise wire.Absent(f"nobody shares the service in {asking.directory}: {error}") from error
+    except BaseException:
+        connection.close()
+        raise
+    return Greeted(connection, frames, welcome)
+
+
+Reach = Callable[[str], Greeted]
+"""Connects a stream of this name to the next owner, or tries to; raises Absent: try again. Any
+other DriverError is final."""
+
+
+class Link(Inherited):
+    """One client's way to the owner. ``first``: the stream's connection."""
+
+    def __init__(self, asking: Asking, name: str, first: Greeted, reach: Reach) -> None:
+        self.name = name
+        self.welcome = first.welcome
+        self._asking = asking
+        self._reach = reach
+        self._handler: Handler | None = None
+        self._failures: list[FailureHandler] = []
+        self._returned: list[Callable[[], None]] = []
+        self._changed = threading.Condition()
+        self._sending = threading.Lock()
+        self._hearing = threading.RLock()
+        self._stream: socket.socket | None = first.connection
+        self._idle: list[Greeted] = []
+        self._lead = first.welcome["elapsed"] - elapsed()
+        """How far the owner's clock of elapsed time is ahead: it differs between containers."""
+        self._failure: DriverError | None = None
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, args=(first,), name="faaskeeper-link", daemon=True)
+        register(self)
+
+    def begin(self) -> None:
+        """Start to read the stream."""
+        self._thread.start()
+
+    # ---- handlers ----------------------------------------------------------------------
+
+    def hear(self, handler: Handler | None) -> None:
+        """Call a handler with each message of the stream; None: with none after this returns."""
+        with self._hearing:
+            self._handler = handler
+
+    def on_failure(self, handler: FailureHandler) -> None:
+        """Call a handler when no owner can be reached any more, or the service has ended."""
+        self._failures.append(handler)
+
+    def on_return(self, handler: Callable[[], None]) -> None:
+        """Call a handler when the link is to a new owner, or to one that stood still."""
+        self._returned.append(handler)
+
+    # ---- the stream --------------------------------------------------------------------
+
+    def _run(self, greeted: Greeted | None) -> None:
+        while greeted is not None:
+            try:
+                self._read(greeted)
+            except (wire.Gone, OSError):
+                pass
+            self._lost(greeted.connection)
+            with self._sending:  # nobody sends to a descriptor that may be another file's by then
+                greeted.connection.close()
+            greeted = self._again()
+
+    def _read(self, greeted: Greeted) -> None:
+        greeted.connection.settimeout(None)
+        while True:
+            for body in greeted.frames.read_some():
+                if body[:1] == wire.FAILED:
+                    self._fail(Denied(body[1:].decode(errors="replace")))
+                    return
+                self._hand_on(body[1:])
+
+    def _hand_on(self, message: bytes) -> None:
+        with self._hearing:
+            if self._handler is None:
+                return
+            try:
+                self._handler(message)
+            except Exception:
+                _log.exception("a client of %s failed to process a message", self._asking.directory)
+
+    def _again(self) -> Greeted | None:
+        """Reach the next owner; None if the link is closed or has failed."""
+        _log.info("the owner of %s has gone or stands still", self._asking.directory)
+        while not self._over:
+            try:
+                greeted = self._reach(self.name)
+                if greeted.welcome["key"] != self.welcome["key"]:
+                    greeted.connection.close()
+                    raise Denied(f"there is another service in {self._asking.directory} now")
+            except wire.Absent:
+                with self._changed:
+                    if not self._over:
+                        self._changed.wait(_PAUSE_S)
+                continue
+            except DriverError as error:
+                self._fail(error)
+                return None
+            with self._changed:
+                if not self._over:
+                    self.welcome = greeted.welcome
+                    self._lead = greeted.welcome["elapsed"] - elapsed()
+                    self._stream = greeted.connection
+                    self._changed.notify_all()
+            if self._over:
+                greeted.connection.close()
+                return None
+            for handler in self._returned:
+                try:
+                    handler()
+                except DriverError as error:  # it has ended again: the stream shows that
+                    _log.info("what %s lost is not restored yet: %s", self._asking.directory, error)
+                    break
+            return greeted
+        return None
+
+    @property
+    def _over(self) -> bool:
+        return self._closed or self._failure is not None
+
+    def _lost(self, stream: socket.socket | None) -> None:
+        """Give up all connections, if ``stream`` is the present one."""
+        with self._changed:
+            if stream is None or self._stream is not stream:
+                return
+            self._stream = None
+            idle, self._idle = self._idle, []
+        wire.shut(stream)  # wakes the thread, which closes it
+        for each in idle:
+            each.connection.close()
+
+    def _fail(self, error: DriverError) -> None:
+        with self._changed:
+            if self._over:
+                return
+            self._failure = error
+            self._changed.notify_all()
+        for handler in list(self._failures):
+            handler(error)
+
+    def send(self, body: bytes) -> None:
+        """Send a frame of the stream, again if the owner ended meanwhile: the writer may get it twice.
+
+        Raises Unavailable, Denied.
+        """
+        deadline = time.monotonic() + wire.ANSWER_S
+        while True:
+            stream = self._current(deadline)
+            try:
+                with self._sending:
+                    _send_all(stream, body)
+                return
+            except TimeoutError as error:
+                self._lost(stream)
+                raise self._unavailable(error) from error
+            except OSError:
+                self._lost(stream)
+
+    # ---- calls -------------------------------------------------------------------------
+
+    def call(
+        self, head: Sequence[object], data: bytes = b"", *, again: bool = True, within: float = wire.ANSWER_S
+    ) -> tuple[list[Any], bytes]:
+        """Have the owner answer a call: its list and its bytes. Raises what the owner's driver raises.
+
+        ``again``: repeat it if its fate is unknown, since another try does no harm. ``within``: how
+        long the answer may take, in s.
+        """
+        deadline = time.monotonic() + within
+        while True:
+            stream = self._current(deadline)
+            sent = False
+            try:
+                greeted = self._lend()
+                try:
+                    until = elapsed() + self._lead + int(within * 1000)
+                    if greeted.connection.gettimeout() != within:
+                        greeted.connection.settimeout(within)
+                    greeted.connection.sendall(wire.frame([head[0], until, *head[1:]], (data,)))
+                    sent = True
+                    body = greeted.frames.read()
+                except BaseException:
+                    greeted.connection.close()
+                    raise
+                self._give_back(stream, greeted)
+            except (OSError, wire.Gone, wire.Absent) as error:
+                self._lost(stream)
+                unknown = sent and not again  # a frame that was not sent as a whole has no effect
+                if unknown or isinstance(error, TimeoutError) or time.monotonic() > deadline:
+                    raise self._unavailable(error) from error
+                continue
+            answer, at = codec.unframe(body)
+            if answer and answer[0] == "error":
+                raise wire.error_of(*answer[1:])
+            return answer, body[at:]
+
+    def _current(self, deadline: float) -> socket.socket:
+        """The present stream, when there is one. Raises Unavailable, Denied."""
+        with self._changed:
+            while self._stream is None or self._over:
+                if self._failure is not None:
+                    raise self._failure
+                left = deadline - time.monotonic()
+                # This thread is the one that reaches the next owner.
+                if self._closed or left <= 0 or threading.current_thread() is self._thread:
+                    raise self._unavailable(None)
+                self._changed.wait(left)
+            return self._stream
+
+    def _unavailable(self, error: Exception | None) -> Unavailable:
+        if self._closed:
+            return Unavailable("this client is closed")
+        why = f": {error}" if error is not None else ""
+        return Unavailable(f"the process that has {self._asking.directory} open does not answer{why}")
+
+    def _lend(self) -> Greeted:
+        with self._changed:
+            if self._idle:
+                return self._idle.pop()
+        return greet(self._asking)
+
+    def _give_back(self, stream: socket.socket, greeted: Greeted) -> None:
+        with self._changed:
+            if self._stream is stream and len(self._idle) < _IDLE and not self._over:
+                self._idle.append(greeted)
+                return
+        greeted.connection.close()
+
+    # ---- the end -----------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End all connections."""
+        with self._changed:
+            self._closed = True
+            stream, self._stream = self._stream, None
+            idle, self._idle = self._idle, []
+            self._changed.notify_all()
+        if stream is not None:
+            wire.shut(stream)
+        for each in idle:
+            each.connection.close()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(_JOIN_S)
+
+    def forked(self, why: str) -> None:
+        self._changed = threading.Condition()
+        self._sending = threading.Lock()
+        self._hearing = threading.RLock()
+        self._failure = Denied(f"{self._asking.directory}: {why}")
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            wire.release(stream)
+        while self._idle:
+            wire.release(self._idle.pop().connection)
+        self._handler = None
+
+
+def _send_all(stream: socket.socket, body: bytes) -> None:
+    """Send on a stream, whose socket has no time-out, within :data:`~.wire.ANSWER_S`."""
+    try:
+        sent = stream.send(body, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        sent = 0
+    if sent == len(body):
+        return
+    import select
+
+    deadline = time.monotonic() + wire.ANSWER_S
+    view = memoryview(body)[sent:]
+    while view:
+        poll = select.poll()
+        poll.register(stream, select.POLLOUT)
+        if not poll.poll(max(deadline - time.monotonic(), 0) * 1000):
+            raise TimeoutError("the owner does not take in what it is sent")
+        try:
+            view = view[stream.send(view, socket.MSG_DONTWAIT) :]
+        except BlockingIOError:
+            pass
