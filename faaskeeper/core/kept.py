@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from faaskeeper.core.log import RETENTION_MS, Entry
+from faaskeeper.core.log import Entry
 from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.znode import Meta
 
@@ -59,12 +59,13 @@ class Keeper(Protocol):
 
 
 class Retention(NamedTuple):
-    """What of the log is kept, whichever is less: its age in ms, and its bytes (None: any number).
+    """What of the log is kept, whichever is less.
 
-    ``used``: returns the bytes that the log takes.
+    ``age``: in ms (None: :data:`~faaskeeper.core.log.RETENTION_MS`). ``most``: bytes (None: any
+    number). ``used``: returns the bytes that the log takes.
     """
 
-    age: int = RETENTION_MS
+    age: int | None = None
     most: int | None = None
     used: Callable[[], int] = lambda: 0
 

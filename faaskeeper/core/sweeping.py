@@ -28,7 +28,7 @@ from faaskeeper.core.children import page_path, removed_pages
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.drivers.storage import IfAbsent, IfStamp, Item, Table, delete_objects
 from faaskeeper.core.errors import Conflict, DriverError, Throttled, Unavailable
-from faaskeeper.core.log import Entry, Trimmed
+from faaskeeper.core.log import RETENTION_MS, Entry, Trimmed
 from faaskeeper.core.log import key as key_of
 from faaskeeper.core.objects import TableObjects
 from faaskeeper.core.records import Record, TableRecords
@@ -84,12 +84,13 @@ class Progress:
     ended: int = 0
     applied: int = 0
     """The mark now; not stored."""
+    greatest: int = BLOB_MS
+    """The greatest age that is asked for (ms); not stored."""
 
-    def pass_time(self, applied: int, now: int, greatest: int = BLOB_MS) -> None:
+    def pass_time(self, applied: int, now: int) -> None:
         """Count the time since the last sweep, and note the mark if the last note is a day old.
 
-        ``applied`` and this progress must have been read before ``now``. ``greatest``: the greatest
-        age that is asked for.
+        ``applied`` and this progress must have been read before ``now``.
         """
         if self.clock:
             self.counted += max(0, min(now - self.clock, DAY_MS))
@@ -97,9 +98,9 @@ class Progress:
         self.applied = applied
         if not self.notes or self.counted - self.notes[-1].at >= DAY_MS:
             self.notes.append(Note(self.counted, applied, now))
-        self._thin(greatest)
+        self._thin()
 
-    def _thin(self, greatest: int) -> None:
+    def _thin(self) -> None:
         """Keep recent notes a day apart, fewer older ones, and one of the greatest age needed.
 
         Gaps between old notes are less than half their age.
@@ -107,7 +108,7 @@ class Progress:
         kept = self.notes[-1:]
         for at in range(len(self.notes) - 2, -1, -1):
             age = self.counted - kept[0].at
-            if age >= greatest:
+            if age >= self.greatest:
                 break
             if at and kept[0].at - self.notes[at - 1].at <= age * 2 // 5:
                 continue
@@ -182,7 +183,8 @@ class Sweeper:
         progress = self._progress = _progress(self._state.get(*_KEY))
         applied = deployment.checkpoints.applied()
         now = deployment.clock()
-        progress.pass_time(applied, now, max(BLOB_MS, deployment.retention.age))
+        progress.greatest = max(BLOB_MS, deployment.retention.age or 0)
+        progress.pass_time(applied, now)
         progress.ended = 0
         self._began, self._within, self._failed = now, within, 0
         error: Exception | None = None
@@ -431,10 +433,9 @@ class Sweeper:
         if deployment.expiring_log:
             return
         retention = deployment.retention
-        old = progress.passed(retention.age)
-        upto = min(progress.applied, deployment.checkpoints.header().txid)
-        if not retention.full():
-            upto = min(upto, old)
+        old = progress.passed(RETENTION_MS if retention.age is None else retention.age)
+        bound = progress.applied if retention.full() else old
+        upto = min(bound, deployment.checkpoints.header().txid, progress.applied)
         stays: list[Entry] = []
         for entries in self._entries(progress.trimmed, upto):
             found = [*stays, *entries]

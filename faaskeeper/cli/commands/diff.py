@@ -126,7 +126,10 @@ def _shown(side: _Side) -> dict[str, Any]:
 @version_option
 @click.option("-y", "--yes", is_flag=True, help="Do it; without, only show what would change.")
 @click.option("--text", "text", is_flag=True, help="Show it line by line, also where both are JSON.")
-def revert(context: Context, path: str, at: Moment, version: int | None, yes: bool, text: bool) -> None:
+@as_json
+def revert(
+    context: Context, path: str, at: Moment, version: int | None, yes: bool, text: bool, as_json: bool
+) -> None:
     """Give a node the data that it had: shows what would change, and does it with --yes.
 
     It changes nothing if the node was written since it was shown: --version, which the dry run
@@ -142,16 +145,21 @@ def revert(context: Context, path: str, at: Moment, version: int | None, yes: bo
     if version is not None and (now.node is None or now.node.stat.version != version):
         is_now = "does not exist any more" if now.node is None else f"has version {now.node.stat.version}"
         raise Failed(f"{path} {is_now}, not {version}: nothing was changed; look at it again", 6)
-    if then.data == now.data:
+    if then.data == now.data and not as_json:
         context.print_line(f"{path} is as it was: nothing to do")
         return
-    _print(context, path, now, then, text, False)
+    _print(context, path, now, then, text, as_json)
+    if then.data == now.data:
+        return
     if not yes:
         expected = "" if now.node is None else f" --version {now.node.stat.version}"
         output.print_error(f"Nothing was changed. To do it, add{expected} --yes.")
         return
     done = _revert(context, path, at, then.node, now.node)
-    context.print_line(done)
+    if as_json:
+        context.print_json({"path": path, "did": done})
+    else:
+        context.print_line(done)
 
 
 def _revert(context: Context, path: str, at: Moment, then: Node | None, now: Node | None) -> str:

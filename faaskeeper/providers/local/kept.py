@@ -17,8 +17,8 @@ from faaskeeper.core import records
 from faaskeeper.core.errors import DriverError, Unavailable
 from faaskeeper.core.images import Image as Last
 from faaskeeper.core.images import images_of
-from faaskeeper.core.kept import RETENTION, Image, Kept, Retention
-from faaskeeper.core.log import Entry
+from faaskeeper.core.kept import Image, Kept, Retention
+from faaskeeper.core.log import RETENTION_MS, Entry
 from faaskeeper.core.records import NODE, Record
 from faaskeeper.providers.local.database import Database
 from faaskeeper.providers.local.tables import decode, encode
@@ -151,7 +151,7 @@ def used(log: Database) -> int:
 
 def retention(config: Config, log: Database) -> Retention:
     """What of the log is kept: ``history-days`` and ``history-bytes`` of the section ``local``."""
-    days = config.provider_config.get("history-days", RETENTION.age // DAY_MS)
+    days = config.provider_config.get("history-days", RETENTION_MS // DAY_MS)
     if type(days) not in (int, float) or not 0 <= days <= _MOST_DAYS:
         raise DriverError(
             f"'history-days' in the section 'local' is {days!r}: it must be a number from 0 to {_MOST_DAYS}"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from faaskeeper.core import paths
-from faaskeeper.core.acl import identities
+from faaskeeper.core.acl import identities, labels
 from faaskeeper.core.changes import Closed, Opened, Owned, Resumed, Transaction
 from faaskeeper.core.children import (
     PAGE_META,
@@ -178,6 +178,8 @@ class Model:
             assert request is not None
             operation, who = request.operation, identities(request.auth)
             expected, changes = apply(Context(self, key[0], now, txid, self._limits, who), operation)
+            if changes is not None:
+                changes = changes._replace(by=labels(request.auth, who))
             if expected == outcome and changes == transaction:
                 break
         else:
