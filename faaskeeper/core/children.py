@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from zlib import crc32
 
 from faaskeeper.core import paths
 from faaskeeper.core.changes import Transaction
@@ -33,6 +32,8 @@ def page_path(path: str, number: int) -> str:
 
 def page_of(name: str, pages: int) -> int:
     """Number of the page that holds a name; :data:`INLINE` if there are no pages."""
+    from zlib import crc32
+
     return _reduced(crc32(name.encode()), pages)
 
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from hashlib import blake2b
 from operator import itemgetter
 from typing import Any
 
@@ -28,6 +27,7 @@ from faaskeeper.core import codec
 from faaskeeper.core.changes import Transaction
 from faaskeeper.core.drivers.storage import Gather, IfAbsent, Item, Page, Table, Write, in_turn
 from faaskeeper.core.errors import StaleView
+from faaskeeper.core.hashes import blake2b
 from faaskeeper.core.requests import Outcome
 from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.wide import WideTable

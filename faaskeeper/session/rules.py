@@ -14,9 +14,9 @@ from contextlib import contextmanager
 
 from faaskeeper.core import paths
 from faaskeeper.core.children import page_path
+from faaskeeper.core.firing import FIRED_BY, STAYING
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Epoch
-from faaskeeper.core.watches import FIRED_BY, STAYING
 from faaskeeper.core.znode import Meta
 from faaskeeper.session.commands import (
     Await,

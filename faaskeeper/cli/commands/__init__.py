@@ -52,7 +52,7 @@ COMMANDS = Commands(
         "deleteall": ("nodes:deleteall", "Delete a node and all nodes below it."),
         "digest": ("auth:digest", "Print the digest id of USER:PASSWORD."),
         "exists": ("nodes:exists", "Check whether a node exists (exit status 3: no)."),
-        "get": ("nodes:get", "Print a node's data."),
+        "get": ("get:get", "Print a node's data."),
         "getAcl": ("acl:get_acl", "Print a node's ACL, one entry per line."),
         "getAllChildrenNumber": ("ls:all_children_number", "Count the descendants of a node."),
         "getChildren": ("ls:ls", "List a node's children."),

@@ -41,7 +41,7 @@ def ls(
     """List a node's children."""
     include = include_data or include_data_word
     watcher = watcher_for(context, watch or watch_word, timeout, as_json)
-    nodes = context.call(context.client.get_children, path, include, watcher)
+    nodes = context.call(context.reads(watcher).get_children, path, include, watcher)
     if as_json:
         context.print_json([node.serialize() for node in nodes])
     for node in nodes if not as_json else ():
@@ -68,4 +68,4 @@ def get_ephemerals(context: Context, path: str, as_json: bool) -> None:
 @path
 def all_children_number(context: Context, path: str) -> None:
     """Count the descendants of a node."""
-    context.print_line(str(context.call(context.client.all_children_number, path)))
+    context.print_line(str(context.call(context.reads().all_children_number, path)))

@@ -38,9 +38,11 @@ from faaskeeper.core.znode import MAX_DATA_BYTES
 from faaskeeper.providers import clocks
 from faaskeeper.providers.clocks import clock as clock
 from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
+from faaskeeper.providers.local.atrest import PEER
 from faaskeeper.providers.local.behind import MEMORY_BYTES, RecordsBehind, Saved
 from faaskeeper.providers.local.channels import LocalChannel
 from faaskeeper.providers.local.database import Database, Owner
+from faaskeeper.providers.local.directories import directory_of
 from faaskeeper.providers.local.matching import HIGH_WATER, OWN, LogEnd, Matching, NotedLog, check
 from faaskeeper.providers.local.tables import NumberedTable, SqliteTable
 from faaskeeper.providers.memory import MemoryTable
@@ -221,7 +223,7 @@ class EmbeddedService(Inherited):
             gather=self.gather,
             limits=Limits(inline_bytes=self.inline_bytes),
             expiring_log=False,
-            peer="127.0.0.1",
+            peer=PEER,
             super_digest=config.super_digest,
         )
         self.heartbeat = Heartbeat(self.deployment, heartbeat_state)
@@ -468,23 +470,4 @@ class Services(Inherited):
                 service.stop()
 
 
-def directory_of(config: Config) -> str:
-    """The directory of a configuration: as set, or by name in the user's data directory (XDG).
-
-    The path is absolute, with one separator between two names.
-    """
-    if config.directory:
-        return _absolute(config.directory)
-    from urllib.parse import quote
-
-    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return _absolute(f"{data}/faaskeeper/{quote(config.deployment_name, safe=' ')}")
-
-
-def _absolute(path: str) -> str:
-    """A path as :meth:`pathlib.Path.absolute` has it, whose import takes longer than a read."""
-    expanded = os.path.expanduser(path)
-    if expanded.startswith("~"):
-        raise Denied(f"cannot resolve {path}: whose home it is, is not known; give a directory without ~")
-    whole = os.path.join(os.getcwd(), expanded)
-    return "/" + "/".join(name for name in whole.split("/") if name not in ("", "."))
+services = Services()
