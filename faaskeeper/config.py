@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from faaskeeper import registry
 from faaskeeper.exceptions import FaaSKeeperException
+from faaskeeper.zookeeper import address
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -211,11 +212,16 @@ class Config:
 
     @staticmethod
     def load(path: str | Path) -> Config:
-        """Read a configuration from a JSON file.
+        """Read a configuration from a JSON file, or make one of ``zk://host:port[,...][/chroot]``.
 
         Raises ConfigurationException that names the file.
         """
         name = str(path)
+        if address.is_address(name):
+            try:
+                return Config.deserialize(address.configuration(name))
+            except ValueError as error:
+                raise ConfigurationException(str(error)) from error
         if not name or "\0" in name:
             raise ConfigurationException(f"{name!r} is not a valid file name for a configuration")
         try:

@@ -126,10 +126,12 @@ def test_deployment_needs_no_library_of_the_command_line() -> None:
         ("client", ("aio", "cli", "deploy", "providers", "recipes", "testing")),
         ("deploy", ("cli", "gateway", "recipes", "testing")),
         ("gateway", ("cli", "deploy", "recipes", "testing")),
+        ("mirror", ("aio", "cli", "deploy", "gateway", "providers", "recipes", "testing")),
         ("providers", ("cli", "client", "deploy", "recipes", "testing")),
         ("recipes", ("aio", "cli", "deploy", "gateway", "providers", "testing")),
         ("session", ("cli", "aio", "client", "deploy", "gateway", "providers", "recipes", "testing")),
         ("recipes/rules", ("aio", "client")),
+        ("zookeeper", ("aio", "cli", "deploy", "mirror", "providers", "recipes", "testing")),
         ("testing", ("cli",)),
     ],
 )

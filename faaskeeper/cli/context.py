@@ -37,15 +37,19 @@ class Context:
         self.config = config
         self.status = 0
         self.one_shot = True
+        self.session_timeout: float | None = None
+        """Seconds, for sessions opened from now on; None: the configuration's."""
+        self.directory = "/"
+        """The node to which relative paths of the shell's commands refer."""
         self._port = port
         self.verbose = verbose
-        self._auth = auth
+        self.auth = auth
         self._client: FaaSKeeperClient | None = None
         self._reader: Reader | None = None
         self._caller: Caller | None = None
 
-    def choose(self, config: Path | None) -> None:
-        """Use the deployment of this configuration file, if one is given."""
+    def choose(self, config: Path | str | None) -> None:
+        """Use the deployment of this configuration file or address, if one is given."""
         if config is not None:
             self.config = Config.load(config)
 
@@ -78,7 +82,7 @@ class Context:
             from faaskeeper.cli.reader import reader
 
             if not (self.verbose or self.config.verbose):  # a reader has no steps to show
-                self._reader = reader(self.config, self._auth)
+                self._reader = reader(self.config, self.auth)
         return self._reader or self.client
 
     @property
@@ -99,8 +103,10 @@ class Context:
     def _started(self) -> FaaSKeeperClient:
         from faaskeeper.client import FaaSKeeperClient
 
-        client = FaaSKeeperClient(self.config, self._port, verbose=self.verbose)
-        for credential in self._auth:
+        client = FaaSKeeperClient(
+            self.config, self._port, verbose=self.verbose, session_timeout=self.session_timeout
+        )
+        for credential in self.auth:
             client.add_auth("digest", credential)
         client.start()
         return client
@@ -127,6 +133,13 @@ class Context:
         """Print JSON on one line."""
         output.print_line(output.json_line(value))
 
+    def say(self, as_json: bool, value: Any, text: str) -> None:
+        """Print a result: as JSON, or as a line."""
+        if as_json:
+            self.print_json(value)
+        else:
+            self.print_line(text)
+
     def print_data(self, node: Node) -> None:
         """Print a node's data: UTF-8 text with a newline, other data byte for byte.
 
@@ -147,7 +160,7 @@ class Context:
         """Print a stat, one field per line, as zkCli does."""
         for field, value in node.stat._asdict().items():
             if field in ("ctime", "mtime"):
-                shown = _when(value)
+                shown = when(value)
             elif field in ("czxid", "mzxid", "pzxid", "ephemeralOwner"):
                 shown = f"0x{value:x}"
             else:
@@ -155,7 +168,8 @@ class Context:
             self.print_line(f"{field} = {shown}")
 
 
-def _when(ms: int) -> str:
+def when(ms: int) -> str:
+    """A time as text, in the local time zone."""
     from datetime import datetime
 
     try:

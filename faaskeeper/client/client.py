@@ -10,7 +10,7 @@ one, and what a session is made of when it starts.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -58,6 +58,16 @@ class FaaSKeeperClient(_Base):
     thread. They may call the client, but must not wait for another callback. A process that is
     forked from this one does not inherit the session: it has to :meth:`start` the client again.
     """
+
+    def __new__(cls, cfg: Config, *_: Any, **__: Any) -> FaaSKeeperClient:
+        """A client of the kind that the deployment needs."""
+        kind = cfg.provider_spec.client if cls is FaaSKeeperClient else ""
+        if not kind:
+            return object.__new__(cls)
+        from faaskeeper import registry
+
+        made: FaaSKeeperClient = object.__new__(registry.load(kind))
+        return made
 
     def __init__(
         self,
@@ -341,7 +351,7 @@ class FaaSKeeperClient(_Base):
         session = self._open()
         record = session.get(self._calls.there(path))
         meta = None if record is None else record.meta
-        return None if meta is None else Node(path, None, meta.stat())
+        return None if meta is None else Node(path, None, meta.stat(), ttl=meta.ttl)
 
     def exists_async(self, path: str, watch: WatchCallbackType | None = None) -> Future[Node | None]:
         """Begin :meth:`exists`; its result or error comes by the future."""
@@ -369,6 +379,27 @@ class FaaSKeeperClient(_Base):
     ) -> Future[list[Node]]:
         """Begin :meth:`get_children`; its result or error comes by the future."""
         return self._later(path, self._ready().get_children(path, include_data, watch), watch)
+
+    def iter_children(self, path: str, include_data: bool = False) -> Iterator[Node]:
+        """Each child of a node, without ever holding a long list of them: one page after the other.
+
+        In the order of storage: sorted within a page only. Children that exist all the time come
+        once, others once or not at all. ``include_data`` and what is left out are as in
+        :meth:`get_children`; an error comes at the step of the iteration that meets it.
+        """
+        from faaskeeper.core.children import Span
+
+        part: Span | None = Span()
+        while part is not None:
+            nodes, part = self._run(self._ready().children_part(path, part))
+            yield from self._with_data(nodes) if include_data else nodes
+
+    def _with_data(self, nodes: list[Node]) -> Iterator[Node]:
+        from faaskeeper.session.calls import WITH_DATA
+
+        for at in range(0, len(nodes), WITH_DATA):
+            reads = [("data", node.path) for node in nodes[at : at + WITH_DATA]]
+            yield from (each for each in self.read_together(reads) if isinstance(each, Node))
 
     def get_children_with_stat(
         self, path: str, watch: WatchCallbackType | None = None

@@ -29,7 +29,7 @@ from faaskeeper.core.children import (
 from faaskeeper.core.contents import Content, Contents
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.drivers.channel import deliver
-from faaskeeper.core.drivers.storage import JOINT_WRITES, Write
+from faaskeeper.core.drivers.storage import JOINT_BYTES, JOINT_WRITES, Write
 from faaskeeper.core.errors import StaleView, Unavailable
 from faaskeeper.core.images import Image, images_of, lacking
 from faaskeeper.core.log import Entry
@@ -39,6 +39,7 @@ from faaskeeper.core.sessions import Sessions
 from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.view import BEGIN_WITHIN_MS, View, load
 from faaskeeper.core.watches import Recipient, Secrets, WatchFunction
+from faaskeeper.core.wide import size_of
 
 GROUP_ENTRIES = 16
 """Most entries that are applied together."""
@@ -164,7 +165,8 @@ class Distributor:
         """The effects of the entry after the view's head, to be written together with its append.
 
         None if that is impossible: an entry below it is not in user storage yet, the effects are
-        more than a set of puts in any order, or another writer is ahead of the view. A caller that
+        more than a set of puts in any order or than one call takes, or another writer is ahead of the
+        view. A caller that
         then does not append must call :meth:`forget`.
         """
         transactions = entry.transactions
@@ -184,7 +186,8 @@ class Distributor:
         records, _ = self._records(images, lists, contents, epoch, text)
         writes = [self._deployment.records.write_of(path, record) for path, record in records.items()]
         made = tuple(write for write in writes if write is not None)
-        if not 0 < len(made) == len(writes) < JOINT_WRITES:  # the append is one more
+        size = sum(size_of(each.partition, each.key, each.item) for each in made)
+        if not 0 < len(made) == len(writes) < JOINT_WRITES or size > JOINT_BYTES:  # the append is one more
             self.forget()
             return None
         return Joined(Settled((entry,), epoch), made)

@@ -111,7 +111,7 @@ class Validator:
         Raises Missing when the view lacks a znode.
         """
         deployment = self._deployment
-        batch = Batch(view, deployment.log_clock.now(view.time), deployment.clock())
+        batch = Batch(view, deployment.log_clock.now(view.time), deployment.clock(), self._limits)
         left: list[Message | ServiceOrder] = []
         for number, message in enumerate(waiting):
             if batch.full:

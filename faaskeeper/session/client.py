@@ -109,6 +109,21 @@ class BaseClient(forks.Inherited, Generic[S]):
         """The session's state; LOST without a session."""
         return SessionState.LOST if self._session is None else self._session.state
 
+    @property
+    def session_timeout(self) -> float:
+        """Seconds without a renewal after which the session ends."""
+        return self._timeout if self._session is None else self._session.timeout_ms / 1000
+
+    @property
+    def lease_left(self) -> float:
+        """Seconds for which the session cannot end, unless its client or the operator ends it.
+
+        As far as the client knows; 0 without a session. It counts from the last renewal that
+        succeeded, so a session may be SUSPENDED and have some left. Too long by at most the time
+        that a reply of the service took: whoever must be sure subtracts that.
+        """
+        return 0.0 if self._session is None else self._session.lease_left_ms / 1000
+
     def add_listener(self, listener: Listener) -> None:
         """Call ``listener(state)`` whenever the state changes, in the order of all callbacks."""
         self._listeners.append(listener)

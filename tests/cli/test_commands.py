@@ -40,3 +40,9 @@ def test_a_command_of_deployment_imports_no_cloud_until_it_knows_which() -> None
     assert "faaskeeper.deploy.providers" in modules
     assert not any(each.startswith(("faaskeeper.deploy.aws", "faaskeeper.deploy.gcp")) for each in modules)
     assert modules.isdisjoint({"boto3", "google", "rich"})
+
+
+def test_the_checks_of_an_embedded_service_need_no_package_of_a_cloud() -> None:
+    modules = loaded("import faaskeeper.cli.commands.doctor, faaskeeper.deploy.local")
+    assert modules.isdisjoint({"boto3", "cryptography", "google"})
+    assert not any(each.startswith("faaskeeper.providers.cloud") for each in modules)

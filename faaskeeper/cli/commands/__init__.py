@@ -47,43 +47,60 @@ COMMANDS = Commands(
     {
         "addWatch": ("watches:add_watch", "Print every change of a path."),
         "addauth": ("auth:addauth", "Authenticate the session: addauth digest USER:PASSWORD."),
+        "cp": ("copy:cp", "Copy a node; with -r, all below it, too."),
         "create": ("nodes:create", "Create a node; its data defaults to empty."),
         "delete": ("nodes:delete", "Delete a node without children."),
         "deleteall": ("nodes:deleteall", "Delete a node and all nodes below it."),
         "digest": ("auth:digest", "Print the digest id of USER:PASSWORD."),
+        "du": ("du:du", "Print how much data each tree has."),
+        "edit": ("edit:edit", "Edit a node's data with $VISUAL or $EDITOR."),
         "exists": ("nodes:exists", "Check whether a node exists (exit status 3: no)."),
+        "find": ("find:find", "Print the paths of nodes that meet conditions."),
         "get": ("get:get", "Print a node's data."),
         "getAcl": ("acl:get_acl", "Print a node's ACL, one entry per line."),
         "getAllChildrenNumber": ("ls:all_children_number", "Count the descendants of a node."),
         "getChildren": ("ls:ls", "List a node's children."),
         "getEphemerals": ("ls:get_ephemerals", "List this session's ephemerals with a path prefix."),
+        "grep": ("grep:grep", "Print lines of data that match."),
         "logs": ("logs:logs", "Print recent logs of the deployment's functions."),
         "ls": ("ls:ls", "List a node's children."),
+        "mv": ("copy:mv", "Move a node and all nodes below it."),
         "removeWatches": ("watches:remove_watches", "Remove this session's watches on a path."),
         "set": ("nodes:set_", "Replace a node's data."),
         "setAcl": ("acl:set_acl", "Replace a node's ACL."),
         "stat": ("nodes:stat", "Print a node's stat."),
         "sync": ("nodes:sync", "Make later reads see all committed writes."),
         "tree": ("tree:tree", "Print a node and all nodes below it as a tree."),
+        "txn": ("txn:txn", "Run operations in one transaction: all of them, or none."),
+        "watch": ("watch:watch", "Print each change of a path, in order, until interrupted."),
+        "who": ("who:who", "Show who holds a lock, leads, or is a member, and who waits, in order."),
     }
 )
 """Commands on znodes, available in the shell and as ``fk COMMAND``; with aliases."""
 DEPLOYMENT_COMMANDS = Commands(
     {
         "backup": ("backup:backup", "Write a backup of a deployment, for fk restore."),
+        "completion": ("completion:completion", "Print a completion script for your shell."),
         "cost": ("cost:cost", "Estimate the monthly costs of a deployment."),
         "deadletters": ("deadletters:deadletters", "List, resend or delete dead letters."),
         "deploy": ("deploy:deploy", "Create, update or remove a deployment on a cloud."),
         "doctor": ("doctor:doctor", "Check a deployment and suggest repairs."),
         "export": ("export:export", "Write the whole tree as JSON lines, for fk import."),
+        "health": ("health:health", "Check that a server serves."),
         "import": ("import_:import_", "Create the nodes of a dump of fk export."),
-        "init": ("init:init", "Write a configuration for 'fk deploy' to FILE, by asking for what matters."),
+        "init": ("init:init", "Write a configuration to FILE, by asking for what matters."),
+        "lock": ("lock:lock", "Run a command while a lock is held."),
+        "mirror": ("mirror:mirror", "Make the tree TARGET equal to the tree SOURCE, and keep it so."),
         "restore": (
             "restore:restore",
             "Set a deployment, new or in use, to the state of a backup or of a moment.",
         ),
         "serve": ("serve:serve", "Serve ZooKeeper clients such as kazoo and zkCli.sh."),
         "shell": ("shell:shell", "Open an interactive shell."),
+        "top": (
+            "top:top",
+            "Show writes, sessions, paths with most writes, lag, and the month's cost so far.",
+        ),
     }
 )
-"""Commands that the shell does not offer, because each selects a deployment by its arguments."""
+"""Commands that the shell does not offer: each selects a deployment, or has a session of its own."""

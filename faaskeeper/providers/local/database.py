@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any, TypeVar
 
@@ -198,7 +198,7 @@ class Look:
         """Refuse."""
         raise AssertionError("read-only")
 
-    def write_all(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+    def write_all(self, statements: Iterable[tuple[str, Sequence[Any]]]) -> None:
         """Refuse."""
         raise AssertionError("read-only")
 
@@ -236,6 +236,13 @@ class _Pause:
         return self._back
 
 
+class _Joined(threading.local):
+    """What a thread does in :meth:`Database.together`: whether it is there, and in a transaction."""
+
+    active = False
+    begun = False
+
+
 class Database(Inherited):
     """An SQLite file: one connection for writes, under a lock, and several for reads."""
 
@@ -248,8 +255,7 @@ class Database(Inherited):
         self._all_readers: set[sqlite3.Connection] = set()
         self._why = f"{path} is closed"
         self._locked = False
-        self._joining = False
-        """Whether :meth:`together` runs; its transaction begins with its first write."""
+        self._joined = _Joined()
         self.lock = threading.RLock()
         register(self)
 
@@ -429,13 +435,17 @@ class Database(Inherited):
 
     def write(self, statement: str, parameters: Sequence[Any]) -> int:
         """Run a writing statement; returns the number of changed rows."""
+        joined = self._joined
         with self.lock:
             writer = self._writer
             if writer is None:
                 raise Unavailable(self._why)
             try:
-                if self._joining and not writer.in_transaction:
+                if joined.active and not writer.in_transaction:
                     writer.execute("BEGIN")
+                    if not joined.begun:
+                        joined.begun = True
+                        self.lock.acquire()  # until the end of the transaction
                 return writer.execute(statement, parameters).rowcount
             except sqlite3.IntegrityError:
                 return 0
@@ -444,12 +454,11 @@ class Database(Inherited):
 
     @property
     def in_transaction(self) -> bool:
-        """Whether :meth:`together` runs; to be asked under the lock."""
-        return self._joining
+        """Whether this thread is in :meth:`together`."""
+        return self._joined.active
 
-    def write_all(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Run a writing statement for each row, in a transaction: for all of them or none."""
-
+    def write_all(self, statements: Iterable[tuple[str, Sequence[Any]]]) -> None:
+        """Run writing statements with their parameters in a transaction: all of them or none."""
         with self.lock:
             writer = self._writer
             if writer is None:
@@ -457,7 +466,8 @@ class Database(Inherited):
             with self.errors():
                 writer.execute("BEGIN")
                 try:
-                    writer.executemany(statement, rows)
+                    for statement, parameters in statements:
+                        writer.execute(statement, parameters)
                     writer.execute("COMMIT")
                 except BaseException:
                     if writer.in_transaction:
@@ -489,24 +499,32 @@ class Database(Inherited):
     def together(self, calls: Sequence[Callable[[], _T]]) -> list[_T]:
         """Run calls that write to this file as one transaction: all of them or none.
 
-        Calls that write nothing cost no transaction.
+        Calls that write nothing cost no transaction, and do not wait for one of another thread.
         """
-        with self.lock:
-            writer = self._writer
-            if writer is None:
-                raise Unavailable(self._why)
-            if self._joining or len(calls) < 2:
-                return [call() for call in calls]
-            self._joining = True
-            try:
-                results = [call() for call in calls]
-                if writer.in_transaction:
-                    with self.errors():
-                        writer.execute("COMMIT")
-                return results
-            except BaseException:
-                if writer.in_transaction:
-                    writer.execute("ROLLBACK")
-                raise
-            finally:
-                self._joining = False
+        if self._writer is None:
+            raise Unavailable(self._why)
+        joined = self._joined
+        if joined.active or len(calls) < 2:
+            return [call() for call in calls]
+        joined.active = True
+        try:
+            results = [call() for call in calls]
+            if joined.begun:
+                self._end("COMMIT")
+            return results
+        except BaseException:
+            if joined.begun:
+                self._end("ROLLBACK")
+            raise
+        finally:
+            joined.active = False
+            if joined.begun:
+                joined.begun = False
+                self.lock.release()
+
+    def _end(self, how: str) -> None:
+        """End this thread's transaction, unless SQLite has rolled it back because of an error."""
+        writer = self._writer
+        if writer is not None and writer.in_transaction:
+            with self.errors():
+                writer.execute(how)
