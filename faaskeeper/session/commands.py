@@ -7,7 +7,7 @@ loop.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple, Union
 
 from faaskeeper.core.sessions import Lease
@@ -36,9 +36,14 @@ class ReadLog(NamedTuple):
 
 
 class ReadLogEnd(NamedTuple):
-    """Answer: the Writes after ``after``, and the log's last txid; None if it was trimmed."""
+    """Answer: the Writes after ``after``, and the log's last txid; None if it was trimmed.
+
+    ``rested``: the log's end was last known so long ago that entries after ``after`` may have been
+    trimmed. Then there may seem to be none.
+    """
 
     after: int
+    rested: bool = True
 
 
 class ReadMark(NamedTuple):
@@ -52,6 +57,16 @@ class Await(NamedTuple):
     """
 
     txid: int
+
+
+class Share(NamedTuple):
+    """Have steps performed once for all that ask for the same ``name`` meanwhile.
+
+    Answer: nothing, when they are done. Only a shell for many sessions performs this.
+    """
+
+    name: str
+    steps: Callable[[], Generator[Any, Any, Any]]
 
 
 class PutWatch(NamedTuple):
@@ -112,6 +127,7 @@ Command = Union[
     ReadLogEnd,
     ReadMark,
     Await,
+    Share,
     PutWatch,
     RemoveWatch,
     Forget,
