@@ -30,6 +30,11 @@ _MOST = 1e15
 @click.option(
     "--outside", type=Amount(1), default=0, show_default=True, help="Share of reads from outside the cloud."
 )
+@click.option(
+    "--follow",
+    type=Whole(10, 10_000),
+    help="All reads are of a server with 'serve --reads memory --follow MS'.",
+)
 def cost(
     config: Path | None,
     reads: float,
@@ -39,6 +44,7 @@ def cost(
     nodes: float,
     updates: float,
     outside: float,
+    follow: int | None,
 ) -> None:
     """Estimate the monthly costs of a deployment.
 
@@ -51,7 +57,7 @@ def cost(
         known = ", ".join(map(repr, priced()))
         raise click.UsageError(f"no prices for {chosen.provider_name!r}: prices are known for {known}")
     lease_s = max(chosen.session_timeout / 3, 1)
-    load = Workload(reads, writes, size, clients, lease_s, nodes, updates, outside)
+    load = Workload(reads, writes, size, clients, lease_s, nodes, updates, outside, follow or 0)
     output.print_line(costs.summary())
     output.print_line(
         f"{reads:,.0f} reads and {writes:,.0f} writes of {size:,} bytes per month, {clients} sessions:"
