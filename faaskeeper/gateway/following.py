@@ -93,9 +93,14 @@ class FollowingRules(SharedRules):
         """Whether reads may be answered from memory."""
         return self._covered is not None and self._now() - self._covered <= self._within
 
-    def sync(self, rested: bool = True) -> Steps:
-        began, before = self._now(), self._covered
-        yield from super().sync(rested and (before is None or began - before > _RESTED_S))
+    @property
+    def rested(self) -> bool:
+        behind = self.behind
+        return behind is None or behind > _RESTED_S
+
+    def sync(self) -> Steps:
+        began = self._now()
+        yield from super().sync()
         self._covered = began if self._covered is None else max(self._covered, began)
 
     # ---- what is in memory is as of ``seen`` ---------------------------------------------

@@ -29,10 +29,14 @@ class ReadRecords(NamedTuple):
 
 
 class ReadLog(NamedTuple):
-    """Answer: the Writes in (after, upto], or None if the log was trimmed in between."""
+    """Answer: the Writes in (after, upto], or None if the log was trimmed in between.
+
+    ``rested``: see :class:`ReadLogEnd`.
+    """
 
     after: int
     upto: int
+    rested: bool = True
 
 
 class ReadLogEnd(NamedTuple):

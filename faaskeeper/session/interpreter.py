@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from faaskeeper.core.blobs import read_blob
@@ -52,7 +53,7 @@ class Interpreter:
         return self._connection.records.get_many(command.paths)
 
     def _read_log(self, command: commands.ReadLog) -> Any:
-        found = read_writes(self._connection.log, command.after, command.upto)
+        found = read_writes(self._connection.log, command.after, command.upto, command.rested)
         return None if found is None or found[1] < command.upto else found[0]
 
     def _read_log_end(self, command: commands.ReadLogEnd) -> Any:
@@ -124,7 +125,7 @@ def read_writes(
     """
     writes: list[commands.Writes] = []
     more = True
-    read = log.after if upto is not None else log.look if rested else log.tail
+    read = partial(log.tail, upto=upto) if not rested else log.look if upto is None else log.after
     while more and (upto is None or after < upto):
         try:
             entries, more = read(after)

@@ -80,6 +80,11 @@ class Rules:
         return bool(self._watches) or bool(self._registering) or bool(self._recursive)
 
     @property
+    def rested(self) -> bool:
+        """Whether entries of the log after ``seen`` may have been trimmed: its end was not known lately."""
+        return True
+
+    @property
     def leasts(self) -> dict[str, int]:
         """For each path that has one, the least txid that a read may accept."""
         return dict(self._least)
@@ -165,7 +170,7 @@ class Rules:
         if lacking or (floor > self.seen and self.watching):
             after = self.seen
             end = upto if lacking else floor
-            found: Sequence[Writes] | None = yield ReadLog(after, end)
+            found: Sequence[Writes] | None = yield ReadLog(after, end, self.rested)
             if found is None:
                 found = yield from self._compare(end, lacking)
                 self._lose()
@@ -202,13 +207,10 @@ class Rules:
         for track in self._tracks:
             track.lost = True
 
-    def sync(self, rested: bool = True) -> Steps:
-        """Make later reads show at least what is committed: meet the log up to its end.
-
-        ``rested``: see :class:`~faaskeeper.session.commands.ReadLogEnd`.
-        """
+    def sync(self) -> Steps:
+        """Make later reads show at least what is committed: meet the log up to its end."""
         while True:
-            after = self.seen
+            after, rested = self.seen, self.rested
             found: tuple[list[Writes], int] | None = yield ReadLogEnd(after, rested)
             if found is not None and found[1] > after:
                 floor = min(after, self.applied)  # user storage may lack what was seen in the log

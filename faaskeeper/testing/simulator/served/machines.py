@@ -50,9 +50,9 @@ class Readable:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._log, name)
 
-        def call(*args: Any) -> Any:
+        def call(*args: Any, **more: Any) -> Any:
             delay = self._machine.look()
-            found = method(*args)
+            found = method(*args, **more)
             self._machine.wait(delay)
             return found
 
