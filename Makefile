@@ -28,7 +28,7 @@ PIP := -m pip install --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n 3
 
 .PHONY: setup run serve test test-clouds test-simulator test-all lint types wheel
-.PHONY: bench bench-aio bench-aws bench-change bench-gateway bench-gcp simulate clean
+.PHONY: bench bench-aio bench-aws bench-change bench-gateway bench-gcp bench-growth simulate clean
 .PHONY: smoke smoke-aws smoke-gcp smoke-cost
 
 run: $(FK)
@@ -121,6 +121,10 @@ bench-aio: $(DEV)
 bench-gateway: $(DEV)
 	@$(BIN)/python $(PIP) --quiet -e '.[bench,gateway]' >&2
 	@$(BIN)/python -m benchmarks.gateway
+
+bench-growth: $(DEV)
+	@$(BIN)/python $(PIP) --quiet -e '.[bench,gateway]' >&2
+	@$(BIN)/python -m benchmarks.growth
 
 # make bench-change BASE=main~1: this commit and an earlier one take turns.
 BASE ?= HEAD~1

@@ -4,7 +4,7 @@ Reads and Pub/Sub were measured. Single writes were not. The published system's 
 bounds for them, and this model uses these bounds:
 
 * a commit to Datastore: the *lock* stage, a transaction with begin, reads and commit, less two
-  reads;
+  reads; a larger one takes longer by as much as larger reads do;
 * a write to Cloud Storage: the *update* stage, which writes an object and may read it first;
 * the reply over TCP: as on AWS.
 
@@ -30,8 +30,12 @@ GCP = Cloud(
         "cloud_storage.write": ("stages.gcp.persistent.4", "exec_update", "", 0),
     },
     also={"tcp.round_trip": "aws"},
+    item_bytes=1008 * 1024,
+    entry_bytes=896 * 1024,
+    entry_paths=240,
 )
-_USUAL = Setting("hybrid, tcp", "hybrid", PUBSUB, tell=PUBSUB, batch=500, inline_bytes=64 * 1024, joint=True)
+_USUAL = Setting("hybrid, tcp", "hybrid", PUBSUB, tell=PUBSUB, batch=80, inline_bytes=64 * 1024, joint=True)
+"""``batch``: so many requests an instance of a function serves at a time."""
 SETTINGS = (
     replace(_USUAL, name="hybrid, direct", hop="", tell=""),
     replace(_USUAL, name="hybrid (default)", answer=PUBSUB),

@@ -24,7 +24,7 @@ from faaskeeper.core.connection import Connection, connection_to
 from faaskeeper.core.deployment import Deployment, begin, on_tables
 from faaskeeper.core.distribution import DistributorFunction
 from faaskeeper.core.drivers.storage import Condition, Item, Object, Page, Write
-from faaskeeper.core.log import Log
+from faaskeeper.core.log import ENTRY_BYTES, ENTRY_CHANGES, Log
 from faaskeeper.core.objects import TableObjects
 from faaskeeper.core.records import ObjectRecords, TableRecords
 from faaskeeper.core.transactions import Limits
@@ -87,7 +87,7 @@ class Cloud:
     published stage that bounds them, less a number of reads of a kind. ``also``: kinds of another
     cloud. ``throttled``: kinds that were throttled when they were measured, from a size in bytes on;
     their limits are modelled instead. ``refuses``: see :class:`benchmarks.caps.Caps`. ``stripes``: of
-    the log.
+    the log. ``item_bytes``: most bytes of an item. ``entry_bytes``, ``entry_paths``: of a batch.
     """
 
     name: str
@@ -99,6 +99,9 @@ class Cloud:
     throttled: Mapping[str, int] = field(default_factory=dict)
     refuses: bool = False
     stripes: int = 1
+    item_bytes: int = 400 * 1024
+    entry_bytes: int = ENTRY_BYTES
+    entry_paths: int = ENTRY_CHANGES
 
     def latencies(self, random: Random) -> Latencies:
         """The latencies to draw from."""
@@ -220,7 +223,11 @@ class Virtual:
             "clock": lambda: int(self.scheduler.now),
             "gather": self.gather,
             "random": self.random.randbytes,
-            "limits": Limits(self.setting.inline_bytes),
+            "limits": Limits(
+                self.setting.inline_bytes,
+                entry_bytes=self.cloud.entry_bytes,
+                entry_paths=self.cloud.entry_paths,
+            ),
             "joint": self.joint if self.setting.joint else None,
         }
         if self.setting.user_storage == "persistent":
@@ -310,10 +317,9 @@ class _Ear:
 
 
 class _Table:
-    max_item_bytes = 400 * 1024
-
     def __init__(self, world: Virtual, name: str) -> None:
         self._world = world
+        self.max_item_bytes = world.cloud.item_bytes
         self.inner = MemoryTable(self.max_item_bytes)
         self._name = name
 

@@ -12,10 +12,11 @@ import os
 from collections.abc import Mapping
 from copy import copy
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from faaskeeper import registry
 from faaskeeper.exceptions import FaaSKeeperException
+from faaskeeper.zookeeper import address
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +30,7 @@ class _Choice(Enum):
     """An enumeration whose values are the strings of the configuration file."""
 
     @classmethod
-    def deserialize(cls: type[_C], val: str) -> _C:
+    def deserialize(cls, val: str) -> Self:
         """The member with this value. Raises ConfigurationException that lists the valid values."""
         for member in cls:
             if member.value == val:
@@ -43,7 +44,7 @@ class _Choice(Enum):
         return str(val.value)
 
 
-_C = TypeVar("_C", bound="_Choice")
+_C = TypeVar("_C", bound=_Choice)
 
 
 class CloudProvider(_Choice):
@@ -212,11 +213,16 @@ class Config:
 
     @staticmethod
     def load(path: str | Path) -> Config:
-        """Read a configuration from a JSON file.
+        """Read a configuration from a JSON file, or make one of ``zk://host:port[,...][/chroot]``.
 
         Raises ConfigurationException that names the file.
         """
         name = str(path)
+        if address.is_address(name):
+            try:
+                return Config.deserialize(address.configuration(name))
+            except ValueError as error:
+                raise ConfigurationException(str(error)) from error
         if not name or "\0" in name:
             raise ConfigurationException(f"{name!r} is not a valid file name for a configuration")
         try:

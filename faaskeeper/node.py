@@ -6,7 +6,7 @@ from binascii import b2a_base64
 from collections.abc import Callable
 from typing import Any
 
-from faaskeeper.core.znode import Stat
+from faaskeeper.core.znode import CONTAINER, Stat
 from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.version import SystemCounter, Version
 
@@ -21,7 +21,7 @@ class Node:
     meanwhile.
     """
 
-    __slots__ = ("_children", "_data", "_dataless", "_load", "_path", "_stat")
+    __slots__ = ("_children", "_data", "_dataless", "_load", "_path", "_stat", "_ttl")
 
     def __init__(
         self,
@@ -31,6 +31,7 @@ class Node:
         children: list[str] | None = None,
         load: Callable[[], Stat] | None = None,
         dataless: bool = False,
+        ttl: int = 0,
     ) -> None:
         self._path = path
         self._data = data
@@ -38,6 +39,7 @@ class Node:
         self._children = children
         self._load = load
         self._dataless = dataless
+        self._ttl = ttl
 
     @property
     def path(self) -> str:
@@ -76,6 +78,21 @@ class Node:
         return self._stat
 
     @property
+    def dataless(self) -> bool:
+        """Whether it has no data at all, which ZooKeeper distinguishes from empty data."""
+        return self._dataless
+
+    @property
+    def container(self) -> bool:
+        """Whether it is a container. Known, like :attr:`ttl`, where the stat was read with the node."""
+        return self._ttl == CONTAINER
+
+    @property
+    def ttl(self) -> int | None:
+        """The time to live in ms; None: it has none."""
+        return self._ttl if self._ttl > 0 else None
+
+    @property
     def created(self) -> Version:
         """The transaction that created the node."""
         return Version(SystemCounter(self.stat.czxid))
@@ -106,6 +123,10 @@ class Node:
                 "modified": self.modified.serialize(),
             }
             result["stat"] = self._stat._asdict()
+        if self.container:
+            result["container"] = True
+        if self.ttl is not None:
+            result["ttl"] = self.ttl
         return result
 
     def __repr__(self) -> str:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
+
+from faaskeeper.core.tuples import NamedTuple
 
 ENTRY_POINTS = "faaskeeper.providers"
 ANY = "*"
@@ -50,7 +52,7 @@ class ProviderSpec(NamedTuple):
     cannot deploy the provider.
     """
     doctor: str = ""
-    """Reference to a :class:`faaskeeper.deploy.doctor.Doctor`, called with a configuration."""
+    """Reference to :class:`faaskeeper.deploy.findings.Checks`, called with a configuration."""
     dead_letters: str = ""
     """Reference to a :class:`faaskeeper.deploy.deadletters.DeadLetters`, called with a service."""
     backups: str = ""
@@ -60,6 +62,9 @@ class ProviderSpec(NamedTuple):
 
     Empty: the prices are unknown.
     """
+    client: str = ""
+    """Reference to the kind of :class:`faaskeeper.client.FaaSKeeperClient` that serves it; empty: the
+    usual one."""
 
 
 _EMBEDDED = Defaults("local", 5, 30, "key-value")
@@ -82,6 +87,7 @@ PROVIDERS: dict[str, ProviderSpec] = {
             distributor_queues=("inline", "local"),
             client_channels=("local", "tcp"),
             defaults=_EMBEDDED,
+            doctor="faaskeeper.deploy.local:LocalDoctor",
             backups="faaskeeper.providers.local.backups:LocalBackups",
         ),
         ProviderSpec(
@@ -112,6 +118,15 @@ PROVIDERS: dict[str, ProviderSpec] = {
             dead_letters="faaskeeper.deploy.gcp.deadletters:GcpDeadLetters",
             backups="faaskeeper.deploy.gcp.backups:GcpBackups",
             costs="faaskeeper.deploy.gcp.costs:GcpCosts",
+        ),
+        ProviderSpec(
+            name="zookeeper",
+            connection="faaskeeper.zookeeper",
+            worker_queues=("local",),
+            distributor_queues=("inline",),
+            client_channels=("local",),
+            defaults=_EMBEDDED,
+            client="faaskeeper.zookeeper.client:ZooKeeperClient",
         ),
     )
 }

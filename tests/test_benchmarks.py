@@ -50,6 +50,9 @@ def test_what_was_not_measured_is_bounded_by_the_stage_that_it_is_a_part_of() ->
     assert drawn.at("datastore.write", 1024, 0.5) == pytest.approx(stage[0.5] - 2 * read)
     values = [drawn.at("datastore.write", 0, quantile / 100) for quantile in range(101)]
     assert values == sorted(values)
+    longer = drawn.at("datastore.write", 401 * 1024, 0.5) - drawn.at("datastore.write", 1024, 0.5)
+    measured = drawn.at("datastore.read", 408_576, 0.5) - read
+    assert longer == pytest.approx(measured, rel=0.02)  # for 400 KB more
     assert drawn.at("tcp.round_trip", 1024, 0.5) == aws.AWS.latencies(Random(1)).at(
         "tcp.round_trip", 1024, 0.5
     )
@@ -179,6 +182,15 @@ def test_one_key_for_the_log_would_bound_a_busy_shard_on_dynamodb() -> None:
 def test_a_busy_shard_on_dynamodb_is_not_bounded_by_the_log_s_keys(setting: Setting, least: int) -> None:
     rate = clouds.throughput(aws.AWS, setting, 100, 3)
     assert rate.sets > least
+
+
+@pytest.mark.parametrize("setting", gcp.SETTINGS[:3], ids=lambda each: each.name)
+def test_a_busy_shard_on_datastore_has_large_entries_each_one_commit_with_its_records(
+    setting: Setting,
+) -> None:
+    assert clouds.throughput(gcp.GCP, setting, 100, 5).sets > 3_000
+    usual = replace(gcp.GCP, entry_bytes=256 * 1024)
+    assert clouds.throughput(usual, setting, 100, 5).sets < 2_000
 
 
 def test_one_object_of_cloud_storage_is_written_once_a_second() -> None:

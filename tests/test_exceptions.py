@@ -23,6 +23,7 @@ ARGUMENTS = {
     "str": "/a path",
     "int": 7,
     "float": 1.5,
+    "set[str]": {"/a path"},
     "OSError": OSError(28, "No space left on device"),
 }
 

@@ -25,16 +25,36 @@ def loaded(statement: str, *options: str) -> set[str]:
 
 
 def test_importing_the_client_loads_nothing_heavy() -> None:
-    modules = loaded("import faaskeeper.client")
+    statement = "from faaskeeper.client import FaaSKeeperClient"
+    modules = loaded(statement)
     heavy = {"asyncio", "sqlite3", "socket", "ssl", "email", "click", "rich", "prompt_toolkit"}
     assert modules.isdisjoint(heavy | {"importlib.metadata", "concurrent.futures", "multiprocessing"})
     slow = {"dataclasses", "inspect", "logging", "pathlib", "traceback", "urllib.parse"}
-    bare = loaded("import faaskeeper.client", "-S")  # nothing that site loaded before hides them
+    slow |= {"_ast", "ast", "base64", "copy", "hashlib", "hmac", "json", "struct", "zlib"}
+    bare = loaded(statement, "-S")  # nothing that site loaded before hides them
     assert bare.isdisjoint(slow)
-    others = ("faaskeeper.cli.", "faaskeeper.deploy", "faaskeeper.providers")
-    assert not any(name.startswith(others) for name in modules)
+    assert len(bare) <= 70  # 60 with Python 3.11; most are the standard library's
+    ours = {name for name in modules if name.startswith("faaskeeper.")}
+    assert not any(name.startswith(("faaskeeper.cli.", "faaskeeper.providers")) for name in ours)
+    session = {"calls", "engine", "reads", "rules"}
+    assert ours.isdisjoint(f"faaskeeper.session.{name}" for name in session)
+    service = {"codec", "deployment", "log", "records", "requests", "sessions", "view", "watches", "writer"}
+    assert ours.isdisjoint(f"faaskeeper.core.{name}" for name in service)
+    assert ours.isdisjoint({"faaskeeper.client.session", "faaskeeper.config", "faaskeeper.registry"})
+
+
+def test_making_a_client_loads_no_service() -> None:
+    made = "client.FaaSKeeperClient(config.Config.local('/x'))"
+    modules = loaded(f"from faaskeeper import client, config; import faaskeeper.client.session; {made}")
+    assert "faaskeeper.session.calls" in modules
     service = {"deployment", "view", "checkpoint", "tally", "writer", "distributor", "heartbeat", "sweeping"}
     assert modules.isdisjoint(f"faaskeeper.core.{name}" for name in service)
+    assert not any(name.startswith("faaskeeper.providers") for name in modules)
+
+
+def test_no_annotation_is_compiled_where_a_client_or_its_service_is_imported() -> None:
+    modules = "faaskeeper.client.session, faaskeeper.client.batches, faaskeeper.providers.local"
+    loaded(f"import typing; typing.ForwardRef = None; import {modules}")  # None() would raise
 
 
 def test_a_one_shot_command_loads_neither_prompt_toolkit_nor_rich() -> None:
@@ -82,10 +102,12 @@ def test_deployment_needs_no_library_of_the_command_line() -> None:
         ("client", ("aio", "cli", "deploy", "providers", "recipes", "testing")),
         ("deploy", ("cli", "gateway", "recipes", "testing")),
         ("gateway", ("cli", "deploy", "recipes", "testing")),
+        ("mirror", ("aio", "cli", "deploy", "gateway", "providers", "recipes", "testing")),
         ("providers", ("cli", "client", "deploy", "recipes", "testing")),
         ("recipes", ("aio", "cli", "deploy", "gateway", "providers", "testing")),
         ("session", ("cli", "aio", "client", "deploy", "gateway", "providers", "recipes", "testing")),
         ("recipes/rules", ("aio", "client")),
+        ("zookeeper", ("aio", "cli", "deploy", "mirror", "providers", "recipes", "testing")),
         ("testing", ("cli",)),
     ],
 )

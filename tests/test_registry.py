@@ -8,7 +8,7 @@ import pytest
 
 from faaskeeper import registry
 from faaskeeper.config import CloudProvider, Config, ConfigurationException, QueueType
-from faaskeeper.deploy.providers import costs_of, dead_letters_of, deployment_of, doctor_of, priced
+from faaskeeper.deploy.providers import costs_of, dead_letters_of, deployment_of, priced
 from faaskeeper.exceptions import ProviderException
 from tests.test_imports import loaded
 
@@ -53,7 +53,7 @@ def test_an_installed_provider_is_found_by_its_entry_point(monkeypatch: pytest.M
     assert config.worker_queue is QueueType.SQS
     assert config.distributor_queue is QueueType.INLINE
     assert config.written_directly().worker_queue is QueueType.DIRECT
-    assert registry.names() == ["local", "aws", "gcp", "mine"]
+    assert registry.names() == ["local", "aws", "gcp", "zookeeper", "mine"]
     assert registry.PROVIDERS["aws"] is registry.find("aws")
 
 
@@ -62,13 +62,15 @@ def test_a_name_without_a_provider_is_refused_with_the_names_there_are(
 ) -> None:
     install(monkeypatch, ("zoo", "zoo"), ("mine", "mine"))
     for name in ("azure", "", None, 1, ["aws"]):
-        with pytest.raises(ConfigurationException, match="one of 'local', 'aws', 'gcp', 'mine', 'zoo', or"):
+        with pytest.raises(
+            ConfigurationException, match="one of 'local', 'aws', 'gcp', 'zookeeper', 'mine', 'zoo', or"
+        ):
             Config.deserialize({"cloud-provider": name, "deployment-name": "some"})
 
 
 def test_tools_that_a_provider_does_not_have_are_refused_with_the_providers_that_have_them() -> None:
     config = Config.local("/nowhere")
-    for tool in (deployment_of, doctor_of, dead_letters_of):
+    for tool in (deployment_of, dead_letters_of):
         with pytest.raises(ProviderException, match=r"cannot deploy to 'local': .* 'aws', 'gcp'$"):
             tool(config)
     assert costs_of(config) is None

@@ -87,7 +87,8 @@ def test_a_writer_that_slept_while_a_tombstone_lapsed_does_not_join_its_append_w
     seed: int,
 ) -> None:
     """Its view has a znode of which user storage shows nothing any more."""
-    assert run(seed, replace(plan_of(seed), joint=True, own_distributor=False, stripes=1)).violation == ""
+    changes: dict[str, Any] = {"stripes": 1, "entry_bytes": log.ENTRY_BYTES}
+    assert run(seed, replace(plan_of(seed), joint=True, own_distributor=False, **changes)).violation == ""
 
 
 LONG: dict[str, Any] = {"long": True, "expiring": False, "faults": 0.05}
@@ -1170,6 +1171,7 @@ PLAIN: dict[str, Any] = {
     "servers": False,
     "close_changes": 1_000,
     "stripes": 1,
+    "entry_bytes": log.ENTRY_BYTES,
 }
 """What histories are without, unless a rule wants it."""
 BUGS = ("TypeError", "AttributeError", "NameError", "KeyError", "IndexError")

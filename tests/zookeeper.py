@@ -19,8 +19,11 @@ SUPER_DIGEST = "super:D/InIHSb7yEEbrWz8b9l71RjZJU="
 
 
 @contextmanager
-def zookeeper(directory: Path) -> Iterator[int]:
-    """A server, from when it answers: its port. Skips the test where ZooKeeper is not installed."""
+def zookeeper(directory: Path, extended: bool = True, **more: str) -> Iterator[int]:
+    """A server, from when it answers: its port. Skips the test where ZooKeeper is not installed.
+
+    ``extended``: it has times to live. ``more``: further properties.
+    """
     needs("ZooKeeper", which("java") and JAR.exists(), "'apt-get install zookeeper' installs it")
     directory.mkdir(parents=True, exist_ok=True)
     port = free_port()
@@ -34,9 +37,10 @@ def zookeeper(directory: Path) -> Iterator[int]:
     }
     (directory / "zoo.cfg").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
     options = {
-        "zookeeper.extendedTypesEnabled": "true",
+        "zookeeper.extendedTypesEnabled": str(extended).lower(),
         "zookeeper.forceSync": "no",  # what it has written need not outlive it
         "zookeeper.DigestAuthenticationProvider.superDigest": SUPER_DIGEST,
+        **more,
     }
     with (directory / "output").open("wb") as output:
         running = processes.start(

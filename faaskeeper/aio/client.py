@@ -16,6 +16,7 @@ from faaskeeper.aio.session import AsyncSession
 from faaskeeper.aio.threads import Threads, through
 from faaskeeper.client.connect import connect
 from faaskeeper.config import Config
+from faaskeeper.core.children import Span
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.znode import Acl, Stat
 from faaskeeper.exceptions import (
@@ -25,7 +26,7 @@ from faaskeeper.exceptions import (
 )
 from faaskeeper.node import Node
 from faaskeeper.session.arguments import NodeKind
-from faaskeeper.session.calls import Part, ReadResult, Result, Write
+from faaskeeper.session.calls import WITH_DATA, Part, ReadResult, Result, Write
 from faaskeeper.session.client import START_S, STOP_S, BaseClient
 from faaskeeper.session.states import Listener, SessionState, Ticket
 from faaskeeper.watch import WatchCallbackType, WatchType
@@ -296,7 +297,7 @@ class AsyncClient(BaseClient[AsyncSession]):
             record = requests.at_once(calls.there(path))
             if not isinstance(record, Later):
                 meta = None if record is None else record.meta
-                return None if meta is None else Node(path, None, meta.stat())
+                return None if meta is None else Node(path, None, meta.stat(), ttl=meta.ttl)
         return cast("Node | None", await requests.read(calls.exists(path, _function(watch))))
 
     async def get_children(
@@ -315,6 +316,24 @@ class AsyncClient(BaseClient[AsyncSession]):
             if not isinstance(record, Later) and (nodes := calls.children_of(path, real, record)) is not None:
                 return nodes
         return cast(list[Node], await requests.read(calls.get_children(path, include_data, _function(watch))))
+
+    async def iter_children(self, path: str, include_data: bool = False) -> AsyncIterator[Node]:
+        """Each child of a node, without ever holding a long list of them: one page after the other.
+
+        In the order of storage: sorted within a page only. Children that exist all the time come
+        once, others once or not at all. ``include_data`` and what is left out are as in
+        :meth:`get_children`; an error comes at the step of the iteration that meets it.
+        """
+        part: Span | None = Span()
+        while part is not None:
+            nodes, part = await self._requests().read(self._calls.children_part(path, part))
+            for at in range(0, len(nodes), WITH_DATA):
+                some = nodes[at : at + WITH_DATA]
+                if include_data:
+                    some = await self.read_together([("data", node.path) for node in some])
+                for each in some:
+                    if isinstance(each, Node):
+                        yield each
 
     async def get_children_with_stat(
         self, path: str, watch: WatchCallbackType | None = None

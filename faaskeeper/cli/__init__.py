@@ -5,9 +5,16 @@ from __future__ import annotations
 
 def main() -> None:
     """Entry point of ``fk``."""
+    import gc
+
+    gc.disable()  # what is imported stays
     from faaskeeper.cli.main import main as run
 
-    run()
+    gc.enable()
+    try:
+        run()
+    finally:
+        gc.freeze()  # the interpreter would go through all objects once more before it ends
 
 
 __all__ = ["main"]

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from faaskeeper.cli.context import Context
 from faaskeeper.cli.errors import Failed
 from faaskeeper.core import paths
 from faaskeeper.core.znode import MAX_DATA_BYTES
+from faaskeeper.zookeeper.address import is_address
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from click.shell_completion import CompletionItem
 
 _WHOLE = "[+-]?[0-9]{1,19}"
 _NUMBER = r"[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,4})?"
@@ -80,20 +86,60 @@ def text_of(word: str) -> str:
 
 
 class ZnodePath(click.ParamType[str]):
-    """A valid znode path. The error names the rule that a path violates."""
+    """A valid znode path. The error names the rule that a path violates.
+
+    ``sequential``: the path may be without its number, so the command checks it. ``here``: outside
+    of the shell ``.`` is the root.
+    """
 
     name = "path"
 
+    def __init__(self, sequential: bool = False, here: bool = False) -> None:
+        self._sequential = sequential
+        self._here = here
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        path = text_of(str(value))
-        number = "0" if ctx is not None and (ctx.params.get("sequential") or False) else ""
-        wrong = paths.invalid(path + number)
+        path = absolute(text_of(str(value)), ctx)
+        path = "/" if self._here and path == "." else path
+        wrong = None if self._sequential else paths.invalid(path)
         if wrong is not None:
             raise Failed(wrong, 2)
         return path
 
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from faaskeeper.cli.completing import paths_of
 
-class File(click.ParamType[Path]):
+        return paths_of(ctx, incomplete)
+
+
+def absolute(path: str, ctx: click.Context | None) -> str:
+    """The path that a word of the shell means; outside of the shell, the word itself.
+
+    There a relative path begins at the shell's directory, and ``.`` and ``..`` are understood, which
+    no znode's path contains.
+    """
+    context = None if ctx is None else ctx.find_object(Context)
+    if context is None or context.one_shot or not path:
+        return path
+    return resolved(context.directory, path)
+
+
+def resolved(directory: str, path: str) -> str:
+    """A path from a directory on. What is wrong with it otherwise stays, to be named in an error."""
+    if path.startswith("/"):
+        return path
+    found = [each for each in directory.split("/") if each]
+    for word in path.removesuffix("/").split("/"):
+        if word == "..":
+            del found[-1:]
+        elif word != ".":
+            found.append(word)
+    return "/" + "/".join(found)
+
+
+class File(click.ParamType["Path"]):
     """A file name, or '-' for a standard stream."""
 
     name = "file"
@@ -103,7 +149,19 @@ class File(click.ParamType[Path]):
             self.fail("a file name must not be empty.", param, ctx)
         if "\0" in str(value):
             self.fail("a file name must not contain a NUL character.", param, ctx)
+        from pathlib import Path
+
         return Path(value)
+
+
+class ConfigSource(click.ParamType["Path | str"]):
+    """The file of a configuration, or the ``zk://`` address of a ZooKeeper server."""
+
+    name = "config"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        word = str(value)
+        return word if is_address(word) else File().convert(value, param, ctx)
 
 
 class Directory(click.ParamType[str]):
@@ -115,6 +173,22 @@ class Directory(click.ParamType[str]):
         if not str(value) or "\0" in str(value):
             self.fail("a directory name must not be empty or contain a NUL character.", param, ctx)
         return str(value)
+
+
+class Address(click.ParamType[Any]):
+    """HOST:PORT, or a PORT of the loopback interface."""
+
+    name = "HOST:PORT"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        host, _, port = str(value).rpartition(":")
+        if not (port.isascii() and port.isdecimal() and len(port) <= 5) or int(port) > 65_535:
+            self.fail(f"{value!r} is not an address: write HOST:PORT, for example 127.0.0.1:2181", param, ctx)
+        return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def data_of(file: Path, stream: Any) -> bytes:

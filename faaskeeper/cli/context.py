@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from time import monotonic
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from faaskeeper.cli import output
 from faaskeeper.cli.errors import Failed
@@ -16,6 +15,9 @@ from faaskeeper.config import Config
 from faaskeeper.exceptions import SessionExpiredException
 from faaskeeper.node import Node
 from faaskeeper.watch import WatchedEvent
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,14 +35,18 @@ class Context:
         self.config = config
         self.status = 0
         self.one_shot = True
+        self.session_timeout: float | None = None
+        """Seconds, for sessions opened from now on; None: the configuration's."""
+        self.directory = "/"
+        """The node to which relative paths of the shell's commands refer."""
         self._port = port
         self.verbose = verbose
-        self._auth = auth
+        self.auth = auth
         self._client: FaaSKeeperClient | None = None
         self._caller = Caller()
 
-    def choose(self, config: Path | None) -> None:
-        """Use the deployment of this configuration file, if one is given."""
+    def choose(self, config: Path | str | None) -> None:
+        """Use the deployment of this configuration file or address, if one is given."""
         if config is not None:
             self.config = Config.load(config)
 
@@ -70,8 +76,10 @@ class Context:
             self._client = self._caller.call(self._started, FaaSKeeperClient.stop)
 
     def _started(self) -> FaaSKeeperClient:
-        client = FaaSKeeperClient(self.config, self._port, verbose=self.verbose)
-        for credential in self._auth:
+        client = FaaSKeeperClient(
+            self.config, self._port, verbose=self.verbose, session_timeout=self.session_timeout
+        )
+        for credential in self.auth:
             client.add_auth("digest", credential)
         client.start()
         return client
@@ -91,6 +99,13 @@ class Context:
     def print_json(self, value: Any) -> None:
         """Print JSON on one line."""
         output.print_line(output.json_line(value))
+
+    def say(self, as_json: bool, value: Any, text: str) -> None:
+        """Print a result: as JSON, or as a line."""
+        if as_json:
+            self.print_json(value)
+        else:
+            self.print_line(text)
 
     def print_data(self, node: Node) -> None:
         """Print a node's data: UTF-8 text with a newline, other data byte for byte.
@@ -112,7 +127,7 @@ class Context:
         """Print a stat, one field per line, as zkCli does."""
         for field, value in node.stat._asdict().items():
             if field in ("ctime", "mtime"):
-                shown = _when(value)
+                shown = when(value)
             elif field in ("czxid", "mzxid", "pzxid", "ephemeralOwner"):
                 shown = f"0x{value:x}"
             else:
@@ -120,7 +135,8 @@ class Context:
             self.print_line(f"{field} = {shown}")
 
 
-def _when(ms: int) -> str:
+def when(ms: int) -> str:
+    """A time as text, in the local time zone."""
     from datetime import datetime
 
     try:

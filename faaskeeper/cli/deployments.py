@@ -12,13 +12,13 @@ import click
 
 from faaskeeper import registry
 from faaskeeper.cli import output
-from faaskeeper.cli.arguments import Amount, File
+from faaskeeper.cli.arguments import Amount, ConfigSource
 from faaskeeper.config import Config
 from faaskeeper.deploy.deployment import Deployment, Progress
 from faaskeeper.deploy.providers import deployment_of, translated_errors
 
 PROVIDERS = click.Choice(registry.deployable())
-config_argument = click.argument("config", type=File())
+config_argument = click.argument("config", type=ConfigSource())
 provider_option = click.option("--provider", type=PROVIDERS, help="Require this provider.")
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 
@@ -36,7 +36,7 @@ def ask(question: str, yes: bool) -> None:
         click.confirm(question, abort=True)
 
 
-def load(path: Path, provider: str | None) -> Config:
+def load(path: Path | str, provider: str | None) -> Config:
     """Load a configuration and check its provider."""
     config = Config.load(path)
     if provider is not None and config.provider_name != provider:

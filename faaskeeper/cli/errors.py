@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import click
 
 from faaskeeper.cli import output
 from faaskeeper.config import ConfigurationException
-from faaskeeper.core.errors import Portable
+from faaskeeper.core.errors import DriverError, Portable, StaleView
 from faaskeeper.exceptions import (
     BadVersionError,
     FaaSKeeperException,
@@ -19,6 +19,7 @@ from faaskeeper.exceptions import (
     NodeDoesntExistException,
     NodeExistsException,
     NotEmptyException,
+    ProviderException,
     SequenceUsedUpException,
     SessionClosingException,
     SessionExpiredException,
@@ -45,6 +46,19 @@ STATUSES: tuple[tuple[type[FaaSKeeperException], int], ...] = (
 """Exit statuses by error; the first match counts. click also uses 2, for usage errors."""
 INTERRUPTED = 130
 """The exit status that shells use for SIGINT."""
+KINDS = {
+    1: "failed",
+    2: "invalid",
+    3: "no node",
+    4: "node exists",
+    5: "not empty",
+    6: "bad version",
+    7: "limit",
+    8: "timeout",
+    9: "not permitted",
+    INTERRUPTED: "interrupted",
+}
+"""What an error in JSON calls each exit status."""
 
 
 class Failed(Portable):
@@ -60,22 +74,45 @@ def status_of(error: FaaSKeeperException) -> int:
     return next(status for kind, status in STATUSES if isinstance(error, kind))
 
 
-def report(error: BaseException, in_shell: bool = False) -> int:
-    """Report an error; returns the exit status.
+def wants_json(words: Sequence[str]) -> bool:
+    """Whether a command line asks for JSON: then its errors are JSON, too, whatever is wrong with it."""
+    return "--json" in words[: words.index("--") if "--" in words else len(words)]
+
+
+def report(error: BaseException, in_shell: bool = False, as_json: bool = False) -> int:
+    """Report an error; returns the exit status. ``as_json``: as a JSON object on one line.
 
     Raises the error again if it is a bug in this program.
     """
     if isinstance(error, click.ClickException):
-        return _usage(error)
+        if not as_json:
+            return _usage(error)
+        show_error(error.format_message(), error.exit_code, error, as_json)
+        return error.exit_code
     if isinstance(error, click.Abort):
         error = error.__cause__ or error
     if isinstance(error, (EOFError, click.Abort)):  # click's own wording
-        output.print_error("Aborted!")
+        if as_json:
+            show_error("aborted", 1, error, as_json)
+        else:
+            output.print_error("Aborted!")
         return 1
     message, status = _line(error, in_shell)
     if message:
-        output.print_error(f"fk: {message}")
+        show_error(message, status, error, as_json)
     return status
+
+
+def show_error(message: str, status: int, error: BaseException, as_json: bool) -> None:
+    """Write an error to standard error: a line for people, or a JSON object."""
+    if not as_json:
+        output.print_error(f"fk: {message}")
+        return
+    shown = {"error": message, "kind": KINDS.get(status, "failed"), "status": status}
+    path = getattr(error, "path", "")
+    if path and isinstance(error, FaaSKeeperException):
+        shown["path"] = path
+    output.print_json_error(shown)
 
 
 def _line(error: BaseException, in_shell: bool) -> tuple[str, int]:
@@ -85,7 +122,9 @@ def _line(error: BaseException, in_shell: bool) -> tuple[str, int]:
     if isinstance(error, Failed):
         return str(error), error.status
     if isinstance(error, FaaSKeeperException):
-        return _advice(error, in_shell), status_of(error)
+        return advice(error, in_shell), status_of(error)
+    if isinstance(error, (DriverError, StaleView)):
+        return str(error), status_of(ProviderException())
     if isinstance(error, KeyboardInterrupt):
         return ". ".join(["interrupted", *getattr(error, "__notes__", ())]), INTERRUPTED
     if isinstance(error, ImportError):
@@ -98,7 +137,7 @@ def _line(error: BaseException, in_shell: bool) -> tuple[str, int]:
     raise error
 
 
-def _advice(error: FaaSKeeperException, in_shell: bool) -> str:
+def advice(error: FaaSKeeperException, in_shell: bool) -> str:
     """The error's message, with API calls replaced by the matching commands."""
     show = "'addauth digest USER:PASSWORD'" if in_shell else "--auth USER:PASSWORD or $FK_AUTH"
     if isinstance(error, NoAuthException):

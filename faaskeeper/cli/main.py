@@ -5,19 +5,25 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
 from faaskeeper import __version__
 from faaskeeper.cli import output
-from faaskeeper.cli.arguments import Directory, File, Whole, text_of
+from faaskeeper.cli.arguments import ConfigSource, Directory, Whole, text_of
 from faaskeeper.cli.commands import COMMANDS, DEPLOYMENT_COMMANDS
 from faaskeeper.cli.context import Context
-from faaskeeper.cli.errors import report, suggestion
+from faaskeeper.cli.errors import report, suggestion, wants_json
+from faaskeeper.cli.groups import grouped
 from faaskeeper.config import Config
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMPLETE = "_FK_COMPLETE"
+"""The variable by which the scripts of ``fk completion`` ask for completions."""
 _DEEPEST = 5000
 """Recursion limit.
 
@@ -26,10 +32,16 @@ A path has at most 480 components; walking and encoding take a few frames for ea
 
 
 class _Group(click.Group):
-    """Imports a command on first use, and suggests similar names for an unknown command."""
+    """Imports a command on first use, and none to list them. Suggests names for an unknown one."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*COMMANDS, *DEPLOYMENT_COMMANDS])
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for heading, names in grouped(self.list_commands(ctx)):
+            limit = formatter.width - 6 - max(map(len, names))
+            with formatter.section(heading):
+                formatter.write_dl([(name, _summary(name, limit)) for name in names])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return COMMANDS.get(cmd_name) or DEPLOYMENT_COMMANDS.get(cmd_name)
@@ -38,7 +50,7 @@ class _Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if self.get_command(ctx, name) is None and not name.startswith("-"):
+        if self.get_command(ctx, name) is None and not name.startswith("-") and not ctx.resilient_parsing:
             if name in ("help", "connect", "close", "quit", "exit"):
                 raise click.UsageError(f"{name!r} is a command of the shell: run 'fk shell' first.", ctx)
             raise click.UsageError(
@@ -47,11 +59,19 @@ class _Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _summary(name: str, limit: int) -> str:
+    """What a list says of a command, in this many characters."""
+    commands = COMMANDS if name in COMMANDS else DEPLOYMENT_COMMANDS
+    return click.Command(name, help=commands.summary(name)).get_short_help_str(limit)
+
+
 def main(arguments: Sequence[str] | None = None, program: str = "fk") -> None:
     """Run ``fk`` and exit with its status."""
     output.prepare()
     sys.setrecursionlimit(_DEEPEST)
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if os.environ.get(COMPLETE):
+        _complete(words)
     context: list[Context] = []
     try:
         status = fk.main(words, prog_name=program, standalone_mode=False, obj=context)
@@ -59,8 +79,25 @@ def main(arguments: Sequence[str] | None = None, program: str = "fk") -> None:
         status = status or sum(each.status for each in context)
         _flush()
     except (Exception, KeyboardInterrupt) as error:
-        status = report(error)
+        status = report(error, as_json=wants_json(words))
     sys.exit(status)
+
+
+def _complete(words: Sequence[str]) -> None:
+    """Answer a shell that completes a command line, and end the process.
+
+    It does not wait for what a deployment has not answered in time, and reports no error: a prompt
+    has no place for one.
+    """
+    status: object = 1
+    try:
+        fk.main(words, prog_name="fk", complete_var=COMPLETE, standalone_mode=False)
+    except SystemExit as ended:
+        status = ended.code
+        _flush()
+    except (Exception, KeyboardInterrupt):
+        pass
+    os._exit(status if isinstance(status, int) else 0)
 
 
 def _flush() -> None:
@@ -77,8 +114,9 @@ def _flush() -> None:
     "--config",
     "config",
     envvar="FK_CONFIG",
-    type=File(),
-    help="Client configuration of a deployment (JSON). Default: an embedded service. [$FK_CONFIG]",
+    type=ConfigSource(),
+    help="Client configuration of a deployment (JSON), or zk://HOST:PORT[,...][/CHROOT] of ZooKeeper. "
+    "Default: an embedded service. [$FK_CONFIG]",
 )
 @click.option(
     "-d",
@@ -100,7 +138,7 @@ def _flush() -> None:
 @click.pass_context
 def fk(
     ctx: click.Context,
-    config: Path | None,
+    config: Path | str | None,
     directory: str | None,
     port: int,
     auth: tuple[str, ...],
@@ -108,13 +146,15 @@ def fk(
 ) -> None:
     """FaaSKeeper: ZooKeeper without servers.
 
-    Commands work on the deployment of --config, or on an embedded service in a local directory.
+    Commands work on the deployment of --config, which may be a ZooKeeper server, or on an embedded
+    service in a local directory.
 
     \b
     Examples:
       fk create /app/config '{"debug": true}' --parents
       fk get /app/config
       fk --config client.json shell
+      fk --config zk://127.0.0.1:2181/app ls /
       fk get --help
 
     \b

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from faaskeeper.cli.arguments import Amount, File, Whole, ZnodePath, data_of
+from faaskeeper.cli.arguments import Amount, ConfigSource, File, Whole, ZnodePath, data_of
 from faaskeeper.cli.context import Context, Watcher
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pass_context = click.make_pass_decorator(Context)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,8 +30,8 @@ def command(name: str) -> Callable[[F], click.Command]:
 
 VERSION = Whole(-1, 2**31 - 1)
 path = click.argument("path", type=ZnodePath())
-optional_config = click.argument("config", required=False, type=File())
-path_or_root = click.argument("path", type=ZnodePath(), default="/")
+optional_config = click.argument("config", required=False, type=ConfigSource())
+path_or_root = click.argument("path", type=ZnodePath(here=True), default=".", metavar="[PATH]")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 watch_flag = click.option(
     "-w",
@@ -48,6 +50,16 @@ version_option = click.option(
     "-v", "--version", "version", type=VERSION, default=None, help="Require this version of the node."
 )
 version_word = click.argument("version_word", type=VERSION, required=False, metavar="[VERSION]")
+unsorted_option = click.option(
+    "-U",
+    "--unsorted",
+    is_flag=True,
+    help="Do not sort: take long lists of children page by page, in little memory.",
+)
+depth_option = click.option(
+    "--depth", type=Whole(0, 480), default=None, help="Go at most this many levels down; 0: the node alone."
+)
+dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 file_option = click.option(
     "-f", "--file", "file", type=File(), help="Read the data from a file; '-': standard input."
 )

@@ -146,6 +146,15 @@ def print_error(text: str) -> None:
         pass  # standard error is closed, so there is nowhere to report it
 
 
+def print_json_error(value: Any) -> None:
+    """Write JSON to standard error, whole: a line that is cut is not JSON."""
+    try:
+        with _switching:
+            _write(sys.stderr, json_line(value) + "\n")
+    except Unwritable:
+        pass
+
+
 def _write(stream: TextIO, text: str) -> None:
     try:
         stream.write(text)

@@ -7,7 +7,7 @@ conflicts with existing znodes. A later failure reports how much was written.
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import IO, Any, NamedTuple
 
@@ -18,7 +18,7 @@ from faaskeeper.config import strict_json
 from faaskeeper.core import paths
 from faaskeeper.core.requests import NO_DATA, Create, SetData
 from faaskeeper.core.transactions import MAX_SEQUENCE
-from faaskeeper.core.znode import MAX_DATA_BYTES, Acl
+from faaskeeper.core.znode import MAX_DATA_BYTES, Acl, Stat
 from faaskeeper.exceptions import (
     FaaSKeeperException,
     ProviderException,
@@ -56,10 +56,26 @@ class Row(NamedTuple):
 
 
 class Dump(NamedTuple):
-    """The znodes to create, parents first, and the paths of ephemerals, which are skipped."""
+    """The znodes to create, parents first, and the paths of ephemerals, which are skipped.
+
+    ``top``: the path of the first.
+    """
 
     rows: list[Row]
     ephemerals: list[str]
+    top: str = "/"
+
+    def below(self, path: str) -> Dump:
+        """The same with ``path`` in place of the root. Raises ProviderException for a path too long."""
+        if path == "/":
+            return self
+        moved = [row._replace(path=path if row.path == "/" else path + row.path) for row in self.rows]
+        for row in moved:
+            if paths.overlong(row.path):
+                raise ProviderException(
+                    f"{row.path[:60]}... would be longer than {paths.MAX_PATH_BYTES} bytes"
+                )
+        return Dump(moved, [path + each for each in self.ephemerals], path)
 
 
 # ---- reading -------------------------------------------------------------------------------------
@@ -179,9 +195,15 @@ class Loaded(NamedTuple):
 
 
 def load(
-    client: FaaSKeeperClient, dump: Dump, overwrite: bool, call: Call = lambda function: function()
+    client: FaaSKeeperClient,
+    dump: Dump,
+    overwrite: bool,
+    call: Call = lambda function: function(),
+    *,
+    dry_run: bool = False,
+    advance: Callable[[int], None] = lambda number: None,
 ) -> Loaded:
-    """Write a dump.
+    """Write a dump. ``dry_run``: only check it; ``advance`` is told how many znodes are written.
 
     Raises Failed if a znode exists and ``overwrite`` is not set; then nothing was written. If the
     import stops halfway, raises Failed, or KeyboardInterrupt with a note; both say how much was
@@ -190,17 +212,20 @@ def load(
     there = _there(client, dump, call)
     if not overwrite:
         _refuse_conflicts(client, dump, there, call)
+    if dry_run:
+        return Loaded(len(dump.rows) - len(there), len(there), dump.ephemerals, [])
     counts = {row.path: row.sequence for row in dump.rows if row.sequence}
     done = 0
     try:
-        for batch in _batches(dump.rows):
+        for batch in batches(dump.rows):
             call(partial(_write, client, batch, there))
             done += len(batch)
+            advance(len(batch))
             for row in batch:
                 if row.path in there and row.kind.acl is not None:
                     call(partial(client.set_acls, row.path, row.kind.acl))
         renumbered = [
-            path for path, count in counts.items() if not call(partial(_count_up, client, path, count))
+            path for path, count in counts.items() if not call(partial(count_up, client, path, count))
         ]
     except ZooKeeperException as error:  # rejected: this transaction had no effect
         raise Failed(f"{error}. {_progress(done, dump)}", status_of(error)) from error
@@ -214,7 +239,7 @@ def load(
 
 def _write(client: FaaSKeeperClient, batch: list[Row], there: set[str]) -> None:
     """Create and set znodes in one transaction."""
-    _check(client.commit([_part(client, row, row.path in there) for row in batch]))
+    check_results(client.commit([part_of(client, row, row.path in there) for row in batch]))
 
 
 def _progress(done: int, dump: Dump, least: str = "") -> str:
@@ -227,24 +252,25 @@ def _progress(done: int, dump: Dump, least: str = "") -> str:
 
 def _there(client: FaaSKeeperClient, dump: Dump, call: Call) -> set[str]:
     """The paths of a dump that exist. Skips the descendants of a missing node."""
-    there = {"/"}
+    there = {"/", paths.parent(dump.top)}
     for row in dump.rows:
         path = row.path
         if path != "/" and paths.parent(path) in there and call(lambda: client.exists(path)) is not None:
             there.add(path)
-    return there
+    return there & {row.path for row in dump.rows}
 
 
 def _refuse_conflicts(client: FaaSKeeperClient, dump: Dump, there: set[str], call: Call) -> None:
     """Raise if znodes exist.
 
-    The root always exists; it conflicts if both sides have data that differs.
+    The top may exist, as the root does; it conflicts if both sides have data that differs.
     """
-    found = sorted(there - {"/"})
-    root = next(row for row in dump.rows if row.path == "/")
-    now: bytes = call(lambda: client.get_data("/")).data
-    if now not in (b"", root.data or b""):
-        found.insert(0, "/")
+    found = sorted(there - {dump.top})
+    if dump.top in there:
+        root = next(row for row in dump.rows if row.path == dump.top)
+        now: bytes = call(lambda: client.get_data(dump.top)).data
+        if now not in (b"", root.data or b""):
+            found.insert(0, dump.top)
     if found:
         some = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
         raise Failed(
@@ -254,7 +280,8 @@ def _refuse_conflicts(client: FaaSKeeperClient, dump: Dump, there: set[str], cal
         )
 
 
-def _batches(rows: list[Row]) -> Iterator[list[Row]]:
+def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """The rows in runs, each of which one transaction can create."""
     batch: list[Row] = []
     size = 0
     for row in rows:
@@ -268,7 +295,8 @@ def _batches(rows: list[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-def _part(client: FaaSKeeperClient, row: Row, there: bool) -> Part:
+def part_of(client: FaaSKeeperClient, row: Row, there: bool) -> Part:
+    """The operation that creates a znode; ``there``: that sets its data, for it exists."""
     transaction = client.transaction()
     if there:
         transaction.set_data(row.path, row.data or b"")
@@ -281,33 +309,40 @@ def _part(client: FaaSKeeperClient, row: Row, there: bool) -> Part:
     return part
 
 
-def _check(results: list[Any]) -> None:
+def check_results(results: list[Any]) -> None:
     """Raise the error that made a transaction fail."""
     for each in results:
         if isinstance(each, FaaSKeeperException) and not isinstance(each, RolledBackException):
             raise each
 
 
-def _count_up(client: FaaSKeeperClient, path: str, count: int) -> bool:
-    """Advance the sequence number of a parent to ``count``, by creates.
+def creations(stat: Stat) -> int:
+    """How many children were ever created below a node, which is its next sequence number.
 
-    False: that takes too many.
+    ZooKeeper's ``cversion`` is twice that, less the children left.
     """
-    probe = f"{path.rstrip('/')}/fk-import-"
+    return (stat.cversion % 2**32 + stat.numChildren) // 2
+
+
+def count_up(client: FaaSKeeperClient, path: str, count: int) -> bool:
+    """Advance the sequence number of a parent to ``count``, by creates that it deletes at once.
+
+    False: that takes too many, or an ACL forbids it, or the parent is gone.
+    """
     try:
-        made = client.create(probe, sequential=True).path
-        client.delete(made)
-    except FaaSKeeperException:
-        return False  # an ACL forbids it, or the parent is gone: the numbers stay as they are
-    at = int(made[-10:]) + 1
-    if count - at > _MOST_STEPS:
-        return False
-    while at < count:
-        steps = min(count - at, _BATCH)
-        with client.transaction() as transaction:
-            for number in range(steps):
-                name = f"{probe}{at + number:010d}"
+        found = client.exists(path)
+        if found is None or count - creations(found.stat) > _MOST_STEPS:
+            return False
+        at = creations(found.stat)
+        while at < count:
+            steps = min(count - at, _BATCH)
+            transaction = client.transaction()
+            for number in range(at, at + steps):
+                name = paths.child(path, f"fk-import-{number:010d}")
                 transaction.create(name)
                 transaction.delete(name)
-        at += steps
+            check_results(transaction.commit())
+            at += steps
+    except ZooKeeperException:
+        return False
     return True

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, TextIO, cast
 
 import click
 
-from faaskeeper.cli import output
+from faaskeeper.cli import completing, output
+from faaskeeper.cli.arguments import resolved, text_of
 from faaskeeper.cli.commands import COMMANDS, DEPLOYMENT_COMMANDS
 from faaskeeper.cli.context import Context
-from faaskeeper.cli.errors import Failed, report, suggestion
+from faaskeeper.cli.errors import Failed, report, suggestion, wants_json
+from faaskeeper.cli.groups import grouped
 from faaskeeper.cli.words import split
 from faaskeeper.core import paths
-from faaskeeper.exceptions import FaaSKeeperException
+from faaskeeper.exceptions import FaaSKeeperException, NodeDoesntExistException
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 BUILT_IN = {
     "help": "List the commands, or describe one: help COMMAND.",
+    "cd": "Go to a node, to which relative paths refer: cd PATH; without PATH, to the root.",
+    "pwd": "Print the node to which relative paths refer.",
     "connect": "Open a session.",
     "close": "Close the session.",
     "quit": "Close the session and exit.",
@@ -62,6 +66,7 @@ def execute(context: Context, line: str) -> int:
 
     An interrupt (Ctrl-C) stops the command. The session stays open.
     """
+    words: list[str] = []
     try:
         try:
             words = split(line)
@@ -72,7 +77,7 @@ def execute(context: Context, line: str) -> int:
     except Quit:
         raise
     except (Exception, KeyboardInterrupt) as error:
-        return report(error, in_shell=True)
+        return report(error, in_shell=True, as_json=wants_json(words))
     return 0
 
 
@@ -95,19 +100,25 @@ def _unknown(name: str) -> Failed:
 
 
 def _built_in(context: Context, name: str, arguments: tuple[str, ...]) -> None:
-    if len(arguments) > (name == "help"):
-        raise click.UsageError(f"{name!r} takes no {'second ' if name == 'help' else ''}argument.")
-    if name in ("quit", "exit"):
+    one = name in ("help", "cd")
+    if len(arguments) > one:
+        raise click.UsageError(f"{name!r} takes no {'second ' if one else ''}argument.")
+    if name in ("cd", "pwd"):
+        _move(context, name, *arguments)
+    elif name in ("quit", "exit"):
         raise Quit
-    if name == "connect":
+    elif name == "connect":
         context.connect()
         context.print_line(f"Session {context.client.session_id} is open")
     elif name == "close":
         context.close()
         context.print_line("Session closed")
     elif not arguments:
-        for each, what in sorted({**BUILT_IN, **_summaries()}.items(), key=lambda pair: pair[0].lower()):
-            context.print_line(f"{each:22}{what}")
+        summaries = {each: COMMANDS.summary(each) for each in COMMANDS}
+        for heading, names in (*grouped(summaries), ("The shell", list(BUILT_IN))):
+            context.print_line(f"{heading}:")
+            for each in names:
+                context.print_line(f"{each:22}{summaries.get(each) or BUILT_IN[each]}")
     elif arguments[0] in BUILT_IN:
         context.print_line(BUILT_IN[arguments[0]])
     elif arguments[0] in COMMANDS:
@@ -117,8 +128,18 @@ def _built_in(context: Context, name: str, arguments: tuple[str, ...]) -> None:
         raise _unknown(arguments[0])
 
 
-def _summaries() -> dict[str, str]:
-    return {name: command.get_short_help_str(70) for name, command in COMMANDS.items()}
+def _move(context: Context, name: str, path: str = "/") -> None:
+    """``cd`` and ``pwd``. Raises Failed, NodeDoesntExistException."""
+    if name == "pwd":
+        context.print_line(context.directory)
+        return
+    path = resolved(context.directory, text_of(path))
+    wrong = paths.invalid(path)
+    if wrong is not None:
+        raise Failed(wrong, 2)
+    if context.call(context.client.exists, path) is None:
+        raise NodeDoesntExistException(path)
+    context.directory = path
 
 
 # ---- at a terminal ---------------------------------------------------------------------------
@@ -139,16 +160,17 @@ def complete(context: Context, before: str) -> Iterator[tuple[str, int]]:
                 yield name, len(word)
         return
     client = context.connected
-    if client is None or not word.startswith("/"):
+    if client is None or word.startswith("-"):
         return
-    above, begun = paths.parent(word), paths.name(word)
+    begun = paths.name(word)
+    before_it = word[: len(word) - len(begun)]
+    above = before_it.rstrip("/") or ("/" if before_it else ".")
     try:
-        children = client.get_children(above)
+        found = completing.children(client, resolved(context.directory, above), begun)
     except FaaSKeeperException:
         return  # no such node, so no completions
-    for child in children:
-        if paths.name(child.path).startswith(begun):
-            yield shlex.quote(child.path), len(word)
+    for name in found:
+        yield shlex.quote(before_it + name), len(word)
 
 
 def prompt_text(context: Context, number: int) -> str:
@@ -158,7 +180,8 @@ def prompt_text(context: Context, number: int) -> str:
     status = "DISCONNECTED" if client is None else client.session_status
     session = "none" if client is None else client.session_id
     provider = config.provider_name
-    return f"[fk: {provider}:{config.deployment_name}({status}) session:{session} {number}] "
+    where = "" if context.directory == "/" else f" {output.escaped(context.directory)}"
+    return f"[fk: {provider}:{config.deployment_name}({status}) session:{session}{where} {number}] "
 
 
 def _interactive(context: Context) -> int:

@@ -8,7 +8,7 @@ transactions: it includes every earlier change, and no later one.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from faaskeeper.cli.output import json_line
@@ -18,8 +18,11 @@ from faaskeeper.core.blobs import lost, read_blob
 from faaskeeper.core.changes import Change
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.log import Log, Trimmed
+from faaskeeper.core.records import Record
 from faaskeeper.core.znode import CONTAINER, OPEN_ACL, Meta
 from faaskeeper.exceptions import NodeDoesntExistException, ProviderException
+from faaskeeper.mirror.errors import some
+from faaskeeper.mirror.trees import Tree, hides_hashes, seen_of
 
 FORMAT = 1
 _RESERVED = "/zookeeper"
@@ -33,21 +36,60 @@ class Snapshot(NamedTuple):
     nodes: dict[str, tuple[Meta, bytes]]
 
 
-def take(client: FaaSKeeperClient, connection: Connection) -> Snapshot:
-    """Take a snapshot of the nodes that this client may read.
+def take(
+    client: FaaSKeeperClient, connection: Connection, advance: Callable[[int], None] = lambda number: None
+) -> Snapshot:
+    """Take a snapshot of the nodes that this client may read. ``advance``: told of each node read.
 
     Raises NoAuthException, ProviderException.
     """
     for _ in range(_WALKS):
         began = _end(connection.log, connection.applied())
         client.sync("/")
-        seen = dict(_walk(client, connection, "/"))
+        seen: dict[str, tuple[int, Meta, bytes]] = {}
+        for path, found in _walk(client, connection, "/"):
+            seen[path] = found
+            advance(1)
         snapshot = _fold(connection, seen, began)
         if snapshot is not None:
             for path, (meta, _) in snapshot.nodes.items():  # the log also shows unreadable nodes
                 client.may_read(path, meta)
             return snapshot
     raise ProviderException("long lists of children change too fast for an export: try again under less load")
+
+
+def take_listed(client: FaaSKeeperClient, name: str) -> Snapshot:
+    """Take a snapshot of a ZooKeeper server, which has no log to read.
+
+    What was read is as of one moment if nothing had changed when all of it was listed afterwards.
+    Raises ProviderException if that does not happen, or if hashes are hidden.
+    """
+    tree = Tree(client, "/", name)
+    for _ in range(_WALKS):
+        client.sync("/")
+        found = dict(tree.walk(_record(tree), lambda record: record.children))
+        there = tree.list_all()
+        metas = {path: record.meta for path, record in found.items() if record.meta is not None}
+        hidden = [path for path, meta in metas.items() if hides_hashes(meta.acl)]
+        if hidden:
+            raise ProviderException(
+                f"{name} hides password hashes in the ACLs of {some(hidden)}: --auth needs ADMIN there"
+            )
+        if {path: seen_of(meta, found[path].children) for path, meta in metas.items()} == there:
+            zxid = max(max(meta.czxid, meta.mzxid, meta.pzxid) for meta in metas.values())
+            nodes = {path or "/": (meta, found[path].data) for path, meta in metas.items()}
+            return Snapshot(zxid, nodes)
+    raise ProviderException(f"{name} changes too fast for an export: try again under less load")
+
+
+def _record(tree: Tree) -> Callable[[str], Record | None]:
+    def read(path: str) -> Record | None:
+        try:
+            return tree.client.record(tree.real(path))
+        except NodeDoesntExistException:
+            return None
+
+    return read
 
 
 def _end(log: Log, applied: int) -> int:

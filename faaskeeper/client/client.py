@@ -2,39 +2,44 @@
 
 Keeps the API of the published faaskeeper-python library, and adds what users of kazoo expect: a
 context manager, states with listeners, operations and replies in the session's order.
+
+Programs import it that may never make a client: what a client is made of is imported with the first
+one, and what a session is made of when it starts.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from faaskeeper.client.batches import ReadRequest, TransactionRequest
 from faaskeeper.client.connect import connect
-from faaskeeper.client.futures import Future
 from faaskeeper.client.runtime import THREADS, Runtime
-from faaskeeper.client.session import Session
-from faaskeeper.config import Config
 from faaskeeper.core import logs
-from faaskeeper.core.records import Record
-from faaskeeper.core.znode import Acl, Stat
 from faaskeeper.exceptions import NodeDoesntExistException
 from faaskeeper.node import Node
-from faaskeeper.session.arguments import NodeKind
-from faaskeeper.session.calls import Part, ReadResult, Result, Write, stat_of
 from faaskeeper.session.client import START_S, STOP_S, BaseClient
-from faaskeeper.session.commands import Steps
 from faaskeeper.session.states import SessionState, Ticket
-from faaskeeper.session.usage import counted_by
-from faaskeeper.watch import WatchCallbackType, WatchType
 
 if TYPE_CHECKING:
+    from faaskeeper.client.batches import ReadRequest, TransactionRequest
+    from faaskeeper.client.futures import Future
+    from faaskeeper.client.session import Session
+    from faaskeeper.config import Config
     from faaskeeper.core.connection import Connection
+    from faaskeeper.core.records import Record
+    from faaskeeper.core.znode import Acl, Stat
+    from faaskeeper.session.calls import Part, ReadResult, Result, Write
+    from faaskeeper.session.commands import Steps
+    from faaskeeper.watch import WatchCallbackType, WatchType
+
+    _Base = BaseClient[Session]
+else:
+    _Base = BaseClient
 
 
-class FaaSKeeperClient(BaseClient[Session]):
+class FaaSKeeperClient(_Base):
     """A connection to a deployment, and one session with it between :meth:`start` and :meth:`stop`.
 
     :param cfg: the deployment
@@ -53,6 +58,16 @@ class FaaSKeeperClient(BaseClient[Session]):
     thread. They may call the client, but must not wait for another callback. A process that is
     forked from this one does not inherit the session: it has to :meth:`start` the client again.
     """
+
+    def __new__(cls, cfg: Config, *_: Any, **__: Any) -> FaaSKeeperClient:
+        """A client of the kind that the deployment needs."""
+        kind = cfg.provider_spec.client if cls is FaaSKeeperClient else ""
+        if not kind:
+            return object.__new__(cls)
+        from faaskeeper import registry
+
+        made: FaaSKeeperClient = object.__new__(registry.load(kind))
+        return made
 
     def __init__(
         self,
@@ -79,6 +94,8 @@ class FaaSKeeperClient(BaseClient[Session]):
             self._log.setLevel(logging.DEBUG if debug else logging.INFO)
 
     def _stat(self, path: str) -> Stat:
+        from faaskeeper.session.calls import stat_of
+
         return stat_of(path, self.exists(path))
 
     # ---- the session -------------------------------------------------------------------
@@ -93,6 +110,8 @@ class FaaSKeeperClient(BaseClient[Session]):
         """
         if self._session is not None:
             self.stop()
+        from faaskeeper.client.session import Session
+
         connection = self._connect(self._config, self._port)
         session = None
         try:
@@ -211,7 +230,7 @@ class FaaSKeeperClient(BaseClient[Session]):
         Raises NodeExistsException, NodeDoesntExistException (the parent), NoAuthException (the
         parent's ACL), InvalidACLException, or NoChildrenForEphemeralsException.
         """
-        kind = NodeKind(ephemeral, sequential, acl, ttl, container)
+        kind = self._calls.kind(ephemeral, sequential, acl, ttl, container)
         write = self._ready().create(path, value, kind)
         try:
             return cast(Node, self._write(write))
@@ -233,7 +252,8 @@ class FaaSKeeperClient(BaseClient[Session]):
         makepath: bool = False,
     ) -> Future[Node]:
         """Begin :meth:`create`; its result or error comes by the future."""
-        write = self._ready().create(path, value, NodeKind(ephemeral, sequential, acl, ttl, container))
+        kind = self._calls.kind(ephemeral, sequential, acl, ttl, container)
+        write = self._ready().create(path, value, kind)
         return self._with_ancestors(path, write) if makepath else self._ask(write)
 
     def _with_ancestors(self, path: str, write: Write) -> Future[Any]:
@@ -282,6 +302,8 @@ class FaaSKeeperClient(BaseClient[Session]):
 
     def transaction(self) -> TransactionRequest:
         """Operations that commit together, all or none: ``with client.transaction() as t: ...``."""
+        from faaskeeper.client.batches import TransactionRequest
+
         return TransactionRequest(self._calls, self.commit)
 
     def commit(self, operations: Sequence[Part]) -> list[Result]:
@@ -310,7 +332,7 @@ class FaaSKeeperClient(BaseClient[Session]):
         """
         session, calls = self._open(), self._calls
         real = calls.there(path)
-        if watch is not None or counted_by(real):
+        if watch is not None or calls.counted_by(real):
             return cast(Node, self._run(calls.get_data(path, watch), watch))
         record = session.get(real)
         node = calls.node_of(path, real, record)
@@ -329,7 +351,7 @@ class FaaSKeeperClient(BaseClient[Session]):
         session = self._open()
         record = session.get(self._calls.there(path))
         meta = None if record is None else record.meta
-        return None if meta is None else Node(path, None, meta.stat())
+        return None if meta is None else Node(path, None, meta.stat(), ttl=meta.ttl)
 
     def exists_async(self, path: str, watch: WatchCallbackType | None = None) -> Future[Node | None]:
         """Begin :meth:`exists`; its result or error comes by the future."""
@@ -357,6 +379,27 @@ class FaaSKeeperClient(BaseClient[Session]):
     ) -> Future[list[Node]]:
         """Begin :meth:`get_children`; its result or error comes by the future."""
         return self._later(path, self._ready().get_children(path, include_data, watch), watch)
+
+    def iter_children(self, path: str, include_data: bool = False) -> Iterator[Node]:
+        """Each child of a node, without ever holding a long list of them: one page after the other.
+
+        In the order of storage: sorted within a page only. Children that exist all the time come
+        once, others once or not at all. ``include_data`` and what is left out are as in
+        :meth:`get_children`; an error comes at the step of the iteration that meets it.
+        """
+        from faaskeeper.core.children import Span
+
+        part: Span | None = Span()
+        while part is not None:
+            nodes, part = self._run(self._ready().children_part(path, part))
+            yield from self._with_data(nodes) if include_data else nodes
+
+    def _with_data(self, nodes: list[Node]) -> Iterator[Node]:
+        from faaskeeper.session.calls import WITH_DATA
+
+        for at in range(0, len(nodes), WITH_DATA):
+            reads = [("data", node.path) for node in nodes[at : at + WITH_DATA]]
+            yield from (each for each in self.read_together(reads) if isinstance(each, Node))
 
     def get_children_with_stat(
         self, path: str, watch: WatchCallbackType | None = None
@@ -393,15 +436,17 @@ class FaaSKeeperClient(BaseClient[Session]):
 
         Raises NodeDoesntExistException or NoAuthException.
         """
-        return cast(Record, self._run(self._ready().record(path)))
+        return cast("Record", self._run(self._ready().record(path)))
 
     def multi_read(self) -> ReadRequest:
         """Reads as of one transaction: ``with client.multi_read() as r: ...``; ``r.results``."""
+        from faaskeeper.client.batches import ReadRequest
+
         return ReadRequest(self._calls, self.read_together)
 
     def read_together(self, reads: Sequence[tuple[str, str]]) -> list[ReadResult]:
         """Read (kind, path) pairs as of one transaction; see :meth:`ReadRequest.commit`."""
-        return cast(list[ReadResult], self._run(self._ready().read_together(reads)))
+        return cast("list[ReadResult]", self._run(self._ready().read_together(reads)))
 
     # ---- watches -----------------------------------------------------------------------
 

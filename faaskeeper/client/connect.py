@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from faaskeeper import registry
-from faaskeeper.config import Config
 from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.exceptions import ProviderException
 from faaskeeper.extras import missing
 
 if TYPE_CHECKING:
+    from faaskeeper.config import Config
     from faaskeeper.core.connection import Connection
 
 
@@ -23,6 +22,8 @@ class Provider(Protocol):
 
 def connect(config: Config, port: int = -1) -> Connection:
     """Connect to a deployment. Raises ProviderException."""
+    from faaskeeper import registry
+
     try:
         provider: Provider = registry.load(config.provider_spec.connection)
         return provider.connect(config, port if port != -1 else config.port)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from faaskeeper.core import codec, log
 from faaskeeper.core.log import Entry
 from faaskeeper.core.requests import Epoch, Outcome, Reply
+from faaskeeper.core.tuples import NamedTuple
 
 
 class Answer(NamedTuple):

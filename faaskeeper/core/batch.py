@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from faaskeeper.core.answers import Answer
 from faaskeeper.core.changes import Closed, Opened, Owned, Restored, Resumed, Transaction, weight
 from faaskeeper.core.errors import Code
-from faaskeeper.core.log import ENTRY_BYTES, Answers, Entry
+from faaskeeper.core.log import ENTRY_CHANGES, Answers, Entry
 from faaskeeper.core.requests import Outcome
 from faaskeeper.core.sessions import Session
+from faaskeeper.core.transactions import Limits
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.view import View
 from faaskeeper.core.znode import Meta
-
-ENTRY_CHANGES = 2_000
-"""A batch is closed after about this many changes."""
 
 
 class ServiceOrder(NamedTuple):
@@ -79,7 +77,7 @@ class Batch:
     batch's earlier requests.
     """
 
-    def __init__(self, view: View, now: int, validated_at: int) -> None:
+    def __init__(self, view: View, now: int, validated_at: int, limits: Limits) -> None:
         self.view = view
         self.now = now
         """The time of the entry: the log's own, ms."""
@@ -99,6 +97,7 @@ class Batch:
         """Closed sessions that still own ephemerals: more transactions are needed."""
         self.bytes = 0
         self.changes = 0
+        self._limits = limits
         self._nodes: dict[str, Meta | None] = {}
         self._sessions: dict[int, Tentative] = {}
         self._nonces: dict[str, int] = {}
@@ -127,7 +126,12 @@ class Batch:
     @property
     def full(self) -> bool:
         """Whether the entry should get no more requests."""
-        return self.bytes > ENTRY_BYTES or self.changes > ENTRY_CHANGES
+        limits = self._limits
+        return (
+            self.bytes > limits.entry_bytes
+            or len(self._nodes) > limits.entry_paths
+            or self.changes > ENTRY_CHANGES
+        )
 
     def opened_by(self, nonce: str) -> int | None:
         return self._nonces.get(nonce) or self.view.sessions.opened_by(nonce)

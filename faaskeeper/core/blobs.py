@@ -12,9 +12,9 @@ import re
 from base64 import urlsafe_b64encode
 from hashlib import blake2b
 from hmac import compare_digest
-from typing import NamedTuple
 
 from faaskeeper.core.drivers.storage import ObjectStore
+from faaskeeper.core.tuples import NamedTuple
 
 PREFIX = "b/"
 

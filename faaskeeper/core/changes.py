@@ -9,8 +9,9 @@ child, so neither its position nor how often it occurs carries information.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Union
+from typing import Union
 
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.znode import OPEN_ACL, Meta
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from faaskeeper.core import codec
 from faaskeeper.core.clocks import carried
@@ -24,6 +24,7 @@ from faaskeeper.core.errors import Conflict, Restoring, StaleView
 from faaskeeper.core.log import AHEAD_MS, CHECKPOINT_VALID_MS
 from faaskeeper.core.sessions import CLOSED_KEPT_MS, OUTCOMES_KEPT_MS, Session, Sessions
 from faaskeeper.core.tally import Tally, beginning
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.wide import WideTable
 
 _HEADER = ("checkpoint", "header")

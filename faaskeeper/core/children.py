@@ -13,15 +13,17 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 from zlib import crc32
 
 from faaskeeper.core import paths
 from faaskeeper.core.changes import Transaction
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.znode import Meta
 
 INLINE = -1
 """In place of a page's number: the parent's own record."""
+SPAN = 16
+"""Buckets in one part of a list that is read piece by piece: some 2,000 names."""
 PAGE_META = Meta(0, 0, 0, 0, 0)
 """The metadata in a page's record, which distinguishes it from a tombstone."""
 
@@ -43,6 +45,42 @@ def _reduced(number: int, pages: int) -> int:
     wide = (1 << pages.bit_length()) - 1
     page = number & wide
     return page if page < pages else number & (wide >> 1)
+
+
+class Span(NamedTuple):
+    """A part of a list, for reading it piece by piece while its number of pages changes.
+
+    ``buckets``: the number of pages when the reading began, 0 if it has not. A name belongs to the
+    bucket that was its page then. ``at``: the first bucket of this part.
+    """
+
+    at: int = 0
+    buckets: int = 0
+
+    def pages(self, pages: int) -> list[int]:
+        """The pages that hold this part's names when there are ``pages`` of them.
+
+        Each page beyond the first ``buckets`` was split, directly or not, from the one of them to
+        which linear hashing reduces its number, and has no other bucket's names.
+        """
+        buckets = self.buckets or pages
+        end = min(self.at + SPAN, buckets)
+        if pages >= buckets:
+            return [number for number in range(pages) if self.at <= _reduced(number, buckets) < end]
+        return sorted({_reduced(number, pages) for number in range(self.at, end)} - {INLINE})
+
+    def take(self, names: Iterable[str], pages: int) -> tuple[list[str], Span | None]:
+        """This part's names, sorted, of those in its pages; and the part after it.
+
+        ``pages``: the present number of pages. A name that is in the list all the time is in one
+        part, any other in one or none.
+        """
+        buckets = self.buckets or pages
+        if not buckets:
+            return sorted(names), None
+        end = self.at + SPAN
+        taken = sorted(name for name in names if self.at <= page_of(name, buckets) < end)
+        return taken, Span(end, buckets) if end < buckets else None
 
 
 def written(before: int, after: int, names: Iterable[str]) -> list[int]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from faaskeeper.core.children import page_of, page_path
 from faaskeeper.core.deployment import Deployment
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.view import View
 
 _MAX_BYTES = 64 * 1024

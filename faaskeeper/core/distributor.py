@@ -9,12 +9,10 @@ rest.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
-from faaskeeper.core import codec, trust
+from faaskeeper.core import codec, logs, trust
 from faaskeeper.core.answers import Answer, reply_of
 from faaskeeper.core.changes import Closed, Opened, Transaction
 from faaskeeper.core.children import (
@@ -31,15 +29,17 @@ from faaskeeper.core.children import (
 from faaskeeper.core.contents import Content, Contents
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.drivers.channel import deliver
-from faaskeeper.core.drivers.storage import JOINT_WRITES, Write
+from faaskeeper.core.drivers.storage import JOINT_BYTES, JOINT_WRITES, Write
 from faaskeeper.core.errors import StaleView, Unavailable
 from faaskeeper.core.images import Image, images_of, lacking
 from faaskeeper.core.log import Entry
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Epoch
 from faaskeeper.core.sessions import Sessions
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.view import BEGIN_WITHIN_MS, View, load
 from faaskeeper.core.watches import Recipient, Secrets, WatchFunction
+from faaskeeper.core.wide import size_of
 
 GROUP_ENTRIES = 16
 """Most entries that are applied together."""
@@ -55,7 +55,7 @@ _LISTED_BYTES = 7
 _AHEAD = 5
 """How often a list is read again because another distributor moved its names meanwhile."""
 
-_log = logging.getLogger(__name__)
+_log = logs.logger(__name__)
 
 
 Writes = tuple[int, tuple[tuple[str, str], ...]]
@@ -165,7 +165,8 @@ class Distributor:
         """The effects of the entry after the view's head, to be written together with its append.
 
         None if that is impossible: an entry below it is not in user storage yet, the effects are
-        more than a set of puts in any order, or another writer is ahead of the view. A caller that
+        more than a set of puts in any order or than one call takes, or another writer is ahead of the
+        view. A caller that
         then does not append must call :meth:`forget`.
         """
         transactions = entry.transactions
@@ -185,7 +186,8 @@ class Distributor:
         records, _ = self._records(images, lists, contents, epoch, text)
         writes = [self._deployment.records.write_of(path, record) for path, record in records.items()]
         made = tuple(write for write in writes if write is not None)
-        if not 0 < len(made) == len(writes) < JOINT_WRITES:  # the append is one more
+        size = sum(size_of(each.partition, each.key, each.item) for each in made)
+        if not 0 < len(made) == len(writes) < JOINT_WRITES or size > JOINT_BYTES:  # the append is one more
             self.forget()
             return None
         return Joined(Settled((entry,), epoch), made)

@@ -8,12 +8,12 @@ not stop the others.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
 
+from faaskeeper.core import logs
 from faaskeeper.core.answers import wake_up
 from faaskeeper.core.clocks import carried
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, Deployment
@@ -36,7 +36,7 @@ _OLD_ROW_MS = 3600 * 1000
 """How long a row stays that an earlier release put for a znode in use: its distributors do not live
 longer."""
 
-_logger = logging.getLogger(__name__)
+_logger = logs.logger(__name__)
 
 
 class Heartbeat:

@@ -22,13 +22,14 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from hashlib import blake2b
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from faaskeeper.core import codec
 from faaskeeper.core.changes import Transaction
 from faaskeeper.core.drivers.storage import Gather, IfAbsent, Item, Page, Table, Write, in_turn
 from faaskeeper.core.errors import StaleView
 from faaskeeper.core.requests import Outcome
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.wide import WideTable
 
 _DAY_MS = 24 * 3600 * 1000
@@ -47,8 +48,10 @@ as valid longer by this much at most."""
 
 PARTITION = "log"
 ENTRY_BYTES = 256 * 1024
-"""A batch is closed when its requests reach about this size, so that an entry fits a table's
-item."""
+"""Usually a batch is closed when its requests reach about this size, so that an entry fits an item of
+any known table (:attr:`faaskeeper.core.transactions.Limits.entry_bytes`)."""
+ENTRY_CHANGES = 2_000
+"""A batch is closed after about this many changes."""
 _LEAST_PAGE = 10
 _ONE_BY_ONE = 2
 """How many entries are read one by one before all stripes are."""

@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 from heapq import nsmallest
 
 from faaskeeper.core import paths
-from faaskeeper.core.batch import ENTRY_CHANGES, ServiceOrder
+from faaskeeper.core.batch import ServiceOrder
+from faaskeeper.core.log import ENTRY_CHANGES
 from faaskeeper.core.requests import Close, Create, Message, Multi, Operation, SetData
 from faaskeeper.core.view import View
 

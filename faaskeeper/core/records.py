@@ -15,7 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from faaskeeper.core import codec
 from faaskeeper.core.children import PAGE_META
@@ -32,6 +32,7 @@ from faaskeeper.core.drivers.storage import (
 )
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.requests import Epoch
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.wide import WideTable
 from faaskeeper.core.znode import Meta, genesis
 

@@ -7,10 +7,11 @@ may forget them. A cxid never gets another body once it was sent.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Union
+from typing import Union
 
 from faaskeeper.core.acl import Credential
 from faaskeeper.core.errors import Code
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.znode import OPEN_ACL, Acl, Meta
 
 

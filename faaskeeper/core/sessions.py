@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
-from typing import Any, NamedTuple
+from typing import Any
 
 from faaskeeper.core.changes import Closed, Effect, Opened, Restored, Resumed, Transaction
 from faaskeeper.core.drivers.storage import IfAbsent, IfOlder, IfStamp, Item, Table, every
 from faaskeeper.core.errors import Conflict, Restoring
 from faaskeeper.core.log import Entry
 from faaskeeper.core.requests import Outcome
+from faaskeeper.core.tuples import NamedTuple
 
 OUTCOMES_KEPT_MS = 3600 * 1000
 """How long a closed session's outcomes are kept; after that SessionExpired means "unknown"."""

@@ -15,13 +15,12 @@ that stood still cannot put the saved clock back, which would count the time aft
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from faaskeeper.core import paths
+from faaskeeper.core import logs, paths
 from faaskeeper.core.blobs import PREFIX, BlobName, parse_blob_name
 from faaskeeper.core.changes import Closed
 from faaskeeper.core.checkpoint import Checkpoints
@@ -32,6 +31,7 @@ from faaskeeper.core.errors import Conflict, DriverError, Throttled, Unavailable
 from faaskeeper.core.log import RETENTION_MS, Entry, Trimmed
 from faaskeeper.core.objects import TableObjects
 from faaskeeper.core.records import Record, TableRecords
+from faaskeeper.core.tuples import NamedTuple
 
 DAY_MS = 24 * 3600 * 1000
 TOMBSTONE_MS = 2 * DAY_MS
@@ -51,7 +51,7 @@ _NAMES = 100
 _TRIES = 10
 _KEY = ("heartbeat", "sweeping")
 
-_logger = logging.getLogger(__name__)
+_logger = logs.logger(__name__)
 
 
 class Note(NamedTuple):

@@ -8,9 +8,9 @@ tree is. The checkpoint's header carries the counts as of its transaction.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from faaskeeper.core.changes import Closed, Owned, Transaction
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.znode import genesis
 
 

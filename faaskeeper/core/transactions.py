@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from heapq import nsmallest
-from typing import Any, NamedTuple, Protocol, Union
+from typing import Any, Protocol, Union
 
 from faaskeeper.core import acl, paths
 from faaskeeper.core.acl import Identity
 from faaskeeper.core.blobs import parse_blob_name
 from faaskeeper.core.changes import Change, Closed, Owned, Transaction, acl_weight, merged, weight
 from faaskeeper.core.errors import Code
+from faaskeeper.core.log import ENTRY_BYTES, ENTRY_CHANGES
 from faaskeeper.core.requests import (
     NO_DATA,
     Check,
@@ -30,6 +31,7 @@ from faaskeeper.core.requests import (
     SetAcl,
     SetData,
 )
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.znode import CONFIG, CONTAINER, MAX_DATA_BYTES, MAX_TTL_MS, OPEN_ACL, Meta, wrapped
 
 MAX_SEQUENCE = 2**31 - 1
@@ -59,12 +61,16 @@ class Limits(NamedTuple):
     twice as many fits the smallest item of a store (400 KB). ``close_changes``: most ephemerals
     that one transaction deletes when a session is closed; several transactions close a session that
     owns more. ``blobs``: whether there is a blob store, which may hold a request's data.
+    ``entry_bytes``, ``entry_paths``: about how many bytes an entry has at most, and how many znodes it
+    changes; the last request of a batch may exceed them.
     """
 
     inline_bytes: int = MAX_DATA_BYTES
     page_names: int = 128
     close_changes: int = 1_000
     blobs: bool = False
+    entry_bytes: int = ENTRY_BYTES
+    entry_paths: int = ENTRY_CHANGES
 
 
 Decision = tuple[Outcome, Union[Transaction, None]]

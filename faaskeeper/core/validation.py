@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from enum import Enum, auto
 from operator import itemgetter
 
-from faaskeeper.core import trust
+from faaskeeper.core import logs, trust
 from faaskeeper.core.acl import Credential, Identity, identities, supers
 from faaskeeper.core.answers import Answer
 from faaskeeper.core.batch import Batch, ServiceOrder, Tentative
@@ -31,7 +30,7 @@ _UNACKED = 100_000
 _CLOSE = Close()
 _cxid = itemgetter(0)
 """Of a request: its first field."""
-_logger = logging.getLogger(__name__)
+_logger = logs.logger(__name__)
 
 
 class _Status(Enum):
@@ -112,7 +111,7 @@ class Validator:
         Raises Missing when the view lacks a znode.
         """
         deployment = self._deployment
-        batch = Batch(view, deployment.log_clock.now(view.time), deployment.clock())
+        batch = Batch(view, deployment.log_clock.now(view.time), deployment.clock(), self._limits)
         left: list[Message | ServiceOrder] = []
         for number, message in enumerate(waiting):
             if batch.full:

@@ -9,8 +9,6 @@ behind: it must be rolled forward, and everything validated again.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from faaskeeper.core import paths
 from faaskeeper.core.checkpoint import Checkpoints, Header
 from faaskeeper.core.clocks import Clock, carried
@@ -18,6 +16,7 @@ from faaskeeper.core.errors import StaleView
 from faaskeeper.core.log import AHEAD_MS, CHECKPOINT_VALID_MS, VIEW_VALID_MS, Entry, Log
 from faaskeeper.core.sessions import Sessions
 from faaskeeper.core.tally import Tally
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.znode import Meta
 
 MAX_NODES = 20_000

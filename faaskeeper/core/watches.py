@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from faaskeeper.core import codec, paths, trust
 from faaskeeper.core.drivers.channel import Channel, deliver
@@ -20,6 +20,7 @@ from faaskeeper.core.drivers.storage import Gather, IfOlder, IfStamp, Item, Tabl
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.log import Entry
 from faaskeeper.core.requests import Epoch, Notification
+from faaskeeper.core.tuples import NamedTuple
 
 FIRED_BY: Mapping[str, str] = {
     "data": "SD",

@@ -10,17 +10,17 @@ answered with "resend".
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 
-from faaskeeper.core import admission, codec, paths, trust
+from faaskeeper.core import admission, codec, logs, paths, trust
 from faaskeeper.core.answers import Answer, wake_up
 from faaskeeper.core.batch import Batch, ServiceOrder
 from faaskeeper.core.codec import Malformed
 from faaskeeper.core.contents import Contents
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distributor import Distributor, Settled
-from faaskeeper.core.errors import Conflict, StaleView, Unavailable
+from faaskeeper.core.drivers.storage import Joint, Write
+from faaskeeper.core.errors import Conflict, StaleView, TooLarge, Unavailable
 from faaskeeper.core.log import Entry, Log
 from faaskeeper.core.needs import needs_of, sequential_paths
 from faaskeeper.core.requests import (
@@ -34,11 +34,13 @@ from faaskeeper.core.watches import Secrets
 
 _UNKNOWN_FATES = 5
 """Appends of unknown fate in a row, none of which took effect, after which a call gives up."""
+_JOINT_TRIES = 2
+"""How often an entry is put together with its records before it is put alone."""
 _MAX_PENDING = 64
 """Pending entries at which a writer beside a separate distributor function reads the mark."""
 
 
-_logger = logging.getLogger(__name__)
+_logger = logs.logger(__name__)
 
 
 def order(deployment: Deployment, sessions: Iterable[int] = (), reap: Iterable[str] = ()) -> bytes:
@@ -216,7 +218,7 @@ class Writer:
                 batch.undelivered = self._distributor.answer_early(entry, self._due(view, batch.decided()))
             if self._joined is not None:
                 view.settled(entry.last)
-            if _logger.isEnabledFor(logging.INFO):
+            if _logger.isEnabledFor(logs.INFO):
                 sessions = [each.session for each in entry.answers]
                 _logger.info("committed", extra={"txid": entry.last, "session": sessions})
             return True
@@ -247,17 +249,35 @@ class Writer:
             self._distributor.forget()
             return False
         try:
-            joint((append, *joined.writes))
-        except Conflict:
-            self._distributor.forget()
-            if self._log.at(entry.first) is not None:
-                raise
-            return False  # a record was not as expected: put them one by one
+            done = self._put_jointly(joint, (append, *joined.writes), entry.first)
         except BaseException:
             self._distributor.forget()
             raise
+        if not done:
+            self._distributor.forget()
+            return False
         self._joined = joined.settled
         return True
+
+    def _put_jointly(self, joint: Joint, writes: Sequence[Write], first: int) -> bool:
+        """Put an entry, the first write, with its records; returns whether that was possible.
+
+        Raises Conflict if the entry's key is taken. A record that is not as the driver expected is a
+        conflict too. While the key is free, no process has written above the view's head, so these
+        records are still right: try again now that the driver has looked.
+        """
+        for _ in range(_JOINT_TRIES):
+            try:
+                joint(writes)
+            except Conflict:
+                if self._log.at(first) is not None:
+                    raise
+            except TooLarge as error:
+                _logger.warning("entry %d is put before its records: %s", first, error)
+                return False
+            else:
+                return True
+        return False
 
     def _learn(self, view: View, wanted: set[str]) -> None:
         """Add paths to the view; reads the unknown ones from user storage, in one call."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from faaskeeper.core.tuples import NamedTuple
 
 Acl = tuple[int, str, str]
 """Permissions (READ 1, WRITE 2, CREATE 4, DELETE 8, ADMIN 16), scheme, id."""

@@ -6,11 +6,12 @@ import email.utils
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core.errors import DriverError, StaleView
+from faaskeeper.deploy.findings import Finding as Finding
 from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.providers.clocks import clock
 from faaskeeper.providers.cloud.calls import NoCredentials
@@ -21,14 +22,6 @@ _OLD_MS = 36 * 3600 * 1000
 _LAG_MS = 60_000
 
 Service = TypeVar("Service", bound=CloudService)
-
-
-class Finding(NamedTuple):
-    """The result of a check. ``good`` None: the check was not possible, which is not a failure."""
-
-    check: str
-    good: bool | None
-    message: str
 
 
 Check = Callable[[], Finding]

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from faaskeeper.deploy.costs import Costs
     from faaskeeper.deploy.deadletters import DeadLetters
     from faaskeeper.deploy.deployment import Deployment
-    from faaskeeper.deploy.doctor import Doctor
-    from faaskeeper.providers.cloud.service import CloudService
+    from faaskeeper.deploy.findings import Checks
 
 
 def deployment_of(config: Config, pause: Callable[[float], None] = time.sleep) -> Deployment:
@@ -27,9 +26,12 @@ def deployment_of(config: Config, pause: Callable[[float], None] = time.sleep) -
     return made
 
 
-def doctor_of(config: Config) -> Doctor[CloudService]:
+def doctor_of(config: Config) -> Checks:
     """The checks of a configuration's deployment."""
-    made: Doctor[CloudService] = _load(config, config.provider_spec.doctor)(config)
+    reference = config.provider_spec.doctor
+    if not reference:
+        raise ProviderException(f"there are no checks for the provider {config.provider_name!r}")
+    made: Checks = registry.load(reference)(config)
     return made
 
 

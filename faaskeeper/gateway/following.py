@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from faaskeeper.core import codec
 from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.core.records import Record
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.gateway.memory import MEMORY_BYTES, Memory, MemoryLevels
 from faaskeeper.gateway.runner import StepRunner
 from faaskeeper.gateway.watches import Fire, SharedRules, SharedWatches
@@ -120,8 +120,13 @@ class FollowingRules(SharedRules):
         self.memory.clear()
         super()._lose()
 
-    def snapshot(self, wanted: Sequence[str], listed: Sequence[str] = ()) -> Steps:
-        found: dict[str, Record | None] = yield from super().snapshot(wanted, listed)
+    def snapshot(
+        self,
+        wanted: Sequence[str],
+        listed: Sequence[str] = (),
+        pages: Callable[[int], Iterable[int]] = range,
+    ) -> Steps:
+        found: dict[str, Record | None] = yield from super().snapshot(wanted, listed, pages)
         for path, record in found.items():
             self.memory.put(path, record)
         return found

@@ -6,9 +6,9 @@ Which records may be here, and until when, is :mod:`faaskeeper.gateway.following
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import NamedTuple
 
 from faaskeeper.core.records import Record
+from faaskeeper.core.tuples import NamedTuple
 
 MEMORY_BYTES = 32 * 1024 * 1024
 """About how much memory the records take, unless the server's operator says otherwise."""

@@ -6,9 +6,8 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 def clock() -> int:
@@ -48,6 +47,7 @@ def boot() -> str:
     If it is equal in two processes, their :func:`elapsed` count from the same moment.
     """
     try:
-        return _BOOT_ID.read_text().strip()
+        with open(_BOOT_ID, encoding="utf-8") as file:
+            return file.read().strip()
     except OSError:
         return ""

@@ -76,6 +76,8 @@ class Contended:
         self.losses = 0
         self.lost_at = float("-inf")
         """When the last append was lost."""
+        self.appends = 0
+        """How many appends were made."""
         self.max_item_bytes = table.max_item_bytes
         self.get = table.get
         self.get_many = table.get_many
@@ -104,6 +106,7 @@ class Contended:
             self._pause(self._chance() * PAUSE_S)
             raise
         self.losses = 0
+        self.appends += 1
 
 
 class DirectQueue:
@@ -129,6 +132,7 @@ class DirectQueue:
         self._pause = pause
         self._chance = chance
         self._took = 0.0
+        """How long a batch took lately, s; a call of the writer may commit several."""
         self._ended = float("-inf")
         self._rested = clock()
         self._writer = Writer(deployment, sends_time=False)
@@ -190,7 +194,7 @@ class DirectQueue:
 
     def _handle(self, bodies: Sequence[bytes]) -> None:
         self._rest()
-        began = self._clock()
+        began, appends = self._clock(), self._log.appends
         try:
             self._writer.handle(bodies)
         except (DriverError, StaleView) as error:
@@ -203,7 +207,7 @@ class DirectQueue:
                 self._fallback.send("writer", "direct", body)
         finally:
             self._ended = self._clock()
-            self._took = self._ended - began
+            self._took = (self._ended - began) / max(self._log.appends - appends, 1)
 
     def stop(self) -> None:
         """Process the waiting messages, then stop."""

@@ -7,12 +7,12 @@ time. The thread that ends a call checks for new messages, so none is left behin
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from faaskeeper.core import logs
 from faaskeeper.core.errors import Denied, DriverError, Unavailable
 from faaskeeper.core.forks import Inherited, register
 
@@ -22,7 +22,7 @@ _RETRIES = 5
 _PROMPT_BATCHES = 4
 """Maximum number of batches that a thread processes while it waits for its own reply."""
 
-_log = logging.getLogger(__name__)
+_log = logs.logger(__name__)
 
 
 class LocalQueue(Inherited):

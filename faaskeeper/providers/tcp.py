@@ -9,12 +9,12 @@ connections at a time.
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import threading
 import time
 
+from faaskeeper.core import logs
 from faaskeeper.core.drivers.channel import Handler
 from faaskeeper.core.errors import Denied
 from faaskeeper.core.forks import Inherited, register
@@ -28,7 +28,7 @@ _AVOID_S = 5.0
 _MOST_AVOIDED = 1_000
 """Number of addresses that are avoided at a time."""
 
-_log = logging.getLogger(__name__)
+_log = logs.logger(__name__)
 
 
 class TcpChannel(Inherited):

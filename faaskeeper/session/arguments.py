@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from faaskeeper.core import acl as acls
 from faaskeeper.core import paths
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import Outcome
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.znode import CONTAINER, MAX_TTL_MS, OPEN_ACL, Acl
 from faaskeeper.exceptions import (
     BadVersionError,

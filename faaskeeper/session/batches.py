@@ -18,11 +18,15 @@ class ReadBatch:
         self.reads: list[tuple[str, str]] = []
         """(kind, path) of each."""
         self.results: list[ReadResult] = []
-        """After the commit, for each: a Node (data), list of Nodes (children) or exception."""
+        """After the commit, for each: a Node, a list of Nodes (children), None or an exception."""
 
     def get_data(self, path: str) -> Self:
         """Add a read of a node with its data."""
         return self._add("data", path)
+
+    def exists(self, path: str) -> Self:
+        """Add a read of a node without its data; its result is None if there is no node."""
+        return self._add("exists", path)
 
     def get_children(self, path: str) -> Self:
         """Add a read of a node's children."""

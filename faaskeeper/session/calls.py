@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from faaskeeper.core import acl as acls
 from faaskeeper.core import paths
 from faaskeeper.core.acl import Credential, Identity
+from faaskeeper.core.children import Span
 from faaskeeper.core.errors import Code
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import (
@@ -27,6 +28,7 @@ from faaskeeper.core.requests import (
     SetData,
     inline,
 )
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.znode import MAX_DATA_BYTES, OPEN_ACL, Acl, Meta, Stat
 from faaskeeper.exceptions import (
     FaaSKeeperException,
@@ -54,6 +56,7 @@ from faaskeeper.session.arguments import (
 from faaskeeper.session.commands import Steps
 from faaskeeper.session.reads import TOGETHER, Answer, Found, Lost, Reads, Refused, readable
 from faaskeeper.session.rules import Rules
+from faaskeeper.session.usage import counted_by
 from faaskeeper.watch import WatchCallbackType, WatchType
 
 if TYPE_CHECKING:
@@ -62,6 +65,8 @@ if TYPE_CHECKING:
 Part = Union[Create, SetData, Delete, Check]
 Result = Union[Node, bool, FaaSKeeperException]
 ReadResult = Union[Node, list[Node], ZooKeeperException, None]
+WITH_DATA = 16
+"""Children that are read with their data in one call while they are iterated over: 16 MiB at most."""
 
 
 class Write(NamedTuple):
@@ -107,6 +112,9 @@ class Calls:
 
     ``load`` reads the Stat of a listed child when it is first accessed (None: it cannot be read).
     """
+
+    kind = NodeKind
+    counted_by = staticmethod(counted_by)
 
     def __init__(self, chroot: str, load: Callable[[str], Stat] | None = None) -> None:
         check(chroot)
@@ -207,7 +215,7 @@ class Calls:
 
     def _created(self, path: str, outcome: Outcome) -> Node:
         raise_error(outcome, path)
-        return Node(self.shown(outcome.path), None, _meta(outcome).stat())
+        return _known(self.shown(outcome.path), _meta(outcome))
 
     def with_ancestors(self, path: str, write: Write) -> tuple[list[Write], Write]:
         """Creates for all ancestors of a path, top down, and its own create, to be sent last.
@@ -242,7 +250,7 @@ class Calls:
 
     def _changed(self, path: str, version: int, outcome: Outcome) -> Node:
         raise_error(outcome, path, version)
-        return Node(path, None, _meta(outcome).stat())
+        return _known(path, _meta(outcome))
 
     def delete(self, path: str, version: int) -> Write:
         """Result: None."""
@@ -272,7 +280,7 @@ class Calls:
         except FaaSKeeperException as error:
             return error
         if outcome.meta is not None:
-            return Node(self.shown(outcome.path or part.path), None, outcome.meta.stat())
+            return _known(self.shown(outcome.path or part.path), outcome.meta)
         return True
 
     # ---- reads -----------------------------------------------------------------------------
@@ -306,7 +314,7 @@ class Calls:
         if meta.blob:
             return None
         children = None if meta.pages else record.children  # nothing changes a record that was read
-        return Node(path, record.data, meta.stat(), children, None, meta.length < 0)
+        return Node(path, record.data, meta.stat(), children, None, meta.length < 0, meta.ttl)
 
     def children_of(self, path: str, real: str, record: Record | None) -> list[Node] | None:
         """A Node for each child, from the parent's record; None if the names are in pages."""
@@ -336,7 +344,7 @@ class Calls:
 
     def _exists(self, path: str, real: str, watch: WatchCallbackType | None) -> Steps:
         meta: Meta | None = yield from self._reads.exists(real, watch)
-        return None if meta is None else Node(path, None, meta.stat())
+        return None if meta is None else _known(path, meta)
 
     def record(self, path: str) -> Steps:
         """Returns a node's whole record, with the names of all its children, if it may be read."""
@@ -369,6 +377,14 @@ class Calls:
                 elif isinstance(answer, Lost):
                     raise answer
         return nodes
+
+    def children_part(self, path: str, part: Span) -> Steps:
+        """Returns a Node for each child of one part of the list, and the part after it or None."""
+        return self._read(self._children_part(path, self.there(path), part))
+
+    def _children_part(self, path: str, real: str, part: Span) -> Steps:
+        found, after = yield from self._reads.children_part(real, part)
+        return self._children(path, found), after
 
     def get_children_with_stat(self, path: str, watch: WatchCallbackType | None) -> Steps:
         """Returns the names of the children, and the node's Stat."""
@@ -424,10 +440,16 @@ class Calls:
                 if not isinstance(error, ZooKeeperException):
                     raise error
                 results.append(error)
-            elif answer is not None:
-                children = kind == "children"
-                results.append(self._children(path, answer) if children else _node(path, answer))
+            elif answer is None:
+                results.append(None)
+            else:
+                results.append(self._together(kind, path, answer))
         return results
+
+    def _together(self, kind: str, path: str, found: Found) -> Node | list[Node]:
+        if kind == "children":
+            return self._children(path, found)
+        return _node(path, found) if kind == "data" else _known(path, found.meta)
 
     def _children(self, path: str, found: Found) -> list[Node]:
         load = self.load
@@ -471,7 +493,13 @@ def stat_of(path: str, node: Node | None) -> Stat:
 def _node(path: str, found: Found) -> Node:
     """A node with its data; with its children too, unless their names are in pages."""
     children = None if found.meta.pages else list(found.children)
-    return Node(path, found.data, found.meta.stat(), children, dataless=found.meta.length < 0)
+    meta = found.meta
+    return Node(path, found.data, meta.stat(), children, None, meta.length < 0, meta.ttl)
+
+
+def _known(path: str, meta: Meta) -> Node:
+    """A node without its data."""
+    return Node(path, None, meta.stat(), ttl=meta.ttl)
 
 
 def _meta(outcome: Outcome) -> Meta:

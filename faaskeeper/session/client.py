@@ -6,21 +6,22 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from faaskeeper.config import Config
-from faaskeeper.core import acl as acls
 from faaskeeper.core import forks
-from faaskeeper.core.acl import Identity
-from faaskeeper.core.znode import Meta, Stat
 from faaskeeper.exceptions import FaaSKeeperException, ForkedException, SessionClosingException
-from faaskeeper.session.calls import Calls
-from faaskeeper.session.engine import Engine
 from faaskeeper.session.states import Listener, SessionState, Ticket
-from faaskeeper.watch import WatchCallbackType, WatchType
 
 if TYPE_CHECKING:
+    from faaskeeper.config import Config
+    from faaskeeper.core.acl import Identity
     from faaskeeper.core.connection import Connection
+    from faaskeeper.core.znode import Meta, Stat
+    from faaskeeper.session.calls import Calls
+    from faaskeeper.session.engine import Engine
+    from faaskeeper.watch import WatchCallbackType, WatchType
 
-S = TypeVar("S", bound=Engine[Any])
+    S = TypeVar("S", bound=Engine[Any])
+else:
+    S = TypeVar("S")
 
 START_S = 30.0
 """How long a client waits for the answer to an opening."""
@@ -45,6 +46,8 @@ class BaseClient(forks.Inherited, Generic[S]):
         connect: Callable[[Config, int], Connection],
         load: Callable[[str], Stat] | None = None,
     ) -> None:
+        from faaskeeper.session.calls import Calls  # what a client is made of: see client.client
+
         self._config = config
         self._port = port
         self._heartbeat = heartbeat
@@ -106,6 +109,21 @@ class BaseClient(forks.Inherited, Generic[S]):
         """The session's state; LOST without a session."""
         return SessionState.LOST if self._session is None else self._session.state
 
+    @property
+    def session_timeout(self) -> float:
+        """Seconds without a renewal after which the session ends."""
+        return self._timeout if self._session is None else self._session.timeout_ms / 1000
+
+    @property
+    def lease_left(self) -> float:
+        """Seconds for which the session cannot end, unless its client or the operator ends it.
+
+        As far as the client knows; 0 without a session. It counts from the last renewal that
+        succeeded, so a session may be SUSPENDED and have some left. Too long by at most the time
+        that a reply of the service took: whoever must be sure subtracts that.
+        """
+        return 0.0 if self._session is None else self._session.lease_left_ms / 1000
+
     def add_listener(self, listener: Listener) -> None:
         """Call ``listener(state)`` whenever the state changes, in the order of all callbacks."""
         self._listeners.append(listener)
@@ -130,6 +148,8 @@ class BaseClient(forks.Inherited, Generic[S]):
 
     def who_am_i(self) -> list[Identity]:
         """The schemes and names of this client's identities; no hashes (ZooKeeper's whoAmI)."""
+        from faaskeeper.core import acl as acls
+
         self._open()
         return acls.named(self._calls.identities.who)
 

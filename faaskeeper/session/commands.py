@@ -8,9 +8,10 @@ loop.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, NamedTuple, Union
+from typing import Any, Union
 
 from faaskeeper.core.sessions import Lease
+from faaskeeper.core.tuples import NamedTuple
 
 Writes = tuple[int, tuple[tuple[str, str], ...]]
 """A transaction as an epoch lists it: txid, and (path, letters) for each path that it wrote."""

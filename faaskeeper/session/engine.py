@@ -11,13 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union
 
 from faaskeeper.core import trust
 from faaskeeper.core.acl import Credential
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import Close, Epoch, Notification, Reply
 from faaskeeper.core.sessions import Lease
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.exceptions import FaaSKeeperException, SessionExpiredException, TooLargeException
 from faaskeeper.session import commands, messages
 from faaskeeper.session.calls import Write
@@ -92,6 +93,8 @@ class Engine(ABC, Generic[F]):
         """When it began to open the session, in ms of its own clock."""
         self.expires_ms = 0
         """When the lease expires, in ms of the service's clock."""
+        self._opening_ms = 0
+        """How much earlier the first lease may end: it was granted while the session was opened."""
         self.error: FaaSKeeperException | None = None
         """The error that ended the session."""
         self._over = False
@@ -148,6 +151,17 @@ class Engine(ABC, Generic[F]):
         if self._state is SessionState.CONNECTED and self.connection.service() > self.expires_ms:
             return SessionState.SUSPENDED
         return self._state
+
+    @property
+    def lease_left_ms(self) -> int:
+        """How long the lease lasts from now, ms, as of its last renewal; 0 once it or the session has ended.
+
+        By the estimate of the service's clock, which is behind by less than the way of one reply.
+        The first lease counts from when its opening was asked for.
+        """
+        if self.error is not None:
+            return 0
+        return max(self.expires_ms - self._opening_ms - self.connection.service(), 0)
 
     def check(self) -> None:
         """Raise the error that ended the session, if it has ended."""
@@ -215,6 +229,7 @@ class Engine(ABC, Generic[F]):
         """The session is open."""
         self._interpreter.session = self.id
         self.expires_ms = self.connection.service() + self.timeout_ms
+        self._opening_ms = max(self.connection.service.own() - self._asked, 0)
         self.rules.seen = self.rules.applied = max(self.rules.seen, reply.epoch.upto)
         self._state = SessionState.CONNECTED
 
@@ -228,7 +243,7 @@ class Engine(ABC, Generic[F]):
         if isinstance(lease, Code):
             return lease
         self._version = lease.version
-        self.expires_ms = expires
+        self.expires_ms, self._opening_ms = expires, 0
         if self.rules.watching:
             mark: int = yield commands.ReadMark()
             yield from self.rules.meet(Epoch(mark, mark, ()), settled=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from faaskeeper.core.acl import Credential
 from faaskeeper.core.errors import Code, Conflict, Portable
@@ -21,6 +21,7 @@ from faaskeeper.core.requests import (
     SetData,
 )
 from faaskeeper.core.sessions import Lease, Leases, next_incarnation
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.session.outbox import Outbox, Unanswered
 
 W = TypeVar("W")

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Union
+from typing import Union
 
 from faaskeeper.core import acl as acls
 from faaskeeper.core.acl import Identity
 from faaskeeper.core.blobs import TRIES, lost
+from faaskeeper.core.children import Span, page_path
 from faaskeeper.core.errors import Code, Portable
 from faaskeeper.core.records import Record
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.znode import OPEN_ACL, Acl, Meta
 from faaskeeper.session import usage
 from faaskeeper.session.commands import ReadBlob, Steps
@@ -192,6 +194,20 @@ class Reads:
         records = yield from self._rules.snapshot([path], [path])
         record = records[path]
         return None if record is None else record._replace(children=names_of(path, records))
+
+    def children_part(self, path: str, part: Span) -> Steps:
+        """The znode with the names of a part of its children, and the part after it or None.
+
+        Reads the pages of that part only, as of one transaction. Raises Refused.
+        """
+        records = yield from self._rules.snapshot([path], [path], part.pages)
+        found = readable(path, records[path], self.who)
+        count = found.meta.pages
+        pages = (
+            [records[page_path(path, number)] for number in part.pages(count)] if count else [records[path]]
+        )
+        names, after = part.take((name for page in pages if page for name in page.children), count)
+        return found._replace(children=names), after
 
     def acl(self, path: str) -> Steps:
         """The ACL and the metadata; password hashes only if the client may administer the znode.

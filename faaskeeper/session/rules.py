@@ -429,11 +429,17 @@ class Rules:
         """The records of those paths that need not be read: they are as of ``seen``."""
         return {}
 
-    def snapshot(self, wanted: Sequence[str], listed: Sequence[str] = ()) -> Steps:
+    def snapshot(
+        self,
+        wanted: Sequence[str],
+        listed: Sequence[str] = (),
+        pages: Callable[[int], Iterable[int]] = range,
+    ) -> Steps:
         """Read several paths as of one transaction; returns a dict of their records.
 
         The transaction is ``seen`` at the time when this ends. For paths that are in ``listed``
-        too, the pages of their lists of children are read as well. Writes that are met meanwhile
+        too, the pages of their lists of children are read as well; ``pages`` selects them by their
+        number: all, if it is not given. Writes that are met meanwhile
         are tracked. A path that was read before such a write of it is read again, alone. So this
         ends even if other paths among them are written all the time.
         """
@@ -443,16 +449,16 @@ class Rules:
                 track = Track({path: self._least.get(path, 0) for path in wanted})
                 self._tracks.append(track)
                 try:
-                    found = yield from self._gather(track, listed)
+                    found = yield from self._gather(track, listed, pages)
                 finally:
                     self._tracks.remove(track)
                 if found is not None:
-                    self.observer.shown_together(found, listed)
+                    self.observer.shown_together(found, listed if pages is range else ())
                     return found
         finally:
             self._leave()
 
-    def _gather(self, track: Track, listed: Sequence[str]) -> Steps:
+    def _gather(self, track: Track, listed: Sequence[str], select: Callable[[int], Iterable[int]]) -> Steps:
         found: dict[str, Record | None] = {}
         settled: dict[str, int] = {}
         stale: dict[str, int] = {}
@@ -481,17 +487,23 @@ class Rules:
             # A path that was read again after its write was known, and is still stale.
             if any(path in before for path in stale):
                 yield from self._catch_up(max(stale.values()))
-            new = self._pages(found, track, listed)
+            new = self._pages(found, track, listed, select)
             todo = [path for path in stale if path in track.latest] + new  # without dropped pages
         return found
 
-    def _pages(self, found: dict[str, Record | None], track: Track, listed: Sequence[str]) -> list[str]:
+    def _pages(
+        self,
+        found: dict[str, Record | None],
+        track: Track,
+        listed: Sequence[str],
+        select: Callable[[int], Iterable[int]],
+    ) -> list[str]:
         """The unread pages of the present lists; drops pages that belong to none of them."""
         pages = {
             page_path(path, number)
             for path in listed
             if (record := found[path]) is not None and record.meta is not None
-            for number in range(record.meta.pages)
+            for number in select(record.meta.pages)
         }
         for path in [path for path in found if "//" in path and path not in pages]:
             del found[path], track.latest[path]

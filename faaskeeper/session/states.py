@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import NamedTuple
 
 from faaskeeper.core.errors import Code
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.exceptions import (
     FaaSKeeperException,
     ProviderException,

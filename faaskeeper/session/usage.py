@@ -12,12 +12,12 @@ The functions are steps like those of :mod:`faaskeeper.session.rules`, and recei
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from faaskeeper.core import acl as acls
 from faaskeeper.core import paths
 from faaskeeper.core.acl import Identity
 from faaskeeper.core.records import Record
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.session.commands import Steps
 from faaskeeper.session.rules import Rules, names_of
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from faaskeeper.core.records import Record
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.session.commands import Writes
 from faaskeeper.watch import WatchCallbackType
 

@@ -21,6 +21,7 @@ from faaskeeper.testing.patience import PATIENCE_S
 from tests import snippets
 from tests.aws import backends
 from tests.aws.system import System
+from tests.cli.trees import commands_on_trees_work
 
 
 class Deployed:
@@ -99,6 +100,14 @@ def test_dead_letters_are_shown_sent_again_and_dropped(deployed: Deployed) -> No
     assert "there is no terminal" in deployed.fk("deadletters", str(deployed.out), "--drop", code=2)
     assert "dropped 1" in deployed.fk("deadletters", str(deployed.out), "--drop", "--yes")
     assert "No dead letters" in deployed.fk("deadletters", str(deployed.out))
+
+
+def test_commands_on_trees_work_on_aws(deployed: Deployed) -> None:
+    def fk(*arguments: str, stdin: str = "") -> str:
+        return deployed.fk("-c", str(deployed.out), *arguments, stdin=stdin)
+
+    with deployed.system.client() as client:
+        commands_on_trees_work(client, fk)
 
 
 def test_a_tree_moves_from_aws_to_one_machine(deployed: Deployed, tmp_path: Path) -> None:

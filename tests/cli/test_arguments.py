@@ -54,7 +54,6 @@ def context(tmp_path: Path) -> Iterator[Context]:
         ("create /a/../b", 2, "must not have the component '..': '/a/../b'"),
         ("create /./b", 2, "must not have the component '.'"),
         ("create /a/", 2, "must not end with '/': '/a/'"),
-        ("create a", 2, "must begin with '/': 'a'"),
         ("create ''", 2, "must not be empty"),
         ("get /a/../b", 2, "must not have the component '..'"),
         ("deleteall //", 2, "must not end with '/'"),
@@ -147,6 +146,8 @@ def test_a_wrong_command_line_says_what_is_wrong(
     assert message in said
 
 
+ENDS = {"watch": "--timeout 0.01"}
+"""What has a command end that waits for an interrupt."""
 ODD = ("", "x" * 5000, "é", "-1", "/none", "/", "\x1b[31m", "٣", "\udcff", "a\0b")
 
 
@@ -163,7 +164,8 @@ def test_no_odd_word_in_any_place_is_a_traceback(
         for place in range(arguments_of(COMMANDS[name]) + 1):
             words = ["/a"] * place + [odd]
             quoted = " ".join(f"'{word}'" for word in words)
-            assert execute(context, f"{name} {quoted}") in (0, 1, 2, 3, 4, 6, 7, 9)
+            line = f"{name} {ENDS.get(name, '')} {quoted}"
+            assert execute(context, line) in (0, 1, 2, 3, 4, 6, 7, 8, 9), line
             assert "\x1b" not in capsys.readouterr().err
 
 
@@ -175,7 +177,7 @@ def test_no_odd_value_of_any_option_is_a_traceback(
         if not isinstance(option, click.Option) or option.is_flag:
             continue
         for odd in ODD:
-            line = f"{name} /a {option.opts[-1]}='{odd}'"
+            line = f"{name} {ENDS.get(name, '')} /a {option.opts[-1]}='{odd}'"
             assert execute(context, line) in (0, 1, 2, 3, 4, 6, 7, 8, 9), line
             assert "\x1b" not in capsys.readouterr().err
 

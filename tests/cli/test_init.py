@@ -83,7 +83,7 @@ def test_options_and_defaults_answer_everything(fk: Fk) -> None:
         (("gcp", "FILE", "--yes"), "a project is needed"),
         (("aws", "FILE", "--yes", "--project", "mine"), "--project is for 'fk init gcp'"),
         (("aws", "FILE", "--yes", "--worker-queue", "pubsub"), "it must be one of sqs,"),
-        (("azure", "FILE", "--yes"), "'azure' is not one of 'aws', 'gcp'"),
+        (("azure", "FILE", "--yes"), "'azure' is not one of 'local', 'aws', 'gcp'"),
         (("aws", "FILE/absent", "--yes"), "No such file or directory"),
     ],
 )

@@ -95,6 +95,19 @@ def test_a_context_manager_opens_and_closes_the_session(
         assert client.exists("/e") is None
 
 
+def test_a_client_knows_how_long_its_lease_lasts(service: Service) -> None:
+    client = service.client()
+    timeout = client.session_timeout
+    assert client.lease_left == timeout == service.config.session_timeout
+    service.clock.now += 1_000
+    assert client.lease_left == timeout - 1
+    service.clock.now += 3_600_000
+    assert client.lease_left == 0
+    assert client.state is SessionState.SUSPENDED
+    client.stop(close=False)
+    assert (client.lease_left, client.session_timeout) == (0, timeout)
+
+
 def test_operations_without_a_session_say_so(config: Config, make: Callable[..., FaaSKeeperClient]) -> None:
     client = make(config)
     for operation in (client.get_data, client.create, client.delete, client.exists_async, client.sync):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from faaskeeper.core import children
 from faaskeeper.core.changes import Transaction
-from faaskeeper.core.children import INLINE, Ahead, Listing, page_of, page_path, passes, written
+from faaskeeper.core.children import INLINE, Ahead, Listing, Span, page_of, page_path, passes, written
 from faaskeeper.core.errors import Code
 from faaskeeper.core.requests import Create, Delete, Multi, inline
 from faaskeeper.core.transactions import Context, Limits, apply
@@ -35,6 +35,34 @@ def test_names_are_spread_evenly() -> None:
     for number in range(pages * 128):
         sizes[page_of(f"lock-{number:010d}", pages)] += 1
     assert max(sizes) < 2 * 128
+
+
+@given(counts=st.lists(st.integers(0, 70), min_size=1, max_size=30))
+@settings(deadline=None)
+def test_a_list_read_in_parts_has_each_name_once_however_its_pages_change_meanwhile(
+    counts: list[int],
+) -> None:
+    names = [f"n{number}" for number in range(500)]
+    found: list[str] = []
+    part: Span | None = Span()
+    turn = 0
+    while part is not None:
+        pages = counts[min(turn, len(counts) - 1)]
+        wanted = part.pages(pages)
+        assert all(0 <= number < pages for number in wanted)
+        stored = [name for name in names if not pages or page_of(name, pages) in wanted]
+        taken, part = part.take(stored, pages)
+        assert taken == sorted(taken)
+        found += taken
+        turn += 1
+    assert sorted(found) == sorted(names)
+
+
+def test_a_part_of_a_list_is_a_fixed_number_of_its_pages() -> None:
+    part: Span | None = Span()
+    while part is not None:
+        assert len(part.pages(1000)) <= children.SPAN
+        _, part = part.take([], 1000)
 
 
 class Tree:

@@ -46,6 +46,19 @@ def datastore() -> Iterator[str]:
 
 
 @contextmanager
+def firestore() -> Iterator[str]:
+    """The emulator of Firestore, in Datastore mode: it has not the limits of Cloud Datastore."""
+    emulator = sdk() / "cloud-firestore-emulator" / "cloud_firestore_emulator"
+    needs("Google's Firestore emulator", emulator.exists() and shutil.which("java"), _INSTALL)
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="firestore-") as directory:
+        command = [str(emulator), "start", "--host=127.0.0.1", f"--port={port}"]
+        command += ["--database-mode=datastore-mode"]
+        with process(command, JAVA, f"http://127.0.0.1:{port}", Path(directory)):
+            yield f"127.0.0.1:{port}"
+
+
+@contextmanager
 def pubsub() -> Iterator[str]:
     """The emulator of Pub/Sub; its host and port."""
     emulator = sdk() / "pubsub-emulator" / "bin" / "cloud-pubsub-emulator"

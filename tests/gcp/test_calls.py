@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from google.cloud.datastore_v1 import types
 
+from benchmarks import gcp as modelled
 from faaskeeper.config import Config
 from faaskeeper.core.drivers.storage import IfAbsent, IfOlder, IfStamp, Write
 from faaskeeper.deploy import costs
@@ -19,10 +20,11 @@ from faaskeeper.providers.gcp.clients import Gcp
 from faaskeeper.providers.gcp.objects import GcsStore
 from faaskeeper.providers.gcp.queues import PubsubQueue
 from faaskeeper.providers.gcp.service import GcpService
-from faaskeeper.providers.gcp.tables import DatastoreTable, joint_of
+from faaskeeper.providers.gcp.tables import MAX_ITEM_BYTES, DatastoreTable, joint_of
 from faaskeeper.session.interpreter import read_writes
 from tests.counting import Counted, at_rest, operations
 from tests.gcp import backends
+from tests.gcp.system import ROOT
 
 
 @pytest.fixture(params=["key-value", "hybrid", "persistent"])
@@ -89,6 +91,16 @@ def config(**options: Any) -> Config:
 
 def test_prices_know_from_where_on_data_is_apart() -> None:
     assert service.INLINE_BYTES == INLINE_BYTES
+
+
+def test_the_model_has_the_limits_of_the_drivers_and_of_the_template() -> None:
+    cloud, settings = modelled.GCP, modelled.SETTINGS
+    assert cloud.item_bytes == MAX_ITEM_BYTES
+    assert (cloud.entry_bytes, cloud.entry_paths) == (service.ENTRY_BYTES, service.ENTRY_PATHS)
+    described = json.loads((ROOT / "deploy" / "gcp" / "resources.json").read_text())
+    at_a_time = described["functions"]["writer"]["concurrency"]
+    assert {each.batch for each in settings} == {at_a_time}
+    assert {each.inline_bytes for each in settings} == {service.INLINE_BYTES}
 
 
 def test_prices_follow_size_configuration_and_load() -> None:

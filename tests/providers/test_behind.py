@@ -13,6 +13,8 @@ import pytest
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
+from faaskeeper.core import records
+from faaskeeper.core.children import PAGE_META
 from faaskeeper.core.drivers.storage import Item
 from faaskeeper.core.errors import DriverError, Unavailable
 from faaskeeper.core.records import Record, decode
@@ -23,7 +25,7 @@ from faaskeeper.providers.local.behind import RecordsBehind, Saved
 from faaskeeper.providers.local.database import Database
 from faaskeeper.providers.local.matching import HIGH_WATER
 from faaskeeper.providers.local.service import EmbeddedService
-from faaskeeper.providers.local.tables import SqliteTable
+from faaskeeper.providers.local.tables import Row, SqliteTable, encode
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.providers.test_matching import configured, killed
 
@@ -46,6 +48,11 @@ class Files:
         high = self.database.read("SELECT stamp FROM high_water", ())[0][0]
         self.table = SqliteTable(self.database, "records")
         self.records = RecordsBehind(self.database, self.table, high, most)
+
+    def finish(self) -> None:
+        """Wait for a flush that is under way."""
+        with self.records._flush:
+            pass
 
     def stored(self) -> dict[str, Record]:
         """What another process would find."""
@@ -141,10 +148,152 @@ def test_many_records_are_flushed_without_being_asked(files: Files, monkeypatch:
     monkeypatch.setattr(behind, "UNFLUSHED", 10)
     for txid in range(1, 26):
         files.records.put(f"/{txid}", record(txid))
+        files.finish()
     assert len(files.stored()) == 20
     monkeypatch.setattr(behind, "UNFLUSHED_BYTES", 1_000)
     files.records.put("/large", record(26, b"x" * 1_000))
+    files.finish()
     assert len(files.stored()) == 26
+
+
+class Stuck:
+    """A flush that is under way until it is let go."""
+
+    def __init__(self, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.began, self.go = threading.Event(), threading.Event()
+        self.fails = False
+        self._write = files.table.replace_all
+        self._thread = threading.get_ident()
+        monkeypatch.setattr(files.table, "replace_all", self)
+        monkeypatch.setattr(behind, "UNFLUSHED", 2)
+
+    def __call__(self, rows: Sequence[tuple[str, str, Row]]) -> None:
+        if threading.get_ident() != self._thread:
+            self.began.set()
+            assert self.go.wait(PATIENCE_S)
+            if self.fails:
+                raise Unavailable("the disk is away")
+        self._write(rows)
+
+
+def test_the_writer_goes_on_during_a_flush_that_was_due(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = Stuck(files, monkeypatch)
+    files.records.put("/a", record(1))
+    files.records.put("/b", record(2))
+    assert stuck.began.wait(PATIENCE_S)
+    assert files.records.put("/a", record(3))
+    assert not files.records.put("/b", record(2))
+    assert files.records.get_many(["/a", "/b"]) == [record(3), record(2)]
+    assert files.stored() == {}
+    stuck.go.set()
+    files.finish()
+    assert files.stored() == {"/a": record(1), "/b": record(2)}
+    files.records.flush()
+    assert files.stored() == {"/a": record(3), "/b": record(2)}
+
+
+def test_what_flushes_waits_for_the_flush_before_it(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = Stuck(files, monkeypatch)
+    files.records.put("/a", record(1))
+    files.records.put("/b", record(2))
+    assert stuck.began.wait(PATIENCE_S)
+    files.records.put("/a", record(3))
+    marked = threading.Thread(target=files.records.flush)
+    marked.start()
+    assert files.stored() == {}
+    stuck.go.set()
+    marked.join(PATIENCE_S)
+    assert files.stored() == {"/a": record(3), "/b": record(2)}
+
+
+def test_a_flush_behind_that_fails_is_repeated_by_the_writer_which_learns_of_it(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = Stuck(files, monkeypatch)
+    stuck.fails = True
+    files.records.put("/a", record(1, b"1"))
+    files.records.put("/b", record(2))
+    assert stuck.began.wait(PATIENCE_S)
+    files.records.put("/a", record(3, b"3"))
+    stuck.go.set()
+    files.finish()
+    assert files.stored() == {}
+    monkeypatch.setattr(stuck, "_write", raising)
+    with pytest.raises(Unavailable, match="no disk"):
+        files.records.put("/c", record(4))
+    monkeypatch.undo()
+    files.records.flush()
+    assert files.stored() == {"/a": record(3, b"3"), "/b": record(2), "/c": record(4)}
+
+
+def test_without_a_thread_the_writer_flushes(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(behind, "UNFLUSHED", 1)
+    monkeypatch.setattr(threading.Thread, "start", none)
+    files.records.put("/a", record(1))
+    assert files.stored() == {"/a": record(1)}
+
+
+def test_a_slow_disk_holds_the_writer_before_memory_fills(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = Stuck(files, monkeypatch)
+    flush = files.records.flush
+
+    def waits() -> None:
+        stuck.go.set()  # the flush before may end only when the writer waits for it
+        flush()
+
+    monkeypatch.setattr(files.records, "flush", waits)
+    unflushed = []
+    for txid in range(1, 20):
+        files.records.put(f"/{txid}", record(txid))
+        unflushed.append(len(files.records._unflushed))
+    stuck.go.set()
+    files.finish()
+    assert max(unflushed) < 4
+
+
+def test_calls_that_only_touch_memory_do_not_wait_for_the_file(files: Files) -> None:
+    writing, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with files.database.lock:
+            writing.set()
+            assert go.wait(PATIENCE_S)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert writing.wait(PATIENCE_S)
+    files.database.together([lambda: files.records.put("/a", record(1)), lambda: files.records.get("/a")])
+    go.set()
+    holder.join(PATIENCE_S)
+
+
+def raising(_: object) -> None:
+    raise Unavailable("no disk")
+
+
+META = Meta(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0, "")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        record(7, b"data"),
+        tombstone(8),
+        record(9, '\x00\xff\u20ac"\\'.encode(), ("a", 'quo"ted', "\u20ac", "back\\slash")),
+        Record(10, META._replace(acl=((31, "digest", 'a:"b'),), ttl=5, pages=3), b"", [], 9, 10, ""),
+        Record(11, META._replace(blob="b/1"), b"", ["c"], 9, 11, '[[11,[["/\u20ac","C"]]]]'),
+        Record(12, PAGE_META, b"", ["x", "y"], 11, 12, "[]"),
+    ],
+)
+def test_a_row_is_what_a_table_makes_of_the_records_item(made: Record) -> None:
+    assert behind.row(made) == encode(records.encode(made))
 
 
 def test_nothing_is_flushed_within_a_transaction_that_may_be_undone(
@@ -160,6 +309,7 @@ def test_nothing_is_flushed_within_a_transaction_that_may_be_undone(
     assert files.stored() == {}
     assert files.records.get("/a") == record(1)
     files.records.flush_if_full()
+    files.finish()
     assert files.stored() == {"/a": record(1)}
 
 

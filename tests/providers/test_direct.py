@@ -33,6 +33,8 @@ class Bench:
         self.pauses: list[float] = []
         self.handled: list[bytes] = []
         self.takes = 0.010
+        self.batches = 1
+        """How many entries a call of the writer appends."""
         self.failing: Exception | None = None
         self.system = MemorySystem()
         self.log = Contended(MemoryTable(), losses=LOSSES, pause=lambda seconds: None, clock=lambda: self.now)
@@ -50,6 +52,8 @@ class Bench:
         self.now += self.takes
         if self.failing is not None:
             raise self.failing
+        for _ in range(self.batches):
+            self.log.put("log", f"{len(self.handled)} {self.now}", {"stamp": 1})
         self.handled.extend(bodies)
 
     def send(self, body: bytes) -> None:
@@ -103,6 +107,20 @@ def test_a_writer_that_lost_lately_leaves_the_others_the_time_of_a_batch(make: C
     assert bench.pauses == [0.01, 0.01]
 
 
+def test_the_pause_is_as_long_as_batches_take_not_as_the_calls_that_commit_several(
+    make: Callable[..., Bench],
+) -> None:
+    bench = make()
+    bench.takes, bench.batches = 0.8, 8
+    bench.send(b"1")
+    bench.send(b"2")
+    bench.send(b"3")
+    assert bench.pauses == [0.2]  # two batches, after more than a second without a break
+    bench.log.lost_at = bench.now
+    bench.send(b"4")
+    assert bench.pauses == [0.2, 0.1]
+
+
 def test_a_batch_that_took_long_is_not_followed_by_a_pause_as_long(make: Callable[..., Bench]) -> None:
     bench = make()
     bench.takes = 60.0  # stores that time out, and are asked again
@@ -141,11 +159,11 @@ def test_what_this_process_cannot_commit_goes_to_the_functions_and_so_does_what_
     assert bench.queue.max_message_bytes == fallback.max_message_bytes
 
 
-def race(rests: bool) -> list[int]:
+def race(rests: bool, batches: int = 1) -> list[int]:
     """How often each of three writers wins in 20 s of virtual time.
 
     A put takes 6 ms, a winner's records 8 ms more; a loser has log and records to read, 20 ms, before it can
-    try again.
+    try again. ``batches``: how many entries a call of a writer appends.
     """
     scheduler, table = Scheduler(1), MemoryTable()
     system, won, head = MemorySystem(), [0, 0, 0], 0
@@ -166,7 +184,8 @@ def race(rests: bool) -> list[int]:
 
         def handle(bodies: Sequence[bytes]) -> None:
             nonlocal view, head
-            while True:
+            left = batches
+            while left:
                 scheduler.sleep(3)
                 try:
                     log.put("log", f"{view + 1:016d}", {"stamp": view + 1}, IfAbsent())
@@ -178,7 +197,7 @@ def race(rests: bool) -> list[int]:
                 view = head = view + 1
                 scheduler.sleep(3 + 8)
                 won[number] += 1
-                return
+                left -= 1
 
         queue._writer.handle = handle  # type: ignore[method-assign]
         if not rests:
@@ -202,7 +221,8 @@ def race(rests: bool) -> list[int]:
 
 
 def test_writers_that_write_all_the_time_all_get_on() -> None:
-    won = race(rests=True)
-    assert min(won) > max(won) / 2, won
+    for batches in (1, 8):
+        won = race(rests=True, batches=batches)
+        assert min(won) > max(won) / 2, (batches, won)
     starved = race(rests=False)
     assert min(starved) < max(starved) / 20, starved  # what the rests are for

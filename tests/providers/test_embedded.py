@@ -488,3 +488,28 @@ def test_a_client_is_told_of_its_write_when_it_can_be_read(
     session.connection.worker_queue._signal.release()  # type: ignore[attr-defined]
     writing.get()
     assert done == [False]
+
+
+def test_a_directory_may_have_a_name_that_means_something_in_an_address(tmp_path: Path) -> None:
+    directory = tmp_path / "50% of #1?mode=memory"
+    filled(Config.local(directory), 1)
+    with FaaSKeeperClient(Config.local(directory)) as client:
+        assert len(client.get_data("/n0").data) == 1000
+    assert {path.name for path in tmp_path.iterdir()} == {directory.name}
+
+
+def test_clients_share_the_service_of_a_directory_however_its_path_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with FaaSKeeperClient(Config.local(tmp_path / "d")) as first:
+        first.create("/a", b"shared")
+        for spelling in ("d", "./d/", f"{tmp_path}//d", "~/d"):
+            with FaaSKeeperClient(Config.local(spelling)) as second:
+                assert second.get_data("/a").data == b"shared"
+
+
+def test_a_directory_of_a_home_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ProviderException, match="give a directory without ~"):
+        FaaSKeeperClient(Config.local("~nobody-has-this-name/d")).start()

@@ -191,6 +191,28 @@ def test_readers_share_and_writers_do_not(connect: Start) -> None:
     late.release()
 
 
+def test_a_plain_lock_excludes_readers_and_is_excluded_by_them(connect: Start) -> None:
+    lock, reader = Lock(connect(), "/lock"), ReadLock(connect(), "/lock")
+    lock.acquire()
+    assert not reader.acquire(timeout=0)
+    lock.release()
+    reader.acquire()
+    assert not lock.acquire(timeout=0)
+    reader.release()
+
+
+def test_a_contender_knows_its_node(connect: Start) -> None:
+    client = connect()
+    lock = Lock(client, "/lock")
+    assert (lock.path, lock.node) == ("/lock", None)
+    lock.acquire()
+    found = client.exists(lock.node or "")
+    assert found is not None
+    assert found.stat.czxid == lock.token
+    lock.release()
+    assert lock.node is None
+
+
 def test_a_leader_that_dies_is_followed_by_the_next(service: Service) -> None:
     one, two = service.client(), service.client()
     tokens: list[int] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -270,7 +269,7 @@ def test_a_row_that_is_put_after_its_session_was_cleared_goes_with_what_the_clie
     watches.index = stands_still  # type: ignore[method-assign]
     client.add_watch("/n", print, recursive=True)
     assert watches.rows("/n")
-    service = local._services._running[Path(client._config.directory).absolute()][0]
+    service = local._services._running[client._config.directory][0]
     lease = session.connection.leases.get(session.id)
     assert lease is not None
     service.deployment.leases.mark(lease)

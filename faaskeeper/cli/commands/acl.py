@@ -29,7 +29,8 @@ def get_acl(context: Context, path: str, as_json: bool) -> None:
 @click.option(
     "-v", "--version", "version", type=VERSION, default=-1, help="Require this ACL version (aversion)."
 )
-def set_acl(context: Context, path: str, acl: str, version: int) -> None:
+@as_json
+def set_acl(context: Context, path: str, acl: str, version: int, as_json: bool) -> None:
     """Replace a node's ACL.
 
     ACL is SCHEME:ID:PERMISSIONS[,...]; permissions are letters of cdrwa: create, delete, read,
@@ -42,4 +43,4 @@ def set_acl(context: Context, path: str, acl: str, version: int) -> None:
     """
     entries = acls.parse(text_of(acl))
     node = context.call(context.client.set_acls, path, entries, version)
-    context.print_line(f"Set the ACL of {path}, version {node.stat.aversion}")
+    context.say(as_json, node.serialize(), f"Set the ACL of {path}, version {node.stat.aversion}")

@@ -8,14 +8,15 @@ import click
 
 from faaskeeper.cli.arguments import text_of
 from faaskeeper.cli.context import Context
-from faaskeeper.cli.options import command
+from faaskeeper.cli.options import as_json, command
 from faaskeeper.core.acl import digest as digest_of
 
 
 @command("addauth")
 @click.argument("scheme")
 @click.argument("credential", required=False)
-def addauth(context: Context, scheme: str, credential: str | None) -> None:
+@as_json
+def addauth(context: Context, scheme: str, credential: str | None, as_json: bool) -> None:
     """Authenticate the session: addauth digest USER:PASSWORD.
 
     The credentials apply to all later commands of the shell. If they are missing, the shell prompts
@@ -26,18 +27,22 @@ def addauth(context: Context, scheme: str, credential: str | None) -> None:
     if scheme != "digest":
         raise click.UsageError(f"unknown authentication scheme {scheme!r}: use 'digest'")
     context.client.add_auth(scheme, _credential(context, credential))
+    if as_json:
+        context.print_json({"scheme": scheme})
 
 
 @command("digest")
 @click.argument("credential", required=False)
-def digest(context: Context, credential: str | None) -> None:
+@as_json
+def digest(context: Context, credential: str | None, as_json: bool) -> None:
     """Print the digest id of USER:PASSWORD.
 
     Use the id in an ACL of the scheme digest, or as "super-digest" in a configuration. If
     CREDENTIAL is missing, the command prompts for it at a terminal, or reads it from standard
     input.
     """
-    context.print_line(digest_of(_credential(context, credential)))
+    id = digest_of(_credential(context, credential))
+    context.say(as_json, {"id": id}, id)
 
 
 def _credential(context: Context, given: str | None) -> str:

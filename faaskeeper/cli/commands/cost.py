@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
 
 from faaskeeper.cli import output
-from faaskeeper.cli.arguments import Amount, File, Whole
+from faaskeeper.cli.arguments import Amount, ConfigSource, Whole
+from faaskeeper.cli.options import as_json
 from faaskeeper.config import Config
 from faaskeeper.core.znode import MAX_DATA_BYTES
 from faaskeeper.deploy.costs import Workload
@@ -18,7 +20,7 @@ _MOST = 1e15
 
 
 @click.command("cost")
-@click.argument("config", type=File(), required=False)
+@click.argument("config", type=ConfigSource(), required=False)
 @click.option("--reads", type=Amount(_MOST), default=1e6, show_default=True, help="Reads per month.")
 @click.option("--writes", type=Amount(_MOST), default=1e5, show_default=True, help="Writes per month.")
 @click.option(
@@ -35,6 +37,7 @@ _MOST = 1e15
     type=Whole(10, 10_000),
     help="All reads are of a server with 'serve --reads memory --follow MS'.",
 )
+@as_json
 def cost(
     config: Path | None,
     reads: float,
@@ -45,6 +48,7 @@ def cost(
     updates: float,
     outside: float,
     follow: int | None,
+    as_json: bool,
 ) -> None:
     """Estimate the monthly costs of a deployment.
 
@@ -58,18 +62,22 @@ def cost(
         raise click.UsageError(f"no prices for {chosen.provider_name!r}: prices are known for {known}")
     lease_s = max(chosen.session_timeout / 3, 1)
     load = Workload(reads, writes, size, clients, lease_s, nodes, updates, outside, follow or 0)
+    month = costs.month(load)
+    published, ensemble, operations = costs.published(load), costs.zookeeper(), costs.break_even(load)
+    if as_json:
+        shown = {"month": {**month, "together": sum(month.values())}, "published": published}
+        finite = operations if math.isfinite(operations) else None
+        output.print_line(output.json_line({**shown, "zookeeper": ensemble, "break_even": finite}))
+        return
     output.print_line(costs.summary())
     output.print_line(
         f"{reads:,.0f} reads and {writes:,.0f} writes of {size:,} bytes per month, {clients} sessions:"
     )
-    month = costs.month(load)
     for name, price in (*month.items(), ("together", sum(month.values()))):
         output.print_line(f"  {name:34} ${price:,.2f}")
-    published = costs.published(load)
     if published is not None:
         output.print_line(f"  {'published system, operations only':34} ${published:,.2f}")
-    output.print_line(f"  {'ZooKeeper, 3 servers':34} ${costs.zookeeper():,.2f}")
-    operations = costs.break_even(load)
+    output.print_line(f"  {'ZooKeeper, 3 servers':34} ${ensemble:,.2f}")
     if operations == float("inf"):
         output.print_line("The ensemble is more expensive for any number of operations.")
     elif operations <= 0:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from faaskeeper.cli import output
-from faaskeeper.cli.arguments import File
+from faaskeeper.cli.arguments import ConfigSource, File
 from faaskeeper.cli.deployments import ask, can_ask, load, opened, progress, provider_option, yes_option
 from faaskeeper.cli.estimates import estimate
 from faaskeeper.cli.files import check_writable, replacing
+from faaskeeper.cli.options import as_json
 from faaskeeper.config import Config, strict_json
 from faaskeeper.deploy.deployment import Deployment, Plan
 from faaskeeper.exceptions import ProviderException
@@ -33,7 +34,7 @@ def deploy() -> None:
     "--config",
     "path",
     required=True,
-    type=File(),
+    type=ConfigSource(),
     help="The configuration to deploy; 'fk init' writes one.",
 )
 @click.option("--clean", is_flag=True, help="Remove the deployment and all data that it stores.")
@@ -44,7 +45,10 @@ def deploy() -> None:
     "Without credentials: what the template holds, and the rights that deploying needs.",
 )
 @yes_option
-def service(out: Path, provider: str | None, path: Path, clean: bool, dry_run: bool, yes: bool) -> None:
+@as_json
+def service(
+    out: Path, provider: str | None, path: Path, clean: bool, dry_run: bool, yes: bool, as_json: bool
+) -> None:
     """Create, update or remove a deployment; write its client configuration to OUT.
 
     Shows what changes and what it costs, and asks. If it is interrupted or fails, the same command
@@ -61,22 +65,62 @@ def service(out: Path, provider: str | None, path: Path, clean: bool, dry_run: b
     _refuse_other_file(out, config)
     if not dry_run:
         can_ask(yes)
+    told = _Told(as_json, dry_run or yes, deployment=config.deployment_name, file=str(out))
     with opened(config) as deployment:
         if clean:
-            _clean(deployment, out, dry_run, yes)
+            _clean(deployment, out, dry_run, yes, told)
         elif dry_run:
-            _dry_run(deployment)
+            _dry_run(deployment, told)
         else:
-            _apply(deployment, out, yes)
+            _apply(deployment, out, yes, told)
+    told.end()
 
 
-def _apply(deployment: Deployment, out: Path, yes: bool) -> None:
+class _Told:
+    """What a command tells: line by line, or one JSON object at its end.
+
+    ``quiet``: it asks nothing. ``head``: what the object has in any case.
+    """
+
+    def __init__(self, as_json: bool, quiet: bool, **head: object) -> None:
+        if as_json and not quiet:
+            raise click.UsageError("with --json nothing is asked: add --yes or --dry-run")
+        self._as_json = as_json
+        self._value = head
+
+    def lines(self, key: str, lines: Sequence[str], before: str = "", indent: str = "") -> None:
+        """Lines, and their key in the object. ``before``: a line above them, for people."""
+        self._value[key] = list(lines)
+        if not self._as_json:
+            for line in [before] * bool(before) + [f"{indent}{line}" for line in lines]:
+                output.print_line(line)
+
+    def plan(self, plan: Plan) -> None:
+        """What would change."""
+        self.lines("changes", plan.changes)
+        self.lines("notes", plan.notes)
+        if plan == Plan():
+            self.say("No changes.")
+
+    def say(self, text: str, **value: object) -> None:
+        """A line, and what the object has of it."""
+        self._value.update(value)
+        if not self._as_json:
+            output.print_line(text)
+
+    def end(self) -> None:
+        """Write the object."""
+        if self._as_json:
+            output.print_line(output.json_line(self._value))
+
+
+def _apply(deployment: Deployment, out: Path, yes: bool, told: _Told) -> None:
     name = deployment.config.deployment_name
     check_writable(out)  # before a cloud is asked
     with progress(f"planning {name}") as report:
         deployment.prepare(report)
         plan = deployment.changes()
-    _show(deployment, plan)
+    _show(deployment, plan, told)
     if plan.refused:
         raise ProviderException(plan.refused)
     if plan.changes:
@@ -86,7 +130,7 @@ def _apply(deployment: Deployment, out: Path, yes: bool) -> None:
     with _resumable(), progress(f"deploying {name}") as report:
         clients = deployment.deploy(report)
     _write(out, _text(clients))
-    output.print_line(f"deployed {name}; the client configuration is {out}")
+    told.say(f"deployed {name}; the client configuration is {out}", deployed=True)
 
 
 @contextmanager
@@ -101,62 +145,56 @@ def _resumable() -> Iterator[None]:
         raise
 
 
-def _show(deployment: Deployment, plan: Plan) -> None:
-    _list(plan)
-    for line in estimate(deployment.config):
-        output.print_line(line)
+def _show(deployment: Deployment, plan: Plan, told: _Told) -> None:
+    told.plan(plan)
+    told.lines("costs", estimate(deployment.config))
 
 
-def _list(plan: Plan) -> None:
-    for line in plan.changes:
-        output.print_line(line)
-    for line in plan.notes:
-        output.print_line(line)
-    if plan == Plan():
-        output.print_line("No changes.")
-
-
-def _dry_run(deployment: Deployment) -> None:
+def _dry_run(deployment: Deployment, told: _Told) -> None:
     missing = deployment.no_credentials()
     if not missing:
         plan = deployment.changes()
-        _show(deployment, plan)
+        _show(deployment, plan, told)
         if plan.refused:
-            output.print_line(f"Refused: {plan.refused}")
+            told.say(f"Refused: {plan.refused}", refused=plan.refused)
         return
     output.print_error(f"{missing}. What follows is from the template alone.")
-    _show(deployment, Plan(tuple(deployment.outline())))
-    output.print_line("Deploying needs the rights to:")
-    for line in deployment.rights():
-        output.print_line(f"  {line}")
+    _show(deployment, Plan(tuple(deployment.outline())), told)
+    told.lines("rights", deployment.rights(), "Deploying needs the rights to:", "  ")
 
 
-def _clean(deployment: Deployment, out: Path, dry_run: bool, yes: bool) -> None:
+def _clean(deployment: Deployment, out: Path, dry_run: bool, yes: bool, told: _Told) -> None:
     holdings = deployment.holdings()
     if not holdings:
-        output.print_line(f"No resources found for deployment {deployment.config.deployment_name}.")
+        told.say(f"No resources found for deployment {deployment.config.deployment_name}.", removes=[])
         return
-    output.print_line(f"{'Would' if dry_run else 'Will'} remove, with all znodes and sessions:")
-    for line in holdings:
-        output.print_line(f"  {line}")
+    would = "Would" if dry_run else "Will"
+    told.lines("removes", holdings, f"{would} remove, with all znodes and sessions:", "  ")
     if dry_run:
         return
     ask("All znodes and sessions will be lost. Remove the deployment?", yes)
     with _resumable(), progress(f"removing {deployment.config.deployment_name}") as report:
         deployment.clean(report)
     out.unlink(missing_ok=True)
-    output.print_line(f"removed {deployment.config.deployment_name}")
+    told.say(f"removed {deployment.config.deployment_name}", removed=True)
 
 
 @deploy.command("functions")
 @out_argument
 @provider_option
-@click.option("--config", "path", type=File(), help="Use this configuration instead of OUT.")
+@click.option("--config", "path", type=ConfigSource(), help="Use this configuration instead of OUT.")
 @click.option("--rollback", is_flag=True, help="Go back to the code from before the last update.")
 @click.option("--dry-run", is_flag=True, help="Show the changes; change nothing.")
 @yes_option
+@as_json
 def functions(
-    out: Path, provider: str | None, path: Path | None, rollback: bool, dry_run: bool, yes: bool
+    out: Path,
+    provider: str | None,
+    path: Path | None,
+    rollback: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Update only the code of a deployment's functions; all else stays as it was deployed.
 
@@ -171,13 +209,15 @@ def functions(
     config = load(path or out, provider)
     if not dry_run:
         can_ask(yes)
+    told = _Told(as_json, dry_run or yes, deployment=config.deployment_name)
     with opened(config) as deployment:
         with progress(f"planning the functions of {config.deployment_name}") as report:
             plan = deployment.code_changes(report, back=rollback)
-        _list(plan)
+        told.plan(plan)
         if dry_run:
             if plan.refused:
-                output.print_line(f"Refused: {plan.refused}")
+                told.say(f"Refused: {plan.refused}", refused=plan.refused)
+            told.end()
             return
         if plan.refused:
             raise ProviderException(plan.refused)
@@ -192,7 +232,8 @@ def functions(
             else:
                 deployment.update_code(report)
     done = "rolled back" if rollback else "updated"
-    output.print_line(f"{done} the functions of {config.deployment_name}")
+    told.say(f"{done} the functions of {config.deployment_name}", done=done)
+    told.end()
 
 
 def _text(clients: Mapping[str, object]) -> str:

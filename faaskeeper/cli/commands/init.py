@@ -15,10 +15,12 @@ from faaskeeper import registry
 from faaskeeper.cli import output
 from faaskeeper.cli.arguments import File
 from faaskeeper.cli.deployments import PROVIDERS, can_ask
+from faaskeeper.cli.options import as_json
 from faaskeeper.config import Config, ConfigurationException, StorageType
 from faaskeeper.deploy.names import REGIONS, check_name
 
 _NAME = "faaskeeper-dev"
+_LOCAL = "local"
 _REGIONS = {
     "aws": (("AWS_REGION", "AWS_DEFAULT_REGION"), "us-east-1"),
     "gcp": (("GOOGLE_CLOUD_REGION", "CLOUDSDK_COMPUTE_REGION"), "us-central1"),
@@ -26,6 +28,8 @@ _REGIONS = {
 """By provider: the variables that may name a region, and the region without them."""
 _PROJECTS = ("GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT", "GCLOUD_PROJECT")
 _STORAGE = {
+    _LOCAL: "Where znodes are: key-value (SQLite), hybrid (SQLite, data over 64 KB in files), persistent "
+    "(files).",
     "aws": "Where znodes are: hybrid (DynamoDB, large data in S3), key-value (DynamoDB), persistent (S3).",
     "gcp": "Where znodes are: hybrid (Datastore, large data in Cloud Storage), key-value (Datastore), "
     "persistent (Cloud Storage).",
@@ -58,6 +62,13 @@ class Question(NamedTuple):
 def questions(provider: str) -> list[Question]:
     """What is asked for a provider, in this order."""
     spec = registry.PROVIDERS[provider]
+    storage = tuple(sorted(each.value for each in StorageType))
+    if provider == _LOCAL:
+        return [
+            Question("deployment-name", "A name, which the shell shows.", _NAME),
+            Question("directory", "Where the service keeps its files.", _folder(), check=_directory),
+            Question("user-storage", _STORAGE[provider], spec.defaults.user_storage, storage),
+        ]
     variables, region = _REGIONS[provider]
     asked = [
         Question(
@@ -76,7 +87,7 @@ def questions(provider: str) -> list[Question]:
             "user-storage",
             _STORAGE[provider],
             spec.defaults.user_storage,
-            tuple(sorted(each.value for each in StorageType)),
+            storage,
         ),
         Question("worker-queue", _WORKER[provider], spec.worker_queues[0], spec.worker_queues),
         Question("client-channel", _CHANNEL[provider], spec.client_channels[0], spec.client_channels),
@@ -87,6 +98,17 @@ def questions(provider: str) -> list[Question]:
         )
         asked.insert(0, project)
     return asked
+
+
+def _folder() -> str:
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return str(Path(data, "faaskeeper", _NAME).expanduser())
+
+
+def _directory(name: str) -> str:
+    if not name or "\0" in name:
+        raise ConfigurationException("a directory's name must not be empty or contain a NUL character")
+    return str(Path(name).expanduser().absolute())
 
 
 def _first(variables: tuple[str, ...]) -> str:
@@ -112,28 +134,35 @@ def _project(name: str) -> str:
 
 
 @click.command("init")
-@click.argument("provider", type=PROVIDERS)
+@click.argument("provider", type=click.Choice([_LOCAL, *PROVIDERS.choices]))
 @click.argument("file", type=File(), default="config.json")
 @click.option("--name", "deployment_name", help="Name of the deployment.")
 @click.option("--region", "deployment_region", help="The cloud's region.")
 @click.option("--project", "project_id", help="Google Cloud: the project's id.")
+@click.option("--directory", help="Embedded service: where it keeps its files.")
 @click.option("--user-storage", help="Where znodes are stored.")
 @click.option("--worker-queue", help="What carries requests.")
 @click.option("--client-channel", help="How clients are answered.")
 @click.option("--yes", "-y", is_flag=True, help="Ask nothing: take the defaults for what no option gives.")
-def init(provider: str, file: Path, yes: bool, **options: str | None) -> None:
-    """Write a configuration for 'fk deploy' to FILE, by asking for what matters.
+@as_json
+def init(provider: str, file: Path, yes: bool, as_json: bool, **options: str | None) -> None:
+    """Write a configuration to FILE, by asking for what matters.
+
+    'local' is an embedded service, used as it is; the others are for 'fk deploy'.
 
     \b
     Examples:
+      fk init local --yes
       fk init aws
       fk init gcp config.json --project my-project --yes
     """
     asked = questions(provider)
     given = {key.replace("_", "-"): value for key, value in options.items() if value is not None}
     unknown = given.keys() - {each.key for each in asked}
-    if unknown:
-        raise click.UsageError(f"--project is for 'fk init gcp', not for {provider!r}")
+    for each in sorted(unknown):
+        option = {"deployment-region": "region", "project-id": "project"}.get(each, each)
+        other = {"project-id": "gcp", "directory": _LOCAL}.get(each, "aws")
+        raise click.UsageError(f"--{option} is for 'fk init {other}', not for {provider!r}")
     if file.exists():
         raise click.UsageError(f"{file} exists: choose another file")
     if any(each.key not in given for each in asked):
@@ -143,7 +172,15 @@ def init(provider: str, file: Path, yes: bool, **options: str | None) -> None:
     Config.deserialize(data)
     with open(file, "x", encoding="utf-8") as opened:
         opened.write(json.dumps(data, indent=2) + "\n")
+    if as_json:
+        output.print_line(output.json_line({"file": str(file), "configuration": data}))
+        return
     output.print_line(f"wrote {file}; docs/operations.md lists every key")
+    if provider == _LOCAL:
+        output.print_line("Next, open a shell on it, or serve ZooKeeper's clients:")
+        output.print_line(f"  fk --config {file} shell")
+        output.print_line(f"  fk serve {file}")
+        return
     output.print_line("Next, see what would be deployed, and what it costs:")
     output.print_line(f"  fk deploy service client.json --config {file} --dry-run")
 
@@ -174,6 +211,13 @@ def _checked(question: Question, word: str) -> str:
 def _configuration(provider: str, answers: dict[str, str]) -> dict[str, Any]:
     """The configuration, with the defaults of keys that people often change."""
     spec = registry.PROVIDERS[provider]
+    if provider == _LOCAL:
+        defaults = spec.defaults
+        times = {
+            "session-timeout": defaults.session_timeout,
+            "heartbeat-frequency": defaults.heartbeat_frequency,
+        }
+        return {"cloud-provider": provider, **answers, **times}
     section = {"project-id": answers.pop("project-id")} if provider == "gcp" else {}
     return {
         "cloud-provider": provider,

@@ -6,13 +6,17 @@ import click
 
 from faaskeeper.cli import output
 from faaskeeper.cli.context import Context
-from faaskeeper.cli.options import command
+from faaskeeper.cli.options import as_json, command
 
 
 @command("logs")
-def logs(context: Context) -> None:
+@as_json
+def logs(context: Context, as_json: bool) -> None:
     """Print recent logs of the deployment's functions."""
     text = context.call(context.client.logs)
+    if as_json:
+        context.print_json({"logs": text})
+        return
     lines = output.escaped(text, "\n\t") or "No log entries."
     if output.at_terminal():
         click.echo_via_pager(lines)

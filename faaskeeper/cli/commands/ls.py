@@ -13,10 +13,12 @@ from faaskeeper.cli.options import (
     path,
     path_or_root,
     timeout_option,
+    unsorted_option,
     watch_flag,
     watch_word,
     watcher_for,
 )
+from faaskeeper.cli.walks import Walk
 from faaskeeper.core import paths
 
 
@@ -25,6 +27,8 @@ from faaskeeper.core import paths
 @click.argument("include_data_word", type=bool, default=False, metavar="[INCLUDE_DATA]")
 @watch_word
 @click.option("-i", "--include-data", "include_data", is_flag=True, help="Print the children's data too.")
+@click.option("-R", "--recursive", is_flag=True, help="Print the path of the node and of all nodes below it.")
+@unsorted_option
 @watch_flag
 @timeout_option
 @as_json
@@ -34,12 +38,27 @@ def ls(
     include_data_word: bool,
     watch_word: bool,
     include_data: bool,
+    recursive: bool,
+    unsorted: bool,
     watch: bool,
     timeout: float | None,
     as_json: bool,
 ) -> None:
-    """List a node's children."""
+    """List a node's children.
+
+    With -R, print a path per line, a node before those below it; --json prints a line for each.
+
+    \b
+    Examples:
+      ls /app
+      ls -R /app
+    """
     include = include_data or include_data_word
+    if recursive or unsorted:
+        if watch or watch_word:
+            raise click.UsageError("--watch excludes --recursive and --unsorted: addWatch -r watches a tree")
+        _stream(context, path, include, recursive, unsorted, as_json)
+        return
     watcher = watcher_for(context, watch or watch_word, timeout, as_json)
     nodes = context.call(context.client.get_children, path, include, watcher)
     if as_json:
@@ -49,6 +68,22 @@ def ls(
         context.print_line(paths.name(node.path) + shown)
     if watcher is not None:
         watcher.wait()
+
+
+def _stream(
+    context: Context, path: str, include: bool, recursive: bool, unsorted: bool, as_json: bool
+) -> None:
+    """Print nodes as they are read, without holding the list."""
+    walk = Walk(context, data=include, depth=None if recursive else 1, unsorted=unsorted, as_json=as_json)
+    for node, depth in walk.visits(path):
+        if not depth and not recursive:
+            continue
+        if as_json:
+            context.print_json(node.serialize())
+            continue
+        shown = f"\t{output.escaped_data(node.data)}" if include else ""
+        context.print_line((node.path if recursive else paths.name(node.path)) + shown)
+    walk.end()
 
 
 @command("getEphemerals")
@@ -66,6 +101,8 @@ def get_ephemerals(context: Context, path: str, as_json: bool) -> None:
 
 @command("getAllChildrenNumber")
 @path
-def all_children_number(context: Context, path: str) -> None:
+@as_json
+def all_children_number(context: Context, path: str, as_json: bool) -> None:
     """Count the descendants of a node."""
-    context.print_line(str(context.call(context.client.all_children_number, path)))
+    number = context.call(context.client.all_children_number, path)
+    context.say(as_json, {"path": path, "number": number}, str(number))

@@ -5,18 +5,20 @@ The published shell takes flags as positional words (``create /a data false true
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
 from faaskeeper.cli import acls, output
-from faaskeeper.cli.arguments import Whole, text_of
+from faaskeeper.cli.arguments import Whole, ZnodePath, text_of
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.errors import Failed, status_of
 from faaskeeper.cli.options import (
     as_json,
     command,
     data_given,
+    dry_run_option,
     file_option,
     path,
     path_or_root,
@@ -28,14 +30,18 @@ from faaskeeper.cli.options import (
     watch_word,
     watcher_for,
 )
+from faaskeeper.cli.progress import bar
+from faaskeeper.cli.walks import Walk
 from faaskeeper.core import paths
 from faaskeeper.core.znode import MAX_TTL_MS
 from faaskeeper.exceptions import NodeDoesntExistException, NotEmptyException
-from faaskeeper.node import Node
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @command("create")
-@click.argument("path", type=str)
+@click.argument("path", type=ZnodePath(sequential=True))
 @click.argument("value", required=False)
 @click.argument("ephemeral_word", type=bool, default=False, metavar="[EPHEMERAL]")
 @click.argument("sequential_word", type=bool, default=False, metavar="[SEQUENTIAL]")
@@ -76,7 +82,6 @@ def create(
     """
     sequential = sequential or sequential_word
     ephemeral = ephemeral or ephemeral_word
-    path = text_of(path)
     wrong = paths.invalid(f"{path}0" if sequential else path)
     if wrong is not None:
         raise Failed(wrong, 2)
@@ -97,7 +102,7 @@ def create(
         )
     except NodeDoesntExistException as error:
         raise _no_parent(context, path, error) from error
-    _show(context, node, as_json, f"Created {node.path}")
+    context.say(as_json, node.serialize(), f"Created {node.path}")
     if ephemeral and context.one_shot:
         output.print_error(
             f"fk: {node.path} is ephemeral: it ends with this command's session; 'fk shell' keeps one open"
@@ -185,43 +190,56 @@ def set_(
         )
     expected = version_given(version, version_word)
     node = context.call(context.client.set_data, path, data, expected)
-    _show(context, node, as_json, f"Set {node.path}, version {node.stat.version}")
+    context.say(as_json, node.serialize(), f"Set {node.path}, version {node.stat.version}")
 
 
 @command("delete")
 @path
 @version_word
 @version_option
-def delete(context: Context, path: str, version_word: int | None, version: int | None) -> None:
+@as_json
+def delete(context: Context, path: str, version_word: int | None, version: int | None, as_json: bool) -> None:
     """Delete a node without children."""
     expected = version_given(version, version_word)
     context.call(context.client.delete, path, expected)
-    context.print_line(f"Deleted {path}")
+    context.say(as_json, {"path": path}, f"Deleted {path}")
 
 
 @command("deleteall")
 @path
-def deleteall(context: Context, path: str) -> None:
+@dry_run_option
+@as_json
+def deleteall(context: Context, path: str, dry_run: bool, as_json: bool) -> None:
     """Delete a node and all nodes below it.
 
     Each deletion is a transaction of its own: other clients may see and change the remaining nodes.
+    --dry-run prints the paths.
     """
     if path in paths.RESERVED:
         raise Failed(f"{path} cannot be deleted: it is part of every tree; name the nodes to delete", 2)
-    number = _delete_below(context, path)
-    context.print_line(f"Deleted {number} node{'' if number == 1 else 's'}")
+    if dry_run:
+        walk = Walk(context, as_json=as_json)
+        for node, _ in walk.visits(path):
+            context.say(as_json, {"path": node.path}, node.path)
+        walk.end()
+        return
+    with bar("deleting") as advance:
+        number = _delete_below(context, path, advance)
+    said = f"Deleted {number} node{'' if number == 1 else 's'}"
+    context.say(as_json, {"path": path, "deleted": number}, said)
 
 
-def _delete_below(context: Context, path: str) -> int:
+def _delete_below(context: Context, path: str, advance: Callable[[int], None]) -> int:
     number = 0
     while True:
-        for child in context.call(context.client.get_children, path):
+        for name in context.call(context.client.get_children_with_stat, path)[0]:
             try:
-                number += _delete_below(context, child.path)
+                number += _delete_below(context, paths.child(path, name), advance)
             except NodeDoesntExistException:
                 continue  # another client has deleted it
         try:
             context.call(context.client.delete, path)
+            advance(1)
         except NotEmptyException:
             continue  # another client has created a child
         return number + 1
@@ -275,13 +293,8 @@ def stat(
 
 @command("sync")
 @path_or_root
-def sync(context: Context, path: str) -> None:
+@as_json
+def sync(context: Context, path: str, as_json: bool) -> None:
     """Make later reads see all committed writes."""
-    context.print_line(f"Synced {context.call(context.client.sync, path)}")
-
-
-def _show(context: Context, node: Node, as_json: bool, text: str) -> None:
-    if as_json:
-        context.print_json(node.serialize())
-    else:
-        context.print_line(text)
+    context.call(context.client.sync, path)
+    context.say(as_json, {"path": path}, f"Synced {path}")

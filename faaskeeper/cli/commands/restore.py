@@ -16,7 +16,7 @@ from faaskeeper.backup.restoring import NEW, Findings, examine
 from faaskeeper.backup.restoring import restore as restore_backup
 from faaskeeper.backup.taking import Tree, replay
 from faaskeeper.cli import output
-from faaskeeper.cli.arguments import File
+from faaskeeper.cli.arguments import ConfigSource, File
 from faaskeeper.cli.backups import at_option, backups_of, shown, take_to, translated, write
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.deployments import ask, progress, yes_option
@@ -28,7 +28,9 @@ from faaskeeper.config import Config
 @optional_config
 @click.option("-f", "--from", "file", type=File(), help="The backup to restore.")
 @at_option
-@click.option("--of", "other", type=File(), help="With --at: of the deployment of this configuration.")
+@click.option(
+    "--of", "other", type=ConfigSource(), help="With --at: of the deployment of this configuration."
+)
 @click.option("--end-sessions", is_flag=True, help="Restore although sessions are open, which ends them.")
 @click.option("--dry-run", is_flag=True, help="Check the backup, show what it replaces; change nothing.")
 @yes_option

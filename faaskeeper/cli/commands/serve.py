@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import click
 
-from faaskeeper.cli.arguments import File, Size, Whole
+from faaskeeper.cli import output
+from faaskeeper.cli.arguments import Address, File, Size, Whole
 from faaskeeper.cli.context import Context
-from faaskeeper.cli.options import optional_config
+from faaskeeper.cli.errors import Failed
+from faaskeeper.cli.options import as_json, optional_config
+from faaskeeper.cli.supervision import notify
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS
-
-
-class _Address(click.ParamType[Any]):
-    """HOST:PORT, or a PORT of the loopback interface."""
-
-    name = "HOST:PORT"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, int]:
-        if isinstance(value, tuple):
-            return value
-        host, _, port = str(value).rpartition(":")
-        if not (port.isascii() and port.isdecimal() and len(port) <= 5) or int(port) > 65_535:
-            self.fail(f"{value!r} is not an address: write HOST:PORT, for example 127.0.0.1:2181", param, ctx)
-        return host.strip("[]") or "127.0.0.1", int(port)
 
 
 class _Words(click.ParamType[Any]):
@@ -73,13 +59,13 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
 @optional_config
 @click.option(
     "--listen",
-    type=_Address(),
+    type=Address(),
     multiple=True,
     default=["127.0.0.1:2181"],
     show_default=True,
     help="Address to listen on; [HOST]:PORT for IPv6. Repeat it for several.",
 )
-@click.option("--metrics", type=_Address(), help="Serve Prometheus metrics here (needs the extra 'gateway').")
+@click.option("--metrics", type=Address(), help="Serve Prometheus metrics here (needs the extra 'gateway').")
 @click.option(
     "--commands",
     type=_Words(),
@@ -138,6 +124,7 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
     type=Size(1 << 40),
     help="Memory for records, such as 64MB: of an embedded service, or with --reads memory.  [default: 32MB]",
 )
+@as_json
 @click.pass_obj
 def serve(
     context: Context,
@@ -156,6 +143,7 @@ def serve(
     reads: str,
     follow: int | None,
     cache: int | None,
+    as_json: bool,
 ) -> None:
     """Serve ZooKeeper clients such as kazoo and zkCli.sh.
 
@@ -220,11 +208,17 @@ def serve(
     logging.getLogger("google.auth._default").setLevel(logging.ERROR)
 
     def ready(gateway: Gateway) -> None:
-        addresses = ", ".join(written(each) for each in gateway.addresses)
+        addresses = [written(each) for each in gateway.addresses]
         where = chosen.directory or chosen.deployment_name
-        click.echo(f"serving {chosen.provider_name} {where} on {addresses}", err=True)
-        if following is not None:
-            click.echo(f"reads are from memory, every {following.every * 1000:.0f} ms from the log", err=True)
+        if as_json:
+            value = {"provider": chosen.provider_name, "deployment": where, "addresses": addresses}
+            output.print_line(output.json_line(value))
+        else:
+            click.echo(f"serving {chosen.provider_name} {where} on {', '.join(addresses)}", err=True)
+            if following is not None:
+                every = following.every * 1000
+                click.echo(f"reads are from memory, every {every:.0f} ms from the log", err=True)
+        notify("READY=1")
 
     async def main() -> None:
         await run(connect(chosen), chosen, settings, ready)
@@ -232,5 +226,4 @@ def serve(
     try:
         _run(main())
     except ServerError as error:
-        click.echo(f"fk: {error}", err=True)
-        sys.exit(1)
+        raise Failed(str(error), 1) from error

@@ -36,6 +36,9 @@ def add_watch(
 
 @command("removeWatches")
 @path
-def remove_watches(context: Context, path: str) -> None:
+@as_json
+def remove_watches(context: Context, path: str, as_json: bool) -> None:
     """Remove this session's watches on a path."""
     context.call(context.client.remove_watches, path)
+    if as_json:
+        context.print_json({"path": path})

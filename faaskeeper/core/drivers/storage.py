@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeVar, Union, runtime_checkable
+from typing import Any, Protocol, TypeVar, Union, runtime_checkable
+
+from faaskeeper.core.tuples import NamedTuple
 
 LATE_MS = 15 * 60 * 1000
 """How long after the call began, at most, a write may take effect."""
@@ -185,9 +187,12 @@ class Write(NamedTuple):
 Joint = Callable[[Sequence[Write]], None]
 """Makes some puts as one, all or none, if a store can do that in one call. Raises what a put
 raises: Conflict if one of the conditions does not hold, and then none was made; after Unavailable
-all or none were. Conditions are :class:`IfAbsent` and :class:`IfOlder`; one call has at most
-:data:`JOINT_WRITES` puts."""
-JOINT_WRITES = 50
+all or none were; TooLarge if that is more than the store takes at once, and then none was made.
+A driver that goes by what it saw last may raise Conflict although the conditions hold; then it has
+looked, and the next attempt goes by that. Conditions are :class:`IfAbsent` and :class:`IfOlder`. One
+call has at most :data:`JOINT_WRITES` puts, and :data:`JOINT_BYTES` beside the entry."""
+JOINT_WRITES = 500
+JOINT_BYTES = 3 * 1024 * 1024
 
 _T = TypeVar("_T")
 Gather = Callable[[Sequence[Callable[[], _T]]], list[_T]]

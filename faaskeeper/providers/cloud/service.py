@@ -20,7 +20,7 @@ from faaskeeper.core.drivers import channel as drivers
 from faaskeeper.core.drivers.queue import Queue
 from faaskeeper.core.drivers.storage import IfAbsent, Item, Joint, ObjectStore, Table
 from faaskeeper.core.errors import Conflict, Denied
-from faaskeeper.core.log import Log
+from faaskeeper.core.log import ENTRY_BYTES, ENTRY_CHANGES, Log
 from faaskeeper.core.objects import TableObjects
 from faaskeeper.core.records import ObjectRecords, TableRecords
 from faaskeeper.core.transactions import Limits
@@ -47,6 +47,9 @@ class CloudService(ABC):
 
     inline_bytes: int
     keys: tuple[str, ...]
+    entry_bytes = ENTRY_BYTES
+    entry_paths = ENTRY_CHANGES
+    """See :class:`~faaskeeper.core.transactions.Limits`."""
     log_stripes = 1
     """Over how many partition keys the log of a new deployment is spread."""
     expiring_log = True
@@ -164,7 +167,7 @@ class CloudService(ABC):
             "wall": clock,
             "elapsed": elapsed,
             "gather": self.calls.gather,
-            "limits": Limits(self.inline_bytes),
+            "limits": Limits(self.inline_bytes, entry_bytes=self.entry_bytes, entry_paths=self.entry_paths),
             "channel": SealedChannel(self.channel()),
             "super_digest": self.super_user if key else config.super_digest,
             "peer": self.text("peer"),

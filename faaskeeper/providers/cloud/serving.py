@@ -31,14 +31,14 @@ class Message:
     sent: int
 
 
-def parts(messages: Sequence[Message]) -> Iterator[list[Message]]:
-    """Split a batch into parts of about an entry's size, to check the time between them."""
+def parts(messages: Sequence[Message], most: int = ENTRY_BYTES) -> Iterator[list[Message]]:
+    """Split a batch into parts of about an entry's size (bytes), to check the time between them."""
     part: list[Message] = []
     size = 0
     for each in messages:
         part.append(each)
         size += len(each.body or b"")
-        if size >= ENTRY_BYTES:
+        if size >= most:
             yield part
             part, size = [], 0
     if part:
@@ -51,11 +51,12 @@ def serve(
     time_left: Callable[[], int],
     reserve: int,
     pause: Callable[[float], None] = time.sleep,
+    entry_bytes: int = ENTRY_BYTES,
 ) -> list[Message]:
     """Process messages; returns those that must be delivered again.
 
     ``time_left``: ms; ``reserve``: ms that must remain to start a part: the longest possible call
-    to a store, and a margin.
+    to a store, and a margin. ``entry_bytes``: about the size of a part.
 
     If a store fails temporarily, the part is retried while time remains, then returned. After other
     failures, each message is retried alone, so that one bad message fails alone, except for later
@@ -68,7 +69,7 @@ def serve(
         failed.extend(messages)
         blocked.update(each.group for each in messages)
 
-    for part in parts(messages):
+    for part in parts(messages, entry_bytes):
         failed.extend(each for each in part if each.group in blocked)
         taken = [each for each in part if each.group not in blocked]
         if not taken:

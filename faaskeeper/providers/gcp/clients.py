@@ -69,7 +69,7 @@ _REMEDY = (
 )
 _NOWHERE = "Your default credentials were not found"
 """How Google's library says that it found none anywhere, before it says where to read about that."""
-_TOO_LARGE = ("too big", "too large", "too long", "exceed", "bigger than", "larger than")
+_TOO_LARGE = ("too big", "too large", "too long", "too many", "exceed", "bigger than", "larger than")
 
 
 retried: Callable[[Exception], bool] = retry.if_exception_type(*_RETRIED)

@@ -33,7 +33,7 @@ from faaskeeper.providers.cloud.serving import Message, serve
 from faaskeeper.providers.gcp.clients import CALL_S, TRY_S
 from faaskeeper.providers.gcp.events import message_of
 from faaskeeper.providers.gcp.reports import JsonFormatter, Metrics
-from faaskeeper.providers.gcp.service import GcpService
+from faaskeeper.providers.gcp.service import ENTRY_BYTES, GcpService
 
 if TYPE_CHECKING:
     from flask import Request
@@ -110,7 +110,13 @@ class Gathering:
         failed: set[int] = set(range(len(batch)))
         messages = [each.message for each in batch]
         try:
-            left = serve(messages, self._handle, lambda: int((deadline - self._clock()) * 1000), RESERVE_MS)
+            left = serve(
+                messages,
+                self._handle,
+                lambda: int((deadline - self._clock()) * 1000),
+                RESERVE_MS,
+                entry_bytes=ENTRY_BYTES,
+            )
             given_back = {id(each) for each in left}
             failed = {number for number, each in enumerate(messages) if id(each) in given_back}
         finally:

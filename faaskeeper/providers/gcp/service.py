@@ -26,6 +26,11 @@ INLINE_BYTES = 64 * 1024
 Datastore charges per entity, regardless of its size, and reads 128 KB in 12 ms where Cloud Storage
 takes 54 ms. The limit keeps log entries of several writes, and messages to the writer, small.
 """
+ENTRY_BYTES = 896 * 1024
+"""A batch is closed at this size. With one more request of :data:`INLINE_BYTES` it is one entity."""
+ENTRY_PATHS = 240
+"""A batch is closed when it changes more znodes: with pages of children, that may be twice as many
+records, and they fit one commit with their entry."""
 SECTION = (
     "project-id",
     "credentials",
@@ -74,6 +79,8 @@ class GcpService(CloudService):
     """A deployment on Google Cloud."""
 
     keys = SECTION
+    entry_bytes = ENTRY_BYTES
+    entry_paths = ENTRY_PATHS
     expiring_log = False
     """Heartbeat trims the log. A policy of Datastore's could do it, but Terraform cannot set one."""
 

@@ -14,7 +14,13 @@ Lookups and ancestor queries are strongly consistent. A write is one commit with
 A version is never reused, even if an entity is deleted and put again.
 
 Puts to several tables of one database are one commit with a single-use transaction
-(:func:`joint_of`): if one condition fails, all puts fail.
+(:func:`joint_of`): if one condition fails, all puts fail, and the service does not say which. So
+the entities are looked up for the next attempt, all at once: one by one would take three calls for
+each.
+
+Sizes: a request and a transaction have at most 10 MiB, an entity 1 MiB
+(https://cloud.google.com/datastore/docs/concepts/limits); the number of entities in a commit has no
+limit in Firestore (it was 500 in Cloud Datastore, which databases with a name never are).
 """
 
 from __future__ import annotations
@@ -36,6 +42,9 @@ MAX_ITEM_BYTES = 1024 * 1024 - 16 * 1024
 """Limit of an entity: 1 MiB less 4 bytes, including its key and the names of its properties."""
 MEMORY = 3 * MAX_NODES
 """Number of cached items: more than a view has znodes, with parents and pages of children."""
+_PAGES = {"log": 25}
+"""Most items in an answer to a query, where they are large: so many megabytes must come within the
+time-out of one attempt."""
 _MAX_LOOKUP = 500
 _MAX_DELETE = 500
 _TRIES = 12
@@ -128,6 +137,7 @@ class DatastoreTable:
         self._partition_id = types.PartitionId(project_id=gcp.project, database_id=database)
         self._memory = _Memory(memory)
         self._shared = shared
+        self._page = _PAGES.get(short, 0)
         self._options = None if past is None else types.ReadOptions(read_time=past)
 
     def _key(self, partition: str, key: str = "") -> types.Key:
@@ -181,6 +191,7 @@ class DatastoreTable:
         return name
 
     def query(self, partition: str, after: str, limit: int) -> Page:
+        limit = min(limit, self._page) if self._page else limit
         ancestor = _filter("HAS_ANCESTOR", self._key(partition))
         condition = ancestor
         if after:
@@ -242,6 +253,11 @@ class DatastoreTable:
                     f"whose stamp is {seen.stamp}"
                 )
         return seen
+
+    def look(self, keys: Sequence[tuple[str, str]]) -> None:
+        """Cache the current states of some entities."""
+        for at in range(0, len(keys), _MAX_LOOKUP):
+            self._lookup("look", keys[at : at + _MAX_LOOKUP])
 
     def forget(self, write: Write) -> None:
         """Remove an item from the cache."""
@@ -356,7 +372,16 @@ def joint_of(gcp: Gcp, database: str, tables: Callable[[str], DatastoreTable]) -
 
         for write in writes:
             tables(write.table).forget(write)
-        response = gcp.call("joint.put", commit)
+        try:
+            response = gcp.call("joint.put", commit)
+        except Conflict:
+            conditional: dict[str, list[tuple[str, str]]] = {}
+            for write in writes:
+                if not isinstance(write.condition, IfAbsent):
+                    conditional.setdefault(write.table, []).append((write.partition, write.key))
+            for short, keys in conditional.items():
+                tables(short).look(keys)
+            raise
         for write, result in zip(writes, response.mutation_results, strict=True):
             tables(write.table).remember(write, result.version)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from faaskeeper.backup.driver import Progress, Source, Target
 from faaskeeper.config import Config, StorageType
@@ -26,7 +26,7 @@ class LocalBackups:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._directory = directory_of(config).absolute()
+        self._directory = directory_of(config)
 
     @contextmanager
     def source(self) -> Iterator[Source]:
@@ -56,7 +56,7 @@ class LocalBackups:
 
     def exists(self) -> bool:
         """Whether the directory has a service's files."""
-        return (self._directory / "log.db").exists()
+        return os.path.exists(f"{self._directory}/log.db")
 
     @contextmanager
     def target(self) -> Iterator[Target]:
@@ -69,14 +69,14 @@ class LocalBackups:
 
     @property
     def _name(self) -> str:
-        return str(self._directory)
+        return self._directory
 
     @contextmanager
     def _files(self) -> Iterator[tuple[Look, Look]]:
         """Both databases, for reading. If no process owns the directory, this one does meanwhile."""
         directory = self._directory
-        files = [directory / "log.db", directory / "state.db"]
-        if not files[0].exists():
+        files = [f"{directory}/log.db", f"{directory}/state.db"]
+        if not os.path.exists(files[0]):
             raise Denied(f"there is no embedded service in {directory}: nothing to back up")
         databases = [Database(files[0], synced=True), Database(files[1], synced=False)]
         owner = Owner(directory)
@@ -97,7 +97,7 @@ class LocalBackups:
         layout = StorageType(str(settings["user-storage"])) if settings else StorageType.KEY_VALUE
         if layout is StorageType.KEY_VALUE:
             return TableRecords(SqliteTable(state, "records")), None
-        objects = DirectoryStore(Path(self._directory) / "objects")
+        objects = DirectoryStore(f"{self._directory}/objects")
         if layout is StorageType.PERSISTENT:
             return ObjectRecords(objects, in_turn), objects
         return TableRecords(SqliteTable(state, "records")), objects

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import threading
 from collections.abc import Callable
 from typing import Any
 
+from faaskeeper.core import logs
 from faaskeeper.core.drivers.channel import Handler
 from faaskeeper.core.requests import Reply
 
-_log = logging.getLogger(__name__)
+_log = logs.logger(__name__)
 
 
 class LocalListener:

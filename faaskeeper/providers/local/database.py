@@ -16,11 +16,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import IO, Any, TypeVar
-from urllib.parse import quote
 
 from faaskeeper.core.errors import Denied, DriverError, Unavailable
 from faaskeeper.core.forks import Inherited, keep, register
@@ -44,15 +42,15 @@ _T = TypeVar("_T")
 class Owner(Inherited):
     """Ownership of a directory by one process at a time, through a lock on a file in it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: str) -> None:
         self._directory = directory
         self._file: IO[str] | None = None
 
     def acquire(self) -> None:
         """Take ownership. Raises Denied that names the holder and says how to proceed."""
-        path = self._directory / "owner.lock"
+        path = f"{self._directory}/owner.lock"
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            os.makedirs(self._directory, exist_ok=True)
             file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
             raise Denied(
@@ -60,7 +58,7 @@ class Owner(Inherited):
                 "choose one with write permission"
             ) from error
         except ValueError as error:  # a NUL, or half a surrogate
-            raise Denied(f"{str(self._directory)!r} is not a valid directory name: {error}") from error
+            raise Denied(f"{self._directory!r} is not a valid directory name: {error}") from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -107,7 +105,7 @@ def _holder(text: str) -> str:
         return "another process"
 
 
-def check_file(path: Path) -> bool:
+def check_file(path: str) -> bool:
     """Whether the file exists; raises Denied unless it is intact and FaaSKeeper's. Reads only.
 
     A file without any set-up counts as absent: earlier versions left such a file if their first
@@ -150,12 +148,30 @@ _INHERITED: set[tuple[int, int]] = set()
 """Files that were open at a fork. They stay open, so that their numbers are not reused."""
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    found = path.stat()
+def _identity(path: str) -> tuple[int, int]:
+    found = os.stat(path)
     return found.st_dev, found.st_ino
 
 
-def _damaged(path: Path) -> str:
+def _size(path: str) -> int:
+    """Size of a file in bytes; 0 if there is none."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _remove(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _quoted(path: str) -> str:
+    """A path in an SQLite URI (https://www.sqlite.org/uri.html)."""
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _damaged(path: str) -> str:
     return (
         f"{path} is damaged; it was not changed: restore the directory from a backup "
         "(both databases and the blobs, from the same moment)"
@@ -181,7 +197,7 @@ class Look:
         """Refuse."""
         raise AssertionError("read-only")
 
-    def write_all(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+    def write_all(self, statements: Iterable[tuple[str, Sequence[Any]]]) -> None:
         """Refuse."""
         raise AssertionError("read-only")
 
@@ -219,11 +235,18 @@ class _Pause:
         return self._back
 
 
+class _Joined(threading.local):
+    """What a thread does in :meth:`Database.together`: whether it is there, and in a transaction."""
+
+    active = False
+    begun = False
+
+
 class Database(Inherited):
     """An SQLite file: one connection for writes, under a lock, and several for reads."""
 
-    def __init__(self, path: Path, *, synced: bool) -> None:
-        self._path = path
+    def __init__(self, path: str | os.PathLike[str], *, synced: bool) -> None:
+        self._path = os.fspath(path)
         self._synced = synced
         self._looked = False
         self._writer: sqlite3.Connection | None = None
@@ -231,8 +254,7 @@ class Database(Inherited):
         self._all_readers: set[sqlite3.Connection] = set()
         self._why = f"{path} is closed"
         self._locked = False
-        self._joining = False
-        """Whether :meth:`together` runs; its transaction begins with its first write."""
+        self._joined = _Joined()
         self.lock = threading.RLock()
         register(self)
 
@@ -244,7 +266,7 @@ class Database(Inherited):
         It changes neither the file nor its write-ahead log: a normal connection would truncate the
         latter at the first damage, and merge it into the file on close.
         """
-        if self._path.exists() and _identity(self._path) in _INHERITED:
+        if os.path.exists(self._path) and _identity(self._path) in _INHERITED:
             raise Denied(
                 f"this process is a fork of one that had {self._path} open, and SQLite cannot open it safely "
                 "here: open it in a newly started process (multiprocessing's 'spawn')"
@@ -254,13 +276,13 @@ class Database(Inherited):
             return
         logged = self._side("-wal")
         # Without a write-ahead log, the file is complete, and opening it creates no other files.
-        logs = served or (logged.exists() and logged.stat().st_size)
+        logs = served or _size(logged)
         mode = "mode=ro" if logs else "mode=ro&immutable=1"
         connection = None
         try:
-            address = f"file:{quote(str(self._path.absolute()))}?{mode}"
+            address = f"file:{_quoted(os.path.join(os.getcwd(), self._path))}?{mode}"
             connection = sqlite3.connect(address, uri=True)
-            if not served and self._path.stat().st_size <= _CHECKED_BYTES:
+            if not served and _size(self._path) <= _CHECKED_BYTES:
                 rows = connection.execute("PRAGMA quick_check(1)").fetchall()
                 if rows != [("ok",)]:
                     raise Denied(_damaged(self._path))
@@ -274,11 +296,10 @@ class Database(Inherited):
             if connection is not None:
                 connection.close()
 
-    def leftover(self) -> Path | None:
+    def leftover(self) -> str | None:
         """A write-ahead log without its database file."""
         logged = self._side("-wal")
-        lost = not check_file(self._path) and logged.exists() and logged.stat().st_size
-        return logged if lost else None
+        return logged if not check_file(self._path) and _size(logged) else None
 
     def open(self, tables: Mapping[str, str], also: Sequence[str] = ()) -> None:
         """Open or create it. ``tables``: SQL schemas by name; ``also``: idempotent statements.
@@ -305,8 +326,8 @@ class Database(Inherited):
     def _create(self, statements: Sequence[str]) -> None:
         """Create the file under another name, complete and synced, then rename it."""
         made = self._side(".new")
-        for path in (made, *(made.with_name(made.name + ending) for ending in _SIDES)):
-            path.unlink(missing_ok=True)
+        for ending in ("", *_SIDES):
+            _remove(made + ending)
         with self.errors():
             connection = self._connect(made)
             try:
@@ -316,30 +337,29 @@ class Database(Inherited):
                 for statement in statements:
                     connection.execute(statement)
                 if connection.execute("PRAGMA journal_mode=WAL").fetchone() != ("wal",):
-                    raise Denied(
-                        f"the file system of {self._path.parent} does not support SQLite's WAL files"
-                    )
+                    directory = os.path.dirname(self._path)
+                    raise Denied(f"the file system of {directory} does not support SQLite's WAL files")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             finally:
                 connection.close()
         try:
             for ending in _SIDES:  # of an earlier file: they must not be read into the new one
-                self._side(ending).unlink(missing_ok=True)
+                _remove(self._side(ending))
             os.replace(made, self._path)
             self._sync_directory()
         except OSError as error:
             raise Unavailable(f"cannot create {self._path}: {error.strerror}") from error
 
-    def _side(self, ending: str) -> Path:
-        return self._path.with_name(self._path.name + ending)
+    def _side(self, ending: str) -> str:
+        return self._path + ending
 
-    def _connect(self, path: Path) -> sqlite3.Connection:
+    def _connect(self, path: str) -> sqlite3.Connection:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
         connection.execute("PRAGMA cache_size=-4000")
         return connection
 
     def _sync_directory(self) -> None:
-        handle = os.open(self._path.parent, os.O_RDONLY)
+        handle = os.open(os.path.dirname(self._path), os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
@@ -371,7 +391,7 @@ class Database(Inherited):
         """
         keep(self._writer)
         keep(self._all_readers)
-        if self._writer is not None and self._path.exists():
+        if self._writer is not None and os.path.exists(self._path):
             _INHERITED.add(_identity(self._path))
         self._writer, self._readers, self._all_readers = None, deque(), set()
         self._why = f"{self._path}: {why}"
@@ -411,13 +431,17 @@ class Database(Inherited):
 
     def write(self, statement: str, parameters: Sequence[Any]) -> int:
         """Run a writing statement; returns the number of changed rows."""
+        joined = self._joined
         with self.lock:
             writer = self._writer
             if writer is None:
                 raise Unavailable(self._why)
             try:
-                if self._joining and not writer.in_transaction:
+                if joined.active and not writer.in_transaction:
                     writer.execute("BEGIN")
+                    if not joined.begun:
+                        joined.begun = True
+                        self.lock.acquire()  # until the end of the transaction
                 return writer.execute(statement, parameters).rowcount
             except sqlite3.IntegrityError:
                 return 0
@@ -426,12 +450,11 @@ class Database(Inherited):
 
     @property
     def in_transaction(self) -> bool:
-        """Whether :meth:`together` runs; to be asked under the lock."""
-        return self._joining
+        """Whether this thread is in :meth:`together`."""
+        return self._joined.active
 
-    def write_all(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Run a writing statement for each row, in a transaction: for all of them or none."""
-
+    def write_all(self, statements: Iterable[tuple[str, Sequence[Any]]]) -> None:
+        """Run writing statements with their parameters in a transaction: all of them or none."""
         with self.lock:
             writer = self._writer
             if writer is None:
@@ -439,7 +462,8 @@ class Database(Inherited):
             with self.errors():
                 writer.execute("BEGIN")
                 try:
-                    writer.executemany(statement, rows)
+                    for statement, parameters in statements:
+                        writer.execute(statement, parameters)
                     writer.execute("COMMIT")
                 except BaseException:
                     if writer.in_transaction:
@@ -471,24 +495,32 @@ class Database(Inherited):
     def together(self, calls: Sequence[Callable[[], _T]]) -> list[_T]:
         """Run calls that write to this file as one transaction: all of them or none.
 
-        Calls that write nothing cost no transaction.
+        Calls that write nothing cost no transaction, and do not wait for one of another thread.
         """
-        with self.lock:
-            writer = self._writer
-            if writer is None:
-                raise Unavailable(self._why)
-            if self._joining or len(calls) < 2:
-                return [call() for call in calls]
-            self._joining = True
-            try:
-                results = [call() for call in calls]
-                if writer.in_transaction:
-                    with self.errors():
-                        writer.execute("COMMIT")
-                return results
-            except BaseException:
-                if writer.in_transaction:
-                    writer.execute("ROLLBACK")
-                raise
-            finally:
-                self._joining = False
+        if self._writer is None:
+            raise Unavailable(self._why)
+        joined = self._joined
+        if joined.active or len(calls) < 2:
+            return [call() for call in calls]
+        joined.active = True
+        try:
+            results = [call() for call in calls]
+            if joined.begun:
+                self._end("COMMIT")
+            return results
+        except BaseException:
+            if joined.begun:
+                self._end("ROLLBACK")
+            raise
+        finally:
+            joined.active = False
+            if joined.begun:
+                joined.begun = False
+                self.lock.release()
+
+    def _end(self, how: str) -> None:
+        """End this thread's transaction, unless SQLite has rolled it back because of an error."""
+        writer = self._writer
+        if writer is not None and writer.in_transaction:
+            with self.errors():
+                writer.execute(how)

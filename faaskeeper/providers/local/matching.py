@@ -23,13 +23,13 @@ from __future__ import annotations
 
 import os
 from hashlib import blake2b
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.drivers.storage import Gather, IfAbsent, ObjectStore, Table
 from faaskeeper.core.errors import Conflict, Denied, Restoring, StaleView, Unavailable
 from faaskeeper.core.log import Entry, Log
+from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.providers.local.database import Database, Look
 from faaskeeper.providers.local.tables import SqliteTable
 
@@ -106,14 +106,15 @@ class LogEnd:
 
     NAME = "log.end"
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / self.NAME
+    def __init__(self, directory: str) -> None:
+        self._path = f"{directory}/{self.NAME}"
         self._file = -1
 
     def read(self) -> int:
         """The txid; 0 if it is not known. Raises Denied."""
         try:
-            noted = self._path.read_bytes()
+            with open(self._path, "rb") as file:
+                noted = file.read()
         except FileNotFoundError:
             return 0
         except OSError as error:
@@ -121,7 +122,7 @@ class LogEnd:
         if not noted:
             return 0  # its creation was interrupted
         if len(noted) != 16 or not noted.isdigit():
-            raise Denied(f"{self._path} is damaged; {_restore(self._path.parent)}")
+            raise Denied(f"{self._path} is damaged; {_restore(os.path.dirname(self._path))}")
         return int(noted)
 
     def open(self) -> None:
@@ -190,7 +191,7 @@ def _state_of(look: Look) -> _State:
     )
 
 
-def check(directory: Path, log_file: Database, state_file: Database) -> None:
+def check(directory: str, log_file: Database, state_file: Database) -> None:
     """Raise Denied, which says what to restore, if a directory's files do not match. Reads only."""
     orphan = log_file.leftover()
     if orphan is not None:
@@ -231,7 +232,7 @@ def _holds(state: _State | None, noted: int) -> str:
     return f"state.db holds transactions up to {state.holds}"
 
 
-def _check_ends(directory: Path, found: _Log, state: _State | None, noted: int) -> None:
+def _check_ends(directory: str, found: _Log, state: _State | None, noted: int) -> None:
     if state is not None and state.identity and state.identity != found.identity:
         raise Denied(
             f"log.db and state.db in {directory} belong to different directories: {_restore(directory)}"
@@ -246,7 +247,7 @@ def _check_ends(directory: Path, found: _Log, state: _State | None, noted: int) 
         )
 
 
-def _check_history(directory: Path, found: _Log, state: _State, there: LastEntry | None) -> None:
+def _check_history(directory: str, found: _Log, state: _State, there: LastEntry | None) -> None:
     """``there``: the log's entry at the txid of the last entry that the state has seen."""
     seen = state.last
     if seen is None or there == seen or (there is None and seen.first < found.first):
@@ -257,7 +258,7 @@ def _check_history(directory: Path, found: _Log, state: _State, there: LastEntry
     )
 
 
-def _restore(directory: Path) -> str:
+def _restore(directory: str) -> str:
     return (
         "nothing was changed. Restore the whole directory from one backup (log.db and state.db with "
         f"their -wal files, log.end, and objects), or choose another directory than {directory}"
@@ -284,7 +285,7 @@ class Matching:
             self._log_own.put(OWN, _END, {"stamp": checkpoints.applied()})
         self._state_own.put(OWN, _IDENTITY, {"stamp": 0, "of": self._identity})
 
-    def note_objects(self, directory: Path, objects: ObjectStore) -> None:
+    def note_objects(self, directory: str, objects: ObjectStore) -> None:
         """Name the deployment among the objects, once.
 
         Raises Denied if they are another's, or missing.

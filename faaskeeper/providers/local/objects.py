@@ -31,8 +31,8 @@ def _tag(body: bytes) -> str:
 class DirectoryStore(Inherited):
     """Objects as files below a directory."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: str | Path) -> None:
+        self._root = Path(root)
         self._lock = threading.Lock()
         self._walking = threading.Lock()
         self._walks: dict[str, list[str]] = {}

@@ -7,19 +7,16 @@ this project: a database has one owner, so the process must know that it is the 
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from faaskeeper.config import ClientChannel, Config, QueueType, StorageType
+from faaskeeper.core import logs, trust
 from faaskeeper.core import records as user_storage
-from faaskeeper.core import trust
 from faaskeeper.core.answers import wake_up
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.clocks import Clock, Steady
@@ -45,11 +42,12 @@ from faaskeeper.providers.local.behind import MEMORY_BYTES, RecordsBehind, Saved
 from faaskeeper.providers.local.channels import LocalChannel
 from faaskeeper.providers.local.database import Database, Owner
 from faaskeeper.providers.local.matching import HIGH_WATER, OWN, LogEnd, Matching, NotedLog, check
-from faaskeeper.providers.local.objects import DirectoryStore
 from faaskeeper.providers.local.tables import NumberedTable, SqliteTable
 from faaskeeper.providers.memory import MemoryTable
 
 if TYPE_CHECKING:
+    from logging import Handler
+
     from faaskeeper.providers.tcp import TcpChannel, TcpClientChannel
 
 INLINE_BYTES = 64 * 1024
@@ -62,22 +60,7 @@ _LAST_MS = 5
 """How long it sweeps when it stops, in addition to a twentieth of its run time."""
 _STATE_TABLES = ("records", "checkpoint", "lease", "heartbeat", OWN)
 
-_log = logging.getLogger(__name__)
-
-
-class _Lately(logging.Handler):
-    """Keeps recent log lines of the functions, for ``logs()``."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self._lines: deque[str] = deque(maxlen=1000)
-        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._lines.append(self.format(record))
-
-    def text(self) -> str:
-        return "".join(f"{line}\n" for line in self._lines)
+_log = logs.logger(__name__)
 
 
 class _Channel:
@@ -150,7 +133,7 @@ class EmbeddedService(Inherited):
     def __init__(
         self,
         config: Config,
-        directory: Path,
+        directory: str | os.PathLike[str],
         *,
         clock: Clock | None = None,
         steady: Clock | None = None,
@@ -159,16 +142,17 @@ class EmbeddedService(Inherited):
     ) -> None:
         self._config = config
         self._cache_bytes = _cache_bytes(config)
-        self.directory = directory
+        self.directory = directory = os.fspath(directory)
         self.clock = clock or clocks.clock
         self._given = steady or (clock and Steady(clock(), clocks.elapsed))
         self._owner = Owner(directory)
-        self._log_file = Database(directory / "log.db", synced=True)
-        self._state_file = Database(directory / "state.db", synced=False)
+        self._log_file = Database(f"{directory}/log.db", synced=True)
+        self._state_file = Database(f"{directory}/state.db", synced=False)
         self._log_end = LogEnd(directory)
         self._handlers: list[list[FailureHandler]] = []
         self._stop = threading.Event()
-        self._lately = _Lately()
+        self._lines: deque[str] = deque(maxlen=1000)
+        self._lately: logs.Attached | None = None
         self._queues: list[LocalQueue] = []
         self._owner.acquire()
         try:
@@ -181,7 +165,7 @@ class EmbeddedService(Inherited):
             self._close_files()
             self._owner.release()
             raise
-        logging.getLogger("faaskeeper").addHandler(self._lately)
+        self._lately = logs.Attached("faaskeeper", self._handler)
         self._inherited = ""
         register(self)
         self._started = time.monotonic()
@@ -208,7 +192,9 @@ class EmbeddedService(Inherited):
         self._behind = RecordsBehind(self._state_file, records_table, high, self._cache_bytes)
         records: Records = self._behind
         if config.user_storage is not StorageType.KEY_VALUE:
-            objects = self.blobs = DirectoryStore(self.directory / "objects")
+            from faaskeeper.providers.local.objects import DirectoryStore
+
+            objects = self.blobs = DirectoryStore(f"{self.directory}/objects")
             self._matching.note_objects(self.directory, objects)
         if config.user_storage is StorageType.PERSISTENT and self.blobs is not None:
             records = _CoveredRecords(self.blobs, in_turn, self._matching)
@@ -375,7 +361,7 @@ class EmbeddedService(Inherited):
             close=closed,
             ring=self.ring,
             on_failure=handlers.append,
-            logs=self._lately.text,
+            logs=lambda: "".join(self._lines),
         )
 
     def stop(self) -> None:
@@ -389,7 +375,8 @@ class EmbeddedService(Inherited):
             queue.stop()
         if self._beating:
             self._tend_at_last()
-        logging.getLogger("faaskeeper").removeHandler(self._lately)
+        if self._lately is not None:
+            self._lately.detach()
         self._channel.close()
         self._behind.flush_at_last()
         self._close_files()
@@ -402,7 +389,13 @@ class EmbeddedService(Inherited):
 
     def forked(self, why: str) -> None:
         self._inherited = why
-        logging.getLogger("faaskeeper").removeHandler(self._lately)
+        if self._lately is not None:
+            self._lately.detach()
+
+    def _handler(self) -> Handler:
+        from faaskeeper.providers.local.lately import Lately
+
+        return Lately(self._lines)
 
 
 def _cache_bytes(config: Config) -> int:
@@ -439,7 +432,7 @@ class Services(Inherited):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: dict[Path, tuple[EmbeddedService, int]] = {}
+        self._running: dict[str, tuple[EmbeddedService, int]] = {}
         register(self)
 
     def forked(self, why: str) -> None:
@@ -448,7 +441,7 @@ class Services(Inherited):
 
     def connect(self, config: Config, port: int) -> Connection:
         """Connect to the service of the configuration's directory; starts it if necessary."""
-        directory = directory_of(config).absolute()
+        directory = directory_of(config)
         with self._lock:
             service, users = self._running.get(directory, (None, 0))
             if service is None:
@@ -463,7 +456,7 @@ class Services(Inherited):
 
         return service.connection(port, close)
 
-    def _release(self, directory: Path, used: EmbeddedService) -> None:
+    def _release(self, directory: str, used: EmbeddedService) -> None:
         with self._lock:
             service, users = self._running.get(directory, (None, 0))
             if service is None or service is not used:
@@ -475,14 +468,23 @@ class Services(Inherited):
                 service.stop()
 
 
-def directory_of(config: Config) -> Path:
-    """The directory of a configuration: as set, or by name in the user's data directory (XDG)."""
+def directory_of(config: Config) -> str:
+    """The directory of a configuration: as set, or by name in the user's data directory (XDG).
+
+    The path is absolute, with one separator between two names.
+    """
+    if config.directory:
+        return _absolute(config.directory)
+    from urllib.parse import quote
+
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    try:
-        if config.directory:
-            return Path(config.directory).expanduser()
-        return Path(data).expanduser() / "faaskeeper" / quote(config.deployment_name, safe=" ")
-    except RuntimeError as error:
-        raise Denied(
-            f"cannot resolve {config.directory or data}: {error}; give a directory without ~"
-        ) from error
+    return _absolute(f"{data}/faaskeeper/{quote(config.deployment_name, safe=' ')}")
+
+
+def _absolute(path: str) -> str:
+    """A path as :meth:`pathlib.Path.absolute` has it, whose import takes longer than a read."""
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        raise Denied(f"cannot resolve {path}: whose home it is, is not known; give a directory without ~")
+    whole = os.path.join(os.getcwd(), expanded)
+    return "/" + "/".join(name for name in whole.split("/") if name not in ("", "."))

@@ -17,9 +17,15 @@ from faaskeeper.providers.local.database import Database, Look
 _BYTES = "\x00bytes"
 _TOGETHER = 64
 """Items that one statement reads."""
+_WRITTEN_TOGETHER = 128
+"""Rows that one statement writes: within it other threads run, between two it waits for them."""
+
+Row = tuple[int, str, "bytes | None"]
+"""An item as the last columns of a row: stamp, JSON text, bytes."""
 
 
-def _encode(item: Item) -> tuple[int, str, bytes | None]:
+def encode(item: Item) -> Row:
+    """The columns of an item."""
     fields: dict[str, Any] = dict(item)
     stamp = fields.pop("stamp", 0)
     types = list(map(type, fields.values()))
@@ -77,6 +83,7 @@ class SqliteTable:
         )
         self._insert = f"INSERT {values}"
         self._replace = f"INSERT OR REPLACE {values}"
+        self._replace_many = self._replace + f",{self._VALUES}" * (_WRITTEN_TOGETHER - 1)
         self._upsert = (
             f'INSERT {values} ON CONFLICT DO UPDATE SET "stamp"=excluded."stamp", '
             '"body"=excluded."body", "data"=excluded."data" WHERE "stamp"<?'
@@ -114,7 +121,7 @@ class SqliteTable:
 
     def put(self, partition: str, key: str, item: Item, condition: Condition = None) -> None:
         at = self._at(partition, key)
-        stamp, body, data = _encode(item)
+        stamp, body, data = encode(item)
         write = self._database.write
         if isinstance(condition, IfOlder):
             done = write(self._upsert, (*at, stamp, body, data, condition.stamp))
@@ -127,10 +134,21 @@ class SqliteTable:
         if not done:
             raise Conflict(f"{partition!r}, {key!r}: {condition}")
 
-    def replace_all(self, items: Iterable[tuple[str, str, Item]]) -> None:
+    def replace_all(self, rows: Sequence[tuple[str, str, Row]]) -> None:
         """Put items of partitions and keys without a condition, in a transaction."""
-        rows = [(*self._at(partition, key), *_encode(item)) for partition, key, item in items]
-        self._database.write_all(self._replace, rows)
+
+        def statements() -> Iterable[tuple[str, list[Any]]]:
+            for at in range(0, len(rows), _WRITTEN_TOGETHER):
+                some = rows[at : at + _WRITTEN_TOGETHER]
+                columns = [each for partition, key, row in some for each in (*self._at(partition, key), *row)]
+                if len(some) == _WRITTEN_TOGETHER:
+                    yield self._replace_many, columns
+                else:
+                    width = len(columns) // len(some)
+                    for start in range(0, len(columns), width):
+                        yield self._replace, columns[start : start + width]
+
+        self._database.write_all(statements())
 
     def delete(self, partition: str, key: str, condition: Condition = None) -> None:
         at = self._at(partition, key)

@@ -72,6 +72,12 @@ class Contender:
         return self._first and self._own.current and self._port.state is SessionState.CONNECTED
 
     @property
+    def node(self) -> str | None:
+        """The path of this contender's node; None if it has none, as far as the client knows."""
+        node = self._own.node
+        return None if node is None or not self._own.current else node.path
+
+    @property
     def token(self) -> int:
         """The fencing token: the czxid of this contender's node, higher than all earlier ones.
 

@@ -28,7 +28,8 @@ class Kind(NamedTuple):
 
 EXCLUSIVE = Kind("lock-", lambda name: True)
 WRITE = Kind("write-", lambda name: True)
-READ = Kind("read-", lambda name: name.startswith(WRITE.prefix))
+READ = Kind("read-", lambda name: not name.startswith("read-"))
+"""Waits for all but readers, so a plain lock of the same path excludes readers, too."""
 
 
 def leases(number: int) -> Kind:
@@ -100,3 +101,13 @@ class Held:
     def token(self) -> int:
         """The fencing token: higher than that of any earlier holder. Raises LockLost."""
         return self._rules.token
+
+    @property
+    def path(self) -> str:
+        """The path below which the contenders' nodes are."""
+        return self._rules.path
+
+    @property
+    def node(self) -> str | None:
+        """The path of this contender's node, whether it holds the lock or waits; None without one."""
+        return self._rules.place.node

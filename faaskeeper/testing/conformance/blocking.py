@@ -12,7 +12,7 @@ import asyncio
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar, Union, cast
@@ -292,6 +292,16 @@ class BlockingClient:
 
     def get_children_async(self, path: str, *args: Any, **more: Any) -> Future[list[Node]]:
         return self._read_later(self.client.get_children, path, *args, **more)
+
+    def iter_children(self, path: str, include_data: bool = False) -> Iterator[Node]:
+        """See :meth:`AsyncClient.iter_children`."""
+        nodes = self.client.iter_children(path, include_data)
+
+        async def step() -> Node | None:
+            return await anext(nodes, None)
+
+        while (node := self._wait(step())) is not None:
+            yield node
 
     def record(self, path: str) -> Record:
         return self._wait(self.client.read_record(path))

@@ -8,6 +8,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+_LARGEST = 10 * 1024 * 1024
+"""Up to so many bytes a bounded kind of call is extrapolated."""
+
 
 class Latencies:
     """Draws by inverting the quantiles; between two measured sizes it interpolates.
@@ -31,16 +34,22 @@ class Latencies:
         self._kinds[kind] = other._kinds[kind]
 
     def bound(self, kind: str, row: list[float], less: str = "", many: int = 0) -> None:
-        """Draw a kind of call, of any size, from the quantiles of an operation that contains it.
+        """Draw a kind of call from the quantiles of an operation of few bytes that contains it.
 
         ``row``: latencies of the operation in ms, one for each quantile. ``less``, ``many``: it
-        also contains so many calls of another kind (with 1 KB), whose latency is subtracted.
+        also contains so many calls of another kind (with 1 KB), whose latency is subtracted. A larger
+        call takes longer by as much as a call of that other kind does, at the median.
         """
         made: list[float] = []
         for quantile, value in zip(self._quantiles, row, strict=True):
             rest = value - (many * self.at(less, 1024, quantile) if less else 0.0)
             made.append(max(rest, made[-1] if made else 0.0))
         self._kinds[kind] = ([0], [made])
+        if less:
+            largest = self._kinds[less][0][-1]
+            grown = self.at(less, largest, 0.5) - self.at(less, 1024, 0.5)
+            longer = max(grown, 0.0) * _LARGEST / (largest - 1024)
+            self._kinds[kind] = ([1024, _LARGEST], [made, [each + longer for each in made]])
 
     def leave_out_pauses(self, kind: str, size: int) -> None:
         """Leave out what retries added to a kind of call, of this size (bytes) and larger ones.

@@ -29,7 +29,7 @@ class Ledger(Environment):
     def __init__(self, scheduler: Scheduler, plan: Plan) -> None:
         super().__init__(scheduler, plan)
         blobs = plan.inline_bytes < 1 << 20
-        self.limits = Limits(plan.inline_bytes, plan.page_names, plan.close_changes, blobs)
+        self.limits = Limits(plan.inline_bytes, plan.page_names, plan.close_changes, blobs, plan.entry_bytes)
         self.model = Model(self.limits, self._lease_marked)
         self.rows = {
             name: MemoryTable(max(plan.max_item_bytes, _HEARTBEAT_BYTES if name == "heartbeat" else 0))

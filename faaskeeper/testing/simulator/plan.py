@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from faaskeeper.core.log import ENTRY_BYTES
+
 
 @dataclass
 class Plan:
@@ -76,6 +78,8 @@ class Plan:
     """How many ephemerals one of the clients creates beside its operations."""
     stripes: int = 1
     """Over how many partition keys the log's entries are spread."""
+    entry_bytes: int = ENTRY_BYTES
+    """A batch is closed at this size; 100: each request is an entry."""
 
 
 def plan_of(seed: int) -> Plan:
@@ -116,12 +120,18 @@ def plan_of(seed: int) -> Plan:
         max_contents=more.choice((1_000, 1_000, 2)),
         copies=more.random() < 0.7,
         stripes=stripes_of(seed),
+        entry_bytes=entry_bytes_of(seed),
     )
 
 
 def stripes_of(seed: int) -> int:
     """A plan's number of stripes, drawn apart."""
     return Random(seed * 31 + 17).choice((1, 1, 2, 5))
+
+
+def entry_bytes_of(seed: int) -> int:
+    """A plan's size of entries, drawn apart."""
+    return Random(seed * 37 + 29).choice((ENTRY_BYTES, ENTRY_BYTES, 600, 100))
 
 
 SIMPLER: tuple[dict[str, Any], ...] = (
@@ -144,6 +154,7 @@ SIMPLER: tuple[dict[str, Any], ...] = (
     {"page_names": 128},
     {"max_item_bytes": 1 << 30},
     {"stripes": 1},
+    {"entry_bytes": ENTRY_BYTES},
     {"joint": False},
     {"close_changes": 1_000},
     {"watch_function": False},

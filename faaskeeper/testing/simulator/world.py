@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from random import Random
 from typing import Any
 
 from faaskeeper.client import FaaSKeeperClient
@@ -100,7 +101,14 @@ class World(Ledger):
         )
 
     def joint(self, writes: Sequence[Write]) -> None:
+        label = ", ".join(f"{each.table} {each.partition} {each.key}" for each in writes)
+        # of its own, so that other histories stay what they were
+        stale = Random(f"{label} {self.scheduler.now}").random() < self.plan.faults
+
         def effect() -> None:
+            if stale and not self.calm:
+                self.reached["a driver had seen another state of a record"] += 1
+                raise Conflict(label)
             for write in writes:  # no switch in between: the call is atomic
                 there = self.tables[write.table].inner.get(write.partition, write.key)
                 if there is None:
@@ -113,7 +121,6 @@ class World(Ledger):
                 self.tables[write.table].effect(write.partition, write.key, dict(write.item), write.condition)
             self.reached["an entry together with its records"] += 1
 
-        label = ", ".join(f"{each.table} {each.partition} {each.key}" for each in writes)
         self.call(f"joint.put {label}", True, effect)
 
     def _writer(self, process: Process) -> Any:

@@ -1,0 +1,127 @@
+"""``fk top``: what a deployment does now, in a table that is renewed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from time import sleep
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from faaskeeper.cli import output
+from faaskeeper.cli.arguments import Address, Amount
+from faaskeeper.cli.context import Context
+from faaskeeper.cli.measuring import Meter
+from faaskeeper.cli.options import as_json, command, optional_config
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@command("top")
+@optional_config
+@click.option("--server", type=Address(), multiple=True, help="Ask this 'fk serve' too (--commands mntr).")
+@click.option("--interval", type=Amount(3600), default=2.0, show_default=True, help="Seconds between looks.")
+@click.option(
+    "--window", type=Amount(86_400), default=60.0, show_default=True, help="Seconds that count as now."
+)
+@click.option("--once", is_flag=True, help="Print one look, and exit.")
+@as_json
+def top(
+    context: Context,
+    config: Path | None,
+    server: tuple[tuple[str, int], ...],
+    interval: float,
+    window: float,
+    once: bool,
+    as_json: bool,
+) -> None:
+    """Show writes, sessions, paths with most writes, lag, and the month's cost so far.
+
+    Without a terminal, and with --once, print one look; --json prints an object for each look.
+    """
+    context.choose(config)
+    meter = Meter(context.client, context.config, server, max(window, 0.1))
+    live = output.at_terminal() and not once and not as_json
+    try:
+        if live:
+            _live(context, meter, interval)
+            return
+        while True:
+            found = context.call(meter.look)
+            if as_json:
+                context.print_json(found)
+            else:
+                for name, value in rows(found):
+                    output.print_line(f"{name:14} {output.escaped(value)}")
+            if once or not as_json:
+                return
+            sleep(interval)
+    except KeyboardInterrupt:
+        return  # the way to end it
+
+
+def _live(context: Context, meter: Meter, interval: float) -> None:
+    from rich.live import Live
+
+    with Live(_table(context.call(meter.look)), auto_refresh=False, screen=True) as live:
+        while True:
+            sleep(max(interval, 0.1))
+            live.update(_table(context.call(meter.look)), refresh=True)
+
+
+def _table(found: dict[str, Any]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in rows(found):
+        table.add_row(Text(name, style="bold"), Text(output.escaped(value)))
+    return table
+
+
+def rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """A look as lines of a table."""
+    window = f"in the last {found['window_s']:g} s"
+    yield "transaction", f"{found['transaction']}, lag {found['lag']}"
+    yield (
+        "writes",
+        (
+            f"{found['writes_per_s']:g}/s in {found['transactions_per_s']:g} transactions/s, "
+            f"{_bytes(found['bytes_per_s'])}/s, {found['batch']:g} in a batch, {window}"
+        ),
+    )
+    if found["sessions"] is not None:
+        through = found["through_servers"]
+        yield "sessions", f"{found['sessions']}" + (f", {through} of them through servers" if through else "")
+    if found["znodes"] is not None:
+        size = _bytes(found["data_bytes"])
+        yield "znodes", f"{found['znodes']:,}, {found['ephemerals']:,} of them ephemeral, {size}"
+    month = found["month"]
+    if month is not None:
+        parts = ", ".join(f"{name} ${price:,.2f}" for name, price in month["parts"].items() if price >= 0.005)
+        yield "this month", f"${month['dollars']:,.2f} so far for {month['writes']:,} writes ({parts})"
+    for each in found["servers"]:
+        yield each["server"], each.get("error") or _server(each)
+    for number, each in enumerate(found["paths"]):
+        yield "" if number else "most writes", f"{each['writes']:6} {each['path']}"
+    for number, (what, why) in enumerate(found["unknown"].items()):
+        yield "" if number else "not known", f"{what}: {why}"
+
+
+def _server(each: dict[str, Any]) -> str:
+    rate = "" if each["requests_per_s"] is None else f"{each['requests_per_s']:g} requests/s, "
+    return (
+        f"{rate}{each['requests']:,} requests, {each['latency_ms']:g} ms, {each['waiting']} waiting, "
+        f"{each['connections']} connections, {each['sessions']} sessions, {each['watches']} watches, "
+        f"lag {each['lag']}"
+    )
+
+
+def _bytes(number: float) -> str:
+    for unit in ("B", "KB", "MB"):
+        if number < 1024:
+            return f"{number:.4g} {unit}"
+        number /= 1024
+    return f"{number:.4g} GB"

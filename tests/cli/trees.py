@@ -1,0 +1,43 @@
+"""What the commands on trees do, on any deployment: run with its ``fk`` and a client of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from faaskeeper.client import FaaSKeeperClient
+
+MANY = 140
+"""More children than a record lists itself."""
+
+
+def commands_on_trees_work(client: FaaSKeeperClient, fk: Callable[..., str]) -> None:
+    """``fk`` takes arguments and ``stdin``, and returns what was printed if all was well."""
+    client.create("/app", b"root", container=True)
+    client.create("/app/large", b"needle" * 20_000)
+    client.create("/app/ttl", b"x", ttl=3_600_000)
+    client.create("/app/many")
+    for begin in range(0, MANY, 70):
+        with client.transaction() as transaction:
+            for number in range(begin, begin + 70):
+                transaction.create(f"/app/many/{number:04d}", b"%d" % number)
+    client.create("/app/here", ephemeral=True)
+    names = [f"{number:04d}" for number in range(MANY)]
+    assert sorted(node.path[-4:] for node in client.iter_children("/app/many")) == names
+
+    assert fk("find", "/app", "--type", "ttl", "--type", "container").split() == ["/app", "/app/ttl"]
+    assert fk("find", "/app", "--type", "ephemeral").split() == ["/app/here"]
+    assert fk("ls", "-R", "/app/many").split()[1:] == [f"/app/many/{name}" for name in names]
+    assert fk("grep", "-l", "needle", "/app", "--depth", "1").split() == ["/app/large"]
+    total = json.loads(fk("du", "-s", "/app", "--json"))
+    assert total["nodes"] == MANY + 5
+    assert json.loads(fk("cp", "-r", "/app", "/copy", "--json"))["ephemerals"] == ["/app/here"]
+    assert fk("du", "-s", "--nodes", "/copy") == f"{MANY + 4}\t/copy\n"
+    said = fk("mv", "/copy/many", "/many")
+    assert f"Moved {MANY + 1} nodes to /many in steps" in said
+    assert "Moved 3 nodes to /moved in one transaction" in fk("mv", "/copy", "/moved")
+    moved = client.exists("/moved/ttl")
+    assert moved is not None
+    assert moved.ttl == 3_600_000
+    assert client.get_data("/moved/large").data == b"needle" * 20_000
+    assert "Set /app, version 1" in fk("txn", stdin="check /app 0\nset /app new\n")
