@@ -249,10 +249,11 @@ class Log:
         some = [item for name, item in rows if not ends or name <= min(ends)][:limit]
         return some, bool(ends) or len(some) < len(rows)
 
-    def tail(self, txid: int) -> tuple[list[Entry], bool]:
+    def tail(self, txid: int, upto: int | None = None) -> tuple[list[Entry], bool]:
         """As :meth:`after`, for who knows that no entry after ``txid`` was trimmed: all are young enough.
 
         Usually there is none, or one: with stripes that is a get or two, not a query for each.
+        ``upto``: more is not needed.
         """
         entries: list[Entry] = []
         if self._stripes() > 1:
@@ -262,6 +263,8 @@ class Log:
                     return entries, False
                 entries.append(entry)
                 txid = entry.last
+                if upto is not None and txid >= upto:
+                    return entries, True
         more, there = self.after(txid)
         return [*entries, *more], there
 

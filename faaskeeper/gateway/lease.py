@@ -191,7 +191,7 @@ class ServerLease:
                 self._renewed.set()
             mark = await self._runner.call(self._connection.applied)
         rules = self._watches.rules
-        if rules.watching:
+        if rules.watching or rules.follows:
             await self._runner.perform(rules.meet(Epoch(mark, mark, ()), settled=True))
 
     async def _put(self, timeout: int) -> None:
