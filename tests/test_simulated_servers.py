@@ -539,8 +539,8 @@ def records_are_kept_as_they_were_read(patch: Patch) -> None:
     """A record comes into memory when it was read, whatever was met since that began."""
     gather = Rules._gather
 
-    def kept(self: Any, track: Any, listed: Any) -> Any:
-        steps, answer = gather(self, track, listed), None
+    def kept(self: Any, track: Any, listed: Any, select: Any) -> Any:
+        steps, answer = gather(self, track, listed, select), None
         while True:
             try:
                 command = steps.send(answer)
