@@ -28,7 +28,7 @@ PIP := -m pip install --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n 3
 
 .PHONY: setup run serve test test-clouds test-simulator test-all lint types wheel
-.PHONY: bench bench-aio bench-aws bench-change bench-gateway bench-gcp bench-growth simulate clean
+.PHONY: bench bench-aio bench-aws bench-change bench-gateway bench-gcp bench-growth bench-start simulate clean
 .PHONY: smoke smoke-aws smoke-gcp smoke-cost
 
 run: $(FK)
@@ -132,6 +132,10 @@ BASE ?= HEAD~1
 bench-change: $(DEV)
 	@$(BIN)/python $(PIP) --quiet -e '.[bench,gateway]' >&2
 	@$(BIN)/python -m benchmarks.change $(BASE)
+
+bench-start: $(DEV)
+	@$(BIN)/python $(PIP) --quiet -e '.[bench]' >&2
+	@$(BIN)/python -m benchmarks.start $(BASE)
 
 bench-gcp: $(DEV)
 	@$(BIN)/python $(PIP) --quiet -e '.[bench]' >&2

@@ -36,11 +36,12 @@ _SOURCE = Path(__file__).with_name("load.c")
 
 
 class Measured(NamedTuple):
-    """One turn: requests a second, µs of CPU for each, 99th percentile of the time to a reply."""
+    """One turn: requests a second, µs of CPU for each, median and 99th percentile of the time to a reply."""
 
     rate: float
     cpu_us: float
     p99_ms: float
+    median_ms: float
 
 
 class Side(NamedTuple):
@@ -78,7 +79,7 @@ def measure(program: Path, side: Side, row: tuple[str, int, int], seconds: float
     used = _cpu_s(side.pid) - before
     if said["errors"]:
         raise RuntimeError(f"{side.title}: {operation} had {said['errors']} errors")
-    return Measured(said["rate"], used * 1e6 / (said["rate"] * seconds), said["p99_ms"])
+    return Measured(said["rate"], used * 1e6 / (said["rate"] * seconds), said["p99_ms"], said["median_ms"])
 
 
 def compare(sides: Sequence[Side], turns: int, seconds: float, parent: str, console: Console) -> None:

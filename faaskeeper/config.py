@@ -10,7 +10,6 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from copy import copy
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -254,21 +253,26 @@ class Config:
         """The same deployment with direct writes, for a process that is trusted with the log."""
         if QueueType.DIRECT not in _members(QueueType, self._spec.worker_queues):
             return self
-        direct = copy(self)
+        direct = self._copied()
         direct._worker_queue = QueueType.DIRECT
         return direct
 
     def caching(self, size: int) -> Config:
         """The same embedded service, which keeps up to ``size`` bytes of records in memory."""
-        cached = copy(self)
+        cached = self._copied()
         cached._provider_cfg = {**self._provider_cfg, "cache-bytes": size}
         return cached
 
     def with_super_user(self, digest: str) -> Config:
         """The same deployment with another super user; "": none."""
-        other = copy(self)
+        other = self._copied()
         other._super_digest = digest
         return other
+
+    def _copied(self) -> Config:
+        from copy import copy
+
+        return copy(self)
 
     @property
     def verbose(self) -> bool:

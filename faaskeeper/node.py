@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from binascii import b2a_base64
 from collections.abc import Callable
 from typing import Any
 
@@ -113,6 +112,8 @@ class Node:
             try:
                 result["data"] = None if self._dataless else self._data.decode()
             except UnicodeDecodeError:
+                from binascii import b2a_base64
+
                 result["data"] = b2a_base64(self._data, newline=False).decode()
                 result["encoding"] = "base64"
         if self._children is not None:

@@ -57,6 +57,11 @@ class ProviderSpec(NamedTuple):
     """Reference to a :class:`faaskeeper.deploy.deadletters.DeadLetters`, called with a service."""
     backups: str = ""
     """Reference to a :class:`faaskeeper.backup.driver.Backups`, called with a configuration."""
+    at_rest: str = ""
+    """Reference to a function of a configuration, which opens a deployment at rest.
+
+    It returns a :class:`faaskeeper.core.atrest.AtRest`, or None if it is not known to be at rest.
+    """
     costs: str = ""
     """Reference to a :class:`faaskeeper.deploy.costs.Costs`, called with a configuration.
 
@@ -89,6 +94,7 @@ PROVIDERS: dict[str, ProviderSpec] = {
             defaults=_EMBEDDED,
             doctor="faaskeeper.deploy.local:LocalDoctor",
             backups="faaskeeper.providers.local.backups:LocalBackups",
+            at_rest="faaskeeper.providers.local.atrest:at_rest",
         ),
         ProviderSpec(
             name="aws",

@@ -24,10 +24,12 @@ from faaskeeper.core.sessions import Lease
 from faaskeeper.gateway import lease, pipeline, reads, receiver, registry, sender, sessions
 from faaskeeper.gateway.connection import ClientConnection
 from faaskeeper.gateway.errors import ServerError
+from faaskeeper.gateway.following import Follower, FollowingRules
 from faaskeeper.gateway.frames import FrameWriter
+from faaskeeper.gateway.memory import Memory
 from faaskeeper.gateway.server import Gateway
 from faaskeeper.gateway.watches import SharedRules
-from faaskeeper.session.commands import ReadRecord
+from faaskeeper.session.commands import Await, ReadRecord, ReadRecords
 from faaskeeper.session.order import Order
 from faaskeeper.session.rules import Rules
 from faaskeeper.session.timing import RENEWALS
@@ -506,6 +508,132 @@ def a_silence_ends_what_was_known_of_the_clock(patch: Patch) -> None:
     patch.setattr(clocks.ServiceClock, "note", forgetful)
 
 
+# ---- reads from memory ---------------------------------------------------------------------------
+
+
+def what_is_written_stays_in_memory(patch: Patch) -> None:
+    """A record is not dropped when a transaction that wrote its path is met."""
+    patch.setattr(Memory, "drop", lambda self, path: None)
+
+
+def parents_of_what_is_written_stay_in_memory(patch: Patch) -> None:
+    """A create or delete drops the znode's own record, and not its parent's, with the names and its Stat."""
+
+    def take_in(self: Any, news: Any, applied: int) -> None:
+        for _, writes in news:
+            for path, letters in writes:
+                if letters.strip("K"):
+                    self.memory.drop(path)
+        SharedRules._take_in(self, news, applied)
+
+    patch.setattr(FollowingRules, "_take_in", take_in)
+
+
+def pages_stay_in_memory(patch: Patch) -> None:
+    """A create or delete does not drop the page of its parent's list that the name is in."""
+    drop = Memory.drop
+    patch.setattr(Memory, "drop", lambda self, path: None if "//" in path else drop(self, path))
+
+
+def records_are_kept_as_they_were_read(patch: Patch) -> None:
+    """A record comes into memory when it was read, whatever was met since that began."""
+    gather = Rules._gather
+
+    def kept(self: Any, track: Any, listed: Any, select: Any) -> Any:
+        steps, answer = gather(self, track, listed, select), None
+        while True:
+            try:
+                command = steps.send(answer)
+            except StopIteration as done:
+                return done.value
+            answer = yield command
+            if isinstance(command, ReadRecords):
+                for path, record in zip(command.paths, answer, strict=True):
+                    self.memory.put(path, record)
+
+    patch.setattr(FollowingRules, "_gather", kept)
+
+
+def gaps_are_skipped(patch: Patch) -> None:
+    """A server whose clients watch nothing does not read the log for what it has not met."""
+    patch.setattr(FollowingRules, "watching", Rules.watching)
+
+
+def memory_is_used_however_late_following_is(patch: Patch) -> None:
+    """Reads are answered from memory although the log's end was not looked at for long."""
+    patch.setattr(FollowingRules, "fresh", property(lambda self: self._covered is not None))
+
+
+def a_look_covers_what_came_while_it_lasted(patch: Patch) -> None:
+    """What was committed before the end of a look at the log counts as seen, not before its beginning."""
+    sync = FollowingRules.sync
+
+    def counted(self: Any) -> Any:
+        yield from sync(self)
+        self._covered = self._now()
+
+    patch.setattr(FollowingRules, "sync", counted)
+
+
+def sync_is_left_to_following(patch: Patch) -> None:
+    """A sync does not look at the log's end, since that is looked at now and then."""
+
+    def sync(self: Any, request: Any, _: object) -> Any:
+        if not self._rules.fresh:
+            yield from self._rules.sync()
+        return reads.string(request.path)
+
+    patch.setitem(reads.Reader._about, reads.protocol.SYNC, sync)
+
+
+def watches_are_kept_after_the_answer_was_found(patch: Patch) -> None:
+    """A watch is kept some time after its read has found the record, which is not looked at again."""
+
+    def watch(self: Any, path: str, kind: str, callback: Any, allowed: Any = None, fetch: Any = None) -> Any:
+        record = yield from self.read(path)
+        meta = None if record is None else record.meta
+        if meta is None and kind != "exists":
+            return record
+        yield Await(self.seen)
+        if fetch is not None and meta is not None:
+            yield from fetch(record)
+        stamp = self.seen if meta is None else meta.pzxid if kind == "children" else meta.mzxid
+        self._keep(Watch(path, kind, max(stamp, self.seen), meta is not None, callback))
+        return record
+
+    patch.setattr(FollowingRules, "watch", watch)
+
+
+def nobody_looks_for_events(patch: Patch) -> None:
+    """The log is not followed: a watch fires when its server happens to meet the transaction."""
+
+    async def keep(self: Any) -> None:
+        await asyncio.sleep(1e9)
+
+    patch.setattr(Follower, "keep", keep)
+
+
+def clients_of_other_servers_are_served_at_once(patch: Patch) -> None:
+    """A server meets nothing for a client that has seen more elsewhere."""
+    drain = receiver.ReplyReceiver._drain
+
+    def unmet(self: Any) -> None:
+        for message in list(self._inbox):
+            said = self._verified(message)
+            if not isinstance(said, Notification) and said is not None and self._question(said) is not None:
+                self._inbox.remove(message)
+                self._deliver(said)
+        drain(self)
+
+    async def session_for(self: Any, request: Any) -> Any:
+        if request.session:
+            return await self._server.registry.resume(request.session, request.password, request.timeout)
+        return await self._server.registry.open(request.timeout)
+
+    patch.setattr(receiver.ReplyReceiver, "_drain", unmet)
+    patch.setattr(ClientConnection, "_session_for", session_for)
+
+
 BUSY: dict[str, Any] = {"clients": 4, "operations": 40, "recent_bytes": 1024, "faults": 0.08, "losses": 0.0}
 NEAR: dict[str, Any] = {"embedded": True, "gateways": 1, "faults": 0.0, "losses": 0.0, "skew_ms": 0}
 FAR: dict[str, Any] = {"embedded": False, "gateways": 2}
@@ -521,6 +649,8 @@ LONG: dict[str, Any] = {
     "operations": 120,
     "max_nodes": 3,
 }
+MEMORY: dict[str, Any] = {**FAR, "follow": 200, "clients": 4, "operations": 40, "faults": 0.0}
+CLEAR: dict[str, Any] = {"losses": 0.0, "still": 0.0, "kills": 0, "divided": False, "weight": 1}
 RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     reads_do_not_wait_for_the_writer: NEAR,
     early_replies_of_other_threads_are_passed_on: {**NEAR, "start": 175},
@@ -611,6 +741,23 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
         "still": 0.003,
         "start": 70,
     },
+    what_is_written_stays_in_memory: MEMORY,
+    parents_of_what_is_written_stay_in_memory: MEMORY,
+    pages_stay_in_memory: {**MEMORY, "page_names": 1},
+    records_are_kept_as_they_were_read: MEMORY,
+    gaps_are_skipped: MEMORY,
+    memory_is_used_however_late_following_is: {**MEMORY, **CLEAR, "blind": True},
+    a_look_covers_what_came_while_it_lasted: {
+        **MEMORY,
+        **CLEAR,
+        "operations": 120,
+        "resets": 0.0,
+        "blind": True,
+    },
+    sync_is_left_to_following: MEMORY,
+    watches_are_kept_after_the_answer_was_found: {**MEMORY, "operations": 120},
+    nobody_looks_for_events: {**MEMORY, **CLEAR},
+    clients_of_other_servers_are_served_at_once: MEMORY,
 }
 """Rules, and the plan (and where one is rare, the seed to start from) in which their loss shows soonest."""
 SAMPLE = 3
@@ -621,7 +768,7 @@ BUGS = ("TypeError", "AttributeError", "NameError", "KeyError")
 
 
 def _plan(seed: int, wanted: dict[str, Any]) -> ServedPlan:
-    changes = {"stripes": 1, **wanted}
+    changes = {"stripes": 1, "follow": 0, "memory": 1 << 20, "blind": False, **wanted}
     changes.pop("start", None)
     plan = served_plan_of(seed)
     if changes.get("embedded"):

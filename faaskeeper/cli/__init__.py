@@ -7,9 +7,10 @@ def main() -> None:
     """Entry point of ``fk``."""
     import gc
 
-    gc.disable()  # what is imported stays
+    gc.disable()  # what is imported here stays
     from faaskeeper.cli.main import main as run
 
+    gc.freeze()
     gc.enable()
     try:
         run()

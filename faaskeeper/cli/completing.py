@@ -79,6 +79,6 @@ def _client(ctx: click.Context) -> FaaSKeeperClient:
 
 
 def _exists(config: Config) -> bool:
-    from faaskeeper.providers.local.service import directory_of
+    from faaskeeper.providers.local.directories import directory_of
 
     return os.path.exists(f"{directory_of(config)}/log.db")

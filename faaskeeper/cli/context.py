@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from faaskeeper.cli import output
 from faaskeeper.cli.errors import Failed
-from faaskeeper.cli.interrupts import POLL_S, Caller
-from faaskeeper.client import FaaSKeeperClient, SessionState
 from faaskeeper.config import Config
 from faaskeeper.exceptions import SessionExpiredException
-from faaskeeper.node import Node
-from faaskeeper.watch import WatchedEvent
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from faaskeeper.cli.interrupts import Caller
+    from faaskeeper.cli.reader import Reader
+    from faaskeeper.client import FaaSKeeperClient, SessionState
+    from faaskeeper.node import Node
+    from faaskeeper.watch import WatchedEvent
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,7 +45,8 @@ class Context:
         self.verbose = verbose
         self.auth = auth
         self._client: FaaSKeeperClient | None = None
-        self._caller = Caller()
+        self._reader: Reader | None = None
+        self._caller: Caller | None = None
 
     def choose(self, config: Path | str | None) -> None:
         """Use the deployment of this configuration file or address, if one is given."""
@@ -52,7 +55,17 @@ class Context:
 
     def call(self, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """Call a method of the client. An interrupt stops the wait, not the call."""
-        return self._caller.call(partial(function, *args, **named))
+        if self._reader is not None:  # there is no client, and nothing to wait for
+            return function(*args, **named)
+        return self._calls.call(partial(function, *args, **named))
+
+    @property
+    def _calls(self) -> Caller:
+        from faaskeeper.cli.interrupts import Caller
+
+        if self._caller is None:
+            self._caller = Caller()
+        return self._caller
 
     @property
     def client(self) -> FaaSKeeperClient:
@@ -63,6 +76,15 @@ class Context:
             raise AssertionError("connected")
         return self._client
 
+    def reads(self, watcher: Watcher | None = None) -> FaaSKeeperClient | Reader:
+        """What to read with: a command that sets no watch needs no session of a deployment at rest."""
+        if watcher is None and self.one_shot and self._client is None and self._reader is None:
+            from faaskeeper.cli.reader import reader
+
+            if not (self.verbose or self.config.verbose):  # a reader has no steps to show
+                self._reader = reader(self.config, self.auth)
+        return self._reader or self.client
+
     @property
     def connected(self) -> FaaSKeeperClient | None:
         """The client if it has a session; never opens one."""
@@ -70,12 +92,17 @@ class Context:
 
     def connect(self) -> None:
         """Open a session unless one is alive."""
+        from faaskeeper.client import FaaSKeeperClient, SessionState
+
         if self._client is not None and self._client.state is SessionState.LOST:
             self.close()
         if self._client is None:
-            self._client = self._caller.call(self._started, FaaSKeeperClient.stop)
+            self._leave()
+            self._client = self._calls.call(self._started, FaaSKeeperClient.stop)
 
     def _started(self) -> FaaSKeeperClient:
+        from faaskeeper.client import FaaSKeeperClient
+
         client = FaaSKeeperClient(
             self.config, self._port, verbose=self.verbose, session_timeout=self.session_timeout
         )
@@ -84,8 +111,14 @@ class Context:
         client.start()
         return client
 
+    def _leave(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
     def close(self) -> None:
         """Close the session if one is open."""
+        self._leave()
         client, self._client = self._client, None
         if client is not None:
             self.call(client.stop)
@@ -180,6 +213,8 @@ class Watcher:
         """
         if not self._waits:
             return
+        from faaskeeper.client import SessionState
+
         client = self._context.client
         client.add_listener(self._state)
         try:
@@ -192,6 +227,8 @@ class Watcher:
 
     def _wait(self, number: int) -> None:
         from queue import Empty
+
+        from faaskeeper.cli.interrupts import POLL_S
 
         end = None if self._timeout is None else monotonic() + self._timeout
         seen = 0
@@ -211,6 +248,8 @@ class Watcher:
             seen += 1
 
     def _state(self, state: SessionState) -> None:
+        from faaskeeper.client import SessionState
+
         if state is SessionState.LOST:
             self._come.put(None)
 

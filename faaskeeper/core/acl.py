@@ -19,12 +19,10 @@ Schemes:
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable, Iterable
-from hashlib import blake2b, sha1
-from hmac import compare_digest
 from typing import Union
 
+from faaskeeper.core.hashes import blake2b
 from faaskeeper.core.znode import CONFIG, OPEN_ACL, Acl
 from faaskeeper.core.znode import READ_ACL as READ_ACL
 
@@ -57,6 +55,9 @@ def digest(credential: str) -> str:
     The format is that of ``DigestAuthenticationProvider.generateDigest``, so ACLs set by other
     clients remain valid.
     """
+    from base64 import b64encode
+    from hashlib import sha1
+
     user = credential.split(":", 1)[0]
     return f"{user}:{b64encode(sha1(credential.encode()).digest()).decode()}"
 
@@ -95,6 +96,8 @@ def identities(
             found.append((scheme, digest(shown)))
         elif scheme in ("ip", "x509") and key:
             voucher, _, name = shown.partition(":")
+            from hmac import compare_digest
+
             if compare_digest(voucher.encode(), _voucher(key, name, scheme).encode()):
                 found.append((scheme, name))
     return tuple(found)
@@ -106,6 +109,8 @@ def supers(who: Iterable[Identity], super_user: SuperUser, by: object) -> tuple[
         return ()
     ids = (id for scheme, id in who if scheme == "digest")
     if isinstance(super_user, str):
+        from hmac import compare_digest
+
         return tuple(SUPER for id in ids if compare_digest(id.encode(), super_user.encode()))
     return tuple(SUPER for id in ids if super_user(id, by))
 

@@ -9,11 +9,9 @@ anything refers to it (``docs/architecture/storage.md``, *Data in blobs*).
 from __future__ import annotations
 
 import re
-from base64 import urlsafe_b64encode
-from hashlib import blake2b
-from hmac import compare_digest
 
 from faaskeeper.core.drivers.storage import ObjectStore
+from faaskeeper.core.hashes import blake2b
 from faaskeeper.core.tuples import NamedTuple
 
 PREFIX = "b/"
@@ -53,6 +51,8 @@ def digest(data: bytes) -> str:
 
     The alphabet is that of base64 in RFC 4648, section 5.
     """
+    from base64 import urlsafe_b64encode
+
     code = blake2b(data, digest_size=_DIGEST_BYTES, person=b"fk blob").digest()
     return urlsafe_b64encode(code).decode().rstrip("=")
 
@@ -64,6 +64,8 @@ def blob_name(made: int, token: bytes, session: int, data: bytes, path: str, seq
     it. The sequence number of a ``sequential`` znode is not known when its blob is stored: the name
     has the path without the number, and is marked.
     """
+    from base64 import urlsafe_b64encode
+
     random = urlsafe_b64encode(token).decode()
     kind = "s" if sequential else "n"
     return f"{PREFIX}{made:013d}/{session:x}.{random}.{digest(data)}/{kind}{path}"
@@ -87,8 +89,11 @@ def read_blob(store: ObjectStore | None, name: str, length: int) -> bytes | None
     found = None if parsed is None or store is None else store.get(name)
     if parsed is None or found is None or len(found.body) != length:
         return None
-    if parsed.digest and not compare_digest(parsed.digest, digest(found.body)):
-        return None
+    if parsed.digest:
+        from hmac import compare_digest
+
+        if not compare_digest(parsed.digest, digest(found.body)):
+            return None
     return found.body
 
 

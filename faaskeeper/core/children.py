@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from zlib import crc32
+from functools import lru_cache
 
 from faaskeeper.core import paths
 from faaskeeper.core.changes import Transaction
@@ -35,7 +35,14 @@ def page_path(path: str, number: int) -> str:
 
 def page_of(name: str, pages: int) -> int:
     """Number of the page that holds a name; :data:`INLINE` if there are no pages."""
-    return _reduced(crc32(name.encode()), pages)
+    return _reduced(_hash(name), pages)
+
+
+@lru_cache(4096)  # each name of a batch is asked for several times
+def _hash(name: str) -> int:
+    from zlib import crc32
+
+    return crc32(name.encode())
 
 
 def _reduced(number: int, pages: int) -> int:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from hashlib import blake2b
 from operator import itemgetter
 from typing import Any
 
@@ -28,6 +27,7 @@ from faaskeeper.core import codec
 from faaskeeper.core.changes import Transaction
 from faaskeeper.core.drivers.storage import Gather, IfAbsent, Item, Page, Table, Write, in_turn
 from faaskeeper.core.errors import StaleView
+from faaskeeper.core.hashes import blake2b
 from faaskeeper.core.requests import Outcome
 from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.wide import WideTable
@@ -261,10 +261,11 @@ class Log:
         some = [item for name, item in rows if not ends or name <= min(ends)][:limit]
         return some, bool(ends) or len(some) < len(rows)
 
-    def tail(self, txid: int) -> tuple[list[Entry], bool]:
+    def tail(self, txid: int, upto: int | None = None) -> tuple[list[Entry], bool]:
         """As :meth:`after`, for who knows that no entry after ``txid`` was trimmed: all are young enough.
 
         Usually there is none, or one: with stripes that is a get or two, not a query for each.
+        ``upto``: more is not needed.
         """
         entries: list[Entry] = []
         if self._stripes() > 1:
@@ -274,6 +275,8 @@ class Log:
                     return entries, False
                 entries.append(entry)
                 txid = entry.last
+                if upto is not None and txid >= upto:
+                    return entries, True
         more, there = self.after(txid)
         return [*entries, *more], there
 

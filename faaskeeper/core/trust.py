@@ -9,8 +9,9 @@ has its own nonce.
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from hmac import compare_digest
+
+from faaskeeper.core.hashes import blake2b
 
 KEY_BYTES = 32
 _MAC_BYTES = 32

@@ -18,21 +18,10 @@ from faaskeeper.core.drivers.channel import Channel, deliver
 from faaskeeper.core.drivers.queue import Queue
 from faaskeeper.core.drivers.storage import Gather, IfOlder, IfStamp, Item, Table, delete_all, every, in_turn
 from faaskeeper.core.errors import Conflict
+from faaskeeper.core.firing import FIRED_BY, STAYING
 from faaskeeper.core.log import Entry
 from faaskeeper.core.requests import Epoch, Notification
 from faaskeeper.core.tuples import NamedTuple
-
-FIRED_BY: Mapping[str, str] = {
-    "data": "SD",
-    "exists": "CSD",
-    "children": "DK",
-    "persistent": "CSDK",
-    "recursive": "CSD?",
-}
-"""Kinds of watch, and the letters (:mod:`faaskeeper.core.transactions`) that fire them. What
-happens to the path or to any path below it fires a *recursive* watch. ``?``: an unknown event."""
-STAYING = frozenset({"persistent", "recursive"})
-"""Kinds that stay after they have fired."""
 
 
 class Row(NamedTuple):

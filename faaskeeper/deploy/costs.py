@@ -44,6 +44,11 @@ _IN_BUCKET: Calls = {
 }
 CALLS: dict[str, Calls] = {"key-value": _IN_TABLES, "hybrid": _IN_TABLES, "persistent": _IN_BUCKET}
 """By user storage and operation, for data up to the inline limit: numbers of calls by caller."""
+FOLLOW_MS = 200
+"""How often a server that reads from memory looks at the log, unless it is told otherwise. The same as the
+gateway's constant."""
+FOLLOW: dict[str, int] = {"log.get": 1}
+"""Calls of a server that looks for new entries of the log and finds none (``fk serve --reads memory``)."""
 BEAT: dict[str, int] = {"lease.query": 2, "checkpoint.get": 1, "log.get": 1}
 """Calls of one heartbeat of an idle deployment: two lease partitions, mark, next entry."""
 SWEEP: dict[str, int] = {
@@ -76,7 +81,8 @@ class Workload(NamedTuple):
 
     ``reads``, ``writes``; ``size``: bytes of a znode's data; ``clients``: open sessions;
     ``lease_s``: seconds between two renewals; ``nodes``: stored znodes; ``updates``: deployments of
-    code; ``outside``: the share of what is read that leaves the cloud.
+    code; ``outside``: the share of what is read that leaves the cloud. ``follow``: ms between two
+    looks at the log by the server that answers all reads from its memory; 0: there is none.
     """
 
     reads: float = 0
@@ -87,6 +93,7 @@ class Workload(NamedTuple):
     nodes: float = 0
     updates: float = 0
     outside: float = 0.0
+    follow: float = 0.0
 
 
 class Costs(ABC):
@@ -116,6 +123,21 @@ class Costs(ABC):
     @abstractmethod
     def at_rest(self) -> dict[str, float]:
         """Monthly costs of an idle deployment, by category. What may be free says so."""
+
+    @abstractmethod
+    def look(self, size: int = 0) -> float:
+        """Price of a look for the next entry of the log, which has one write of so many bytes, or is
+        not there.
+        """
+
+    def following(self, load: Workload) -> float:
+        """Monthly price of a server that follows the log, if others write all of it.
+
+        After each entry that it finds it looks for the next one.
+        """
+        if not load.follow:
+            return 0.0
+        return MONTH_S * 1000 / load.follow * self.look() + load.writes * self.look(load.size)
 
     def listening(self) -> float:
         """Monthly price of a client process that waits for answers."""
@@ -157,7 +179,8 @@ class Costs(ABC):
     def month(self, load: Workload) -> dict[str, float]:
         """Monthly costs of a load, by category.
 
-        Of six writes four are sets, one is a create, one a delete.
+        Of six writes four are sets, one is a create, one a delete. A server that follows the log
+        reads a path again after each write.
         """
         write = (
             4 * self.operation("set", load.size, load.clients)
@@ -165,13 +188,15 @@ class Costs(ABC):
             + self.operation("delete", 0, load.clients)
         ) / 6
         storage, backups = self.stored(load)
+        read = min(load.reads, load.writes) if load.follow else load.reads
         leaving = load.reads * load.size * load.outside / GB
         return {
             "at rest": sum(self.at_rest().values()),
-            "reads": load.reads * self.operation("get", load.size),
+            "reads": read * self.operation("get", load.size),
             "writes": load.writes * write,
             "leases": load.clients * MONTH_S / load.lease_s * self.operation("lease", 0),
             "listening": load.clients * self.listening(),
+            **({"following the log": self.following(load)} if load.follow else {}),
             "storage": storage,
             "backups": backups,
             "logs": self.logs(load),
@@ -200,6 +225,8 @@ class Costs(ABC):
             lines.append(f"  {operation:12} ${self.operation(operation, 1024) * 1e6:.2f} per million, 1 KB")
         lease = MONTH_S / 60 * self.operation("lease", 0)
         lines.append(f"  {'lease':12} ${lease:.2f} per session and month")
+        follow = self.following(Workload(follow=FOLLOW_MS))
+        lines.append(f"  {'following':12} ${follow:.2f} per server and month, every {FOLLOW_MS} ms")
         if self.listening():
             lines.append(f"  {'listening':12} ${self.listening():.2f} per client process and month")
         return "\n".join(lines)

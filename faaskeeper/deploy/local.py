@@ -20,7 +20,7 @@ from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.providers.clocks import clock
 from faaskeeper.providers.local.backups import LocalBackups
 from faaskeeper.providers.local.database import Owner
-from faaskeeper.providers.local.service import directory_of
+from faaskeeper.providers.local.directories import directory_of
 
 _LEAST_BYTES = 64 * 1024 * 1024
 """Free space below which the service may soon not continue: a log file before it is folded."""

@@ -17,6 +17,7 @@ from typing import Protocol
 from faaskeeper import __version__
 from faaskeeper.core.tally import Tally
 from faaskeeper.gateway import protocol
+from faaskeeper.gateway.memory import MemoryLevels
 from faaskeeper.gateway.metrics import ConnectionStats, Levels, Metrics
 from faaskeeper.gateway.protocol import NAMES
 from faaskeeper.gateway.sessions import GatewaySession
@@ -167,6 +168,19 @@ def _held(tally: Tally | None) -> list[tuple[str, object]]:
     ]
 
 
+def _memory(memory: MemoryLevels | None) -> list[tuple[str, object]]:
+    if memory is None:
+        return []
+    behind = [] if memory.behind is None else [("behind_ms", round(1000 * memory.behind))]
+    return [
+        *behind,
+        ("memory_bytes", memory.used),
+        ("records_from_memory", memory.memory),
+        ("records_from_storage", memory.storage),
+        ("late_reads", memory.late),
+    ]
+
+
 def _mntr(server: ServerView, levels: Levels) -> str:
     least, average, most = server.metrics.latency_ms()
     rows: list[tuple[str, object]] = [
@@ -191,6 +205,7 @@ def _mntr(server: ServerView, levels: Levels) -> str:
         ("max_file_descriptor_count", server.most_files),
         ("uptime", int(1000 * (time.monotonic() - server.began))),
         ("distributor_lag", levels.unsettled),
+        *_memory(levels.memory),
     ]
     for kind, counts in server.metrics.kinds.items():
         rows.append((f"requests_{NAMES.get(kind, kind)}", counts.number))

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from faaskeeper.core.connection import Connection
+from faaskeeper.gateway.following import Follower, Following, FollowingRules, ReadCounts
 from faaskeeper.gateway.lease import ServerLease
 from faaskeeper.gateway.machine import MACHINE, Machine
 from faaskeeper.gateway.output import OutputBatch
@@ -17,7 +19,7 @@ from faaskeeper.gateway.receiver import ReplyReceiver
 from faaskeeper.gateway.runner import StepRunner
 from faaskeeper.gateway.sender import RequestSender
 from faaskeeper.gateway.sessions import GatewaySession
-from faaskeeper.gateway.watches import SharedWatches
+from faaskeeper.gateway.watches import SharedRules, SharedWatches
 
 
 class Hub:
@@ -25,6 +27,7 @@ class Hub:
 
     ``on_lost`` is called with the reason when clients may not be served any more, because the
     server's own lease is not good; ``on_failure`` when the deployment cannot be used at all.
+    ``following``: how to follow the log and answer reads from memory, if stores are far.
     """
 
     def __init__(
@@ -34,19 +37,34 @@ class Hub:
         on_lost: Callable[[str], None],
         on_failure: Callable[[Exception], None],
         machine: Machine = MACHINE,
+        following: Following | None = None,
     ) -> None:
         self.connection = connection
         self.random = machine.random
         self.now = machine.now
         self.near = connection.within is not None
         """Stores answer within microseconds."""
+        self.following = None if self.near else following
         self.sessions: dict[int, GatewaySession] = {}
         """The sessions that are served here, by id."""
         self.output = OutputBatch(asyncio.get_running_loop())
-        self.runner = StepRunner(connection, lambda pause: self.lease.ring(pause), machine)
-        self.watches = SharedWatches(self.runner, self.near)
+
+        def ring(pause: float) -> None:
+            self.lease.ring(pause)
+
+        run = partial(StepRunner, connection, ring, machine)
+        self.runner = run(rows=self.following is None)
+        self.follower: Follower | None = None
+        if self.following is None:
+            self.watches = SharedWatches(self.runner, partial(SharedRules, near=self.near))
+        else:
+            counts = ReadCounts()
+            make = partial(FollowingRules, following=self.following, now=machine.now, counts=counts)
+            self.watches = SharedWatches(self.runner, make)
+            alone = run(rows=False, threads=1)
+            self.follower = Follower(alone, self.watches, self.following, machine.now, counts)
         self.receiver = ReplyReceiver(connection, self.watches, self.output, self.sessions)
-        plain = PlainReads(connection.records, self.watches)
+        plain = PlainReads(connection.records if self.near else None, self.watches)
         self.sender = RequestSender(connection, self.runner, self.receiver, plain, self.output)
         self.lease = ServerLease(
             connection,
@@ -80,4 +98,6 @@ class Hub:
         """Release the connection to the deployment, and the threads."""
         self.receiver.close()
         self.runner.close()
+        if self.follower is not None:
+            self.follower.close()
         self.connection.close()

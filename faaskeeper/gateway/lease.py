@@ -196,7 +196,7 @@ class ServerLease:
         rules = self._watches.rules
         if returned:  # the mark may not cover what nobody was notified of
             await self._runner.perform(rules.sync())
-        elif rules.watching:
+        elif rules.watching or rules.follows:
             await self._runner.perform(rules.meet(Epoch(mark, mark, ()), settled=True))
 
     async def _put(self, timeout: int) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, NamedTuple
 
 from faaskeeper.core.tally import Tally
+from faaskeeper.gateway.memory import MemoryLevels
 from faaskeeper.gateway.protocol import NAMES
 from faaskeeper.providers.clocks import elapsed_s
 
@@ -113,7 +114,7 @@ class Levels(NamedTuple):
 
     ``waiting``: requests without a reply. ``unsettled``: transactions that are known and may not
     all be in user storage yet. ``tally``: size of the deployment's tree; None where it was not read
-    or is not known.
+    or is not known. ``memory``: None where reads are from storage.
     """
 
     connections: int
@@ -125,6 +126,7 @@ class Levels(NamedTuple):
     zxid: int
     serving: bool
     tally: Tally | None = None
+    memory: MemoryLevels | None = None
 
 
 class _Collector:
@@ -179,6 +181,24 @@ class _Collector:
             ("serving", "Whether the deployment is reached", int(levels.serving)),
         ):
             yield GaugeMetricFamily(f"faaskeeper_gateway_{name}", what, level)
+        memory = levels.memory
+        if memory is not None:
+            records = CounterMetricFamily(
+                "faaskeeper_gateway_records_read", "Records read, from where", labels=["source"]
+            )
+            records.add_metric(["memory"], memory.memory)
+            records.add_metric(["storage"], memory.storage)
+            yield records
+            yield CounterMetricFamily(
+                "faaskeeper_gateway_late_reads", "Reads from storage since following was late", memory.late
+            )
+            if memory.behind is not None:
+                yield GaugeMetricFamily(
+                    "faaskeeper_gateway_behind_seconds", "Since the last look at the log's end", memory.behind
+                )
+            yield GaugeMetricFamily(
+                "faaskeeper_gateway_memory_bytes", "Memory of the records kept", memory.used
+            )
         if levels.tally is not None:
             for name, what, level in (
                 ("znodes", "Znodes of the deployment", levels.tally.nodes),

@@ -15,7 +15,8 @@ storing    data too large for a message goes to the blob store; no  sent
 sent       a write is with the writer; writes after it may be sent  answered
 reading    a read is performed; with far stores, plain reads that   answered
            follow each other are performed together, as one read;
-           with near ones, see :mod:`faaskeeper.gateway.plain`
+           with near ones, or from memory, see
+           :mod:`faaskeeper.gateway.plain`
 answered   the reply is in the connection's output
 =========  =======================================================  ==========================
 """
@@ -127,6 +128,8 @@ class RequestPipeline:
     ) -> None:
         self._hub = hub
         self._near = hub.near
+        self._plainly = hub.near or hub.follower is not None
+        """Plain reads are performed with those of others."""
         self._sender = hub.sender
         self._receiver = hub.receiver
         self._watches = hub.watches
@@ -194,7 +197,7 @@ class RequestPipeline:
         """Begin the requests that were added and may begin, together with those of others."""
         queue = self._order.queue
         # One that may not begin would ask again in each turn, where part of a frame has come.
-        if self._near and queue and queue[0][1].path and self._order.may_read():
+        if self._plainly and queue and queue[0][1].path and self._order.may_read():
             self._ask()
         else:
             self.advance()
@@ -205,7 +208,7 @@ class RequestPipeline:
             self._sender.read_soon(self)
 
     def advance(self) -> None:
-        """Begin the requests that may begin; plain reads of near stores with those of others."""
+        """Begin the requests that may begin; plain reads from near stores or memory with those of others."""
         if self._advancing:
             return  # a request that is answered at once comes back here
         self._advancing = True
@@ -213,7 +216,7 @@ class RequestPipeline:
         queue = order.queue
         try:
             while queue and client.writable():
-                if self._near and _plain(queue[0][1]) and order.may_read() and not receiver.committing:
+                if self._plainly and _plain(queue[0][1]) and order.may_read() and not receiver.committing:
                     self._ask()
                     break
                 if not self._begin():
@@ -332,6 +335,8 @@ class RequestPipeline:
                     at += 1
                     if order.reading or self._closed or rules.ticket != ticket:
                         break
+                    while at < len(run) and not order.comes(run[at]):
+                        at += 1  # it was performed together with that one
                     at += self._answer_some(run[at:], records, ticket)
             finally:
                 self._advancing = False

@@ -1,10 +1,11 @@
-"""Plain reads of many connections, performed in few calls, where stores are near.
+"""Plain reads of many connections, performed in few calls, where stores are near or reads are from memory.
 
 A *plain* read is a getData, exists, getChildren or getChildren2 that sets no watch. All connections
 whose next requests are such reads have them performed by one call in a turn of the event loop: one
 look at the stores. A read that meets nothing new is answered from it. That is what
 :meth:`~faaskeeper.session.rules.Rules.read` does when it returns the first record that it gets,
-since no other code runs between the look and the answers. Any other read begins as usual.
+since no other code runs between the look and the answers. Any other read begins as usual. Where
+stores are far the look is into the memory of the rules (:mod:`faaskeeper.gateway.following`).
 """
 
 from __future__ import annotations
@@ -39,9 +40,12 @@ class Asking(Protocol):
 
 
 class PlainReads:
-    """Reads that ask for one record, answered without steps where that is in memory."""
+    """Reads that ask for one record, answered without steps where that is in memory.
 
-    def __init__(self, records: Records, watches: SharedWatches) -> None:
+    ``records``: in near stores; None: those that the rules remember.
+    """
+
+    def __init__(self, records: Records | None, watches: SharedWatches) -> None:
         self._records = records
         self._watches = watches
         self._most = _TOGETHER
@@ -70,6 +74,8 @@ class PlainReads:
 
     def _read(self, paths: list[str]) -> dict[str, Record | None]:
         """The records of some paths; of none where that fails."""
+        if self._records is None:
+            return self._watches.rules.look(paths)
         try:
             if len(paths) == 1:
                 return {paths[0]: self._records.get(paths[0])}

@@ -15,8 +15,8 @@ from faaskeeper.core import acl as acls
 from faaskeeper.core import paths
 from faaskeeper.core.acl import Identity
 from faaskeeper.core.errors import Code
+from faaskeeper.core.firing import FIRED_BY
 from faaskeeper.core.records import Record
-from faaskeeper.core.watches import FIRED_BY
 from faaskeeper.core.znode import OPEN_ACL, Meta
 from faaskeeper.gateway import protocol
 from faaskeeper.gateway.jute import INT, string, strings

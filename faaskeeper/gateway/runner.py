@@ -40,19 +40,29 @@ class StepRunner:
     """Runs steps on a deployment's stores.
 
     ``ring`` asks the service to apply the log; it is told how long the next wait is, in s.
+    ``threads``: for calls to far stores. ``rows``: whether the service is told of watches.
     """
 
     def __init__(
-        self, connection: Connection, ring: Callable[[float], None], machine: Machine = MACHINE
+        self,
+        connection: Connection,
+        ring: Callable[[float], None],
+        machine: Machine = MACHINE,
+        *,
+        threads: int = _THREADS,
+        rows: bool = True,
     ) -> None:
         self._connection = connection
         self._ring = ring
+        self._rows = rows
         self._loop = asyncio.get_running_loop()
-        self._pool = None if connection.within is not None else machine.pool(_THREADS, "faaskeeper-gateway")
+        self._pool = None if connection.within is not None else machine.pool(threads, "faaskeeper-gateway")
         self._lock = machine.lock
         self._thread = machine.thread
         self._own = machine.thread()
         self._interpreter = self._interpreter_of(0, "")
+        self._shared: dict[str, list[Callable[[BaseException | None], None]]] = {}
+        """Who waits for steps that are performed once for all, by their names."""
 
     def _interpreter_of(self, session: int, address: str) -> Interpreter:
         interpreter = Interpreter(self._connection, self._lock, MAX_REGISTRATIONS)
@@ -133,6 +143,13 @@ class StepRunner:
                 self._loop.call_later(pause, self.drive, steps, done, None, pauses)
                 return
             if self._pool is not None:
+                if isinstance(command, commands.Share):
+                    self._share(command, partial(self._resume, steps, done, pauses))
+                    return
+                if self._needless(command):
+                    answer = [] if isinstance(command, commands.ReadRecords) else None
+                    left -= 1
+                    continue
                 future = self._pool.submit(self._interpreter.perform, command)
                 future.add_done_callback(lambda each: self.soon(self._performed, each, steps, done, pauses))
                 return
@@ -145,12 +162,43 @@ class StepRunner:
             left -= len(command.paths) if isinstance(command, commands.ReadRecords) else 1
         self._loop.call_soon(self.drive, steps, done, answer, pauses)
 
+    def _needless(self, command: commands.Command) -> bool:
+        """Whether a command asks nothing of the stores."""
+        if isinstance(command, commands.ReadRecords):
+            return not command.paths
+        return not self._rows and isinstance(command, (commands.PutWatch, commands.RemoveWatch))
+
     def _performed(
         self, future: Future[Any], steps: Steps, done: Done, pauses: Iterator[float] | None
     ) -> None:
         error = future.exception()
+        answer = None if error is not None else future.result()
+        self._resume(steps, done, pauses, error, answer)
+
+    def _resume(
+        self,
+        steps: Steps,
+        done: Done,
+        pauses: Iterator[float] | None,
+        error: BaseException | None,
+        answer: Any = None,
+    ) -> None:
         if error is not None:
             steps.close()
             done(None, error)
         else:
-            self.drive(steps, done, future.result(), pauses)
+            self.drive(steps, done, answer, pauses)
+
+    def _share(self, command: commands.Share, resume: Callable[[BaseException | None], None]) -> None:
+        waiting = self._shared.get(command.name)
+        if waiting is not None:
+            waiting.append(resume)
+            return
+        self._shared[command.name] = [resume]
+        self.drive(command.steps(), partial(self._shared_done, command.name))
+
+    def _shared_done(self, name: str, _: object, error: BaseException | None) -> None:
+        """Go on: who asked first fails if the steps have, the others see for themselves."""
+        for resume in self._shared.pop(name):
+            self._loop.call_soon(resume, error)
+            error = None

@@ -31,8 +31,8 @@ Signed = tuple[Message, bytes]
 class RequestSender:
     """Sends messages to the writer, batched: all requests of one turn of the loop together.
 
-    ``plain``: performs plain reads of near stores; in each turn they come before the writes, which
-    do not wait for them longer than for each other.
+    ``plain``: performs plain reads of near stores or from memory; in each turn they come before the
+    writes, which do not wait for them longer than for each other.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class RequestSender:
             finally:
                 self._collecting = False
             if (self._due or self._asking) and not self._scheduled:
-                if self._near and self._row >= _ALONE:
+                if (self._near or self._asking) and self._row >= _ALONE:
                     self._perform()
                 else:
                     self._flush_soon()

@@ -24,6 +24,7 @@ from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.gateway import admin
 from faaskeeper.gateway.connection import ClientConnection
 from faaskeeper.gateway.errors import ServerError
+from faaskeeper.gateway.following import Following
 from faaskeeper.gateway.hub import Hub
 from faaskeeper.gateway.machine import MACHINE, Machine
 from faaskeeper.gateway.metrics import Levels, Metrics, expose
@@ -48,7 +49,8 @@ class Settings:
     ``listen``: each (host, port), port 0 for a free one; ``metrics`` likewise. ``commands``:
     four-letter words that are answered. ``max_buffer``: most bytes of a frame. ``max_connections``
     0: as many as the process may have files. ``tls``: (certificate, key) files; ``tls_ca``:
-    authorities whose certificates clients may show, "" for none.
+    authorities whose certificates clients may show, "" for none. ``following``: how to answer reads
+    from memory where stores are far; None: from storage.
     """
 
     listen: tuple[tuple[str, int], ...] = (("127.0.0.1", 2181),)
@@ -59,6 +61,7 @@ class Settings:
     bounds: Bounds = field(default_factory=Bounds)
     tls: tuple[str, str] | None = None
     tls_ca: str = ""
+    following: Following | None = None
 
 
 class Gateway:
@@ -85,7 +88,13 @@ class Gateway:
         self.buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._stopping = asyncio.Event()
         self._failure: Exception | None = None
-        self.hub = Hub(connection, on_lost=self._lost, on_failure=self._failed, machine=machine)
+        self.hub = Hub(
+            connection,
+            on_lost=self._lost,
+            on_failure=self._failed,
+            machine=machine,
+            following=settings.following,
+        )
         self.registry = SessionRegistry(self.hub, settings.bounds)
         self._servers: list[asyncio.Server] = []
         self._stop_metrics: Callable[[], None] | None = None
@@ -122,6 +131,8 @@ class Gateway:
         names = [each.getsockname() for server in self._servers for each in server.sockets]
         self.addresses = tuple((name[0], name[1]) for name in names)
         self._tasks = [loop.create_task(self.hub.lease.keep()), loop.create_task(self._check())]
+        if self.hub.follower is not None:
+            self._tasks.append(loop.create_task(self.hub.follower.keep()))
         for task in self._tasks:
             task.add_done_callback(self._ended)
 
@@ -246,11 +257,12 @@ class Gateway:
             max(rules.seen - rules.applied, 0),
             rules.seen,
             self.hub.lease.serving,
+            memory=rules.memory_levels(),
         )
 
     def settings(self) -> dict[str, object]:
         """The answer to the word ``conf``; has no secrets."""
-        settings = self._settings
+        settings, following = self._settings, self.hub.following
         return {
             "clientPort": self.addresses[0][1],
             "clientPortAddress": ",".join(written(each) for each in self.addresses),
@@ -264,6 +276,8 @@ class Gateway:
             "deployment": self._config.deployment_name,
             "provider": self._config.provider_name,
             "workerQueue": self._config.worker_queue.value,
+            "reads": "storage" if following is None else "memory",
+            **({} if following is None else {"follow": round(following.every * 1000)}),
         }
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from faaskeeper.core.records import Record
+from faaskeeper.gateway.memory import MemoryLevels
 from faaskeeper.gateway.runner import StepRunner
 from faaskeeper.session.commands import Steps
 from faaskeeper.session.rules import Rules
@@ -20,6 +22,7 @@ _log = logging.getLogger(__name__)
 
 _BATCH = 100
 """Idle registrations that are removed in one call."""
+Fire = Callable[[WatchCallbackType, WatchedEvent], None]
 _KINDS = ("data", "exists", "children", "persistent", "recursive")
 
 
@@ -30,9 +33,10 @@ class SharedRules(Rules):
     that, but only where an epoch met meanwhile wrote its path: it is a snapshot of one path.
     """
 
-    def __init__(
-        self, seen: int, fire: Callable[[WatchCallbackType, WatchedEvent], None], near: bool
-    ) -> None:
+    follows = False
+    """The log is followed: all writes are met, whether there are watches or not."""
+
+    def __init__(self, seen: int, fire: Fire, near: bool) -> None:
         super().__init__(seen, fire)
         self._near = near
 
@@ -42,6 +46,14 @@ class SharedRules(Rules):
         found = yield from self.snapshot((path,))
         return found[path]
 
+    def look(self, paths: Sequence[str]) -> dict[str, Record | None]:
+        """The records of those paths that may be shown without a look into storage."""
+        return {}
+
+    def memory_levels(self) -> MemoryLevels | None:
+        """Levels of the memory, if reads are from there."""
+        return None
+
     def count(self) -> tuple[int, int]:
         """How many watches there are, and of how many paths."""
         lists = [*self._watches.values(), *self._recursive.values()]
@@ -49,16 +61,19 @@ class SharedRules(Rules):
 
 
 class SharedWatches:
-    """The rules of a server's current session, and the watches registered under it."""
+    """The rules of a server's current session, and the watches registered under it.
 
-    def __init__(self, runner: StepRunner, near: bool) -> None:
+    ``make``: makes the rules, from what is seen and what fires a watch.
+    """
+
+    def __init__(self, runner: StepRunner, make: Callable[[int, Fire], SharedRules]) -> None:
         self.runner = runner
-        self._near = near
-        self.rules = SharedRules(0, _fire, near)
+        self._make = make
+        self.rules = make(0, _fire)
 
     def restart(self) -> None:
         """Begin again without watches, for a new session of the server's."""
-        self.rules = SharedRules(self.rules.seen, _fire, self._near)
+        self.rules = self._make(self.rules.seen, _fire)
 
     async def tidy(self) -> None:
         """Remove registrations that no connection waits for, if there are many.

@@ -5,7 +5,6 @@ Bad input is rejected here, before anything is sent; the error says what would b
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
 from faaskeeper.core import acl as acls
@@ -29,8 +28,6 @@ from faaskeeper.exceptions import (
     ZooKeeperException,
 )
 from faaskeeper.watch import WatchCallbackType, WatchedEvent, WatchType
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class NodeKind(NamedTuple):
@@ -69,12 +66,21 @@ def acl_of(entries: Sequence[Acl] | None) -> tuple[Acl, ...]:
         if scheme not in acls.SCHEMES:
             schemes = ", ".join(acls.SCHEMES)
             raise InvalidACLException(f"the scheme in the ACL entry {entry!r} must be one of {schemes}")
-        if not isinstance(id, str) or _SURROGATE.search(id):
+        if not isinstance(id, str) or not _is_unicode(id):
             raise InvalidACLException(f"the id in the ACL entry {entry!r} must be a string of valid Unicode")
     if not entries:
         raise InvalidACLException("an ACL must not be empty: no client could use the node")
     asked = tuple((permissions, scheme, id) for permissions, scheme, id in entries)
     return OPEN_ACL if asked == OPEN_ACL else asked
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a string has no lone surrogate, and so has a form in UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Below:

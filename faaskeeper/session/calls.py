@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Protocol, Union
 
 from faaskeeper.core import acl as acls
 from faaskeeper.core import paths
@@ -60,7 +60,8 @@ from faaskeeper.session.usage import counted_by
 from faaskeeper.watch import WatchCallbackType, WatchType
 
 if TYPE_CHECKING:
-    from faaskeeper.core.connection import Connection
+    from faaskeeper.core.acl import SuperUser
+    from faaskeeper.core.drivers.storage import ObjectStore
     from faaskeeper.session.history import Moment, Revision, Walk
 
 Part = Union[Create, SetData, Delete, Check]
@@ -68,6 +69,19 @@ Result = Union[Node, bool, FaaSKeeperException]
 ReadResult = Union[Node, list[Node], ZooKeeperException, None]
 WITH_DATA = 16
 """Children that are read with their data in one call while they are iterated over: 16 MiB at most."""
+
+
+class Access(Protocol):
+    """What calls need to know of the deployment: see :class:`~faaskeeper.core.connection.Connection`."""
+
+    @property
+    def blobs(self) -> ObjectStore | None: ...
+    @property
+    def inline_bytes(self) -> int: ...
+    @property
+    def peer(self) -> str: ...
+    @property
+    def super_digest(self) -> SuperUser: ...
 
 
 class Write(NamedTuple):
@@ -101,7 +115,7 @@ class Identities:
                 raise MalformedInputException(f"a client's credentials may have at most {most} bytes in all")
             self.credentials = shown
 
-    def prove(self, connection: Connection | None) -> None:
+    def prove(self, connection: Access | None) -> None:
         """Compute the identities that the credentials prove to a deployment."""
         if connection is not None:
             here: tuple[Identity, ...] = (("ip", connection.peer),) if connection.peer else ()
@@ -126,13 +140,13 @@ class Calls:
         self._rules = Rules(0, lambda callback, event: None)
         self._most = MAX_DATA_BYTES
 
-    def begin(self, rules: Rules, connection: Connection) -> None:
+    def begin(self, rules: Rules, connection: Access) -> None:
         """Use a new session from now on."""
         self._rules = rules
         self._most = MAX_DATA_BYTES if connection.blobs is not None else connection.inline_bytes
         self.prove(connection)
 
-    def prove(self, connection: Connection | None) -> None:
+    def prove(self, connection: Access | None) -> None:
         """Use the client's present credentials from now on."""
         self.identities.prove(connection)
         self._reads = Reads(self._rules, self.identities.who)

@@ -7,7 +7,7 @@ loop.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Union
 
 from faaskeeper.core.sessions import Lease
@@ -30,16 +30,25 @@ class ReadRecords(NamedTuple):
 
 
 class ReadLog(NamedTuple):
-    """Answer: the Writes in (after, upto], or None if the log was trimmed in between."""
+    """Answer: the Writes in (after, upto], or None if the log was trimmed in between.
+
+    ``rested``: see :class:`ReadLogEnd`.
+    """
 
     after: int
     upto: int
+    rested: bool = True
 
 
 class ReadLogEnd(NamedTuple):
-    """Answer: the Writes after ``after``, and the log's last txid; None if it was trimmed."""
+    """Answer: the Writes after ``after``, and the log's last txid; None if it was trimmed.
+
+    ``rested``: the log's end was last known so long ago that entries after ``after`` may have been
+    trimmed. Then there may seem to be none.
+    """
 
     after: int
+    rested: bool = True
 
 
 class ReadMark(NamedTuple):
@@ -53,6 +62,16 @@ class Await(NamedTuple):
     """
 
     txid: int
+
+
+class Share(NamedTuple):
+    """Have steps performed once for all that ask for the same ``name`` meanwhile.
+
+    Answer: nothing, when they are done. Only a shell for many sessions performs this.
+    """
+
+    name: str
+    steps: Callable[[], Generator[Any, Any, Any]]
 
 
 class PutWatch(NamedTuple):
@@ -146,6 +165,7 @@ Command = Union[
     ReadLogEnd,
     ReadMark,
     Await,
+    Share,
     PutWatch,
     RemoveWatch,
     Forget,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from faaskeeper.core.blobs import read_blob
@@ -52,11 +53,11 @@ class Interpreter:
         return self._connection.records.get_many(command.paths)
 
     def _read_log(self, command: commands.ReadLog) -> Any:
-        found = read_writes(self._connection.log, command.after, command.upto)
+        found = read_writes(self._connection.log, command.after, command.upto, command.rested)
         return None if found is None or found[1] < command.upto else found[0]
 
     def _read_log_end(self, command: commands.ReadLogEnd) -> Any:
-        return read_writes(self._connection.log, command.after, None)
+        return read_writes(self._connection.log, command.after, None, command.rested)
 
     def _read_mark(self, _: commands.ReadMark) -> Any:
         return self._connection.applied()
@@ -139,15 +140,18 @@ def failure(command: commands.Command, error: DriverError) -> FaaSKeeperExceptio
     return ProviderException(str(error))
 
 
-def read_writes(log: Log, after: int, upto: int | None) -> tuple[list[commands.Writes], int] | None:
+def read_writes(
+    log: Log, after: int, upto: int | None, rested: bool = True
+) -> tuple[list[commands.Writes], int] | None:
     """The writes of transactions in (after, upto] (None: to the log's end), and the last txid read.
 
     ``after`` is the last txid of some entry. Returns None if the log was trimmed; to the log's end
-    that may look as if nothing were there (:meth:`~faaskeeper.core.log.Log.look`).
+    that may look as if nothing were there (:meth:`~faaskeeper.core.log.Log.look`). Unless the
+    reader has ``rested``, nothing after ``after`` can have been trimmed.
     """
     writes: list[commands.Writes] = []
     more = True
-    read = log.look if upto is None else log.after
+    read = partial(log.tail, upto=upto) if not rested else log.look if upto is None else log.after
     while more and (upto is None or after < upto):
         try:
             entries, more = read(after)

@@ -104,6 +104,10 @@ class Order(Generic[T]):
             found.append(request)
         return found
 
+    def comes(self, request: T) -> bool:
+        """Whether a request is the next one."""
+        return bool(self.queue) and self.queue[0][1] is request
+
     def skip(self, number: int) -> None:
         """Remove the next so many requests, which are done."""
         for _ in range(number):

@@ -9,14 +9,14 @@ Functions that need I/O are generators of :mod:`faaskeeper.session.commands`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from faaskeeper.core import paths
 from faaskeeper.core.children import page_path
+from faaskeeper.core.firing import FIRED_BY, STAYING
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Epoch
-from faaskeeper.core.watches import FIRED_BY, STAYING
 from faaskeeper.core.znode import Meta
 from faaskeeper.session.commands import (
     Await,
@@ -56,6 +56,9 @@ class Rules:
     event, in order.
     """
 
+    passes_lapsed = False
+    """Whether :meth:`read` has met the mark where it returns None."""
+
     def __init__(self, seen: int, fire: Callable[[WatchCallbackType, WatchedEvent], None]) -> None:
         self.seen = seen
         self.applied = 0
@@ -75,6 +78,11 @@ class Rules:
     def watching(self) -> bool:
         """Whether the session holds watches, or is about to."""
         return bool(self._watches) or bool(self._registering) or bool(self._recursive)
+
+    @property
+    def rested(self) -> bool:
+        """Whether entries of the log after ``seen`` may have been trimmed: its end was not known lately."""
+        return True
 
     @property
     def leasts(self) -> dict[str, int]:
@@ -162,11 +170,10 @@ class Rules:
         if lacking or (floor > self.seen and self.watching):
             after = self.seen
             end = upto if lacking else floor
-            found: Sequence[Writes] | None = yield ReadLog(after, end)
+            found: Sequence[Writes] | None = yield ReadLog(after, end, self.rested)
             if found is None:
                 found = yield from self._compare(end, lacking)
-                for track in self._tracks:
-                    track.lost = True
+                self._lose()
             news.extend(found)
         if upto <= self.seen:
             return 0
@@ -195,14 +202,21 @@ class Rules:
             for txid, writes in news:
                 self._trigger(txid, writes)
 
+    def _lose(self) -> None:
+        """Some writes up to what is being met are unknown: the log was trimmed."""
+        for track in self._tracks:
+            track.lost = True
+
     def sync(self) -> Steps:
         """Make later reads show at least what is committed: meet the log up to its end."""
         while True:
-            after = self.seen
-            found: tuple[list[Writes], int] | None = yield ReadLogEnd(after)
+            after, rested = self.seen, self.rested
+            found: tuple[list[Writes], int] | None = yield ReadLogEnd(after, rested)
             if found is not None and found[1] > after:
                 floor = min(after, self.applied)  # user storage may lack what was seen in the log
                 yield from self.meet(Epoch(floor, found[1], tuple(found[0])), settled=False)
+                return
+            if found is not None and not rested:
                 return
             # No entry: either this is the log's end, or it was trimmed, and then the mark is above.
             mark: int = yield ReadMark()
@@ -326,11 +340,8 @@ class Rules:
                     return before
                 if meta is not None and allowed is not None:
                     allowed(meta)
-                if before is None:
-                    # An absent record carries no txid, but the mark has passed any lapsed
-                    # tombstone.
-                    mark: int = yield ReadMark()
-                    yield from self.meet(Epoch(mark, mark, ()), settled=True)
+                if before is None and not self.passes_lapsed:
+                    yield from self._pass_lapsed()
                 if meta is None:
                     stamp = self.seen
                 else:
@@ -350,6 +361,11 @@ class Rules:
                 before = after
         finally:
             self._leave(path, kind)
+
+    def _pass_lapsed(self) -> Steps:
+        """Meet the mark: an absent record carries no txid, but the mark has passed any lapsed tombstone."""
+        mark: int = yield ReadMark()
+        yield from self.meet(Epoch(mark, mark, ()), settled=True)
 
     def add_watch(self, path: str, kind: str, callback: WatchCallbackType) -> Steps:
         """Set a watch that stays (``kind``: persistent, recursive); unseen changes fire it.
@@ -409,6 +425,10 @@ class Rules:
 
     # ---- reading several paths as of one transaction -------------------------------------
 
+    def remembered(self, paths: Sequence[str]) -> Mapping[str, Record | None]:
+        """The records of those paths that need not be read: they are as of ``seen``."""
+        return {}
+
     def snapshot(
         self,
         wanted: Sequence[str],
@@ -444,17 +464,19 @@ class Rules:
         stale: dict[str, int] = {}
         todo = list(track.latest)
         while todo:
+            known = self.remembered(todo)
+            found.update(known)
+            settled.update(dict.fromkeys(known, self.seen))
+            lacking = [path for path in todo if path not in known]
             applied = self.applied
-            records: list[Record | None] = yield ReadRecords(tuple(todo))
-            for path, record in zip(todo, records, strict=True):
+            records: list[Record | None] = yield ReadRecords(tuple(lacking))
+            for path, record in zip(lacking, records, strict=True):
                 found[path], settled[path] = record, applied
             for record in records:
                 if record is not None and record.upto > self.seen:
                     yield from self.meet(record.epoch(), settled=False)
             if None in records:
-                # An absent record carries no txid, but the mark has passed any lapsed tombstone.
-                mark: int = yield ReadMark()
-                yield from self.meet(Epoch(mark, mark, ()), settled=True)
+                yield from self._pass_lapsed()
             if track.lost:
                 return None
             before, stale = stale, {}

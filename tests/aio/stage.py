@@ -15,7 +15,7 @@ from faaskeeper.config import Config
 from faaskeeper.core import codec, trust
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Unavailable
-from faaskeeper.providers.local import EmbeddedService
+from faaskeeper.providers.local.service import EmbeddedService
 from faaskeeper.testing.conformance.memory import MemorySystem
 
 WAIT_S = 60

@@ -20,7 +20,7 @@ def test_importing_it_loads_no_provider_and_the_threaded_client_s_no_asyncio() -
     assert "asyncio" in modules
     assert not any(name.startswith(("faaskeeper.providers", "faaskeeper.cli.")) for name in modules)
     assert modules.isdisjoint({"sqlite3", "click", "rich", "boto3", "uvloop"})
-    modules = loaded("import faaskeeper.client, faaskeeper.providers.local, faaskeeper.recipes")
+    modules = loaded("import faaskeeper.client, faaskeeper.providers.local.service, faaskeeper.recipes")
     assert not any(name == "asyncio" or name.startswith("faaskeeper.aio") for name in modules)
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from faaskeeper.config import Config
 from faaskeeper.deploy import costs
-from faaskeeper.deploy.aws.costs import INLINE_BYTES, AwsCosts
+from faaskeeper.deploy.aws.costs import INLINE_BYTES, LOG_STRIPES, AwsCosts
+from faaskeeper.gateway.following import FOLLOW_MS
 from faaskeeper.providers.aws import service
 from faaskeeper.providers.aws.service import AwsService
 from faaskeeper.testing.emulation.faults import Capacity
@@ -67,6 +68,7 @@ def config(**options: str) -> Config:
 
 def test_prices_know_from_where_on_data_is_apart() -> None:
     assert INLINE_BYTES == service.INLINE_BYTES
+    assert LOG_STRIPES == service.LOG_STRIPES
 
 
 def test_prices_follow_size_configuration_and_load() -> None:
@@ -89,6 +91,25 @@ def test_prices_follow_size_configuration_and_load() -> None:
     share = at / 1.1e6
     more = made.month(costs.Workload(reads=1e6 * share, writes=1e5 * share, clients=10))
     assert sum(more.values()) == pytest.approx(made.zookeeper())
+
+
+def test_a_server_that_reads_from_memory_pays_for_following_instead_of_reads() -> None:
+    assert costs.FOLLOW_MS == FOLLOW_MS
+    made = AwsCosts(config())
+    load = costs.Workload(reads=1e9, writes=1e5, clients=10)
+    plain, following = made.month(load), made.month(load._replace(follow=200))
+    unit = made.table["dynamodb"]["read-unit"]
+    assert following["following the log"] == pytest.approx(
+        (5 * costs.MONTH_S + 1e5 + LOG_STRIPES * 1e5 / 3) * unit
+    )
+    assert following["reads"] == pytest.approx(1e5 * made.operation("get", 1024))
+    assert {name for name in plain if plain[name] != following[name]} == {"reads"}
+    rare, often = (made.following(costs.Workload(follow=every)) for every in (1_000, 10))
+    assert often == pytest.approx(100 * rare)
+    assert made.look(1 << 20) == made.look()  # its data is apart
+    at = made.break_even(load._replace(follow=200)) / (1e9 + 1e5)
+    month = made.month(load._replace(reads=1e9 * at, writes=1e5 * at, follow=200))
+    assert sum(month.values()) == pytest.approx(made.zookeeper())
 
 
 def test_at_rest_it_costs_cents_a_month() -> None:

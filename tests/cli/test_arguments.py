@@ -210,14 +210,25 @@ def test_a_size_is_a_number_of_bytes_with_a_unit(written: str, size: int) -> Non
     assert Size(1 << 40).convert(written, None, None) == size
 
 
-def test_a_server_of_a_cloud_has_no_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = {"cloud-provider": "aws", "deployment-name": "d", "deployment-region": "eu-west-1"}
-    (tmp_path / "aws.json").write_text(json.dumps(config))
-    status, said = outside(capsys, "serve", str(tmp_path / "aws.json"), "--cache", "1MB")
-    assert (status, said) == (
-        2,
-        "Error: --cache is for an embedded service; on a cloud, reads go to its storage",
-    )
+@pytest.mark.parametrize(
+    ("provider", "options", "message"),
+    [
+        ("aws", ["--cache", "1MB"], "--cache requires an embedded service or --reads memory"),
+        ("aws", ["--follow", "100"], "--follow requires --reads memory"),
+        ("local", ["--follow", "100"], "--follow requires --reads memory"),
+        ("local", ["--reads", "memory", "--follow", "100"], "--follow is for a cloud; an embedded service"),
+        ("aws", ["--reads", "memory", "--follow", "9"], "'9' is not an integer from 10 to 10000"),
+        ("aws", ["--reads", "cache"], "'cache' is not one of 'storage', 'memory'"),
+    ],
+)
+def test_options_of_reading_that_do_not_fit_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], provider: str, options: list[str], message: str
+) -> None:
+    config = {"cloud-provider": provider, "deployment-name": "d", "deployment-region": "eu-west-1"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    status, said = outside(capsys, "serve", str(tmp_path / "config.json"), *options)
+    assert status == 2
+    assert message in said
 
 
 def test_auth_outside_of_the_shell_is_the_option_that_an_acl_asks_for(

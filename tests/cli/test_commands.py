@@ -30,7 +30,7 @@ def test_listing_the_commands_imports_none() -> None:
 def test_a_command_is_imported_when_it_is_used_and_no_other_with_it() -> None:
     modules = loaded("import faaskeeper.cli.main as m; m.fk.get_command(None, 'get')")
     commands = {each for each in modules if each.startswith("faaskeeper.cli.commands.")}
-    assert commands == {"faaskeeper.cli.commands.nodes"}
+    assert commands == {"faaskeeper.cli.commands.get"}
     assert not any(each.startswith("faaskeeper.deploy") for each in modules)
     assert modules.isdisjoint({"prompt_toolkit", "rich", "asyncio"})
 

@@ -15,6 +15,7 @@ from faaskeeper.config import Config
 from faaskeeper.testing.emulation import processes
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.cli.console import FK, Fk
+from tests.cli.trees import commands_on_trees_work
 from tests.gateway.servers import Server
 from tests.mirror.test_mirror import Load
 from tests.zookeeper import zookeeper
@@ -89,6 +90,20 @@ def test_every_command_on_znodes_works_on_a_server(console: Fk, port: int) -> No
     ):
         assert part in said, said
     assert said.endswith("zookeeper\n")
+
+
+def test_commands_on_trees_work_on_a_server(console: Fk, port: int) -> None:
+    at = f"zk://127.0.0.1:{port}"
+    file = console.directory / "input"
+
+    def fk(*arguments: str, stdin: str = "") -> str:
+        file.write_text(stdin)
+        return console.said("-c", at, *arguments, *([str(file)] if stdin else []))
+
+    with FaaSKeeperClient(Config.load(at)) as client:
+        commands_on_trees_work(client, fk, kinds=False)
+    for path in ("/app", "/many", "/moved"):
+        console.said("-c", at, "deleteall", path)
 
 
 def test_the_address_may_come_from_the_environment_with_a_chroot(console: Fk, port: int) -> None:

@@ -23,8 +23,8 @@ from faaskeeper.config import Config
 from faaskeeper.core.errors import DriverError
 from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
-from faaskeeper.providers.local import EmbeddedService
 from faaskeeper.providers.local.database import Database, InUse, Owner
+from faaskeeper.providers.local.service import EmbeddedService
 from faaskeeper.recipes import Counter, DataWatch, Lock, Queue
 from faaskeeper.testing.patience import PATIENCE_S
 

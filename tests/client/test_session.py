@@ -29,7 +29,7 @@ from faaskeeper.exceptions import (
     WatchSetFailureException,
 )
 from faaskeeper.node import Node
-from faaskeeper.providers.local import EmbeddedService
+from faaskeeper.providers.local.service import EmbeddedService
 from faaskeeper.session.commands import ReadMark, Steps
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.bare import Clock

@@ -10,6 +10,7 @@ import pytest
 from faaskeeper.core import paths
 from faaskeeper.core.acl import ADMIN, ALL, READ, Identity, identities, masked, permits
 from faaskeeper.core.errors import Code
+from faaskeeper.core.firing import FIRED_BY
 from faaskeeper.core.requests import (
     Check,
     Close,
@@ -21,7 +22,6 @@ from faaskeeper.core.requests import (
     SetData,
     inline,
 )
-from faaskeeper.core.watches import FIRED_BY
 from faaskeeper.core.znode import CONTAINER, OPEN_ACL, Meta
 from faaskeeper.testing.conformance import golden
 from faaskeeper.testing.conformance.golden import Refused, content

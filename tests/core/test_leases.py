@@ -14,7 +14,7 @@ from faaskeeper.config import Config
 from faaskeeper.core.errors import Conflict
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.sessions import Lease, Leases, served_ms
-from faaskeeper.providers.local import EmbeddedService
+from faaskeeper.providers.local.service import EmbeddedService
 from faaskeeper.providers.memory import MemoryTable
 from tests.bare import Bare
 

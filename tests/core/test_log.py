@@ -112,6 +112,9 @@ def test_a_look_at_the_end_is_one_get_and_finds_one_entry_by_another() -> None:
     assert log.tail(entries[-2].last) == (entries[-1:], False)
     assert table.calls == {"get": 2}
     table.calls.clear()
+    assert log.tail(entries[-3].last, entries[-2].last) == (entries[-2:-1], True)
+    assert table.calls == {"get": 1}
+    table.calls.clear()
     assert log.tail(0) == (entries, False)
     assert table.calls == {"get": 2, "query": STRIPES}
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from faaskeeper.core.znode import Stat
+from faaskeeper.gateway.following import Following
 from faaskeeper.testing.conformance import golden
 from faaskeeper.testing.conformance.golden import Refused, content
 from tests.gateway import raw
@@ -198,10 +199,10 @@ def run(scenario: dict[str, Any], port: int) -> None:
             session.close()
 
 
-@pytest.fixture(scope="module")
-def distant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InThread]:
+@pytest.fixture(scope="module", params=[None, Following(0.05)], ids=["storage", "memory"])
+def distant(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[InThread]:
     """A server whose stores are called in a pool of threads, as a cloud's are."""
-    server = InThread(tmp_path_factory.mktemp("far"), far)
+    server = InThread(tmp_path_factory.mktemp("far"), far, following=request.param)
     yield server
     server.stop()
 

@@ -94,7 +94,7 @@ class Server:
             ring=self.ring,
             clock=lambda: self.service_ms() - 31_000,
         )
-        rules = SimpleNamespace(watching=False, seen=1)
+        rules = SimpleNamespace(watching=False, follows=False, seen=1)
         watches: Any = SimpleNamespace(runner=self.runner, rules=rules)
         receiver: Any = SimpleNamespace(identify=lambda session, secret: None, address="")
         self.sender = Sender(self)

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Conflict, Unavailable
 from faaskeeper.core.sessions import Lease, Leases
+from faaskeeper.gateway.following import Following
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.gateway import raw
 from tests.gateway.raw import OPEN, Closed, Raw, acls, number, string
@@ -29,15 +31,20 @@ def count(client: Raw, turn: int) -> None:
     assert client.ask(raw.SET, string("/count") + string(b"%d" % turn) + number(turn - 1))[0] == 0
 
 
-@pytest.mark.parametrize("change", [lambda each: each, far])
-def test_a_session_goes_to_and_fro_and_every_request_happens_once(directory: Path, change: object) -> None:
-    servers = [InThread(directory, change) for _ in range(2)]  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("change", "following"), [(lambda each: each, None), (far, None), (far, Following(3600))]
+)
+def test_a_session_goes_to_and_fro_and_every_request_happens_once(
+    directory: Path, change: Callable[[Connection], Connection], following: Following | None
+) -> None:
+    servers = [InThread(directory, change, following=following) for _ in range(2)]
     client = Raw(servers[0].port)
     client.create("/count", b"0", flags=1)
     for turn in range(1, 9):
         client = back(servers[turn % 2].port, client)
         count(client, turn)
         assert client.ask(raw.EPHEMERALS, string("/"))[1].strings() == ["/count"]
+        assert client.ask(raw.GET, string("/count") + b"\0")[1].buffer() == b"%d" % turn
     for server in servers:
         server.stop()
 

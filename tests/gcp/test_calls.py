@@ -21,6 +21,7 @@ from faaskeeper.providers.gcp.objects import GcsStore
 from faaskeeper.providers.gcp.queues import PubsubQueue
 from faaskeeper.providers.gcp.service import GcpService
 from faaskeeper.providers.gcp.tables import MAX_ITEM_BYTES, DatastoreTable, joint_of
+from faaskeeper.session.interpreter import read_writes
 from tests.counting import Counted, at_rest, operations
 from tests.gcp import backends
 from tests.gcp.system import ROOT
@@ -63,6 +64,24 @@ def together(calls: dict[str, int]) -> dict[str, int]:
 
 def test_a_beat_and_a_sweep_at_rest_make_the_calls_of_the_budget(counted: Counted) -> None:
     assert at_rest(counted) == (costs.BEAT, SWEEP)
+
+
+def test_a_look_for_the_next_entry_is_one_call(counted: Counted) -> None:
+    end = counted.deployment.checkpoints.applied()
+
+    def look() -> None:
+        assert read_writes(counted.deployment.log, end, None, rested=False) == ([], end)
+
+    assert counted.count(look) == ({}, {"log.query": sum(costs.FOLLOW.values())})
+
+
+def test_a_server_that_reads_from_memory_pays_for_following_instead_of_reads() -> None:
+    made = GcpCosts(config())
+    load = costs.Workload(reads=1e9, writes=1e5, follow=200)
+    month = made.month(load)
+    read = made.table["datastore"]["read"]
+    assert month["following the log"] == pytest.approx((5 * costs.MONTH_S + 1e5) * read)
+    assert month["reads"] == pytest.approx(1e5 * read)
 
 
 def config(**options: Any) -> Config:

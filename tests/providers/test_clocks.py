@@ -21,8 +21,8 @@ from faaskeeper.core.writer import Writer
 from faaskeeper.providers import clocks
 from faaskeeper.providers.direct import MEASURE_EVERY_S, Contended, DirectQueue
 from faaskeeper.providers.inprocess import LocalQueue
-from faaskeeper.providers.local import EmbeddedService
 from faaskeeper.providers.local.channels import LocalChannel
+from faaskeeper.providers.local.service import EmbeddedService
 from faaskeeper.providers.memory import MemoryTable
 
 SECOND, HOUR = 1000, 3_600_000

@@ -184,7 +184,8 @@ def test_a_directory_that_may_not_be_written_to_is_an_error_that_says_so(tmp_pat
             above.chmod(above.stat().st_mode | 0o055)
     script = """
         import os, sys
-        import faaskeeper.providers.local  # before the rights to read the installation are given up
+        # Before the rights to read the installation are given up:
+        import faaskeeper.client.session, faaskeeper.providers.local.service
         from faaskeeper.client import FaaSKeeperClient
         from faaskeeper.config import Config
         from faaskeeper.exceptions import ProviderException

@@ -29,12 +29,12 @@ KILLED = """
     import os, sys, threading
     from faaskeeper.client import FaaSKeeperClient
     from faaskeeper.config import Config
-    from faaskeeper.providers.local import _services
+    from faaskeeper.providers.local.services import services
     config = Config.deserialize({"cloud-provider": "local", "deployment-name": "x",
                                  "directory": sys.argv[1], "user-storage": sys.argv[2]})
     client = FaaSKeeperClient(config)
     client.start()
-    service = _services.owned(sys.argv[1])
+    service = services.owned(sys.argv[1])
     for number in range(5):
         client.create(f"/early{number}", b"0")
     service._queues[0]._handle.__self__.idle()        # mark and checkpoint are saved, and never after

@@ -23,8 +23,8 @@ from faaskeeper.core.errors import DriverError
 from faaskeeper.core.requests import Epoch, Message, Reply
 from faaskeeper.core.writer import Writer
 from faaskeeper.exceptions import ProviderException
-from faaskeeper.providers.local import EmbeddedService, _services
-from faaskeeper.providers.local.services import Services
+from faaskeeper.providers.local.service import EmbeddedService
+from faaskeeper.providers.local.services import Services, services
 from faaskeeper.providers.local.sharing import host as host_module
 from faaskeeper.providers.local.sharing import wire
 from faaskeeper.providers.local.sharing.link import Asking, greet
@@ -518,7 +518,7 @@ def test_a_client_that_takes_nothing_in_is_cut_off_and_delays_nobody(
     directory = Path(config.directory)
     wait_for((directory / wire.NAME).exists)
     slow = greet(Asking(directory, "key-value", None), "shared:slow")
-    service = _services.owned(str(directory))
+    service = services.owned(str(directory))
     assert service is not None
     wait_for(lambda: service.deployment.channel.deliver("shared:slow", b"x"))
     pushed = 0

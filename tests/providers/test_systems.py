@@ -13,8 +13,8 @@ from faaskeeper.config import Config
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Unavailable
 from faaskeeper.providers.inprocess import LocalQueue
-from faaskeeper.providers.local import EmbeddedService
 from faaskeeper.providers.local import service as service_module
+from faaskeeper.providers.local.service import EmbeddedService
 from faaskeeper.providers.local.services import Services
 from faaskeeper.testing.conformance.drivers import QueueSuite
 from faaskeeper.testing.conformance.memory import MemorySystem

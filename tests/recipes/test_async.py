@@ -38,7 +38,7 @@ from faaskeeper.exceptions import (
     ProviderException,
     SessionClosingException,
 )
-from faaskeeper.providers.local import EmbeddedService
+from faaskeeper.providers.local.service import EmbeddedService
 from faaskeeper.recipes.rules import contender
 from faaskeeper.recipes.rules import waiting as waits
 from tests.bare import Clock

@@ -12,7 +12,7 @@ from faaskeeper.core.errors import Unavailable
 from faaskeeper.core.watches import Row, WatchTable
 from faaskeeper.core.writer import order
 from faaskeeper.exceptions import SessionExpiredException
-from faaskeeper.providers import local
+from faaskeeper.providers.local import services as local
 from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.session.registrations import Registrations
 from faaskeeper.testing.patience import PATIENCE_S
@@ -269,7 +269,7 @@ def test_a_row_that_is_put_after_its_session_was_cleared_goes_with_what_the_clie
     watches.index = stands_still  # type: ignore[method-assign]
     client.add_watch("/n", print, recursive=True)
     assert watches.rows("/n")
-    service = local._services.owned(client._config.directory)
+    service = local.services.owned(client._config.directory)
     assert service is not None
     lease = session.connection.leases.get(session.id)
     assert lease is not None

@@ -61,7 +61,7 @@ COMMANDS = Commands(
         "edit": ("edit:edit", "Edit a node's data with $VISUAL or $EDITOR."),
         "exists": ("nodes:exists", "Check whether a node exists (exit status 3: no)."),
         "find": ("find:find", "Print the paths of nodes that meet conditions."),
-        "get": ("nodes:get", "Print a node's data."),
+        "get": ("get:get", "Print a node's data."),
         "getAcl": ("acl:get_acl", "Print a node's ACL, one entry per line."),
         "getAllChildrenNumber": ("ls:all_children_number", "Count the descendants of a node."),
         "getChildren": ("ls:ls", "List a node's children."),

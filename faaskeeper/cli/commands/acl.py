@@ -15,7 +15,7 @@ from faaskeeper.cli.options import VERSION, as_json, command, path
 @as_json
 def get_acl(context: Context, path: str, as_json: bool) -> None:
     """Print a node's ACL, one entry per line."""
-    entries, _ = context.call(context.client.get_acls, path)
+    entries, _ = context.call(context.reads().get_acls, path)
     if as_json:
         context.print_json([list(entry) for entry in entries])
         return

@@ -32,6 +32,11 @@ _MOST = 1e15
 @click.option(
     "--outside", type=Amount(1), default=0, show_default=True, help="Share of reads from outside the cloud."
 )
+@click.option(
+    "--follow",
+    type=Whole(10, 10_000),
+    help="All reads are of a server with 'serve --reads memory --follow MS'.",
+)
 @as_json
 def cost(
     config: Path | None,
@@ -42,6 +47,7 @@ def cost(
     nodes: float,
     updates: float,
     outside: float,
+    follow: int | None,
     as_json: bool,
 ) -> None:
     """Estimate the monthly costs of a deployment.
@@ -55,7 +61,7 @@ def cost(
         known = ", ".join(map(repr, priced()))
         raise click.UsageError(f"no prices for {chosen.provider_name!r}: prices are known for {known}")
     lease_s = max(chosen.session_timeout / 3, 1)
-    load = Workload(reads, writes, size, clients, lease_s, nodes, updates, outside)
+    load = Workload(reads, writes, size, clients, lease_s, nodes, updates, outside, follow or 0)
     month = costs.month(load)
     published, ensemble, operations = costs.published(load), costs.zookeeper(), costs.break_even(load)
     if as_json:

@@ -60,7 +60,7 @@ def ls(
         _stream(context, path, include, recursive, unsorted, as_json)
         return
     watcher = watcher_for(context, watch or watch_word, timeout, as_json)
-    nodes = context.call(context.client.get_children, path, include, watcher)
+    nodes = context.call(context.reads(watcher).get_children, path, include, watcher)
     if as_json:
         context.print_json([node.serialize() for node in nodes])
     for node in nodes if not as_json else ():
@@ -104,5 +104,5 @@ def get_ephemerals(context: Context, path: str, as_json: bool) -> None:
 @as_json
 def all_children_number(context: Context, path: str, as_json: bool) -> None:
     """Count the descendants of a node."""
-    number = context.call(context.client.all_children_number, path)
+    number = context.call(context.reads().all_children_number, path)
     context.say(as_json, {"path": path, "number": number}, str(number))

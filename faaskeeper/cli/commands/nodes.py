@@ -1,4 +1,4 @@
-"""Commands that create, read, change and delete single znodes.
+"""Commands that create, change and delete single znodes, or tell whether they exist.
 
 The published shell takes flags as positional words (``create /a data false true``); these work too.
 """
@@ -14,7 +14,6 @@ from faaskeeper.cli import acls, output
 from faaskeeper.cli.arguments import Whole, ZnodePath, text_of
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.errors import Failed, status_of
-from faaskeeper.cli.moments import Moment, at_option
 from faaskeeper.cli.options import (
     as_json,
     command,
@@ -121,51 +120,6 @@ def _no_parent(context: Context, path: str, error: NodeDoesntExistException) -> 
     return error  # another client has created it since
 
 
-@command("get")
-@path
-@watch_word
-@watch_flag
-@timeout_option
-@click.option("--stat", "stat", is_flag=True, help="Print the stat too.")
-@click.option("--raw", "raw", is_flag=True, help="Print the stored bytes without a final newline.")
-@at_option
-@as_json
-def get(
-    context: Context,
-    path: str,
-    watch_word: bool,
-    watch: bool,
-    timeout: float | None,
-    stat: bool,
-    raw: bool,
-    at: Moment | None,
-    as_json: bool,
-) -> None:
-    """Print a node's data.
-
-    With --at, as it was: after a transaction (0x2a, 42), or at a time (2h: two hours ago).
-
-    With --json, "encoding": "base64" marks data that is not UTF-8. A null means that the node has
-    no data, which differs from empty data.
-    """
-    if raw and (as_json or stat):
-        raise click.UsageError("--raw prints only the data: omit --json and --stat")
-    if at is not None and (watch or watch_word):
-        raise click.UsageError("the past does not change: omit --watch or --at")
-    watcher = watcher_for(context, watch or watch_word, timeout, as_json)
-    node = context.call(context.client.get_data, path, watcher, at=at)
-    if as_json:
-        context.print_json(node.serialize())
-    elif raw:
-        output.raw(node.data)
-    else:
-        context.print_data(node)
-        if stat:
-            context.print_stat(node)
-    if watcher is not None:
-        watcher.wait()
-
-
 @command("set")
 @path
 @click.argument("value", required=False)
@@ -263,7 +217,7 @@ def exists(
 ) -> None:
     """Check whether a node exists (exit status 3: no)."""
     watcher = watcher_for(context, watch or watch_word, timeout, as_json)
-    node = context.call(context.client.exists, path, watcher)
+    node = context.call(context.reads(watcher).exists, path, watcher)
     if as_json:
         context.print_json(None if node is None else node.serialize())
     elif node is None:
@@ -287,7 +241,7 @@ def stat(
 ) -> None:
     """Print a node's stat."""
     watcher = watcher_for(context, watch or watch_word, timeout, as_json)
-    node = context.call(context.client.exists, path, watcher)
+    node = context.call(context.reads(watcher).exists, path, watcher)
     if node is None:
         raise NodeDoesntExistException(path)
     if as_json:

@@ -108,9 +108,21 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
     help="Send writes through the deployment's queue instead of committing them in this process.",
 )
 @click.option(
+    "--reads",
+    type=click.Choice(["storage", "memory"]),
+    default="storage",
+    show_default=True,
+    help="On a cloud, answer reads from its storage, or from memory like a follower of ZooKeeper's.",
+)
+@click.option(
+    "--follow",
+    type=Whole(10, 10_000),
+    help="With --reads memory: ms between two looks at the log. Reads are behind by as much.  [default: 200]",
+)
+@click.option(
     "--cache",
     type=Size(1 << 40),
-    help="Memory for records of an embedded service, such as 64MB.  [default: 32MB]",
+    help="Memory for records, such as 64MB: of an embedded service, or with --reads memory.  [default: 32MB]",
 )
 @as_json
 @click.pass_obj
@@ -128,6 +140,8 @@ def serve(
     min_session_timeout: int,
     max_session_timeout: int,
     through_queue: bool,
+    reads: str,
+    follow: int | None,
     cache: int | None,
     as_json: bool,
 ) -> None:
@@ -141,9 +155,12 @@ def serve(
     Examples:
       fk serve
       fk serve client.json --listen 0.0.0.0:2181
+      fk serve client.json --reads memory --follow 100 --cache 256MB
     """
     from faaskeeper.client.connect import connect
     from faaskeeper.gateway.errors import ServerError
+    from faaskeeper.gateway.following import FOLLOW_MS, Following
+    from faaskeeper.gateway.memory import MEMORY_BYTES
     from faaskeeper.gateway.server import Gateway, Settings, written
     from faaskeeper.gateway.server import serve as run
     from faaskeeper.gateway.sessions import Bounds
@@ -158,10 +175,20 @@ def serve(
     chosen = context.config
     if not through_queue:
         chosen = chosen.written_directly()
-    if cache is not None:
-        if chosen.provider_name != "local":
-            raise click.UsageError("--cache is for an embedded service; on a cloud, reads go to its storage")
+    embedded = chosen.provider_name == "local"
+    if follow is not None and reads == "storage":
+        raise click.UsageError("--follow requires --reads memory")
+    if follow is not None and embedded:
+        raise click.UsageError(
+            "--follow is for a cloud; an embedded service reads from memory without following anything"
+        )
+    if cache is not None and embedded:
         chosen = chosen.caching(cache)
+    elif cache is not None and reads == "storage":
+        raise click.UsageError("--cache requires an embedded service or --reads memory")
+    following = None
+    if reads == "memory" and not embedded:
+        following = Following((follow or FOLLOW_MS) / 1000, MEMORY_BYTES if cache is None else cache)
     settings = Settings(
         listen=listen,
         metrics=metrics,
@@ -171,6 +198,7 @@ def serve(
         bounds=Bounds(min_session_timeout, max_session_timeout),
         tls=(str(tls_cert), str(tls_key)) if tls_cert and tls_key else None,
         tls_ca=str(tls_ca or ""),
+        following=following,
     )
     logging.basicConfig(
         level=logging.INFO if context.verbose else logging.WARNING,
@@ -187,6 +215,9 @@ def serve(
             output.print_line(output.json_line(value))
         else:
             click.echo(f"serving {chosen.provider_name} {where} on {', '.join(addresses)}", err=True)
+            if following is not None:
+                every = following.every * 1000
+                click.echo(f"reads are from memory, every {every:.0f} ms from the log", err=True)
         notify("READY=1")
 
     async def main() -> None:

@@ -19,6 +19,8 @@ from faaskeeper.deploy.costs import (
 
 INLINE_BYTES = 16 * 1024
 """Larger data is a blob. The same as the provider's constant, whose module needs boto3."""
+LOG_STRIPES = 8
+"""Partition keys of the log; the same as the provider's constant."""
 _FUNCTION_MS = {"key-value": 15.0, "hybrid": 15.0, "persistent": 40.0}
 """Approximate duration of a writer's invocation for one request: the modelled time of its calls."""
 _POLLERS = 5
@@ -120,6 +122,18 @@ class AwsCosts(Costs):
             "alarms (ten per account are free)": 6 * price["cloudwatch"]["alarm-month"],
             "dashboard (three are free)": price["cloudwatch"]["dashboard-month"],
         }
+
+    def look(self, size: int = 0) -> float:
+        """A strongly consistent read of the entry; larger data is apart."""
+        entry = ENTRY_BYTES + size if 0 < size <= INLINE_BYTES else ENTRY_BYTES if size else 0
+        return float(_reads(entry) * self.table["dynamodb"]["read-unit"])
+
+    def following(self, load: Workload) -> float:
+        """A look that finds more than two entries goes on by a query of each stripe."""
+        pages = 0.0
+        if load.follow:
+            pages = min(MONTH_S * 1000 / load.follow, load.writes / 3) * LOG_STRIPES
+        return super().following(load) + pages * float(self.table["dynamodb"]["read-unit"])
 
     def listening(self) -> float:
         """A client polls its queue, 20 s each time."""

@@ -86,6 +86,10 @@ class GcpCosts(Costs):
         seconds = ceil(milliseconds / price["least-ms"]) * price["least-ms"] / 1000
         return float(price["request"] + seconds * (price["cpu-second"] + memory_gb * price["gb-second"]))
 
+    def look(self, size: int = 0) -> float:
+        """A query, which is charged as one entity where it finds none."""
+        return sum(many * self.call(name) for name, many in costs.FOLLOW.items())
+
     @cached_property
     def _conditions(self) -> int:
         """Number of conditions of the alert policies."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from faaskeeper.config import Config
-from faaskeeper.core.connection import Connection
-from faaskeeper.providers.local.service import EmbeddedService
-from faaskeeper.providers.local.services import Services
+from typing import TYPE_CHECKING
 
-_services = Services()
+if TYPE_CHECKING:
+    from faaskeeper.config import Config
+    from faaskeeper.core.connection import Connection
 
 
 def connect(config: Config, port: int) -> Connection:
     """Connect to the deployment of a configuration on this machine; ``port``: to listen to replies at."""
-    return _services.connect(config, port)
+    from faaskeeper.providers.local.services import services  # what reads only, loads no service
+
+    return services.connect(config, port)
 
 
-__all__ = ["EmbeddedService", "connect"]
+__all__ = ["connect"]

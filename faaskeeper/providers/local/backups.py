@@ -14,9 +14,10 @@ from faaskeeper.core.errors import Denied
 from faaskeeper.core.log import Log
 from faaskeeper.core.records import ObjectRecords, Records, TableRecords, bootstrap
 from faaskeeper.providers.local.database import Database, Look, Owner
+from faaskeeper.providers.local.directories import directory_of
 from faaskeeper.providers.local.matching import check
 from faaskeeper.providers.local.objects import DirectoryStore
-from faaskeeper.providers.local.service import EmbeddedService, directory_of
+from faaskeeper.providers.local.service import EmbeddedService
 from faaskeeper.providers.local.tables import NumberedTable, SqliteTable
 from faaskeeper.providers.memory import MemoryTable
 

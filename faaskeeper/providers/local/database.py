@@ -208,17 +208,18 @@ def _damaged(path: str) -> str:
 class Look:
     """Read-only access to a file's tables, with the reading methods of :class:`Database`."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, wrong: Callable[[sqlite3.Error], DriverError]) -> None:
         self._connection = connection
+        self._wrong = wrong
 
     def read(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
-        """Run a reading statement; returns no rows if there is no such table."""
+        """Run a reading statement; returns no rows if there is no such table. Raises DriverError."""
         try:
             return self._connection.execute(statement, parameters).fetchall()
-        except sqlite3.OperationalError as error:
-            if "no such table" in str(error):
+        except sqlite3.Error as error:
+            if isinstance(error, sqlite3.OperationalError) and "no such table" in str(error):
                 return []
-            raise
+            raise self._wrong(error) from error
 
     def write(self, statement: str, parameters: Sequence[Any]) -> int:
         """Refuse."""
@@ -314,14 +315,17 @@ class Database(Inherited):
                 if rows != [("ok",)]:
                     raise Denied(_damaged(self._path))
             self._looked = True
-            yield Look(connection)
+            yield Look(connection, self._wrong)
         except sqlite3.Error as error:
-            mapped = self.mapped(error)
-            elsewhere = getattr(error, "sqlite_errorname", "").startswith(_ELSEWHERE)
-            raise mapped if elsewhere else Denied(_damaged(self._path)) from error
+            raise self._wrong(error) from error
         finally:
             if connection is not None:
                 connection.close()
+
+    def _wrong(self, error: sqlite3.Error) -> DriverError:
+        """The kind of an error of a look: if nothing else is to blame, the file's contents are."""
+        elsewhere = getattr(error, "sqlite_errorname", "").startswith(_ELSEWHERE)
+        return self.mapped(error) if elsewhere else Denied(_damaged(self._path))
 
     def leftover(self) -> str | None:
         """A write-ahead log without its database file."""

@@ -22,12 +22,14 @@ checked.
 from __future__ import annotations
 
 import os
-from hashlib import blake2b
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.drivers.storage import Gather, IfAbsent, ObjectStore, Table
 from faaskeeper.core.errors import Conflict, Denied, Restoring, StaleView, Unavailable
+from faaskeeper.core.hashes import blake2b
 from faaskeeper.core.log import Entry, Log
 from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.providers.local.database import Database, Look
@@ -159,6 +161,12 @@ class NotedLog(Log):
         self._end.note(entry.last)
 
 
+def layout_of(log: Look) -> str:
+    """How a directory keeps its records: the value of ``user-storage`` that it was set up with."""
+    settings = SqliteTable(log, OWN).get(OWN, _SETTINGS)
+    return "" if settings is None else str(settings["user-storage"])
+
+
 def _log_of(look: Look) -> _Log:
     settings = SqliteTable(look, OWN).get(OWN, _SETTINGS)
     ended = SqliteTable(look, OWN).get(OWN, _END)
@@ -191,8 +199,23 @@ def _state_of(look: Look) -> _State:
     )
 
 
+class Checked(NamedTuple):
+    """Both files of a directory, None if absent, and the txid at which the log ends."""
+
+    log: Look | None
+    state: Look | None
+    end: int
+
+
 def check(directory: str, log_file: Database, state_file: Database) -> None:
     """Raise Denied, which says what to restore, if a directory's files do not match. Reads only."""
+    with checked(directory, log_file, state_file):
+        pass
+
+
+@contextmanager
+def checked(directory: str, log_file: Database, state_file: Database) -> Iterator[Checked]:
+    """The files of a directory, for reading. Raises Denied as :func:`check` does."""
     orphan = log_file.leftover()
     if orphan is not None:
         raise Denied(f"{orphan} exists, but its database log.db is missing: {_restore(directory)}")
@@ -205,6 +228,13 @@ def check(directory: str, log_file: Database, state_file: Database) -> None:
             found = _log_of(look)
             if state is not None and state.last is not None:
                 there = last_entry(look, state.last.first)
+        _compare(directory, found, state, there, noted)
+        yield Checked(look, looked, 0 if found is None else found.end)
+
+
+def _compare(
+    directory: str, found: _Log | None, state: _State | None, there: LastEntry | None, noted: int
+) -> None:
     if found is None or not found.identity:
         if noted or (state is not None and (state.identity or state.holds)):
             missing = "is missing" if found is None else "is empty"

@@ -34,6 +34,7 @@ from faaskeeper.providers import clocks
 from faaskeeper.providers.clocks import clock as clock
 from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
 from faaskeeper.providers.local import kept
+from faaskeeper.providers.local.atrest import PEER
 from faaskeeper.providers.local.behind import MEMORY_BYTES, RecordsBehind, Saved
 from faaskeeper.providers.local.channels import LocalChannel
 from faaskeeper.providers.local.database import Database, Owner
@@ -243,7 +244,7 @@ class EmbeddedService(Inherited):
             expiring_log=False,
             keeper=keeper,
             retention=kept.retention(config, self._log_file),
-            peer="127.0.0.1",
+            peer=PEER,
             super_digest=config.super_digest,
         )
         self.heartbeat = Heartbeat(self.deployment, heartbeat_state)
@@ -498,25 +499,3 @@ class _Later:
 
     def send(self, group: str, identity: str, body: bytes) -> None:
         raise AssertionError("the worker queue does not exist yet")
-
-
-def directory_of(config: Config) -> str:
-    """The directory of a configuration: as set, or by name in the user's data directory (XDG).
-
-    The path is absolute, with one separator between two names.
-    """
-    if config.directory:
-        return _absolute(config.directory)
-    from urllib.parse import quote
-
-    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return _absolute(f"{data}/faaskeeper/{quote(config.deployment_name, safe=' ')}")
-
-
-def _absolute(path: str) -> str:
-    """A path as :meth:`pathlib.Path.absolute` has it, whose import takes longer than a read."""
-    expanded = os.path.expanduser(path)
-    if expanded.startswith("~"):
-        raise Denied(f"cannot resolve {path}: whose home it is, is not known; give a directory without ~")
-    whole = os.path.join(os.getcwd(), expanded)
-    return "/" + "/".join(name for name in whole.split("/") if name not in ("", "."))

@@ -21,7 +21,8 @@ from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Denied, DriverError
 from faaskeeper.core.forks import Inherited, register
 from faaskeeper.providers.local.database import InUse
-from faaskeeper.providers.local.service import EmbeddedService, directory_of
+from faaskeeper.providers.local.directories import directory_of
+from faaskeeper.providers.local.service import EmbeddedService
 
 if TYPE_CHECKING:  # importing sockets takes time that a command with a service of its own need not spend
     from faaskeeper.providers.local.sharing.link import Asking, Greeted
@@ -213,3 +214,6 @@ class Services(Inherited):
         """The service of a directory, if this process owns it."""
         place = self._places.get(directory)
         return None if place is None else place.service
+
+
+services = Services()

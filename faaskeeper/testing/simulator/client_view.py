@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from faaskeeper.core.firing import FIRED_BY, STAYING
 from faaskeeper.core.records import Record
-from faaskeeper.core.watches import FIRED_BY, STAYING
 from faaskeeper.testing.simulator.model import Model
 from faaskeeper.testing.simulator.scheduler import Violation
 from faaskeeper.watch import WatchedEvent

@@ -8,9 +8,9 @@ from typing import Any
 from faaskeeper.client.futures import Future
 from faaskeeper.client.session import Session
 from faaskeeper.core.errors import Code
+from faaskeeper.core.firing import STAYING
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Operation, Outcome
-from faaskeeper.core.watches import STAYING
 from faaskeeper.session.commands import Command, ReadBlob, ReadLog, ReadMark
 from faaskeeper.session.observer import Observer
 from faaskeeper.session.rules import names_of

@@ -20,6 +20,10 @@ _PATIENCE_MS = 1_200_000
 """How long after the last fault an answer may take."""
 
 
+_PROMPT_MS = 500
+"""How long after its change a watch's event may come without faults, beside the time between two looks."""
+
+
 class Wire:
     """One connection: its bytes, its unanswered requests, its checks."""
 
@@ -170,6 +174,7 @@ class Client:
         world.scheduler.spawn(f"{self.name} keeps", self._keep, self.process)
         for _ in range(self.plan.operations):
             self._pause()
+            self._prompt()
             if random.random() < self.plan.resets:
                 self._break()
             try:
@@ -233,6 +238,14 @@ class Client:
             if self.wire is not None:
                 self.wire.sent = scheduler.now + 20_000
             scheduler.sleep(random.choice((2_000, 4_500, 9_000, 15_000)))
+
+    def _prompt(self) -> None:
+        """Where nothing holds them up, the events of what happened a while ago have come."""
+        plan, wire_ = self.plan, self.wire
+        faulty = plan.kills or plan.still or plan.divided or plan.blind or not self.world.sure
+        hindered = faulty or plan.weight > 1
+        if plan.follow and not hindered and wire_ is not None and not wire_.ended:
+            wire_.seen.prompt(self.world.scheduler.now - plan.follow - _PROMPT_MS)
 
     def _keep(self) -> None:
         """Ping, and give up a connection by which nothing comes."""

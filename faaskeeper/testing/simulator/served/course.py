@@ -34,6 +34,8 @@ EXPECTED = frozenset(
         "a server of the protocol died",
         "a server of the protocol stopped in order",
         "a server stood still",
+        "a server cannot read the log",
+        "a server reads the log slowly",
         "a server stops to read",
         "a session goes on by another connection",
         "a znode that was due is gone",
@@ -49,6 +51,9 @@ EXPECTED = frozenset(
         "renewals of a server's lease do not get through",
         "children in pages",
         "data in a blob",
+        "following was late",
+        "read from memory",
+        "read from storage by a server with a memory",
         "the writer runs in another thread",
         "watches set again",
     }
@@ -83,6 +88,8 @@ class ServedDirector(Director):
             machine.start()
         scheduler.spawn("killer", self._kill, world.system)
         scheduler.spawn("divider", self._divide, world.system)
+        if self.plan.blind:
+            scheduler.spawn("blinder", self._blind, world.system)
         for client in self.clients:
             scheduler.spawn(client.name, client.run, client.process)
         turns = 0
@@ -147,6 +154,16 @@ class ServedDirector(Director):
             machine.away = True
             scheduler.sleep(random.choice((1_000, 5_000, 40_000)))
             machine.away = False
+
+    def _blind(self) -> None:
+        """Keep servers from reading the log for some time."""
+        random, scheduler = self.world.random, self.world.scheduler
+        while not self.world.calm:
+            scheduler.sleep(random.choice((200, 1_000, 5_000)))
+            machine = random.choice(self.machines)
+            machine.blind = True
+            scheduler.sleep(random.choice((500, 2_000, 5_000, 20_000)))
+            machine.blind = False
 
     def _once(self) -> None:
         """Check that no value was written twice."""

@@ -7,8 +7,10 @@ from typing import Any
 from faaskeeper.config import Config
 from faaskeeper.core.connection import Connection, connection_to
 from faaskeeper.core.errors import DriverError, StaleView, Unavailable
+from faaskeeper.core.log import Log
 from faaskeeper.core.sessions import Lease, Leases
 from faaskeeper.gateway.errors import ServerError
+from faaskeeper.gateway.following import Following, ReadCounts
 from faaskeeper.gateway.machine import Machine
 from faaskeeper.gateway.server import Gateway, Settings
 from faaskeeper.testing.simulator.environment import Process
@@ -38,6 +40,25 @@ class Reached:
         return self._leases.replace(lease)
 
 
+class Readable:
+    """The log, as far as a machine can read it: answers fail or come late for some time."""
+
+    def __init__(self, log: Log, machine: ServerMachine) -> None:
+        self._log = log
+        self._machine = machine
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._log, name)
+
+        def call(*args: Any, **more: Any) -> Any:
+            delay = self._machine.look()
+            found = method(*args, **more)
+            self._machine.wait(delay)
+            return found
+
+        return call
+
+
 class ServerMachine:
     """A machine on which one server runs at a time. ``name``: the host's."""
 
@@ -50,11 +71,15 @@ class ServerMachine:
         self.gateway: Gateway | None = None
         """The server, while it serves."""
         self.loops: list[SimulatedLoop] = []
+        self.counts: list[ReadCounts] = []
+        """Of each server that it has run."""
         self.stopping = False
         """It is not started again."""
         self.stopped = False
         self.away = False
         """Renewals of its lease do not get through."""
+        self.blind = False
+        """It cannot read the log, or only slowly."""
 
     def start(self) -> None:
         """Start a server in a new process."""
@@ -111,7 +136,8 @@ class ServerMachine:
         if self._plan.embedded:
             return EmbeddedService(world, process).connection()
         deployment = world.deployment(process)
-        return connection_to(deployment, world.mail, leases=Reached(deployment.leases, self))
+        log: Any = Readable(deployment.log, self) if self._plan.blind else deployment.log
+        return connection_to(deployment, world.mail, leases=Reached(deployment.leases, self), log=log)
 
     async def _serve(self, connection: Connection, process: Process) -> None:
         scheduler = self._world.scheduler
@@ -122,8 +148,15 @@ class ServerMachine:
             lock=lambda: SimulatedLock(scheduler),
             pool=lambda number, name: SimulatedPool(scheduler, process),
         )
-        settings = Settings(listen=((self.name, 2181),), max_connections=1_000)
+        follow, memory = self._plan.follow, self._plan.memory
+        settings = Settings(
+            listen=((self.name, 2181),),
+            max_connections=1_000,
+            following=Following(follow / 1000, memory) if follow else None,
+        )
         gateway = Gateway(connection, Config.local(name="simulated"), settings, machine)
+        if gateway.hub.follower is not None:
+            self.counts.append(gateway.hub.follower.counts)
         await gateway.start()
         self.gateway = gateway
         self._world.reached["a server started"] += 1
@@ -145,7 +178,27 @@ class ServerMachine:
             self._world.reached["renewals of a server's lease do not get through"] += 1
             raise Unavailable("out of reach")
 
+    def look(self) -> int:
+        """The server reads the log: for how long (ms) the answer is on its way. Raises Unavailable."""
+        if not self.blind or self.gateway is None:
+            return 0
+        delay = self._world.random.choice((0, 0, 2_000, 6_000))
+        if not delay:
+            self._world.reached["a server cannot read the log"] += 1
+            raise Unavailable("the log cannot be read")
+        self._world.reached["a server reads the log slowly"] += 1
+        return delay
+
+    def wait(self, delay: int) -> None:
+        """Let some ms pass."""
+        if delay:
+            self._world.scheduler.sleep(delay)
+
     def discard(self) -> None:
-        """Release the loops after the history's end."""
+        """Count what was reached and release the loops, after the history's end."""
+        for counts in self.counts:
+            self._world.reached["read from memory"] += counts.memory
+            self._world.reached["read from storage by a server with a memory"] += counts.storage
+            self._world.reached["following was late"] += counts.late
         for loop in self.loops:
             loop.discard()

@@ -33,6 +33,12 @@ class ServedPlan(Plan):
     """Chance that a client sends nothing for about as long as its session's time-out."""
     twice: bool = False
     """Clients keep using a connection beside the one by which they have resumed their session."""
+    follow: int = 0
+    """Servers answer reads from memory, and look at the log's end so often (ms); 0: from storage."""
+    memory: int = 1 << 20
+    """Bytes of that memory."""
+    blind: bool = False
+    """Servers cannot read the log for some time, or only slowly."""
 
 
 def served_plan_of(seed: int) -> ServedPlan:
@@ -42,6 +48,8 @@ def served_plan_of(seed: int) -> ServedPlan:
     # Drawn apart, so that other seeds stay the histories that they were.
     local_faults = Random(seed * 29 + 11).choice((0.0, 0.0, 0.02, 0.05))
     faults = local_faults if embedded else random.choice((0.0, 0.0, 0.01, 0.03))
+    reading = Random(seed * 37 + 5)
+    follow = 0 if embedded else reading.choice((0, 0, 100, 200, 1_000))
     return ServedPlan(
         clients=random.choice((1, 2, 3, 4)),
         operations=random.choice((8, 20, 40)),
@@ -72,6 +80,9 @@ def served_plan_of(seed: int) -> ServedPlan:
         silent=random.choice((0.0, 0.0, 0.03)),
         twice=random.random() < 0.2,
         stripes=1 if embedded else stripes_of(seed),
+        follow=follow,
+        memory=reading.choice((1 << 20, 1 << 20, 2_000)),
+        blind=follow > 0 and reading.random() < 0.2,
     )
 
 
@@ -101,5 +112,8 @@ SIMPLER: tuple[dict[str, Any], ...] = (
     {"watch_function": False},
     {"weight": 1},
     {"late_pause": False},
+    {"blind": False},
+    {"follow": 0},
+    {"memory": 1 << 20},
 )
 """Changes that make a plan simpler, in the order in which to try them."""

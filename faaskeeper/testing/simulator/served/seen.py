@@ -8,10 +8,13 @@ A write's reply is the outcome that the log has of this very request, in the ses
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 from faaskeeper.core.requests import Create, Data, Multi, Outcome, SetData
+from faaskeeper.gateway.following import LATE_S
 from faaskeeper.testing.simulator.ledger import Ledger
 from faaskeeper.testing.simulator.model import Image
 from faaskeeper.testing.simulator.scheduler import Violation
@@ -59,6 +62,24 @@ class Shared:
 
     def __init__(self) -> None:
         self.acked = 0
+        self._since: list[tuple[int, int]] = []
+        """Transactions that were the newest answered one, each with the time since when."""
+
+    def answered(self, txid: int, now: int) -> None:
+        """A client has the answer of a write."""
+        if txid > self.acked:
+            self.acked = txid
+            self._since.append((now, txid))
+
+    def at(self, time: int) -> int:
+        """The newest transaction of which a client had an answer at a time (ms)."""
+        at = bisect_right(self._since, time, key=itemgetter(0))
+        return self._since[at - 1][1] if at else 0
+
+
+def within_ms(plan: Any) -> int:
+    """How far behind answers may be by a plan: servers that read from memory say so."""
+    return plan.follow + int(LATE_S * 1000) if plan.follow else 0
 
 
 class Seen:
@@ -86,6 +107,7 @@ class Seen:
         self._since = 0
         """The zxid with which they are set again."""
         self._removing: list[Key] = []
+        self._behind = within_ms(ledger.plan)
         self._left = False
         """The session goes on by another connection, perhaps at another server."""
 
@@ -178,7 +200,7 @@ class Seen:
                 if there is None or stat != there.stat():
                     raise Violation(f"Z1: {self.name} was answered {stat} to {asked}, there is {there}")
         if outcome.code.name == "OK":
-            self._shared.acked = max(self._shared.acked, zxid)
+            self._shared.answered(zxid, self._ledger.scheduler.now)
 
     @staticmethod
     def _told(error: int, outcome: Outcome) -> bool:
@@ -219,6 +241,7 @@ class Seen:
         kind = asked.kind
         if kind in (wire.GET, wire.EXISTS, wire.CHILDREN, wire.CHILDREN2):
             self._node(kind, asked.path, zxid, error, body)
+            self._current(asked, asked.path, zxid)
             if asked.watch and (not error or kind == wire.EXISTS):
                 self.watches.setdefault((asked.path, asked.watch), Watch(zxid, True, not error))
         elif kind == wire.MULTI_READ:
@@ -227,6 +250,7 @@ class Seen:
                 if wrong:
                     body.take("i")
                 self._node(part.kind, part.path, zxid, wrong, body)
+                self._current(asked, part.path, zxid)
             body.take("ibi")
         elif kind == wire.EPHEMERALS:
             owned = {path for path in self._model.history if self._owner(path, zxid) == self.session}
@@ -283,6 +307,16 @@ class Seen:
         if shown != there:
             raise Violation(f"Z3: {self.name} was shown {path} as {shown} as of {zxid}, it was {there}")
 
+    def _current(self, asked: Asked, path: str, zxid: int) -> None:
+        """A read shows each write of its path that somebody had an answer of when it was sent.
+
+        From memory: those that were answered some time before that.
+        """
+        due = self._shared.at(asked.sent - self._behind)
+        written = self._model.at(path, due).txid
+        if written > zxid:
+            raise Violation(f"{self.name} was answered {asked} as of {zxid}, {written} was answered before")
+
     def _content(self, image: Image) -> bytes:
         blob = image.meta.blob if image.meta is not None else ""
         return self._ledger.blobs.get(blob, b"?") if blob else image.data
@@ -314,6 +348,14 @@ class Seen:
                         f"{happened[self._at]} of its {key[1]} watch"
                     )
             self._at += 1
+
+    def prompt(self, before: int) -> None:
+        """The events of all that happened before a time (ms) have come."""
+        for change in self._model.happened[self._at :]:
+            if self._ledger.decided(change[0]) < before and any(
+                self.watches[key].sure for key in self._fired(*change)
+            ):
+                raise Violation(f"{self.name} was not sent the event {change}")
 
     def event(self, kind: int, path: str) -> None:
         """A watch's event."""
