@@ -42,13 +42,16 @@ _LOAD_S = 3.0
 
 
 class GatewayServer:
-    """``fk serve`` with a data directory of its own.
+    """``fk serve`` with a data directory of its own, in ``parent``; or of another server, ``beside``.
 
     ``tree``: a checkout whose code runs instead of this.
     """
 
-    def __init__(self, parent: str, *options: str, tree: Path | None = None) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="gateway-", dir=parent))
+    def __init__(
+        self, parent: str, *options: str, tree: Path | None = None, beside: GatewayServer | None = None
+    ) -> None:
+        made = beside.directory if beside else tempfile.mkdtemp(prefix="gateway-", dir=parent)
+        self.directory = Path(made)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         command = [

@@ -4,8 +4,9 @@
 Each step adds to what is there: znodes, connected sessions that ping, watches. After each the
 resident memory is read, and the CPU that the server takes in ten seconds at rest. Then one client
 sends gets and sets, 9 to 1, at a fixed rate whatever the answers; latencies count from when each
-was due. The same again beside clients that send much and read nothing. At last the server is
-killed and started again, and all sessions come back.
+was due. The same again beside clients that send much and read nothing. Then a second server joins
+the directory and half of the sessions move to it; the first is killed, and its sessions come to the
+second, which takes the directory over. At last that is killed and started again.
 
 Run it with ``python -m benchmarks.growth``; ``--scale 0.1`` makes everything a tenth.
 """
@@ -181,6 +182,7 @@ class Growth:
         pinging.cancel()
         with suppress(asyncio.CancelledError):
             await pinging
+        await self._joined()
         await self._killed()
 
     async def _nothing(self) -> None:
@@ -271,25 +273,54 @@ class Growth:
             connection.send(GET, body, lambda error: None)
         return connection
 
+    async def _joined(self) -> None:
+        """Kill a server beside which another runs, and count the time until its sessions are there."""
+        first, second = self.server, GatewayServer(str(self.server.directory.parent), beside=self.server)
+        self.server = second
+        some = range(len(self.sessions) // 2)
+        began = time.perf_counter()
+        await self._back(range(len(some), len(self.sessions)))
+        moved = len(self.sessions) - len(some)
+        self._row(f"{moved:,} sessions moved to a second server", f"{time.perf_counter() - began:.1f} s")
+        _end(first)
+        began = time.perf_counter()
+        await self._back(some)
+        took = time.perf_counter() - began
+        self._row(f"the first killed, its {len(some):,} sessions on the second", f"{took:.1f} s")
+
     async def _killed(self) -> None:
         """Kill the server, start it again, and count the time until every session is back."""
-        sessions = self.sessions
-        self.server.process.send_signal(signal.SIGKILL)
-        self.server.process.wait()
+        _end(self.server)
         began = time.perf_counter()
         self.server.restart()
         started = time.perf_counter() - began
+        await self._back(range(len(self.sessions)))
+        took = time.perf_counter() - began
+        self._row(f"killed, started, {len(self.sessions):,} sessions back", f"{started:.1f} s, {took:.1f} s")
+
+    def _row(self, name: str, took: str) -> None:
+        _, memory = self.server.used()
+        self.rows.append((name, took, f"{memory:,.0f} MB", ""))
+
+    async def _back(self, numbers: Iterable[int]) -> None:
+        """Have some sessions resumed by the server."""
+        sessions = self.sessions
 
         async def back(number: int) -> None:
             old = sessions[number]
             old.close()
-            sessions[number] = await connect(self.server.port, old.session, old.password)
+            while True:
+                with suppress(ConnectionResetError):
+                    sessions[number] = await connect(self.server.port, old.session, old.password)
+                    return
+                await asyncio.sleep(0.01)  # the server takes the directory over
 
-        await some_at_once(100, (lambda number=number: back(number) for number in range(len(sessions))))
-        took = time.perf_counter() - began
-        name = f"killed, started, {len(sessions):,} sessions back"
-        _, memory = self.server.used()
-        self.rows.append((name, f"{started:.1f} s, {took:.1f} s", f"{memory:,.0f} MB", ""))
+        await some_at_once(100, (lambda number=number: back(number) for number in numbers))
+
+
+def _end(server: GatewayServer) -> None:
+    server.process.send_signal(signal.SIGKILL)
+    server.process.wait()
 
 
 def main() -> None:
@@ -303,7 +334,8 @@ def main() -> None:
     try:
         asyncio.run(growth.run())
     finally:
-        server.stop()
+        growth.server.stop()
+        server.process.kill()
     table = Table(title="One server; latencies: median / 99th percentile, ms")
     for column in ("", "took", "memory", "CPU at rest"):
         table.add_column(column, justify="right" if table.columns else "left")
