@@ -170,8 +170,11 @@ def fixed(acl: tuple[Acl, ...], who: tuple[Identity, ...]) -> tuple[Acl, ...] | 
 
 def masked(acl: tuple[Acl, ...], who: tuple[Identity, ...]) -> tuple[Acl, ...]:
     """The ACL to show: only identities with ADMIN on the znode see hashes of passwords."""
-    if permits(acl, ADMIN, who):
-        return acl
+    return acl if permits(acl, ADMIN, who) else hidden(acl)
+
+
+def hidden(acl: tuple[Acl, ...]) -> tuple[Acl, ...]:
+    """An ACL without hashes of passwords."""
     return tuple(
         (permissions, scheme, f"{id.split(':', 1)[0]}:x" if scheme == "digest" else id)
         for permissions, scheme, id in acl

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from faaskeeper.core.answers import Answer
-from faaskeeper.core.changes import Closed, Opened, Owned, Restored, Resumed, Transaction, weight
+from faaskeeper.core.changes import Closed, Opened, Owned, Restored, Resumed, Transaction, told, weight
 from faaskeeper.core.errors import Code
 from faaskeeper.core.log import ENTRY_CHANGES, Answers, Entry
 from faaskeeper.core.requests import Outcome
@@ -140,7 +140,7 @@ class Batch:
         """Add a transaction; the requests that follow see its effects."""
         self.txid = transaction.txid
         self.transactions.append(transaction)
-        self.bytes += weight(transaction.changes)
+        self.bytes += weight(transaction.changes) + told(transaction.replaced)
         self.changes += len(transaction.changes)
         for path, _, meta, _ in transaction.changes:
             self._nodes[path] = meta

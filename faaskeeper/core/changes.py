@@ -87,6 +87,8 @@ class Replaced(NamedTuple):
     acl: tuple[Acl, ...] = OPEN_ACL
 
 
+ACLS_BYTES = 128 * 1024
+"""Most bytes of ACLs of deleted znodes that a transaction tells. What it does not tell is unknown."""
 NOTHING = Replaced(0, -1)
 """In place of what a creation replaced."""
 
@@ -116,9 +118,16 @@ class Transaction(NamedTuple):
 
 def acl_weight(meta: Meta | None) -> int:
     """Approximate size of a znode's ACL in bytes, 0 for the default ACL."""
-    if meta is None or meta.acl is OPEN_ACL:
-        return 0
-    return sum(20 + len(scheme) + len(name) for _, scheme, name in meta.acl)
+    return 0 if meta is None or meta.acl is OPEN_ACL else _acl_bytes(meta.acl)
+
+
+def _acl_bytes(acl: tuple[Acl, ...]) -> int:
+    return sum(20 + len(scheme) + len(name) for _, scheme, name in acl)
+
+
+def told(replaced: Iterable[Replaced | None]) -> int:
+    """Approximate size in the log, in bytes, of what changes replaced."""
+    return sum(_acl_bytes(was.acl) for was in replaced if was is not None and was.acl is not OPEN_ACL)
 
 
 def weight(changes: Iterable[Change]) -> int:
@@ -176,7 +185,17 @@ def merged(txid: int, parts: Sequence[Transaction]) -> Transaction:
 
 
 def trimmed(replaced: list[Replaced | None]) -> tuple[Replaced | None, ...]:
-    """What changes replaced, without those at the end that replaced nothing known."""
+    """What changes replaced, without those at the end that replaced nothing known.
+
+    Nor those whose ACLs would take more than ``ACLS_BYTES`` together: many znodes with long ACLs may
+    be deleted by one short request.
+    """
+    room = ACLS_BYTES
+    for place, was in enumerate(replaced):
+        if was is not None and was.acl is not OPEN_ACL:
+            room -= _acl_bytes(was.acl)
+            if room < 0:
+                replaced[place] = None
     while replaced and replaced[-1] is None:
         replaced.pop()
     return tuple(replaced)

@@ -164,6 +164,12 @@ def mentions(item: Item, words: Sequence[str]) -> bool:
     return any(word in each for each in transactions for word in words)
 
 
+def size(item: Item) -> int:
+    """About how many bytes an item has."""
+    fields: dict[str, Any] = item
+    return sum(map(len, fields["transactions"])) + len(fields.get("data") or b"")
+
+
 def span(item: Item) -> tuple[int, int]:
     """The first and the last transaction of an item."""
     fields: dict[str, Any] = item

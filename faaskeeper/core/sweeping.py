@@ -50,6 +50,8 @@ _ENTRIES = 50
 """Entries that are swept between two reads of the clock."""
 _LATER = "swept later"
 """The partition with what is to be swept of entries that were trimmed early."""
+_END = 1 << 62
+"""Above every transaction."""
 _NAMES = 100
 _TRIES = 10
 _KEY = ("heartbeat", "sweeping")
@@ -162,6 +164,9 @@ class Sweeper:
         self._began = 0
         self._within = 0
         self._failed = 0
+        self._replaced: set[str] = set()
+        """Blobs that transactions up to ``_looked`` have replaced."""
+        self._looked = 0
 
     def due(self) -> bool:
         """Whether the last sweep is an hour old, or was not completed, or the log is too large.
@@ -187,6 +192,7 @@ class Sweeper:
         progress.pass_time(applied, now)
         progress.ended = 0
         self._began, self._within, self._failed = now, within, 0
+        self._replaced, self._looked = set(), progress.trimmed
         error: Exception | None = None
         for part in (self._sweep_log, self._sweep_blobs, self._trim_log, self._sweep_parts):
             try:
@@ -385,7 +391,18 @@ class Sweeper:
                 orphans.append(name)
 
         self._each([partial(examine, *each) for each in old])
-        self._delete(sorted(orphans))
+        if orphans and self._deployment.keeper is not None:
+            self._find_replaced()  # these go with their entries
+        self._delete(sorted(set(orphans) - self._replaced))
+
+    def _find_replaced(self) -> None:
+        """Note the blobs that the log's transactions have replaced, from where this sweep has come to.
+
+        To the log's end: the mark may be behind the records that were looked at.
+        """
+        for entries in self._entries(self._looked, _END):
+            self._replaced.update(_blobs(entries))
+            self._looked = entries[-1].last
 
     def _refers(self, blob: str, path: str, sequential: bool) -> bool:
         """Whether user storage refers to a blob. Raises Unavailable if a list changes too fast."""

@@ -23,6 +23,7 @@ from faaskeeper.core.changes import (
     Transaction,
     acl_weight,
     merged,
+    trimmed,
     weight,
 )
 from faaskeeper.core.errors import Code
@@ -419,7 +420,7 @@ def _close(context: Context, _: Close) -> Decision:
     """
     state, session, now, txid, limits, _who = context
     gone: list[Change] = []
-    were: list[Replaced] = []
+    were: list[Replaced | None] = []
     garbage: list[str] = []
     parents: dict[str, Meta] = {}
     first: dict[str, Meta] = {}
@@ -444,7 +445,7 @@ def _close(context: Context, _: Close) -> Decision:
     touched = [Change(path, "K", meta, None) for path, meta in parents.items()]
     resized = tuple(pair for path, meta in parents.items() for pair in _resized(path, first[path], meta))
     changes, effects = (*gone, *touched), (Closed(session, more),)
-    transaction = Transaction(txid, changes, effects, tuple(garbage), resized, grown, (), tuple(were))
+    transaction = Transaction(txid, changes, effects, tuple(garbage), resized, grown, (), trimmed(were))
     return Outcome(Code.OK, txid), transaction
 
 

@@ -371,11 +371,11 @@ class Calls:
 
         real = self.there(path)
         check_moment(at)
-        return self._read(self._get_acls_at(real, History(self._rules, self.identities.who).meta(real, at)))
+        return self._read(self._get_acls_at(History(self._rules, self.identities.who).acl(real, at)))
 
-    def _get_acls_at(self, real: str, steps: Steps) -> Steps:
-        meta: Meta = yield from steps
-        return list(acls.masked(acls.effective(real, meta.acl), self.identities.who)), meta.stat()
+    def _get_acls_at(self, steps: Steps) -> Steps:
+        shown, meta = yield from steps
+        return list(shown), meta.stat()
 
     def history(
         self,

@@ -129,8 +129,9 @@ class ReadEntries(NamedTuple):
     """Read a piece of the log as history: entries that begin in (after, upto].
 
     Only those of which a transaction has one of ``words`` in its JSON. Answer: the entries; where the
-    piece ends (``upto``: there are no more); how many entries it has in all, at most ``limit``; and
-    after which transaction they follow on each other without a gap.
+    piece ends (``upto``: there are no more); how many entries it has in all, about ``limit`` at
+    most; and after which transaction they follow on each other without a gap. An entry counts once
+    for each 16 KB.
     """
 
     after: int

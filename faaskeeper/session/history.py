@@ -27,6 +27,7 @@ from faaskeeper.core.errors import Code
 from faaskeeper.core.kept import Kept
 from faaskeeper.core.log import Entry
 from faaskeeper.core.records import Record
+from faaskeeper.core.requests import Outcome
 from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.znode import OPEN_ACL, Acl, Meta, genesis, wrapped
 from faaskeeper.exceptions import BeforeHistoryException, MalformedInputException
@@ -39,7 +40,7 @@ Moment = Union[int, datetime]
 _PIECE = 256
 """Entries that one command reads."""
 _FULL = 8 * _PIECE
-"""Entries in a window above which it is made smaller."""
+"""Entries in a window above which it is made smaller; a large one counts as several."""
 _FENCE = '["restore",'
 
 
@@ -95,22 +96,37 @@ class Scope(NamedTuple):
 def sessions_of(entry: Entry) -> dict[int, int]:
     """The session of each transaction, as far as the entry tells.
 
-    A client may ask for a check alone, whose outcome names the next transaction; that it did not
-    make. So of two sessions that claim one transaction, neither counts.
+    The outcome of a check alone names the next transaction, which its session did not make, and is
+    like that of a deletion. So those that tell what they wrote come first; others count for
+    deletions only, and if no two sessions claim one.
     """
-    found: dict[int, int] = {}
+    sure: dict[int, int] = {}
+    unsure: dict[int, set[int]] = {}
     for answers in entry.answers:
         for _, outcome in answers.outcomes:
             if outcome.code is Code.OK:
-                known = found.setdefault(outcome.txid, answers.session)
-                found[outcome.txid] = answers.session if known == answers.session else 0
+                if _wrote(outcome):
+                    sure[outcome.txid] = answers.session
+                else:
+                    unsure.setdefault(outcome.txid, set()).add(answers.session)
+    found: dict[int, int] = {}
     for transaction in entry.transactions:
+        claims = unsure.get(transaction.txid, set())
+        if transaction.txid in sure:
+            found[transaction.txid] = sure[transaction.txid]
+        elif len(claims) == 1 and any(change.meta is None for change in transaction.changes):
+            (found[transaction.txid],) = claims
         for effect in transaction.effects:
             if isinstance(effect, Closed):
                 found[transaction.txid] = effect.session
             elif isinstance(effect, Opened):
                 found[transaction.txid] = transaction.txid
     return found
+
+
+def _wrote(outcome: Outcome) -> bool:
+    """Whether an outcome is of a request that wrote an image."""
+    return bool(outcome.path) or outcome.meta is not None or any(map(_wrote, outcome.results))
 
 
 def kind_of(change: Change) -> str:
@@ -188,11 +204,11 @@ class History:
         self._rules = rules
         self._who = who
 
-    def may(self, acl: tuple[Acl, ...] | None) -> bool:
-        """Whether an ACL permits this client to read."""
+    def may(self, acl: tuple[Acl, ...] | None, permission: int = acls.READ) -> bool:
+        """Whether an ACL permits this client to read, or to do something else."""
         if acl is None:
             return acls.SUPER in self._who
-        return acl is OPEN_ACL or acls.permits(acl, acls.READ, self._who)
+        return acl is OPEN_ACL or acls.permits(acl, permission, self._who)
 
     def end(self) -> Steps:
         """The log's last transaction."""
@@ -226,18 +242,28 @@ class History:
 
         Raises Refused, Lost, BeforeHistoryException or MalformedInputException.
         """
-        found: Found = yield from self._found(path, at)
-        if not found.meta.blob:
+        found, _ = yield from self._found(path, at)
+        blob = found.meta.blob
+        if not blob:
             return found
-        data: bytes | None = yield ReadBlob(found.meta.blob, found.meta.length)
+        data: bytes | None = yield ReadBlob(blob, found.meta.length)
         if data is None:
-            raise Lost(path, found.meta.blob)
+            now: Record | None = yield from self._rules.read(path)
+            if now is not None and now.meta is not None and now.meta.blob == blob:
+                raise Lost(path, blob)
+            raise (yield from self._before(f"the data of transaction {found.meta.mzxid} is not retained"))
         return found._replace(data=data)
 
-    def meta(self, path: str, at: Moment) -> Steps:
-        """The znode's metadata as of a moment. Raises as :meth:`data` does, but never Lost."""
-        found: Found = yield from self._found(path, at)
-        return found.meta
+    def acl(self, path: str, at: Moment) -> Steps:
+        """The znode's ACL, as this client may see it, and its metadata as of a moment.
+
+        Hashes of passwords are shown to who had ADMIN then and has it now. Raises as :meth:`data`
+        does, but never Lost.
+        """
+        found, now = yield from self._found(path, at)
+        then = acls.effective(path, found.meta.acl)
+        shown = acls.masked(then, self._who) if self.may(now, acls.ADMIN) else acls.hidden(then)
+        return shown, found.meta
 
     def _found(self, path: str, at: Moment) -> Steps:
         end: int = yield from self.end()
@@ -260,9 +286,10 @@ class History:
         if found.meta is None:
             raise Refused(Code.NO_NODE, path)
         then = acls.effective(path, found.meta.acl)
-        if not (self.may(then) and self.may(past.acl_now)):
+        now = past.acl_now
+        if not (self.may(then) and self.may(now)):
             raise Refused(Code.NO_AUTH, path)
-        return Found(found.meta, found.data, ())
+        return Found(found.meta, found.data, ()), now
 
     def _scan(self, past: _Past, upto: int) -> Steps:
         """Fold the log over a path, up to the first change after the moment (or to the end)."""
@@ -403,7 +430,8 @@ class Walk:
 
     Newest first, the log is read in windows of txids from its end, since it can only be read
     forwards; a window has about as many entries as one command reads. The first change of a path
-    that comes tells its ACL now. Oldest first, the ACLs of now are read beforehand.
+    that comes tells its ACL now. Oldest first, the ACLs of now are read beforehand. Either begins
+    after the last restore: what was before it did not lead to what is there now.
     """
 
     def __init__(
@@ -419,6 +447,7 @@ class Walk:
         self._scope = scope
         self._wanted = wanted
         self._low, self._high = log
+        self._words = (*scope.words, _FENCE)
         self._session = None if session is None else f"{session:08x}"
         self._newest_first = newest_first
         self._window = _PIECE
@@ -442,44 +471,56 @@ class Walk:
         entries: list[Entry] = []
         position, scanned = after, 0
         while position < self._high:
-            some, position, number, _ = yield ReadEntries(position, self._high, self._scope.words, _PIECE)
+            some, position, number, _ = yield ReadEntries(position, self._high, self._words, _PIECE)
             entries += some
             scanned += number
-            if scanned > _FULL and self._window > _PIECE:
-                self._window = max(self._window // 16, _PIECE)
+            if scanned > _FULL and self._window > 1:
+                self._window = max(self._window // 16, 1)
                 return []
+        fence = max(map(_restored, entries), default=0)
+        if fence:
+            self._low = after = max(fence, self._low)
         self._high = after
         if scanned < _PIECE // 4:
             self._window *= 4
         rows: list[Revision] = []
         for entry in reversed(entries):
-            for path, acl in reversed(list(_acls(entry, self._scope))):
+            for path, acl in reversed(list(_acls(entry, self._scope, after=self._low))):
                 if now.get(path) is None:
                     now[path] = acl
-            rows += reversed(
-                [row for row, then in revisions_of(entry, self._scope) if self._shown(row, then, now)]
-            )
+            rows += reversed(self._rows(entry, now))
         return rows
 
     def _piece(self) -> Steps:
         if self._now is None:
             self._now = yield from self._protected()
         now = self._now or {}
-        entries, self._low, _, _ = yield ReadEntries(self._low, self._high, self._scope.words, _PIECE)
-        rows: list[Revision] = []
-        for entry in entries:
-            rows += [row for row, then in revisions_of(entry, self._scope) if self._shown(row, then, now)]
+        entries, position, _, _ = yield ReadEntries(self._low, self._high, self._scope.words, _PIECE)
+        rows = [row for entry in entries for row in self._rows(entry, now)]
+        self._low = position
         return rows
 
+    def _rows(self, entry: Entry, now: dict[str, tuple[Acl, ...] | None]) -> list[Revision]:
+        return [row for row, then in revisions_of(entry, self._scope) if self._shown(row, then, now)]
+
     def _protected(self) -> Steps:
-        """The ACLs of now, of all paths in the scope that have another than the open one."""
+        """The ACLs of now, of all paths in the scope that have another than the open one.
+
+        The open one stands among them where an earlier release has written it: such a release does
+        not tell the ACL of what it deletes.
+        """
         found: dict[str, tuple[Acl, ...] | None] = {}
         after = self._low
         while after < self._high:
-            entries, after, _, _ = yield ReadEntries(after, self._high, self._scope.words, _PIECE)
+            entries, after, _, _ = yield ReadEntries(after, self._high, self._words, _PIECE)
             for entry in entries:
-                for path, acl in _acls(entry, self._scope):
-                    if acl is OPEN_ACL:
+                fence = _restored(entry)
+                if fence > self._low:
+                    self._low = fence
+                    found.clear()
+                old = not any(transaction.replaced for transaction in entry.transactions)
+                for path, acl in _acls(entry, self._scope, after=self._low):
+                    if acl is OPEN_ACL and not old:
                         found.pop(path, None)
                     elif acl is not None or path not in found:
                         found[path] = acl
@@ -489,18 +530,33 @@ class Walk:
         self, row: Revision, then: tuple[Acl, ...] | None, now: dict[str, tuple[Acl, ...] | None]
     ) -> bool:
         low, high = self._wanted
-        if not low < row.txid <= high or (self._session is not None and row.session != self._session):
+        if not max(low, self._low) < row.txid <= high or (
+            self._session is not None and row.session != self._session
+        ):
             return False
         may = self._history.may
         return may(then) and may(now.get(row.path, OPEN_ACL))
 
 
-def _acls(entry: Entry, scope: Scope) -> Iterator[tuple[str, tuple[Acl, ...] | None]]:
-    """The ACL of each change within a scope, those of children included."""
+def _acls(entry: Entry, scope: Scope, after: int) -> Iterator[tuple[str, tuple[Acl, ...] | None]]:
+    """The ACL of each change within a scope after a transaction, those of children included."""
     for transaction in entry.transactions:
-        for change, was in pairs(transaction):
-            if scope.has(change.path):
-                yield change.path, acl_of(change, was)
+        if transaction.txid > after:
+            for change, was in pairs(transaction):
+                if scope.has(change.path):
+                    yield change.path, acl_of(change, was)
+
+
+def _restored(entry: Entry) -> int:
+    """The last transaction of an entry that marks a restore; 0: none."""
+    return max(
+        (
+            transaction.txid
+            for transaction in entry.transactions
+            if any(isinstance(effect, Restored) for effect in transaction.effects)
+        ),
+        default=0,
+    )
 
 
 def check_moment(at: Moment) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from faaskeeper.core.blobs import read_blob
 from faaskeeper.core.children import writes_of
 from faaskeeper.core.errors import DriverError, Unavailable
-from faaskeeper.core.log import Log, Trimmed, decode, mentions, span
+from faaskeeper.core.log import Entry, Log, Trimmed, decode, mentions, size, span
 from faaskeeper.core.watches import Row
 from faaskeeper.exceptions import FaaSKeeperException, ProviderException, WatchSetFailureException
 from faaskeeper.session import commands
@@ -19,6 +19,11 @@ from faaskeeper.session.registrations import MOST, Registrations
 
 if TYPE_CHECKING:
     from faaskeeper.core.connection import Connection
+
+_FIRST = 16
+"""Entries that a read of the past begins with, to see how large they are."""
+_COUNTS_ONCE = 16 * 1024
+"""Bytes of an entry that count as one."""
 
 
 class Interpreter:
@@ -93,15 +98,22 @@ class Interpreter:
 
     def _read_entries(self, command: commands.ReadEntries) -> Any:
         after, upto, words, limit = command
-        items, more = self._connection.log.between(after, upto, limit)
-        entries = [decode(item) for item in items if mentions(item, words)]
-        spans = [span(item) for item in items]
-        begin, last = after, after
-        for first, end in spans:
-            if first != last + 1:
-                begin = first - 1
-            last = end
-        return entries, spans[-1][1] if spans and more else upto, len(items), begin
+        begin = last = after
+        entries: list[Entry] = []
+        weight, wanted, more = 0, _FIRST, True
+        while more and weight < limit:
+            items, more = self._connection.log.between(last, upto, wanted)
+            for item in items:
+                first, end = span(item)
+                if first != last + 1:
+                    begin = first - 1
+                last = end
+                weight += 1 + size(item) // _COUNTS_ONCE
+                if mentions(item, words):
+                    entries.append(decode(item))
+            more = more and bool(items)
+            wanted = max((limit - weight) * len(items) // max(weight, 1), 1)
+        return entries, last if more else upto, weight, begin
 
     def _find_entry(self, command: commands.FindEntry) -> Any:
         return self._connection.log.holding(command.txid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,12 @@ from faaskeeper.backup.taking import take
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core.acl import digest
-from faaskeeper.core.errors import Unavailable
+from faaskeeper.core.changes import NOTHING, Change, Replaced, Transaction, told
+from faaskeeper.core.changes import trimmed as trimmed_acls
+from faaskeeper.core.errors import Code, Unavailable
+from faaskeeper.core.log import Answers, Entry
+from faaskeeper.core.requests import Outcome
+from faaskeeper.core.znode import Meta
 from faaskeeper.exceptions import (
     BeforeHistoryException,
     MalformedInputException,
@@ -22,6 +28,9 @@ from faaskeeper.exceptions import (
 )
 from faaskeeper.providers.local.backups import LocalBackups
 from faaskeeper.providers.local.service import EmbeddedService
+from faaskeeper.session.commands import ReadEntries
+from faaskeeper.session.history import acl_of, sessions_of
+from faaskeeper.session.interpreter import Interpreter
 from tests.remembered import Remembered, state
 
 Start = Callable[..., FaaSKeeperClient]
@@ -233,6 +242,10 @@ def test_the_history_of_a_restored_directory_begins_with_the_restore(
             assert client.get_data("/a/child", at=base).data == b"1"
             assert state(client, "/a/n7", at=base) is None
             assert client.get_data("/a").data == b"new"
+            for first in (True, False):
+                rows = client.history("/", recursive=True, newest_first=first)
+                told = [(row.path, row.kind) for row in rows]
+                assert sorted(told) == [("/a", "set"), ("/a/child", "deleted")]
             assert trimmed.trim() == base  # more of what was before the restore
     finally:
         trimmed.stop()
@@ -352,3 +365,73 @@ def test_of_a_deleted_node_the_last_acl_counts(client: FaaSKeeperClient, connect
     bob.create("/gone", b"2")
     assert client.get_data("/gone", at=written).data == b"1"  # it is another node's ACL now
     assert kinds(client, "/gone") == ["created", "created"]
+
+
+def test_hashes_are_shown_to_who_had_admin_then_and_has_it_now(
+    client: FaaSKeeperClient, connect: Start
+) -> None:
+    bob = connect()
+    bob.add_auth("digest", "bob:secret")
+    shared = [*BOB, (31, "digest", digest("ann:pass"))]
+    born = bob.create("/a", acl=shared).stat.mzxid
+    ann = connect()
+    ann.add_auth("digest", "ann:pass")
+    assert [tuple(each) for each in ann.get_acls("/a", at=born)[0]] == shared
+    bob.set_acls("/a", [*BOB, (1, "world", "anyone")])
+    hidden = [(31, "digest", "bob:x"), (31, "digest", "ann:x")]
+    assert [tuple(each) for each in ann.get_acls("/a", at=born)[0]] == hidden
+    assert [tuple(each) for each in bob.get_acls("/a", at=born)[0]] == shared
+    with pytest.raises(NoAuthException):
+        client.get_acls("/a", at=born)
+
+
+# ---- entries -------------------------------------------------------------------------------------
+
+
+def entry(transactions: list[Transaction], *answers: tuple[int, Outcome]) -> Entry:
+    told = [Answers(session, 0, 0, "", ((1, outcome),)) for session, outcome in answers]
+    return Entry(transactions[0].txid, transactions[-1].txid, 0, tuple(transactions), tuple(told))
+
+
+def test_a_check_alone_does_not_count_for_the_transaction_after_it() -> None:
+    meta = Meta(5, 5, 5, 0, 0)
+    written = Transaction(5, (Change("/a", "C", meta, b""),))
+    deleted = Transaction(6, (Change("/a", "D", None, None),))
+    wrote, checked, gone = Outcome(Code.OK, 5, "/a", meta), Outcome(Code.OK, 5), Outcome(Code.OK, 6)
+    only = Outcome(Code.OK, 5, results=(Outcome(Code.OK, 5),))
+    assert sessions_of(entry([written], (1, wrote), (2, checked))) == {5: 1}
+    assert sessions_of(entry([written], (2, only), (1, wrote))) == {5: 1}
+    assert sessions_of(entry([written], (2, only))) == {}
+    several = Outcome(Code.OK, 5, results=(checked, wrote))
+    assert sessions_of(entry([written, deleted], (1, several), (3, gone))) == {5: 1, 6: 3}
+    assert sessions_of(entry([deleted], (1, gone), (3, gone._replace(txid=6)))) == {}
+
+
+def test_long_acls_of_what_is_deleted_are_bounded_and_those_left_out_are_unknown() -> None:
+    long = tuple((31, "digest", f"{number}:{'x' * 1_000}") for number in range(60))
+    gone = [Replaced(1, 3, long) for _ in range(10)]
+    kept = trimmed_acls(list(gone))
+    assert kept == (gone[0], gone[1])
+    assert told(kept) > 2 * 60_000
+    assert trimmed_acls([gone[0], gone[0], gone[0], NOTHING]) == (gone[0], gone[0], None, NOTHING)
+    assert acl_of(Change("/a", "D", None, None), None) is None
+
+
+def test_a_read_of_the_past_ends_after_some_bytes(client: FaaSKeeperClient) -> None:
+    client.create("/a")
+    for number in range(24):
+        client.set_data("/a", bytes([number]) * 900_000)
+    interpreter = Interpreter(client.session.connection, threading.Lock)
+    command = ReadEntries(0, 1 << 60, ("",), 256)
+    taken = []
+    while True:
+        entries, position, weight, begin = interpreter.perform(command)
+        assert (len(entries) <= 16, begin) == (True, command.after)
+        taken += [each.last for each in entries]
+        if position == 1 << 60:
+            break
+        assert weight >= 256
+        command = command._replace(after=position)
+    assert taken == list(range(1, taken[-1] + 1))
+    assert len(list(client.history("/a"))) == 25
+    assert len(list(client.history("/a", newest_first=False))) == 25

@@ -85,6 +85,28 @@ def test_the_log_is_kept_for_as_many_days_as_are_configured(tmp_path: Path, stor
     service.stop()
 
 
+def test_large_data_that_was_replaced_stays_as_long_as_its_entry(tmp_path: Path) -> None:
+    config = configured(tmp_path, storage="hybrid", **{"history-days": 20})
+    now = [clock()]
+    service = EmbeddedService(config, tmp_path, clock=lambda: now[0], steady=lambda: now[0], beat=False)
+    with client_of(service, config) as client:
+        client.create("/a", b"1" * 100_000)
+        written = client.set_data("/a", b"2" * 100_000).stat.mzxid
+        for day in range(60):
+            if day == 8:
+                replaced = client.set_data("/a", b"3").stat.mzxid
+            client.set_data("/b" if client.exists("/b") else client.create("/b").path, b"")
+            now[0] += DAY_MS
+            client.sync()
+            service.heartbeat.sweep()
+            if 8 <= day < 26:
+                assert client.get_data("/a", at=replaced - 1).data == b"2" * 100_000
+        with pytest.raises(BeforeHistoryException):
+            client.get_data("/a", at=written)
+    assert not [each for each in tmp_path.rglob("*") if each.is_file() and each.stat().st_size == 100_000]
+    service.stop()
+
+
 @pytest.mark.parametrize(
     "settings", [{"history-days": -1}, {"history-days": "7"}, {"history-bytes": -1}, {"history-bytes": "1GB"}]
 )

@@ -14,6 +14,7 @@ from functools import partial
 
 from faaskeeper.config import Config
 from faaskeeper.core import records
+from faaskeeper.core.changes import Restored
 from faaskeeper.core.errors import DriverError, Unavailable
 from faaskeeper.core.images import Image as Last
 from faaskeeper.core.images import images_of
@@ -78,8 +79,14 @@ class SqliteKeeper:
         with self._state.lock:  # nobody replaces a record meanwhile
             horizon = self._horizon()[0]
             above = [each for entry in entries for each in entry.transactions if each.txid > horizon]
+            calls: list[Callable[[], None]] = []
+            for place in reversed(range(len(above))):
+                if any(isinstance(effect, Restored) for effect in above[place].effects):
+                    calls.append(self._forget)  # by an earlier release, which does not know this table
+                    del above[: place + 1]
+                    break
             images = images_of(above) if self._keeps else {}
-            calls: list[Callable[[], None]] = [partial(self._raise, last.last, last.time)]
+            calls.append(partial(self._raise, last.last, last.time))
             calls += [partial(self._fold, path, image) for path, image in images.items()]
             self._state.together(calls)
         self._secure()

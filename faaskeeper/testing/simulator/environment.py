@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+from faaskeeper.core import trust
 from faaskeeper.core.drivers.storage import LATE_MS
 from faaskeeper.core.errors import DriverError, Throttled, Unavailable
 from faaskeeper.testing.simulator.plan import Plan
 from faaskeeper.testing.simulator.scheduler import Crashed, Scheduler
+
+KEY = b"k" * trust.KEY_BYTES
+"""The deployment's."""
 
 _FAULTS = (
     "crash before",

@@ -13,7 +13,7 @@ from faaskeeper.core.log import RETENTION_MS
 from faaskeeper.core.sweeping import DAY_MS
 from faaskeeper.core.transactions import Limits
 from faaskeeper.providers.memory import MemoryTable
-from faaskeeper.testing.simulator.environment import Environment
+from faaskeeper.testing.simulator.environment import KEY, Environment
 from faaskeeper.testing.simulator.model import Model
 from faaskeeper.testing.simulator.plan import Plan
 from faaskeeper.testing.simulator.scheduler import Scheduler, Violation
@@ -30,7 +30,7 @@ class Ledger(Environment):
         super().__init__(scheduler, plan)
         blobs = plan.inline_bytes < 1 << 20
         self.limits = Limits(plan.inline_bytes, plan.page_names, plan.close_changes, blobs, plan.entry_bytes)
-        self.model = Model(self.limits, self._lease_marked)
+        self.model = Model(self.limits, self._lease_marked, KEY)
         self.rows = {
             name: MemoryTable(max(plan.max_item_bytes, _HEARTBEAT_BYTES if name == "heartbeat" else 0))
             for name in TABLES

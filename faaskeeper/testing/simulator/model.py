@@ -61,12 +61,16 @@ class Session:
 class Model:
     """The tree, the sessions, their history, and the outcomes of all requests.
 
-    ``marked``: whether a session's lease is marked.
+    ``marked``: whether a session's lease is marked. ``key``: the deployment's, by which a server
+    vouches for its clients.
     """
 
-    def __init__(self, limits: Limits, marked: Callable[[int], bool] = lambda session: True) -> None:
+    def __init__(
+        self, limits: Limits, marked: Callable[[int], bool] = lambda session: True, key: bytes = b""
+    ) -> None:
         self.head = 0
         self._marked = marked
+        self._key = key
         self.sessions: dict[int, Session] = {}
         self.outcomes: dict[Key, Outcome] = {}
         self.requests: dict[Key, Request] = {}
@@ -176,7 +180,7 @@ class Model:
         self.asked.add(txid)
         for request in asked:
             assert request is not None
-            operation, who = request.operation, identities(request.auth)
+            operation, who = request.operation, identities(request.auth, key=self._key)
             expected, changes = apply(Context(self, key[0], now, txid, self._limits, who), operation)
             if changes is not None:
                 changes = changes._replace(by=labels(request.auth, who))

@@ -8,7 +8,6 @@ from typing import Any
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
-from faaskeeper.core import trust
 from faaskeeper.core.answers import wake_up
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.connection import Connection, connection_to
@@ -25,7 +24,7 @@ from faaskeeper.core.writer import Writer, order
 from faaskeeper.core.znode import genesis
 from faaskeeper.testing.simulator.bounds import Bounds
 from faaskeeper.testing.simulator.channels import SimulatedChannel
-from faaskeeper.testing.simulator.environment import Process
+from faaskeeper.testing.simulator.environment import KEY, Process
 from faaskeeper.testing.simulator.ledger import TABLES, Ledger
 from faaskeeper.testing.simulator.plan import Plan
 from faaskeeper.testing.simulator.queues import SimulatedQueue
@@ -33,7 +32,6 @@ from faaskeeper.testing.simulator.runtime import SimulatedRuntime
 from faaskeeper.testing.simulator.scheduler import Scheduler, Task, Violation
 from faaskeeper.testing.simulator.storage import SimulatedObjects, SimulatedTable
 
-KEY = b"k" * trust.KEY_BYTES
 _WATCH_MESSAGE_BYTES = 600
 """Most bytes of a message to the watch function: so few that its work is split."""
 
