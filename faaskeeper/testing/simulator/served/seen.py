@@ -312,7 +312,7 @@ class Seen:
 
         From memory: those that were answered some time before that.
         """
-        due = self._shared.at(asked.sent - self._behind)
+        due = self._shared.at(asked.sent - self._behind) if self._behind else asked.acked
         written = self._model.at(path, due).txid
         if written > zxid:
             raise Violation(f"{self.name} was answered {asked} as of {zxid}, {written} was answered before")
