@@ -19,7 +19,7 @@ from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core.requests import Epoch, Message, Reply
 from faaskeeper.core.writer import Writer
-from faaskeeper.exceptions import ProviderException
+from faaskeeper.exceptions import FaaSKeeperException, ProviderException
 from faaskeeper.providers.local import EmbeddedService, _services
 from faaskeeper.providers.local.sharing import host as host_module
 from faaskeeper.providers.local.sharing import wire
@@ -101,6 +101,44 @@ def test_large_data_goes_through_the_owner(tmp_path: Path, join: Join, storage: 
         )  # fmt: skip
         assert done.stdout == "900000\n", done.stderr
         assert owner.get_data("/a").data == b"x" * 1_000_000
+
+
+def test_the_past_is_the_same_for_a_joined_client(directory: Path) -> None:
+    data = {"cloud-provider": "local", "deployment-name": "x", "directory": str(directory)}
+    config = Config.deserialize({**data, "local": {"history-bytes": 1 << 20}})
+    service = EmbeddedService(config, directory, beat=False)
+    service.deployment.save_every = 1
+    own = FaaSKeeperClient(config, connect=lambda config, port: service.connection(port, lambda: None))
+    try:
+        with own, joining(config) as joined:
+            for path in ("/kept", "/gone", "/stays"):
+                own.create(path, path.encode())
+            own.create("/a")
+            for number in range(60):
+                own.set_data("/a", bytes([number]) * 50_000)
+            service.heartbeat.sweep()
+            joined.set_data("/kept", b"replaced since")
+            joined.delete("/gone")
+            end = joined.create("/b").stat.czxid
+            assert joined.connection.kept is not None
+            horizon = joined.connection.kept("/a").horizon
+            assert 10 < horizon < 60
+
+            def seen(client: FaaSKeeperClient, path: str, at: int) -> object:
+                try:
+                    found = client.get_data(path, at=at)
+                except FaaSKeeperException as error:
+                    return type(error), str(error)
+                return found.data, found.stat
+
+            for path in ("/kept", "/gone", "/stays", "/a", "/b", "/none"):
+                for at in (1, horizon - 1, horizon, horizon + 1, end - 3, end - 2, end - 1, end):
+                    assert seen(joined, path, at) == seen(own, path, at), (path, at)
+                assert list(joined.history(path)) == list(own.history(path))
+            assert joined.get_data("/kept", at=horizon).data == b"/kept"
+            assert joined.get_data("/gone", at=end - 2).data == b"/gone"
+    finally:
+        service.stop()
 
 
 def test_a_directory_whose_name_is_longer_than_a_socket_s_is_shared(tmp_path: Path, join: Join) -> None:

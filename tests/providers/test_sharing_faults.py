@@ -61,15 +61,20 @@ def link_of(client: FaaSKeeperClient) -> Link:
 # ---- what is short -------------------------------------------------------------------------------
 
 
-def test_a_program_s_default_time_out_for_sockets_does_not_end_sharing(directory: Path) -> None:
-    socket.setdefaulttimeout(0.001)
+def test_neither_a_program_s_default_time_out_for_sockets_nor_that_of_greetings_ends_a_stream(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "ANSWER_S", 0.1)
+    socket.setdefaulttimeout(0.01)
     try:
         service = EmbeddedService(Config.local(directory), directory, beat=False)
         host = listening(service)
-        threading.Event().wait(0.1)  # a hundred time-outs
+        threading.Event().wait(0.1)  # some time-outs
         with joining(Config.local(directory)) as client:
             client.create("/a", b"1")
-            threading.Event().wait(0.1)
+            stream = link_of(client)._stream
+            threading.Event().wait(0.5)
+            assert link_of(client)._stream is stream
             assert client.get_data("/a").data == b"1"
         assert host._thread.is_alive()
         service.stop()
