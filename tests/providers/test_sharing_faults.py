@@ -129,6 +129,25 @@ def test_a_service_that_cannot_start_its_threads_leaves_the_directory(
     assert not [each for each in threading.enumerate() if each.name == "faaskeeper-writer"]
 
 
+def test_a_client_that_cannot_start_its_thread_leaves_the_owner(
+    service: EmbeddedService, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = listening(service)
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name == "faaskeeper-link":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    place = _Place(str(directory))
+    with pytest.raises(RuntimeError):
+        place.connect(Config.local(directory), 0)
+    assert place._users == 0
+    wait_for(lambda: not host.joined)
+
+
 def test_a_process_that_cannot_open_a_directory_tries_for_a_while_and_then_says_why(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

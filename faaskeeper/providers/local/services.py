@@ -120,7 +120,13 @@ class _Place(Inherited):
         link = Link(asking, name, first, reach)
         with self._lock:
             self._users += 1
-        return connection(link, config, port, self._closing(None))
+        close = self._closing(None)
+        try:
+            return connection(link, config, port, close)
+        except BaseException:  # no thread can be started
+            first.connection.close()
+            close()
+            raise
 
     def _identity(self) -> tuple[int, int]:
         found = os.stat(self._directory)

@@ -12,6 +12,7 @@ about the stream, which has its own end; the call is made by another one.
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
 import time
@@ -117,6 +118,8 @@ class Link(Inherited):
         self._hearing = threading.RLock()
         self._stream: socket.socket | None = first.connection
         self._idle: list[Greeted] = []
+        self._refused = 0
+        """How many calls wait for a connection, since the owner takes no more."""
         self._lead = first.welcome["elapsed"] - elapsed()
         """How far the owner's clock of elapsed time is ahead: it differs between containers."""
         self._failure: DriverError | None = None
@@ -192,8 +195,8 @@ class Link(Inherited):
                     raise Denied(f"there is another service in {self._asking.directory} now")
                 if self._take(greeted):
                     return greeted
-            except (wire.Absent, OSError) as error:
-                _log.debug("%s", error)
+            except (wire.Absent, OSError):
+                pass  # there is none yet
             except DriverError as error:
                 self._fail(error)
             with self._changed:
@@ -275,11 +278,12 @@ class Link(Inherited):
         long the answer may take, in s.
         """
         deadline = time.monotonic() + within
+        refused = False
         while True:
             stream = self._current(deadline)
             sent = False
             try:
-                greeted = self._lend(stream)
+                greeted = self._lend(stream, refused)
                 try:
                     until = elapsed() + self._lead + int(within * 1000)
                     if greeted.connection.gettimeout() != within:
@@ -299,9 +303,8 @@ class Link(Inherited):
                 if unknown or isinstance(error, TimeoutError) or time.monotonic() > deadline:
                     raise self._unavailable(error) from error
                 if isinstance(error, wire.Absent):
-                    with self._changed:
-                        if self._stream is stream:
-                            self._changed.wait(_PAUSE_S)
+                    refused = True
+                    self._await_another(stream)
                 continue
             answer, at = codec.unframe(body)
             if answer and answer[0] == "error":
@@ -327,10 +330,13 @@ class Link(Inherited):
         why = f": {error}" if error is not None else ""
         return Unavailable(f"the process that has {self._asking.directory} open does not answer{why}")
 
-    def _lend(self, stream: socket.socket) -> Greeted:
-        """A connection to the owner of a stream, for one call. Raises Absent."""
+    def _lend(self, stream: socket.socket, refused: bool = False) -> Greeted:
+        """A connection to the owner of a stream, for one call. Raises Absent.
+
+        ``refused``: the owner gave this call none before, so it comes first.
+        """
         with self._changed:
-            if self._idle:
+            if len(self._idle) > (0 if refused else self._refused):
                 return self._idle.pop()
         greeted = greet(self._asking)
         with self._changed:
@@ -340,10 +346,20 @@ class Link(Inherited):
         self._lost(stream)  # the new owner, or another directory's: the stream's thread sees which
         raise wire.Absent(f"another process has {self._asking.directory} open")
 
+    def _await_another(self, stream: socket.socket) -> None:
+        """Wait for a connection that another call gives back, or for another stream."""
+        with self._changed:
+            if self._stream is stream and not self._idle:
+                self._refused += 1
+                self._changed.wait(_PAUSE_S)
+                self._refused -= 1
+
     def _give_back(self, stream: socket.socket, greeted: Greeted) -> None:
         with self._changed:
             if self._stream is stream and len(self._idle) < _IDLE and not self._over:
                 self._idle.append(greeted)
+                if self._refused:
+                    self._changed.notify_all()
                 return
         greeted.connection.close()
 
@@ -375,8 +391,6 @@ class Link(Inherited):
 
 def _ended(stream: socket.socket) -> bool:
     """Whether the owner has ended a stream, or has died."""
-    import select
-
     poll = select.poll()
     try:
         poll.register(stream, 0)  # POLLHUP is reported in any case
@@ -393,8 +407,6 @@ def _send_all(stream: socket.socket, body: bytes) -> None:
         sent = 0
     if sent == len(body):
         return
-    import select
-
     deadline = time.monotonic() + wire.ANSWER_S
     view = memoryview(body)[sent:]
     while view:
