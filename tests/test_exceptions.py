@@ -22,6 +22,7 @@ ARGUMENTS = {
     "Code": errors.Code.NO_NODE,
     "str": "/a path",
     "int": 7,
+    "bool": True,
     "float": 1.5,
     "set[str]": {"/a path"},
     "OSError": OSError(28, "No space left on device"),

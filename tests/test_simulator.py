@@ -339,11 +339,11 @@ def no_mark_for_watchers(patch: Patch) -> None:
     """A watching client does not look at the mark when it renews its lease."""
     renew = ClientSession.renew
 
-    def blind(self: Any) -> None:
+    def blind(self: Any, returned: bool = False) -> None:
         connection = self.connection
         applied, connection.applied = connection.applied, lambda: 0
         try:
-            renew(self)
+            renew(self, returned)
         finally:
             connection.applied = applied
 

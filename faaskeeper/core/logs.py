@@ -24,10 +24,13 @@ class _LateLogger:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
-        import logging
+        try:
+            import logging
 
-        for each in list(_attached):
-            each.attach()
+            for each in list(_attached):
+                each.attach()
+        except (OSError, ImportError):  # no descriptor is free, of which the line may tell
+            return _bare
         found = getattr(logging.getLogger(self._name), attribute)
         if callable(found):
             setattr(self, attribute, found)
@@ -40,6 +43,11 @@ class _LateLogger:
     def info(self, *message: Any, **more: Any) -> None:
         if _loaded():
             self.__getattr__("info")(*message, **{"stacklevel": 2, **more})
+
+
+def _bare(message: str, *arguments: object, **more: Any) -> None:
+    """Log without ``logging``, as that does where nobody has configured it."""
+    print(message % arguments, file=sys.stderr)
 
 
 def _loaded() -> bool:

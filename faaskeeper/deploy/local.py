@@ -19,7 +19,7 @@ from faaskeeper.deploy.findings import Finding
 from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.providers.clocks import clock
 from faaskeeper.providers.local.backups import LocalBackups
-from faaskeeper.providers.local.database import Owner
+from faaskeeper.providers.local.database import InUse, Owner
 from faaskeeper.providers.local.directories import directory_of
 
 _LEAST_BYTES = 64 * 1024 * 1024
@@ -37,6 +37,7 @@ class LocalDoctor:
         self._config = config
         self._directory = Path(directory_of(config))
         self._held = ""
+        self._shared = False
 
     def close(self) -> None:
         """Nothing is open between checks."""
@@ -95,8 +96,9 @@ class LocalDoctor:
         owner = Owner(str(self._directory))
         try:
             owner.acquire()
-        except DriverError as error:
+        except InUse as error:
             self._held = str(error)
+            self._shared = error.shared
             return Finding("owner", True, self._held.partition(": ")[0])
         owner.release()
         return Finding("owner", True, "no process uses it")
@@ -142,7 +144,7 @@ class LocalDoctor:
             client.create("/fk-doctor-", ephemeral=True, sequential=True)
             written = (time.perf_counter() - began) * 1000
         except FaaSKeeperException as error:
-            if self._held:
+            if self._held and not self._shared:
                 return Finding("session", None, "its owner alone can open one; 'fk health' asks a server")
             return Finding("session", False, str(error))
         finally:

@@ -54,3 +54,18 @@ def test_an_attached_handler_gets_lines_where_logging_was_loaded_and_used_before
 def test_a_detached_handler_gets_no_line() -> None:
     program = "kept.detach()\nlog.warning('a')\nprint(lines)"
     assert said(LATE + ATTACHED + program) == ["a", "[]"]
+
+
+def test_a_warning_is_shown_where_no_descriptor_is_free_to_load_logging() -> None:
+    program = """
+import resource
+for _ in range(2):
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limit[1]))
+    log.warning("cannot open %s", "a file")
+    resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+print('logging' in sys.modules)
+log.warning("again")
+print(lines)
+"""
+    assert said(LATE + ATTACHED + program) == ["cannot open a file"] * 2 + ["False", "['again']"]

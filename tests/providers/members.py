@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
-from faaskeeper.exceptions import BadVersionError, FaaSKeeperException
+from faaskeeper.core.connection import Connection
+from faaskeeper.core.errors import DriverError
+from faaskeeper.exceptions import BadVersionError, FaaSKeeperException, ProviderException
+from faaskeeper.providers.local.services import Services, services
 from faaskeeper.recipes import Lock
 from faaskeeper.testing.patience import PATIENCE_S
 
@@ -26,7 +31,10 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class Member:
-    """A process with a client of a directory. ``options``: of the client."""
+    """A process with a client of a directory.
+
+    ``options``: of the client; ``heartbeat``: of the service, if this starts one: its period in s.
+    """
 
     def __init__(self, directory: Path, **options: Any) -> None:
         self.process = subprocess.Popen(
@@ -96,6 +104,39 @@ class Member:
         self.process.stdout.close()
 
 
+Join = Callable[..., Member]
+"""Starts a member, by the fixture ``join``."""
+
+
+def owner_of(directory: Path) -> int:
+    """The id of the process that has a directory, as far as is known: it may be about to."""
+    try:
+        return int(json.loads((directory / "owner.lock").read_text())["pid"])
+    except (OSError, ValueError):
+        return 0
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.01)
+
+
+def joining(config: Config, **options: Any) -> FaaSKeeperClient:
+    """A client that joins, although its process may have the directory."""
+    services = Services()
+
+    def connect(config: Config, port: int) -> Connection:
+        try:
+            return services.connect(config, port)
+        except DriverError as error:
+            raise ProviderException(str(error)) from error
+
+    return FaaSKeeperClient(config, connect=connect, **options)
+
+
 class Load:
     """Writes and reads for as long as it runs, and keeps what was acknowledged.
 
@@ -163,7 +204,11 @@ def acknowledged(folder: Path, name: str) -> tuple[int, int]:
 
 
 def main() -> None:
-    client = FaaSKeeperClient(Config.local(sys.argv[1]), **json.loads(sys.argv[2]))
+    options = json.loads(sys.argv[2])
+    data = {"cloud-provider": "local", "deployment-name": "local", "directory": sys.argv[1]}
+    if "heartbeat" in options:
+        data["heartbeat-frequency"] = options.pop("heartbeat")
+    client = FaaSKeeperClient(Config.deserialize(data), **options)
     states: list[str] = []
     events: list[list[Any]] = []
     client.add_listener(lambda state: states.append(state.value))
@@ -174,7 +219,10 @@ def main() -> None:
         "noting": lambda event: events.append([str(event.event_type), event.path]),
         "Lock": Lock,
         "Load": Load,
+        "link": lambda: client.connection.on_failure.__self__,  # type: ignore[attr-defined]
+        "host": lambda: services.owned(sys.argv[1])._host,  # type: ignore[union-attr]
         "os": os,
+        "resource": resource,
         "time": time,
         "kept": {},
     }

@@ -50,8 +50,12 @@ if TYPE_CHECKING:
 
 INLINE_BYTES = 64 * 1024
 """Hybrid storage keeps larger data in files of its own."""
-_STOOD_S = 2.0
-"""A heartbeat that comes so much later than it is due tells that the process stood still."""
+_STEP_S = 1.0
+"""A heartbeat waits in steps of this length. One that takes as much longer tells that the process
+stood still."""
+_STOOD_S = 10.0
+"""How long the next heartbeat is put off then: clients could not renew their leases, and now can."""
+_SHARE_AGAIN_S = 1.0
 _LOOK_S = 10.0
 """How often a service checks whether a sweep is due."""
 _SLICE_MS = 200
@@ -160,7 +164,14 @@ class EmbeddedService(Inherited):
         self._lines: deque[str] = deque(maxlen=1000)
         self._lately: logs.Attached | None = None
         self._queues: list[LocalQueue] = []
+        self._threads: list[threading.Thread] = []
         self._host: Host | None = None
+        self._failure: Exception | None = None
+        self.unshared = ""
+        """Why other processes cannot join; "": they can, or soon."""
+        self._inherited = ""
+        self._loading = threading.Lock()
+        register(self)
         self._owner.acquire(shared=functions)
         try:
             self._open()
@@ -169,28 +180,18 @@ class EmbeddedService(Inherited):
                 self._refuse_unfinished()
                 self.heartbeat.readmit()
                 self._start_functions()
+                self._begin("sharing", self._share, found[0][0] if found else 0, share_after)
+            if beat:
+                self._begin("heartbeat", self._beat)
+                self._begin("sweeping", self._tend)
         except BaseException:
+            self._end_threads()
             self._close_files()
             self._owner.release()
             raise
         self._lately = logs.Attached("faaskeeper", self._handler)
-        self._inherited = ""
-        self._loading = threading.Lock()
-        register(self)
         self._started = time.monotonic()
-        self._sharing: threading.Thread | None = None
-        if functions:
-            arguments = (found[0][0] if found else 0, share_after)
-            self._sharing = threading.Thread(
-                target=self._share, args=arguments, name="faaskeeper-sharing", daemon=True
-            )
-            self._sharing.start()
-        self._beating: list[threading.Thread] = []
-        if beat:
-            for name, act in (("heartbeat", self._beat), ("sweeping", self._tend)):
-                thread = threading.Thread(target=act, name=f"faaskeeper-{name}", daemon=True)
-                self._beating.append(thread)
-                thread.start()
+        self._tends = beat
 
     def _open(self) -> None:
         config = self._config
@@ -255,10 +256,26 @@ class EmbeddedService(Inherited):
             "watch": watches,
         }
 
+    def _begin(self, name: str, act: Callable[..., None], *arguments: object) -> None:
+        """Run a function in a thread. Raises RuntimeError if there cannot be one more."""
+        thread = threading.Thread(target=act, args=arguments, name=f"faaskeeper-{name}", daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
     def _share(self, upto: int, after: float) -> None:
         """Let other processes join, after some s. ``upto``: the log's end as it was found."""
-        if self._stop.wait(after):
+        while not self._stop.wait(after):
+            try:
+                self._host = self._channel.host = self._listening(upto)
+            except (OSError, ImportError, RuntimeError) as error:  # no descriptor or thread is free
+                _log.warning("other processes cannot join the service in %s yet: %s", self.directory, error)
+                after = _SHARE_AGAIN_S
+                continue
+            if self._failure is not None:  # it came while nobody listened
+                self._host.fail(self._failure)
             return
+
+    def _listening(self, upto: int) -> Host:
         with self._loading:
             from faaskeeper.providers.local.sharing.host import Host, Served
 
@@ -272,9 +289,14 @@ class EmbeddedService(Inherited):
             lambda: "".join(self._lines),
             self.local_channel.quiet,
             upto,
-            self._owner.share_not,
+            self._unshare,
         )
-        self._host = self._channel.host = Host(served)
+        return Host(served)
+
+    def _unshare(self, why: str) -> None:
+        self.unshared = f"other processes cannot join the service in {self.directory}: {why}"
+        _log.warning("%s", self.unshared)
+        self._owner.share_not()
 
     def _refuse_unfinished(self) -> None:
         """Raise Denied if a restore was interrupted: a repetition must complete it."""
@@ -350,6 +372,7 @@ class EmbeddedService(Inherited):
         return results
 
     def _broke(self, error: Exception) -> None:
+        self._failure = error
         if self._host is not None:
             self._host.fail(error)
         for handlers in list(self._handlers):
@@ -357,20 +380,28 @@ class EmbeddedService(Inherited):
                 handler(error)
 
     def _beat(self) -> None:
-        every = self._config.heartbeat_frequency
-        stood = False
-        while True:
-            began = time.monotonic()
-            if self._stop.wait(every):
-                return
-            # This process stood still: clients could not renew their leases, and now can.
-            stood = not stood and time.monotonic() - began > every + _STOOD_S
-            if stood:
-                continue
+        while self._await_beat():
             try:
                 self.heartbeat.beat()
             except Exception as error:
                 _log.error("heartbeat failed; it tries again: %s", error, exc_info=_unknown(error))
+
+    def _await_beat(self) -> bool:
+        """Wait until a heartbeat is due; False if the service stops.
+
+        Leases run on while this process stands still, and nobody can renew them. So the beat is put
+        off until their owners had time for that, whenever it stood still.
+        """
+        now = clocks.elapsed_s()  # the time of leases
+        due = now + self._config.heartbeat_frequency
+        while now < due:
+            step = min(due - now, _STEP_S)
+            if self._stop.wait(step):
+                return False
+            began, now = now, clocks.elapsed_s()
+            if now - began > step + _STEP_S:
+                due = max(due, now + _STOOD_S)
+        return True
 
     def _tend(self) -> None:
         """Sweep when due, in short slices, in a thread of its own: it must not delay heartbeats."""
@@ -429,18 +460,8 @@ class EmbeddedService(Inherited):
         """Process what waits, save mark and checkpoint, close the files, release the directory."""
         if self._inherited:
             return  # the other process does all that
-        self._stop.set()
-        awaited = False
-        if self._sharing is not None:
-            self._sharing.join()
-        if self._host is not None:
-            awaited = self._host.joined
-            self._host.stop()
-        for thread in self._beating:
-            thread.join()
-        for queue in self._queues:
-            queue.stop()
-        if self._beating and not awaited:
+        awaited = self._end_threads()
+        if self._tends and not awaited:
             self._tend_at_last()
         if self._lately is not None:
             self._lately.detach()
@@ -448,6 +469,18 @@ class EmbeddedService(Inherited):
         self._behind.flush_at_last()
         self._close_files()
         self._owner.release()
+
+    def _end_threads(self) -> bool:
+        """Let nobody join, and process what waits. Returns whether others had joined: they wait."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        awaited = self._host is not None and self._host.joined
+        if self._host is not None:
+            self._host.stop()
+        for queue in self._queues:
+            queue.stop()
+        return awaited
 
     def _close_files(self) -> None:
         self._log_file.close()

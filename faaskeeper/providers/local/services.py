@@ -121,7 +121,13 @@ class _Place(Inherited):
         link = Link(asking, name, first, reach)
         with self._lock:
             self._users += 1
-        return connection(link, config, port, self._closing(None))
+        close = self._closing(None)
+        try:
+            return connection(link, config, port, close)
+        except BaseException:  # no thread can be started
+            first.connection.close()
+            close()
+            raise
 
     def _identity(self) -> tuple[int, int]:
         found = os.stat(self._directory)
@@ -134,14 +140,20 @@ class _Place(Inherited):
         another directory now.
         """
         with self._lock:
-            try:
-                moved = self._identity() != was
-            except OSError:
-                moved = True
-            if moved:
-                raise _Moved(f"the directory {self._directory} was moved, deleted or replaced")
+            self.check(was)
             if self._users:  # otherwise nobody would stop the service
-                self._owned(config, share_after=0.0)
+                unshared = self._owned(config, share_after=0.0).unshared
+                if unshared:
+                    raise Denied(unshared)
+
+    def check(self, was: tuple[int, int]) -> None:
+        """Raise Denied if there is another directory now."""
+        try:
+            moved = self._identity() != was
+        except (FileNotFoundError, NotADirectoryError):
+            moved = True
+        if moved:
+            raise _Moved(f"the directory {self._directory} was moved, deleted or replaced")
 
 
 class _Moved(Denied):
@@ -168,25 +180,33 @@ class _Reach:
         except wire.Absent:
             self._take_over()
             raise
+        try:
+            self._place.check(self._was)
+        except BaseException:
+            greeted.connection.close()
+            raise
         self._unable = 0.0
         return greeted
 
     def _take_over(self) -> None:
         """Try to own the directory. Raises DriverError if neither this process can nor others do."""
-        now = time.monotonic()
         try:
             self._place.take_over(self._config, self._was)
-            self._unable = 0.0
-        except InUse:
-            self._unable = 0.0
         except _Moved:
             raise
-        except DriverError as error:
-            if not self._unable:
-                self._unable = now
-                _log.error("this process cannot take over %s: %s", self._asking.directory, error)
-            elif now - self._unable > _UNABLE_S:
-                raise
+        except (DriverError, OSError, RuntimeError) as error:  # the latter: no thread can be started
+            if not (isinstance(error, InUse) and error.shared):  # that one listens, or will
+                self._cannot(error)
+                return
+        self._unable = 0.0
+
+    def _cannot(self, error: Exception) -> None:
+        now = time.monotonic()
+        if not self._unable:
+            self._unable = now
+            _log.error("this process cannot take over %s: %s", self._asking.directory, error)
+        elif now - self._unable > _UNABLE_S:
+            raise Denied(str(error)) from error
 
 
 class Services(Inherited):

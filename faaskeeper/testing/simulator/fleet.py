@@ -75,7 +75,7 @@ class Server:
         kind = random.random()
         if random.random() < 0.15:
             self._world.reached["renewals of a server's lease do not get through"] += 1
-            self._session.renew = lambda: None
+            self._session.renew = lambda returned=False: None
         try:
             if kind < 0.3:
                 fleet.open(self._session)

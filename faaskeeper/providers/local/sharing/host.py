@@ -7,9 +7,11 @@ client does not take in waits here, up to :data:`MOST_BYTES`; then its stream is
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.drivers.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Page, Table
 from faaskeeper.core.errors import Conflict, Denied, DriverError, StaleView, Unavailable
 from faaskeeper.core.forks import Inherited, register
+from faaskeeper.core.records import Record
 from faaskeeper.providers.clocks import elapsed
 from faaskeeper.providers.local.sharing import wire
 
@@ -28,6 +31,10 @@ MOST_BYTES = 16 * 1024 * 1024
 """What may wait for a client that does not take in what it is sent."""
 MOST_CONNECTIONS = 1_000
 _WAIT_S = 0.005
+_SCARCE_S = 0.05
+"""How long to wait when this process has no descriptor free."""
+_WARN_S = 60.0
+_SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _JOIN_S = 5.0
 _PATIENCE_S = 60.0
 """How long an owner may take to apply the log before it listens."""
@@ -41,7 +48,8 @@ class Served:
 
     ``serve``: gives the writer messages, and runs it in this thread if it is free. ``settled``:
     waits until user storage has all that was answered early; False if that takes too long.
-    ``upto``: the log's end when the service was opened. ``silent``: called if nothing can listen.
+    ``upto``: the log's end when the service was opened. ``silent``: called with the reason if nothing
+    can listen.
     """
 
     directory: str
@@ -53,7 +61,7 @@ class Served:
     logs: Callable[[], str]
     settled: Callable[[float], bool]
     upto: int
-    silent: Callable[[], None]
+    silent: Callable[[str], None]
 
 
 class _Records:
@@ -72,13 +80,17 @@ class _Records:
 
 
 class _Stream:
-    """A client's stream: what is pushed to it, in order."""
+    """A client's stream: what is pushed to it, in order, begun by ``welcome``.
 
-    def __init__(self, connection: socket.socket) -> None:
+    What waits is sent by one thread, the pump; as long as anything waits, there is one. The first is
+    the connection's own (:meth:`pump`), so what is pushed before that comes after the welcome.
+    """
+
+    def __init__(self, connection: socket.socket, welcome: bytes) -> None:
         self.connection = connection
         self._lock = threading.Lock()
-        self._waiting: deque[bytes] = deque()
-        self._bytes = 0
+        self._waiting: deque[bytes] = deque((welcome,))
+        self._bytes = len(welcome)
 
     def push(self, body: bytes) -> bool:
         """Send without waiting; False if the client has gone, or is cut off."""
@@ -93,32 +105,37 @@ class _Stream:
                 if sent == len(body):
                     return True
                 body = body[sent:]
-                threading.Thread(target=self._pump, name="faaskeeper-host-pump", daemon=True).start()
+                try:
+                    threading.Thread(target=self.pump, name="faaskeeper-host-pump", daemon=True).start()
+                except RuntimeError as error:
+                    return self._cut(str(error))
             self._waiting.append(body)
             self._bytes += len(body)
-            if self._bytes <= MOST_BYTES:
-                return True
-            self._waiting.clear()
-        _log.warning("cut off a client: it does not take in what it is sent")
+            return self._bytes <= MOST_BYTES or self._cut("it does not take in what it is sent")
+
+    def _cut(self, why: str) -> bool:
+        """End the stream, which may be within a frame: nothing more must be sent. The caller has the lock."""
+        _log.warning("cut off a client: %s", why)
         wire.shut(self.connection)
+        self._waiting.clear()
         return False
 
-    def _pump(self) -> None:
-        """Send what waits; a push begins this, and what is pushed meanwhile waits behind."""
+    def pump(self) -> None:
+        """Send what waits, until nothing does; what is pushed meanwhile waits behind."""
+        sent = b""
         while True:
-            with self._lock:
+            with self._lock:  # also whether it was the last: from then on, pushes need another pump
+                if sent and self._waiting:
+                    self._waiting.popleft()
+                    self._bytes -= len(sent)
                 if not self._waiting:
                     return
-                body = self._waiting[0]
+                sent = self._waiting[0]
             try:
-                self.connection.sendall(body)
+                self.connection.sendall(sent)
             except OSError:
                 wire.shut(self.connection)
                 return  # what waits stays: pushes must not overtake it
-            with self._lock:
-                if self._waiting and self._waiting[0] is body:
-                    self._waiting.popleft()
-                    self._bytes -= len(body)
 
 
 class Host(Inherited):
@@ -133,6 +150,8 @@ class Host(Inherited):
         self._listener: socket.socket | None = None
         self._stopping = threading.Event()
         self._failure = ""
+        self._name = os.urandom(8).hex()
+        """Tells a link whether a connection is to the owner of its stream."""
         register(self)
         self._thread = threading.Thread(target=self._listen, name="faaskeeper-host", daemon=True)
         self._thread.start()
@@ -140,20 +159,12 @@ class Host(Inherited):
     # ---- listening ---------------------------------------------------------------------
 
     def _listen(self) -> None:
-        directory = self._served.directory
         try:
             if not self._ready():
                 return
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            with wire.address(directory) as name:
-                if os.path.lexists(name):  # of an owner that was killed: this process has the lock
-                    os.unlink(name)
-                listener.bind(name)
-                os.chmod(name, 0o600)
-            listener.listen(128)
-        except (OSError, AttributeError) as error:  # the latter: a system without SO_PEERCRED
-            _log.warning("other processes cannot join the service in %s: %s", directory, error)
-            self._served.silent()
+            listener = self._bound()
+        except Exception as error:  # an AttributeError: a system without SO_PEERCRED
+            self._served.silent(str(error))
             return
         with self._lock:
             self._listener = listener
@@ -163,12 +174,39 @@ class Host(Inherited):
             return
         self._accept(listener)
 
+    def _bound(self) -> socket.socket:
+        """A socket that listens in the directory. Raises OSError."""
+        while True:
+            try:
+                return self._bind()
+            except OSError as error:
+                if error.errno not in _SCARCE or self._stopping.wait(_SCARCE_S):
+                    raise
+
+    def _bind(self) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.settimeout(None)  # whatever the program has for its own sockets
+            with wire.address(self._served.directory) as name:
+                if os.path.lexists(name):  # of an owner that was killed: this process has the lock
+                    os.unlink(name)
+                listener.bind(name)
+                os.chmod(name, 0o600)
+            listener.listen(128)
+        except BaseException:
+            listener.close()
+            raise
+        return listener
+
     def _ready(self) -> bool:
-        """Wait until the mark covers the log as it was found; False if the service stops first."""
+        """Wait until the mark covers the log as it was found; False if the service stops first.
+
+        A service that has ended is ready, to refuse.
+        """
         applied = self._served.deployment.checkpoints.applied
         for turn in range(int(_PATIENCE_S / _WAIT_S)):
             try:
-                if applied() >= self._served.upto:
+                if self._failure or applied() >= self._served.upto:
                     return bool(socket.SO_PEERCRED) and not self._stopping.is_set()
                 if not turn:
                     self._served.ring()
@@ -179,27 +217,39 @@ class Host(Inherited):
         raise OSError("the log could not be applied")
 
     def _accept(self, listener: socket.socket) -> None:
+        warned = -_WARN_S
         while not self._stopping.is_set():
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return  # closed
-            if len(self._connections) >= MOST_CONNECTIONS:
-                _log.warning("refused a process that joins: there are %d connections", MOST_CONNECTIONS)
+            wrong = self._accept_one(listener)
+            if wrong and time.monotonic() - warned >= _WARN_S:
+                warned = time.monotonic()
+                _log.warning("a process that joins has to wait: %s", wrong)
+
+    def _accept_one(self, listener: socket.socket) -> str:
+        """Serve one more connection; returns why not, if it cannot."""
+        try:
+            connection, _ = listener.accept()
+        except OSError as error:  # closed, if this stops; else it comes again
+            self._stopping.wait(_SCARCE_S)
+            return "" if self._stopping.is_set() else str(error)
+        if len(self._connections) >= MOST_CONNECTIONS:
+            connection.close()
+            return f"there are {MOST_CONNECTIONS} connections"
+        connection.settimeout(wire.ANSWER_S)  # for the greeting
+        serving = threading.Thread(
+            target=self._serve, args=(connection,), name="faaskeeper-host-client", daemon=True
+        )
+        with self._lock:  # stop() ends it, or it does not begin
+            if self._stopping.is_set():
                 connection.close()
-                continue
-            serving = threading.Thread(
-                target=self._serve, args=(connection,), name="faaskeeper-host-client", daemon=True
-            )
+                return ""
+            self._connections[connection] = serving
             try:
-                with self._lock:  # stop() ends it, or it does not begin
-                    if not self._stopping.is_set():
-                        self._connections[connection] = serving
-                        serving.start()
-                        continue
+                serving.start()
+                return ""
             except RuntimeError as error:
-                _log.error("closed a connection: %s", error)
-            self._forget(connection)
+                wrong = str(error)
+        self._forget(connection)
+        return wrong
 
     def _forget(self, connection: socket.socket) -> None:
         with self._lock:
@@ -267,6 +317,7 @@ class Host(Inherited):
             deployment = self._served.deployment
             welcome = {
                 **self._greeting(),
+                "owner": self._name,
                 "key": deployment.key.hex(),
                 "inline": deployment.limits.inline_bytes,
                 "blobs": deployment.blobs is not None,
@@ -275,6 +326,7 @@ class Host(Inherited):
                 "clock": deployment.clock(),
                 "elapsed": elapsed(),
             }
+            connection.settimeout(None)
             name = greeting["stream"]
             if name:
                 self._stream(str(name), connection, frames, wire.frame(welcome))
@@ -315,17 +367,19 @@ class Host(Inherited):
     # ---- streams -----------------------------------------------------------------------
 
     def _stream(self, name: str, connection: socket.socket, frames: wire.Frames, welcome: bytes) -> None:
-        stream = _Stream(connection)
-        connection.sendall(welcome)
-        self._streams[name] = stream
+        stream = _Stream(connection, welcome)
+        with self._lock:
+            self._streams[name] = stream
         if self._failure:
             stream.push(wire.letter(wire.FAILED, self._failure.encode()))
         try:
+            stream.pump()
             while True:
                 self._take(frames.read_some(), stream)
         finally:
-            if self._streams.get(name) is stream:
-                del self._streams[name]
+            with self._lock:
+                if self._streams.get(name) is stream:
+                    del self._streams[name]
 
     def _take(self, came: Sequence[bytes], stream: _Stream) -> None:
         bodies = [each[1:] for each in came if each[:1] == wire.MESSAGE]
@@ -388,6 +442,14 @@ class Host(Inherited):
             raise Denied(f"only the service writes the table {name!r}")
         return self._tables[name]
 
+    def _kept(self, arguments: list[Any], _: bytes) -> bytes:
+        keeper = self._served.deployment.keeper
+        if keeper is None:
+            raise Denied("this service keeps no history beside its log")
+        found = keeper.of(*arguments)
+        image = None if found.image is None else records.encode(Record(*found.image, [], 0, 0, ""))
+        return _items([image], found.horizon, found.time)
+
     def _get_object(self, arguments: list[Any], _: bytes) -> bytes:
         found = self._blobs.get(*arguments)
         return wire.frame([None]) if found is None else wire.frame([found.tag], (found.body,))
@@ -417,6 +479,7 @@ _CALLS: dict[str, Callable[[Host, list[Any], bytes], bytes]] = {
     "query": Host._query,
     "put": Host._put,
     "delete": Host._delete,
+    "kept": Host._kept,
     "object": Host._get_object,
     "put object": Host._put_object,
     "logs": Host._logs,

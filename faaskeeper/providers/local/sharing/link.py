@@ -5,12 +5,14 @@ process: ``reach`` does that. Meanwhile calls wait, :data:`~.wire.ANSWER_S` at m
 ``returned`` handlers are called, in order, and must not block for long.
 
 A call without an answer in time is taken for an owner that stands still: all connections are given
-up, and the owner is greeted until it answers.
+up, and the owner is greeted until it answers. Other failures of a call's connection say nothing
+about the stream, which has its own end; the call is made by another one.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
 import time
@@ -43,12 +45,17 @@ class Asking(NamedTuple):
     super_digest: str | None
 
 
-class Greeted(NamedTuple):
-    """A connection to the owner, and what it said."""
+class Greeted(Inherited):
+    """A connection to the owner, and what it said. A forked child closes it, whoever uses it."""
 
-    connection: socket.socket
-    frames: wire.Frames
-    welcome: dict[str, Any]
+    def __init__(self) -> None:
+        self.connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.frames = wire.Frames(self.connection)
+        self.welcome: dict[str, Any] = {}
+        register(self)
+
+    def forked(self, why: str) -> None:
+        wire.release(self.connection)
 
 
 def greet(asking: Asking, stream: str = "") -> Greeted:
@@ -56,8 +63,11 @@ def greet(asking: Asking, stream: str = "") -> Greeted:
 
     Raises Absent if there is none, or it does not answer; Denied, if it refuses.
     """
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    frames = wire.Frames(connection)
+    try:
+        greeted = Greeted()
+    except OSError as error:
+        raise wire.Absent(f"cannot reach the service in {asking.directory}: {error}") from error
+    connection = greeted.connection
     try:
         connection.settimeout(wire.ANSWER_S)
         with wire.address(asking.directory) as name:
@@ -72,17 +82,19 @@ def greet(asking: Asking, stream: str = "") -> Greeted:
             "stream": stream,
         }
         connection.sendall(wire.frame(greeting))
-        welcome, _ = codec.unframe(frames.read())
-        if "refused" in welcome:
-            raise Denied(str(welcome["refused"]))
-        wire.speaks(welcome, f"process {welcome.get('pid')}, which has {asking.directory} open,")
+        greeted.welcome, _ = codec.unframe(greeted.frames.read())
+        if "refused" in greeted.welcome:
+            raise Denied(str(greeted.welcome["refused"]))
+        wire.speaks(
+            greeted.welcome, f"process {greeted.welcome.get('pid')}, which has {asking.directory} open,"
+        )
     except (OSError, wire.Gone, codec.Malformed, AttributeError) as error:
         connection.close()
         raise wire.Absent(f"nobody shares the service in {asking.directory}: {error}") from error
     except BaseException:
         connection.close()
         raise
-    return Greeted(connection, frames, welcome)
+    return greeted
 
 
 Reach = Callable[[str], Greeted]
@@ -106,6 +118,8 @@ class Link(Inherited):
         self._hearing = threading.RLock()
         self._stream: socket.socket | None = first.connection
         self._idle: list[Greeted] = []
+        self._refused = 0
+        """How many calls wait for a connection, since the owner takes no more."""
         self._lead = first.welcome["elapsed"] - elapsed()
         """How far the owner's clock of elapsed time is ahead: it differs between containers."""
         self._failure: DriverError | None = None
@@ -135,15 +149,22 @@ class Link(Inherited):
     # ---- the stream --------------------------------------------------------------------
 
     def _run(self, greeted: Greeted | None) -> None:
-        while greeted is not None:
-            try:
-                self._read(greeted)
-            except (wire.Gone, OSError):
-                pass
-            self._lost(greeted.connection)
-            with self._sending:  # nobody sends to a descriptor that may be another file's by then
-                greeted.connection.close()
-            greeted = self._again()
+        try:
+            while greeted is not None:
+                try:
+                    self._read(greeted)
+                except (wire.Gone, OSError):
+                    pass
+                self._drop(greeted)
+                greeted = self._again()
+        except Exception as error:  # otherwise its sessions would wait for a thread that is dead
+            _log.exception("the link to the owner of %s has broken", self._asking.directory)
+            self._fail(Denied(f"the link to the owner of {self._asking.directory} has broken: {error}"))
+
+    def _drop(self, greeted: Greeted) -> None:
+        self._lost(greeted.connection)
+        with self._sending:  # nobody sends to a descriptor that may be another file's by then
+            greeted.connection.close()
 
     def _read(self, greeted: Greeted) -> None:
         greeted.connection.settimeout(None)
@@ -172,31 +193,37 @@ class Link(Inherited):
                 if greeted.welcome["key"] != self.welcome["key"]:
                     greeted.connection.close()
                     raise Denied(f"there is another service in {self._asking.directory} now")
-            except wire.Absent:
-                with self._changed:
-                    if not self._over:
-                        self._changed.wait(_PAUSE_S)
-                continue
+                if self._take(greeted):
+                    return greeted
+            except (wire.Absent, OSError):
+                pass  # there is none yet
             except DriverError as error:
                 self._fail(error)
-                return None
             with self._changed:
                 if not self._over:
-                    self.welcome = greeted.welcome
-                    self._lead = greeted.welcome["elapsed"] - elapsed()
-                    self._stream = greeted.connection
-                    self._changed.notify_all()
-            if self._over:
-                greeted.connection.close()
-                return None
-            for handler in self._returned:
-                try:
-                    handler()
-                except DriverError as error:  # it has ended again: the stream shows that
-                    _log.info("what %s lost is not restored yet: %s", self._asking.directory, error)
-                    break
-            return greeted
+                    self._changed.wait(_PAUSE_S)
         return None
+
+    def _take(self, greeted: Greeted) -> bool:
+        """Go on by a new stream; False: it was given up again."""
+        with self._changed:
+            if not self._over:
+                self.welcome = greeted.welcome
+                self._lead = greeted.welcome["elapsed"] - elapsed()
+                self._stream = greeted.connection
+                self._changed.notify_all()
+        try:
+            for handler in () if self._over else self._returned:
+                handler()
+        except (DriverError, OSError) as error:  # only the next return restores what this one did not
+            _log.info("what %s lost is not restored yet: %s", self._asking.directory, error)
+            self._drop(greeted)
+            if isinstance(error, Denied):
+                raise
+        if self._over or self._stream is not greeted.connection:
+            self._drop(greeted)
+            return False
+        return True
 
     @property
     def _over(self) -> bool:
@@ -251,11 +278,12 @@ class Link(Inherited):
         long the answer may take, in s.
         """
         deadline = time.monotonic() + within
+        refused = False
         while True:
             stream = self._current(deadline)
             sent = False
             try:
-                greeted = self._lend()
+                greeted = self._lend(stream, refused)
                 try:
                     until = elapsed() + self._lead + int(within * 1000)
                     if greeted.connection.gettimeout() != within:
@@ -268,10 +296,15 @@ class Link(Inherited):
                     raise
                 self._give_back(stream, greeted)
             except (OSError, wire.Gone, wire.Absent) as error:
-                self._lost(stream)
+                late = isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
+                if late or _ended(stream):
+                    self._lost(stream)
                 unknown = sent and not again  # a frame that was not sent as a whole has no effect
                 if unknown or isinstance(error, TimeoutError) or time.monotonic() > deadline:
                     raise self._unavailable(error) from error
+                if isinstance(error, wire.Absent):
+                    refused = True
+                    self._await_another(stream)
                 continue
             answer, at = codec.unframe(body)
             if answer and answer[0] == "error":
@@ -297,16 +330,36 @@ class Link(Inherited):
         why = f": {error}" if error is not None else ""
         return Unavailable(f"the process that has {self._asking.directory} open does not answer{why}")
 
-    def _lend(self) -> Greeted:
+    def _lend(self, stream: socket.socket, refused: bool = False) -> Greeted:
+        """A connection to the owner of a stream, for one call. Raises Absent.
+
+        ``refused``: the owner gave this call none before, so it comes first.
+        """
         with self._changed:
-            if self._idle:
+            if len(self._idle) > (0 if refused else self._refused):
                 return self._idle.pop()
-        return greet(self._asking)
+        greeted = greet(self._asking)
+        with self._changed:
+            if greeted.welcome["owner"] == self.welcome["owner"]:
+                return greeted
+        greeted.connection.close()
+        self._lost(stream)  # the new owner, or another directory's: the stream's thread sees which
+        raise wire.Absent(f"another process has {self._asking.directory} open")
+
+    def _await_another(self, stream: socket.socket) -> None:
+        """Wait for a connection that another call gives back, or for another stream."""
+        with self._changed:
+            if self._stream is stream and not self._idle:
+                self._refused += 1
+                self._changed.wait(_PAUSE_S)
+                self._refused -= 1
 
     def _give_back(self, stream: socket.socket, greeted: Greeted) -> None:
         with self._changed:
             if self._stream is stream and len(self._idle) < _IDLE and not self._over:
                 self._idle.append(greeted)
+                if self._refused:
+                    self._changed.notify_all()
                 return
         greeted.connection.close()
 
@@ -331,12 +384,19 @@ class Link(Inherited):
         self._sending = threading.Lock()
         self._hearing = threading.RLock()
         self._failure = Denied(f"{self._asking.directory}: {why}")
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            wire.release(stream)
-        while self._idle:
-            wire.release(self._idle.pop().connection)
+        self._stream = None
+        self._idle = []
         self._handler = None
+
+
+def _ended(stream: socket.socket) -> bool:
+    """Whether the owner has ended a stream, or has died."""
+    poll = select.poll()
+    try:
+        poll.register(stream, 0)  # POLLHUP is reported in any case
+    except (OSError, ValueError):
+        return True  # the link's thread has closed it
+    return bool(poll.poll(0))
 
 
 def _send_all(stream: socket.socket, body: bytes) -> None:
@@ -347,8 +407,6 @@ def _send_all(stream: socket.socket, body: bytes) -> None:
         sent = 0
     if sent == len(body):
         return
-    import select
-
     deadline = time.monotonic() + wire.ANSWER_S
     view = memoryview(body)[sent:]
     while view:

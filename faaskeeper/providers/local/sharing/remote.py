@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from faaskeeper.config import ClientChannel, Config
-from faaskeeper.core import codec
+from faaskeeper.core import codec, records
 from faaskeeper.core.clocks import Steady
 from faaskeeper.core.connection import Connection, connection_to
 from faaskeeper.core.deployment import on_tables
@@ -14,6 +15,7 @@ from faaskeeper.core.drivers.channel import ClientChannel as Channel
 from faaskeeper.core.drivers.channel import Handler
 from faaskeeper.core.drivers.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Object, Page, every
 from faaskeeper.core.errors import Conflict, Denied
+from faaskeeper.core.kept import Image, Kept
 from faaskeeper.core.transactions import Limits
 from faaskeeper.providers import clocks
 from faaskeeper.providers.local.sharing import wire
@@ -71,6 +73,14 @@ def _items(answer: list[Any], data: bytes) -> list[Item | None]:
         items.append(codec.to_item(data[at : at + length]))
         at += length
     return items
+
+
+def _kept(link: Link, path: str) -> Kept:
+    """What the owner keeps of a path, as :meth:`faaskeeper.core.kept.Keeper.of` gives it."""
+    answer, data = link.call(("kept", path))
+    (item,) = _items(answer, data)
+    image = None if item is None else Image(*records.decode(item)[:3])
+    return Kept(answer[1], answer[2], image)
 
 
 class WatchRows(RemoteTable):
@@ -199,6 +209,7 @@ def connection(link: Link, config: Config, port: int, close: Callable[[], None])
         deployment,
         _by_tcp(port) if config.client_channel is ClientChannel.TCP else _StreamChannel(link),
         coalesce=True,
+        kept=partial(_kept, link),
         close=closed,
         ring=lambda: link.send(wire.letter(wire.RING)),
         on_failure=link.on_failure,
