@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core.acl import ALL, READ, digest
 from faaskeeper.exceptions import FaaSKeeperException, MalformedInputException, ProviderException
+from faaskeeper.providers.local import services
 from faaskeeper.providers.local.service import EmbeddedService
 from tests.cli.console import Fk
 from tests.providers.test_matching import configured, killed
@@ -127,6 +130,24 @@ def test_a_deployment_in_use_and_one_that_does_not_exist_are_read_by_a_service(t
     found.close()
     with FaaSKeeperClient(config) as client:
         assert client.exists("/") is not None
+
+
+def test_who_comes_while_a_directory_is_read_at_rest_waits_for_its_end(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = reader(config)
+    assert held is not None
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 9:
+            held.close()
+
+    monkeypatch.setattr(services, "time", SimpleNamespace(sleep=pause, monotonic=time.monotonic))
+    with FaaSKeeperClient(config) as client:
+        assert client.set_data("/empty", b"full").stat.version == 1
+    assert len(pauses) == 9
 
 
 def test_records_that_are_kept_in_objects_are_read_by_a_service(tmp_path: Path) -> None:

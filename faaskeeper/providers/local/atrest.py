@@ -30,7 +30,7 @@ def at_rest(config: Config) -> AtRest | None:
         return None
     owner = Owner(directory)
     try:
-        owner.acquire()
+        owner.acquire(shared=True)  # who comes meanwhile waits: this ends soon
     except Denied:
         return None  # in use, perhaps by this process: the service says what to do
     with ExitStack() as stack:

@@ -57,7 +57,7 @@ class Owner(Inherited):
     def acquire(self, shared: bool = False) -> None:
         """Take ownership. Raises InUse, or Denied, with what to do.
 
-        ``shared``: others may join this process.
+        ``shared``: others may join this process, or the directory will be free soon.
         """
         path = f"{self._directory}/owner.lock"
         try:
