@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from faaskeeper.cli import output
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.errors import Failed, advice, status_of
 from faaskeeper.cli.restoring import Row, batches, check_results, count_up, creations, part_of
@@ -31,6 +32,7 @@ from faaskeeper.exceptions import (
 )
 from faaskeeper.node import Node
 from faaskeeper.session.arguments import NodeKind
+from faaskeeper.zookeeper.address import PROVIDER
 
 _NUMBERED = re.compile("[0-9]{10}$")
 Advance = Callable[[int], None]
@@ -52,6 +54,8 @@ class Found(NamedTuple):
 
 def look(context: Context, top: str, recursive: bool, as_json: bool) -> Found:
     """Count what a tree has, without reading data. Raises NodeDoesntExistException."""
+    if context.config.provider_name == PROVIDER:
+        output.print_error("containers and times to live become persistent: a ZooKeeper server hides them")
     nodes = size = longest = children = 0
     ephemerals: list[str] = []
     walk = Walk(context, depth=None if recursive else 0, as_json=as_json)

@@ -102,7 +102,14 @@ def test_commands_on_trees_work_on_a_server(console: Fk, port: int) -> None:
 
     with FaaSKeeperClient(Config.load(at)) as client:
         commands_on_trees_work(client, fk, kinds=False)
-    for path in ("/app", "/many", "/moved"):
+    refused = console.run("-c", at, "find", "/", "--type", "ttl")
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        b"fk: a ZooKeeper server does not tell containers and times to live\n",
+    )
+    moved = console.run("-c", at, "mv", "/moved", "/again")
+    assert b"containers and times to live become persistent" in moved.stderr
+    for path in ("/app", "/many", "/again"):
         console.said("-c", at, "deleteall", path)
 
 

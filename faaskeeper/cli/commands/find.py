@@ -12,6 +12,7 @@ import click
 from faaskeeper.cli import acls, output
 from faaskeeper.cli.arguments import Size, text_of
 from faaskeeper.cli.context import Context
+from faaskeeper.cli.errors import Failed
 from faaskeeper.cli.options import as_json, command, depth_option, path_or_root, unsorted_option
 from faaskeeper.cli.times import Moment
 from faaskeeper.cli.walks import Walk
@@ -19,6 +20,7 @@ from faaskeeper.core import paths
 from faaskeeper.core.znode import Acl
 from faaskeeper.exceptions import NoAuthException, NodeDoesntExistException
 from faaskeeper.node import Node
+from faaskeeper.zookeeper.address import PROVIDER
 
 KINDS = ("ephemeral", "container", "ttl", "persistent")
 
@@ -128,6 +130,8 @@ def find(
     """
     if print0 and as_json:
         raise click.UsageError("--print0 prints only paths: omit --json")
+    if context.config.provider_name == PROVIDER and {"container", "ttl"} & set(kinds):
+        raise Failed("a ZooKeeper server does not tell containers and times to live", 2)
     wanted = _Wanted(name, glob, kinds, larger, smaller, older, newer, owner)
     walk = Walk(context, depth=depth, unsorted=unsorted, as_json=as_json)
     for node, _ in walk.visits(path):
