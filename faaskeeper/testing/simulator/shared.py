@@ -24,8 +24,8 @@ from faaskeeper.providers.local.sharing.remote import RemoteTable, WatchRows
 from faaskeeper.providers.memory import MemoryTable
 from faaskeeper.testing.simulator.director import Director
 from faaskeeper.testing.simulator.environment import Process
-from faaskeeper.testing.simulator.histories import History, run
-from faaskeeper.testing.simulator.plan import Plan, plan_of
+from faaskeeper.testing.simulator.histories import History, Kind, run
+from faaskeeper.testing.simulator.plan import SIMPLER, Plan, plan_of
 from faaskeeper.testing.simulator.queues import SimulatedQueue
 from faaskeeper.testing.simulator.scheduler import Scheduler
 from faaskeeper.testing.simulator.world import World
@@ -98,7 +98,7 @@ class _Link:
             for handler in self._returned:
                 handler()
         except DriverError:
-            self._world.reached["an owner died before all was restored"] += 1  # the next one has it
+            self._world.scheduler.note("the owner died before all was restored")  # the next one has it
 
     def connection(self) -> Connection:
         """The client's connection; see :func:`faaskeeper.providers.local.sharing.remote.connection`."""
@@ -223,3 +223,21 @@ def shared_plan_of(seed: int) -> Plan:
 def run_shared(seed: int, plan: Plan | None = None, trace: bool = False) -> History:
     """Run the history with take-overs of a seed, with the seed's plan if none is given."""
     return run(seed, plan or shared_plan_of(seed), trace, SharedWorld, SharedDirector)
+
+
+_SIMPLER = [change for change in SIMPLER if "expiring" not in change]
+_EXPECTED = frozenset(
+    {
+        "a watch that stays",
+        "an epoch that names the log",
+        "an owner died",
+        "children in pages",
+        "client died",
+        "data in a blob",
+        "went on with a session",
+    }
+)
+LONG_RUN = 1_000
+"""A run of so many histories or more must reach every fault and rare branch."""
+SHARED = Kind(run_shared, shared_plan_of, _SIMPLER, _EXPECTED, LONG_RUN, " --shared")
+"""Histories with take-overs."""
