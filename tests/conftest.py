@@ -107,7 +107,7 @@ def group(test: str) -> str:
     The tests of a cloud share its emulators, those of a file its servers, those of the simulator nothing.
     """
     file = test.split("::")[0]
-    if file.endswith(("/test_simulator.py", "/test_simulated_servers.py")):
+    if file.endswith(("/test_simulator.py", "/test_simulated_servers.py", "/test_simulated_sharing.py")):
         return test
     folder = file.split("/")[1]
     return folder if folder in ("aws", "gcp") else file

@@ -2,7 +2,8 @@
 
 ``--seeds 2000`` runs histories from ``--start`` on. The last line is a summary; the exit status is
 1 when a promise was broken. ``--replay SEED`` runs one history and prints its trace. ``--servers``:
-histories in which clients speak ZooKeeper's protocol with servers.
+histories in which clients speak ZooKeeper's protocol with servers. ``--shared``: histories of a
+shared directory whose owners die.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 from faaskeeper.testing.simulator.histories import Kind, run
 from faaskeeper.testing.simulator.plan import SIMPLER, plan_of
 from faaskeeper.testing.simulator.served.course import SERVED
+from faaskeeper.testing.simulator.shared import SHARED
 
 LONG_RUN = 20_000
 """A run of so many histories or more must reach every fault and rare branch."""
@@ -79,6 +81,8 @@ EXPECTED = frozenset(
 """Names of faults and rare branches."""
 DIRECT = Kind(run, plan_of, SIMPLER, EXPECTED, LONG_RUN, "")
 """Histories of direct clients."""
+KINDS = {kind.option.strip(): kind for kind in (DIRECT, SERVED, SHARED)}
+"""By the option that selects them."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -91,9 +95,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--replay", type=int, default=None, help="one seed, with its trace")
     parser.add_argument("--shrink", action="store_true", help="with --replay: make it smaller first")
     parser.add_argument("--servers", action="store_true", help="histories with servers of the protocol")
+    parser.add_argument("--shared", action="store_true", help="histories of a shared directory")
     options = parser.parse_args(arguments)
     logging.disable(logging.CRITICAL)  # the code under test logs the faults
-    kind = SERVED if options.servers else DIRECT
+    kind = KINDS["--servers" if options.servers else "--shared" if options.shared else ""]
     if options.replay is not None:
         return _replay(kind, options.replay, options.shrink)
     return _many(kind, options)
@@ -133,7 +138,7 @@ def _many(kind: Kind, options: argparse.Namespace) -> int:
             if left <= 0:
                 break
             seeds = range(seed, seed + min(left, chunk * options.processes))
-            for number, violation, some, more, seen in spread(partial(_brief, options.servers), seeds):
+            for number, violation, some, more, seen in spread(partial(_brief, kind.option.strip()), seeds):
                 done += 1
                 steps += more
                 entries += some
@@ -156,7 +161,7 @@ def _many(kind: Kind, options: argparse.Namespace) -> int:
     return 1 if broken or missing else 0
 
 
-def _brief(servers: bool, seed: int) -> tuple[int, str, int, int, Counter[str]]:
+def _brief(option: str, seed: int) -> tuple[int, str, int, int, Counter[str]]:
     logging.disable(logging.CRITICAL)
-    history = (SERVED if servers else DIRECT).run(seed)
+    history = KINDS[option].run(seed)
     return seed, history.violation, history.entries, history.steps, history.reached

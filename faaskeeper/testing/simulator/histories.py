@@ -27,13 +27,19 @@ class History:
     trace: list[str]
 
 
-def run(seed: int, plan: Plan | None = None, trace: bool = False) -> History:
+def run(
+    seed: int,
+    plan: Plan | None = None,
+    trace: bool = False,
+    world_of: Callable[[Scheduler, Plan], Any] = World,
+    director_of: Callable[[Any], Director] = Director,
+) -> History:
     """Run the history of a seed, with the seed's plan if none is given."""
     plan = plan or plan_of(seed)
     scheduler = Scheduler(seed)
     scheduler.tracing = trace
-    world = World(scheduler, plan)
-    director = Director(world)
+    world = world_of(scheduler, plan)
+    director = director_of(world)
     violation = ""
     scheduler.spawn("director", director.run, world.system)
     try:

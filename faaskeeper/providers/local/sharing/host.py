@@ -64,7 +64,7 @@ class Served:
     silent: Callable[[str], None]
 
 
-class _Records:
+class RecordTable:
     """User storage as a table to read: the layouts differ, and it is read through memory."""
 
     def __init__(self, stored: records.Records) -> None:
@@ -143,7 +143,7 @@ class Host(Inherited):
 
     def __init__(self, served: Served) -> None:
         self._served = served
-        self._tables: dict[str, Any] = {**served.tables, "records": _Records(served.deployment.records)}
+        self._tables: dict[str, Any] = {**served.tables, "records": RecordTable(served.deployment.records)}
         self._lock = threading.Lock()
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._streams: dict[str, _Stream] = {}
@@ -405,7 +405,7 @@ class Host(Inherited):
         try:
             if until < elapsed():
                 raise Unavailable("the call came too late: its sender has given up")
-            return _CALLS[word](self, arguments, body[at:])
+            return CALLS[word](self, arguments, body[at:])
         except DriverError as error:
             return wire.refusal(error)
 
@@ -473,7 +473,7 @@ class Host(Inherited):
         return wire.frame([], (self._served.logs().encode(),))
 
 
-_CALLS: dict[str, Callable[[Host, list[Any], bytes], bytes]] = {
+CALLS: dict[str, Callable[[Host, list[Any], bytes], bytes]] = {
     "get": Host._get,
     "many": Host._get_many,
     "query": Host._query,
