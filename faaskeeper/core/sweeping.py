@@ -268,7 +268,8 @@ class Sweeper:
 
     def _sweep_log(self) -> None:
         progress = self._progress
-        self._sweep_later(progress.passed(TOMBSTONE_MS))
+        if self._deployment.retention.most is not None:  # else nothing is trimmed early
+            self._sweep_later(progress.passed(TOMBSTONE_MS))
         for entries in self._entries(progress.swept, progress.passed(TOMBSTONE_MS)):
             self._each([call for entry in entries for call in self._garbage(entry)])
             if self._deployment.keeper is None:  # otherwise they go with their entries

@@ -75,7 +75,8 @@ class Bounds:
         inline = not self._ledger.plan.own_distributor
         if one and alone and inline and not view.pending:  # znodes that are only read are added later
             old = view.evictable
-            if old > view.max_nodes + 8:  # requests that are judged again read znodes after the eviction
+            # Requests that are judged again read znodes after the eviction; a mass of them comes at once.
+            if old > view.max_nodes + 8 + self._ledger.plan.mass:
                 raise Violation(f"a view for {view.max_nodes} znodes remembers {old} that it may forget")
 
     # ---- at rest -----------------------------------------------------------------------
