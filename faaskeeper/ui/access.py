@@ -72,6 +72,13 @@ class Access:
         """The deployment's stores; None on a ZooKeeper server, which shows none."""
         return None if self.config.provider_name == "zookeeper" else self.client.connection
 
+    def renew(self) -> None:
+        """Open another session at the next use: this one has ended, and its client does not know yet."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.stop(close=False)
+
     def close(self) -> None:
         """End the session: its ephemerals are deleted."""
         with self._lock:

@@ -289,5 +289,12 @@ async def end_session(request: Request) -> Response:
     session = given.get("session")
     if not isinstance(session, str) or given.get("again") != session:
         raise Invalid("give the session's id twice")
-    ended = await run_in_threadpool(access_of(request).client.end_session, session)
+    return await run_in_threadpool(_end, access_of(request), session)
+
+
+def _end(access: Access, session: str) -> Response:
+    client = access.client
+    ended = client.end_session(session)
+    if session == client.session_id:
+        access.renew()
     return JSONResponse({"session": session, "ended": ended})

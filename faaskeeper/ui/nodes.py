@@ -147,7 +147,14 @@ def rows(request: Request) -> Response:
 
 
 def _row(node: Node) -> dict[str, Any]:
-    return {"children": node.stat.numChildren, "size": node.stat.dataLength, "kind": kind_of(node)}
+    stat = node.stat
+    return {
+        "children": stat.numChildren,
+        "size": stat.dataLength,
+        "kind": kind_of(node),
+        "created": str(stat.czxid),
+        "changed": str(stat.pzxid),
+    }
 
 
 def download(request: Request) -> Response:

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from faaskeeper.cli.errors import Failed
 from faaskeeper.config import Config
 from faaskeeper.core import acl as acls
+from faaskeeper.exceptions import NoAuthException
 from faaskeeper.ui.access import Access
 from faaskeeper.ui.app import application
 from faaskeeper.ui.logins import Logins, Visit
@@ -101,6 +102,9 @@ def check_gate(access: Access, gate: str) -> None:
     """Raise Failed unless the node that opens the page exists, and not everybody may read it."""
     if not gate:
         return
-    acl, _ = access.client.get_acls(gate)
+    try:
+        acl, _ = access.client.get_acls(gate)
+    except NoAuthException:
+        return  # not everybody may even see who may
     if acls.permits(tuple(acl), acls.READ, ()):
         raise Failed(f"everybody may read {gate}: give it an ACL of who may log in, by 'fk setAcl'", 2)
