@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from tests.ui.pages import Page
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from tests.ui.browsers import Person
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +53,35 @@ def join(page: Page) -> Iterator[Callable[..., FaaSKeeperClient]]:
 def other(join: Callable[..., FaaSKeeperClient]) -> FaaSKeeperClient:
     """Another program that uses the page's service."""
     return join()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A browser for all tests of this process."""
+    from tests.ui.browsers import chromium
+
+    with chromium() as launched:
+        yield launched
+
+
+@pytest.fixture
+def sit(browser: Browser) -> Iterator[Callable[..., Person]]:
+    """Sits somebody at a browser of their own; nothing may go wrong in it."""
+    from tests.ui.browsers import Person
+
+    made: list[Person] = []
+
+    def start(page: Page, **options: object) -> Person:
+        made.append(Person(browser, page.address, **options))
+        return made[-1]
+
+    yield start
+    for person in made:
+        person.context.close()
+        assert person.wrong == []
+
+
+@pytest.fixture
+def person(sit: Callable[..., Person], page: Page) -> Person:
+    """Somebody at the page of an embedded service."""
+    return sit(page)

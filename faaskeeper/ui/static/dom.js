@@ -87,18 +87,8 @@ export function pathLink(path, view = "tree", text = path) {
   return el("a", { href: link(view, path), class: "path" }, text);
 }
 
-/** Names sorted as the server sorts them: by code points. */
-export function compare(a, b) {
-  const shorter = Math.min(a.length, b.length);
-  for (let at = 0; at < shorter; at++) {
-    const x = a.charCodeAt(at), y = b.charCodeAt(at);
-    if (x !== y) {
-      const high = (code) => (code >= 0xd800 && code <= 0xdfff ? code + 0x10000 : code);
-      return high(x) - high(y);
-    }
-  }
-  return a.length - b.length;
-}
+/** The server's order of names: by code points, all of which have one unit in a path. */
+export const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
 
 // ---- notes and dialogs -------------------------------------------------------------------------
 

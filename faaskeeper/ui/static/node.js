@@ -8,13 +8,12 @@ import { contenders } from "./sessions.js";
 
 const LISTED = 100;
 
-/** The data of a node in one of its forms, with a choice of them. */
+/** The data of a node in one of its forms, with a choice of them; what somebody chose is remembered. */
 export function dataView(data, remembered = {}) {
   const forms = formsOf(data);
   const held = el("div");
-  const buttons = forms.map((form) => el("button", { type: "button", onclick: () => choose(form) }, form));
+  const buttons = forms.map((form) => el("button", { type: "button", onclick: () => { remembered.form = form; choose(form); } }, form));
   const choose = (form) => {
-    remembered.form = form;
     buttons.forEach((each, at) => each.setAttribute("aria-pressed", String(forms[at] === form)));
     replace(held, data.length ? show(data, form) : el("p", { class: "hint" }, "No data."));
   };

@@ -30,6 +30,7 @@ export class Tree {
     this.asked = new Set();
     this.changed = new Map();
     this.rows = [];
+    this.painted = new Map(); // by path: {element, look}
     this.active = "/";
     this.selected = "/";
     this.word = "";
@@ -91,6 +92,11 @@ export class Tree {
 
   /** Open everything above a path, and show it. */
   async reveal(path) {
+    if (path === this.active && this.indexOf(path) >= 0) { // chosen here: what is in sight stays
+      this.selected = path;
+      this.paint();
+      return;
+    }
     const above = [];
     for (let each = path; each !== "/"; each = parentOf(each)) above.unshift(parentOf(each));
     for (const each of above) await this.expand(each);
@@ -163,37 +169,54 @@ export class Tree {
     const top = this.element.scrollTop, height = this.element.clientHeight || 400;
     const from = Math.max(Math.floor(top / HEIGHT) - BEYOND, 0);
     const to = Math.min(Math.ceil((top + height) / HEIGHT) + BEYOND, this.rows.length);
-    const shown = [];
+    const painted = new Map();
     let active = false;
     for (let at = from; at < to; at++) {
       const row = this.rows[at];
       active ||= row.path === this.active;
-      shown.push(this.row(row, at));
+      painted.set(row.path, this.row(row, at));
     }
-    replace(this.sizer, shown);
+    // Elements stay while their row does: a click or the screen reader that is at one is not cut off.
+    for (const [path, { element }] of this.painted) if (!painted.has(path)) element.remove();
+    let before = null;
+    for (const { element } of painted.values()) {
+      const place = before ? before.nextSibling : this.sizer.firstChild;
+      if (place !== element) this.sizer.insertBefore(element, place);
+      before = element;
+    }
+    this.painted = painted;
+    this.sizer.querySelector(".tree-failed")?.remove();
     if (this.failed && this.rows.length === 1) this.sizer.append(el("p", { class: "hint tree-failed" }, this.failed));
     if (active) this.element.setAttribute("aria-activedescendant", `${this.id}-active`);
     else this.element.removeAttribute("aria-activedescendant");
     this.ask(this.rows.slice(from, to));
   }
 
+  /** The element of a row, which is the one of before where there was one. */
   row({ path, name, level, pos, size }, at) {
     const about = this.about.get(path), has = this.has(path), open = this.open.has(path);
     const fresh = performance.now() - (this.changed.get(path) ?? -10000) < 1500;
-    const made = el("div", {
-      class: `row${path === this.active ? " active" : ""}${path === this.selected ? " selected" : ""}${fresh ? " fresh" : ""}`,
-      role: "treeitem", id: path === this.active ? `${this.id}-active` : null, "data-path": path,
-      "aria-level": level, "aria-posinset": pos, "aria-setsize": size,
-      "aria-selected": String(path === this.selected), "aria-expanded": has ? String(open) : null,
-    },
-    el("span", { class: `twisty${has ? (open ? " open" : " closed") : ""}`, "aria-hidden": "true" }),
-    el("span", { class: `kind ${about ? about.kind : "persistent"}`, title: about ? about.kind : "", "aria-hidden": "true" }),
-    el("span", { class: "name" }, name),
-    about && about.kind !== "persistent" ? el("span", { class: "visually-hidden" }, `, ${about.kind}`) : null,
-    about && about.children ? el("span", { class: "number" }, about.children.toLocaleString("en"), el("span", { class: "visually-hidden" }, " children")) : null);
-    made.style.top = `${at * HEIGHT}px`;
-    made.style.paddingLeft = `${(level - 1) * 16 + 4}px`;
-    return made;
+    const before = this.painted.get(path), element = before ? before.element : el("div", { role: "treeitem", "data-path": path });
+    element.style.top = `${at * HEIGHT}px`;
+    const look = [level, pos, size, has, open, fresh, about && about.kind, about && about.children, path === this.active, path === this.selected].join(" ");
+    if (before && before.look === look) return before;
+    element.style.paddingLeft = `${(level - 1) * 16 + 4}px`;
+    element.className = `row${path === this.active ? " active" : ""}${path === this.selected ? " selected" : ""}${fresh ? " fresh" : ""}`;
+    const set = (attribute, value) => (value === null ? element.removeAttribute(attribute) : element.setAttribute(attribute, value));
+    set("id", path === this.active ? `${this.id}-active` : null);
+    set("aria-level", level);
+    set("aria-posinset", pos);
+    set("aria-setsize", size);
+    set("aria-selected", path === this.selected);
+    set("aria-expanded", has ? open : null);
+    const kind = about ? about.kind : "persistent";
+    replace(element,
+      el("span", { class: `twisty${has ? (open ? " open" : " closed") : ""}`, "aria-hidden": "true" }),
+      el("span", { class: `kind ${kind}`, title: kind, "aria-hidden": "true" }),
+      el("span", { class: "name" }, name),
+      kind === "persistent" ? null : el("span", { class: "visually-hidden" }, `, ${kind}`),
+      about && about.children ? el("span", { class: "number" }, about.children.toLocaleString("en"), el("span", { class: "visually-hidden" }, " children")) : null);
+    return { element, look };
   }
 
   /** Ask what is known of rows in sight. */
