@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +67,7 @@ def test_a_node_that_is_gone_is_found_in_the_past_and_restored(
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("It is created with the data and the ACL")
     dialog.get_by_role("button", name="Restore", exact=True).click()
+    expect(dialog).to_have_count(0)
     expect(page.locator("pre.data")).to_have_text("precious")
     assert other.get_data("/app").data == b"precious"
 
@@ -147,12 +149,12 @@ def test_others_may_end_their_own_session_only(person: Person, held: Lock) -> No
 def test_the_service_shows_numbers_their_course_and_what_is_not_known(
     person: Person, other: FaaSKeeperClient
 ) -> None:
-    page = person.go("#/service")
+    person.go("#/service")
     for each in range(20):
         other.create(f"/n{each}")
     writes = person.card("Writes")
-    expect(writes.locator(".figure")).not_to_have_text("–")
-    expect(writes.locator("polyline")).to_have_attribute("points", __import__("re").compile(r"\d.* .*\d"))
+    expect(writes.locator(".figure")).to_have_text(re.compile("/s$"))
+    expect(writes.locator("polyline")).to_have_attribute("points", re.compile(r"\d.* .*\d"))
     expect(person.card("Sessions").locator(".figure")).to_have_text("2")
     expect(person.card("From commit to event").locator(".figure")).to_contain_text("ms")
     expect(person.card("Not known")).to_contain_text("nobody counts")
@@ -195,7 +197,7 @@ def test_axe_finds_nothing_wrong(
     shown = person.go("#/tree/app")
     expect(shown.locator(".history li")).to_have_count(2)
     assert person.flaws() == []
-    for name in ("New child", "ACL", "Delete" if width == 0 else "Help: keys"):
+    for name in ("New child", "ACL", "Help: keys"):
         person.button(name).click()
         assert person.flaws() == [], name
         shown.keyboard.press("Escape")

@@ -97,9 +97,9 @@ export class Editor {
     }
     const other = bytesOf(theirs.data);
     replace(this.about, el("div", { class: "conflict" },
-      el("h4", {}, "Somebody else was faster"),
+      el("h3", {}, "Somebody else was faster"),
       el("p", {}, `The node has version ${theirs.stat.version} now; you edited version ${this.version}. Nothing was saved.`),
-      el("h5", {}, "From theirs to yours"), diff(other, mine, ["theirs", "yours"]),
+      el("h4", {}, "From theirs to yours"), diff(other, mine, ["theirs", "yours"]),
       el("details", {}, el("summary", {}, "What they changed"), diff(this.base, other, ["before", "theirs"])),
       el("div", { class: "actions" },
         el("button", { type: "button", class: "danger", onclick: () => { this.onto(theirs); this.save(); } }, "Save mine over theirs"),

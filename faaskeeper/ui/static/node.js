@@ -35,7 +35,7 @@ export function crumbs(path, view = "tree") {
 
 const card = (title, ...children) => {
   const id = unique("card");
-  return el("section", { class: "card", "aria-labelledby": id }, el("h3", { id }, title), ...children);
+  return el("section", { class: "card", "aria-labelledby": id }, el("h2", { id }, title), ...children);
 };
 
 export class NodePane {
@@ -98,7 +98,11 @@ export class NodePane {
     const then = this.me.missing.time ? null : el("a", { href: link("time/now", this.path), class: "button" }, "Look at its past");
     const make = error.status === 404 && !this.me.read_only && this.path !== "/"
       ? el("button", { type: "button", onclick: () => createDialog(parentOf(this.path), nameOf(this.path)) }, "Create it") : null;
-    replace(this.body, this.back(), crumbs(this.path), el("p", { class: "empty" }, error.message, "."), el("div", { class: "actions" }, make, then));
+    replace(this.body, this.heading(), this.back(), crumbs(this.path), el("p", { class: "empty" }, error.message, "."), el("div", { class: "actions" }, make, then));
+  }
+
+  heading() {
+    return el("h2", { class: "visually-hidden" }, this.path);
   }
 
   back() {
@@ -108,7 +112,7 @@ export class NodePane {
   render() {
     const { node } = this;
     const focused = document.activeElement && this.body.contains(document.activeElement) ? document.activeElement.dataset.key : null;
-    replace(this.body, this.back(), crumbs(node.path), this.line(), this.actions(), this.dataCard(), this.factsCard(),
+    replace(this.body, this.heading(), this.back(), crumbs(node.path), this.line(), this.actions(), this.dataCard(), this.factsCard(),
       this.aclCard(), this.childrenCard(), this.lockCard(), this.watchesCard(), this.historyCard());
     if (focused) {
       const again = this.body.querySelector(`[data-key="${focused}"]`);

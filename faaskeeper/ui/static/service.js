@@ -18,7 +18,7 @@ class Chart {
     this.most = el("span", { class: "hint" });
     this.chart = svg("svg", { class: "chart", viewBox: "0 0 180 40", preserveAspectRatio: "none", "aria-hidden": "true" }, this.area, this.line);
     const id = unique("chart");
-    this.element = el("section", { class: "card figurecard", "aria-labelledby": id }, el("h3", { id }, title), this.number, this.chart, this.most, about ? el("p", { class: "hint" }, about) : null);
+    this.element = el("section", { class: "card figurecard", "aria-labelledby": id }, el("h2", { id }, title), this.number, this.chart, this.most, about ? el("p", { class: "hint" }, about) : null);
   }
 
   take(value) {
@@ -94,7 +94,7 @@ export function serviceView(me) {
   return { element, show() {}, events: (events) => picture.pulse(events), close() { open = false; clearTimeout(timer); } };
 }
 
-const card = (title, ...children) => el("section", { class: "card" }, el("h3", {}, title), ...children);
+const card = (title, ...children) => el("section", { class: "card" }, el("h2", {}, title), ...children);
 const list = (rows) => el("dl", { class: "facts" }, rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
 
 function most(found) {

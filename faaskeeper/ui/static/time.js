@@ -45,8 +45,8 @@ class Past {
       el("div", { class: "slider" }, this.ticks, this.slider), this.about,
       el("div", { class: "actions" },
         button("‹", "The change before", () => this.step(-1)), button("›", "The next change", () => this.step(1)),
-        button("Now", "The last change", () => this.go(null)), field("Go to", this.when)));
-    const element = el("div", { class: "timeview" }, bar, el("div", { class: "split has-node" },
+        button("Now", "Now", () => this.go(null)), field("Go to", this.when)));
+    const element = el("div", { class: "timeview" }, el("h1", { class: "visually-hidden" }, "Time"), bar, el("div", { class: "split has-node" },
       el("section", { class: "left", "aria-label": "Tree" }, found.bar, found.found, this.tree.element), this.pane));
     return {
       element,
@@ -177,7 +177,7 @@ class Past {
     const absent = gone && then.status === 404;
     const changed = !(gone && nowGone) && !(data && nowData && data.length === nowData.length && data.every((each, place) => each === nowData[place]));
     const can = !me.read_only && (!gone || absent) && changed;
-    replace(this.pane, el("a", { class: "back", href: link("tree", path) }, "‹ Now"), crumbs(path, `time/${at}`),
+    replace(this.pane, el("h2", { class: "visually-hidden" }, `${path} at transaction ${at}`), el("a", { class: "back", href: link("tree", path) }, "‹ Now"), crumbs(path, `time/${at}`),
       el("p", { class: "line" }, gone ? then.message : [`version ${then.stat.version}, set `, time(then.stat.mtime), ` by transaction ${then.stat.mzxid}, ${then.kind}`]),
       el("div", { class: "actions" },
         can ? el("button", { type: "button", class: "primary", onclick: () => this.restore(path, at, data, nowGone ? null : now, nowData) }, "Restore this") : null,
@@ -228,4 +228,4 @@ class Past {
   }
 }
 
-const section = (title, ...children) => el("section", { class: "card" }, el("h3", {}, title), ...children);
+const section = (title, ...children) => el("section", { class: "card" }, el("h2", {}, title), ...children);

@@ -19,7 +19,7 @@ export function treeView(me) {
   const pane = new NodePane(me);
   const found = search(tree.element);
   const left = el("section", { class: "left", "aria-label": "Tree" }, found.bar, found.found, tree.element);
-  const element = el("div", { class: "split" }, left, pane.element);
+  const element = el("div", { class: "split" }, el("h1", { class: "visually-hidden" }, "Tree"), left, pane.element);
   tree.element.addEventListener("keydown", (event) => {
     if (event.key === "/") found.input.focus();
     else if (me.read_only) return;
