@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from starlette.requests import Request
@@ -79,19 +80,17 @@ class _Readable:
 
 
 def locks(request: Request) -> Response:
-    """Route: the places where sessions hold, wait or are members, found by their ephemerals."""
-    access = access_of(request)
+    """Route: the places where sessions hold, wait or are members, found by the names of their nodes.
+
+    Sessions know their ephemerals; where a deployment does not show those, the tree is gone through.
+    """
+    access, index = access_of(request), request.state.index
     connection = access.connection
-    if connection is None or connection.sessions is None:
-        raise ProviderException("this deployment does not tell clients which ephemerals there are")
-    places = sorted(
-        {
-            paths.parent(path)
-            for session in connection.sessions()
-            for path in session.ephemerals
-            if recipe_of(paths.name(path)) is not None
-        }
-    )
+    every: Iterable[str] = index.paths()
+    if connection is not None and connection.sessions is not None:
+        every = (path for session in connection.sessions() for path in session.ephemerals)
+    named = (path for path in every if path != "/" and recipe_of(paths.name(path)) is not None)
+    places = sorted({paths.parent(path) for path in named})
     found = []
     for path in places[:_LOCKS]:
         try:

@@ -45,8 +45,8 @@ def me(request: Request) -> Response:
 
 _MISSING = {
     "time": "A ZooKeeper server keeps no history: it shows how things are, not how they were.",
-    "sessions": "A ZooKeeper server does not tell clients which sessions there are. Locks are shown at "
-    "their nodes.",
+    "sessions": "A ZooKeeper server does not tell clients which sessions there are. Locks are found by "
+    "the names of their nodes.",
     "service": "A ZooKeeper server shows its numbers by four-letter words: start the page with "
     "--server HOST:PORT.",
     "watches": "A ZooKeeper server does not tell clients who watches a node.",

@@ -68,7 +68,7 @@ function help() {
 async function begin() {
   page.me = await get("me");
   document.getElementById("deployment").textContent =
-    page.me.provider === "local" ? page.me.directory.split("/").filter(Boolean).at(-1) || page.me.deployment : page.me.deployment;
+    page.me.provider === "local" ? page.me.directory.split("/").filter(Boolean).slice(-2).join("/") || page.me.deployment : page.me.deployment;
   document.getElementById("deployment").title = `${page.me.provider} ${page.me.directory || page.me.deployment}, session ${page.me.session}`;
   document.getElementById("mode").hidden = !page.me.read_only;
   const out = document.getElementById("logout");

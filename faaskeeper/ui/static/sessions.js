@@ -24,19 +24,17 @@ export function contenders(rows) {
 const lease = (seconds) => (seconds === undefined ? "" : seconds > 0 ? `, lease ${Math.round(seconds)} s` : ", lease over");
 
 export function sessionsView(me) {
-  if (me.missing.sessions) {
-    return { element: el("div", { class: "empty" }, el("h1", {}, "Sessions and locks"), el("p", {}, me.missing.sessions)), show() {} };
-  }
   const table = el("div"), locks = el("div");
   const element = el("div", { class: "wideview" }, el("h1", {}, "Sessions and locks"), el("h2", {}, "Locks, elections and other recipes"), locks, el("h2", {}, "Sessions"), table);
   let timer = 0, open = true;
 
   async function refresh() {
     clearTimeout(timer);
-    const [some, held] = await Promise.all([get("sessions").catch((error) => error), get("locks").catch((error) => error)]);
+    const missing = me.missing.sessions && new Error(me.missing.sessions);
+    const [some, held] = await Promise.all([missing || get("sessions").catch((error) => error), get("locks").catch((error) => error)]);
     if (!open) return;
     const focused = element.contains(document.activeElement) ? document.activeElement.dataset.key : null;
-    replace(table, some instanceof Error ? el("p", { class: "error" }, some.message) : sessionTable(some));
+    replace(table, some instanceof Error ? el("p", { class: missing ? "hint" : "error" }, some.message) : sessionTable(some));
     replace(locks, held instanceof Error ? el("p", { class: "hint" }, held.message) : lockList(held));
     if (focused) { const again = element.querySelector(`[data-key="${focused}"]`); if (again) again.focus(); }
     timer = setTimeout(() => (document.hidden ? later() : refresh()), EVERY_MS);
