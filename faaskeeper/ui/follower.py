@@ -35,7 +35,7 @@ _MOST = 5_000
 _LOOK_S = 20.0
 """A watch says when to look; this often the log is looked at anyhow."""
 _TOGETHER_S = 0.05
-"""What happens within this time comes in one batch."""
+"""A batch comes at most this often."""
 _AGAIN_S = 1.0
 _ALL = Scope("/", True)
 _KINDS = {"NodeCreated": "created", "NodeDeleted": "deleted", "NodeDataChanged": "set"}
@@ -169,8 +169,8 @@ class Follower:
             if batch.events or batch.reset or down:
                 self._publish(batch)
             down = False
-            self._woken.wait(_LOOK_S)
             sleep(_TOGETHER_S)
+            self._woken.wait(_LOOK_S)
         with self._lock:
             if self._thread is None:  # otherwise another thread goes on with the watch
                 self._end()

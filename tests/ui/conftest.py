@@ -55,9 +55,9 @@ def other(join: Callable[..., FaaSKeeperClient]) -> FaaSKeeperClient:
     return join()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A browser for all tests of this process."""
+    """A browser for the tests of a file: while it is there, this thread has an event loop that runs."""
     from tests.ui.browsers import chromium
 
     with chromium() as launched:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import expect
 
 from faaskeeper.client import FaaSKeeperClient
 from tests.ui.browsers import Person
 from tests.ui.pages import Page
-
-pytestmark = pytest.mark.clouds
 
 
 def test_two_people_edit_one_node_and_nothing_is_lost(

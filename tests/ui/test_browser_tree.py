@@ -14,8 +14,6 @@ from faaskeeper.core.acl import digest
 from tests.ui.browsers import Person
 from tests.ui.pages import Page
 
-pytestmark = pytest.mark.clouds  # what takes a browser: not quick
-
 
 def test_nodes_appear_change_and_vanish_as_they_do(person: Person, other: FaaSKeeperClient) -> None:
     person.go()

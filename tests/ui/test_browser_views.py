@@ -16,9 +16,6 @@ from faaskeeper.recipes.lock import Lock
 from tests.ui.browsers import Person
 from tests.ui.pages import Page
 
-pytestmark = pytest.mark.clouds
-
-
 # ---- time ----------------------------------------------------------------------------------------
 
 
@@ -156,7 +153,7 @@ def test_the_service_shows_numbers_their_course_and_what_is_not_known(
     expect(writes.locator(".figure")).to_have_text(re.compile("/s$"))
     expect(writes.locator("polyline")).to_have_attribute("points", re.compile(r"\d.* .*\d"))
     expect(person.card("Sessions").locator(".figure")).to_have_text("2")
-    expect(person.card("From commit to event").locator(".figure")).to_contain_text("ms")
+    expect(person.card("Commit to event").locator(".figure")).to_contain_text("ms")
     expect(person.card("Not known")).to_contain_text("nobody counts")
     expect(person.card("Queue and dead letters")).to_contain_text("no queues")
     expect(person.card("Cost")).to_contain_text("no prices for 'local'")

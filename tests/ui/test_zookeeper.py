@@ -38,7 +38,6 @@ def test_the_page_works_on_a_server(server: int, tmp_path: Path) -> None:
         the_page_works_on_zookeeper(client, page)
 
 
-@pytest.mark.clouds  # what takes a browser
 def test_the_page_says_what_a_server_does_not_have(
     server: int, tmp_path: Path, sit: Callable[..., Person]
 ) -> None:

@@ -72,7 +72,7 @@ export function diff(before, after, names = ["before", "after"]) {
   const near = new Set();
   rows.forEach(([sign], at) => { if (sign !== " ") for (let each = at - 3; each <= at + 3; each++) near.add(each); });
   const shown = el("pre", { class: "data diff", tabIndex: 0, "aria-label": `Difference: - ${names[0]}, + ${names[1]}` },
-    el("span", { class: "from" }, `- ${names[0]}\n`), el("span", { class: "to" }, `+ ${names[1]}\n`));
+    el("span", { class: "from legend" }, `- ${names[0]}\n`), el("span", { class: "to legend" }, `+ ${names[1]}\n`));
   let skipped = false;
   rows.forEach(([sign, text], at) => {
     if (!near.has(at)) { skipped = true; return; }

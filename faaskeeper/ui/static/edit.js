@@ -3,7 +3,7 @@
 import { send } from "./api.js";
 import { check, childOf, dialog, el, field, link, nameOf, note, parentOf, replace } from "./dom.js";
 import { diff } from "./diff.js";
-import { base64Of, bytesOf, textOf } from "./formats.js";
+import { base64Of, bytesOf, jsonOf, textOf } from "./formats.js";
 import { staged } from "./staged.js";
 
 const MOST = 1 << 20;
@@ -35,16 +35,27 @@ export class Editor {
     const text = textOf(this.base);
     this.binary = text === null;
     this.input = el("textarea", {
-      class: "editor", spellcheck: false, rows: 14, value: text ?? base64Of(this.base),
+      class: "editor", spellcheck: false, value: text ?? base64Of(this.base),
       onkeydown: (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.save(); },
     });
+    this.input.rows = Math.min(Math.max(this.input.value.split("\n").length + 1, 5), 28);
     this.error = errorLine();
     this.about = el("div", { role: "status" });
     this.element = el("div", {}, field(this.binary ? "Data in base64" : "Data", this.input), this.about, this.error,
       el("div", { class: "actions" },
         el("button", { type: "button", class: "primary", onclick: () => this.save() }, "Save"),
         el("button", { type: "button", onclick: () => this.stage() }, "Stage"),
+        jsonOf(text) === undefined ? null : el("button", { type: "button", onclick: () => this.layOut() }, "Lay out"),
         el("button", { type: "button", class: "quiet", onclick: () => this.done() }, "Cancel")));
+  }
+
+  /** Lay out the JSON that is edited. */
+  layOut() {
+    const value = jsonOf(this.input.value);
+    this.error.textContent = value === undefined ? "This is not JSON." : "";
+    if (value === undefined) return;
+    this.input.value = JSON.stringify(value, null, 2);
+    this.input.rows = Math.min(this.input.value.split("\n").length + 1, 28);
   }
 
   focus() {

@@ -22,9 +22,9 @@ export function flow() {
     svg("desc", { id: about }, "A client's request goes to the writer, which appends it to the log; the distributor puts records into user storage and watchers are told. Clients read user storage themselves."),
     svg("defs", {}, svg("marker", { id: "head", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" }, svg("path", { d: "M0 0 L8 4 L0 8 z", class: "head" }))),
     arrow(125, 195, "queue"), arrow(305, 375, "append"), arrow(485, 555, "batch"), arrow(665, 735, "fired"),
-    svg("path", { d: "M610 152 V205 H120 Q70 205 70 156", class: "wire back", "marker-end": "url(#head)" }),
+    svg("path", { d: "M610 152 V205 H120 Q70 205 70 156", class: "wire dashed", "marker-end": "url(#head)" }),
     svg("text", { x: 340, y: 222, class: "small" }, "user storage: clients read it themselves; the answer names the transaction"),
-    svg("path", { d: "M790 88 V40 H70 V84", class: "wire back", "marker-end": "url(#head)" }),
+    svg("path", { d: "M790 88 V40 H70 V84", class: "wire dashed", "marker-end": "url(#head)" }),
     svg("text", { x: 430, y: 32, class: "small" }, "notification"),
     STAGES.map(([key, name, verb, x, y, text], at) => {
       const show = () => { words.textContent = `${at + 1}. ${name}: ${text}`; };

@@ -1,11 +1,11 @@
 // What the service does now, as numbers with their course, and how one write flows.
 
 import { get } from "./api.js";
-import { bytes, count, el, pathLink, replace, svg, unique } from "./dom.js";
+import { bytes, el, pathLink, replace, svg, unique } from "./dom.js";
 import { flow } from "./flow.js";
 
 const EVERY_MS = 2000;
-const KEPT = 90;
+const KEPT = 45;
 
 /** The course of a number, as a small chart. */
 class Chart {
@@ -43,10 +43,10 @@ export function serviceView(me) {
     writes: new Chart("Writes", per, "Requests that the writer decided, by the log."),
     transactions: new Chart("Transactions", per, "A batch of requests may have several."),
     bytes: new Chart("Data written", (value) => `${bytes(value)}/s`),
-    lag: new Chart("Lag", (value) => count(value, "transaction"), "In the log, but not yet in user storage."),
+    lag: new Chart("Lag", plain, "Transactions in the log, but not yet known to be in user storage: that is noted at intervals."),
     read: new Chart("Reading a node", ms, "From this page's server to the deployment's storage."),
     log: new Chart("Reading the log", ms),
-    event: new Chart("From commit to event", ms, "The median of the last changes, from the writer to this page's server."),
+    event: new Chart("Commit to event", ms, "The median of the last changes, from the writer to this page's server."),
     sessions: new Chart("Sessions", plain),
     znodes: new Chart("Nodes", plain),
   };

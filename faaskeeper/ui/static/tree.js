@@ -82,7 +82,7 @@ export class Tree {
   toggle(path) {
     if (path === null) return;
     if (this.open.has(path)) this.collapse(path);
-    else if (this.has(path)) this.expand(path);
+    else if (this.has(path) || !this.about.has(path)) this.expand(path);
   }
 
   has(path) {
