@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,13 +19,16 @@ from faaskeeper.core import paths
 from faaskeeper.core.acl import ADMIN, CREATE, DELETE, READ, SUPER, WRITE
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import DriverError, StaleView
-from faaskeeper.core.znode import OPEN_ACL, Acl
+from faaskeeper.core.znode import MAX_DATA_BYTES, OPEN_ACL, Acl
 from faaskeeper.exceptions import (
     BadVersionError,
     BeforeHistoryException,
     FaaSKeeperException,
     NoAuthException,
+    NodeDoesntExistException,
     ProviderException,
+    SessionExpiredException,
+    TooLargeException,
 )
 
 RIGHTS = {"read": READ, "write": WRITE, "create": CREATE, "delete": DELETE, "admin": ADMIN}
@@ -125,6 +129,13 @@ class Access:
             return {**dict.fromkeys(RIGHTS, True), "read": False, "admin": False}
         return self.rights(acl, self.who())
 
+    def lists(self, path: str) -> bool:
+        """Whether the session may know that there is a node: it may read its parent."""
+        try:
+            return path == "/" or self.rights_on(paths.parent(path))["read"]
+        except NodeDoesntExistException:
+            return False
+
     def require(self, path: str, right: str) -> None:
         """Raise NoAuthException unless the session has a right, before anything is sent."""
         if not self.rights_on(path)[right]:
@@ -164,10 +175,20 @@ def number_in(request: Request, name: str, default: int | None = None) -> int:
         raise Invalid(f"{name} must be a whole number, not {text[:40]!r}") from None
 
 
-async def json_in(request: Request) -> dict[str, Any]:
-    """The JSON object that a request carries. Raises Invalid."""
+async def body_in(request: Request, most: int) -> bytes:
+    """The bytes that a request carries. Raises TooLargeException if there are more than ``most``."""
+    data = bytearray()
+    async for piece in request.stream():
+        data += piece
+        if len(data) > most:
+            raise TooLargeException(f"the request has more than {most} bytes")
+    return bytes(data)
+
+
+async def json_in(request: Request, most: int = 4 * MAX_DATA_BYTES) -> dict[str, Any]:
+    """The JSON object of at most so many bytes that a request carries. Raises Invalid."""
     try:
-        found = await request.json()
+        found = json.loads(await body_in(request, most))
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
@@ -194,6 +215,8 @@ def error_of(error: Exception) -> JSONResponse:
         return _shown(str(error).partition(": authenticate")[0], "not permitted", 403)
     if isinstance(error, BadVersionError):
         return _shown("somebody else changed it meanwhile", "bad version", 409)
+    if isinstance(error, SessionExpiredException):
+        return _shown("the page's session had ended, and another one is opened: try again", "session", 503)
     if isinstance(error, FaaSKeeperException):
         status = status_of(error)
         return _shown(str(error), KINDS[status], _STATUSES.get(status, 502))

@@ -20,22 +20,12 @@ from faaskeeper.exceptions import (
     NoAuthException,
     NodeDoesntExistException,
     RolledBackException,
-    TooLargeException,
 )
 from faaskeeper.node import Node
-from faaskeeper.ui.access import Access, Invalid, access_of, error_of, json_in, number_in, path_in
+from faaskeeper.ui.access import Access, Invalid, access_of, body_in, error_of, json_in, number_in, path_in
 from faaskeeper.ui.nodes import node_of, stat_of
 
 _MOST_STEPS = 1000
-
-
-async def _body(request: Request) -> bytes:
-    data = bytearray()
-    async for piece in request.stream():
-        data += piece
-        if len(data) > MAX_DATA_BYTES:
-            raise TooLargeException(f"a node holds at most {MAX_DATA_BYTES} bytes")
-    return bytes(data)
 
 
 async def put(request: Request) -> Response:
@@ -43,7 +33,7 @@ async def put(request: Request) -> Response:
     access, path, version = access_of(request), path_in(request), number_in(request, "version")
     if version < 0:
         raise Invalid("give the version that was edited")
-    data = await _body(request)
+    data = await body_in(request, MAX_DATA_BYTES)
     return await run_in_threadpool(_put, access, path, data, version)
 
 

@@ -59,7 +59,7 @@ async def events(request: Request) -> Response:
             known = first.position
             ended = loop.create_task(stopping.wait())
             following = loop.create_task(come.get())
-            while not stopping.is_set():
+            while not stopping.is_set() and request.state.valid():  # until somebody logs out
                 done, _ = await asyncio.wait(
                     {following, ended}, timeout=_ALIVE_S, return_when=asyncio.FIRST_COMPLETED
                 )

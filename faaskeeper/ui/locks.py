@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,7 +15,7 @@ from faaskeeper.core.acl import SUPER
 from faaskeeper.core.sessions import Lease, Session
 from faaskeeper.exceptions import NoAuthException, NodeDoesntExistException, ProviderException
 from faaskeeper.recipes.places import recipe_of
-from faaskeeper.ui.access import Access, access_of, number_in, path_in
+from faaskeeper.ui.access import access_of, number_in, path_in
 
 _HELD = 50
 """Ephemerals of a session that are shown."""
@@ -34,11 +35,11 @@ def sessions(request: Request) -> Response:
     rows = [
         _row(id, leases.get(id), known.get(id), now) for id in sorted({*leases, *known}) if id not in serving
     ]
-    readable = _Readable(access)
+    readable = functools.cache(lambda above: access.lists(paths.child(above, "x")))
     for row in rows:
         every = row["ephemerals"]
         row["held"] = len(every)
-        row["ephemerals"] = [each for each in every[:_HELD] if readable(each)]
+        row["ephemerals"] = [each for each in every[:_HELD] if readable(paths.parent(each))]
         row["mine"] = row["session"] == mine
     return JSONResponse(
         {
@@ -60,23 +61,6 @@ def _row(id: int, lease: Lease | None, session: Session | None, now: int) -> dic
     elif lease is not None:
         row["server"] = f"{lease.under:08x}"
     return row
-
-
-class _Readable:
-    """Which nodes the session may know of: those in a list of children that it may read."""
-
-    def __init__(self, access: Access) -> None:
-        self._access = access
-        self._known: dict[str, bool] = {}
-
-    def __call__(self, path: str) -> bool:
-        above = paths.parent(path)
-        if above not in self._known:
-            try:
-                self._known[above] = self._access.rights_on(above)["read"]
-            except NodeDoesntExistException:
-                self._known[above] = False
-        return self._known[above]
 
 
 def locks(request: Request) -> Response:

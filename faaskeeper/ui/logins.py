@@ -49,7 +49,7 @@ class Visit:
 
 
 class TooOften(Exception):
-    """Too many attempts to log in failed."""
+    """Too many attempts to log in failed: passwords could be guessed, a token cannot."""
 
 
 class Logins:
@@ -83,17 +83,11 @@ class Logins:
 
     def enter(self, user: str, secret: str) -> str | None:
         """Log in; returns the cookie, None if the secret is wrong. Raises TooOften."""
-        with self._lock:
-            now = elapsed_s()
-            if len(self._failures) == _FAILED and now - self._failures[0] < _WITHIN_S:
-                raise TooOften
-            self._failures.append(now)  # before it is looked at: others may try at the same time
         visit = self._by_token(secret) if self._settings.token else self._by_digest(user, secret)
         if visit is None:
             return None
         cookie = secrets.token_urlsafe(32)
         with self._lock:
-            self._failures.remove(now)
             self._known[sha256(cookie.encode()).digest()] = visit
             gone = [self._known.popitem(last=False)[1] for _ in range(len(self._known) - _MOST)]
         for each in gone:
@@ -109,15 +103,21 @@ class Logins:
     def _by_digest(self, user: str, password: str) -> Visit | None:
         if not user or ":" in user:
             return None
+        with self._lock:
+            now = elapsed_s()
+            if len(self._failures) == _FAILED and now - self._failures[0] < _WITHIN_S:
+                raise TooOften
+            self._failures.append(now)  # before it is looked at: others may try at the same time
         access = self._make(f"{user}:{password}")
         try:
-            if access.rights_on(self._settings.gate)["read"]:
-                access.client.get_data(self._settings.gate)
-                return Visit(access, self._settings)
+            access.client.get_data(self._settings.gate)
         except (DriverError, FaaSKeeperException):
-            pass
-        access.close()
-        return None
+            access.close()
+            return None
+        with self._lock:
+            if now in self._failures:
+                self._failures.remove(now)
+        return Visit(access, self._settings)
 
     def leave(self, cookie: str) -> None:
         """Log out."""

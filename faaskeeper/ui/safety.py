@@ -110,7 +110,8 @@ class Safety:
             return _no(403, "the request comes from another page")
         if changes and headers.get(ASKED) != "1":
             return _no(403, f"a request that changes something needs the header {ASKED}")
-        visit = self._logins.of(_cookie(headers, cookie_name(self._settings)))
+        cookie = _cookie(headers, cookie_name(self._settings))
+        visit = self._logins.of(cookie)
         if visit is None and path not in _OPEN:
             if path == "/":
                 return RedirectResponse("/login", 303)
@@ -119,6 +120,7 @@ class Safety:
             state = scope.setdefault("state", {})
             for name in ("access", "follower", "index", "gauge"):
                 state[name] = getattr(visit, name)
+            state["valid"] = lambda: self._logins.of(cookie) is visit
         return None
 
 

@@ -41,6 +41,7 @@ class Gauge:
             if self._meter is None or self._meter[0] is not client:
                 self._meter = client, Meter(client, self._access.config, self._servers, _WINDOW_S)
             found = self._meter[1].look()
+            found["paths"] = [each for each in found["paths"] if self._access.lists(each["path"])]
             found["stages"] = self._stages(client, follower)
             found["letters"] = self._dead_letters()
             found["queue"] = self._access.config.worker_queue.value

@@ -289,6 +289,24 @@ def test_a_session_is_ended_by_the_super_user_only_and_asked_for_twice(
     assert page.ask("GET", "/api/node", path="/held").status == 404
 
 
+def test_a_page_whose_session_is_ended_opens_another_and_tells_everything(
+    page: Page, join: Callable[..., FaaSKeeperClient]
+) -> None:
+    admin = join("super:test")
+    first = page.get("me")["session"]
+    stream = page.events()
+    last = int(next(stream)["id"])
+    assert admin.end_session(first)
+    admin.create("/after")
+    page.ask("POST", "/api/node", {"path": "/x"})  # finds out
+    assert page.get("me")["session"] != first
+    admin.create("/later")
+    assert next(path for _, path in told(page, last, "/later")[0]) == "/after"
+    seen: list[str] = []
+    while "/later" not in seen:
+        seen += [each["path"] for each in next(stream)["events"]]
+
+
 def test_the_page_may_end_its_own_session_and_opens_another(page: Page) -> None:
     mine = page.get("me")["session"]
     assert page.ask("POST", "/api/sessions/end", {"session": mine, "again": mine}).json["ended"]

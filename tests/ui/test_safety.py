@@ -164,11 +164,13 @@ def test_no_secret_is_in_a_log_and_a_token_of_one_s_own_is_not_printed(tmp_path:
     assert not any(secret in said for secret in (token, "password", "wrong-secret", cookie))
 
 
-def test_who_guesses_is_not_listened_to(tmp_path: Path) -> None:
+def test_a_login_takes_little(tmp_path: Path) -> None:
     page = Page(tmp_path / "page", "--token")
-    assert {page.log_in(f"wrong {each}").status for each in range(10)} == {401}
-    assert page.log_in("wrong").status == 429
-    assert page.log_in(page.said["token"]).status == 429
+    assert page.log_in("x" * 100_000).status == 413
+    assert page.ask("POST", "/login", b"[]").status == 400
+    assert page.ask("POST", "/login", {"secret": 1}).status == 400
+    assert {page.log_in(f"wrong {each}").status for each in range(12)} == {401}
+    assert page.log_in(page.said["token"]).status == 200  # nobody is kept out by others' guesses
 
 
 def test_digest_credentials_open_the_page_with_their_own_rights(tmp_path: Path) -> None:
@@ -191,8 +193,28 @@ def test_digest_credentials_open_the_page_with_their_own_rights(tmp_path: Path) 
     assert (first["identities"][-1], second["identities"][-1]) == ("digest:alice", "digest:bob")
     assert first["session"] != second["session"]
     assert page.get("node", path="/mine")["data"] is None
+    busy = [each["path"] for each in page.get("service")["paths"]]
+    assert {"/gate", "/mine"} <= set(busy)  # their parent lists them to everybody
     page.cookie = alice
     assert page.get("me")["session"] == first["session"]
+
+
+def test_who_guesses_passwords_is_not_listened_to(tmp_path: Path) -> None:
+    config = Config.local(tmp_path / "page" / "data", "page")
+    with FaaSKeeperClient(config) as client:
+        client.create("/gate", acl=[(31, "digest", digest("alice:secret"))])
+    page = Page(tmp_path / "page", "--login-node", "/gate")
+    assert {page.log_in(f"wrong {each}", "alice").status for each in range(10)} == {401}
+    assert page.log_in("secret", "alice").status == 429
+
+
+def test_who_logs_out_hears_no_more(tmp_path: Path) -> None:
+    page = Page(tmp_path / "page", "--token")
+    page.log_in(page.said["token"])
+    stream = page.events()
+    next(stream)
+    assert page.ask("POST", "/logout").status == 200
+    assert list(stream) == []
 
 
 def test_a_gate_that_is_open_or_not_there_is_refused(fk: Fk) -> None:
