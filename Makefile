@@ -27,7 +27,7 @@ PIP := -m pip install --disable-pip-version-check
 # Processes that share nothing: see tests/conftest.py. Two of three mostly wait for the clouds' emulators.
 PYTEST := $(BIN)/python -m pytest -n 3
 
-.PHONY: setup run serve test test-clouds test-simulator test-all lint types wheel
+.PHONY: setup run serve pictures test test-clouds test-simulator test-all lint types wheel
 .PHONY: bench bench-aio bench-aws bench-change bench-gateway bench-gcp bench-growth bench-start simulate clean
 .PHONY: smoke smoke-aws smoke-gcp smoke-cost
 
@@ -48,6 +48,10 @@ test-simulator: $(DEV)
 	@$(PYTEST) -m simulator
 
 test-all: test test-clouds test-simulator
+
+# The pictures of docs/ui.md, made by a test in a browser (Debian's chromium).
+pictures: $(DEV)
+	@FK_PICTURES=docs/ui $(BIN)/python -m pytest tests/ui/test_browser_pictures.py
 
 setup: $(DEV) $(MINISTACK) $(DYNAMODB_LOCAL) $(NODE)
 

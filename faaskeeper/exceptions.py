@@ -105,8 +105,8 @@ class RolledBackException(ZooKeeperException):
 class NoAuthException(ZooKeeperException):
     """The ACL of the node (for a create or delete, of its parent) does not permit this."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(f"the ACL of {path} does not permit this: authenticate with add_auth()")
+    def __init__(self, path: str, message: str = "") -> None:
+        super().__init__(message or f"the ACL of {path} does not permit this: authenticate with add_auth()")
         self.path = path
 
 

@@ -16,6 +16,8 @@ _INSTALL = {
     "requests": "faaskeeper[gcp]",
     "prometheus_client": "faaskeeper[gateway]",
     "uvloop": "faaskeeper[gateway]",
+    "starlette": "faaskeeper[ui]",
+    "uvicorn": "faaskeeper[ui]",
     "greenlet": "faaskeeper[testing]",
     "pytest": "faaskeeper[testing]",
 }

@@ -21,8 +21,8 @@ PARTS = ("basic", "clouds", "simulator")
 
 The last has what takes long and needs no emulator: long runs, larger sizes, more random programs.
 """
-_EMULATORS = {"ministack", "dynamodb_local", "emulators"}
-"""Fixtures that start the emulator of a cloud."""
+_EMULATORS = {"ministack", "dynamodb_local", "emulators", "browser"}
+"""Fixtures that start the emulator of a cloud, or a browser."""
 _SLOW = ("gcp", "aws", "gateway", "examples")
 """Folders whose tests take longest: they begin first, so that all processes end at about the same time."""
 BASIC_S = 600

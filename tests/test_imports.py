@@ -133,6 +133,7 @@ def test_deployment_needs_no_library_of_the_command_line() -> None:
         ("recipes/rules", ("aio", "client")),
         ("zookeeper", ("aio", "cli", "deploy", "mirror", "providers", "recipes", "testing")),
         ("testing", ("cli",)),
+        ("ui", ("aio", "gateway", "mirror", "testing")),
     ],
 )
 def test_no_arrow_runs_back_up(package: str, forbidden: tuple[str, ...]) -> None:
@@ -140,6 +141,21 @@ def test_no_arrow_runs_back_up(package: str, forbidden: tuple[str, ...]) -> None
         for module in imports(path):
             parts = module.split(".")
             assert parts[0] != "faaskeeper" or parts[1:2] not in [[each] for each in forbidden], path
+
+
+def test_the_page_uses_the_modules_of_the_command_line_and_none_of_its_commands() -> None:
+    for path in (PACKAGE / "ui").rglob("*.py"):
+        assert not any(module.startswith("faaskeeper.cli.commands") for module in imports(path)), path
+    for path in PACKAGE.rglob("*.py"):
+        used = any(module.startswith("faaskeeper.ui") for module in imports(path))
+        assert not used or path.parent.name == "ui" or path == PACKAGE / "cli" / "commands" / "ui.py", path
+
+
+def test_fk_loads_nothing_of_the_page_before_it_is_asked_for() -> None:
+    listed = "import faaskeeper.cli.main as m; m.fk.list_commands(None)"
+    one = "m.fk.get_command(None, 'ui')"
+    for modules in (loaded(listed), loaded(f"{listed}; {one}")):
+        assert modules.isdisjoint({"starlette", "uvicorn", "anyio", "faaskeeper.ui"})
 
 
 def test_the_simulator_needs_neither_pytest_nor_the_suites() -> None:

@@ -271,6 +271,14 @@ class AsyncClient(BaseClient[AsyncSession]):
         """
         return cast(Node, await self._requests().write(self._calls.set_acls(path, acls, version)))
 
+    async def end_session(self, session: str) -> bool:
+        """End another session, or this one; its ephemerals are deleted. Returns whether it was open.
+
+        ``session``: an id as :attr:`session_id` has it. For the super user: raises NoAuthException
+        for others, except for their own session.
+        """
+        return cast(bool, await self._requests().write(self._calls.end_session(session)))
+
     def transaction(self) -> TransactionRequest:
         """Operations that commit together, or none: ``async with client.transaction() as t``."""
         return TransactionRequest(self._calls, self.commit)

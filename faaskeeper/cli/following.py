@@ -19,6 +19,7 @@ from faaskeeper.cli.errors import Failed
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.core.blobs import read_blob
 from faaskeeper.core.changes import Change, Restored
+from faaskeeper.core.connection import Connection
 from faaskeeper.core.log import Entry, Log, Trimmed
 from faaskeeper.core.znode import Meta
 from faaskeeper.exceptions import NoAuthException, NodeDoesntExistException
@@ -119,33 +120,28 @@ def tree(client: FaaSKeeperClient, path: str, recursive: bool, with_data: bool) 
 # ---- by the log ----------------------------------------------------------------------------------
 
 
-class ByLog(Following):
-    """Follows a path by the log."""
+class LogReader:
+    """Reads the log on from a position, entry by entry, without a gap."""
 
-    def __init__(self, path: str, recursive: bool, with_data: bool) -> None:
-        super().__init__(path, recursive, with_data)
+    def __init__(self) -> None:
+        self.position = 0
+        """The last transaction that was taken in."""
         self._at = 0
         """The last transaction of the last entry that was read."""
-        self._known: dict[str, tuple[int, Value]] = {}
-        """With data: values as of the transactions that set them."""
 
-    def begin(self, client: FaaSKeeperClient, since: int | None) -> None:
-        log = client.connection.log
+    def start(self, connection: Connection, since: int | None) -> None:
+        """Begin after a transaction; None: at the log's end. Raises Failed, DriverError."""
+        log = connection.log
         if since is not None:
             self._at, self.position = entry_before(log, since), since
             return
-        self._at = client.connection.applied()
+        self._at = connection.applied()
         more = True
         while more:
             entries, more = self._after(log)
             if entries:
                 self._at = entries[-1].last
         self.position = self._at
-        if self.with_data:
-            self._known = {
-                each.path: (each.stat.mzxid, Value(each.stat.version, each.data))
-                for each in tree(client, self.path, self.recursive, True)
-            }
 
     def _after(self, log: Log) -> tuple[list[Entry], bool]:
         try:
@@ -153,25 +149,54 @@ class ByLog(Following):
         except Trimmed as error:
             raise _trimmed(self.position, error.first) from error
 
-    def more(self, client: FaaSKeeperClient) -> Iterator[Happened]:
+    def entries(self, log: Log) -> Iterator[Entry]:
+        """The entries up to the log's end. Transactions of the first up to the position are known.
+
+        The position is an entry's last transaction once the next one is asked for. Raises Failed if
+        there is a gap, or the deployment was set to a backup.
+        """
         more = True
         while more:
-            entries, more = self._after(client.connection.log)
+            entries, more = self._after(log)
             for entry in entries:
-                yield from self._of_entry(client, entry)
+                for transaction in entry.transactions:
+                    for effect in transaction.effects:
+                        if isinstance(effect, Restored) and transaction.txid > self.position:
+                            raise Failed(
+                                f"the deployment was set to the backup {effect.of} at transaction "
+                                f"{entry.first}, so changes cannot be followed beyond it: watch again, from "
+                                "now on",
+                                1,
+                            )
+                yield entry
                 self._at = self.position = entry.last
+
+
+class ByLog(LogReader, Following):
+    """Follows a path by the log."""
+
+    def __init__(self, path: str, recursive: bool, with_data: bool) -> None:
+        LogReader.__init__(self)
+        Following.__init__(self, path, recursive, with_data)
+        self._known: dict[str, tuple[int, Value]] = {}
+        """With data: values as of the transactions that set them."""
+
+    def begin(self, client: FaaSKeeperClient, since: int | None) -> None:
+        self.start(client.connection, since)
+        if since is None and self.with_data:
+            self._known = {
+                each.path: (each.stat.mzxid, Value(each.stat.version, each.data))
+                for each in tree(client, self.path, self.recursive, True)
+            }
+
+    def more(self, client: FaaSKeeperClient) -> Iterator[Happened]:
+        for entry in self.entries(client.connection.log):
+            yield from self._of_entry(client, entry)
 
     def _of_entry(self, client: FaaSKeeperClient, entry: Entry) -> Iterator[Happened]:
         for transaction in entry.transactions:
             if transaction.txid <= self.position:
                 continue  # of the entry in which the watch begins
-            for effect in transaction.effects:
-                if isinstance(effect, Restored):
-                    raise Failed(
-                        f"the deployment was set to the backup {effect.of} at transaction {entry.first}, so "
-                        "changes cannot be followed beyond it: watch again, from now on",
-                        1,
-                    )
             mine = [each for each in transaction.changes if self._covers(each.path)]
             data = [self._data(client, each) for each in mine]  # before anything is noted: it may fail
             for change, value in zip(mine, data, strict=True):

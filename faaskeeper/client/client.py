@@ -301,6 +301,15 @@ class FaaSKeeperClient(_Base):
         node: Node = self._write(self._ready().set_acls(path, acls, version))
         return node
 
+    def end_session(self, session: str) -> bool:
+        """End another session, or this one; its ephemerals are deleted. Returns whether it was open.
+
+        ``session``: an id as :attr:`session_id` has it. For the super user: raises NoAuthException
+        for others, except for their own session.
+        """
+        ended: bool = self._write(self._ready().end_session(session))
+        return ended
+
     def transaction(self) -> TransactionRequest:
         """Operations that commit together, all or none: ``with client.transaction() as t: ...``."""
         from faaskeeper.client.batches import TransactionRequest

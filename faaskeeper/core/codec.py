@@ -37,6 +37,7 @@ from faaskeeper.core.requests import (
     Create,
     Data,
     Delete,
+    End,
     Epoch,
     Message,
     Multi,
@@ -163,6 +164,8 @@ def _operation(operation: Operation, data: list[bytes]) -> list[Any]:
         return ["multi", [_operation(each, data) for each in operation.operations]]
     if isinstance(operation, Close):
         return ["close"]
+    if isinstance(operation, End):
+        return ["end", operation.session]
     if isinstance(operation, Open):
         data.append(operation.secret)
         return ["open", operation.nonce, len(operation.secret), operation.timeout]
@@ -199,6 +202,12 @@ def _int(value: Any) -> int:
     if type(value) is not int:
         raise Malformed(f"not an integer: {value!r}")
     return value
+
+
+def _session(value: Any) -> int:
+    if not 0 <= _int(value) < 2**63:
+        raise Malformed(f"not a session: {value!r}")
+    return int(value)
 
 
 def _int32(value: Any) -> int:
@@ -250,6 +259,8 @@ def _to_operation(value: list[Any], cursor: _Cursor) -> Operation:
         return Multi(tuple(_in_multi(each, cursor) for each in value[1]))
     if kind == "close":
         return Close()
+    if kind == "end":
+        return End(_session(value[1]))
     if kind == "open":
         return Open(_path(value[1]), cursor.take(value[2]), _int(value[3]))
     if kind == "resume":

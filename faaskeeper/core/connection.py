@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # a client imports only those parts of a service that its pro
     from faaskeeper.core.log import Log
     from faaskeeper.core.records import Records
     from faaskeeper.core.requests import Message, Reply
-    from faaskeeper.core.sessions import Leases
+    from faaskeeper.core.sessions import Leases, Session
     from faaskeeper.core.tally import Tally
     from faaskeeper.core.watches import WatchTable
 
@@ -75,6 +75,8 @@ class Connection:
     certificate or (scheme ``ip``) its address. None if this process does not hold the deployment's
     key. ``tally``: counts znodes and data at the log's end; None if it cannot.
 
+    ``sessions``: reads the sessions that are open at the log's end (None: it cannot).
+
     ``kept``: what is kept of a path beside the log, see :mod:`faaskeeper.core.kept` (None: nothing).
 
     ``ring``: sends the service a wake-up to apply pending entries (None: the client asks for it
@@ -104,6 +106,7 @@ class Connection:
     vouch: Callable[..., Credential] | None = None
     tally: Callable[[], Tally | None] | None = None
     kept: Callable[[str], Kept] | None = None
+    sessions: Callable[[], list[Session]] | None = None
     ring: Callable[[], None] | None = None
     unreached: Callable[[str], str] | None = None
     on_failure: Callable[[FailureHandler], None] = lambda handler: None
@@ -133,6 +136,12 @@ def _tally(deployment: Deployment) -> Tally | None:
     return current(deployment.log, deployment.checkpoints)
 
 
+def _sessions(deployment: Deployment) -> list[Session]:
+    from faaskeeper.core.counting import open_sessions
+
+    return open_sessions(deployment.log, deployment.checkpoints, deployment.clock())
+
+
 def connection_to(deployment: Deployment, channel: ClientChannel, **more: Any) -> Connection:
     """A client's access to a deployment whose stores it can reach.
 
@@ -154,6 +163,7 @@ def connection_to(deployment: Deployment, channel: ClientChannel, **more: Any) -
         "peer": deployment.peer,
         "super_digest": deployment.super_digest,
         "tally": partial(_tally, deployment),
+        "sessions": partial(_sessions, deployment),
         "kept": None if deployment.keeper is None else deployment.keeper.of,
         "vouch": partial(acl.vouch, deployment.key) if deployment.key else None,
     }

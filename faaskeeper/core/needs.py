@@ -8,7 +8,7 @@ from heapq import nsmallest
 from faaskeeper.core import paths
 from faaskeeper.core.batch import ServiceOrder
 from faaskeeper.core.log import ENTRY_CHANGES
-from faaskeeper.core.requests import Close, Create, Message, Multi, Operation, SetData
+from faaskeeper.core.requests import Close, Create, End, Message, Multi, Operation, SetData
 from faaskeeper.core.view import View
 
 _AHEAD = 2 * ENTRY_CHANGES
@@ -33,8 +33,9 @@ def needs_of(message: Message | ServiceOrder, view: View, most: int) -> set[str]
     for _, operation, _ in message.requests:
         if type(operation) is SetData:  # nearly all are
             needed.add(operation.path)
-        elif isinstance(operation, Close):
-            needed |= _owned(view, message.session, most)
+        elif isinstance(operation, (Close, End)):
+            session = operation.session if isinstance(operation, End) else message.session
+            needed |= _owned(view, session, most)
         else:
             needed.update(_needs(operation))
     return needed

@@ -94,6 +94,16 @@ class Close(NamedTuple):
     """End the session and delete its ephemerals, in one transaction."""
 
 
+class End(NamedTuple):
+    """End another session, or this one, as :class:`Close` would. Only the super user may end others.
+
+    Outcome: NO_NODE if the session is not open. Its ephemerals are gone with the outcome; of very
+    many, the rest follows.
+    """
+
+    session: int
+
+
 class Open(NamedTuple):
     """Begin a session; its id is the txid at which this is logged.
 
@@ -116,7 +126,7 @@ class Resume(NamedTuple):
     after: int = -1
 
 
-Operation = Union[Create, SetData, Delete, Check, SetAcl, Multi, Reap, Close, Open, Resume]
+Operation = Union[Create, SetData, Delete, Check, SetAcl, Multi, Reap, Close, End, Open, Resume]
 
 
 class Request(NamedTuple):

@@ -6,14 +6,14 @@ from enum import Enum, auto
 from operator import itemgetter
 
 from faaskeeper.core import logs, trust
-from faaskeeper.core.acl import Credential, Identity, identities, labels, supers
+from faaskeeper.core.acl import SUPER, Credential, Identity, identities, labels, supers
 from faaskeeper.core.answers import Answer
 from faaskeeper.core.batch import Batch, ServiceOrder, Tentative
 from faaskeeper.core.changes import Opened, Resumed, Transaction, acl_weight
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS, Deployment
 from faaskeeper.core.errors import Code
 from faaskeeper.core.log import Answers
-from faaskeeper.core.requests import Close, Message, Open, Operation, Outcome, Reap, Request, Resume
+from faaskeeper.core.requests import Close, End, Message, Open, Operation, Outcome, Reap, Request, Resume
 from faaskeeper.core.transactions import Context, apply
 from faaskeeper.core.view import Missing, View
 from faaskeeper.core.znode import OPEN_ACL
@@ -68,6 +68,17 @@ def _status_of(batch: Batch, session: Tentative, message: Message, request: Requ
     if cxid > session.last + 1 or session.last - message.acked > _UNACKED:
         return _Status.EARLY
     return _Status.FULL if batch.full else _Status.NEXT
+
+
+def _may_end(batch: Batch, wanted: int, session: int, who: tuple[Identity, ...]) -> Code:
+    """Whether a session may end another one, or itself.
+
+    Who may not is not told whether the other is open.
+    """
+    if wanted != session and SUPER not in who:
+        return Code.NO_AUTH
+    there = batch.session(wanted)
+    return Code.NO_NODE if there is None or there.closed else Code.OK
 
 
 class _UnloggedAnswer:
@@ -277,8 +288,14 @@ class Validator:
     def _decide(self, batch: Batch, request: Request, session: int) -> tuple[Outcome, Transaction | None]:
         try:
             who = self._identities_of(request.auth, session) if request.auth else self._anybody
+            operation = request.operation
+            if isinstance(operation, End):
+                code = _may_end(batch, operation.session, session, who)
+                if code is not Code.OK:
+                    return Outcome(code, batch.txid), None
+                session, operation = operation.session, _CLOSE
             context = Context(batch, session, batch.now, batch.txid + 1, self._limits, who)
-            outcome, transaction = apply(context, request.operation)
+            outcome, transaction = apply(context, operation)
             if request.auth and transaction is not None:
                 transaction = transaction._replace(by=self._labels_of(request.auth, who))
             return outcome, transaction

@@ -21,6 +21,7 @@ from faaskeeper.core.requests import (
     Create,
     Data,
     Delete,
+    End,
     Multi,
     Operation,
     Outcome,
@@ -33,6 +34,7 @@ from faaskeeper.core.znode import MAX_DATA_BYTES, OPEN_ACL, Acl, Meta, Stat
 from faaskeeper.exceptions import (
     FaaSKeeperException,
     MalformedInputException,
+    NoAuthException,
     NodeDoesntExistException,
     NodeExistsException,
     NoWatcherException,
@@ -296,6 +298,21 @@ class Calls:
             return error
         if outcome.meta is not None:
             return _known(self.shown(outcome.path or part.path), outcome.meta)
+        return True
+
+    def end_session(self, session: str | int) -> Write:
+        """Result: whether the session was open."""
+        from faaskeeper.session.history import session_of
+
+        number = session_of(session)
+        return Write(End(number), f"end session {number:x}", partial(self._ended, number))
+
+    def _ended(self, session: int, outcome: Outcome) -> bool:
+        if outcome.code is Code.NO_AUTH:
+            raise NoAuthException("/", f"only the super user may end session {session:08x}, or itself")
+        if outcome.code is Code.NO_NODE:
+            return False
+        raise_error(outcome, "/")
         return True
 
     # ---- reads -----------------------------------------------------------------------------

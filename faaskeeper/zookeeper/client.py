@@ -144,6 +144,10 @@ class ZooKeeperClient(FaaSKeeperClient):
         """A ZooKeeper server shows its logs to nobody: raises ProviderException."""
         raise ProviderException(f"{self.address} is a ZooKeeper server: its logs are in files of its own")
 
+    def end_session(self, session: str) -> NoReturn:
+        """A ZooKeeper server ends sessions for nobody: raises ProviderException."""
+        raise ProviderException(f"{self.address} is a ZooKeeper server, which ends no session for others")
+
     def history(self, *_: Any, **__: Any) -> NoReturn:
         """A ZooKeeper server keeps no past: raises ProviderException."""
         self._no_past()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from kazoo.client import KazooClient
 
-from faaskeeper.cli.commands.who import contenders, duration
+from faaskeeper.cli.contenders import contenders, duration
 from faaskeeper.cli.errors import Failed
 from faaskeeper.cli.servers import numbers, peers
 from faaskeeper.client import FaaSKeeperClient

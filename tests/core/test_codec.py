@@ -30,6 +30,7 @@ from faaskeeper.core.requests import (
     Create,
     Data,
     Delete,
+    End,
     Epoch,
     Message,
     Multi,
@@ -66,6 +67,7 @@ operations = st.one_of(
     multis,
     st.builds(SetAcl, path, acls, st.integers(-1, 100)),
     st.just(Close()),
+    st.builds(End, st.integers(0, 2**62)),
     st.builds(Resume, st.integers(-1, 2**62)),
     st.builds(Open, path, raw, numbers),
 )

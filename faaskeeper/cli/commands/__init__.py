@@ -110,6 +110,7 @@ DEPLOYMENT_COMMANDS = Commands(
         ),
         "serve": ("serve:serve", "Serve ZooKeeper clients such as kazoo and zkCli.sh."),
         "shell": ("shell:shell", "Open an interactive shell."),
+        "ui": ("ui:ui", "Show a deployment in the browser: a live tree, its past, locks, the service."),
         "top": (
             "top:top",
             "Show writes, sessions, paths with most writes, lag, and the month's cost so far.",

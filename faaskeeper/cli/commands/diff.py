@@ -14,7 +14,7 @@ from faaskeeper.cli.differences import ABSENT
 from faaskeeper.cli.errors import Failed
 from faaskeeper.cli.moments import Moment, MomentType, rows_of
 from faaskeeper.cli.options import as_json, command, path, version_option
-from faaskeeper.core.znode import OPEN_ACL
+from faaskeeper.cli.reverting import reverted
 from faaskeeper.exceptions import NodeDoesntExistException
 from faaskeeper.node import Node
 
@@ -155,33 +155,8 @@ def revert(
         expected = "" if now.node is None else f" --version {now.node.stat.version}"
         output.print_error(f"Nothing was changed. To do it, add{expected} --yes.")
         return
-    done = _revert(context, path, at, then.node, now.node)
+    done = context.call(reverted, context.client, path, at, then.node, now.node)
     if as_json:
         context.print_json({"path": path, "did": done})
     else:
         context.print_line(done)
-
-
-def _revert(context: Context, path: str, at: Moment, then: Node | None, now: Node | None) -> str:
-    """Do it, on condition that the node is as it was shown."""
-    client = context.client
-    if then is None and now is not None:
-        context.call(client.delete, path, now.stat.version)
-        return f"Deleted {path}"
-    if then is None:
-        raise AssertionError("there is something to do")
-    if now is not None:
-        node = context.call(client.set_data, path, then.data, now.stat.version)
-        return f"Set {path}, version {node.stat.version}"
-    if then.stat.ephemeralOwner:
-        raise Failed(
-            f"{path} was ephemeral: it ended with its session; create it with the session it is for", 2
-        )
-    acl, _ = context.call(client.get_acls, path, at=at)
-    if any(scheme == "digest" and name.endswith(":x") for _, scheme, name in acl):
-        raise Failed(
-            f"the ACL of {path} had passwords whose hashes you may not see: create it with 'fk create --acl'",
-            9,
-        )
-    context.call(client.create, path, then.data, acl=None if tuple(acl) == OPEN_ACL else acl)
-    return f"Created {path}"

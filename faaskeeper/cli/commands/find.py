@@ -13,6 +13,7 @@ from faaskeeper.cli import acls, output
 from faaskeeper.cli.arguments import Size, text_of
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.errors import Failed
+from faaskeeper.cli.kinds import KINDS, kind_of
 from faaskeeper.cli.options import as_json, command, depth_option, path_or_root, unsorted_option
 from faaskeeper.cli.times import Moment
 from faaskeeper.cli.walks import Walk
@@ -21,15 +22,6 @@ from faaskeeper.core.znode import Acl
 from faaskeeper.exceptions import NoAuthException, NodeDoesntExistException
 from faaskeeper.node import Node
 from faaskeeper.zookeeper.address import PROVIDER
-
-KINDS = ("ephemeral", "container", "ttl", "persistent")
-
-
-def kind_of(node: Node) -> str:
-    """One of :data:`KINDS`."""
-    if node.stat.ephemeralOwner:
-        return "ephemeral"
-    return "container" if node.container else "persistent" if node.ttl is None else "ttl"
 
 
 class Glob(click.ParamType[str]):

@@ -1,0 +1,77 @@
+"""The stream of events of a page: server-sent events (the WHATWG's HTML, section 9.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from faaskeeper.core.errors import DriverError
+from faaskeeper.exceptions import FaaSKeeperException
+from faaskeeper.ui.follower import Batch, Follower
+
+_ALIVE_S = 10.0
+"""How often a silent stream says that it is there."""
+
+
+def text_of(batch: Batch) -> str:
+    """A batch as one event; its id is where a page goes on after it was away."""
+    shown = {"events": batch.events, "reset": batch.reset, "down": batch.down}
+    id = f"id: {batch.position}\n" if batch.position is not None and not batch.down else ""
+    return f"{id}data: {json.dumps(shown)}\n\n"
+
+
+def _since(request: Request) -> int | None:
+    text = request.headers.get("last-event-id") or request.query_params.get("since", "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
+
+
+def _beyond(batch: Batch, known: int) -> Batch:
+    """A batch without what a page knows that has everything up to a transaction."""
+    new = [each for each in batch.events if each["txid"] > known]
+    position = None if batch.position is None else max(batch.position, known)
+    return batch._replace(events=new, position=position)
+
+
+async def events(request: Request) -> Response:
+    """Route: everything that happens, from now on or after ``Last-Event-ID``."""
+    follower: Follower = request.state.follower
+    stopping: asyncio.Event = request.app.state.stopping
+    loop = asyncio.get_running_loop()
+    come: asyncio.Queue[Batch] = asyncio.Queue()
+
+    def deliver(batch: Batch) -> None:
+        loop.call_soon_threadsafe(come.put_nowait, batch)
+
+    async def stream() -> AsyncIterator[str]:
+        try:
+            yield "retry: 1000\n\n"
+            try:
+                first = await run_in_threadpool(follower.subscribe, deliver, _since(request))
+            except (DriverError, FaaSKeeperException) as error:
+                yield text_of(Batch(None, [], down=str(error)))
+                return  # the page comes again
+            yield text_of(first)
+            known = first.position
+            ended = loop.create_task(stopping.wait())
+            following = loop.create_task(come.get())
+            while not stopping.is_set() and request.state.valid():  # until somebody logs out
+                done, _ = await asyncio.wait(
+                    {following, ended}, timeout=_ALIVE_S, return_when=asyncio.FIRST_COMPLETED
+                )
+                if following in done:
+                    batch = following.result()
+                    following = loop.create_task(come.get())
+                    yield text_of(batch if known is None else _beyond(batch, known))
+                else:
+                    yield ": \n\n"
+            following.cancel()
+            ended.cancel()
+        finally:
+            follower.unsubscribe(deliver)
+
+    return StreamingResponse(stream(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
