@@ -1,0 +1,75 @@
+"""Every block of code of the documentation runs, or says why it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.pages import Block, Story, blocks
+from tests.test_documents import CHANGES, DOCUMENTS, ROOT, name_of
+
+ELSEWHERE = {
+    "docs/asyncio.md": ("python",),  # tests/test_documents.py
+    "docs/commands.md": ("console",),  # tests/test_commands_page.py
+    "docs/history.md": ("console",),  # tests/cli/test_history.py
+    "docs/holding.md": ("sh",),  # tests/cli/test_documented_commands.py
+    "docs/migrating.md": ("sh", "json"),  # tests/test_migrating.py
+    "docs/tutorial/tour.md": ("python",),  # tests/test_documents.py
+}
+"""Pages whose blocks in these languages are run by a test of their own."""
+STORIES = sorted(
+    [
+        ROOT / "docs" / "README.md",
+        *(
+            page
+            for folder in ("tutorial", "howto", "reference")
+            for page in (ROOT / "docs" / folder).glob("*.md")
+            if name_of(page) not in ELSEWHERE
+        ),
+    ]
+)
+"""Pages that are run here."""
+NO_CODE = ("", "text", "mermaid")
+"""Output, synopses and pictures."""
+
+
+def unexplained(document: Path, found: list[Block]) -> list[str]:
+    """Blocks of code that no test runs, and that do not say why."""
+    ran = ELSEWHERE.get(name_of(document), ())
+    return [
+        f"{name_of(document)}:{block.line}: {block.language}"
+        for block in found
+        if block.language not in (*NO_CODE, *ran) and not block.reason and document not in STORIES
+    ]
+
+
+@pytest.mark.parametrize("document", [each for each in DOCUMENTS if each != CHANGES], ids=name_of)
+def test_each_block_of_code_is_run_or_says_why_not(document: Path) -> None:
+    assert unexplained(document, blocks(document.read_text())) == []
+
+
+@pytest.mark.parametrize("page", STORIES, ids=name_of)
+def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
+    Story(tmp_path).run(page.read_text())
+
+
+def test_what_a_page_says_wrongly_is_found(tmp_path: Path) -> None:
+    assert unexplained(ROOT / "docs" / "architecture.md", blocks("```sh\nls\n```\n")) != []
+    assert (
+        unexplained(ROOT / "docs" / "architecture.md", blocks("<!-- not run: a root -->\n```sh\nls\n```\n"))
+        == []
+    )
+    for number, wrong in enumerate(
+        (
+            "```console\n$ echo one\ntwo\n```\n",
+            "```console\n$ false\n```\n",
+            '```console title="A"\n$ echo one; exec tail -f /dev/null\none\n```\n```console title="A"\n$ echo a\nb\n```\n',
+            "```sh\nfalse\n```\n",
+            "```python\nprint(1)\n```\n\n```text\n2\n```\n",
+        )
+    ):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        with pytest.raises(AssertionError):
+            Story(directory).run(wrong)
