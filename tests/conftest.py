@@ -23,8 +23,9 @@ The last has what takes long and needs no emulator: long runs, larger sizes, mor
 """
 _EMULATORS = {"ministack", "dynamodb_local", "emulators"}
 """Fixtures that start the emulator of a cloud."""
-_SLOW = ("gcp", "aws", "gateway", "examples")
-"""Folders whose tests take longest: they begin first, so that all processes end at about the same time."""
+_SLOW = ("gcp", "aws", "gateway", "examples", "test_pages.py")
+"""Folders and files whose tests take longest: they begin first, so that all processes end at about the same
+time."""
 BASIC_S = 600
 """After this long a test of ``make test`` hangs: the slowest takes 15 s by itself, and ten times that on a
 machine with a load of 20. A wait that ends after PATIENCE_S says before what did not come."""

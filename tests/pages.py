@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -29,14 +30,14 @@ from tests.backends import free_port
 
 ROOT = Path(__file__).parent.parent
 _BLOCK = re.compile(
-    r"(?:<!-- not run: (?P<reason>[^>]+?) -->\s*)?"
+    r"(?:<!-- not run: (?P<reason>[^>]+?)\s-->\s*)?"
     r"^(?P<indent> *)```(?P<language>[a-z]*)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^ *```$",
     re.DOTALL | re.MULTILINE,
 )
 
 
 class Block(NamedTuple):
-    """A block of code. ``line``: of the page; ``near``: nothing but space is between it and the one before."""
+    """A block of code. ``line``: of the page; ``near``: only space is between it and the one before."""
 
     language: str
     title: str
@@ -157,9 +158,9 @@ class Program:
 
 
 class Story:
-    """A page that is run."""
+    """A page that is run, in a copy of a folder with what it needs, or in an empty one."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, folder: Path | None = None) -> None:
         self.directory = directory
         self.ports: dict[str, str] = {}
         self.terminals: dict[str, Program] = {}
@@ -179,7 +180,10 @@ class Story:
             "TZ": "UTC",
         }
         self.work = directory / "work"
-        self.work.mkdir()
+        if folder is None:
+            self.work.mkdir()
+        else:
+            shutil.copytree(folder, self.work, ignore=shutil.ignore_patterns("__pycache__", "service"))
 
     def _real(self, text: str) -> str:
         """A text with ports and places of its own."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import which
 
 import pytest
 
+from tests.backends import CURATOR, CURATOR_WHERE, needs
 from tests.pages import Block, Story, blocks
 from tests.test_documents import CHANGES, DOCUMENTS, ROOT, name_of
 
 ELSEWHERE = {
+    "README.md": ("python",),  # tests/test_documents.py
     "docs/asyncio.md": ("python",),  # tests/test_documents.py
     "docs/commands.md": ("console",),  # tests/test_commands_page.py
-    "docs/history.md": ("console",),  # tests/cli/test_history.py
+    "docs/history.md": ("console", "python"),  # tests/cli/test_history.py; python: an outline of calls
     "docs/holding.md": ("sh",),  # tests/cli/test_documented_commands.py
     "docs/migrating.md": ("sh", "json"),  # tests/test_migrating.py
     "docs/tutorial/tour.md": ("python",),  # tests/test_documents.py
@@ -21,6 +24,8 @@ ELSEWHERE = {
 STORIES = sorted(
     [
         ROOT / "docs" / "README.md",
+        ROOT / "docs" / "comparison.md",
+        *(page for page in (ROOT / "examples").glob("*/README.md") if page.parent.name != "redis"),
         *(
             page
             for folder in ("tutorial", "howto", "reference")
@@ -51,7 +56,10 @@ def test_each_block_of_code_is_run_or_says_why_not(document: Path) -> None:
 
 @pytest.mark.parametrize("page", STORIES, ids=name_of)
 def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
-    Story(tmp_path).run(page.read_text())
+    example = page.is_relative_to(ROOT / "examples")
+    if page.parent.name == "curator":
+        needs("Curator", CURATOR.exists() and which("java"), CURATOR_WHERE)
+    Story(tmp_path, page.parent if example else None).run(page.read_text())
 
 
 def test_what_a_page_says_wrongly_is_found(tmp_path: Path) -> None:
@@ -64,7 +72,8 @@ def test_what_a_page_says_wrongly_is_found(tmp_path: Path) -> None:
         (
             "```console\n$ echo one\ntwo\n```\n",
             "```console\n$ false\n```\n",
-            '```console title="A"\n$ echo one; exec tail -f /dev/null\none\n```\n```console title="A"\n$ echo a\nb\n```\n',
+            '```console title="A"\n$ echo one; exec tail -f /dev/null\none\n```\n'
+            '```console title="A"\n$ echo a\nb\n```\n',
             "```sh\nfalse\n```\n",
             "```python\nprint(1)\n```\n\n```text\n2\n```\n",
         )

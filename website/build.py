@@ -149,7 +149,7 @@ def main() -> int:
         return 1
     where = SITE.relative_to(ROOT)
     print(
-        f"the site is in {where}: open {where}/index.html, or with its search: python3 -m http.server -d {where}"
+        f"the site is in {where}: open {where}/index.html, or with search: python3 -m http.server -d {where}"
     )
     return 0
 

@@ -55,7 +55,8 @@ class Drawing:
         half = 4 * len(words) + 10
         x = max(self.x(name), half + 4)
         self.parts.append(
-            f'<rect class="note" x="{x - half:g}" y="{self.y - 20:g}" width="{2 * half:g}" height="26" rx="4"/>'
+            f'<rect class="note" x="{x - half:g}" y="{self.y - 20:g}" width="{2 * half:g}"'
+            ' height="26" rx="4"/>'
         )
         self.text(x, self.y - 3, words)
         self.y += STEP
