@@ -41,14 +41,14 @@ class Drawing:
         if start == end:
             path = f"M{x:g} {self.y - 8:g} h26 v12 h-24"
             self.parts.append(f'<path class="{kind}" d="{path}" marker-end="url(#tip)"/>')
-            self.text(x + 32, self.y + 2, words, anchor="start")
+            self.text(x + 32, self.y + 2, words, "label", "start")
         else:
             side = 1 if to > x else -1
             self.parts.append(
                 f'<line class="{kind}" x1="{x:g}" y1="{self.y:g}" x2="{to - 3 * side:g}" y2="{self.y:g}"'
                 ' marker-end="url(#tip)"/>'
             )
-            self.text((x + to) / 2, self.y - 6, words)
+            self.text((x + to) / 2, self.y - 6, words, "label")
         self.y += STEP
 
     def note(self, name: str, words: str) -> None:
