@@ -84,6 +84,7 @@ def test_what_a_browser_would_load_from_elsewhere_is_found(tmp_path: Path) -> No
             '<link rel="stylesheet" href="//fonts.example/x.css">',
             '<img alt="" src="http://x.org/a.png">',
             '<pre class="mermaid">x</pre>',
+            '<a href="https://github.com/a/b" data-md-component="source">b</a>',
         )
     ):
         (tmp_path / "bad.html").write_text(bad)

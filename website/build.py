@@ -18,6 +18,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from website import sequence
@@ -46,13 +47,13 @@ def pages() -> dict[Path, Path]:
     return found
 
 
-def outside_of_code(text: str, change: re.Pattern[str], by: object) -> str:
+def outside_of_code(text: str, change: re.Pattern[str], by: Callable[[re.Match[str]], str]) -> str:
     """Substitute in the text between blocks of code."""
     parts, end = [], 0
     for fence in _FENCE.finditer(text):
-        parts += [change.sub(by, text[end : fence.start()]), fence.group()]  # type: ignore[arg-type]
+        parts += [change.sub(by, text[end : fence.start()]), fence.group()]
         end = fence.end()
-    return "".join([*parts, change.sub(by, text[end:])])  # type: ignore[arg-type]
+    return "".join([*parts, change.sub(by, text[end:])])
 
 
 def link(target: str, page: Path, places: dict[Path, Path]) -> str:
@@ -120,6 +121,8 @@ def loaded_from_elsewhere(site: Path) -> list[str]:
         found += [f"{page.relative_to(site)}: {each[0]}" for each in mine]
         if 'class="mermaid"' in text:
             found.append(f"{page.relative_to(site)}: a diagram that a script of another host draws")
+        if 'data-md-component="source"' in text:
+            found.append(f"{page.relative_to(site)}: a link to a repository, which is asked for its stars")
     return found
 
 

@@ -35,9 +35,9 @@ STYLE = """
 .shell .prompt { fill: #7fdbca; }
 .shell .wrong { fill: #ff9e80; }
 @media (prefers-reduced-motion: no-preference) {
-.shell .line { opacity: 0; animation: appear 0.15s forwards; }
+.shell .line { animation: appear 0.15s backwards; }
 }
-@keyframes appear { to { opacity: 1; } }
+@keyframes appear { from { opacity: 0; } }
 """
 
 
@@ -86,10 +86,10 @@ def drawn(session: list[tuple[str, list[str], int]]) -> str:
 
     for command, printed, status in session:
         line("typed", command, prompt=True)
-        second += 0.9
+        second += 0.6
         for each in printed:
             line("wrong" if status else "said", each)
-        second += 0.5
+        second += 0.4
     width = round(2 * MARGIN + PER_CHARACTER * COLUMNS)
     height = TOP + MARGIN + row * LINE
     dots = "".join(

@@ -21,7 +21,7 @@ class Drawing:
         self.order = list(names)
         self.width = width
         self.gap = (width - 2 * MARGIN) / len(names)
-        self.y = MARGIN + BOX + STEP
+        self.y = float(MARGIN + BOX + STEP)
         self.parts: list[str] = []
         self.open: list[float] = []
 
