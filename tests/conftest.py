@@ -105,10 +105,11 @@ def _is_another_s(item: pytest.Item) -> bool:
 def group(test: str) -> str:
     """The tests that must run in one process with a test, by its id.
 
-    The tests of a cloud share its emulators, those of a file its servers, those of the simulator nothing.
+    The tests of a cloud share its emulators, those of a file its servers, those of the simulator and the
+    pages of the documentation nothing.
     """
     file = test.split("::")[0]
-    if file.endswith(("/test_simulator.py", "/test_simulated_servers.py")):
+    if file.endswith(("/test_simulator.py", "/test_simulated_servers.py", "/test_pages.py")):
         return test
     folder = file.split("/")[1]
     return folder if folder in ("aws", "gcp") else file

@@ -9,7 +9,8 @@ What a block is, its fence says:
   block with this title says what it prints then. At the end of the page it is killed.
 
 In what is printed ``...`` stands for any lines, or for anything within a line. A comment before a block,
-``<!-- not run: reason -->``, exempts it. Ports of 127.0.0.1 are replaced by free ones.
+``<!-- not run: reason -->``, exempts it; ``<!-- run until it prints this -->`` is for a look at what another
+program is about to do. Ports of 127.0.0.1 are replaced by free ones.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +32,7 @@ from tests.backends import free_port
 
 ROOT = Path(__file__).parent.parent
 _BLOCK = re.compile(
-    r"(?:<!-- not run: (?P<reason>[^>]+?)\s-->\s*)?"
+    r"(?:<!-- not run: (?P<reason>[^>]+?)\s-->\s*)?(?P<again><!-- run until it prints this -->\s*)?"
     r"^(?P<indent> *)```(?P<language>[a-z]*)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^ *```$",
     re.DOTALL | re.MULTILINE,
 )
@@ -43,6 +45,7 @@ class Block(NamedTuple):
     title: str
     text: str
     reason: str
+    again: bool
     line: int
     near: bool
 
@@ -53,7 +56,17 @@ def blocks(page: str) -> list[Block]:
         text = re.sub(rf"^{each['indent']}", "", each["text"], flags=re.MULTILINE)
         near = bool(found) and not page[end : each.start()].strip()
         line = page.count("\n", 0, each.start("language")) + 1
-        found.append(Block(each["language"], each["title"] or "", text, each["reason"] or "", line, near))
+        found.append(
+            Block(
+                each["language"],
+                each["title"] or "",
+                text,
+                each["reason"] or "",
+                bool(each["again"]),
+                line,
+                near,
+            )
+        )
         end = each.end()
     return found
 
@@ -149,6 +162,12 @@ class Program:
         assert wanted.fullmatch(self._said), f"{printed}instead of\n" + "\n".join(lines)
         assert ended == status, f"{printed}and exited with {ended}, not {status}"
 
+    def ended_with(self, lines: list[str]) -> bool:
+        """Wait for its end; returns whether it has printed these lines and no others."""
+        self.process.wait(PATIENCE_S)
+        self.close()
+        return pattern(lines).fullmatch(self._said) is not None
+
     def close(self) -> None:
         self._kill()
         self._waiter.join()
@@ -213,7 +232,7 @@ class Story:
     def _block(self, block: Block, printed: str | None) -> None:
         text = self._real(block.text)
         if block.language == "console":
-            self._console(block.title, text)
+            self._console(block.title, text, block.again)
         elif block.title:
             (self.work / block.title).parent.mkdir(parents=True, exist_ok=True)
             (self.work / block.title).write_text(text)
@@ -224,13 +243,16 @@ class Story:
             lines = ["..."] if printed is None else self._real(printed).splitlines()
             self._started(command).ends(lines, 0)
 
-    def _console(self, title: str, text: str) -> None:
+    def _console(self, title: str, text: str, again: bool) -> None:
         every = list(steps(text))
         for step in every:
             if not step.command:
                 self.terminals[title].prints(step.lines)
                 continue
             program = self._started(["bash", "-c", step.command])
+            deadline = time.monotonic() + PATIENCE_S
+            while again and not program.ended_with(step.lines) and time.monotonic() < deadline:
+                program = self._started(["bash", "-c", step.command])
             if title and step is every[-1] and step.lines:
                 if before := self.terminals.get(title):
                     before.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from shutil import which
 
@@ -57,9 +58,18 @@ def test_each_block_of_code_is_run_or_says_why_not(document: Path) -> None:
 @pytest.mark.parametrize("page", STORIES, ids=name_of)
 def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
     example = page.is_relative_to(ROOT / "examples")
+    text = page.read_text()
     if page.parent.name == "curator":
         needs("Curator", CURATOR.exists() and which("java"), CURATOR_WHERE)
-    Story(tmp_path, page.parent if example else None).run(page.read_text())
+    for program in ("curl", "openssl"):
+        if re.search(rf"^(\$ )?{program} ", text, re.MULTILINE):
+            needs(program, which(program), f"'apt-get install {program}' installs it")
+    Story(tmp_path, page.parent if example else None).run(text)
+
+
+def test_a_look_is_repeated_until_it_prints_what_the_page_says(tmp_path: Path) -> None:
+    command = "echo x >> tries; wc -l < tries"
+    Story(tmp_path).run(f"<!-- run until it prints this -->\n```console\n$ {command}\n3\n```\n")
 
 
 def test_what_a_page_says_wrongly_is_found(tmp_path: Path) -> None:
@@ -75,6 +85,7 @@ def test_what_a_page_says_wrongly_is_found(tmp_path: Path) -> None:
             '```console title="A"\n$ echo one; exec tail -f /dev/null\none\n```\n'
             '```console title="A"\n$ echo a\nb\n```\n',
             "```sh\nfalse\n```\n",
+            "<!-- run until it prints this -->\n```console\n$ echo one; exit 1\none\n```\n",
             "```python\nprint(1)\n```\n\n```text\n2\n```\n",
         )
     ):

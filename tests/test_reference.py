@@ -182,3 +182,29 @@ def test_what_the_reference_generates_exists() -> None:
         for name in re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE):
             module, _, kind = name.rpartition(".")
             assert isinstance(getattr(importlib.import_module(module), kind), type), name
+
+
+def test_the_costs_of_the_comparison_are_those_that_its_program_prints() -> None:
+    page = (ROOT / "docs" / "comparison.md").read_text()
+    (printed,) = re.findall(r"^```text\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    rows = re.findall(r"^\| [\d.]+ M reads, .*$", page, re.MULTILINE)
+    assert len(rows) == 3
+    cells = {cell for row in rows for cell in re.findall(r"\d+\.\d\d", row)}
+    assert cells == set(re.findall(r"\$(\d+\.\d\d)", printed))
+
+
+def test_the_latencies_of_the_comparison_are_those_of_the_performance_page() -> None:
+    page = (ROOT / "docs" / "comparison.md").read_text()
+    aws = (ROOT / "docs" / "performance.md").read_text().split("## AWS")[1]
+    for name, row in (
+        ("FaaSKeeper, AWS, default", "hybrid (default)"),
+        ("FaaSKeeper, AWS, answers by TCP", "hybrid, tcp"),
+        ("FaaSKeeper, AWS, direct", "key-value, direct"),
+    ):
+        (set_ms, get_ms) = re.findall(
+            rf"^\| {re.escape(name)} \| ([\d.]+) ms \| ([\d.]+) ms", page, re.MULTILINE
+        )[0]
+        cells = re.findall(rf"^\| {re.escape(row)} \|(.*)\|", aws, re.MULTILINE)[0].split("|")
+        modelled = [float(cell.split("/")[0]) for cell in (cells[0], cells[3])]
+        assert float(set_ms) in (modelled[0], round(modelled[0]))
+        assert float(get_ms) == modelled[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import which
@@ -11,6 +12,8 @@ import pytest
 
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
+from faaskeeper.recipes import ChildrenWatch
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.backends import CURATOR, CURATOR_WHERE, needs
 from tests.examples.running import Program, copied, heard
 from tests.gateway.servers import Server
@@ -29,9 +32,12 @@ def said() -> Iterator[queue.Queue[tuple[str, str]]]:
         Server.made.remove(server)
 
 
-def owners(port: int) -> dict[str, int]:
-    """The candidates' nodes, and the sessions that own them."""
+def owners(port: int, number: int) -> dict[str, int]:
+    """The candidates, once there are so many, and the sessions that own their nodes."""
+    there = threading.Event()
     with FaaSKeeperClient(Config.load(f"zk://127.0.0.1:{port}")) as client:
+        ChildrenWatch(client, "/app/leader", lambda names: there.set() if len(names) == number else None)
+        assert there.wait(PATIENCE_S)
         children = client.get_children("/app/leader", include_data=True)
         return {child.data.decode(): child.stat.ephemeralOwner for child in children}
 
@@ -52,14 +58,14 @@ def test_sessions_outlive_their_server_and_a_leader_s_death_elects_the_next(
     for _ in range(2):
         heard(said, lambda name, line: line.endswith("sees the settings blue"), lines)
 
-    before = owners(server.port)
+    before = owners(server.port, 2)
     server.kill()
     heard(said, lambda name, line: line == "A leads no more", lines)  # while it is not reached
     server.start()
     leader, _ = heard(said, lambda name, line: line.endswith(" leads"), lines)
-    assert set(owners(server.port).values()) == set(before.values())  # the sessions go on
+    assert set(owners(server.port, 2).values()) == set(before.values())  # the sessions go on
 
     programs[leader].kill()
     (other,) = programs.keys() - {leader}
     heard(said, lambda name, line: line == f"{other} leads", lines)
-    assert set(owners(server.port)) == {other}
+    assert set(owners(server.port, 1)) == {other}
