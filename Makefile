@@ -13,6 +13,7 @@ PYTHON_THERE := $(VENV)/.python
 FK           := $(VENV)/.fk
 GATEWAY      := $(VENV)/.gateway
 DEV          := $(VENV)/.dev
+DOCS         := $(VENV)/.docs
 METADATA     := setup.cfg setup.py pyproject.toml
 # Emulators for the tests of cloud providers, and ZooKeeper's client for Node, in places of their own.
 MINISTACK      := $(VENV)/ministack/.set-up
@@ -30,6 +31,7 @@ PYTEST := $(BIN)/python -m pytest -n 3
 .PHONY: setup run serve pictures test test-clouds test-simulator test-all lint types wheel
 .PHONY: bench bench-aio bench-aws bench-change bench-gateway bench-gcp bench-growth bench-start simulate clean
 .PHONY: smoke smoke-aws smoke-gcp smoke-cost
+.PHONY: docs links recording
 
 run: $(FK)
 	@$(BIN)/fk $(if $(DATA),--directory $(DATA)) shell
@@ -75,6 +77,11 @@ $(DEV): $(PYTHON_THERE) $(METADATA) examples/redis/pyproject.toml
 	@echo "Installing FaaSKeeper with what tests and checks need (about 400 MB) ..." >&2
 	@$(BIN)/python $(PIP) -e '.[dev]' -e examples/redis >&2
 	@touch $(FK) $(GATEWAY) $@
+
+$(DOCS): $(PYTHON_THERE) $(METADATA)
+	@echo "Installing FaaSKeeper and the generator of the documentation ..." >&2
+	@$(BIN)/python $(PIP) --quiet -e '.[docs]' >&2
+	@touch $(FK) $@
 
 # Amazon's emulators have licences of their own: they are fetched, never part of this project.
 $(MINISTACK): Makefile
@@ -179,6 +186,18 @@ smoke: $(FK)
 smoke-cost: $(FK)
 	@test -n "$(REPORT)" || { echo "usage: make $@ REPORT=smoke-NAME, the folder of a run" >&2; exit 2; }
 	@exec $(BIN)/python -m faaskeeper.testing.smoke cost $(REPORT) $(SMOKE)
+
+# The documentation site, in build/site; broken links between pages are errors.
+docs: $(DOCS)
+	@$(BIN)/python -m website.build
+
+# Links to other sites: they are asked, so this is no part of CI.
+links: $(DOCS)
+	@$(BIN)/python -m website.links
+
+# The picture at the top of the README, of a session that really runs.
+recording: $(DEV)
+	@$(BIN)/python -m website.recording
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -25,6 +25,10 @@ JAVA = {
 """The environment of servers in Java: by itself each takes a quarter of the memory, and compiles for long."""
 
 
+CURATOR = Path("/usr/share/java/curator-recipes.jar")
+CURATOR_WHERE = "'apt-get install libcurator-recipes-java' installs it"
+
+
 def needs(part: str, there: object, where: str = "'make setup' installs it") -> None:
     """Skip the test if a part that it needs is not there; fail where CI=true.
 

@@ -23,8 +23,9 @@ The last has what takes long and needs no emulator: long runs, larger sizes, mor
 """
 _EMULATORS = {"ministack", "dynamodb_local", "emulators", "browser"}
 """Fixtures that start the emulator of a cloud, or a browser."""
-_SLOW = ("gcp", "aws", "gateway", "examples")
-"""Folders whose tests take longest: they begin first, so that all processes end at about the same time."""
+_SLOW = ("gcp", "aws", "gateway", "examples", "test_pages.py")
+"""Folders and files whose tests take longest: they begin first, so that all processes end at about the same
+time."""
 BASIC_S = 600
 """After this long a test of ``make test`` hangs: the slowest takes 15 s by itself, and ten times that on a
 machine with a load of 20. A wait that ends after PATIENCE_S says before what did not come."""
@@ -104,10 +105,17 @@ def _is_another_s(item: pytest.Item) -> bool:
 def group(test: str) -> str:
     """The tests that must run in one process with a test, by its id.
 
-    The tests of a cloud share its emulators, those of a file its servers, those of the simulator nothing.
+    The tests of a cloud share its emulators, those of a file its servers, those of the simulator and the
+    pages of the documentation nothing.
     """
     file = test.split("::")[0]
-    if file.endswith(("/test_simulator.py", "/test_simulated_servers.py", "/test_simulated_sharing.py")):
+    alone = (
+        "/test_simulator.py",
+        "/test_simulated_servers.py",
+        "/test_simulated_sharing.py",
+        "/test_pages.py",
+    )
+    if file.endswith(alone):
         return test
     folder = file.split("/")[1]
     return folder if folder in ("aws", "gcp") else file

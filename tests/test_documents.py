@@ -26,11 +26,12 @@ COLUMNS = 100
 
 _FENCE = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
 
-PROGRAMS: list[str] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+TOUR = ROOT / "docs" / "tutorial" / "tour.md"
+PROGRAMS: list[str] = re.findall(r"```python\n(.*?)```", TOUR.read_text(), re.DOTALL)
 
 
 def ran(program: str, directory: Path, address: str = "") -> str:
-    """What a program of the README prints, with files in a directory, or a server, of the test's own."""
+    """What a program of the tour prints, with files in a directory, or a server, of the test's own."""
     script = program.replace("/tmp/first-program", str(directory)).replace("127.0.0.1:2181", address)
     assert script != program
     done = subprocess.run(
@@ -40,14 +41,14 @@ def ran(program: str, directory: Path, address: str = "") -> str:
     return done.stdout
 
 
-def test_the_first_program_of_the_readme_runs_twice(tmp_path: Path) -> None:
+def test_the_first_program_of_the_tour_runs_twice(tmp_path: Path) -> None:
     for turn in range(2):
         said = ran(PROGRAMS[0], tmp_path)
         assert "changed: /greeting" in said
         assert f"/member-{turn + 1:010d}" in said or turn == 1
 
 
-def test_the_program_of_the_readme_that_speaks_zookeeper_runs(tmp_path: Path) -> None:
+def test_the_program_of_the_tour_that_speaks_zookeeper_runs(tmp_path: Path) -> None:
     (program,) = (each for each in PROGRAMS if "KazooClient" in each)
     server = Server(tmp_path)
     assert ran(program, tmp_path, f"127.0.0.1:{server.port}") == "holding it\n"
@@ -66,9 +67,10 @@ def test_the_programs_for_asyncio_run(tmp_path: Path) -> None:
     assert "Node('/jobs/job-0000000000')" in said
 
 
-def test_every_other_program_of_the_readme_runs(tmp_path: Path) -> None:
+def test_every_other_program_of_the_tour_runs(tmp_path: Path) -> None:
     lock, lock_of_a_task, kinds = PROGRAMS[1:4]
     assert "holding it with the fencing token" in ran(lock, tmp_path)
+    assert f"```python\n{lock}```" in (ROOT / "README.md").read_text()  # the only one there
     assert "holding it in a task with the fencing token" in ran(lock_of_a_task, tmp_path)
     for turn in range(2):
         said = ran(kinds, tmp_path)

@@ -1,0 +1,95 @@
+"""Every block of code of the documentation runs, or says why it does not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from shutil import which
+
+import pytest
+
+from tests.backends import CURATOR, CURATOR_WHERE, needs
+from tests.pages import Block, Story, blocks
+from tests.test_documents import CHANGES, DOCUMENTS, ROOT, name_of
+
+ELSEWHERE = {
+    "README.md": ("python",),  # tests/test_documents.py
+    "docs/asyncio.md": ("python",),  # tests/test_documents.py
+    "docs/commands.md": ("console",),  # tests/test_commands_page.py
+    "docs/history.md": ("console", "python"),  # tests/cli/test_history.py; python: an outline of calls
+    "docs/holding.md": ("sh",),  # tests/cli/test_documented_commands.py
+    "docs/migrating.md": ("sh", "json"),  # tests/test_migrating.py
+    "docs/tutorial/tour.md": ("python",),  # tests/test_documents.py
+}
+"""Pages whose blocks in these languages are run by a test of their own."""
+STORIES = sorted(
+    [
+        ROOT / "docs" / "README.md",
+        ROOT / "docs" / "comparison.md",
+        *(page for page in (ROOT / "examples").glob("*/README.md") if page.parent.name != "redis"),
+        *(
+            page
+            for folder in ("tutorial", "howto", "reference")
+            for page in (ROOT / "docs" / folder).glob("*.md")
+            if name_of(page) not in ELSEWHERE
+        ),
+    ]
+)
+"""Pages that are run here."""
+NO_CODE = ("", "text", "mermaid")
+"""Output, synopses and pictures."""
+
+
+def unexplained(document: Path, found: list[Block]) -> list[str]:
+    """Blocks of code that no test runs, and that do not say why."""
+    ran = ELSEWHERE.get(name_of(document), ())
+    return [
+        f"{name_of(document)}:{block.line}: {block.language}"
+        for block in found
+        if block.language not in (*NO_CODE, *ran) and not block.reason and document not in STORIES
+    ]
+
+
+@pytest.mark.parametrize("document", [each for each in DOCUMENTS if each != CHANGES], ids=name_of)
+def test_each_block_of_code_is_run_or_says_why_not(document: Path) -> None:
+    assert unexplained(document, blocks(document.read_text())) == []
+
+
+@pytest.mark.parametrize("page", STORIES, ids=name_of)
+def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
+    example = page.is_relative_to(ROOT / "examples")
+    text = page.read_text()
+    if page.parent.name == "curator":
+        needs("Curator", CURATOR.exists() and which("java"), CURATOR_WHERE)
+    for program in ("curl", "openssl"):
+        if re.search(rf"^(\$ )?{program} ", text, re.MULTILINE):
+            needs(program, which(program), f"'apt-get install {program}' installs it")
+    Story(tmp_path, page.parent if example else None).run(text)
+
+
+def test_a_look_is_repeated_until_it_prints_what_the_page_says(tmp_path: Path) -> None:
+    command = "echo x >> tries; wc -l < tries"
+    Story(tmp_path).run(f"<!-- run until it prints this -->\n```console\n$ {command}\n3\n```\n")
+
+
+def test_what_a_page_says_wrongly_is_found(tmp_path: Path) -> None:
+    assert unexplained(ROOT / "docs" / "architecture.md", blocks("```sh\nls\n```\n")) != []
+    assert (
+        unexplained(ROOT / "docs" / "architecture.md", blocks("<!-- not run: a root -->\n```sh\nls\n```\n"))
+        == []
+    )
+    for number, wrong in enumerate(
+        (
+            "```console\n$ echo one\ntwo\n```\n",
+            "```console\n$ false\n```\n",
+            '```console title="A"\n$ echo one; exec tail -f /dev/null\none\n```\n'
+            '```console title="A"\n$ echo a\nb\n```\n',
+            "```sh\nfalse\n```\n",
+            "<!-- run until it prints this -->\n```console\n$ echo one; exit 1\none\n```\n",
+            "```python\nprint(1)\n```\n\n```text\n2\n```\n",
+        )
+    ):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        with pytest.raises(AssertionError):
+            Story(directory).run(wrong)

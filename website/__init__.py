@@ -1,0 +1,1 @@
+"""Builds the documentation site: ``make docs``. No part of the installed package."""
