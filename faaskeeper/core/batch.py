@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from faaskeeper.core.answers import Answer
-from faaskeeper.core.changes import Closed, Opened, Owned, Restored, Resumed, Transaction, told, weight
+from faaskeeper.core.changes import Closed, Opened, Owned, Restored, Resumed, Transaction, acl_bytes, weight
 from faaskeeper.core.errors import Code
 from faaskeeper.core.log import ENTRY_CHANGES, Answers, Entry
 from faaskeeper.core.requests import Outcome
@@ -13,7 +13,7 @@ from faaskeeper.core.sessions import Session
 from faaskeeper.core.transactions import Limits
 from faaskeeper.core.tuples import NamedTuple
 from faaskeeper.core.view import View
-from faaskeeper.core.znode import Meta
+from faaskeeper.core.znode import OPEN_ACL, Meta
 
 
 class ServiceOrder(NamedTuple):
@@ -140,7 +140,10 @@ class Batch:
         """Add a transaction; the requests that follow see its effects."""
         self.txid = transaction.txid
         self.transactions.append(transaction)
-        self.bytes += weight(transaction.changes) + told(transaction.replaced)
+        self.bytes += weight(transaction.changes)
+        for was in transaction.replaced:
+            if was is not None and was.acl is not OPEN_ACL:
+                self.bytes += acl_bytes(was.acl)
         self.changes += len(transaction.changes)
         for path, _, meta, _ in transaction.changes:
             self._nodes[path] = meta

@@ -118,16 +118,12 @@ class Transaction(NamedTuple):
 
 def acl_weight(meta: Meta | None) -> int:
     """Approximate size of a znode's ACL in bytes, 0 for the default ACL."""
-    return 0 if meta is None or meta.acl is OPEN_ACL else _acl_bytes(meta.acl)
+    return 0 if meta is None or meta.acl is OPEN_ACL else acl_bytes(meta.acl)
 
 
-def _acl_bytes(acl: tuple[Acl, ...]) -> int:
+def acl_bytes(acl: tuple[Acl, ...]) -> int:
+    """Approximate size of an ACL in the log in bytes."""
     return sum(20 + len(scheme) + len(name) for _, scheme, name in acl)
-
-
-def told(replaced: Iterable[Replaced | None]) -> int:
-    """Approximate size in the log, in bytes, of what changes replaced."""
-    return sum(_acl_bytes(was.acl) for was in replaced if was is not None and was.acl is not OPEN_ACL)
 
 
 def weight(changes: Iterable[Change]) -> int:
@@ -193,7 +189,7 @@ def trimmed(replaced: list[Replaced | None]) -> tuple[Replaced | None, ...]:
     room = ACLS_BYTES
     for place, was in enumerate(replaced):
         if was is not None and was.acl is not OPEN_ACL:
-            room -= _acl_bytes(was.acl)
+            room -= acl_bytes(was.acl)
             if room < 0:
                 replaced[place] = None
     while replaced and replaced[-1] is None:

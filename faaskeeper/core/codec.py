@@ -462,8 +462,11 @@ def transaction(transaction: Transaction, data: list[bytes]) -> str:
             continue
         if len(change) == 3:  # deleted
             change.append(0)
-        simple = not replaced[1] and replaced[2] is OPEN_ACL
-        change.append(txid - replaced[0] if simple else _replaced(txid, replaced))
+        if replaced is NOTHING:
+            change.append(0)
+        else:
+            simple = not replaced[1] and replaced[2] is OPEN_ACL
+            change.append(txid - replaced[0] if simple else _replaced(txid, replaced))
     row: list[Any] = [txid, changes]
     if transaction.effects or transaction.garbage:
         row.append([_effect(effect) for effect in transaction.effects])
