@@ -51,7 +51,8 @@ class Block(NamedTuple):
 
 
 def blocks(page: str) -> list[Block]:
-    found, end = [], 0
+    found: list[Block] = []
+    end = 0
     for each in _BLOCK.finditer(page):
         text = re.sub(rf"^{each['indent']}", "", each["text"], flags=re.MULTILINE)
         near = bool(found) and not page[end : each.start()].strip()

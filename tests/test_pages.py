@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from shutil import which
 
 import pytest
 
+from faaskeeper.testing.patience import PATIENCE_S
 from tests.backends import CURATOR, CURATOR_WHERE, needs
 from tests.pages import Block, Story, blocks
 from tests.test_documents import CHANGES, DOCUMENTS, ROOT, name_of
@@ -65,6 +69,27 @@ def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
         if re.search(rf"^(\$ )?{program} ", text, re.MULTILINE):
             needs(program, which(program), f"'apt-get install {program}' installs it")
     Story(tmp_path, page.parent if example else None).run(text)
+
+
+def test_the_shell_prints_what_the_readme_shows(tmp_path: Path) -> None:
+    (session,) = (
+        each.text for each in blocks((ROOT / "README.md").read_text()) if each.text.startswith("[fk: ")
+    )
+    typed = re.findall(r"^\[fk: .*?\] (.*)$", session, re.MULTILINE)
+    printed = [line for line in session.splitlines() if not line.startswith("[fk: ")]
+    command = [sys.executable, "-m", "faaskeeper.cli", "-d", str(tmp_path / "service"), "shell"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    done = subprocess.run(
+        command,
+        input="".join(f"{line}\n" for line in typed),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == sorted(printed)  # an event has a thread of its own
 
 
 def test_a_look_is_repeated_until_it_prints_what_the_page_says(tmp_path: Path) -> None:
