@@ -32,8 +32,8 @@ from faaskeeper.watch import WatchedEvent
 
 _MOST = 5_000
 """Events of a batch above which a page had better read again."""
-_LOOK_S = 20.0
-"""A watch says when to look; this often the log is looked at anyhow."""
+_LOOK_S = 5.0
+"""A watch says when to look; this often the log is looked at anyhow: no watch tells of an ACL."""
 _TOGETHER_S = 0.05
 """A batch comes at most this often."""
 _AGAIN_S = 1.0

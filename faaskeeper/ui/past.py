@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
@@ -11,15 +10,20 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from faaskeeper.cli.errors import Failed
+from faaskeeper.cli.following import LogReader
 from faaskeeper.core import paths
 from faaskeeper.core.log import Log, Trimmed
+from faaskeeper.core.znode import Acl
 from faaskeeper.exceptions import NodeDoesntExistException, ProviderException
-from faaskeeper.session.history import Revision
+from faaskeeper.session.history import Revision, Scope, revisions_of
 from faaskeeper.ui.access import Access, Invalid, access_of, number_in, path_in
 from faaskeeper.ui.follower import event_of
 from faaskeeper.ui.nodes import attachment, node_of
 
 _ROWS = 500
+_ENTRIES = 1000
+"""So many entries are looked at for one with a change that may be shown."""
+_ALL = Scope("/", True)
 _LOOKED_AT = 200_000
 """Changes since a moment above which lists of children of then are not put together."""
 
@@ -57,20 +61,54 @@ def span(request: Request) -> Response:
 
 
 def moment(request: Request) -> Response:
-    """Route: a moment, with the last change up to it: by its transaction, or by a time (ms)."""
+    """Route: the last change up to a transaction or a time (ms), and the transaction of the next one."""
     access = access_of(request)
-    at: int | datetime
+    log = _log_of(access)
     if request.query_params.get("time"):
-        at = datetime.fromtimestamp(number_in(request, "time") / 1000, UTC)
+        reader = LogReader()
+        reader.start(access.client.connection, None)
+        at = log.as_of(number_in(request, "time"), reader.position)
     else:
         at = number_in(request, "at")
-    row = next(access.client.history("/", True, until=at), None)
-    later = (
-        None
-        if row is None
-        else next(access.client.history("/", True, since=row.txid, newest_first=False), None)
-    )
-    return JSONResponse({"at": None if row is None else event_of(row), "next": later and later.txid})
+    row = None if at is None else last_change(access, log, at)
+    later = None if row is None else next_change(access, row.txid)
+    return JSONResponse({"at": None if row is None else event_of(row), "next": later})
+
+
+def last_change(access: Access, log: Log, at: int) -> Revision | None:
+    """The last change up to a transaction that the session may know of."""
+    for _ in range(_ENTRIES):
+        entry = log.holding(at)
+        if entry is None or entry.first > at:
+            return None  # there is none, or the log begins later
+        for row, acl in reversed(list(revisions_of(entry, _ALL))):
+            if row.txid <= at and _visible(access, row, acl):
+                return row
+        at = entry.first - 1
+    return None
+
+
+def next_change(access: Access, after: int) -> int | None:
+    """The first transaction after another one that changed what the session may know of."""
+    reader = LogReader()
+    connection = access.client.connection
+    reader.start(connection, after)
+    for entry in islice(reader.entries(connection.log), _ENTRIES):
+        for row, acl in revisions_of(entry, _ALL):
+            if row.txid > after and _visible(access, row, acl):
+                return row.txid
+    return None
+
+
+def _visible(access: Access, row: Revision, acl: tuple[Acl, ...] | None) -> bool:
+    """Whether the session may read a node then and now; of one that is gone, the history tells."""
+    if not access.sees(acl, access.who()):
+        return False
+    try:
+        return access.rights_on(row.path)["read"]
+    except NodeDoesntExistException:
+        found = access.client.history(row.path, since=row.txid - 1, until=row.txid)
+        return next(found, None) is not None
 
 
 def node(request: Request) -> Response:
@@ -94,27 +132,27 @@ def children(request: Request) -> Response:
 def names_at(access: Access, path: str, at: int) -> list[str]:
     """The children's names as of a transaction.
 
-    They are those of now, but for each name that was created or deleted since: its first change
-    after the transaction tells whether it was there. The names of now are read first, so a change
-    that comes in between counts once. Nodes that the session may not read, or could not then, are
-    as now.
+    They are those of now, with each change since undone, the newest first: what was created is left
+    out, what was changed or deleted was there. The names are read before the changes. So a change in
+    between may be undone although it is not in the names, which makes no difference: what is undone
+    last for a name, its first change after the transaction, decides alone. Nodes that the session
+    may not read, or could not then, are as now.
     """
     client = access.client
     client.get_data(path, at=at)  # there was one, and the log reaches back
     try:
-        names = set(client.get_children_with_stat(path)[0])
+        now, stat = client.get_children_with_stat(path)
     except NodeDoesntExistException:
-        names = set()
-    decided: set[str] = set()
-    rows = client.history(path, True, since=at, newest_first=False)
-    for number, row in enumerate(rows):
+        now = []
+    else:
+        if stat.pzxid <= at:
+            return list(now)  # no child came or went since
+    names = set(now)
+    for number, row in enumerate(client.history(path, True, since=at)):
         if number >= _LOOKED_AT:
             raise Failed(f"more than {_LOOKED_AT} changes have happened below {path} since then", 7)
-        name = paths.name(row.path)
-        if row.path == path or paths.parent(row.path) != path or name in decided:
-            continue
-        decided.add(name)
-        (names.discard if row.kind == "created" else names.add)(name)
+        if row.path != path and paths.parent(row.path) == path:
+            (names.discard if row.kind == "created" else names.add)(paths.name(row.path))
     return sorted(names)
 
 

@@ -218,7 +218,7 @@ export function deleteDialog(path, node = null) {
       el("button", { type: "button", class: "quiet", onclick: () => shown.close() }, "Cancel")));
 }
 
-export function aclDialog(node) {
+export function aclDialog(node, done) {
   const input = el("textarea", { rows: 5, spellcheck: false, value: node.acl.map(([text]) => text).join(",\n") });
   const error = errorLine();
   const form = el("form", { onsubmit: (event) => {
@@ -227,6 +227,7 @@ export function aclDialog(node) {
       await send("PUT", "acl", { path: node.path, version: node.stat.aversion }, { acl: input.value.replace(/\s/g, "").replace(/,$/, "") });
       note(`The ACL of ${node.path} is set.`);
       shown.close();
+      done();
     });
   } }, field("Entries", input, "SCHEME:ID:PERMISSIONS, separated by commas; permissions: c create, d delete, r read, w write, a admin. "
     + "'fk digest USER:PASSWORD' makes an id of the scheme digest."), error,

@@ -142,7 +142,7 @@ export class NodePane {
     return el("div", { class: "actions" },
       button("edit", "Edit", rights.write && rights.read, no, () => this.edit(), "primary"),
       button("create", "New child", rights.create && node.kind !== "ephemeral", node.kind === "ephemeral" ? "Ephemerals have no children." : no, () => createDialog(path)),
-      button("acl", "ACL", rights.admin && node.acl, no, () => aclDialog(node)),
+      button("acl", "ACL", rights.admin && node.acl, no, () => aclDialog(node, () => this.refresh())),
       button("upload", "Upload", rights.write, no, () => uploadTo(node, () => this.refresh())),
       rights.read ? link_ : null, then,
       button("delete", "Delete", rights.delete && !node.stat.numChildren, node.stat.numChildren ? "It has children." : no, () => deleteDialog(path, node), "danger"));
