@@ -10,7 +10,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from faaskeeper.core.errors import DriverError
+from faaskeeper.cli.errors import Failed
+from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.ui.follower import Batch, Follower
 
@@ -52,7 +53,7 @@ async def events(request: Request) -> Response:
             yield "retry: 1000\n\n"
             try:
                 first = await run_in_threadpool(follower.subscribe, deliver, _since(request))
-            except (DriverError, FaaSKeeperException) as error:
+            except (DriverError, StaleView, Failed, FaaSKeeperException) as error:
                 yield text_of(Batch(None, [], down=str(error)))
                 return  # the page comes again
             yield text_of(first)

@@ -79,16 +79,20 @@ class Rows(LogReader):
         self._access = access
 
     def take(self, connection: Connection, late: Callable[[Entry], None] = lambda entry: None) -> Batch:
-        """What has happened since; ``late`` is called with each entry. Raises as ``entries`` does."""
-        who, events, reset = self._access.who(), [], False
+        """What has happened since; ``late`` is called with each entry. Raises as ``entries`` does.
+
+        If that is much, it goes on at the log's end, and the batch says ``reset``.
+        """
+        who, events = self._access.who(), []
         for entry in self.entries(connection.log):
             late(entry)
             for row, acl in revisions_of(entry, _ALL):
                 if row.txid > self.position and self._access.sees(acl, who):
                     events.append(event_of(row))
             if len(events) > _MOST:
-                events, reset = [], True
-        return Batch(self.position, events, reset)
+                self.start(connection, None)
+                return Batch(self.position, [], reset=True)
+        return Batch(self.position, events)
 
 
 class Follower:
@@ -97,7 +101,10 @@ class Follower:
     def __init__(self, access: Access) -> None:
         self._access = access
         self._lock = threading.Lock()
+        self._setting_up = threading.Lock()
         self._subscribers: set[Deliver] = set()
+        self._listeners: set[Deliver] = set()
+        """Who is told as long as there are subscribers."""
         self._woken = threading.Event()
         self._thread: threading.Thread | None = None
         self._client: FaaSKeeperClient | None = None
@@ -121,7 +128,8 @@ class Follower:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="fk ui follower", daemon=True)
                 self._thread.start()
-        connection = self._access.connection
+        # From here on everything is delivered: only then the page, and what it lacks, may be read.
+        connection = self._ready()
         if connection is None:
             return Batch(None, [], reset=since is not None)
         rows = Rows(self._access)
@@ -131,6 +139,17 @@ class Follower:
         except Failed:  # what happened since is not known any more
             rows.start(connection, None)
             return Batch(rows.position, [], reset=True)
+
+    def listen(self, deliver: Deliver) -> bool:
+        """Deliver what happens, too, as long as there are subscribers; returns whether there are.
+
+        When there are none any more, a last batch says ``reset``.
+        """
+        with self._lock:
+            if self._thread is None:
+                return False
+            self._listeners.add(deliver)
+            return True
 
     def unsubscribe(self, deliver: Deliver) -> None:
         """Stop delivering."""
@@ -151,9 +170,13 @@ class Follower:
 
     def _goes_on(self) -> bool:
         with self._lock:
-            if not self._subscribers:
-                self._thread = None
-            return bool(self._subscribers)
+            if self._subscribers:
+                return True
+            self._thread = None
+            left, self._listeners = self._listeners, set()
+        for each in left:
+            each(Batch(None, [], reset=True))
+        return False
 
     def _run(self) -> None:
         down = False
@@ -185,8 +208,8 @@ class Follower:
 
     def _publish(self, batch: Batch) -> None:
         with self._lock:
-            subscribers = list(self._subscribers)
-        for each in subscribers:
+            told = [*self._subscribers, *self._listeners]
+        for each in told:
             each(batch)
 
     def _wake(self, event: WatchedEvent) -> None:
@@ -199,30 +222,38 @@ class Follower:
         self._woken.set()
 
     def _take(self) -> Batch:
-        client = self._access.client
-        connection = self._access.connection
-        if client is not self._client:
-            client.add_watch("/", self._wake, recursive=True)
-            client.add_listener(self._state)
-            self._reset = self._client is not None
-            self._client = client
-        if connection is None:
-            return self._of_watch(client)
-        if self._rows is None:
-            self._rows = Rows(self._access)
-            self._rows.start(connection, None)
+        connection = self._ready()
+        rows = self._rows
+        if connection is None or rows is None:
+            return self._of_watch()
         try:
-            return self._rows.take(connection, lambda entry: self._note(connection, entry))
+            return rows.take(connection, lambda entry: self._note(connection, entry))
         except Failed as error:  # this process stood still for days, or a backup was restored
             _logger.warning("%s", error)
-            self._rows.start(connection, None)
-            return Batch(self._rows.position, [], reset=True)
+            rows.start(connection, None)
+            return Batch(rows.position, [], reset=True)
+
+    def _ready(self) -> Connection | None:
+        """The deployment's stores, once the watch is set and the log's reader has begun."""
+        with self._setting_up:
+            client = self._access.client
+            connection = self._access.connection
+            if client is not self._client:
+                client.add_watch("/", self._wake, recursive=True)
+                client.add_listener(self._state)
+                self._reset = self._client is not None
+                self._client = client
+            if connection is not None and self._rows is None:
+                rows = Rows(self._access)
+                rows.start(connection, None)
+                self._rows = rows
+            return connection
 
     def _note(self, connection: Connection, entry: Entry) -> None:
         self.delays = [*self.delays[-99:], max(connection.service() - entry.time, 0)]
 
-    def _of_watch(self, client: FaaSKeeperClient) -> Batch:
-        if client.state is not SessionState.CONNECTED:
+    def _of_watch(self) -> Batch:
+        if self._client is None or self._client.state is not SessionState.CONNECTED:
             return Batch(None, [], down="the connection to the ZooKeeper server is lost")
         reset, self._reset = self._reset, False
         named, self._named = self._named, []

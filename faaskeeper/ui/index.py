@@ -1,7 +1,8 @@
 """Search over the paths and the data of a tree, as somebody types.
 
-The paths are read once, at the first search, and kept as events tell: so each further letter costs a
-look at memory. Data is read anew for each search, after the paths have been looked at.
+The paths are read once, at the first search, and kept as events tell while a page is open: so each
+further letter costs a look at memory. Data is read anew for each search, after the paths have been
+looked at.
 """
 
 from __future__ import annotations
@@ -45,12 +46,13 @@ class Index:
         with self._lock:
             if self._paths is None:
                 self._late.append(batch)
+                self._follows = self._follows and not batch.reset
             else:
                 self._apply(self._paths, batch)
 
     def _apply(self, known: set[str], batch: Batch) -> None:
         if batch.reset:
-            self._paths = None
+            self._paths, self._follows = None, False
             return
         for event in batch.events:
             if event["kind"] == "created":
@@ -66,11 +68,12 @@ class Index:
             if found is not None:
                 yield from found
                 return
-            if not self._follows:
-                self._follower.subscribe(self._deliver, None)
-                self._follows = True
             with self._lock:
                 self._late = []
+                self._follows = True
+            if not self._follower.listen(self._deliver):
+                yield from self._walk()  # no page is open that hears of changes: nothing is kept
+                return
             read: set[str] = set()
             for path in self._walk():
                 read.add(path)
@@ -79,7 +82,7 @@ class Index:
                     return  # too many to be kept
             with self._lock:
                 late, self._late = self._late, []
-                if not any(batch.reset for batch in late):
+                if self._follows:
                     for batch in late:
                         self._apply(read, batch)
                     self._paths = read

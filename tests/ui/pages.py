@@ -10,6 +10,7 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -143,8 +144,8 @@ class Page:
             connection.request("GET", "/api/events", headers={**headers, "Cookie": self.cookie})
             answer = connection.getresponse()
             assert answer.status == 200
-            id = ""
-            while line := answer.readline():
+            id, deadline = "", monotonic() + PATIENCE_S
+            while (line := answer.readline()) and monotonic() < deadline:
                 name, _, value = line.decode().rstrip("\n").partition(": ")
                 if name == "id":
                     id = value

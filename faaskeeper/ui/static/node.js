@@ -1,7 +1,7 @@
 // One node as it is now: data, facts, ACL, children, watches, locks, what happened to it.
 
 import { file, get } from "./api.js";
-import { bytes, childOf, count, el, full, link, nameOf, parentOf, pathLink, replace, short, time, unique } from "./dom.js";
+import { bytes, childOf, count, el, field, full, link, nameOf, parentOf, pathLink, replace, short, time, unique } from "./dom.js";
 import { aclDialog, createDialog, deleteDialog, Editor, uploadTo } from "./edit.js";
 import { bytesOf, formsOf, show } from "./formats.js";
 import { contenders } from "./sessions.js";
@@ -46,6 +46,7 @@ export class NodePane {
     this.form = {};
     this.editor = null;
     this.asked = 0;
+    this.parts = new Map(); // what was read later stays until it is read again
     this.body = el("div", { class: "pane-body" });
     this.element = el("section", { class: "right", "aria-label": "Node", tabIndex: -1 }, this.body);
   }
@@ -64,6 +65,7 @@ export class NodePane {
     this.path = path;
     this.node = null;
     this.editor = null;
+    this.parts.clear();
     this.refresh();
   }
 
@@ -155,9 +157,19 @@ export class NodePane {
     this.editor.focus();
   }
 
+  /** A part of this node: the element of before, with what it shows. */
+  part(key) {
+    if (!this.parts.has(key)) this.parts.set(key, el("div"));
+    return this.parts.get(key);
+  }
+
   dataCard() {
-    this.holder = el("div", {}, this.node.data === null ? el("p", { class: "hint" }, "The ACL does not let this session read the data.")
-      : dataView(bytesOf(this.node.data), this.form));
+    const { data, stat } = this.node, part = this.part("data");
+    if (part.dataset.of !== stat.mzxid || data === null) { // otherwise what somebody folded stays so
+      part.dataset.of = stat.mzxid;
+      replace(part, data === null ? el("p", { class: "hint" }, "The ACL does not let this session read the data.") : dataView(bytesOf(data), this.form));
+    }
+    this.holder = el("div", {}, part);
     return card("Data", this.holder);
   }
 
@@ -189,22 +201,32 @@ export class NodePane {
   childrenCard() {
     const number = this.node.stat.numChildren;
     if (!number) return null;
-    const list = el("ul", { class: "chips" });
+    const list = el("ul", { class: "chips" }), part = this.part("children");
     const { path } = this.node;
     get("children", { path }).then(({ names }) => {
+      replace(part, list);
       list.append(...names.slice(0, LISTED).map((name) => el("li", {}, pathLink(childOf(path, name), "tree", name))),
         names.length > LISTED ? el("li", { class: "hint" }, `${(names.length - LISTED).toLocaleString("en")} more in the tree`) : "");
     }).catch(() => {});
-    return card(count(number, "child", "children"), list);
+    return card(count(number, "child", "children"), part);
   }
 
   lockCard() {
     if (!this.node.stat.numChildren) return null;
-    const held = el("div");
-    get("contenders", { path: this.node.path }).then(({ rows }) => {
-      if (rows.length) replace(held, card("Who holds, who waits", contenders(rows)));
+    const held = this.part("lock"), leases = this.leases;
+    get("contenders", { path: this.node.path, semaphore: leases }).then(({ rows }) => {
+      replace(held, rows.length ? card("Who holds, who waits", contenders(rows), this.semaphore(rows)) : null);
     }).catch(() => {});
     return held;
+  }
+
+  /** How many hold a semaphore is known to its users only. */
+  semaphore(rows) {
+    if (!rows.some((row) => row.recipe === "Semaphore")) return null;
+    return field("How many may hold it", el("input", { type: "number", min: 1, value: this.leases || "", onchange: (event) => {
+      this.leases = Number(event.target.value) || null;
+      this.lockCard();
+    } }), "The semaphore does not say.");
   }
 
   watchesCard() {
@@ -217,7 +239,7 @@ export class NodePane {
 
   historyCard() {
     if (this.me.missing.time) return card("History", el("p", { class: "hint" }, this.me.missing.time));
-    const held = el("div");
+    const held = this.part("history");
     const { path, stat } = this.node, by = this.by;
     get("past/history", { path, limit: 15 }).then(({ rows }) => {
       const last = rows.find((row) => String(row.txid) === stat.mzxid);

@@ -2,7 +2,7 @@
 // 100,000 children scrolls like one with ten. The tree has the focus; the active row is named by
 // aria-activedescendant, so no row has to stay in the document for it.
 
-import { childOf, compare, el, nameOf, parentOf, replace, unique, within } from "./dom.js";
+import { childOf, compare, el, nameOf, note, parentOf, replace, unique, within } from "./dom.js";
 
 const HEIGHT = 28;
 const BEYOND = 10;
@@ -53,7 +53,8 @@ export class Tree {
       this.names.set(path, names);
     } catch (error) {
       this.names.delete(path);
-      if (error.status === 404) this.open.delete(path);
+      if (error.status === 404 || error.status === 403) this.open.delete(path);
+      if (error.status === 403) note(error.message, "bad");
       if (path === "/") this.failed = error.message;
     }
     this.later();
