@@ -56,7 +56,10 @@ class Context:
     def call(self, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """Call a method of the client. An interrupt stops the wait, not the call."""
         if self._reader is not None:  # there is no client, and nothing to wait for
-            return function(*args, **named)
+            try:
+                return function(*args, **named)
+            finally:
+                self._leave()  # others can have the directory while this prints, perhaps into a pager
         return self._calls.call(partial(function, *args, **named))
 
     @property
@@ -77,7 +80,7 @@ class Context:
         return self._client
 
     def reads(self, watcher: Watcher | None = None) -> FaaSKeeperClient | Reader:
-        """What to read with: a command that sets no watch needs no session of a deployment at rest."""
+        """What to read with, once: that needs no session of a deployment at rest, unless it sets a watch."""
         if watcher is None and self.one_shot and self._client is None and self._reader is None:
             from faaskeeper.cli.reader import reader
 

@@ -165,7 +165,7 @@ class Sweeper:
         self._within = 0
         self._failed = 0
         self._replaced: set[str] = set()
-        """Blobs that transactions up to ``_looked`` have replaced."""
+        """Blobs that transactions up to ``_looked`` have replaced, unless these were trimmed."""
         self._looked = 0
 
     def due(self) -> bool:
@@ -192,9 +192,8 @@ class Sweeper:
         progress.pass_time(applied, now)
         progress.ended = 0
         self._began, self._within, self._failed = now, within, 0
-        self._replaced, self._looked = set(), progress.trimmed
         error: Exception | None = None
-        for part in (self._sweep_log, self._sweep_blobs, self._trim_log, self._sweep_parts):
+        for part in (self._sweep_log, self._trim_log, self._sweep_parts, self._sweep_blobs):
             try:
                 part()
             except (_TimeUp, Conflict):  # on a Conflict, another one sweeps
@@ -228,6 +227,9 @@ class Sweeper:
     def _step(self) -> None:
         """Save the progress. Raises _TimeUp when the time is over, or the clock went back."""
         self._save()
+        self._check_time()
+
+    def _check_time(self) -> None:
         if not 0 <= self._deployment.clock() - self._began < self._within:
             raise _TimeUp
 
@@ -397,13 +399,14 @@ class Sweeper:
         self._delete(sorted(set(orphans) - self._replaced))
 
     def _find_replaced(self) -> None:
-        """Note the blobs that the log's transactions have replaced, from where this sweep has come to.
+        """Note the blobs that the log's transactions have replaced, from where that has come to.
 
-        To the log's end: the mark may be behind the records that were looked at.
+        To the log's end: the mark may be behind the records that were looked at. Raises _TimeUp.
         """
-        for entries in self._entries(self._looked, _END):
+        for entries in self._entries(max(self._looked, self._progress.trimmed), _END):
             self._replaced.update(_blobs(entries))
             self._looked = entries[-1].last
+            self._check_time()
 
     def _refers(self, blob: str, path: str, sequential: bool) -> bool:
         """Whether user storage refers to a blob. Raises Unavailable if a list changes too fast."""
@@ -474,7 +477,9 @@ class Sweeper:
             self._set_aside(early)
         if deployment.keeper is not None:
             deployment.keeper.fold(entries)
-            self._delete(list(_blobs(entries[: len(entries) - len(early)])))
+            gone = list(_blobs(entries[: len(entries) - len(early)]))
+            self._delete(gone)
+            self._replaced.difference_update(gone)
         deployment.log.trim(entries)
         progress.trimmed = entries[-1].last
         progress.swept = max(progress.swept, progress.trimmed)

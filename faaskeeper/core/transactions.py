@@ -323,7 +323,7 @@ def _removed(context: Context, path: str, meta: Meta, parent: Meta) -> Decision:
     effects = (Owned(meta.owner, path, False),) if meta.owner else ()
     garbage = (meta.blob,) if meta.blob else ()
     resized = _resized(above, parent, lost)
-    was = (Replaced(meta.mzxid, meta.version, meta.acl),)
+    was = trimmed([Replaced(meta.mzxid, meta.version, meta.acl)])
     transaction = Transaction(txid, changes, effects, garbage, resized, min(-meta.length, 0), (), was)
     return Outcome(Code.OK, txid), transaction
 

@@ -103,6 +103,7 @@ class RequestSender:
     def forget(self) -> None:
         """Drop what was posted and not sent, since all sessions were detached."""
         self._due.clear()
+        self._posted.clear()
 
     def repeat(self, session: GatewaySession, requests: tuple[Request, ...]) -> None:
         """Send a session's unanswered requests again."""

@@ -341,6 +341,8 @@ class _Past:
         self.record = record
         self.begin = 0
         """Below this the log tells nothing."""
+        self.fence = 0
+        """The last restore. A keeper whose horizon is below it was not told: by an earlier release."""
         self.whole = False
         """Whether the log has its beginning."""
         self.kept: Kept | None = None
@@ -370,6 +372,7 @@ class _Past:
         for transaction in entry.transactions:
             if any(isinstance(effect, Restored) for effect in transaction.effects):
                 self.forget(transaction.txid)
+                self.fence = transaction.txid
             for change, was in pairs(transaction):
                 if change.path == self.path:
                     self._change(transaction.txid, change, was)
@@ -398,6 +401,8 @@ class _Past:
         if record is not None and record.txid <= self.txid:
             return _State(record.meta, record.data)
         kept = None if self.kept is None else self.kept.image
+        if self.kept is not None and self.kept.horizon < self.fence:
+            kept = None
         if kept is not None and (self._image is None or kept.txid >= self._image[0]):
             return _State(kept.meta, kept.data)
         if self._image is None:
@@ -431,7 +436,8 @@ class Walk:
     Newest first, the log is read in windows of txids from its end, since it can only be read
     forwards; a window has about as many entries as one command reads. The first change of a path
     that comes tells its ACL now. Oldest first, the ACLs of now are read beforehand. Either begins
-    after the last restore: what was before it did not lead to what is there now.
+    after the last restore, and after the last gap (stores trim in no order): what was before it does
+    not tell what is there now.
     """
 
     def __init__(
@@ -468,16 +474,21 @@ class Walk:
     def _window_back(self) -> Steps:
         now = self._now = {} if self._now is None else self._now
         after = max(self._high - self._window, self._low)
+        astride: Entry | None = yield FindEntry(after + 1)
+        if astride is not None and astride.first <= after:
+            after = max(astride.first - 1, self._low)
         entries: list[Entry] = []
-        position, scanned = after, 0
+        position, scanned, hole = after, 0, 0
         while position < self._high:
-            some, position, number, _ = yield ReadEntries(position, self._high, self._words, _PIECE)
+            begin = position
+            some, position, number, gap = yield ReadEntries(begin, self._high, self._words, _PIECE)
+            hole = gap if gap > begin else hole
             entries += some
             scanned += number
             if scanned > _FULL and self._window > 1:
                 self._window = max(self._window // 16, 1)
                 return []
-        fence = max(map(_restored, entries), default=0)
+        fence = max([hole, *map(_restored, entries)])
         if fence:
             self._low = after = max(fence, self._low)
         self._high = after
@@ -512,7 +523,11 @@ class Walk:
         found: dict[str, tuple[Acl, ...] | None] = {}
         after = self._low
         while after < self._high:
-            entries, after, _, _ = yield ReadEntries(after, self._high, self._words, _PIECE)
+            begin = after
+            entries, after, _, gap = yield ReadEntries(begin, self._high, self._words, _PIECE)
+            if gap > begin:
+                self._low = max(self._low, gap)
+                found.clear()
             for entry in entries:
                 fence = _restored(entry)
                 if fence > self._low:
@@ -543,7 +558,8 @@ def _acls(entry: Entry, scope: Scope, after: int) -> Iterator[tuple[str, tuple[A
     for transaction in entry.transactions:
         if transaction.txid > after:
             for change, was in pairs(transaction):
-                if scope.has(change.path):
+                made = change.meta is not None or was != NOTHING  # else it came and went within it
+                if made and scope.has(change.path):
                     yield change.path, acl_of(change, was)
 
 

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
+from faaskeeper.cli import output
+from faaskeeper.cli.context import Context
 from faaskeeper.cli.reader import reader
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core.acl import ALL, READ, digest
 from faaskeeper.exceptions import FaaSKeeperException, MalformedInputException, ProviderException
 from faaskeeper.providers.local import services
+from faaskeeper.providers.local.database import Owner
 from faaskeeper.providers.local.service import EmbeddedService
 from tests.cli.console import Fk
 from tests.providers.test_matching import configured, killed
@@ -95,7 +98,7 @@ def files(directory: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     "command",
-    ["get /a", "exists /a", "stat /a", "ls /many -i", "getAcl /a", "tree /a", "getAllChildrenNumber /"],
+    ["get /a", "exists /a", "stat /a", "ls /many -i", "getAcl /a", "getAllChildrenNumber /"],
 )
 def test_a_command_that_reads_writes_nothing(tmp_path: Path, command: str) -> None:
     fk = Fk(tmp_path)
@@ -148,6 +151,25 @@ def test_who_comes_while_a_directory_is_read_at_rest_waits_for_its_end(
     with FaaSKeeperClient(config) as client:
         assert client.set_data("/empty", b"full").stat.version == 1
     assert len(pauses) == 9
+
+
+def test_a_directory_is_free_again_before_anything_is_printed(
+    config: Config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = Context(config)
+    printed: list[str] = []
+
+    def pager(text: str) -> None:
+        owner = Owner(config.directory)
+        owner.acquire()  # raises InUse
+        owner.release()
+        printed.append(text)
+
+    monkeypatch.setattr(output, "print_line", pager)
+    assert context.call(context.reads().get_data, "/empty").data == b""
+    context.print_line("printed")
+    context.close()
+    assert printed == ["printed"]
 
 
 def test_records_that_are_kept_in_objects_are_read_by_a_service(tmp_path: Path) -> None:

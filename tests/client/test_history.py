@@ -385,6 +385,65 @@ def test_hashes_are_shown_to_who_had_admin_then_and_has_it_now(
         client.get_acls("/a", at=born)
 
 
+def test_where_the_log_has_a_gap_nothing_before_it_tells_who_may_read(connect: Start) -> None:
+    bob = connect()
+    bob.add_auth("digest", "bob:secret")
+    bob.create("/secret", b"1")
+    closed = bob.set_acls("/secret", BOB).stat
+    bob.create("/other")
+    log = bob.connection.log
+    anybody = connect()
+    assert kinds(anybody, "/secret") == []
+    entries = log.after(0)[0]
+    log.trim(
+        [
+            each
+            for each in entries
+            for one in each.transactions
+            for change in one.changes
+            if change.letters == "A"
+        ]
+    )
+    assert closed.aversion == 1
+    assert kinds(anybody, "/secret") == []
+    assert [row.path for row in anybody.history("/", recursive=True)] == ["/other"]
+
+
+def test_what_came_and_went_in_one_transaction_hides_nothing(client: FaaSKeeperClient) -> None:
+    client.create("/a", b"1")
+    client.delete("/a")
+    with client.transaction() as together:
+        together.create("/a", b"2")
+        together.delete("/a")
+    assert kinds(client, "/a") == ["created", "deleted"]
+
+
+def test_what_was_kept_before_a_restore_of_an_earlier_release_is_not_shown_after_it(
+    config: Config, make: Start, tmp_path: Path
+) -> None:
+    trimmed = Trimmed(config, make)
+    trimmed.client.create("/a", b"before the restore")
+    backups = LocalBackups(config)
+    trimmed.client.create("/b")
+    trimmed.trim()
+    with open(tmp_path / "backup", "wb") as file, backups.source() as source:
+        tree, sink = take(source, lambda: Writer(file, "x", 0), print)
+        sink.end(tree.zxid, tree.time, len(tree.nodes))  # type: ignore[attr-defined]
+    trimmed.client.set_data("/a", b"lost")
+    trimmed.stop()
+    with backups.target() as target:
+        target.deployment.keeper = None
+        base = restore(target, read(tmp_path / "backup"), end_sessions=True).zxid
+    trimmed.start()
+    try:
+        trimmed.client.set_data("/a", b"new")
+        with pytest.raises(BeforeHistoryException):
+            trimmed.client.get_data("/a", at=base)
+        assert trimmed.client.get_data("/a").data == b"new"
+    finally:
+        trimmed.stop()
+
+
 # ---- entries -------------------------------------------------------------------------------------
 
 

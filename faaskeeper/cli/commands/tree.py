@@ -30,13 +30,13 @@ def _label(context: Context, path: str, data: bool) -> str:
     name = paths.name(path) or "/"
     if not data:
         return name
-    return f"{name}: {output.escaped_data(context.call(context.reads().get_data, path).data)}"
+    return f"{name}: {output.escaped_data(context.call(context.client.get_data, path).data)}"
 
 
 def _branches(context: Context, path: str, data: bool, indent: str) -> None:
     """Print the descendants of a node, each as soon as it is read, without truncation."""
     corner, fork, line = output.guides()
-    children = context.call(context.reads().get_children, path)
+    children = context.call(context.client.get_children, path)
     for number, child in enumerate(children, 1):
         try:
             label = _label(context, child.path, data)
@@ -48,9 +48,9 @@ def _branches(context: Context, path: str, data: bool, indent: str) -> None:
 
 
 def _as_dictionary(context: Context, path: str) -> dict[str, Any]:
-    node = context.call(context.reads().get_data, path)
+    node = context.call(context.client.get_data, path)
     children = []
-    for child in context.call(context.reads().get_children, path):
+    for child in context.call(context.client.get_children, path):
         try:
             children.append(_as_dictionary(context, child.path))
         except NodeDoesntExistException:
