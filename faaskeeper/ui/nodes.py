@@ -13,7 +13,7 @@ from faaskeeper.cli.kinds import kind_of
 from faaskeeper.core import paths
 from faaskeeper.core.errors import DriverError
 from faaskeeper.core.znode import Acl, Stat
-from faaskeeper.exceptions import FaaSKeeperException, NoAuthException, NodeDoesntExistException
+from faaskeeper.exceptions import NoAuthException, NodeDoesntExistException
 from faaskeeper.node import Node
 from faaskeeper.recipes.places import recipe_of
 from faaskeeper.ui.access import RIGHTS, Access, Invalid, access_of, path_in
@@ -171,8 +171,3 @@ def attachment(path: str, data: bytes) -> Response:
     name = quote(paths.name(path) or "root", safe="")
     headers = {"Content-Disposition": f"attachment; filename=\"data\"; filename*=UTF-8''{name}"}
     return Response(data, media_type="application/octet-stream", headers=headers)
-
-
-def failed(error: object) -> bool:
-    """Whether a result of a transaction is an error."""
-    return isinstance(error, FaaSKeeperException)

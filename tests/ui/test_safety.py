@@ -236,6 +236,8 @@ def test_others_reach_the_page_only_by_tls_or_a_proxy_and_with_a_login(fk: Fk) -
         (["--listen", "0.0.0.0:0", "--behind-proxy"], "with --host NAME"),
         (["--listen", "127.0.0.1:0", "--behind-proxy"], "with --host NAME"),
         (["--tls-cert", "x"], "--tls-cert and --tls-key"),
+        (["--host", "https://fk.example.org"], "is not a name"),
+        (["--host", "fk.example.org:443"], "is not a name"),
     ):
         done = fk.run("ui", *options)
         assert done.returncode == 2, options

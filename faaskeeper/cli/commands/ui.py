@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,20 @@ if TYPE_CHECKING:
 _TOKEN = "FK_UI_TOKEN"
 _LEAST = 20
 """Characters of a token that somebody chose."""
+
+
+class _Host(click.ParamType[str]):
+    """A name as it stands in a URL, without scheme and port."""
+
+    name = "NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value).strip("[]")
+        if not text or "/" in text or text.count(":") == 1:
+            self.fail(
+                f"{str(value)[:80]!r} is not a name: give it without https:// and without a port", param, ctx
+            )
+        return text
 
 
 @command("ui")
@@ -45,7 +59,7 @@ _LEAST = 20
 @click.option("--tls-key", type=File(), help="Private key of the certificate (PEM).")
 @click.option("--behind-proxy", is_flag=True, help="A proxy in front of it speaks TLS.")
 @click.option(
-    "--host", "hosts", multiple=True, metavar="NAME", help="A name by which browsers reach it. Repeatable."
+    "--host", "hosts", type=_Host(), multiple=True, help="A name by which browsers reach it. Repeatable."
 )
 @click.option("--server", type=Address(), multiple=True, help="Ask this 'fk serve' too (--commands mntr).")
 @as_json

@@ -22,6 +22,7 @@ class Past {
     this.at = null; // a transaction; null: not known yet
     this.path = "/";
     this.asked = 0;
+    this.turn = 0;
     this.form = {};
     this.tree = new Tree("Nodes then", {
       children: async (path) => (await get("past/children", { path, at: this.at })).names,
@@ -85,12 +86,15 @@ class Past {
   }
 
   async show(path, at) {
+    const turn = ++this.turn;
+    this.path = path;
     try {
-      await this.measure();
+      if (!this.range || at === "now" || Number(at) > this.range.last) await this.measure();
     } catch (error) {
       this.about.textContent = error.message;
       return;
     }
+    if (turn !== this.turn) return; // somebody has moved on meanwhile
     const wanted = at === "now" ? this.range.last : Math.min(Math.max(Number(at) || 0, this.range.first), this.range.last);
     const moved = wanted !== this.at;
     this.at = wanted;
@@ -100,13 +104,16 @@ class Past {
       await this.tree.reload();
     }
     await this.tree.reveal(path);
-    if (moved || path !== this.path || !this.node) {
-      this.path = path;
+    if (turn !== this.turn) return;
+    const wantedNow = `${wanted} ${path}`;
+    if (wantedNow !== this.shown) {
+      this.shown = wantedNow;
       await this.read();
     }
   }
 
   go(at) {
+    this.turn++;
     location.hash = link(`time/${at === null ? "now" : at}`, this.path);
   }
 
@@ -164,7 +171,6 @@ class Past {
       read("past/node", { path, at }), read("node", { path }), read("past/history", { path, limit: 200 }),
     ]);
     if (path !== this.path || at !== this.at) return;
-    this.node = then;
     this.rows = history.rows || [];
     this.draw();
     this.render(then, now);
