@@ -54,8 +54,6 @@ class RequestSender:
         self.ordered = connection.worker_queue.ordered
         self._due: dict[int, GatewaySession] = {}
         """Sessions with unsent requests."""
-        self._posted: list[Message] = []
-        """Other messages for the writer of near stores: they open and resume sessions."""
         self._asking: dict[Asking, None] = {}
         """Connections whose next requests are plain reads, each once: it is answered what it asks for
         as often as it stands here, and may ask again while it is being answered."""
@@ -94,7 +92,7 @@ class RequestSender:
                 take()
             finally:
                 self._collecting = False
-            if (self._due or self._posted or self._asking) and not self._scheduled:
+            if (self._due or self._asking) and not self._scheduled:
                 if (self._near or self._asking) and self._row >= _ALONE:
                     self._perform()
                 else:
@@ -103,12 +101,11 @@ class RequestSender:
     def forget(self) -> None:
         """Drop what was posted and not sent, since all sessions were detached."""
         self._due.clear()
-        self._posted.clear()
 
     def repeat(self, session: GatewaySession, requests: tuple[Request, ...]) -> None:
         """Send a session's unanswered requests again."""
         if requests:
-            self.send([(session.message(requests), session.secret)])
+            self._loop.call_soon(self.send, [(session.message(requests), session.secret)])
 
     def _flush_soon(self) -> None:
         self._scheduled = True
@@ -128,13 +125,13 @@ class RequestSender:
         try:
             if self._asking:
                 self._read()
-            if self._due or self._posted:
+            if self._due:
                 self._write()
                 if self._asking and not receiver.committing:
                     self._read()  # what waited for these writes
         finally:
             self._collecting = False
-        if self._due or self._posted or self._asking:
+        if self._due or self._asking:
             self._flush_soon()
 
     def _read(self) -> None:
@@ -144,8 +141,7 @@ class RequestSender:
     def _write(self) -> None:
         due, self._due = self._due, {}
         if self._near:
-            posted, self._posted = self._posted, []
-            self._commit(posted + [message for session in due.values() for message in session.take()])
+            self._commit([message for session in due.values() for message in session.take()])
             return
         for session in due.values():
             if session.sending:
@@ -163,16 +159,11 @@ class RequestSender:
             self.post(session)
 
     def send(self, batch: Sequence[Signed]) -> None:
-        """Hand messages to the writer; of near stores, together with what is due by then.
-
-        Those that get lost are sent again by who waits for their answers.
-        """
-        if not self._near:
+        """Hand messages to the writer. Those that get lost are sent again by their session."""
+        if self._near:
+            self._commit([message for message, _ in batch])
+        else:
             self._runner.submit(self._enqueue, batch)
-            return
-        self._posted += [message for message, _ in batch]
-        if not self._scheduled and not self._collecting:
-            self._flush_soon()
 
     def _commit(self, messages: Sequence[Message]) -> None:
         within, receiver = self._connection.within, self._receiver
