@@ -484,11 +484,13 @@ class Rules:
                 least = track.latest[path]
                 if (0 if record is None else record.txid) < least and least > settled[path]:
                     stale[path] = least
+            # Before it gives way: what is met then is looked at only if something is read after it.
+            new = self._pages(found, track, listed, select)
+            stale = {path: least for path, least in stale.items() if path in track.latest}
             # A path that was read again after its write was known, and is still stale.
             if any(path in before for path in stale):
                 yield from self._catch_up(max(stale.values()))
-            new = self._pages(found, track, listed, select)
-            todo = [path for path in stale if path in track.latest] + new  # without dropped pages
+            todo = [*stale, *new]
         return found
 
     def _pages(
