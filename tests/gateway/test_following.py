@@ -21,6 +21,7 @@ from faaskeeper.core.transactions import Limits
 from faaskeeper.gateway.following import LATE_S, Following, FollowingRules, ReadCounts
 from faaskeeper.gateway.memory import Memory
 from faaskeeper.session.commands import (
+    Await,
     Command,
     PutWatch,
     ReadLogEnd,
@@ -496,3 +497,52 @@ def test_a_server_on_near_stores_follows_nothing(tmp_path: Path) -> None:
     assert server.gateway.hub.follower is None
     assert "reads=storage" in ask(server.port, "conf")
     server.stop()
+
+
+def test_a_list_that_shrinks_while_it_is_read_is_as_of_what_is_seen() -> None:
+    """The record of the list is put before its last page goes: a read between both waits for nothing."""
+    bare = Bare(limits=Limits(page_names=2))
+    other, server = bare.session("other"), Server(bare)
+    other.do(Create("/l", inline(b"")))
+    for each in range(6):
+        other.do(Create(f"/l/{each}", inline(b"")))
+    server.follow()
+    records = bare.deployment.records
+    put, steps, perform = records.put, server.rules.snapshot(["/l"], ["/l"]), server.session.perform
+    told: list[Any] = [next(steps)]
+    told.append(steps.send(perform(told[0])))
+    old = perform(told[1])
+
+    def go_on(answer: Any) -> None:
+        try:
+            told.append(steps.send(answer))
+        except StopIteration:
+            told.append(None)
+
+    def between(path: str, record: Record, *more: Any) -> Any:
+        if "//" in path and record.meta is None and len(told) == 2:
+            server.follow()
+            go_on(old)
+            for _ in range(2):
+                if told[-1] is not None and not isinstance(told[-1], Await):
+                    go_on(perform(told[-1]))
+        return put(path, record, *more)
+
+    records.put = between  # type: ignore[method-assign]
+    deleted = 0
+    while len(told) == 2:
+        other.do(Delete(f"/l/{deleted}"))
+        deleted += 1
+        if len(told) == 2:
+            server.follow()
+            steps = server.rules.snapshot(["/l"], ["/l"])
+            told = [next(steps)]
+            told.append(steps.send(perform(told[0])))
+            old = perform(told[1])
+    records.put = put  # type: ignore[method-assign]
+    other.do(Create("/l/x", inline(b"")))
+    server.follow()
+    while told[-1] is not None:
+        go_on(None if isinstance(told[-1], Await) else perform(told[-1]))
+    left = sorted([*map(str, range(deleted, 6)), "x"])
+    assert names_of("/l", server.drive(server.rules.snapshot(["/l"], ["/l"]))) == left
