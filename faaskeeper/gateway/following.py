@@ -48,7 +48,10 @@ class Following(NamedTuple):
 
 
 class ReadCounts:
-    """Where a server's records were read, and how often memory was not used since following was late."""
+    """Where a server's records were read, and how often memory was not used since following was late.
+
+    A record that is read from storage for an answer is read from memory for it, too.
+    """
 
     def __init__(self) -> None:
         self.memory = 0
@@ -173,7 +176,7 @@ class Follower:
         self.counts = counts
         self._runner = runner
         self._watches = watches
-        self._every = following.every
+        self._following = following
         self._now = now
         self._failing = False
 
@@ -182,20 +185,27 @@ class Follower:
         while True:
             began = self._now()
             await self._look()
-            await asyncio.sleep(max(began + self._every - self._now(), 0))
+            await asyncio.sleep(max(began + self._following.every - self._now(), 0))
 
     def close(self) -> None:
         """End the thread, after the call that it is at."""
         self._runner.close()
 
     async def _look(self) -> None:
+        began = self._now()
         try:
             await self._runner.perform(self._watches.rules.sync())
         except (DriverError, StaleView, codec.Malformed) as error:
-            if not self._failing:
-                _log.warning("the log cannot be followed now, reads go to storage: %s", error)
-            self._failing = True
-        else:
-            if self._failing:
-                _log.warning("the log is followed again")
-            self._failing = False
+            self._tell(f"the log cannot be followed now, reads go to storage: {error}")
+            return
+        took = self._now() - began
+        late = took > self._following.within
+        self._tell(f"a look at the log took {took:.1f} s: reads went to storage meanwhile" if late else None)
+
+    def _tell(self, wrong: str | None) -> None:
+        """Log what is wrong with following, if anything is, where that has changed."""
+        if wrong is not None and not self._failing:
+            _log.warning("%s", wrong)
+        if wrong is None and self._failing:
+            _log.warning("the log is followed again")
+        self._failing = wrong is not None

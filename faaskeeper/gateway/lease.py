@@ -171,7 +171,8 @@ class ServerLease:
     async def renew(self, timeout: int = LEASE_MS) -> None:
         """Renew the lease, for at most ``timeout`` ms; meet epochs without a notification.
 
-        Raises DriverError; ServerError where the server's session has ended: :meth:`restart` it.
+        Where only the second fails, that is logged. Raises DriverError; ServerError where the
+        server's session has ended: :meth:`restart` it.
         """
         task = asyncio.get_running_loop().create_task(self._renew(timeout))
         self._renewals.add(task)
@@ -191,12 +192,23 @@ class ServerLease:
                 self._due = self._now() + self._timeout / 1000 / RENEWALS
             finally:
                 self._renewed.set()
-            returned, self._returned = self._returned, False
-            mark = await self._runner.call(self._connection.applied)
+        try:
+            await self._meet()
+        except DriverError as error:
+            _log.warning("the lease was renewed, but the log cannot be followed now: %s", error)
+
+    async def _meet(self) -> None:
+        """Meet epochs without a notification. What fails is done at the next renewal."""
         rules = self._watches.rules
-        if returned:  # the mark may not cover what nobody was notified of
-            await self._runner.perform(rules.sync())
-        elif rules.watching or rules.follows:
+        if self._returned:  # the mark may not cover what nobody was notified of
+            self._returned = False
+            try:
+                await self._runner.perform(rules.sync())
+            except DriverError:
+                self._returned = True
+                raise
+        if rules.watching or rules.follows:
+            mark = await self._runner.call(self._connection.applied)
             await self._runner.perform(rules.meet(Epoch(mark, mark, ()), settled=True))
 
     async def _put(self, timeout: int) -> None:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import threading
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from faaskeeper.core import codec
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import Unavailable
 from faaskeeper.core.log import Trimmed
 from faaskeeper.core.records import Record
 from faaskeeper.core.requests import Create, Delete, Multi, SetData, inline
 from faaskeeper.core.transactions import Limits
-from faaskeeper.gateway.following import LATE_S, Following, FollowingRules, ReadCounts
+from faaskeeper.core.znode import OPEN_ACL, Meta
+from faaskeeper.gateway.following import LATE_S, Follower, Following, FollowingRules, ReadCounts
 from faaskeeper.gateway.memory import Memory
 from faaskeeper.session.commands import (
     Await,
@@ -337,16 +343,46 @@ def test_the_mark_is_read_only_where_the_log_s_end_was_not_known_for_long(scene:
     assert server.asked == [ReadLogEnd(seen, True), ReadMark()]
 
 
+def test_what_is_wrong_with_following_is_logged_when_it_begins_and_when_it_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    took: list[float | None] = [0.1, WITHIN_S + 1, WITHIN_S + 2, 0.1, None, None, WITHIN_S + 1, 0.1]
+    """How long (s) each look takes; None: it fails."""
+    clock = 0.0
+
+    class Looks:
+        async def perform(self, steps: object) -> None:
+            nonlocal clock
+            if not took:
+                raise asyncio.CancelledError
+            lasted = took.pop(0)
+            clock += lasted or 0
+            if lasted is None:
+                raise Unavailable("no route")
+
+    runner: Any = Looks()
+    watches: Any = SimpleNamespace(rules=SimpleNamespace(sync=lambda: None))
+    follower = Follower(runner, watches, Following(0.001), lambda: clock, ReadCounts())
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(follower.keep())
+    assert [each.getMessage() for each in caplog.records] == [
+        "a look at the log took 2.2 s: reads went to storage meanwhile",
+        "the log is followed again",
+        "the log cannot be followed now, reads go to storage: no route",
+        "the log is followed again",
+    ]
+
+
 # ---- how much ------------------------------------------------------------------------------------
 
 
 def test_memory_is_bounded_and_keeps_what_was_read_last() -> None:
-    memory = Memory(10_000)
+    memory = Memory(12_000)
     record = Record(1, None, bytes(1_000), [], 0, 1, "")
     for each in range(20):
         memory.put(f"/{each}", record)
         assert memory["/0"] is record
-    assert memory.used <= 10_000
+    assert memory.used <= 12_000
     assert [path for path in (f"/{each}" for each in range(20)) if path in memory] == [
         "/0",
         "/15",
@@ -366,6 +402,34 @@ def test_memory_is_bounded_and_keeps_what_was_read_last() -> None:
     assert "/large" in memory
     memory.clear()
     assert (len(memory), memory.used) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("acls", "size", "children"), [(0, 0, 0), (0, 1024, 0), (1, 100, 0), (20, 100, 0), (0, 0, 100)]
+)
+def test_the_bound_counts_what_records_take(acls: int, size: int, children: int) -> None:
+    """Within a quarter: what an object takes depends on the interpreter."""
+    memory = Memory(1 << 30)
+    count = 500
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for each in range(10**9, 10**9 + count):
+            acl = tuple((31, "digest", f"user{each}-{entry}:{'h' * 28}") for entry in range(acls))
+            meta = Meta(each, each + 1, each + 2, each + 3, each + 4, each, each, length=size)
+            encoded = codec.text(codec.meta(meta._replace(acl=acl or OPEN_ACL)))
+            meta = codec.to_meta(codec.parse(encoded))
+            names = [f"{each}-{name}" for name in range(children)]
+            record = Record(
+                each + 5, meta, bytes(size), names, each + 6, each + 7, f'[[{each},[["/a","S"]]]]'
+            )
+            memory.put(f"/app/some/path/{each}", record)
+            del acl, encoded, meta, names, record
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert 0.8 < memory.used / taken < 1.25
 
 
 # ---- servers -------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ SHORT_MS = 4_000
 class Runner:
     """Calls drivers as a pool does: a call goes on when nobody waits for it any more."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: Server) -> None:
+        self.server = server
         self.calls: list[asyncio.Task[Any]] = []
         self.hold: asyncio.Event | None = None
         """The next calls wait for it."""
@@ -39,6 +40,11 @@ class Runner:
 
         self.calls.append(asyncio.get_running_loop().create_task(called()))
         return await asyncio.shield(self.calls[-1])
+
+    async def perform(self, steps: str) -> None:
+        if self.server.away:
+            raise Unavailable("the log cannot be read")
+        self.server.met.append(steps)
 
     def begin(self, session: int, address: str) -> None:
         """See :class:`faaskeeper.gateway.runner.StepRunner`."""
@@ -81,20 +87,30 @@ class Server:
 
     def __init__(self) -> None:
         self.now = 1_000.0
-        self.runner = Runner()
+        self.runner = Runner(self)
         self.leases = Unsure(self)
         self.rung = 0
+        self.away = False
+        """The log and its mark cannot be read."""
         fields: dict[str, Any] = dict.fromkeys(
             ("records", "log", "watches", "worker_queue", "channel", "blobs", "inline_bytes", "close")
         )
         connection = Connection(
             **fields,
-            applied=lambda: 0,
+            applied=self.applied,
             leases=self.leases,
             ring=self.ring,
             clock=lambda: self.service_ms() - 31_000,
         )
-        rules = SimpleNamespace(watching=False, follows=False, seen=1)
+        self.met: list[str] = []
+        """What the rules performed."""
+        rules = SimpleNamespace(
+            watching=True,
+            follows=False,
+            seen=1,
+            sync=lambda: "sync",
+            meet=lambda epoch, settled: "meet",
+        )
         watches: Any = SimpleNamespace(runner=self.runner, rules=rules)
         receiver: Any = SimpleNamespace(identify=lambda session, secret: None, address="")
         self.sender = Sender(self)
@@ -113,6 +129,12 @@ class Server:
     def service_ms(self) -> int:
         """The service's clock."""
         return 1_700_000_000_000 + int(self.now * 1000)
+
+    def applied(self) -> int:
+        """See :class:`faaskeeper.core.connection.Connection`."""
+        if self.away:
+            raise Unavailable("the mark cannot be read")
+        return 0
 
     def ring(self) -> None:
         """See :class:`faaskeeper.core.connection.Connection`."""
@@ -219,3 +241,27 @@ def test_who_waits_for_a_write_does_not_fail_because_the_service_could_not_be_as
         assert server.rung == 1
 
     asyncio.run(run())
+
+
+def test_a_lease_stands_and_the_log_is_met_later_where_it_cannot_be_read_at_a_renewal(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def run() -> None:
+        server = Server()
+        await server.lease.start()
+        server.met.clear()
+        server.lease.returned()
+        server.away = True
+        server.now += 5
+        await server.lease.renew()
+        assert server.stored.expires == server.service_ms() + LEASE_MS
+        assert server.lease.serves(server.now + served_ms(LEASE_MS) / 1000 - 1)
+        assert server.met == []
+        server.away = False
+        await server.lease.renew()
+        assert server.met == ["sync", "meet"]
+        await server.lease.renew()
+        assert server.met == ["sync", "meet", "meet"]
+
+    asyncio.run(run())
+    assert "the lease was renewed" in caplog.text
