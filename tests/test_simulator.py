@@ -40,8 +40,8 @@ from faaskeeper.core import (
     writer,
     znode,
 )
-from faaskeeper.core.errors import Conflict, Unavailable
-from faaskeeper.core.requests import Epoch
+from faaskeeper.core.errors import Code, Conflict, Unavailable
+from faaskeeper.core.requests import End, Epoch
 from faaskeeper.session import incarnation, interpreter
 from faaskeeper.session.commands import PutWatch
 from faaskeeper.session.outbox import Outbox
@@ -1043,6 +1043,38 @@ def the_log_s_end_is_looked_for_in_one_stripe(patch: Patch) -> None:
     patch.setattr(log.Log, "tail", tail)
 
 
+def anybody_ends_sessions(patch: Patch) -> None:
+    """The writer does not ask whether the one that ends another's session is the super user."""
+    may_end = validation._may_end
+    patch.setattr(
+        validation, "_may_end", lambda some, wanted, session, who: may_end(some, wanted, wanted, who)
+    )
+
+
+def what_has_ended_ends_again(patch: Patch) -> None:
+    """A session that is closed is ended once more."""
+    may_end = validation._may_end
+
+    def again(some: Any, wanted: int, session: int, who: Any) -> Any:
+        code = may_end(some, wanted, session, who)
+        there = some.session(wanted)
+        return Code.OK if code is Code.NO_NODE and there is not None else code
+
+    patch.setattr(validation, "_may_end", again)
+
+
+def ending_another_ends_half_way(patch: Patch) -> None:
+    """Nobody goes on with a session of another whose closing takes several transactions."""
+    decide = validation.Validator._next
+
+    def once(self: Any, some: Any, session: Any, message: Any, request: Any) -> None:
+        decide(self, some, session, message, request)
+        if isinstance(request.operation, End) and request.operation.session != message.session:
+            some.unfinished.discard(request.operation.session)
+
+    patch.setattr(validation.Validator, "_next", once)
+
+
 STRIPED: dict[str, Any] = {"stripes": 5, "writers": 3, "ordered": False}
 RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     unlogged_errors: {},
@@ -1146,6 +1178,9 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     what_lies_behind_a_gap_is_taken: {**STRIPED, "start": 130},
     the_log_ends_at_a_gap: STRIPED,
     the_log_s_end_is_looked_for_in_one_stripe: STRIPED,
+    anybody_ends_sessions: {"ending": True},
+    what_has_ended_ends_again: {"ending": True},
+    ending_another_ends_half_way: {"ending": True, "close_changes": 1, "operations": 20},
 }
 """Rules, and the plan (and where one is rare, the seed to start from) in which their loss shows soonest."""
 SAMPLE = 3
@@ -1172,6 +1207,7 @@ PLAIN: dict[str, Any] = {
     "close_changes": 1_000,
     "stripes": 1,
     "entry_bytes": log.ENTRY_BYTES,
+    "ending": False,
 }
 """What histories are without, unless a rule wants it."""
 BUGS = ("TypeError", "AttributeError", "NameError", "KeyError", "IndexError")

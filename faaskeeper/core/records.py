@@ -61,6 +61,11 @@ class Record(NamedTuple):
         return Epoch(self.floor, self.upto, recent)
 
 
+def meta_text(meta: Meta) -> str:
+    """Metadata as JSON; that of a page is not encoded again for each of them."""
+    return _OF_PAGE if meta is PAGE_META else codec.text(codec.meta(meta))
+
+
 def encode(record: Record) -> Item:
     """Encode a record as an item of a table."""
     item: Item = {"stamp": record.txid, "floor": record.floor, "upto": record.upto}
@@ -68,7 +73,7 @@ def encode(record: Record) -> Item:
         item["recent"] = record.recent
     meta = record.meta
     if meta is not None:
-        item["meta"] = _OF_PAGE if meta is PAGE_META else codec.text(codec.meta(meta))
+        item["meta"] = meta_text(meta)
         if record.data:
             item["data"] = record.data
         if record.children:

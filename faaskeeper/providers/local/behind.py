@@ -31,13 +31,13 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from faaskeeper.core import codec, logs
+from faaskeeper.core import logs
 from faaskeeper.core.checkpoint import Checkpoints, Header
 from faaskeeper.core.codec import text
 from faaskeeper.core.drivers.storage import Check, Gather, Table, Write, in_any_case
 from faaskeeper.core.errors import DriverError
 from faaskeeper.core.forks import Inherited, register
-from faaskeeper.core.records import NODE, Record, TableRecords
+from faaskeeper.core.records import NODE, Record, TableRecords, meta_text
 from faaskeeper.core.sessions import Sessions
 from faaskeeper.providers.local.database import Database
 from faaskeeper.providers.local.tables import Row, SqliteTable
@@ -293,7 +293,7 @@ def row(record: Record) -> Row:
     if recent:
         body += f',"recent":{text(recent)}'
     if meta is not None:
-        body += f',"meta":{text(text(codec.meta(meta)))}'
+        body += f',"meta":{text(meta_text(meta))}'
         if children:
             body += f',"children":{text(children)}'
         if data:

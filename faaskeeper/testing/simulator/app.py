@@ -20,6 +20,7 @@ from faaskeeper.exceptions import (
     ZooKeeperException,
 )
 from faaskeeper.testing.simulator.client_view import ClientView
+from faaskeeper.testing.simulator.environment import SUPER_USER
 from faaskeeper.testing.simulator.observer import Callback, observe
 from faaskeeper.testing.simulator.runtime import SimulatedRuntime
 from faaskeeper.testing.simulator.scheduler import Violation
@@ -177,6 +178,8 @@ class App:
         )
         if self.world.plan.preempt and self.world.random.random() < 0.3:
             operation = self.together
+        if self.world.plan.ending and self.world.random.random() < 0.12:
+            operation = self.end
         try:
             operation()
         except ZooKeeperException:
@@ -325,6 +328,17 @@ class App:
             client.create(path, acl=random.choice((CREATOR_ALL_ACL, OPEN_ACL)), container=True)
         else:
             client.create(path, b"t", sequential=random.random() < 0.3, ttl=random.choice((1, 3_000, 10_000)))
+
+    def end(self) -> None:
+        """End another session, or the client's own."""
+        random, client = self.world.random, self.started()
+        if random.random() < 0.5:
+            client.add_auth("digest", SUPER_USER)
+        wanted = random.choice([*self.world.model.sessions, 1])
+        ended = client.end_session(f"{wanted:x}")
+        self.world.reached["ended a session" if ended else "found no session to end"] += 1
+        if ended and not self.world.model.sessions[wanted].closed:
+            raise Violation(f"{self.name} was told that session {wanted} has ended, it is open")
 
     def read_at_once(self) -> None:
         """Read several paths as of one transaction."""

@@ -50,6 +50,8 @@ EXPECTED = frozenset(
         "data in a blob",
         "data that is lost",
         "data written over by another",
+        "ended a session",
+        "found no session to end",
         "dead letter",
         "heartbeat failed",
         "landed late",

@@ -17,6 +17,8 @@ from faaskeeper.testing.simulator.scheduler import Crashed, Scheduler
 
 KEY = b"k" * trust.KEY_BYTES
 """The deployment's."""
+SUPER_USER = "super:pw"
+"""The super user's credential, where there is one."""
 
 _FAULTS = (
     "crash before",

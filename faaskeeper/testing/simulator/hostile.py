@@ -23,6 +23,7 @@ from faaskeeper.core.requests import (
     Create,
     Data,
     Delete,
+    End,
     Message,
     Multi,
     Open,
@@ -239,6 +240,8 @@ class Hostile:
             other += 1
         cxid = self._random.randint(0, 6)
         operation = self._random.choice((Close(), Resume(), Delete("/a"), self._operation()))
+        if self._world.plan.ending and self._random.random() < 0.3:
+            operation = End(self._random.choice([*self._world.model.sessions, 1 << 40]))
         return self._message(address, Request(cxid, operation), session=other)
 
     def _mangled(self, address: str) -> bytes:

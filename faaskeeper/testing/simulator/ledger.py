@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from faaskeeper.core import codec, log
+from faaskeeper.core.acl import digest
 from faaskeeper.core.changes import Closed
 from faaskeeper.core.deployment import MIN_TIMEOUT_MS
 from faaskeeper.core.drivers.storage import Item, Object
@@ -13,7 +14,7 @@ from faaskeeper.core.log import RETENTION_MS
 from faaskeeper.core.sweeping import DAY_MS
 from faaskeeper.core.transactions import Limits
 from faaskeeper.providers.memory import MemoryTable
-from faaskeeper.testing.simulator.environment import KEY, Environment
+from faaskeeper.testing.simulator.environment import KEY, SUPER_USER, Environment
 from faaskeeper.testing.simulator.model import Model
 from faaskeeper.testing.simulator.plan import Plan
 from faaskeeper.testing.simulator.scheduler import Scheduler, Violation
@@ -30,7 +31,8 @@ class Ledger(Environment):
         super().__init__(scheduler, plan)
         blobs = plan.inline_bytes < 1 << 20
         self.limits = Limits(plan.inline_bytes, plan.page_names, plan.close_changes, blobs, plan.entry_bytes)
-        self.model = Model(self.limits, self._lease_marked, KEY)
+        self.super_digest = digest(SUPER_USER) if plan.ending else ""
+        self.model = Model(self.limits, self._lease_marked, KEY, self.super_digest)
         self.rows = {
             name: MemoryTable(max(plan.max_item_bytes, _HEARTBEAT_BYTES if name == "heartbeat" else 0))
             for name in TABLES

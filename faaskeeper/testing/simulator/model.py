@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from faaskeeper.core import paths
-from faaskeeper.core.acl import identities, labels
+from faaskeeper.core.acl import SUPER, Identity, identities, labels, supers
 from faaskeeper.core.changes import Closed, Opened, Owned, Resumed, Transaction
 from faaskeeper.core.children import (
     PAGE_META,
@@ -25,7 +25,7 @@ from faaskeeper.core.children import (
 )
 from faaskeeper.core.errors import Code
 from faaskeeper.core.log import Entry
-from faaskeeper.core.requests import Close, Message, Outcome, Reap, Reply, Request
+from faaskeeper.core.requests import Close, End, Message, Outcome, Reap, Reply, Request
 from faaskeeper.core.transactions import Context, Limits, apply
 from faaskeeper.core.znode import Meta, genesis
 from faaskeeper.testing.simulator.scheduler import Violation
@@ -62,15 +62,20 @@ class Model:
     """The tree, the sessions, their history, and the outcomes of all requests.
 
     ``marked``: whether a session's lease is marked. ``key``: the deployment's, by which a server
-    vouches for its clients.
+    vouches for its clients. ``super_digest``: the super user's id.
     """
 
     def __init__(
-        self, limits: Limits, marked: Callable[[int], bool] = lambda session: True, key: bytes = b""
+        self,
+        limits: Limits,
+        marked: Callable[[int], bool] = lambda session: True,
+        key: bytes = b"",
+        super_digest: str = "",
     ) -> None:
         self.head = 0
         self._marked = marked
         self._key = key
+        self._super_digest = super_digest
         self.sessions: dict[int, Session] = {}
         self.outcomes: dict[Key, Outcome] = {}
         self.requests: dict[Key, Request] = {}
@@ -181,7 +186,11 @@ class Model:
         for request in asked:
             assert request is not None
             operation, who = request.operation, identities(request.auth, key=self._key)
-            expected, changes = apply(Context(self, key[0], now, txid, self._limits, who), operation)
+            who = (*supers(who, self._super_digest, key[0]), *who)
+            if isinstance(operation, End):
+                expected, changes = self._end(operation.session, key[0], now, txid, who)
+            else:
+                expected, changes = apply(Context(self, key[0], now, txid, self._limits, who), operation)
             if changes is not None:
                 changes = changes._replace(by=labels(request.auth, who))
             if expected == outcome and changes == transaction:
@@ -191,6 +200,17 @@ class Model:
                 f"Z2: {key} {operation} was decided {outcome} {transaction}, one at a time it is "
                 f"{expected} {changes}"
             )
+
+    def _end(
+        self, wanted: int, by: int, now: int, txid: int, who: tuple[Identity, ...]
+    ) -> tuple[Outcome, Transaction | None]:
+        """End a session: it goes as if it had been closed by itself, if who asks may do that."""
+        there = self.sessions.get(wanted)
+        if wanted != by and SUPER not in who:
+            return Outcome(Code.NO_AUTH, txid - 1), None
+        if there is None or there.closed:
+            return Outcome(Code.NO_NODE, txid - 1), None
+        return apply(Context(self, wanted, now, txid, self._limits, who), Close())
 
     def _unasked(self, transaction: Transaction, now: int) -> None:
         """Check a transaction that no client asked for: it opens, resumes, closes or reaps."""

@@ -80,6 +80,8 @@ class Plan:
     """Over how many partition keys the log's entries are spread."""
     entry_bytes: int = ENTRY_BYTES
     """A batch is closed at this size; 100: each request is an entry."""
+    ending: bool = False
+    """Clients end each other's sessions and their own, as the super user or without that."""
 
 
 def plan_of(seed: int) -> Plan:
@@ -121,6 +123,7 @@ def plan_of(seed: int) -> Plan:
         copies=more.random() < 0.7,
         stripes=stripes_of(seed),
         entry_bytes=entry_bytes_of(seed),
+        ending=ending_of(seed),
     )
 
 
@@ -132,6 +135,11 @@ def stripes_of(seed: int) -> int:
 def entry_bytes_of(seed: int) -> int:
     """A plan's size of entries, drawn apart."""
     return Random(seed * 37 + 29).choice((ENTRY_BYTES, ENTRY_BYTES, 600, 100))
+
+
+def ending_of(seed: int) -> bool:
+    """Whether a plan's clients end sessions, drawn apart."""
+    return Random(seed * 41 + 19).random() < 0.12
 
 
 SIMPLER: tuple[dict[str, Any], ...] = (
@@ -155,6 +163,7 @@ SIMPLER: tuple[dict[str, Any], ...] = (
     {"max_item_bytes": 1 << 30},
     {"stripes": 1},
     {"entry_bytes": ENTRY_BYTES},
+    {"ending": False},
     {"joint": False},
     {"close_changes": 1_000},
     {"watch_function": False},

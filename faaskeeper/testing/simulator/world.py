@@ -85,6 +85,7 @@ class World(Ledger):
             expiring_log=self.plan.expiring,
             channel=self.mail,
             key=KEY,
+            super_digest=self.super_digest,
             clock=lambda: self.scheduler.now + process.skew,
             elapsed=lambda: self.scheduler.now,
             wall=lambda: self.scheduler.now + process.skew + process.wall,
