@@ -29,7 +29,8 @@ PIP := -m pip install --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n 3
 
 .PHONY: setup run serve pictures test test-clouds test-simulator test-all lint types wheel
-.PHONY: bench bench-aio bench-aws bench-change bench-gateway bench-gcp bench-growth bench-start simulate clean
+.PHONY: bench bench-aio bench-aws bench-change bench-gateway bench-gcp bench-growth bench-memory
+.PHONY: bench-sharing bench-start simulate clean
 .PHONY: smoke smoke-aws smoke-gcp smoke-cost
 .PHONY: docs links recording
 
@@ -136,6 +137,15 @@ bench-gateway: $(DEV)
 bench-growth: $(DEV)
 	@$(BIN)/python $(PIP) --quiet -e '.[bench,gateway]' >&2
 	@$(BIN)/python -m benchmarks.growth
+
+# fk serve in front of a cloud: reads from storage and from memory.
+bench-memory: $(DEV)
+	@$(BIN)/python $(PIP) --quiet -e '.[bench,gateway]' >&2
+	@$(BIN)/python -m benchmarks.memory
+
+bench-sharing: $(DEV)
+	@$(BIN)/python $(PIP) --quiet -e '.[bench]' >&2
+	@$(BIN)/python -m benchmarks.sharing
 
 # make bench-change BASE=main~1: this commit and an earlier one take turns.
 BASE ?= HEAD~1
