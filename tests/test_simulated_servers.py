@@ -23,7 +23,6 @@ from faaskeeper.core.requests import Notification
 from faaskeeper.core.sessions import Lease
 from faaskeeper.gateway import lease, pipeline, reads, receiver, registry, sender, sessions
 from faaskeeper.gateway.connection import ClientConnection
-from faaskeeper.gateway.errors import ServerError
 from faaskeeper.gateway.following import Follower, FollowingRules
 from faaskeeper.gateway.frames import FrameWriter
 from faaskeeper.gateway.memory import Memory
@@ -352,20 +351,6 @@ def a_server_has_served_until_it_renewed(patch: Patch) -> None:
     patch.setattr(heartbeat, "served_ms", lambda timeout: 0)
 
 
-def connections_outlive_a_try_to_begin_again(patch: Patch) -> None:
-    """A server that fails to begin again keeps connections that have come meanwhile."""
-
-    async def restarted(self: Any) -> None:
-        while True:
-            try:
-                await self.restart()
-                return
-            except ServerError:
-                await asyncio.sleep(1.0)
-
-    patch.setattr(lease.ServerLease, "_restarted", restarted)
-
-
 def a_renewal_that_failed_changed_nothing(patch: Patch) -> None:
     """A server goes on by the lease before, although a shorter one may have been stored."""
     put = lease.ServerLease._put
@@ -674,7 +659,6 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
     sync_does_nothing: FAR,
     pings_do_not_count: STILL,
     a_server_serves_whatever_its_lease: {**FAR, **STILL, "divided": True},
-    connections_outlive_a_try_to_begin_again: {**FAR, "faults": 0.08, "still": 0.003, "start": 108},
     a_renewal_that_failed_changed_nothing: {**FAR, "faults": 0.03, "start": 390},
     the_first_reply_counts_as_made_just_now: {
         **FAR,

@@ -199,17 +199,17 @@ class ServerLease:
 
     async def _meet(self) -> None:
         """Meet epochs without a notification. What fails is done at the next renewal."""
+        returned, self._returned = self._returned, False
         rules = self._watches.rules
-        if self._returned:  # the mark may not cover what nobody was notified of
-            self._returned = False
-            try:
-                await self._runner.perform(rules.sync())
-            except DriverError:
-                self._returned = True
-                raise
-        if rules.watching or rules.follows:
+        try:
             mark = await self._runner.call(self._connection.applied)
-            await self._runner.perform(rules.meet(Epoch(mark, mark, ()), settled=True))
+            if returned:  # the mark may not cover what nobody was notified of
+                await self._runner.perform(rules.sync())
+            elif rules.watching or rules.follows:
+                await self._runner.perform(rules.meet(Epoch(mark, mark, ()), settled=True))
+        except DriverError:
+            self._returned = self._returned or returned
+            raise
 
     async def _put(self, timeout: int) -> None:
         """Put the lease, for at most ``timeout`` ms."""
@@ -258,8 +258,5 @@ class ServerLease:
                 await self.restart()
                 return
             except ServerError as error:
-                # Clients may have come since its lease was renewed: their sessions are under a
-                # session that it gives up.
-                self._good_until = 0.0
                 self._on_lost(f"the server cannot begin again yet: {error}")
                 await asyncio.sleep(1.0)

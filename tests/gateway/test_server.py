@@ -693,44 +693,6 @@ def test_a_server_whose_own_session_has_ended_begins_again(threaded: tuple[InThr
     assert again.ask(raw.SET, string("/mine") + string(b"x") + number(0))[0] == 0
 
 
-def test_a_server_that_fails_to_begin_again_ends_the_connections_that_came_meanwhile(directory: Path) -> None:
-    """Its lease was good for a moment: their sessions are under a session that it gives up."""
-    failing, came, failed = threading.Event(), threading.Event(), threading.Event()
-
-    def changed(connection: Connection) -> Connection:
-        def applied() -> int:
-            if failing.is_set() and not failed.is_set():
-                renewed.set()
-                assert came.wait(PATIENCE_S)
-                failed.set()
-                raise Unavailable("the store is away")
-            return connection.applied()
-
-        return replace(far(connection), applied=applied)
-
-    renewed = threading.Event()
-    server = InThread(directory, changed)
-    client = Raw(server.port, timeout=4_000)
-    leases = server.gateway.hub.connection.leases
-    own = leases.get(server.gateway.hub.lease.session)
-    assert own is not None
-    failing.set()
-    leases.mark(own)
-    assert renewed.wait(PATIENCE_S)
-    other = Raw(server.port)
-    came.set()
-    assert gone(other)
-    while True:
-        with suppress(Closed):
-            other = back(server.port, other)
-            break
-        threading.Event().wait(0.01)
-    other.create("/a")
-    client.close()
-    other.close()
-    server.stop()
-
-
 def test_a_client_is_not_told_of_the_end_of_a_session_that_it_never_had(
     threaded: tuple[InThread, Leases],
 ) -> None:
