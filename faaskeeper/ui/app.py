@@ -24,6 +24,7 @@ from faaskeeper.ui.safety import Safety, cookie_name
 from faaskeeper.ui.settings import Settings
 
 _LOGIN_BYTES = 10_000
+_SWEEP_S = 60.0
 STATIC = Path(__file__).parent / "static"
 
 
@@ -42,7 +43,8 @@ async def _login(request: Request) -> Response:
     if not (isinstance(user, str) and isinstance(secret, str)):
         return JSONResponse({"error": "give a user and a secret as text", "kind": "invalid"}, 400)
     try:
-        cookie = await run_in_threadpool(logins.enter, user, secret)
+        before = request.cookies.get(cookie_name(settings), "")
+        cookie = await run_in_threadpool(logins.enter, user, secret, _address(request), before)
     except TooOften:
         text = "too many attempts failed: try again in a minute"
         return JSONResponse({"error": text, "kind": "refused"}, 429)
@@ -54,6 +56,14 @@ async def _login(request: Request) -> Response:
         cookie_name(settings), cookie, secure=settings.https, httponly=True, samesite="strict", path="/"
     )
     return answer
+
+
+def _address(request: Request) -> str:
+    """Whose guesses these are. A proxy appends who asked it; what stands before that, anybody wrote."""
+    told = ",".join(request.headers.getlist("x-forwarded-for")).rpartition(",")[2].strip()
+    if told and request.app.state.settings.proxied:
+        return told
+    return request.client.host if request.client else ""
 
 
 async def _logout(request: Request) -> Response:
@@ -107,6 +117,12 @@ def _routes(settings: Settings) -> list[BaseRoute]:
     return found
 
 
+async def _sweep(logins: Logins) -> None:
+    while True:
+        await asyncio.sleep(_SWEEP_S)
+        await run_in_threadpool(logins.sweep)
+
+
 async def _failed(request: Request, error: Exception) -> Response:
     return error_of(error)
 
@@ -117,7 +133,9 @@ def application(settings: Settings, logins: Logins) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.stopping = asyncio.Event()
+        sweeping = asyncio.create_task(_sweep(logins))
         yield
+        sweeping.cancel()
         await run_in_threadpool(logins.close)
 
     app = Starlette(

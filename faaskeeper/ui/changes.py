@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from anyio import fail_after, to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from faaskeeper.cli import acls
+from faaskeeper.cli.errors import Failed
 from faaskeeper.cli.reverting import reverted
 from faaskeeper.client.batches import TransactionRequest
 from faaskeeper.core import paths
@@ -22,10 +26,33 @@ from faaskeeper.exceptions import (
     RolledBackException,
 )
 from faaskeeper.node import Node
-from faaskeeper.ui.access import Access, Invalid, access_of, body_in, error_of, json_in, number_in, path_in
+from faaskeeper.ui.access import (
+    Access,
+    Invalid,
+    access_of,
+    body_in,
+    bounded,
+    error_of,
+    json_in,
+    number_in,
+    path_in,
+)
 from faaskeeper.ui.nodes import node_of, stat_of
 
 _MOST_STEPS = 1000
+_ANSWER_S = 30.0
+"""How long a page waits for a change. A client waits for ever: it sends it again."""
+
+
+async def _answered(change: Callable[..., Response], *arguments: Any) -> Response:
+    """The answer to a change, made by another thread. Raises Failed if there is none in time."""
+    try:
+        with fail_after(_ANSWER_S):
+            return await to_thread.run_sync(partial(change, *arguments), abandon_on_cancel=True)
+    except TimeoutError:
+        raise Failed(
+            f"no answer within {_ANSWER_S:g} s. The change may still be made: look before you try again", 8
+        ) from None
 
 
 async def put(request: Request) -> Response:
@@ -34,7 +61,7 @@ async def put(request: Request) -> Response:
     if version < 0:
         raise Invalid("give the version that was edited")
     data = await body_in(request, MAX_DATA_BYTES)
-    return await run_in_threadpool(_put, access, path, data, version)
+    return await _answered(_put, access, path, data, version)
 
 
 def _put(access: Access, path: str, data: bytes, version: int) -> Response:
@@ -111,13 +138,13 @@ def _whole(given: dict[str, Any], name: str, default: int) -> int:
         return default
     if isinstance(value, bool) or not isinstance(value, int):
         raise Invalid(f"{name} must be a whole number")
-    return value
+    return bounded(value, name)
 
 
 async def create(request: Request) -> Response:
     """Route: create a node."""
     step = Step({**await json_in(request), "op": "create"})
-    return await run_in_threadpool(_create, access_of(request), step)
+    return await _answered(_create, access_of(request), step)
 
 
 def _create(access: Access, step: Step) -> Response:
@@ -129,10 +156,13 @@ def _create(access: Access, step: Step) -> Response:
     return JSONResponse({"path": node.path, "stat": stat_of(node.stat)})
 
 
-def delete(request: Request) -> Response:
+async def delete(request: Request) -> Response:
     """Route: delete a node, if it still has this version."""
     access, path = access_of(request), path_in(request)
-    version = number_in(request, "version")
+    return await _answered(_delete, access, path, number_in(request, "version"))
+
+
+def _delete(access: Access, path: str, version: int) -> Response:
     access.require(paths.parent(path), "delete")
     access.client.delete(path, version)
     return JSONResponse({"path": path})
@@ -141,10 +171,12 @@ def delete(request: Request) -> Response:
 async def set_acl(request: Request) -> Response:
     """Route: replace a node's ACL, if it still has this version."""
     access, path, version = access_of(request), path_in(request), number_in(request, "version")
+    if version < 0:
+        raise Invalid("give the version of the ACL that was shown")
     text = (await json_in(request)).get("acl")
     if not isinstance(text, str):
         raise Invalid("give the ACL as text")
-    return await run_in_threadpool(_set_acl, access, path, acls.parse(text), version)
+    return await _answered(_set_acl, access, path, acls.parse(text), version)
 
 
 def _set_acl(access: Access, path: str, acl: list[Acl], version: int) -> Response:
@@ -217,7 +249,7 @@ def _wrong(access: Access, step: Step, made: dict[str, int | None], there: int |
 async def commit(request: Request) -> Response:
     """Route: all of some changes, or none."""
     steps = await _steps(request)
-    return await run_in_threadpool(_commit, access_of(request), steps)
+    return await _answered(_commit, access_of(request), steps)
 
 
 def _commit(access: Access, steps: list[Step]) -> Response:
@@ -249,7 +281,7 @@ async def restore(request: Request) -> Response:
     wrong = paths.invalid(path)
     if wrong is not None or at < 0 or not (version is None or isinstance(version, int)):
         raise Invalid(wrong or "give a transaction, and the version that was shown")
-    return await run_in_threadpool(_restore, access_of(request), path, at, version)
+    return await _answered(_restore, access_of(request), path, at, version)
 
 
 def _restore(access: Access, path: str, at: int, version: int | None) -> Response:
@@ -279,12 +311,8 @@ async def end_session(request: Request) -> Response:
     session = given.get("session")
     if not isinstance(session, str) or given.get("again") != session:
         raise Invalid("give the session's id twice")
-    return await run_in_threadpool(_end, access_of(request), session)
+    return await _answered(_end, access_of(request), session)
 
 
 def _end(access: Access, session: str) -> Response:
-    client = access.client
-    ended = client.end_session(session)
-    if session == client.session_id:
-        access.renew()
-    return JSONResponse({"session": session, "ended": ended})
+    return JSONResponse({"session": session, "ended": access.end(session)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -17,6 +18,8 @@ from faaskeeper.ui.follower import Batch, Follower
 
 _ALIVE_S = 10.0
 """How often a silent stream says that it is there."""
+_WAITING = 50
+"""Batches that wait for a page that is slow to read; with more it had better read everything again."""
 
 
 def text_of(batch: Batch) -> str:
@@ -28,7 +31,7 @@ def text_of(batch: Batch) -> str:
 
 def _since(request: Request) -> int | None:
     text = request.headers.get("last-event-id") or request.query_params.get("since", "")
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
+    return min(int(text), 1 << 62) if text.isascii() and text.isdecimal() and len(text) < 100 else None
 
 
 def _beyond(batch: Batch, known: int) -> Batch:
@@ -36,6 +39,15 @@ def _beyond(batch: Batch, known: int) -> Batch:
     new = [each for each in batch.events if each["txid"] > known]
     position = None if batch.position is None else max(batch.position, known)
     return batch._replace(events=new, position=position)
+
+
+def put(waiting: asyncio.Queue[Batch], batch: Batch) -> None:
+    """Put a batch in; in place of very many there is one that says that events were lost."""
+    if waiting.qsize() >= _WAITING and not batch.down:
+        while not waiting.empty():
+            waiting.get_nowait()
+        batch = Batch(batch.position, [], reset=True)
+    waiting.put_nowait(batch)
 
 
 async def events(request: Request) -> Response:
@@ -46,9 +58,10 @@ async def events(request: Request) -> Response:
     come: asyncio.Queue[Batch] = asyncio.Queue()
 
     def deliver(batch: Batch) -> None:
-        loop.call_soon_threadsafe(come.put_nowait, batch)
+        loop.call_soon_threadsafe(put, come, batch)
 
     async def stream() -> AsyncIterator[str]:
+        tasks: list[asyncio.Task[Any]] = []
         try:
             yield "retry: 1000\n\n"
             try:
@@ -58,21 +71,21 @@ async def events(request: Request) -> Response:
                 return  # the page comes again
             yield text_of(first)
             known = first.position
-            ended = loop.create_task(stopping.wait())
-            following = loop.create_task(come.get())
+            tasks[:] = loop.create_task(stopping.wait()), loop.create_task(come.get())
+            ended, following = tasks
             while not stopping.is_set() and request.state.valid():  # until somebody logs out
                 done, _ = await asyncio.wait(
                     {following, ended}, timeout=_ALIVE_S, return_when=asyncio.FIRST_COMPLETED
                 )
                 if following in done:
                     batch = following.result()
-                    following = loop.create_task(come.get())
+                    tasks[1] = following = loop.create_task(come.get())
                     yield text_of(batch if known is None else _beyond(batch, known))
                 else:
                     yield ": \n\n"
-            following.cancel()
-            ended.cancel()
-        finally:
+        finally:  # also when the page goes away
+            for each in tasks:
+                each.cancel()
             follower.unsubscribe(deliver)
 
     return StreamingResponse(stream(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})

@@ -7,6 +7,10 @@ has. So neither a lost connection, a lost session nor a killed server leaves any
 comes back with the last number that it got. What the log does not tell any more is told as
 ``reset``, after which the page reads everything that it shows.
 
+*No more than is permitted.* A change is told to who may read the node by its ACL then and, as far as
+this look at the log goes, now: as the history does. Of a node that they may not read, who may list
+its parent is told that it came or went, and no more: the list says as much.
+
 A ZooKeeper server has no log. Its events are passed on as they come, without numbers; whenever some
 may have been lost (the page or this process was away), the page gets ``reset``.
 """
@@ -16,12 +20,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import cache
 from time import sleep
 from typing import Any, NamedTuple
 
 from faaskeeper.cli.errors import Failed
 from faaskeeper.cli.following import LogReader
 from faaskeeper.client import FaaSKeeperClient, SessionState
+from faaskeeper.core import paths
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.core.log import Entry
@@ -81,17 +87,38 @@ class Rows(LogReader):
     def take(self, connection: Connection, late: Callable[[Entry], None] = lambda entry: None) -> Batch:
         """What has happened since; ``late`` is called with each entry. Raises as ``entries`` does.
 
-        If that is much, it goes on at the log's end, and the batch says ``reset``.
+        If that is much, it goes on at the log's end, and the batch says ``reset``. If it fails, it
+        goes on where it was: nothing of what it has read by then is left out.
         """
-        who, events = self._access.who(), []
+        before = self._at, self.position
+        try:
+            return self._take(connection, late)
+        except BaseException:
+            self._at, self.position = before
+            raise
+
+    def _take(self, connection: Connection, late: Callable[[Entry], None]) -> Batch:
+        who = self._access.who()
+        rows: list[tuple[dict[str, Any], bool]] = []
+        shown: dict[str, bool] = {}
+        """By path: whether the session may read it by its last ACL."""
         for entry in self.entries(connection.log):
             late(entry)
             for row, acl in revisions_of(entry, _ALL):
-                if row.txid > self.position and self._access.sees(acl, who):
-                    events.append(event_of(row))
-            if len(events) > _MOST:
+                if row.txid > self.position:
+                    shown[row.path] = self._access.sees(acl, who)
+                    rows.append((event_of(row), shown[row.path]))
+            if len(rows) > _MOST:
                 self.start(connection, None)
                 return Batch(self.position, [], reset=True)
+        lists = cache(self._access.reads)
+        events = []
+        for event, seen in rows:
+            path, kind = event["path"], event["kind"]
+            if seen and shown[path]:
+                events.append(event)
+            elif kind in ("created", "deleted") and lists(paths.parent(path)):
+                events.append({"path": path, "kind": kind, "txid": event["txid"]})
         return Batch(self.position, events)
 
 

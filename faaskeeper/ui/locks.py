@@ -35,7 +35,7 @@ def sessions(request: Request) -> Response:
     rows = [
         _row(id, leases.get(id), known.get(id), now) for id in sorted({*leases, *known}) if id not in serving
     ]
-    readable = functools.cache(lambda above: access.lists(paths.child(above, "x")))
+    readable = functools.cache(access.reads)
     for row in rows:
         every = row["ephemerals"]
         row["held"] = len(every)
@@ -70,10 +70,10 @@ def locks(request: Request) -> Response:
     """
     access, index = access_of(request), request.state.index
     connection = access.connection
-    every: Iterable[str] = index.paths()
+    every: Iterable[str | None] = index.paths()
     if connection is not None and connection.sessions is not None:
         every = (path for session in connection.sessions() for path in session.ephemerals)
-    named = (path for path in every if path != "/" and recipe_of(paths.name(path)) is not None)
+    named = (path for path in every if path and path != "/" and recipe_of(paths.name(path)) is not None)
     places = sorted({paths.parent(path) for path in named})
     found = []
     for path in places[:_LOCKS]:

@@ -36,6 +36,7 @@ def me(request: Request) -> Response:
             "session": client.session_id,
             "session_timeout_s": client.session_timeout,
             "identities": [":".join(each).rstrip(":") for each in access.who()],
+            "page": settings.page,
             "read_only": settings.read_only,
             "login": settings.login,
             "missing": _MISSING if zookeeper else {},

@@ -10,17 +10,23 @@
 
 from __future__ import annotations
 
-from http.cookies import CookieError, SimpleCookie
+import logging
+import re
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from faaskeeper.ui.logins import Logins
-from faaskeeper.ui.settings import Settings
+from faaskeeper.ui.settings import LOOPBACK, Settings
 
 ASKED = "x-fk-ui"
 """The header of a request that changes something."""
+PAGE = "x-fk-ui-page"
+"""The header in which a page says which one it is: see ``Settings.page``."""
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:@/\[\]]+)(?::[0-9]{1,5})?")
+_logger = logging.getLogger(__name__)
 _OPEN = ("/login", "/static/login.js", "/static/style.css", "/static/icon.svg")
 _POLICY = "; ".join(
     (
@@ -53,19 +59,10 @@ def cookie_name(settings: Settings) -> str:
     return "__Host-fk-ui" if settings.https else f"fk-ui-{settings.listen[1]}"
 
 
-def _cookie(headers: Headers, name: str) -> str:
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(name)
-    except CookieError:
-        return ""
-    return found.value if found is not None else ""
-
-
 def host_of(header: str) -> str:
-    """The name in a Host header, without its port and brackets."""
-    if header.startswith("["):
-        return header[1:].partition("]")[0].lower()
-    return header.partition(":")[0].lower()
+    """The name in a Host header, without its port and brackets; "" if it is none."""
+    found = _HOST.fullmatch(header)
+    return found[1].strip("[]").lower() if found else ""
 
 
 class Safety:
@@ -83,18 +80,30 @@ class Safety:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
+        begun = False
 
         async def sent(message: Message) -> None:
+            nonlocal begun
+            begun = True
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers[name] = value
-                if self._settings.https:
+                if self._settings.https and host_of(asked) not in LOOPBACK:  # it is for all ports of a name
                     headers["Strict-Transport-Security"] = "max-age=31536000"
             await send(message)
 
+        asked = Headers(scope=scope).get("host", "")
         refusal = self._refusal(scope)
-        await (refusal or self._app)(scope, receive, sent)
+        try:
+            await (refusal or self._app)(scope, receive, sent)
+        except ClientDisconnect:
+            pass
+        except Exception:
+            if begun:
+                raise
+            _logger.exception("a request of the page failed")
+            await _no(500, "the page's server failed: its log says how", "failed")(scope, receive, sent)
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
@@ -104,13 +113,17 @@ class Safety:
         site = headers.get("sec-fetch-site", "same-origin")
         path, changes = scope["path"], scope["method"] not in ("GET", "HEAD")
         origin = headers.get("origin")
-        if origin is not None and origin != f"{self._scheme}://{host}":
+        if origin is not None and not self._own(origin, host):
             return _no(403, "the request comes from another page")
         if (changes or path.startswith("/api/")) and site not in ("same-origin", "none"):
             return _no(403, "the request comes from another page")
         if changes and headers.get(ASKED) != "1":
             return _no(403, f"a request that changes something needs the header {ASKED}")
-        cookie = _cookie(headers, cookie_name(self._settings))
+        if changes and headers.get(PAGE, self._settings.page) != self._settings.page:
+            return _no(
+                409, "this page was loaded from another deployment, or one with other options: load it again"
+            )
+        cookie = cookie_parser(headers.get("cookie", "")).get(cookie_name(self._settings), "")
         visit = self._logins.of(cookie)
         if visit is None and path not in _OPEN:
             if path == "/":
@@ -120,9 +133,17 @@ class Safety:
             state = scope.setdefault("state", {})
             for name in ("access", "follower", "index", "gauge"):
                 state[name] = getattr(visit, name)
-            state["valid"] = lambda: self._logins.of(cookie) is visit
+            state["valid"] = lambda: self._logins.good(cookie)
         return None
 
+    def _own(self, origin: str, host: str) -> bool:
+        """Whether an origin is the page's; a port that its scheme has anyway may be named or not."""
+        scheme, _, place = origin.partition("://")
+        usual = ":443" if scheme == "https" else ":80"
+        return scheme == self._scheme and place.lower().removesuffix(usual) == host.lower().removesuffix(
+            usual
+        )
 
-def _no(status: int, why: str) -> Response:
-    return JSONResponse({"error": why, "kind": "refused"}, status)
+
+def _no(status: int, why: str, kind: str = "refused") -> Response:
+    return JSONResponse({"error": why, "kind": kind}, status)

@@ -13,16 +13,17 @@ from starlette.applications import Starlette
 
 from faaskeeper.cli.errors import Failed
 from faaskeeper.config import Config
-from faaskeeper.core import acl as acls
 from faaskeeper.exceptions import NoAuthException
 from faaskeeper.ui.access import Access
 from faaskeeper.ui.app import application
-from faaskeeper.ui.logins import Logins, Visit
-from faaskeeper.ui.settings import Settings
+from faaskeeper.ui.logins import OPEN_GATE, Logins, Visit
+from faaskeeper.ui.settings import Settings, page_of
 
 _GOODBYE_S = 2
 """How long requests under way may take to end."""
 _HEADER_BYTES = 64 * 1024
+_CONNECTIONS = 500
+"""Above so many at once, further requests are refused: the process has handles for its stores, too."""
 
 
 class _Server(uvicorn.Server):
@@ -73,6 +74,7 @@ def serve(
 
     Raises what opening a session raises, and Failed: the gate does not fit.
     """
+    settings = settings._replace(page=page_of(config, settings))
     shared = Visit(Access(config, credentials), settings)
     try:
         check_gate(shared.access, settings.gate)
@@ -84,6 +86,8 @@ def serve(
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            http="h11",
+            limit_concurrency=_CONNECTIONS,
             h11_max_incomplete_event_size=_HEADER_BYTES,
             timeout_graceful_shutdown=_GOODBYE_S,
             lifespan="on",
@@ -99,12 +103,12 @@ def serve(
 
 
 def check_gate(access: Access, gate: str) -> None:
-    """Raise Failed unless the node that opens the page exists, and not everybody may read it."""
+    """Raise Failed unless the node that opens the page exists, and reading it takes a password."""
     if not gate:
         return
     try:
         acl, _ = access.client.get_acls(gate)
     except NoAuthException:
         return  # not everybody may even see who may
-    if acls.permits(tuple(acl), acls.READ, ()):
-        raise Failed(f"everybody may read {gate}: give it an ACL of who may log in, by 'fk setAcl'", 2)
+    if access.open_to_strangers(acl):
+        raise Failed(f"{OPEN_GATE.format(gate)}: give it an ACL of who may log in, by 'fk setAcl'", 2)

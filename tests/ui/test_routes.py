@@ -147,6 +147,16 @@ def told(page: Page, since: int | None, until: str) -> tuple[list[tuple[str, str
     raise AssertionError(found)
 
 
+def events_up_to(page: Page, since: int, path: str) -> list[dict[str, Any]]:
+    """The stream's batches up to an event of a path."""
+    found = []
+    for batch in page.events(since):
+        found.append(batch)
+        if any(each["path"] == path for each in batch["events"]):
+            break
+    return found
+
+
 def test_events_go_on_behind_the_last_one_without_a_gap(page: Page, other: FaaSKeeperClient) -> None:
     begun = next(page.events())
     other.create("/a", b"0")
@@ -177,18 +187,53 @@ def test_events_tell_nobody_of_what_they_may_not_read(
     page: Page, join: Callable[..., FaaSKeeperClient]
 ) -> None:
     alice = join("alice:secret")
+    mine = (31, "digest", digest("alice:secret"))
+    alice.create("/closed", acl=[mine])
     last = int(next(page.events())["id"])
-    alice.create("/mine", b"", acl=[(31, "digest", digest("alice:secret"))])
-    alice.set_acls("/mine", [(31, "digest", digest("alice:secret")), (2, "world", "anyone")])
-    alice.delete("/mine")
+    alice.create("/closed/child", acl=[mine])
+    alice.set_data("/closed", b"x")
+    alice.set_acls("/closed", [mine, (2, "world", "anyone")])
+    alice.delete("/closed/child")
     alice.create("/open")
     assert told(page, last, "/open")[0] == [("created", "/open")]
+
+
+def test_what_comes_and_goes_below_a_parent_that_one_may_list_is_told_by_its_name_alone(
+    page: Page, join: Callable[..., FaaSKeeperClient]
+) -> None:
+    alice = join("alice:secret")
+    mine = (31, "digest", digest("alice:secret"))
+    first = next(page.events())
+    alice.create("/mine", b"secret", acl=[mine])
+    alice.set_data("/mine", b"more")
+    alice.delete("/mine")
+    alice.create("/open")
+    found = [each for batch in events_up_to(page, int(first["id"]), "/open") for each in batch["events"]]
+    assert [(each["kind"], each["path"], set(each)) for each in found[:-1]] == [
+        ("created", "/mine", {"kind", "path", "txid"}),
+        ("deleted", "/mine", {"kind", "path", "txid"}),
+    ]
+
+
+def test_what_was_open_and_is_not_any_more_is_not_told_afterwards(
+    page: Page, join: Callable[..., FaaSKeeperClient]
+) -> None:
+    alice = join("alice:secret")
+    mine = (31, "digest", digest("alice:secret"))
+    alice.create("/app")
+    begun = int(next(page.events())["id"])
+    alice.create("/app/open", b"x")
+    alice.set_data("/app/open", b"y")
+    alice.set_acls("/app/open", [mine])
+    alice.set_acls("/app", [mine])
+    alice.create("/end")
+    assert told(page, begun, "/end")[0] == [("created", "/end")]
 
 
 def test_the_search_finds_paths_and_data_and_stays_right(page: Page, other: FaaSKeeperClient) -> None:
     def found(query: str, data: int = 0) -> list[dict[str, Any]]:
         lines = page.ask("GET", "/api/search", q=query, data=data).body.splitlines()
-        return [json.loads(line) for line in lines]
+        return [json.loads(line) for line in lines if line]
 
     other.create("/app", b"first\nThe Needle here\nlast")
     other.create("/app/needle")

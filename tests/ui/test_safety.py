@@ -41,7 +41,10 @@ def certificate(tmp_path: Path) -> tuple[str, str]:
 
 
 def test_a_name_that_is_not_the_page_s_is_refused(page: Page) -> None:
-    for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "[::2]"):
+    for host in (
+        "evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "[::2]", "[::1]evil.example",
+        "localhost:evil", "evil@localhost", "localhost/",
+    ):  # fmt: skip
         headers = {"Host": host} if host else {"Host": " "}
         assert page.ask("GET", "/api/me", None, headers).status in (400, 421), host
     for host in ("localhost", f"127.0.0.1:{page.port}", "[::1]:1"):
@@ -188,6 +191,7 @@ def test_digest_credentials_open_the_page_with_their_own_rights(tmp_path: Path) 
     alice = page.cookie
     assert page.get("node", path="/mine")["rights"]["write"]
     first = page.get("me")
+    page.cookie = ""
     assert page.log_in("hidden", "bob").status == 200
     second = page.get("me")
     assert (first["identities"][-1], second["identities"][-1]) == ("digest:alice", "digest:bob")
@@ -206,6 +210,115 @@ def test_who_guesses_passwords_is_not_listened_to(tmp_path: Path) -> None:
     page = Page(tmp_path / "page", "--login-node", "/gate")
     assert {page.log_in(f"wrong {each}", "alice").status for each in range(10)} == {401}
     assert page.log_in("secret", "alice").status == 429
+
+
+def test_who_guesses_keeps_nobody_else_out(tmp_path: Path) -> None:
+    config = Config.local(tmp_path / "page" / "data", "page")
+    with FaaSKeeperClient(config) as client:
+        client.create("/gate", acl=[(31, "digest", digest("alice:secret"))])
+    page = Page(tmp_path / "page", "--behind-proxy", "--host", "fk.example.org", "--login-node", "/gate")
+
+    def log_in(password: str, address: str) -> int:
+        headers = {"Host": "fk.example.org", "X-Forwarded-For": f"192.0.2.77, {address}"}
+        return page.ask("POST", "/login", {"user": "alice", "secret": password}, headers).status
+
+    assert {log_in(f"wrong {each}", f"2001:db8::{each}") for each in range(10)} == {401}  # one network
+    assert log_in("secret", "2001:db8::77") == 429
+    assert log_in("secret", "203.0.113.9") == 200
+
+
+def test_a_gate_that_an_address_opens_is_refused(fk: Fk) -> None:
+    fk.said("create", "/gate", "--acl", "digest:alice:x=:cdrwa,ip:127.0.0.1:r")
+    done = fk.run("ui", "--listen", "127.0.0.1:0", "--login-node", "/gate")
+    assert (done.returncode, done.stderr[:26]) == (2, b"fk: everybody may read /ga")
+
+
+def test_a_gate_that_is_opened_later_lets_nobody_in(tmp_path: Path) -> None:
+    config = Config.local(tmp_path / "page" / "data", "page")
+    mine = (31, "digest", digest("alice:secret"))
+    with FaaSKeeperClient(config) as client:
+        client.create("/gate", acl=[mine])
+    page = Page(tmp_path / "page", "--login-node", "/gate")
+    assert page.log_in("secret", "alice").status == 200
+    with FaaSKeeperClient(Config.load(page.file)) as client:
+        client.add_auth("digest", "alice:secret")
+        client.set_acls("/gate", [mine, (1, "world", "anyone")])
+        for user, password in (("mallory", "any"), ("alice", "secret")):
+            answer = page.log_in(password, user)
+            assert answer.status == 403
+            assert "everybody may read /gate" in answer.json["error"]
+
+
+def test_a_cookie_of_another_program_on_this_machine_is_in_nobody_s_way(tmp_path: Path) -> None:
+    page = Page(tmp_path / "page", "--token")
+    page.log_in(page.said["token"])
+    for other in ('settings={"a": [1, 2]}', "x=\x01;;y", "=", 'q="'):
+        assert page.ask("GET", "/api/me", None, {"Cookie": f"{other}; {page.cookie}"}).status == 200, other
+
+
+def test_a_port_that_a_proxy_names_makes_no_other_page(tmp_path: Path) -> None:
+    page = Page(tmp_path / "page", "--behind-proxy", "--host", "fk.example.org")
+    for host, origin, status in (
+        ("fk.example.org:443", "https://fk.example.org", 200),
+        ("FK.example.org", "https://fk.example.org", 200),
+        ("fk.example.org", "https://fk.example.org:444", 403),
+        ("fk.example.org:8443", "https://fk.example.org", 403),
+        ("fk.example.org", "null", 403),
+    ):
+        headers = {"Host": host, "Origin": origin}
+        assert page.ask("POST", "/login", {"secret": page.said["token"]}, headers).status == status, host
+
+
+def test_odd_requests_get_an_answer_and_no_traceback(page: Page) -> None:
+    half = b'{"path": "/a", "acl": "digest:\\ud800:x:r", "user": "\\ud800", "secret": "\\udfff"}'
+    assert page.ask("POST", "/api/node", half).status == 400
+    assert page.ask("POST", "/api/node", b"[" * 100_000).status == 400
+    assert page.ask("POST", "/api/node", b'{"ttl": 1' + b"0" * 5000 + b"}").status == 400
+    huge = 10**30
+    for path, at in (
+        ("/", huge), ("/", -huge), ("/", "1" * 5000), ("/", -1), ("/\0", 1), ("/" + "a" * 5000, 1),
+        ("/a/../b", 1), ("/a\r\nX: y", 1), (b"/\xed\xa0\x80", 1), (b"/\xff", 1),
+    ):  # fmt: skip
+        for route in ("past/node", "past/children", "past/download"):
+            assert page.ask("GET", f"/api/{route}", path=path, at=at).status in (400, 404, 410), (route, path)
+    for number in (huge, -huge, -1, 2**63 - 1, 0):
+        for name in ("at", "time"):
+            assert page.ask("GET", "/api/past/moment", **{name: number}).status in (200, 400), (name, number)
+        assert page.ask("GET", "/api/contenders", path="/", semaphore=number).status in (200, 400)
+        assert page.ask("GET", "/api/past/history", path="/", until=number, limit=1).status in (200, 400)
+        for op in ("set", "delete", "check"):
+            steps = {"steps": [{"op": op, "path": "/zookeeper", "version": number}]}
+            assert page.ask("POST", "/api/transaction", steps).status in (200, 400, 403, 409)
+        assert page.ask("DELETE", "/api/node", path="/zookeeper", version=number).status in (400, 409)
+        made = page.ask("POST", "/api/node", {"path": "/t", "ttl": number}).status
+        assert made in (200, 400, 409), number
+        assert page.ask("POST", "/api/past/restore", {"path": "/a", "at": number}).status in (400, 404, 410)
+        acl = {"acl": "world:anyone:cdrwa"}
+        expected = (200, 409) if number == 0 else (400, 409)
+        assert page.ask("PUT", "/api/acl", acl, path="/", version=number).status in expected, number
+    for session in ("", "x", "-1", "f" * 40, "\u0661"):
+        asked = {"session": session, "again": session}
+        assert page.ask("POST", "/api/sessions/end", asked).status in (200, 400, 403), session
+    for since in ("-1", "x", "9" * 19, "9" * 100):
+        connection = page.connect()
+        connection.request("GET", "/api/events", headers={"Last-Event-ID": since})
+        answer = connection.getresponse()
+        assert answer.status == 200
+        while not answer.readline().startswith(b"data"):
+            pass
+        connection.close()
+    assert page.get("me")["session"]
+    assert page.stop() == 0
+    assert "Traceback" not in page.log.read_text()
+
+
+def test_a_change_of_a_page_of_another_deployment_is_refused(tmp_path: Path, page: Page) -> None:
+    other = Page(tmp_path / "other", "--read-only")
+    mine, theirs = page.get("me")["page"], other.get("me")["page"]
+    assert mine != theirs
+    assert page.ask("POST", "/api/node", {"path": "/a"}, {"X-FK-UI-Page": theirs}).status == 409
+    assert page.ask("GET", "/api/node", path="/a").status == 404
+    assert page.ask("POST", "/api/node", {"path": "/a"}, {"X-FK-UI-Page": mine}).status == 200
 
 
 def test_who_logs_out_hears_no_more(tmp_path: Path) -> None:
@@ -238,6 +351,7 @@ def test_others_reach_the_page_only_by_tls_or_a_proxy_and_with_a_login(fk: Fk) -
         (["--tls-cert", "x"], "--tls-cert and --tls-key"),
         (["--host", "https://fk.example.org"], "is not a name"),
         (["--host", "fk.example.org:443"], "is not a name"),
+        (["--listen", "127.0.0.1:0", "--host", "fk.example.org"], "others reach fk.example.org"),
     ):
         done = fk.run("ui", *options)
         assert done.returncode == 2, options
@@ -247,15 +361,16 @@ def test_others_reach_the_page_only_by_tls_or_a_proxy_and_with_a_login(fk: Fk) -
 
 
 def test_by_tls_the_cookie_is_secure(tmp_path: Path, certificate: tuple[str, str]) -> None:
-    listen = ["--listen", "0.0.0.0:0", "--host", "127.0.0.1"]
+    listen = ["--listen", "0.0.0.0:0", "--host", "127.0.0.1", "--host", "fk.example.org"]
     page = Page(tmp_path / "page", *listen, "--tls-cert", certificate[0], "--tls-key", certificate[1])
     assert page.address.startswith("https://")
     assert page.ask("GET", "/api/me").status == 401
     cookie = page.log_in(page.said["token"]).headers["Set-Cookie"]
     assert cookie.startswith("__Host-fk-ui=")
     assert "; Secure" in cookie
-    answer = page.ask("GET", "/api/me")
-    assert (answer.status, "Strict-Transport-Security" in answer.headers) == (200, True)
+    for host, lasting in (("127.0.0.1", False), ("fk.example.org", True)):  # not for all of this machine
+        answer = page.ask("GET", "/api/me", None, {"Host": host})
+        assert (answer.status, "Strict-Transport-Security" in answer.headers) == (200, lasting)
     own = f"https://127.0.0.1:{page.port}"
     assert page.ask("POST", "/api/node", {"path": "/a"}, {"Origin": own}).status == 200
 

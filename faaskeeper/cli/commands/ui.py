@@ -96,9 +96,11 @@ def ui(
     if bool(tls_cert) != bool(tls_key):
         raise click.UsageError("--tls-cert and --tls-key must be given together")
     near = loopback(listen[0])
-    if not (near or tls_cert or behind_proxy):
+    # A name of another kind is for a proxy on this machine: it lets others in, wherever this listens.
+    reached = [*(() if near else (listen[0],)), *(each for each in hosts if not _of_this_machine(each))]
+    if reached and not (tls_cert or behind_proxy):
         raise click.UsageError(
-            f"others reach {listen[0]}: give --tls-cert and --tls-key, or --behind-proxy where a proxy "
+            f"others reach {reached[0]}: give --tls-cert and --tls-key, or --behind-proxy where a proxy "
             "speaks TLS"
         )
     names = (*hosts, *(LOOPBACK if near else ()), *_own(listen[0]))
@@ -110,12 +112,19 @@ def ui(
         hosts=names,
         https=bool(tls_cert) or behind_proxy,
         tls=(str(tls_cert), str(tls_key)) if tls_cert and tls_key else None,
-        token="" if gate or (near and not by_token and not behind_proxy) else _token(),
+        token="" if gate or not (reached or by_token or behind_proxy) else _token(),
         gate=gate or "",
         read_only=read_only,
         servers=server,
     )
     serve(context.config, context.auth, settings, opened, lambda: _ready(context, settings, as_json))
+
+
+def _of_this_machine(name: str) -> bool:
+    """Whether a name leads nowhere else: RFC 6761, section 6.3."""
+    from faaskeeper.ui.settings import loopback
+
+    return loopback(name) or name.lower().endswith(".localhost")
 
 
 def _own(host: str) -> tuple[str, ...]:
@@ -124,7 +133,7 @@ def _own(host: str) -> tuple[str, ...]:
 
 
 def _token() -> str:
-    given = os.environ.get(_TOKEN, "")
+    given = os.environ.get(_TOKEN, "").strip()
     if given and len(given) < _LEAST:
         raise click.UsageError(f"{_TOKEN} must have at least {_LEAST} characters")
     return given or secrets.token_urlsafe(32)

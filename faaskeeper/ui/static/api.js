@@ -26,6 +26,14 @@ async function answered(request) {
   return found;
 }
 
+const OTHER = "this page was loaded from another deployment, or one with other options: load it again";
+let page = "";
+
+/** Which page this is: changes say so, and a server that is another one since refuses them. */
+export function belongsTo(name) {
+  page = name;
+}
+
 const url = (route, query) => {
   const words = new URLSearchParams();
   for (const [name, value] of Object.entries(query || {})) {
@@ -43,7 +51,7 @@ export const file = url;
 
 export function send(method, route, query, body) {
   const raw = body instanceof Uint8Array;
-  const headers = { "X-FK-UI": "1" };
+  const headers = { "X-FK-UI": "1", "X-FK-UI-Page": page };
   if (body !== undefined) headers["Content-Type"] = raw ? "application/octet-stream" : "application/json";
   const sent = body === undefined || raw ? body : JSON.stringify(body);
   return answered(fetch(url(route, query), { method, headers, body: sent }));
@@ -54,7 +62,7 @@ export const logout = () => fetch("/logout", { method: "POST", headers: { "X-FK-
 /** Lines of JSON as they come. */
 export async function* lines(route, query, signal) {
   const answer = await fetch(url(route, query), { signal });
-  if (!answer.ok) throw new Failed("the search failed", "failed", answer.status, {});
+  if (!answer.ok) await answered(answer);
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
@@ -62,7 +70,7 @@ export async function* lines(route, query, signal) {
     if (done) return;
     const found = (rest + value).split("\n");
     rest = found.pop();
-    for (const each of found) yield JSON.parse(each);
+    for (const each of found) if (each) yield JSON.parse(each); // an empty line: it goes on
   }
 }
 
@@ -72,7 +80,7 @@ export async function* lines(route, query, signal) {
  * Follows the deployment. Each event has the transaction up to which everything was told, and after
  * any interruption the stream goes on behind it: nothing is left out, whoever was away.
  *
- * on: {state(name, why), batch(events), reset()}.
+ * on: {state(name, why), batch(events), reset(), other(why)}; other: the server is another one since.
  */
 export class Stream {
   constructor(on) {
@@ -82,7 +90,7 @@ export class Stream {
     this.timer = 0;
     this.ready = new Promise((done) => { this.begun = done; });
     // A hidden tab holds no connection: browsers have few for each server.
-    document.addEventListener("visibilitychange", () => (document.hidden ? this.pause() : this.open()));
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.pause() : this.check()));
     window.addEventListener("pagehide", () => this.pause());
     this.open();
   }
@@ -103,13 +111,18 @@ export class Stream {
   again() {
     this.on.state("away", "the page's server does not answer");
     this.pause();
-    this.timer = setTimeout(async () => {
-      if (document.hidden) return;
-      const answer = await fetch("/api/me").catch(() => null);
-      if (answer && answer.status === 401) location.replace("/login" + location.hash);
-      else if (answer) this.open();
-      else this.again();
-    }, 1000);
+    this.timer = setTimeout(() => this.check(), 1000);
+  }
+
+  /** Go on, if the server is the one of before: numbers of another deployment's events mean nothing. */
+  async check() {
+    if (document.hidden) return;
+    const answer = await fetch("/api/me").catch(() => null);
+    const me = answer && answer.ok ? await answer.json().catch(() => null) : null;
+    if (answer && answer.status === 401) location.replace("/login" + location.hash);
+    else if (me && me.page !== page) this.on.other(OTHER);
+    else if (answer) this.open();
+    else this.again();
   }
 
   take(event) {

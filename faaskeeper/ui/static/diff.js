@@ -1,9 +1,10 @@
 // The difference of two texts, line by line (Myers' O(ND), bounded).
 
 import { el } from "./dom.js";
-import { hex, jsonOf, textOf } from "./formats.js";
+import { hex, isTree, jsonOf, laidOutPlainly, textOf } from "./formats.js";
 
 const MOST = 3000;
+const SHOWN = 2000;
 
 /** Rows [sign, text, number before, number after]; sign " ", "-" or "+". */
 export function compared(before, after) {
@@ -48,14 +49,12 @@ function middle(before, after, begin, endA, endB, add) {
   for (const [sign, at, to] of steps.reverse()) add(sign, begin + at, begin + to);
 }
 
-/** Data as lines to compare: JSON is laid out, so that values are compared, not their layout. */
-function lines(data, laidOut) {
-  const text = textOf(data);
-  if (text === null) return hex(data).split("\n");
-  return (laidOut ? JSON.stringify(jsonOf(text), null, 2) : text).split("\n");
+/** Two contents as lines to compare: JSON is laid out, so that values are compared, not their layout. */
+function lines(some) {
+  const texts = some.map(textOf), values = texts.map(jsonOf);
+  if (values.every(isTree)) return values.map((each) => laidOutPlainly(each).split("\n"));
+  return texts.map((text, at) => (text === null ? hex(some[at]) : text).split("\n"));
 }
-
-const isTree = (data) => { const value = jsonOf(textOf(data)); return typeof value === "object" && value !== null; };
 
 /** A table of what differs between two contents (bytes; null: no node). */
 export function diff(before, after, names = ["before", "after"]) {
@@ -63,8 +62,7 @@ export function diff(before, after, names = ["before", "after"]) {
     const gone = before === null ? names[0] : names[1];
     return el("p", { class: "hint" }, `There is no node ${gone}.`);
   }
-  const laidOut = isTree(before) && isTree(after);
-  const rows = compared(lines(before, laidOut), lines(after, laidOut));
+  const rows = compared(...lines([before, after]));
   if (rows.every(([sign]) => sign === " ")) {
     const same = before.length === after.length && before.every((each, at) => each === after[at]);
     return el("p", { class: "hint" }, same ? "The data is the same." : "Only the layout differs.");
@@ -73,12 +71,14 @@ export function diff(before, after, names = ["before", "after"]) {
   rows.forEach(([sign], at) => { if (sign !== " ") for (let each = at - 3; each <= at + 3; each++) near.add(each); });
   const shown = el("pre", { class: "data diff", tabIndex: 0, "aria-label": `Difference: - ${names[0]}, + ${names[1]}` },
     el("span", { class: "from legend" }, `- ${names[0]}\n`), el("span", { class: "to legend" }, `+ ${names[1]}\n`));
-  let skipped = false;
+  let skipped = false, number = 0;
   rows.forEach(([sign, text], at) => {
     if (!near.has(at)) { skipped = true; return; }
+    if (++number > SHOWN) return;
     if (skipped) shown.append(el("span", { class: "gap" }, "  …\n"));
     skipped = false;
     shown.append(el("span", { class: sign === "-" ? "from" : sign === "+" ? "to" : "" }, `${sign} ${text}\n`));
   });
+  if (number > SHOWN) shown.append(el("span", { class: "gap" }, `… ${(number - SHOWN).toLocaleString("en")} more lines differ, or stand beside some that do\n`));
   return shown;
 }

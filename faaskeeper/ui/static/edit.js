@@ -3,7 +3,7 @@
 import { send } from "./api.js";
 import { check, childOf, dialog, el, field, link, nameOf, note, parentOf, replace } from "./dom.js";
 import { diff } from "./diff.js";
-import { base64Of, bytesOf, jsonOf, textOf } from "./formats.js";
+import { base64Of, bytesOf, jsonOf, laidOut, textOf } from "./formats.js";
 import { staged } from "./staged.js";
 
 const MOST = 1 << 20;
@@ -54,7 +54,7 @@ export class Editor {
     const value = jsonOf(this.input.value);
     this.error.textContent = value === undefined ? "This is not JSON." : "";
     if (value === undefined) return;
-    this.input.value = JSON.stringify(value, null, 2);
+    this.input.value = laidOut(value);
     this.input.rows = Math.min(this.input.value.split("\n").length + 1, 28);
   }
 

@@ -23,25 +23,90 @@ export function textOf(data) {
   }
 }
 
+const DEEPEST = 200;
+
+/**
+ * JSON as it is written, or undefined: {raw} for a scalar, {list, entries: [[key, value]]} for the rest.
+ * Numbers keep their digits, objects their order and keys that are there twice: JavaScript's would not.
+ */
 export function jsonOf(text) {
   if (text === null || !/^\s*[[{"\d\-tfn]/.test(text)) return undefined;
   try {
-    return JSON.parse(text);
+    JSON.parse(text); // from here on it is right
+    return new Reader(text).value(0);
   } catch {
     return undefined;
   }
 }
 
+class Reader {
+  constructor(text) {
+    this.text = text;
+    this.at = 0;
+  }
+
+  next() {
+    while (" \t\n\r".includes(this.text.charAt(this.at)) && this.at < this.text.length) this.at++;
+    return this.text.charAt(this.at);
+  }
+
+  value(depth) {
+    const first = this.next();
+    if (first !== "{" && first !== "[") return { raw: this.word() };
+    if (depth > DEEPEST) throw new RangeError("this is too deep to be shown");
+    const list = first === "[", entries = [];
+    this.at++;
+    for (;;) {
+      const next = this.next();
+      if (next === "}" || next === "]") { this.at++; return { list, entries }; }
+      if (next === ",") { this.at++; continue; }
+      const key = list ? String(entries.length) : JSON.parse(this.word());
+      if (!list) { this.next(); this.at++; } // the colon
+      entries.push([key, this.value(depth + 1)]);
+    }
+  }
+
+  word() {
+    const { text, at: from } = this;
+    if (text[from] === '"') {
+      let before;
+      do {
+        this.at = before = text.indexOf('"', this.at + 1);
+        while (text[before - 1] === "\\") before--;
+      } while ((this.at - before) % 2);
+      this.at++;
+    } else while (this.at < text.length && !",]} \t\n\r".includes(text[this.at])) this.at++;
+    return text.slice(from, this.at);
+  }
+}
+
+export const isTree = (value) => value !== undefined && value.entries !== undefined;
+
+/** A scalar with the characters that its escapes stand for. */
+const plainly = (raw) => (raw[0] === '"' ? JSON.stringify(JSON.parse(raw)) : raw);
+
+/** JSON with a line for each value. `show`: how scalars are written, by default as they are. */
+export function laidOut(value, show = (raw) => raw, indent = "") {
+  if (!isTree(value)) return show(value.raw);
+  const [open, close] = value.list ? "[]" : "{}", inner = `${indent}  `;
+  if (!value.entries.length) return open + close;
+  const rows = value.entries.map(([key, each]) => `${inner}${value.list ? "" : `${JSON.stringify(key)}: `}${laidOut(each, show, inner)}`);
+  return `${open}\n${rows.join(",\n")}\n${indent}${close}`;
+}
+
+export const laidOutPlainly = (value) => laidOut(value, plainly);
+
+const YAML_LINE = /^($|#|---|\.\.\.|- |-$|[\w"'./ -]+:(\s|$)|[|>]|[\w"'[{*&!])/;
 const looksLikeYaml = (text) =>
   text !== null && text.length < LARGE && /^(---|[\w.-]+:(\s|$))/m.test(text) &&
-  text.split("\n").every((line) => /^\s*($|#|---|\.\.\.|- |-$|[\w"'./ -]+:(\s|$)|[|>]|[\w"'[{*&!])/.test(line));
+  text.split("\n").every((line) => YAML_LINE.test(line.trimStart()));
 
 /** Which forms data has, the best first. */
 export function formsOf(data) {
   const text = textOf(data);
   const value = jsonOf(text);
   const forms = [];
-  if (value !== undefined && typeof value === "object" && value !== null) forms.push("JSON", "YAML");
+  if (isTree(value)) forms.push("JSON", "YAML");
   else if (looksLikeYaml(text)) forms.push("YAML");
   if (text !== null) forms.push("Text");
   else if (isJava(data)) forms.push("Java");
@@ -72,35 +137,32 @@ function pieces(text) {
 
 // ---- JSON ----------------------------------------------------------------------------------------
 
-const isNode = (value) => typeof value === "object" && value !== null;
+const KINDS = { '"': "string", t: "boolean", f: "boolean", n: "null" };
 
-function scalar(value) {
-  const kind = value === null ? "null" : typeof value;
-  return el("span", { class: `json-${kind}` }, JSON.stringify(value));
+function scalar({ raw }) {
+  return el("span", { class: `json-${KINDS[raw[0]] || "number"}` }, plainly(raw));
 }
 
 /** A value that folds; what is folded is made when it is opened. */
-export function json(value, depth = 0) {
-  if (!isNode(value)) return el("div", { class: "data json" }, scalar(value));
+export function json(value) {
+  if (!isTree(value)) return el("div", { class: "data json" }, scalar(value));
   const made = el("div", { class: "data json", tabIndex: 0, role: "group", "aria-label": "JSON" });
-  made.append(folded("", value, depth));
+  made.append(folded("", value, 0, { left: _OPENED }));
   return made;
 }
 
 const _SHOWN = 200;
+const _OPENED = 2000; // values that are shown without being asked for
 
-function folded(key, value, depth) {
-  const list = Array.isArray(value);
-  const size = list ? value.length : Object.keys(value).length;
-  const about = list ? `[ ${size} ]` : `{ ${size} }`;
+function folded(key, { list, entries }, depth, budget) {
+  const about = list ? `[ ${entries.length} ]` : `{ ${entries.length} }`;
   const label = key === "" ? [] : [el("span", { class: "json-key" }, key), ": "];
   const made = el("details", { class: "fold" }, el("summary", {}, ...label, el("span", { class: "json-size" }, about)));
   const opened = () => {
     made.removeEventListener("toggle", opened);
-    const entries = list ? value.map((each, at) => [String(at), each]) : Object.entries(value);
     const add = (from) => {
       for (const [name, each] of entries.slice(from, from + _SHOWN)) {
-        made.append(isNode(each) ? folded(name, each, depth + 1)
+        made.append(isTree(each) ? folded(name, each, depth + 1, budget)
           : el("div", { class: "leaf" }, el("span", { class: "json-key" }, name), ": ", scalar(each)));
       }
       if (from + _SHOWN < entries.length) {
@@ -111,7 +173,8 @@ function folded(key, value, depth) {
     };
     add(0);
   };
-  if (depth < 3 && size <= _SHOWN) {
+  if (depth < 3 && entries.length <= _SHOWN && budget.left >= entries.length) {
+    budget.left -= entries.length;
     made.open = true;
     opened();
   } else made.addEventListener("toggle", opened);
@@ -123,15 +186,16 @@ function folded(key, value, depth) {
 const PLAIN = /^[A-Za-z_./][\w ./@-]*$/;
 const quoted = (text) => (PLAIN.test(text) && !/^(true|false|null|yes|no|on|off)$/i.test(text) && !text.endsWith(" ") ? text : JSON.stringify(text));
 
+const yamlScalar = ({ raw }) => (raw[0] === '"' ? quoted(JSON.parse(raw)) : raw);
+
 function yamlLines(value, indent = "") {
-  if (!isNode(value)) return [indent + (typeof value === "string" ? quoted(value) : JSON.stringify(value))];
-  const entries = Array.isArray(value) ? value.map((each) => ["-", each]) : Object.entries(value).map(([k, v]) => [quoted(k) + ":", v]);
-  if (!entries.length) return [indent + (Array.isArray(value) ? "[]" : "{}")];
-  return entries.flatMap(([key, each]) => {
-    const empty = isNode(each) && !Object.keys(each).length;
-    if (isNode(each) && !empty) {
+  if (!isTree(value)) return [indent + yamlScalar(value)];
+  if (!value.entries.length) return [indent + (value.list ? "[]" : "{}")];
+  return value.entries.flatMap(([name, each]) => {
+    const key = value.list ? "-" : `${quoted(name)}:`;
+    if (isTree(each) && each.entries.length) {
       const below = yamlLines(each, indent + "  ");
-      if (key === "-") return [indent + "- " + below[0].slice(indent.length + 2), ...below.slice(1)];
+      if (value.list) return [indent + "- " + below[0].slice(indent.length + 2), ...below.slice(1)];
       return [indent + key, ...below];
     }
     return [`${indent}${key} ${yamlLines(each)[0]}`];
@@ -142,9 +206,9 @@ function yaml(value, text) {
   const lines = value === undefined ? text.split("\n") : yamlLines(value);
   const shown = el("pre", { class: "data", tabIndex: 0, "aria-label": "YAML" });
   for (const line of lines.slice(0, 5000)) {
-    const [, before, key, colon, rest] = /^(\s*(?:- )*)([^#:\s][^#:]*?)?(:(?=\s|$))?(.*)$/.exec(line) || [];
+    const [, before, key, rest] = /^(\s*(?:- )*)([^#:\s][^#:]*)(:(?:\s.*)?)$/.exec(line) || [];
     if (/^\s*#/.test(line)) shown.append(el("span", { class: "comment" }, line));
-    else if (colon) shown.append(before, el("span", { class: "json-key" }, key), colon, el("span", { class: "json-string" }, rest));
+    else if (key) shown.append(before, el("span", { class: "json-key" }, key), ":", el("span", { class: "json-string" }, rest.slice(1)));
     else shown.append(line);
     shown.append("\n");
   }
@@ -191,7 +255,8 @@ function classes(data) {
   for (let at = 4; at + 3 < data.length; at++) {
     if (data[at] !== 0x72) continue;
     const length = data[at + 1] * 256 + data[at + 2];
-    const name = String.fromCharCode(...data.subarray(at + 3, at + 3 + Math.min(length, 300)));
+    if (length > 300) continue;
+    const name = String.fromCharCode(...data.subarray(at + 3, at + 3 + length));
     if (name.length === length && /^\[*[A-Za-z_$][\w$.;/]*$/.test(name)) found.push(name);
   }
   return [...new Set(found)];

@@ -3,6 +3,9 @@
 const form = document.getElementById("login");
 const shown = document.getElementById("error");
 
+// A link on another page brings no cookie along, as it is SameSite; this page's own request does.
+fetch("/api/me").then((answer) => { if (answer.ok) location.replace("/" + location.hash); }).catch(() => {});
+
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const secret = document.getElementById("secret");
@@ -12,7 +15,7 @@ form.addEventListener("submit", async (event) => {
     const answer = await fetch("/login", {
       method: "POST",
       headers: { "Content-Type": "application/json", "X-FK-UI": "1" },
-      body: JSON.stringify({ user: user ? user.value : "", secret: secret.value.trim() }),
+      body: JSON.stringify({ user: user ? user.value : "", secret: user ? secret.value : secret.value.trim() }),
     });
     if (answer.ok) {
       location.replace("/" + location.hash);

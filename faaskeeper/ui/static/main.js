@@ -1,6 +1,6 @@
 // The page: its views, the address, the connection, and what holds everywhere.
 
-import { get, logout, Stream } from "./api.js";
+import { belongsTo, get, logout, Stream } from "./api.js";
 import { dialog, el, note, replace } from "./dom.js";
 import { serviceView } from "./service.js";
 import { sessionsView } from "./sessions.js";
@@ -17,7 +17,7 @@ const VIEWS = { tree: treeView, time: timeView, sessions: sessionsView, service:
 /** The address: {view, at, path}. A path that is not encoded right is shown as it is. */
 export function address() {
   const words = location.hash.replace(/^#\/?/, "").split("/");
-  const view = words[0] in VIEWS ? words.shift() : "tree";
+  const view = Object.hasOwn(VIEWS, words[0]) ? words.shift() : "tree";
   const at = view === "time" ? words.shift() || "now" : "";
   const decoded = words.map((each) => { try { return decodeURIComponent(each); } catch { return each; } });
   return { view, at, path: "/" + decoded.filter(Boolean).join("/") };
@@ -67,6 +67,7 @@ function help() {
 
 async function begin() {
   page.me = await get("me");
+  belongsTo(page.me.page);
   document.getElementById("deployment").textContent =
     page.me.provider === "local" ? page.me.directory.split("/").filter(Boolean).slice(-2).join("/") || page.me.deployment : page.me.deployment;
   document.getElementById("deployment").title = `${page.me.provider} ${page.me.directory || page.me.deployment}, session ${page.me.session}`;
@@ -80,6 +81,7 @@ async function begin() {
     state,
     batch: (events) => page.view && page.view.events && page.view.events(events),
     reset: () => page.view && page.view.reset && page.view.reset(),
+    other: (why) => { state("down", why); note(why, "bad"); },
   });
   await Promise.race([stream.ready, new Promise((done) => setTimeout(done, 3000))]);
   window.addEventListener("hashchange", route);

@@ -35,7 +35,7 @@ export function search(below, view = () => "tree") {
       for await (const each of lines("search", { q: query, data: withData.checked ? 1 : 0 }, asking.signal)) {
         if (each.done) {
           const what = each.more ? `${each.found} found, the first ${number} are shown` : `${number} found`;
-          about.textContent = each.error || `${what}, in ${each.looked.toLocaleString("en")} nodes.`;
+          about.textContent = each.error || `${what}, in ${each.cut ? "the first " : ""}${each.looked.toLocaleString("en")} nodes.`;
         } else {
           number++;
           list.append(result(each, query));

@@ -4,6 +4,7 @@ import { get, send } from "./api.js";
 import { count, dialog, el, field, note, pathLink, replace, short, time } from "./dom.js";
 
 const EVERY_MS = 3000;
+const SOON_MS = 500; // after something has happened, and never more often
 
 /** The contenders of a lock (or another recipe), in order. */
 export function contenders(rows) {
@@ -26,10 +27,35 @@ const lease = (seconds) => (seconds === undefined ? "" : seconds > 0 ? `, lease 
 export function sessionsView(me) {
   const table = el("div"), locks = el("div");
   const element = el("div", { class: "wideview" }, el("h1", {}, "Sessions and locks"), el("h2", {}, "Locks, elections and other recipes"), locks, el("h2", {}, "Sessions"), table);
-  let timer = 0, open = true;
+  let timer = 0, open = true, asking = false, soon = false;
 
+  /** One look at a time, again and again. */
   async function refresh() {
+    if (!open || asking) return;
+    if (document.hidden) { at(EVERY_MS); return; }
+    asking = true;
+    soon = false;
+    try {
+      await look();
+    } finally {
+      asking = false;
+      at(soon ? SOON_MS : EVERY_MS);
+    }
+  }
+
+  function at(ms) {
     clearTimeout(timer);
+    if (open) timer = setTimeout(refresh, ms);
+  }
+
+  /** Something has happened: look soon, however much happens until then. */
+  function later() {
+    if (soon) return;
+    soon = true;
+    if (!asking) at(SOON_MS);
+  }
+
+  async function look() {
     const missing = me.missing.sessions && new Error(me.missing.sessions);
     const [some, held] = await Promise.all([missing || get("sessions").catch((error) => error), get("locks").catch((error) => error)]);
     if (!open) return;
@@ -37,12 +63,6 @@ export function sessionsView(me) {
     replace(table, some instanceof Error ? el("p", { class: missing ? "hint" : "error" }, some.message) : sessionTable(some));
     replace(locks, held instanceof Error ? el("p", { class: "hint" }, held.message) : lockList(held));
     if (focused) { const again = element.querySelector(`[data-key="${focused}"]`); if (again) again.focus(); }
-    timer = setTimeout(() => (document.hidden ? later() : refresh()), EVERY_MS);
-  }
-
-  function later() {
-    clearTimeout(timer);
-    timer = setTimeout(refresh, 300);
   }
 
   function lockList({ locks: found, more }) {
@@ -60,7 +80,7 @@ export function sessionsView(me) {
       el("td", {}, row.ephemerals.length ? el("ul", { class: "chips" }, row.ephemerals.map((path) => el("li", {}, pathLink(path))),
         row.held > row.ephemerals.length ? el("li", { class: "hint" }, `${row.held - row.ephemerals.length} more`) : null) : el("span", { class: "hint" }, complete ? "nothing" : "not known")),
       el("td", {}, row.address ? el("code", {}, row.address.slice(0, 40)) : "–"),
-      me.read_only ? null : el("td", {}, may || row.mine ? el("button", { type: "button", class: "danger", "data-key": `end-${row.session}`, onclick: () => endDialog(row, refresh) }, "End …") : null)));
+      me.read_only ? null : el("td", {}, may || row.mine ? el("button", { type: "button", class: "danger", "data-key": `end-${row.session}`, onclick: () => endDialog(row, later) }, "End …") : null)));
     const heads = ["Session", "Lease left", "Time-out", "Holds (ephemerals)", "Answers go to", ...(me.read_only ? [] : ["Action"])];
     return el("div", {},
       el("div", { class: "scrolls", tabIndex: 0, role: "region", "aria-label": "Sessions" }, el("table", {}, el("thead", {}, el("tr", {}, heads.map((each) => el("th", { scope: "col" }, each)))), el("tbody", {}, rows))),

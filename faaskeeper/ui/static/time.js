@@ -74,8 +74,8 @@ class Past {
   }
 
   later() {
-    clearTimeout(this.soon);
-    this.soon = setTimeout(() => this.measure(), 500);
+    if (this.soon) return;
+    this.soon = setTimeout(() => { this.soon = 0; this.measure().catch(() => {}); }, 500);
   }
 
   async measure() {

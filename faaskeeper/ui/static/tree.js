@@ -7,6 +7,7 @@ import { childOf, compare, el, nameOf, note, parentOf, replace, unique, within }
 const HEIGHT = 28;
 const BEYOND = 10;
 const TOGETHER = 100;
+const FRESH_MS = 1500;
 
 /** The place of a name in sorted names; where it would be, if it is not there: -1 - place. */
 function placeOf(names, name) {
@@ -19,12 +20,20 @@ function placeOf(names, name) {
   return names[low] === name ? low : -1 - low;
 }
 
+/** Take a child that came or went into the sorted names. */
+function put(names, { path, kind }) {
+  const at = placeOf(names, nameOf(path));
+  if (kind === "created" && at < 0) names.splice(-1 - at, 0, nameOf(path));
+  else if (kind === "deleted" && at >= 0) names.splice(at, 1);
+}
+
 export class Tree {
   /** source: {children(path) → names, rows(path, names) → {name: {children, kind, size}}}. */
   constructor(label, source, onSelect) {
     this.source = source;
     this.onSelect = onSelect;
     this.names = new Map(); // of opened paths
+    this.coming = new Map(); // by path whose names are being read: what has happened below it meanwhile
     this.open = new Set(["/"]);
     this.about = new Map();
     this.asked = new Set();
@@ -48,15 +57,21 @@ export class Tree {
   // ---- what there is ---------------------------------------------------------------------------
 
   async load(path) {
+    const late = [];
+    this.coming.set(path, late); // a read that was begun before counts no more
     try {
       const names = await this.source.children(path);
+      if (this.coming.get(path) !== late) return;
+      for (const event of late) put(names, event);
       this.names.set(path, names);
     } catch (error) {
+      if (this.coming.get(path) !== late) return;
       this.names.delete(path);
       if (error.status === 404 || error.status === 403) this.open.delete(path);
       if (error.status === 403) note(error.message, "bad");
       if (path === "/") this.failed = error.message;
     }
+    this.coming.delete(path);
     this.later();
   }
 
@@ -109,25 +124,23 @@ export class Tree {
 
   /** Take in events. */
   take(events) {
-    for (const { path, kind } of events) {
-      this.changed.set(path, performance.now());
-      const parent = parentOf(path), names = this.names.get(parent);
-      if (path !== "/" && kind === "created") {
-        if (names) {
-          const at = placeOf(names, nameOf(path));
-          if (at < 0) names.splice(-1 - at, 0, nameOf(path));
-        }
-        this.forget(path);
+    const now = performance.now();
+    for (const [path, at] of this.changed) if (now - at > FRESH_MS) this.changed.delete(path);
+    for (const event of events) {
+      const { path, kind } = event, parent = parentOf(path);
+      this.changed.set(path, now);
+      if (path !== "/" && (kind === "created" || kind === "deleted")) {
+        const names = this.names.get(parent);
+        if (names) put(names, event);
+        this.coming.get(parent)?.push(event);
         this.forget(parent);
-      } else if (kind === "deleted") {
-        if (names) {
-          const at = placeOf(names, nameOf(path));
-          if (at >= 0) names.splice(at, 1);
-        }
+      }
+      this.forget(path);
+      if (kind === "deleted") {
         this.names.delete(path);
         this.open.delete(path);
-        this.forget(parent);
-      } else this.forget(path);
+        this.about.delete(path);
+      }
     }
     this.later();
   }
@@ -196,7 +209,7 @@ export class Tree {
   /** The element of a row, which is the one of before where there was one. */
   row({ path, name, level, pos, size }, at) {
     const about = this.about.get(path), has = this.has(path), open = this.open.has(path);
-    const fresh = performance.now() - (this.changed.get(path) ?? -10000) < 1500;
+    const fresh = performance.now() - (this.changed.get(path) ?? -10000) < FRESH_MS;
     const before = this.painted.get(path), element = before ? before.element : el("div", { role: "treeitem", "data-path": path });
     element.style.top = `${at * HEIGHT}px`;
     const look = [level, pos, size, has, open, fresh, about && about.kind, about && about.children, path === this.active, path === this.selected].join(" ");

@@ -25,7 +25,7 @@ export function treeView(me) {
     else if (me.read_only) return;
     else if (event.key === "F2") pane.edit();
     else if (event.key === "Insert") createDialog(tree.active);
-    else if (event.key === "Delete") deleteDialog(tree.active);
+    else if (event.key === "Delete") deleteDialog(tree.active, pane.path === tree.active ? pane.node : null);
     else return;
     event.preventDefault();
   });
