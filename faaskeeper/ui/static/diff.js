@@ -1,7 +1,7 @@
 // The difference of two texts, line by line (Myers' O(ND), bounded).
 
 import { el } from "./dom.js";
-import { hex, jsonOf, textOf } from "./formats.js";
+import { hex, isNode, jsonOf, laidOut, textOf } from "./formats.js";
 
 const MOST = 3000;
 
@@ -49,13 +49,13 @@ function middle(before, after, begin, endA, endB, add) {
 }
 
 /** Data as lines to compare: JSON is laid out, so that values are compared, not their layout. */
-function lines(data, laidOut) {
+function lines(data, json) {
   const text = textOf(data);
   if (text === null) return hex(data).split("\n");
-  return (laidOut ? JSON.stringify(jsonOf(text), null, 2) : text).split("\n");
+  return (json ? laidOut(jsonOf(text)) : text).split("\n");
 }
 
-const isTree = (data) => { const value = jsonOf(textOf(data)); return typeof value === "object" && value !== null; };
+const isTree = (data) => isNode(jsonOf(textOf(data)));
 
 /** A table of what differs between two contents (bytes; null: no node). */
 export function diff(before, after, names = ["before", "after"]) {
@@ -63,8 +63,8 @@ export function diff(before, after, names = ["before", "after"]) {
     const gone = before === null ? names[0] : names[1];
     return el("p", { class: "hint" }, `There is no node ${gone}.`);
   }
-  const laidOut = isTree(before) && isTree(after);
-  const rows = compared(lines(before, laidOut), lines(after, laidOut));
+  const json = isTree(before) && isTree(after);
+  const rows = compared(lines(before, json), lines(after, json));
   if (rows.every(([sign]) => sign === " ")) {
     const same = before.length === after.length && before.every((each, at) => each === after[at]);
     return el("p", { class: "hint" }, same ? "The data is the same." : "Only the layout differs.");

@@ -3,7 +3,7 @@
 import { el } from "./dom.js";
 
 const LARGE = 200_000;
-const decoder = new TextDecoder("utf-8", { fatal: true });
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }); // the mark is a part of the data
 
 export const bytesOf = (base64) => Uint8Array.from(atob(base64), (each) => each.charCodeAt(0));
 
@@ -23,29 +23,71 @@ export function textOf(data) {
   }
 }
 
-export function jsonOf(text) {
-  if (text === null || !/^\s*[[{"\d\-tfn]/.test(text)) return undefined;
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
+/** Without the mark that some editors begin a file with. */
+const bare = (text) => text.replace(/^\ufeff/, "");
+
+const TOKEN = /"(?:[^"\\]|\\.)*"|[[\]{},:]|[^\s[\]{},:"]+/g;
+
+/** An object or a list of a JSON text: names and values in their order, also where a name comes twice. */
+class Members {
+  constructor(list) {
+    this.list = list;
+    this.entries = [];
   }
 }
 
+/**
+ * The value of a JSON text: Members, or the text of another value, as it is written. JSON.parse would
+ * round long numbers and sort names. Undefined: the text is no JSON.
+ */
+export function jsonOf(text) {
+  if (text === null || !/^\s*[[{"\d\-tfn]/.test(text)) return undefined;
+  try {
+    JSON.parse(bare(text));
+    return valueOf(bare(text).match(TOKEN)[Symbol.iterator]());
+  } catch {
+    return undefined; // no JSON, or nested too deep for a page
+  }
+}
+
+function valueOf(tokens, token = tokens.next().value) {
+  if (token !== "{" && token !== "[") return token;
+  const made = new Members(token === "[");
+  for (let next = tokens.next().value; next !== "}" && next !== "]"; next = tokens.next().value) {
+    if (next === ",") continue;
+    if (made.list) made.entries.push([String(made.entries.length), valueOf(tokens, next)]);
+    else {
+      tokens.next(); // the colon
+      made.entries.push([JSON.parse(next), valueOf(tokens)]);
+    }
+  }
+  return made;
+}
+
+/** JSON on several lines: the same values, laid out. */
+export function laidOut(value, indent = "") {
+  if (!isNode(value)) return value;
+  const [begin, end] = value.list ? "[]" : "{}";
+  if (!value.entries.length) return begin + end;
+  const inner = `${indent}  `;
+  const lines = value.entries.map(([name, each]) => `${inner}${value.list ? "" : `${JSON.stringify(name)}: `}${laidOut(each, inner)}`);
+  return `${begin}\n${lines.join(",\n")}\n${indent}${end}`;
+}
+
 const looksLikeYaml = (text) =>
-  text !== null && text.length < LARGE && /^(---|[\w.-]+:(\s|$))/m.test(text) &&
-  text.split("\n").every((line) => /^\s*($|#|---|\.\.\.|- |-$|[\w"'./ -]+:(\s|$)|[|>]|[\w"'[{*&!])/.test(line));
+  text !== null && text.length < LARGE && /^(---|[\w.-]+:(\s|$))/m.test(bare(text)) &&
+  bare(text).split("\n").every((line) => /^\s*($|#|---|\.\.\.|- |-$|[\w"'./ -]+:(\s|$)|[|>]|[\w"'[{*&!])/.test(line));
 
 /** Which forms data has, the best first. */
 export function formsOf(data) {
   const text = textOf(data);
   const value = jsonOf(text);
   const forms = [];
-  if (value !== undefined && typeof value === "object" && value !== null) forms.push("JSON", "YAML");
+  if (isNode(value)) forms.push("JSON", "YAML");
   else if (looksLikeYaml(text)) forms.push("YAML");
   if (text !== null) forms.push("Text");
-  else if (isJava(data)) forms.push("Java");
-  else if (data.length && protobuf(data)) forms.push("Protobuf");
+  if (isJava(data)) forms.push("Java");
+  else if ((text === null || /^[\t\n\r]/.test(text)) && data.length && protobuf(data)) forms.push("Protobuf");
   forms.push("Hex", "Base64");
   return forms;
 }
@@ -72,11 +114,13 @@ function pieces(text) {
 
 // ---- JSON ----------------------------------------------------------------------------------------
 
-const isNode = (value) => typeof value === "object" && value !== null;
+export const isNode = (value) => value instanceof Members;
 
-function scalar(value) {
-  const kind = value === null ? "null" : typeof value;
-  return el("span", { class: `json-${kind}` }, JSON.stringify(value));
+const KINDS = { '"': "string", t: "boolean", f: "boolean", n: "null" };
+const isString = (written) => written[0] === '"';
+
+function scalar(written) {
+  return el("span", { class: `json-${KINDS[written[0]] || "number"}` }, isString(written) ? JSON.stringify(JSON.parse(written)) : written);
 }
 
 /** A value that folds; what is folded is made when it is opened. */
@@ -90,14 +134,12 @@ export function json(value, depth = 0) {
 const _SHOWN = 200;
 
 function folded(key, value, depth) {
-  const list = Array.isArray(value);
-  const size = list ? value.length : Object.keys(value).length;
+  const { entries, list } = value, size = entries.length;
   const about = list ? `[ ${size} ]` : `{ ${size} }`;
   const label = key === "" ? [] : [el("span", { class: "json-key" }, key), ": "];
   const made = el("details", { class: "fold" }, el("summary", {}, ...label, el("span", { class: "json-size" }, about)));
   const opened = () => {
     made.removeEventListener("toggle", opened);
-    const entries = list ? value.map((each, at) => [String(at), each]) : Object.entries(value);
     const add = (from) => {
       for (const [name, each] of entries.slice(from, from + _SHOWN)) {
         made.append(isNode(each) ? folded(name, each, depth + 1)
@@ -124,11 +166,10 @@ const PLAIN = /^[A-Za-z_./][\w ./@-]*$/;
 const quoted = (text) => (PLAIN.test(text) && !/^(true|false|null|yes|no|on|off)$/i.test(text) && !text.endsWith(" ") ? text : JSON.stringify(text));
 
 function yamlLines(value, indent = "") {
-  if (!isNode(value)) return [indent + (typeof value === "string" ? quoted(value) : JSON.stringify(value))];
-  const entries = Array.isArray(value) ? value.map((each) => ["-", each]) : Object.entries(value).map(([k, v]) => [quoted(k) + ":", v]);
-  if (!entries.length) return [indent + (Array.isArray(value) ? "[]" : "{}")];
-  return entries.flatMap(([key, each]) => {
-    const empty = isNode(each) && !Object.keys(each).length;
+  if (!isNode(value)) return [indent + (isString(value) ? quoted(JSON.parse(value)) : value)];
+  if (!value.entries.length) return [indent + (value.list ? "[]" : "{}")];
+  return value.entries.map(([name, each]) => [value.list ? "-" : `${quoted(name)}:`, each]).flatMap(([key, each]) => {
+    const empty = isNode(each) && !each.entries.length;
     if (isNode(each) && !empty) {
       const below = yamlLines(each, indent + "  ");
       if (key === "-") return [indent + "- " + below[0].slice(indent.length + 2), ...below.slice(1)];
@@ -198,11 +239,11 @@ function classes(data) {
 }
 
 function java(data) {
-  const named = classes(data);
+  const named = classes(data), texts = strings(data).filter((each) => !named.includes(each)).slice(0, 100);
   return el("div", { class: "data about" },
     el("p", {}, el("strong", {}, "Java-serialised object"), `, ${data.length} bytes. It is not deserialised here: only names and texts are read.`),
     named.length ? el("p", {}, "Classes: ", el("code", {}, named.join(", "))) : null,
-    el("p", {}, "Texts:"), el("ul", {}, strings(data).filter((each) => !named.includes(each)).slice(0, 100).map((each) => el("li", {}, el("code", {}, each)))));
+    texts.length ? [el("p", {}, "Texts:"), el("ul", {}, texts.map((each) => el("li", {}, el("code", {}, each))))] : null);
 }
 
 // ---- protobuf: the wire format without a schema -----------------------------------------------------
@@ -236,7 +277,8 @@ export function protobuf(data, depth = 0) {
       const size = kind === 1 ? 8 : 4;
       if (at + size > data.length) return null;
       const view = new DataView(data.buffer, data.byteOffset + at, size);
-      fields.push([number, kind === 1 ? "64 bits" : "32 bits", String(kind === 1 ? view.getFloat64(0, true) : view.getUint32(0, true))]);
+      const [whole, broken] = kind === 1 ? [view.getBigUint64(0, true), view.getFloat64(0, true)] : [view.getUint32(0, true), view.getFloat32(0, true)];
+      fields.push([number, kind === 1 ? "64 bits" : "32 bits", `${whole}, or ${broken}`]);
       at += size;
     } else if (kind === 2) {
       const length = varint(data, at);

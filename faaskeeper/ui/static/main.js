@@ -2,6 +2,7 @@
 
 import { get, logout, Stream } from "./api.js";
 import { dialog, el, note, replace } from "./dom.js";
+import { drafts } from "./edit.js";
 import { serviceView } from "./service.js";
 import { sessionsView } from "./sessions.js";
 import { staged } from "./staged.js";
@@ -83,6 +84,7 @@ async function begin() {
   });
   await Promise.race([stream.ready, new Promise((done) => setTimeout(done, 3000))]);
   window.addEventListener("hashchange", route);
+  window.addEventListener("beforeunload", (event) => { if (drafts.size || staged.steps.length) event.preventDefault(); });
   route();
 }
 
