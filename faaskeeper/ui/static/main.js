@@ -76,6 +76,10 @@ async function begin() {
   out.hidden = !page.me.login;
   out.addEventListener("click", async () => { await logout(); location.replace("/login"); });
   document.getElementById("help").addEventListener("click", help);
+  document.querySelector(".skip").addEventListener("click", (event) => { // its address would be taken for a node's
+    event.preventDefault();
+    main.focus();
+  });
   if (!page.me.read_only) staged.button(document.getElementById("staged"));
   const stream = new Stream({
     state,

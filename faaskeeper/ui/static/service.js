@@ -52,7 +52,8 @@ export function serviceView(me) {
   };
   const facts = el("div", { class: "cards" }), failed = el("p", { class: "error", role: "alert" });
   const ours = me.provider !== "zookeeper", picture = ours ? flow() : null, missing = el("p", { class: "hint" }, me.missing.service || "");
-  const element = el("div", { class: "wideview" }, el("h1", {}, "The service"), failed,
+  const scrolls = ours ? {} : { tabIndex: 0, role: "region", "aria-label": "The service" }; // nothing in it has the focus
+  const element = el("div", { class: "wideview", ...scrolls }, el("h1", {}, "The service"), failed,
     ours ? el("div", { class: "figures" }, Object.values(charts).map((each) => each.element)) : missing, facts,
     ours ? [el("h2", {}, "How one write flows"), picture.element] : null);
   let timer = 0, open = true;
@@ -122,7 +123,7 @@ function cost(found) {
   const now = new Date(), begin = Date.UTC(now.getUTCFullYear(), now.getUTCMonth(), 1), end = Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + 1, 1);
   const share = Math.max((now - begin) / (end - begin), 1e-6);
   return card("Cost of this month", list([["So far", dollars(found.month.dollars)], ["By its end, at this pace", dollars(found.month.dollars / share)],
-    ...Object.entries(found.month.parts).map(([name, price]) => [name, dollars(price)])]), el("p", { class: "hint" }, `An estimate from the log and a table of prices; ${found.unknown["cost of reads"] || ""}.`));
+    ...Object.entries(found.month.parts).map(([name, price]) => [name, dollars(price)])]), el("p", { class: "hint" }, `An estimate from the log and a table of prices, for a deployment that ran since the month began. Reads are not in it: ${found.unknown["cost of reads"] || "nobody counts them"}.`));
 }
 
 const servers = (found) => found.servers.map((each) => card(`Server ${each.server}`, each.error ? el("p", { class: "error" }, each.error)

@@ -44,7 +44,7 @@ class Past {
   }
 
   view() {
-    const found = search(this.tree.element, () => `time/${this.at}`);
+    const found = search(this.tree.element, () => `time/${this.at}`, "Search paths of now");
     const button = (text, label, onclick) => el("button", { type: "button", "aria-label": label, title: label, onclick }, text);
     const bar = el("section", { class: "timebar", "aria-label": "Moment" },
       el("div", { class: "slider" }, this.ticks, this.slider, this.ends), this.about,
