@@ -30,6 +30,7 @@ STORIES = sorted(
     [
         ROOT / "docs" / "README.md",
         ROOT / "docs" / "comparison.md",
+        ROOT / "docs" / "ui.md",
         *(page for page in (ROOT / "examples").glob("*/README.md") if page.parent.name != "redis"),
         *(
             page

@@ -18,6 +18,7 @@ from faaskeeper.deploy.aws.parameters import _OWN
 from faaskeeper.deploy.aws.template import template
 from faaskeeper.deploy.gcp.deployment import _OTHER_KEYS, _VARIABLES
 from faaskeeper.gateway import protocol
+from faaskeeper.gateway.memory import MemoryLevels
 from faaskeeper.gateway.metrics import Levels, Metrics, _Collector
 from faaskeeper.providers.aws.service import SECTION as AWS
 from faaskeeper.providers.gcp.service import SECTION as GCP
@@ -68,6 +69,7 @@ def variables() -> set[str]:
         found |= set(re.findall(r"environ(?:ment)?\[\"(\w+)\"\]", text))
         found |= set(re.findall(r"\"([A-Z][A-Z_]+)\" not in os\.environ", text))
         found |= set(re.findall(r"envvar=\"(\w+)\"", text))
+        found |= set(re.findall(r"\"(FK_[A-Z_]+)\"", text))
     return found
 
 
@@ -109,7 +111,7 @@ def test_values_of_a_configuration_that_the_page_names_exist() -> None:
 
 def test_each_variable_of_the_environment_is_explained() -> None:
     found = variables()
-    assert {"FK_AUTH", "FK_CONFIG", "XDG_DATA_HOME", "FAASKEEPER_CONFIG", "EDITOR"} <= found
+    assert {"FK_AUTH", "FK_CONFIG", "FK_UI_TOKEN", "XDG_DATA_HOME", "FAASKEEPER_CONFIG", "EDITOR"} <= found
     page = (REFERENCE / "configuration.md").read_text()
     for name in found:
         assert f"`{name}`" in page, name
@@ -146,7 +148,7 @@ def test_each_metric_is_explained_and_each_explained_one_is_exported() -> None:
     metrics.answered(protocol.CREATE, 0, 0.0)
 
     async def levels() -> Levels:
-        return Levels(1, 1, 1, 1, 1, 1, 1, True, Tally(1, 1, 1))
+        return Levels(1, 1, 1, 1, 1, 1, 1, True, Tally(1, 1, 1), MemoryLevels(0.1, 1, 1, 1, 1))
 
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)

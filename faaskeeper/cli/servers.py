@@ -25,7 +25,11 @@ def ask(address: tuple[str, int], word: str) -> str:
         raise Failed(f"{where} does not answer: {error.strerror or error}", 1) from error
     text = answer.decode(errors="backslashreplace")
     if "is not in the whitelist" in text or not text:
-        raise Failed(f"{where} does not answer {word!r}: start it with --commands '{word},...' or '*'", 1)
+        raise Failed(
+            f"{where} does not answer {word!r}: fk serve does with --commands '{word},...' or '*', "
+            f"ZooKeeper with 4lw.commands.whitelist",
+            1,
+        )
     return text
 
 

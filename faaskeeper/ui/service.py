@@ -45,6 +45,8 @@ class Gauge:
             found["stages"] = self._stages(client, follower)
             found["letters"] = self._dead_letters()
             found["queue"] = self._access.config.worker_queue.value
+            if self._access.config.provider_spec.dead_letters:
+                found["unknown"]["requests in the queue"] = "'fk doctor' asks the cloud for them"
             return found
 
     def _stages(self, client: FaaSKeeperClient, follower: Follower) -> dict[str, float | None]:

@@ -113,7 +113,7 @@ def _in_vain(lock: object) -> None:
 def test_a_server_that_is_not_there_or_does_not_allow_it_is_named(tmp_path: Path) -> None:
     server = Server(tmp_path)
     with pytest.raises(
-        Failed, match=rf"127.0.0.1:{server.port} does not answer 'cons': start it with --commands"
+        Failed, match=rf"127.0.0.1:{server.port} does not answer 'cons': fk serve does with --commands"
     ):
         peers(("127.0.0.1", server.port))
     server.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
 
 from faaskeeper.client import FaaSKeeperClient
@@ -51,6 +52,93 @@ def test_who_was_slower_may_take_theirs_or_overwrite(person: Person, other: FaaS
         person.button("Save").click()
         person.button(choice).click()
         expect(page.locator("pre.data:not(.diff)")).to_have_text(expected)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"one\r\ntwo\r\n", b"ONE\r\ntwo\r\n"),
+        (b"\xef\xbb\xbfone\rtwo", b"\xef\xbb\xbfONE\rtwo"),
+        (b'{"one": 12345678901234567890, "2": 1.0}', b'{\n  "ONE": 12345678901234567890,\n  "2": 1.0\n}'),
+    ],
+    ids=["crlf", "mark and cr", "long number"],
+)
+def test_an_edit_changes_no_more_than_what_was_typed(
+    person: Person, other: FaaSKeeperClient, before: bytes, after: bytes
+) -> None:
+    other.create("/app", before)
+    page = person.go("#/tree/app")
+    person.button("Edit").click()
+    if before.startswith(b"{"):
+        person.button("Format").click()
+    field = page.locator("textarea.editor")
+    field.fill(field.input_value().replace("one", "ONE"))
+    person.button("Save").click()
+    expect(page.locator(".line").first).to_contain_text("version 1")
+    assert other.get_data("/app").data == after
+
+
+def test_text_that_a_field_would_change_is_edited_in_base64(person: Person, other: FaaSKeeperClient) -> None:
+    other.create("/app", b"one\r\ntwo\n")
+    page = person.go("#/tree/app")
+    person.button("Edit").click()
+    page.get_by_label("Data in base64, since its lines end in several ways").fill("b25lDQp0d28K")
+    person.button("Save").click()
+    expect(page.locator(".line").first).to_contain_text("version 1")
+    assert other.get_data("/app").data == b"one\r\ntwo\n"
+
+
+def test_an_edit_is_still_there_after_a_look_at_something_else(
+    person: Person, other: FaaSKeeperClient
+) -> None:
+    other.create("/app", b"old")
+    other.create("/other", b"x")
+    page = person.go("#/tree/app")
+    person.button("Edit").click()
+    page.locator("textarea.editor").fill("mine")
+    person.row("/other").click()
+    expect(page.locator("pre.data")).to_have_text("x")
+    person.go("#/sessions")
+    other.set_data("/app", b"theirs")
+    person.go("#/tree/app")
+    expect(page.locator("textarea.editor")).to_have_value("mine")
+    expect(page.locator(".warning")).to_contain_text("Somebody changed this node")
+    person.button("Save").click()
+    expect(page.locator(".conflict")).to_contain_text("Somebody else was faster")
+    other.delete("/app")
+    person.row("/other").click()
+    person.go("#/tree/app")
+    expect(page.locator("textarea.editor")).to_have_value("mine")
+    person.button("Save").click()
+    expect(page.get_by_role("alert").last).to_contain_text("does not exist")
+    person.button("Cancel").click()
+    expect(page.locator("textarea.editor")).to_have_count(0)
+    person.row("/other").click()
+    person.go("#/tree/app")
+    expect(page.locator("textarea.editor")).to_have_count(0)
+
+
+def test_leaving_the_page_with_an_edit_or_staged_changes_is_asked_about(
+    page: Page, sit: Callable[..., Person], other: FaaSKeeperClient
+) -> None:
+    other.create("/app", b"old")
+    person = sit(page)
+    shown = person.go("#/tree/app")
+    person.button("Edit").click()
+    shown.locator("textarea.editor").press_sequentially("new")
+    with shown.expect_event("dialog") as asked:
+        shown.close(run_before_unload=True)
+    assert asked.value.type == "beforeunload"
+    person.wrong.clear()  # it is a dialog as any other
+    person.button("Stage").click()
+    with shown.expect_event("dialog") as asked:
+        shown.close(run_before_unload=True)
+    assert asked.value.type == "beforeunload"
+    person.wrong.clear()
+    person.button("Staged (1)").click()
+    person.button("Discard all").click()
+    with shown.expect_event("close"):
+        shown.close(run_before_unload=True)
 
 
 def test_nodes_are_created_in_every_kind_and_their_acl_set(person: Person, other: FaaSKeeperClient) -> None:

@@ -78,7 +78,7 @@ def test_the_pictures_are_made(
 
     shown = light.go("#/tree/shop/config")
     light.button("Edit").click()
-    light.button("Lay out").click()
+    light.button("Format").click()
     shown.locator("textarea.editor").fill(json.dumps({**CONFIG, "open": "soon"}, indent=2))
     shop.set_data("/shop/config", json.dumps({**CONFIG, "currency": "USD"}).encode())
     expect(shown.locator(".warning")).to_be_visible()

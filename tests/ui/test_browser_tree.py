@@ -124,6 +124,9 @@ def test_the_keyboard_is_enough(person: Person, other: FaaSKeeperClient) -> None
     page = person.go()
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    assert page.url.endswith("#/tree/")
     page.get_by_role("tree").focus()
     expect(person.row("/app")).to_be_visible()
     expect(person.row("/app")).to_have_attribute("aria-expanded", "false")
@@ -199,6 +202,10 @@ def test_a_tab_that_was_hidden_goes_on_where_it_was(person: Person, other: FaaSK
         (b"\x00\x01\xff", "Base64", "AAH/"),
         (b"\xac\xed\x00\x05sr\x00\x0ejava.util.Date" + bytes(12) + b"w\x08", "Java", "java.util.Date"),
         (b"\x08\x96\x01\x12\x07testing\x1a\x03\x08\xff\x01", "Protobuf", "testing"),
+        (b"\n$" + b"0" * 36, "Protobuf", "1 (text): 000000"),
+        (b"\x09" + (5).to_bytes(8, "little") + b"\x12\x00", "Protobuf", "1 (64 bits): 5, or"),
+        (b'{"id": 12345678901234567890, "10": 1.0, "2": 2}', "JSON", "id: 1234567890123456789010: 1.02: 2"),
+        (b'{"id": 12345678901234567890, "10": 1.0}', "YAML", 'id: 12345678901234567890\n"10": 1.0'),
     ],
     ids=lambda value: value if isinstance(value, str) and value.isalnum() else "",
 )

@@ -42,6 +42,10 @@ def test_the_slider_shows_the_tree_and_a_node_as_they_were(person: Person, other
     expect(person.card("Compare").locator(".diff .from").last).to_contain_text('"rate": 1')
     expect(person.card("Compare").locator(".diff .to").last).to_contain_text('"rate": 2')
     assert page.url.endswith(f"#/time/{then}/app")
+    below = person.card("Below it, from then to now").locator("li")
+    expect(below).to_have_text(
+        [re.compile("^/app/new is new, 1 change"), re.compile("^/app/old is gone, 1 change")]
+    )
     person.button("The next change").click()
     expect(page.locator(".moment")).to_contain_text(f"Transaction {then + 1}")
     person.button("The change before").click()

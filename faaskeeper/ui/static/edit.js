@@ -25,27 +25,39 @@ const errorLine = () => el("p", { class: "error", role: "alert" });
 
 // ---- data ----------------------------------------------------------------------------------------
 
-/** Edits data as text, or in base64 where it is none. */
+/** Editors with text that is not saved, by path: whoever looks at another node finds it again. */
+export const drafts = new Map();
+
+/** The one kind of line end that a text has, or null: a field of text would make several alike. */
+function lineEnd(text) {
+  const ends = new Set(text.match(/\r\n|\r|\n/g));
+  return ends.size > 1 ? null : [...ends, "\n"][0];
+}
+
+/** Edits data as text, or in base64 where it is none that a field can hold as it is. */
 export class Editor {
-  constructor(node, done) {
+  constructor(node, leave) {
     this.node = node;
-    this.done = done;
+    this.leave = leave;
     this.base = bytesOf(node.data);
     this.version = node.stat.version;
     const text = textOf(this.base);
-    this.binary = text === null;
+    this.end = text === null ? null : lineEnd(text);
+    this.binary = this.end === null;
     this.input = el("textarea", {
-      class: "editor", spellcheck: false, value: text ?? base64Of(this.base),
+      class: "editor", spellcheck: false, value: this.binary ? base64Of(this.base) : text,
+      oninput: () => drafts.set(node.path, this),
       onkeydown: (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.save(); },
     });
     this.input.rows = Math.min(Math.max(this.input.value.split("\n").length + 1, 5), 28);
     this.error = errorLine();
     this.about = el("div", { role: "status" });
-    this.element = el("div", {}, field(this.binary ? "Data in base64" : "Data", this.input), this.about, this.error,
+    const label = !this.binary ? "Data" : text === null ? "Data in base64" : "Data in base64, since its lines end in several ways";
+    this.element = el("div", {}, field(label, this.input), this.about, this.error,
       el("div", { class: "actions" },
         el("button", { type: "button", class: "primary", onclick: () => this.save() }, "Save"),
         el("button", { type: "button", onclick: () => this.stage() }, "Stage"),
-        jsonOf(text) === undefined ? null : el("button", { type: "button", onclick: () => this.layOut() }, "Lay out"),
+        this.binary || jsonOf(text) === undefined ? null : el("button", { type: "button", onclick: () => this.layOut() }, "Format"),
         el("button", { type: "button", class: "quiet", onclick: () => this.done() }, "Cancel")));
   }
 
@@ -55,6 +67,7 @@ export class Editor {
     this.error.textContent = value === undefined ? "This is not JSON." : "";
     if (value === undefined) return;
     this.input.value = laidOut(value);
+    drafts.set(this.node.path, this);
     this.input.rows = Math.min(this.input.value.split("\n").length + 1, 28);
   }
 
@@ -62,8 +75,19 @@ export class Editor {
     this.input.focus();
   }
 
+  done() {
+    drafts.delete(this.node.path);
+    this.leave(this);
+  }
+
+  /** The node is shown again, after others were: as it is now, or null if it is gone. */
+  again(node, leave) {
+    this.leave = leave;
+    if (!node || node.stat.version !== this.version) this.changed({ kind: node ? "changed" : "deleted" });
+  }
+
   data() {
-    if (!this.binary) return encoder.encode(this.input.value);
+    if (!this.binary) return encoder.encode(this.input.value.replaceAll("\n", this.end));
     try {
       return bytesOf(this.input.value.replace(/\s/g, ""));
     } catch {

@@ -3,7 +3,7 @@
 import { el } from "./dom.js";
 
 const LARGE = 200_000;
-const decoder = new TextDecoder("utf-8", { fatal: true });
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }); // the mark is a part of the data
 
 export const bytesOf = (base64) => Uint8Array.from(atob(base64), (each) => each.charCodeAt(0));
 
@@ -23,6 +23,9 @@ export function textOf(data) {
   }
 }
 
+/** Without the mark that some editors begin a file with. */
+const bare = (text) => text.replace(/^\ufeff/, "");
+
 const DEEPEST = 200;
 
 /**
@@ -32,8 +35,8 @@ const DEEPEST = 200;
 export function jsonOf(text) {
   if (text === null || !/^\s*[[{"\d\-tfn]/.test(text)) return undefined;
   try {
-    JSON.parse(text); // from here on it is right
-    return new Reader(text).value(0);
+    JSON.parse(bare(text)); // from here on it is right
+    return new Reader(bare(text)).value(0);
   } catch {
     return undefined;
   }
@@ -98,8 +101,8 @@ export const laidOutPlainly = (value) => laidOut(value, plainly);
 
 const YAML_LINE = /^($|#|---|\.\.\.|- |-$|[\w"'./ -]+:(\s|$)|[|>]|[\w"'[{*&!])/;
 const looksLikeYaml = (text) =>
-  text !== null && text.length < LARGE && /^(---|[\w.-]+:(\s|$))/m.test(text) &&
-  text.split("\n").every((line) => YAML_LINE.test(line.trimStart()));
+  text !== null && text.length < LARGE && /^(---|[\w.-]+:(\s|$))/m.test(bare(text)) &&
+  bare(text).split("\n").every((line) => YAML_LINE.test(line.trimStart()));
 
 /** Which forms data has, the best first. */
 export function formsOf(data) {
@@ -109,8 +112,8 @@ export function formsOf(data) {
   if (isTree(value)) forms.push("JSON", "YAML");
   else if (looksLikeYaml(text)) forms.push("YAML");
   if (text !== null) forms.push("Text");
-  else if (isJava(data)) forms.push("Java");
-  else if (data.length && protobuf(data)) forms.push("Protobuf");
+  if (isJava(data)) forms.push("Java");
+  else if ((text === null || /^[\t\n\r]/.test(text)) && data.length && protobuf(data)) forms.push("Protobuf");
   forms.push("Hex", "Base64");
   return forms;
 }
@@ -263,11 +266,11 @@ function classes(data) {
 }
 
 function java(data) {
-  const named = classes(data);
+  const named = classes(data), texts = strings(data).filter((each) => !named.includes(each)).slice(0, 100);
   return el("div", { class: "data about" },
     el("p", {}, el("strong", {}, "Java-serialised object"), `, ${data.length} bytes. It is not deserialised here: only names and texts are read.`),
     named.length ? el("p", {}, "Classes: ", el("code", {}, named.join(", "))) : null,
-    el("p", {}, "Texts:"), el("ul", {}, strings(data).filter((each) => !named.includes(each)).slice(0, 100).map((each) => el("li", {}, el("code", {}, each)))));
+    texts.length ? [el("p", {}, "Texts:"), el("ul", {}, texts.map((each) => el("li", {}, el("code", {}, each))))] : null);
 }
 
 // ---- protobuf: the wire format without a schema -----------------------------------------------------
@@ -301,7 +304,8 @@ export function protobuf(data, depth = 0) {
       const size = kind === 1 ? 8 : 4;
       if (at + size > data.length) return null;
       const view = new DataView(data.buffer, data.byteOffset + at, size);
-      fields.push([number, kind === 1 ? "64 bits" : "32 bits", String(kind === 1 ? view.getFloat64(0, true) : view.getUint32(0, true))]);
+      const [whole, broken] = kind === 1 ? [view.getBigUint64(0, true), view.getFloat64(0, true)] : [view.getUint32(0, true), view.getFloat32(0, true)];
+      fields.push([number, kind === 1 ? "64 bits" : "32 bits", `${whole}, or ${broken}`]);
       at += size;
     } else if (kind === 2) {
       const length = varint(data, at);

@@ -2,6 +2,7 @@
 
 import { belongsTo, get, logout, Stream } from "./api.js";
 import { dialog, el, note, replace } from "./dom.js";
+import { drafts } from "./edit.js";
 import { serviceView } from "./service.js";
 import { sessionsView } from "./sessions.js";
 import { staged } from "./staged.js";
@@ -76,6 +77,10 @@ async function begin() {
   out.hidden = !page.me.login;
   out.addEventListener("click", async () => { await logout(); location.replace("/login"); });
   document.getElementById("help").addEventListener("click", help);
+  document.querySelector(".skip").addEventListener("click", (event) => { // its address would be taken for a node's
+    event.preventDefault();
+    main.focus();
+  });
   if (!page.me.read_only) staged.button(document.getElementById("staged"));
   const stream = new Stream({
     state,
@@ -85,6 +90,7 @@ async function begin() {
   });
   await Promise.race([stream.ready, new Promise((done) => setTimeout(done, 3000))]);
   window.addEventListener("hashchange", route);
+  window.addEventListener("beforeunload", (event) => { if (drafts.size || staged.steps.length) event.preventDefault(); });
   route();
 }
 

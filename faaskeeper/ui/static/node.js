@@ -2,20 +2,22 @@
 
 import { file, get } from "./api.js";
 import { bytes, childOf, count, el, field, full, link, nameOf, parentOf, pathLink, replace, short, time, unique } from "./dom.js";
-import { aclDialog, createDialog, deleteDialog, Editor, uploadTo } from "./edit.js";
+import { aclDialog, createDialog, deleteDialog, drafts, Editor, uploadTo } from "./edit.js";
 import { bytesOf, formsOf, show } from "./formats.js";
 import { contenders } from "./sessions.js";
 
 const LISTED = 100;
+export const FIRST = "there from the beginning";
 
 /** The data of a node in one of its forms, with a choice of them; what somebody chose is remembered. */
 export function dataView(data, remembered = {}) {
+  if (!data.length) return el("p", { class: "hint" }, "No data.");
   const forms = formsOf(data);
   const held = el("div");
   const buttons = forms.map((form) => el("button", { type: "button", onclick: () => { remembered.form = form; choose(form); } }, form));
   const choose = (form) => {
     buttons.forEach((each, at) => each.setAttribute("aria-pressed", String(forms[at] === form)));
-    replace(held, data.length ? show(data, form) : el("p", { class: "hint" }, "No data."));
+    replace(held, show(data, form));
   };
   choose(forms.includes(remembered.form) ? remembered.form : forms[0]);
   return el("div", {}, el("div", { class: "segments", role: "group", "aria-label": "Show as" }, buttons), held);
@@ -65,6 +67,7 @@ export class NodePane {
     this.path = path;
     this.node = null;
     this.editor = null;
+    this.form = {};
     this.parts.clear();
     this.refresh();
   }
@@ -94,6 +97,11 @@ export class NodePane {
     this.node = node;
     if (failed) this.missing(failed);
     else this.render();
+    const draft = drafts.get(path);
+    if (!draft) return;
+    if (failed) this.body.append(this.holder = el("div"));
+    draft.again(node, (editor) => this.edited(editor));
+    this.editing(draft);
   }
 
   missing(error) {
@@ -127,7 +135,8 @@ export class NodePane {
     const by = el("span");
     this.by = by;
     const changed = stat.mzxid === stat.czxid ? "created" : "changed";
-    return el("p", { class: "line" }, `${changed} `, time(stat.mtime), by, `, txid ${stat.mzxid}`, ` · version ${stat.version} · ${bytes(stat.dataLength)}`,
+    const when = stat.mzxid === "0" ? [FIRST] : [`${changed} `, time(stat.mtime), by, `, txid ${stat.mzxid}`];
+    return el("p", { class: "line" }, when, ` · version ${stat.version} · ${bytes(stat.dataLength)}`,
       this.node.kind === "persistent" ? null : el("span", { class: "badge" }, this.node.kind),
       this.node.recipe ? el("span", { class: "badge" }, this.node.recipe) : null);
   }
@@ -152,9 +161,19 @@ export class NodePane {
 
   edit() {
     if (!this.node || this.node.data === null || this.editor || !this.node.rights.write) return;
-    this.editor = new Editor(this.node, () => { this.editor = null; this.refresh(); });
-    replace(this.holder, this.editor.element);
+    this.editing(new Editor(this.node, (editor) => this.edited(editor)));
     this.editor.focus();
+  }
+
+  editing(editor) {
+    this.editor = editor;
+    replace(this.holder, editor.element);
+  }
+
+  edited(editor) {
+    if (this.editor !== editor) return; // another node is shown by now
+    this.editor = null;
+    this.refresh();
   }
 
   /** A part of this node: the element of before, with what it shows. */
@@ -177,9 +196,9 @@ export class NodePane {
     const { stat, kind, ttl } = this.node;
     const owner = stat.ephemeralOwner === "0" ? null : short(stat.ephemeralOwner);
     const rows = [
-      ["Created", [time(stat.ctime), ` (${full(stat.ctime)}), by transaction ${stat.czxid}`]],
-      ["Data changed", [time(stat.mtime), ` (${full(stat.mtime)}), by transaction ${stat.mzxid}; ${count(stat.version, "time")} so far`]],
-      ["Children changed", [`by transaction ${stat.pzxid}; ${count(stat.cversion, "time")} so far`]],
+      ["Created", stat.czxid === "0" ? [FIRST] : [time(stat.ctime), ` (${full(stat.ctime)}), by transaction ${stat.czxid}`]],
+      ["Data changed", stat.mzxid === stat.czxid ? ["never"] : [time(stat.mtime), ` (${full(stat.mtime)}), by transaction ${stat.mzxid}; ${count(stat.version, "time")} so far`]],
+      ["Children changed", [stat.pzxid === stat.czxid ? "never" : `by transaction ${stat.pzxid}; ${count(stat.cversion, "time")} so far`]],
       ["ACL changed", [stat.aversion ? count(stat.aversion, "time") : "never"]],
       ["Kind", [{ persistent: "stays until somebody deletes it", container: "container: deleted after its last child",
         ttl: `deleted once it was not changed for ${ttl} ms and has no children`, ephemeral: "ephemeral: ends with its session" }[kind]]],

@@ -4,14 +4,14 @@ import { lines } from "./api.js";
 import { el, link, replace, unique } from "./dom.js";
 
 /** The field and its results; while there is a query, the results stand in place of `below`. */
-export function search(below, view = () => "tree") {
+export function search(below, view = () => "tree", placeholder = "Search paths") {
   let asking = null, timer = 0;
   const about = el("p", { class: "hint", role: "status" });
   const list = el("ul", { class: "results", "aria-label": "Found" });
   const found = el("div", { class: "found", hidden: true }, about, list);
   const id = unique("search");
   const input = el("input", {
-    type: "search", id, placeholder: "Search paths", autocomplete: "off", spellcheck: false,
+    type: "search", id, placeholder, autocomplete: "off", spellcheck: false,
     oninput: () => later(), onkeydown: (event) => key(event),
   });
   const withData = el("input", { type: "checkbox", onchange: () => later(0) });

@@ -29,7 +29,7 @@ class Chart {
     const points = this.values.map((each, at) => `${((KEPT - this.values.length + at) / (KEPT - 1)) * 180},${38 - (each / most) * 34}`);
     this.line.setAttribute("points", points.join(" "));
     this.area.setAttribute("points", `${points[0].split(",")[0]},40 ${points.join(" ")} 180,40`);
-    this.most.textContent = `at most ${this.show(Math.max(...this.values))}`;
+    this.most.textContent = `at most ${this.show(Math.max(...this.values))} in ${(this.values.length * EVERY_MS) / 1000} s`;
   }
 }
 
@@ -51,11 +51,11 @@ export function serviceView(me) {
     znodes: new Chart("Nodes", plain),
   };
   const facts = el("div", { class: "cards" }), failed = el("p", { class: "error", role: "alert" });
-  const picture = flow();
-  const shown = me.provider === "zookeeper" ? [el("p", { class: "hint" }, me.missing.service)]
-    : [el("div", { class: "figures" }, Object.values(charts).map((each) => each.element))];
-  const element = el("div", { class: "wideview" }, el("h1", {}, "The service"), failed, ...shown, facts,
-    el("h2", {}, "How one write flows"), picture.element);
+  const ours = me.provider !== "zookeeper", picture = ours ? flow() : null, missing = el("p", { class: "hint" }, me.missing.service || "");
+  const scrolls = ours ? {} : { tabIndex: 0, role: "region", "aria-label": "The service" }; // nothing in it has the focus
+  const element = el("div", { class: "wideview", ...scrolls }, el("h1", {}, "The service"), failed,
+    ours ? el("div", { class: "figures" }, Object.values(charts).map((each) => each.element)) : missing, facts,
+    ours ? [el("h2", {}, "How one write flows"), picture.element] : null);
   let timer = 0, open = true;
 
   async function refresh() {
@@ -73,7 +73,8 @@ export function serviceView(me) {
   }
 
   function take(found) {
-    if (me.provider === "zookeeper") {
+    if (!ours) {
+      missing.hidden = found.servers.length > 0;
       replace(facts, found.servers.map((each) => card(each.server, each.error ? el("p", { class: "error" }, each.error)
         : list(Object.entries(each.numbers).map(([name, value]) => [name.replaceAll("_", " "), plain(value)])))));
       return;
@@ -91,10 +92,11 @@ export function serviceView(me) {
   }
 
   refresh();
-  return { element, show() {}, events: (events) => picture.pulse(events), close() { open = false; clearTimeout(timer); } };
+  return { element, show() {}, events: (events) => { if (picture) picture.pulse(events); }, close() { open = false; clearTimeout(timer); } };
 }
 
 const card = (title, ...children) => el("section", { class: "card" }, el("h2", {}, title), ...children);
+const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
 const list = (rows) => el("dl", { class: "facts" }, rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
 
 function most(found) {
@@ -110,18 +112,18 @@ const storage = (found) => card("Now", list([
 
 function letters(found) {
   const { counts, why } = found.letters;
-  if (!counts) return card("Queue and dead letters", list([["Worker queue", found.queue]]), el("p", { class: "hint" }, `${why}.`));
+  if (!counts) return card("Queue and dead letters", list([["Worker queue", found.queue]]), el("p", { class: "hint" }, sentence(why)));
   const whole = Object.values(counts).reduce((sum, each) => sum + each, 0);
   return card("Queue and dead letters", list([["Worker queue", found.queue], ...Object.entries(counts).map(([queue, number]) => [queue, plain(number)])]),
     el("p", { class: whole ? "error" : "hint" }, whole ? "Messages were given up: see 'fk deadletters'." : "No message was given up."));
 }
 
 function cost(found) {
-  if (!found.month) return card("Cost", el("p", { class: "hint" }, `${found.unknown.cost}.`));
+  if (!found.month) return card("Cost", el("p", { class: "hint" }, sentence(found.unknown.cost)));
   const now = new Date(), begin = Date.UTC(now.getUTCFullYear(), now.getUTCMonth(), 1), end = Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + 1, 1);
   const share = Math.max((now - begin) / (end - begin), 1e-6);
   return card("Cost of this month", list([["So far", dollars(found.month.dollars)], ["By its end, at this pace", dollars(found.month.dollars / share)],
-    ...Object.entries(found.month.parts).map(([name, price]) => [name, dollars(price)])]), el("p", { class: "hint" }, `An estimate from the log and a table of prices; ${found.unknown["cost of reads"] || ""}.`));
+    ...Object.entries(found.month.parts).map(([name, price]) => [name, dollars(price)])]), el("p", { class: "hint" }, `An estimate from the log and a table of prices, for a deployment that ran since the month began. Reads are not in it: ${found.unknown["cost of reads"] || "nobody counts them"}.`));
 }
 
 const servers = (found) => found.servers.map((each) => card(`Server ${each.server}`, each.error ? el("p", { class: "error" }, each.error)

@@ -14,8 +14,8 @@ export function contenders(rows) {
       el("span", { class: `role ${row.role}` }, row.role),
       el("span", {}, row.session ? `session ${short(row.session)}` : "no session"), " ",
       row.identifier ? el("code", {}, row.identifier.slice(0, 80)) : null, " ",
-      row.role === "waits" && before ? el("span", { class: "hint" }, `behind ${before}`) : null, " ",
-      el("span", { class: "hint" }, row.role === "holds" ? "since " : "came ", time(row.since), `, token ${row.token}`, lease(row.lease_s), row.identities.length ? `, ${row.identities.join(", ")}` : ""), " ",
+      row.role === "waits" && before ? el("span", { class: "hint" }, `behind ${before}, `) : null,
+      el("span", { class: "hint" }, "came ", time(row.since), `, token ${row.token}`, lease(row.lease_s), row.identities.length ? `, ${row.identities.join(", ")}` : ""), " ",
       pathLink(row.node, "tree", "node"));
     if (row.role === "holds" || row.role === "waits") before = row.session ? `session ${short(row.session)}` : row.node;
     return item;

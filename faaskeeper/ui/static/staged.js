@@ -69,7 +69,10 @@ class Staged {
     const before = found.now && found.now.data !== null ? bytesOf(found.now.data) : EMPTY;
     if (step.op === "delete") return el("p", { class: "hint" }, `${before.length} bytes are deleted.`);
     const after = step.data ? bytesOf(step.data) : EMPTY;
-    return step.op === "set" ? diff(before, after, ["now", "then"]) : diff(EMPTY, after, ["nothing", "then"]);
+    if (step.op === "set") return diff(before, after, ["now", "then"]);
+    const kind = step.ephemeral ? "ephemeral" : step.container ? "container" : step.ttl ? `deleted after ${step.ttl} ms without a change` : "persistent";
+    return el("div", {}, el("p", { class: "hint" }, `${kind}${step.sequential ? ", with a number at the end of its name" : ""}, ACL ${step.acl || "world:anyone:cdrwa"}`),
+      after.length ? diff(EMPTY, after, ["nothing", "then"]) : el("p", { class: "hint" }, "No data."));
   }
 
   async commit(shown, again) {

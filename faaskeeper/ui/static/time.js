@@ -1,12 +1,15 @@
 // The past: the tree and each node as of any moment that the log retains, who did what, and restoring.
 
 import { file, get, send } from "./api.js";
-import { dialog, el, field, full, link, note, pathLink, replace, short, svg, time } from "./dom.js";
+import { count, dialog, el, field, full, link, note, pathLink, replace, short, svg, time } from "./dom.js";
 import { diff } from "./diff.js";
 import { bytesOf } from "./formats.js";
-import { crumbs, dataView, historyList } from "./node.js";
+import { crumbs, dataView, FIRST, historyList } from "./node.js";
 import { search } from "./search.js";
 import { Tree } from "./tree.js";
+
+/** So many changes below a node are looked at. */
+const BELOW = 500;
 
 export function timeView(me) {
   if (me.missing.time) {
@@ -34,16 +37,17 @@ class Past {
       oninput: () => this.slid(), onchange: () => this.go(Number(this.slider.value)),
     });
     this.ticks = svg("svg", { class: "ticks", preserveAspectRatio: "none", viewBox: "0 0 1000 10", "aria-hidden": "true" });
+    this.ends = el("div", { class: "ends hint" });
     this.about = el("p", { class: "moment", role: "status" });
     this.when = el("input", { type: "datetime-local", step: 1, onchange: () => this.byTime() });
     this.pane = el("section", { class: "right", "aria-label": "Node then" });
   }
 
   view() {
-    const found = search(this.tree.element, () => `time/${this.at}`);
+    const found = search(this.tree.element, () => `time/${this.at}`, "Search paths of now");
     const button = (text, label, onclick) => el("button", { type: "button", "aria-label": label, title: label, onclick }, text);
     const bar = el("section", { class: "timebar", "aria-label": "Moment" },
-      el("div", { class: "slider" }, this.ticks, this.slider), this.about,
+      el("div", { class: "slider" }, this.ticks, this.slider, this.ends), this.about,
       el("div", { class: "actions" },
         button("‹", "The change before", () => this.step(-1)), button("›", "The next change", () => this.step(1)),
         button("Now", "Now", () => this.go(null)), field("Go to", this.when)));
@@ -82,6 +86,7 @@ class Past {
     this.range = await get("past/range");
     this.slider.min = this.range.first;
     this.slider.max = this.range.last;
+    replace(this.ends, el("span", {}, "kept from ", time(this.range.first_time)), el("span", {}, "last change ", time(this.range.last_time)));
     this.draw();
   }
 
@@ -167,16 +172,17 @@ class Past {
   async read() {
     const { path, at } = this;
     const read = async (route, query) => { try { return await get(route, query); } catch (error) { return error; } };
-    const [then, now, history] = await Promise.all([
+    const [then, now, history, below] = await Promise.all([
       read("past/node", { path, at }), read("node", { path }), read("past/history", { path, limit: 200 }),
+      read("past/history", { path, below: 1, limit: BELOW }),
     ]);
     if (path !== this.path || at !== this.at) return;
     this.rows = history.rows || [];
     this.draw();
-    this.render(then, now);
+    this.render(then, now, below);
   }
 
-  render(then, now) {
+  render(then, now, below) {
     const { path, at, me } = this;
     const gone = then instanceof Error, nowGone = now instanceof Error;
     const data = gone ? null : bytesOf(then.data), nowData = nowGone || now.data === null ? null : bytesOf(now.data);
@@ -184,13 +190,14 @@ class Past {
     const changed = !(gone && nowGone) && !(data && nowData && data.length === nowData.length && data.every((each, place) => each === nowData[place]));
     const can = !me.read_only && (!gone || absent) && changed;
     replace(this.pane, el("h2", { class: "visually-hidden" }, `${path} at transaction ${at}`), el("a", { class: "back", href: link("tree", path) }, "‹ Now"), crumbs(path, `time/${at}`),
-      el("p", { class: "line" }, gone ? then.message : [`version ${then.stat.version}, set `, time(then.stat.mtime), ` by transaction ${then.stat.mzxid}, ${then.kind}`]),
+      el("p", { class: "line" }, gone ? then.message : [`version ${then.stat.version}, `, then.stat.mzxid === "0" ? FIRST : ["set ", time(then.stat.mtime), ` by transaction ${then.stat.mzxid}`], `, ${then.kind}`].flat()),
       el("div", { class: "actions" },
         can ? el("button", { type: "button", class: "primary", onclick: () => this.restore(path, at, data, nowGone ? null : now, nowData) }, "Restore this") : null,
         el("a", { class: "button", href: link("tree", path) }, "See it now"),
         gone ? null : el("a", { class: "button", href: file("past/download", { path, at }), download: "" }, "Download")),
       gone ? null : section("Data then", dataView(data, this.form)),
       section("Compare", this.comparison(data, nowData)),
+      section("Below it, from then to now", this.since(below)),
       section("What happened to it", this.rows.length ? historyList(this.rows, this.lastBefore(at)) : el("p", { class: "hint" }, "Nothing, as far as the log goes back.")));
   }
 
@@ -210,6 +217,18 @@ class Past {
     others.map((row) => [row.txid - 1, row]).filter(([before]) => before >= this.range.first).map(([before, row]) =>
       el("option", { value: before }, `before transaction ${row.txid} (${row.kind})`)));
     return el("div", {}, field("With", choice), held);
+  }
+
+  /** Which nodes below differ between then and now. */
+  since({ rows, more, message }) {
+    if (!rows) return el("p", { class: "hint" }, message);
+    const { path, at } = this, found = new Map(); // by path: its changes since, the newest first
+    for (const row of rows) if (row.txid > at && row.path !== path) found.set(row.path, [...(found.get(row.path) || []), row]);
+    const left = more && rows.at(-1).txid > at ? el("p", { class: "hint" }, `The last ${BELOW} changes are looked at: there are more.`) : null;
+    if (!found.size) return el("div", {}, el("p", { class: "hint" }, "Nothing has changed below it."), left);
+    return el("div", {}, el("ul", { class: "plain" }, [...found].map(([each, [last, ...earlier]]) => el("li", {},
+      pathLink(each, `time/${at}`), ` ${differs(last, earlier.at(-1) || last)}, ${count(earlier.length + 1, "change")}, the last `, time(last.time),
+      last.session ? ` by session ${short(last.session)}` : " by the service"))), left);
   }
 
   restore(path, at, data, now, nowData) {
@@ -232,6 +251,12 @@ class Past {
         el("button", { type: "button", class: "quiet", onclick: () => shown.close() }, "Cancel")));
     shown.classList.add("wide");
   }
+}
+
+/** In a word, by the last and the first change after then. */
+function differs(last, first) {
+  if (last.kind === "deleted") return first.kind === "created" ? "came and went" : "is gone";
+  return first.kind === "created" ? "is new" : "has changed";
 }
 
 const section = (title, ...children) => el("section", { class: "card" }, el("h2", {}, title), ...children);

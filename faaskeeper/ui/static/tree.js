@@ -227,7 +227,7 @@ export class Tree {
     replace(element,
       el("span", { class: `twisty${has ? (open ? " open" : " closed") : ""}`, "aria-hidden": "true" }),
       el("span", { class: `kind ${kind}`, title: kind, "aria-hidden": "true" }),
-      el("span", { class: "name" }, name),
+      el("span", { class: "name", title: name }, name),
       kind === "persistent" ? null : el("span", { class: "visually-hidden" }, `, ${kind}`),
       about && about.children ? el("span", { class: "number" }, about.children.toLocaleString("en"), el("span", { class: "visually-hidden" }, " children")) : null);
     return { element, look };
