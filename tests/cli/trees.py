@@ -1,4 +1,4 @@
-"""What the commands on trees do, on any deployment: run with its ``fk`` and a client of it."""
+"""What commands on znodes and on trees do, on any deployment: run with its ``fk``."""
 
 from __future__ import annotations
 
@@ -45,3 +45,52 @@ def commands_on_trees_work(client: FaaSKeeperClient, fk: Callable[..., str], kin
     assert not kinds or moved.ttl == 3_600_000
     assert client.get_data("/moved/large").data == b"needle" * 20_000
     assert "Set /app, version 1" in fk("txn", stdin="check /app 0\nset /app new\n")
+
+
+def commands_on_znodes_work(shell: Callable[[bytes], str]) -> None:
+    """``shell`` takes the lines for an ``fk shell``, and returns what was printed if all was well."""
+    said = shell(
+        rb"""
+        create /app/config '{"a": 1}' -p
+        create /app/e- -e -s
+        create /app/box --container
+        create /app/short --ttl 100000
+        exists /app/config
+        get /app/config
+        get /app/config --json
+        set /app/config two
+        set /app/config three 1
+        stat /app/config
+        ls /app
+        getChildren /app -i
+        tree /app
+        getEphemerals /
+        getAllChildrenNumber /app
+        addauth digest user:pw
+        setAcl /app/box auth::cdrwa
+        getAcl /app/box
+        addWatch /app -r
+        set /app/config four
+        sync /
+        removeWatches /app
+        cd app
+        get config
+        delete config
+        deleteall /app
+        ls /
+        """
+    )
+    for part in (
+        "Created /app/config\n",
+        '{"a": 1}\n',
+        "Set /app/config, version 2\n",
+        "dataLength = 5\n",
+        "\u251c\u2500\u2500 config\n",
+        "/app/e-0000000001\n4\n",
+        "digest:user:",
+        "WatchedEvent type: NodeDataChanged path: /app/config\n",
+        "\nfour\n",
+        "Deleted 4 nodes\n",
+    ):
+        assert part in said, said
+    assert said.endswith("zookeeper\n")
