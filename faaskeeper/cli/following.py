@@ -302,7 +302,7 @@ def entry_before(log: Log, since: int) -> int:
         raise Failed(f"transaction {since} has not happened yet: the log ends at {entry.last}", 2)
     if first > since + 1:
         raise _trimmed(since, first)
-    raise Failed(f"transaction {since} is neither in the log nor the next one: it has not happened yet", 2)
+    raise Failed(f"transaction {since} has not happened yet", 2)
 
 
 def _trimmed(since: int, first: int) -> Failed:

@@ -210,10 +210,10 @@ def _begin(log: Log, applied: int) -> int:
     try:
         return entry_before(log, max(applied - _LOOKS_BACK, 0))
     except Failed:  # trimmed: begin with what there is
-        return _first(log, 0)[0] if applied else 0
+        return first_entry(log, 0)[0] if applied else 0
 
 
-def _first(log: Log, txid: int) -> tuple[int, int | None]:
+def first_entry(log: Log, txid: int) -> tuple[int, int | None]:
     """The transaction before the first entry after a transaction, and that entry's time (ms)."""
     try:
         entries, _ = log.after(txid, 1)
@@ -232,7 +232,7 @@ def first_since(log: Log, time: int, last: int) -> tuple[int, int]:
     found = last, time
     while low < high:
         middle = (low + high) // 2
-        before, at = _first(log, middle)
+        before, at = first_entry(log, middle)
         if at is None or before >= high:
             high = middle
         elif at < time:

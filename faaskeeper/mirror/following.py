@@ -61,6 +61,8 @@ class Running:
         self.changes = Changes(source)
         self.behind: dict[str, int] = {}
         """Sequence counters that lack more than ``most_steps``."""
+        self.znodes = 0
+        """How many the source had at the beginning, without ephemerals."""
         self.resumed = False
 
     def begin(self) -> None:
@@ -84,7 +86,8 @@ class Running:
         self.look()
         marks.complete()
         word = "equal again" if self.resumed else "copied"
-        self.report(f"{word}: {number} znodes, of which {self.copier.written} writes made them so")
+        self.znodes = number
+        self.report(f"{word}: {number} znodes, by {self.copier.written} writes")
 
     def plan(self) -> Iterator[tuple[str, str]]:
         """Check both trees; returns what :meth:`begin` would do, see :meth:`Copier.plan`."""

@@ -54,6 +54,12 @@ def test_the_address_may_come_from_the_environment_with_a_chroot(console: Fk, po
     console.environment["FK_CONFIG"] += "/apps/mine"
     assert console.said("ls", "/") == "n\n"
     console.said("deleteall", "/n")
+    console.environment["FK_CONFIG"] += "/none"
+    done = console.run("create", "/n")
+    assert (done.returncode, done.stderr) == (
+        3,
+        b"fk: /n has no parent: the chroot does not exist; -p creates it\n",
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,6 +188,20 @@ def test_a_mirror_killed_under_load_goes_on_to_the_cut_over(console: Fk, real: i
     assert f"connect string 127.0.0.1:{real}/back/again" in back
 
 
+def test_a_mirror_is_tried_dry_and_tells_what_it_did_in_json(console: Fk, real: int) -> None:
+    at, words = f"zk://127.0.0.1:{real}", (f"zk://127.0.0.1:{real}/dry", ":/dry")
+    console.said("-c", at, "create", "/dry/n", "x", "-p")
+    done = console.run("mirror", *words, "--dry-run")
+    assert done.stdout == b"create /dry\ncreate /dry/n\n"
+    assert b": create 2\n" in done.stderr
+    rows = console.said("mirror", *words, "--dry-run", "--json").splitlines()
+    assert json.loads(rows[1]) == {"operation": "create", "path": "/dry/n"}
+    assert console.run("exists", "/dry").returncode == 3
+    found = json.loads(console.said("mirror", *words, "--json"))
+    assert (found["znodes"], found["ephemerals"], found["behind"]) == (2, [], {})
+    assert console.said("mirror", *words, "--dry-run") == ""
+
+
 def test_an_interrupted_mirror_has_ended_between_two_transactions(console: Fk, real: int) -> None:
     source = f"zk://127.0.0.1:{real}/stopping"
     console.said("-c", f"zk://127.0.0.1:{real}", "create", "/stopping")
@@ -214,6 +234,7 @@ def test_no_password_is_in_what_a_mirror_says(console: Fk, real: int) -> None:
         (("zk://u:geheim@h/app", ":/x"), "has no password in it"),
         ((":/zookeeper/quota", "zk://h/x"), "/zookeeper/quota is every deployment's own"),
         (("zk://h/app", ":/app", "--cut-over", "--follow"), "--cut-over ends a mirror"),
+        (("zk://h/app", ":/app", "--dry-run", "--follow"), "--dry-run shows what the first copy would do"),
         (("zk://h/app", ":/app", "--ttl", "x"), "--ttl 'x' is not GLOB=MS"),
         (("zk://h/app", ":/app", "--map-id", "sasl"), "is not SCHEME:ID=SCHEME:ID"),
     ],

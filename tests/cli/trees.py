@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 from faaskeeper.client import FaaSKeeperClient
 
@@ -94,3 +95,25 @@ def commands_on_znodes_work(shell: Callable[[bytes], str]) -> None:
     ):
         assert part in said, said
     assert said.endswith("zookeeper\n")
+
+
+def trees_move_between_deployments(fk: Callable[..., str], config: Path, directory: Path) -> None:
+    """By a dump and by a mirror, to an embedded service in ``directory`` and back. ``config``: of ``fk``."""
+    dump, here = directory / "dump", directory / "here.json"
+    embedded = {"cloud-provider": "local", "deployment-name": "here", "directory": str(directory / "here")}
+    here.write_text(json.dumps(embedded))
+    fk("create", "/moving/node", "text", "--parents")
+    fk("create", "/moving/ttl", "x", "--ttl", "3600000")
+    fk("export", "--to", str(dump))
+    fk("import", "--from", str(dump), "--below", "/imported", "--json")
+    assert fk("get", "/imported/moving/node") == "text\n"
+    fk("mirror", f"{config}:/moving", f"{here}:/moved")
+    fk("set", "/moving/node", "later")
+    assert "set /moved/node" in fk("mirror", f"{config}:/moving", f"{here}:/moved", "--dry-run")
+    there = json.loads(
+        fk("mirror", f"{config}:/moving", f"{here}:/moved", "--cut-over", "--quiet", "0", "--json")
+    )
+    assert there["znodes"] == 3
+    back = ("mirror", f"{here}:/moved", f"{config}:/back", "--cut-over", "--quiet", "0", "--json")
+    assert json.loads(fk(*back))["digest"] == there["digest"]
+    assert fk("get", "/back/node") == "later\n"

@@ -14,7 +14,7 @@ import click
 from faaskeeper.cli import output
 from faaskeeper.cli.arguments import Amount, Whole, text_of
 from faaskeeper.cli.context import Context
-from faaskeeper.cli.errors import Failed
+from faaskeeper.cli.errors import KINDS, Failed
 from faaskeeper.cli.holding import Ended, Holding, Signals, grace_within
 from faaskeeper.cli.options import command, path
 from faaskeeper.client import FaaSKeeperClient
@@ -124,8 +124,8 @@ def _hold(
     lock = make(client)
     if not context.call(lock.acquire, wait):
         before = ", ".join(context.call(lock.contenders))
-        output.print_error(f"fk: {lock.path} was not free within {wait:g} s{before and f': {before}'}")
-        return conflict
+        why = f"{lock.path} was not free within {wait:g} s{before and f': {before}'}"
+        raise Failed(why, conflict, KINDS[8])
     holding = Holding(client, lock, lasts)
     context.call(holding.prepare)
     names = {

@@ -142,15 +142,17 @@ def mirror(
         with made.running() as running:
             if cut:
                 done = cut_over(running, quiet, leave_ephemerals)
-                _show(context, done, text_of(source), text_of(target), as_json)
+                _show(context, running, done, text_of(source), text_of(target), as_json)
+            elif as_json:
+                context.print_json(_copied(running))
             else:
                 _tell_ephemerals(running)
             _tell_behind(running.behind)
 
 
-def _show(context: Context, done: Done, source: str, target: str, as_json: bool) -> None:
+def _show(context: Context, running: Running, done: Done, source: str, target: str, as_json: bool) -> None:
     if as_json:
-        context.print_json({"digest": done.digest, "znodes": done.znodes, "behind": done.behind})
+        context.print_json({"digest": done.digest, "znodes": done.znodes, "behind": _behind(running)})
         return
     context.print_line(f"{target} equals {source}: {done.znodes} znodes, digest {done.digest}")
     context.print_line(f"The mirror has ended. Point clients of {source} to {target} now:")
@@ -162,6 +164,19 @@ def _show(context: Context, done: Done, source: str, target: str, as_json: bool)
         where = f" {config}" if config else ""
         context.print_line(f"  FaaSKeeper's clients: Config.load({config!r}), chroot {top}")
         context.print_line(f"  ZooKeeper's clients: 'fk serve{where}', connect string HOST:2181{top}")
+
+
+def _copied(running: Running) -> dict[str, Any]:
+    return {
+        "znodes": running.znodes,
+        "written": running.copier.written,
+        "ephemerals": sorted(map(running.source.real, running.copier.ephemerals)),
+        "behind": _behind(running),
+    }
+
+
+def _behind(running: Running) -> dict[str, int]:
+    return {running.source.real(path): number for path, number in running.behind.items()}
 
 
 def _show_plan(context: Context, opened: Running, as_json: bool) -> None:
