@@ -41,6 +41,18 @@ class Whole(click.ParamType[int]):
         return number
 
 
+class Txid(Whole):
+    """A transaction's number, also as ``history`` and ``stat`` print it: 42, 0x2a."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 2**62)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if re.fullmatch("0x[0-9a-fA-F]{1,16}", str(value)):
+            value = int(value, 16)
+        return super().convert(value, param, ctx)
+
+
 class Size(click.ParamType[int]):
     """A number of bytes, with or without a unit: 1048576, 64MB, 1GiB; units are powers of 1,024."""
 

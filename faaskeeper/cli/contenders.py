@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from faaskeeper.cli.following import connection_of
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.core import paths
-from faaskeeper.core.connection import Connection
-from faaskeeper.core.errors import DriverError
 from faaskeeper.core.log import Log
-from faaskeeper.exceptions import NoAuthException, NodeDoesntExistException, ProviderException
+from faaskeeper.exceptions import NoAuthException, NodeDoesntExistException
 from faaskeeper.node import Node
 from faaskeeper.recipes.places import HOLDS, WAITS, Place, places
 
@@ -79,14 +78,6 @@ def _address(log: Log, session: int) -> str | None:
             found = (each.address for each in entry.answers if each.session == session)
             return next(found, None) or None
     return None
-
-
-def connection_of(client: FaaSKeeperClient) -> Connection | None:
-    """The deployment's stores; None on a ZooKeeper server, which shows clients none."""
-    try:
-        return client.connection
-    except (DriverError, ProviderException):
-        return None
 
 
 def duration(ms: float) -> str:

@@ -62,11 +62,12 @@ KINDS = {
 
 
 class Failed(Portable):
-    """A command failed. Carries the message and the exit status."""
+    """A command failed. Carries the message, the exit status, and its kind if the status is the user's."""
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, status: int, kind: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.kind = kind
 
 
 def status_of(error: FaaSKeeperException) -> int:
@@ -108,9 +109,11 @@ def show_error(message: str, status: int, error: BaseException, as_json: bool) -
     if not as_json:
         output.print_error(f"fk: {message}")
         return
-    shown = {"error": message, "kind": KINDS.get(status, "failed"), "status": status}
-    path = getattr(error, "path", "")
-    if path and isinstance(error, FaaSKeeperException):
+    kind = error.kind if isinstance(error, Failed) else ""
+    shown = {"error": message, "kind": kind or KINDS.get(status, "failed"), "status": status}
+    cause = error.__cause__ if isinstance(error, Failed) else error
+    path = getattr(cause, "path", "") if isinstance(cause, FaaSKeeperException) else ""
+    if path:
         shown["path"] = path
     output.print_json_error(shown)
 

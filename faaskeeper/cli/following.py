@@ -5,14 +5,15 @@ Two ways to follow a path, with one result:
 * :class:`ByLog` reads the deployment's log. *Without a gap*: entries are contiguous, and what was
   trimmed is found out (``Trimmed``), so each transaction after the position is seen, in order, once.
   The position survives the session, the client and this process. A watch only says when to look.
-* :class:`ByReads` reads the znodes where a client cannot read a log. What happens between two looks
-  at a znode is seen as one change, and after a loss of the session all known znodes are compared.
+* :class:`ByReads` reads the znodes where a client cannot read a log, as on a ZooKeeper server. What
+  happens between two looks at a znode is seen as one change. After a loss of the session or of the
+  connection all known znodes are compared: a server does not tell a watch that stays what it missed.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from faaskeeper.cli.errors import Failed
@@ -20,9 +21,15 @@ from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.core.blobs import read_blob
 from faaskeeper.core.changes import Change, Restored
 from faaskeeper.core.connection import Connection
+from faaskeeper.core.errors import DriverError
 from faaskeeper.core.log import Entry, Log, Trimmed
 from faaskeeper.core.znode import Meta
-from faaskeeper.exceptions import NoAuthException, NodeDoesntExistException
+from faaskeeper.exceptions import (
+    FaaSKeeperException,
+    NoAuthException,
+    NodeDoesntExistException,
+    ProviderException,
+)
 from faaskeeper.node import Node
 from faaskeeper.watch import WatchedEvent
 
@@ -47,8 +54,9 @@ UNKNOWN = Unknown()
 class Happened(NamedTuple):
     """One change of a path by one transaction.
 
-    ``time``: ms since 1970, None if unknown. ``event``: created, changed, deleted; children (a child
-    was created or deleted). ``new``: None if the znode does not exist. ``old``: likewise, or UNKNOWN.
+    ``txid``: -1 where a ZooKeeper server does not tell it (of deletions). ``time``: ms since 1970, None if
+    unknown. ``event``: created, changed, deleted; children (a child was created or deleted). ``new``:
+    None if the znode does not exist. ``old``: likewise, or UNKNOWN.
     """
 
     txid: int
@@ -65,12 +73,19 @@ class Following(ABC):
     A client may be replaced by another one between two calls.
     """
 
+    resumes = True
+    """Whether another process can go on after :attr:`position`."""
+
     def __init__(self, path: str, recursive: bool, with_data: bool) -> None:
         self.path = path
         self.recursive = recursive
         self.with_data = with_data
         self.position = 0
         """The last transaction whose changes were returned."""
+
+    @abstractmethod
+    def lost(self) -> None:
+        """The connection was lost: what happened until now may have had no event."""
 
     def wakes(self, client: FaaSKeeperClient, wake: Callable[[WatchedEvent], None]) -> None:
         """Have a client call ``wake`` when there may be something new."""
@@ -95,8 +110,16 @@ class Following(ABC):
 
 def following(client: FaaSKeeperClient, path: str, recursive: bool, with_data: bool) -> Following:
     """Follow a path in the best way that a client has."""
-    log: Log | None = getattr(client.connection, "log", None)
-    return ByReads(path, recursive, with_data) if log is None else ByLog(path, recursive, with_data)
+    kind = ByReads if connection_of(client) is None else ByLog
+    return kind(path, recursive, with_data)
+
+
+def connection_of(client: FaaSKeeperClient) -> Connection | None:
+    """The deployment's stores; None on a ZooKeeper server, which shows clients none."""
+    try:
+        return client.connection
+    except (DriverError, ProviderException):
+        return None
 
 
 def tree(client: FaaSKeeperClient, path: str, recursive: bool, with_data: bool) -> Iterator[Node]:
@@ -180,6 +203,9 @@ class ByLog(LogReader, Following):
         Following.__init__(self, path, recursive, with_data)
         self._known: dict[str, tuple[int, Value]] = {}
         """With data: values as of the transactions that set them."""
+
+    def lost(self) -> None:
+        """The log has everything."""
 
     def begin(self, client: FaaSKeeperClient, since: int | None) -> None:
         self.start(client.connection, since)
@@ -276,7 +302,7 @@ def entry_before(log: Log, since: int) -> int:
         raise Failed(f"transaction {since} has not happened yet: the log ends at {entry.last}", 2)
     if first > since + 1:
         raise _trimmed(since, first)
-    raise Failed(f"transaction {since} is neither in the log nor the next one: it has not happened yet", 2)
+    raise Failed(f"transaction {since} has not happened yet", 2)
 
 
 def _trimmed(since: int, first: int) -> Failed:
@@ -293,6 +319,8 @@ def _trimmed(since: int, first: int) -> Failed:
 class ByReads(Following):
     """Follows a path by reading what a watch names: of changes in between, the last is seen."""
 
+    resumes = False
+
     def __init__(self, path: str, recursive: bool, with_data: bool) -> None:
         super().__init__(path, recursive, with_data)
         self._known: dict[str, Node] = {}
@@ -308,23 +336,33 @@ class ByReads(Following):
         self._all = True
         super().wakes(client, named)
 
+    def lost(self) -> None:
+        self._all = True
+
     def begin(self, client: FaaSKeeperClient, since: int | None) -> None:
         if since is not None:
             raise Failed("--since needs a log, and this deployment shows clients none", 2)
+        self._all = False  # a connection that is lost from here on counts
         self._known = {each.path: each for each in self._tree(client)}
-        self._all = False
 
     def _tree(self, client: FaaSKeeperClient) -> Iterator[Node]:
         return tree(client, self.path, self.recursive, self.with_data)
 
     def more(self, client: FaaSKeeperClient) -> Iterator[Happened]:
         named, self._named = self._named, []
-        if self._all:
-            self._all = False
-            now = {each.path: each for each in self._tree(client)}
-            for path in sorted({*self._known, *now}):
-                yield from self._compare(path, now.get(path), 0)
-            return
+        everything, self._all = self._all, False  # a connection that is lost from here on counts
+        try:
+            yield from self._everything(client) if everything else self._those(client, named)
+        except FaaSKeeperException:
+            self._all = True
+            raise
+
+    def _everything(self, client: FaaSKeeperClient) -> Iterator[Happened]:
+        now = {each.path: each for each in self._tree(client)}
+        for path in sorted({*self._known, *now}):
+            yield from self._compare(path, now.get(path), -1)
+
+    def _those(self, client: FaaSKeeperClient, named: Iterable[WatchedEvent]) -> Iterator[Happened]:
         for event in named:
             found = next(tree(client, event.path, False, self.with_data), None)
             yield from self._compare(event.path, found, event.timestamp)
@@ -341,9 +379,19 @@ class ByReads(Following):
         new = self._value(now)
         if before is None:
             yield Happened(now.stat.czxid, now.stat.ctime, "created", path, new, None)
-        elif now.stat.mzxid != before.stat.mzxid:
-            yield Happened(now.stat.mzxid, now.stat.mtime, "changed", path, new, self._value(before))
+        else:
+            yield from self._changed(before, now, new)
         self.position = max(self.position, now.stat.mzxid, now.stat.czxid)
+
+    def _changed(self, before: Node, now: Node, new: Value) -> Iterator[Happened]:
+        """What differs between two looks at a node, in the order in which it happened last."""
+        found = []
+        if now.stat.mzxid != before.stat.mzxid:
+            old = self._value(before)
+            found.append(Happened(now.stat.mzxid, now.stat.mtime, "changed", now.path, new, old))
+        if not self.recursive and now.stat.pzxid != before.stat.pzxid:
+            found.append(Happened(now.stat.pzxid, None, "children", now.path, None, None))
+        yield from sorted(found, key=lambda each: each.txid)
 
     def _value(self, node: Node) -> Value:
         return Value(node.stat.version, node.data if node.has_data else None)

@@ -7,12 +7,13 @@ contender may hold the lock.
 client. A session that its client does not close ends when its lease has ended, and not before. The
 client knows the end of its lease by its estimate of the service's clock. That is behind by at most
 the time that one reply took, and by the drift since (100 parts per million; see
-docs/architecture/clocks.md). So nothing of the command is left :attr:`Holding.margin` before that
-end: :data:`MARGIN_S`, more than the drift between two requests that this process makes for their
-replies alone (:data:`_MEASURE_S`), and what the slowest of these took. That moment goes to the guard
-(:mod:`faaskeeper.cli.guard`), a process of its own, by a clock that is never set and counts sleep,
-whenever a renewal moves it. The guard kills the command at this moment, whatever happens here: it
-needs no word for that.
+docs/architecture/clocks.md). On a ZooKeeper server the end counts from when the last frame that was
+answered was sent (:mod:`faaskeeper.zookeeper.link`). So nothing of the command is left
+:attr:`Holding.margin` before that end: :data:`MARGIN_S`, more than the drift between two requests that
+this process makes for their replies alone (:data:`_MEASURE_S`), and what the slowest of these took.
+That moment goes to the guard (:mod:`faaskeeper.cli.guard`), a process of its own, by a clock that is
+never set and counts sleep, whenever a renewal moves it. The guard kills the command at this moment,
+whatever happens here: it needs no word for that.
 
 Time is enough for two renewals: the lease is renewed each third of its time-out T, so if one fails
 and the next succeeds, T/3 is left at that time. :func:`check_grace` refuses a grace that does not
@@ -54,6 +55,7 @@ MARGIN_S = 1.0
 _MEASURE_S = 1800.0
 """How often a request is made for the service's time in its reply: clocks drift by 0.36 s in an hour."""
 _POLL_S = 0.2
+_GRACE_S = 5.0
 _SAME_MS = 20
 LOST = 1
 """The exit status when the lock was lost while the command ran."""
@@ -65,6 +67,17 @@ _SIGNALS = (
     signal.SIGUSR1,
     signal.SIGUSR2,
 )
+
+
+def grace_within(grace: float | None, timeout: float) -> float:
+    """The seconds from SIGTERM to SIGKILL under a session of this time-out. None: 5, or what fits.
+
+    Raises Failed if the session may end before a command has had its grace.
+    """
+    if grace is None:
+        return max(min(_GRACE_S, timeout / RENEWALS - MARGIN_S), 0)
+    check_grace(grace, timeout)
+    return grace
 
 
 def check_grace(grace: float, timeout: float) -> None:
@@ -237,6 +250,7 @@ class Holding:
         token, node = self._lock.token, self._lock.node
         self._node = node or ""
         self._client.add_watch(self._node, self._changed)
+        self._client.add_listener(self._state)
         found = self._client.exists(self._node)
         if found is None or found.stat.czxid != token:
             raise SessionExpiredException("the lock was lost before the command began")
@@ -258,6 +272,17 @@ class Holding:
     def _changed(self, event: WatchedEvent) -> None:
         if event.event_type is WatchEventType.NODE_DELETED:
             self._gone = True
+
+    def _state(self, state: SessionState) -> None:
+        """Look whether the node is still there: a ZooKeeper server does not tell a watch what it missed."""
+        if state is SessionState.CONNECTED:
+            threading.Thread(target=self._look, daemon=True).start()
+
+    def _look(self) -> None:
+        try:
+            self._gone = self._gone or self._client.exists(self._node) is None
+        except FaaSKeeperException:
+            pass  # lost again: the next connection has another look, or the lease decides
 
     def _measure(self) -> None:
         """Make a request that changes nothing, for the time in its reply. Raises FaaSKeeperException."""

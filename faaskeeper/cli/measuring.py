@@ -31,6 +31,22 @@ PATHS = 10
 _DAY_MS = 24 * 3600 * 1000
 
 
+class Rates:
+    """How fast counters grow from look to look."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, tuple[float, float]] = {}
+
+    def rate(self, name: str, counted: float) -> float | None:
+        """The growth per second since the last call with this name; None with the first one."""
+        now = elapsed_s()
+        before = self._before.get(name)
+        self._before[name] = now, counted
+        if before is None:
+            return None
+        return round(max(counted - before[1], 0) / max(now - before[0], 1e-3), 1)
+
+
 class Meter:
     """Looks at a deployment, again and again. ``window``: seconds for which writes count as recent."""
 
@@ -51,8 +67,8 @@ class Meter:
         """The last transaction of the last entry that was read."""
         self._began: tuple[int, int] | None = None
         """A transaction and its time (ms), from which this month's writes are counted."""
-        self._before: dict[str, tuple[float, float]] = {}
-        """By server: when it was asked, and how many requests it had had."""
+        self._rates = Rates()
+        """Of requests, by server."""
 
     def look(self) -> dict[str, Any]:
         """What the deployment does now. Raises DriverError if its log cannot be read."""
@@ -135,13 +151,10 @@ class Meter:
             counted = numbers(address)
         except Failed as error:
             return {"server": name, "error": str(error)}
-        now, received = elapsed_s(), counted.get("packets_received", 0.0)
-        before = self._before.get(name)
-        self._before[name] = now, received
-        rate = None if before is None else max(received - before[1], 0) / max(now - before[0], 1e-3)
+        received = counted.get("packets_received", 0.0)
         return {
             "server": name,
-            "requests_per_s": None if rate is None else round(rate, 1),
+            "requests_per_s": self._rates.rate(name, received),
             "requests": int(received),
             "latency_ms": counted.get("avg_latency"),
             "connections": int(counted.get("num_alive_connections", 0)),
@@ -197,10 +210,10 @@ def _begin(log: Log, applied: int) -> int:
     try:
         return entry_before(log, max(applied - _LOOKS_BACK, 0))
     except Failed:  # trimmed: begin with what there is
-        return _first(log, 0)[0] if applied else 0
+        return first_entry(log, 0)[0] if applied else 0
 
 
-def _first(log: Log, txid: int) -> tuple[int, int | None]:
+def first_entry(log: Log, txid: int) -> tuple[int, int | None]:
     """The transaction before the first entry after a transaction, and that entry's time (ms)."""
     try:
         entries, _ = log.after(txid, 1)
@@ -219,7 +232,7 @@ def first_since(log: Log, time: int, last: int) -> tuple[int, int]:
     found = last, time
     while low < high:
         middle = (low + high) // 2
-        before, at = _first(log, middle)
+        before, at = first_entry(log, middle)
         if at is None or before >= high:
             high = middle
         elif at < time:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Union
 
 import click
+
+from faaskeeper.cli.errors import Failed
+from faaskeeper.cli.times import Future, past
 
 if TYPE_CHECKING:
     from faaskeeper.cli.context import Context
@@ -16,7 +19,6 @@ if TYPE_CHECKING:
 
 Moment = Union[int, datetime]
 """See :data:`faaskeeper.session.history.Moment`."""
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _TOGETHER = 100
 
 
@@ -31,11 +33,10 @@ class MomentType(click.ParamType[Moment]):
         text = str(value)
         if re.fullmatch("[0-9]{1,19}|0x[0-9a-fA-F]{1,16}", text):
             return int(text, 0 if text.startswith("0x") else 10)
-        ago = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhdw])", text)
         try:
-            if ago:
-                return datetime.now().astimezone() - timedelta(seconds=float(ago[1]) * _UNITS[ago[2]])
-            return datetime.fromisoformat(text).astimezone()
+            return past(text)
+        except Future:
+            return self.fail(f"{text[:40]!r} is in the future.", param, ctx)
         except (ValueError, OverflowError):
             return self.fail(
                 f"{text[:40]!r} is neither a transaction (42, 0x2a) nor a time (2026-01-31T12:00, or 2h: two "
@@ -58,6 +59,15 @@ def rows_of(context: Context, found: Iterable[Revision]) -> Iterator[Revision]:
     rows = iter(found)
     while some := context.call(lambda: list(islice(rows, _TOGETHER))):
         yield from some
+
+
+def check_known(context: Context, path: str) -> None:
+    """Raise Failed for a path without revisions, if it does not exist either."""
+    if context.call(context.client.exists, path) is None:
+        raise Failed(
+            f"the node {path} does not exist, and the retained history has no change of it that you may read",
+            3,
+        )
 
 
 def who(row: Revision) -> str:

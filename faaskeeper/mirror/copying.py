@@ -126,6 +126,37 @@ class Copier:
         if path in self.image:
             yield path
 
+    def plan(self) -> Iterator[tuple[str, str]]:
+        """What would make the loaded target equal: what to do ("create", ...), and the path in the target.
+
+        Reads the source, and writes nothing. The image becomes what it would be.
+        """
+        lasting: set[str] = set()
+        for path, node in self.source.all():
+            if node.seen.owner:
+                self.ephemerals[path] = node.seen.owner
+                continue
+            lasting.add(path)
+            held = self.image.get(path)
+            if held is not None and _other_kind(path, held, node):
+                yield from self._planned_removal(path)
+                held = None
+            real = self.target.real(path)
+            if held is None:
+                yield "create", real
+                continue
+            if held.digest != digest_of(node.data):
+                yield "set", real
+            if set(held.acl) != set(self._wishes.acl(node.acl)):
+                yield "setAcl", real
+        for path in sorted(each for each in self.image if each not in lasting):
+            yield from self._planned_removal(path)
+
+    def _planned_removal(self, path: str) -> Iterator[tuple[str, str]]:
+        for each in list(self._subtree(path)):
+            self._hold(each, None)
+            yield "delete", self.target.real(each)
+
     # ---- writing -------------------------------------------------------------------------------
 
     def apply(self, dirty: Iterable[str]) -> None:
@@ -164,7 +195,7 @@ class Copier:
         self.ephemerals.pop(path, None)
         self.seen[path] = node.seen.stamp
         held = self.image.get(path)
-        if held is not None and path and UNKNOWN not in (held.ttl, node.ttl) and held.ttl != node.ttl:
+        if held is not None and _other_kind(path, held, node):
             self._remove(path)
             held = None
         if held is None:
@@ -316,6 +347,11 @@ class Copier:
     def _ends_empty(self, path: str, held: Held) -> bool:
         """A container that had a child and has none is removed: its counter begins anew anyway."""
         return held.ttl == CONTAINER and not self._names.get(path)
+
+
+def _other_kind(path: str, held: Held, node: Znode) -> bool:
+    """Whether a znode has to be made anew: a container or time to live is given by its creation only."""
+    return bool(path) and UNKNOWN not in (held.ttl, node.ttl) and held.ttl != node.ttl
 
 
 def _split(path: str) -> tuple[str, str]:

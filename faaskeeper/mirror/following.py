@@ -61,6 +61,8 @@ class Running:
         self.changes = Changes(source)
         self.behind: dict[str, int] = {}
         """Sequence counters that lack more than ``most_steps``."""
+        self.znodes = 0
+        """How many the source had at the beginning, without ephemerals."""
         self.resumed = False
 
     def begin(self) -> None:
@@ -84,7 +86,17 @@ class Running:
         self.look()
         marks.complete()
         word = "equal again" if self.resumed else "copied"
-        self.report(f"{word}: {number} znodes, of which {self.copier.written} writes made them so")
+        self.znodes = number
+        self.report(f"{word}: {number} znodes, by {self.copier.written} writes")
+
+    def plan(self) -> Iterator[tuple[str, str]]:
+        """Check both trees; returns what :meth:`begin` would do, see :meth:`Copier.plan`."""
+        options = self.options
+        if not check(self.source, self.target, options.wishes, options.shown)[0]:
+            raise NodeDoesntExistException(self.source.top)
+        self._check_target()
+        self.copier.load(self.target.all())
+        return self.copier.plan()
 
     def _check_target(self) -> None:
         mark = self.marks.read()
@@ -155,6 +167,13 @@ class Mirror:
     @contextmanager
     def running(self) -> Iterator[Running]:
         """A mirror that has begun; closes both sessions, which gives the lock back."""
+        with self.opened() as running:
+            running.begin()
+            yield running
+
+    @contextmanager
+    def opened(self) -> Iterator[Running]:
+        """A mirror that has not begun; closes both sessions."""
         source = self._source()
         try:
             target = self._target()
@@ -162,7 +181,6 @@ class Mirror:
                 running = Running(source, target, self._options, self._report)
                 self._running = running
                 try:
-                    running.begin()
                     yield running
                 finally:
                     self._running = None

@@ -322,7 +322,7 @@ class History:
         if isinstance(since, datetime):
             low = (yield FindMoment(ms_of(since) - 1, end)) or 0
         elif since is not None:
-            low = since
+            low = yield from self.txid_of(since, end)
         if isinstance(until, datetime):
             high = (yield FindMoment(ms_of(until), end)) or 0
         elif until is not None:

@@ -11,6 +11,12 @@ What a lost connection means:
   that says so. It is never sent twice.
 * A request that was not sent waits. When no server was reached for the session's time-out, waiting
   requests fail; the session is tried again until a server says that it has expired.
+
+**When a session may expire.** A server counts the time-out from each frame that it gets, and rounds
+the end up (``SessionTrackerImpl``). So the session lives for its time-out from when the last frame
+that was answered was *sent*: :attr:`Link.left_ms`. A follower of an ensemble answers pings itself
+and tells the leader within half a tick. If it is cut off from the leader, its answers promise
+nothing, and no client can see that until the follower does (``syncLimit``).
 """
 
 from __future__ import annotations
@@ -22,6 +28,7 @@ import os
 import random
 import ssl
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -51,6 +58,12 @@ _USUAL_MOST = 1_000_000
 _PAUSES_S = (0.05, 1.0)
 """Between two rounds of attempts: the first one, and the longest."""
 _JOIN_S = 5.0
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+def _now() -> float:
+    """Seconds by a clock that nobody sets; time asleep counts, where the system has such a clock."""
+    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
 
 class Owner(Protocol):
@@ -98,7 +111,11 @@ class _Connection(asyncio.Protocol):
         self._link = link
         self._reader = FrameReader()
         self.transport: asyncio.Transport | None = None
-        self.sent: deque[tuple[int, Call]] = deque()
+        self.sent: deque[tuple[int, Call, float]] = deque()
+        """Requests without an answer: their number, and when they were sent."""
+        self.pings: deque[float] = deque()
+        self.asked = 0.0
+        """When it asked for the session."""
         self.greeted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -151,6 +168,8 @@ class Link:
         self._opened: Future[None] = Future("opening the session", True)
         self._away_since = 0.0
         self._heard = self._wrote = 0.0
+        self._touched = 0.0
+        """When the last frame was sent that a server has answered, by :func:`_now`."""
         self._gone = asyncio.Event()
         self._settled = asyncio.Event()
         self._ending = threading.Lock()
@@ -166,6 +185,18 @@ class Link:
         """Open the session. Raises ProviderException if no server answers, TimeoutException."""
         self._thread.start()
         self._opened.get(timeout)
+
+    @property
+    def error(self) -> FaaSKeeperException | None:
+        """Why the session is over; None: it is not."""
+        return self._over
+
+    @property
+    def left_ms(self) -> int:
+        """For how long the session cannot expire; 0 if it is over."""
+        if self._over is not None:
+            return 0
+        return max(self.timeout_ms - round(1000 * (_now() - self._touched)), 0)
 
     def send(self, call: Call) -> None:
         """Send a request after those before it."""
@@ -276,6 +307,7 @@ class Link:
             _log.info("%s is silent: another connection is made", self.address)
             connection.end()
         elif now - self._wrote >= third:
+            connection.pings.append(_now())
             self._write(wire.PING)
         await self._tick(max(0.01, third - (self._loop.time() - self._wrote)))
 
@@ -285,6 +317,7 @@ class Link:
         if self._over is not None:
             connection.end()
             return
+        connection.asked = _now()
         connection.write(wire.connect(self._zxid, self._asked_ms, self.session, self._password))
 
     def received(self, connection: _Connection, frame: bytes) -> None:
@@ -304,13 +337,17 @@ class Link:
             if error:
                 self._end(ProviderException(f"{self.address} refuses the credential"))
                 connection.end()
-        elif xid not in (protocol.PING_XID, wire.WATCHES_XID):
+        elif xid == protocol.PING_XID:
+            if connection.pings:
+                self._touched = max(self._touched, connection.pings.popleft())
+        elif xid != wire.WATCHES_XID:
             self._reply(connection, xid, zxid, error, decoder)
 
     def _reply(self, connection: _Connection, xid: int, zxid: int, error: int, decoder: Decoder) -> None:
         if not connection.sent or connection.sent[0][0] != xid:
             raise Malformed(f"an answer to request {xid}, which is not the oldest")
-        _, call = connection.sent.popleft()
+        _, call, sent = connection.sent.popleft()
+        self._touched = max(self._touched, sent)
         try:
             call.replied(zxid, error, decoder)
         except Malformed as wrong:
@@ -325,6 +362,7 @@ class Link:
             return
         self.session, self._password = answer.session & (2**64 - 1), answer.password
         self.timeout_ms = answer.timeout
+        self._touched = max(self._touched, connection.asked)
         self._connection = connection
         self._heard = self._wrote = self._loop.time()
         for frame in self._owner.greeting(self._zxid):
@@ -353,7 +391,7 @@ class Link:
             self._waiting.append(call)
             return
         xid = next(self._xids)
-        connection.sent.append((xid, call))
+        connection.sent.append((xid, call, _now()))
         self._write(wire.frame(xid, call.kind, call.body))
 
     def lost(self, connection: _Connection, error: Exception | None) -> None:
@@ -361,7 +399,7 @@ class Link:
         self._open.discard(connection)
         self._gone.set()
         self._settled.set()
-        sent = [call for _, call in connection.sent]
+        sent = [call for _, call, _ in connection.sent]
         connection.sent.clear()
         if connection is not self._connection:
             return
@@ -405,7 +443,7 @@ class Link:
         connection = self._connection
         self._end(SessionClosingException())
         if connection is not None:
-            for _, call in connection.sent:
+            for _, call, _ in connection.sent:
                 call.failed(SessionClosingException())
             connection.sent.clear()
             connection.end()

@@ -78,6 +78,16 @@ class ZooKeeperSession:
         """The time-out that the server granted."""
         return self._link.timeout_ms
 
+    @property
+    def error(self) -> FaaSKeeperException | None:
+        """The error that ended the session."""
+        return self._link.error
+
+    @property
+    def lease_left_ms(self) -> int:
+        """For how long the session cannot expire, ms; 0 once it has ended. See the link."""
+        return self._link.left_ms
+
     def open(self, timeout: float) -> None:
         """Open the session. Raises ProviderException, TimeoutException."""
         self._link.open(timeout)

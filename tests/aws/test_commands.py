@@ -21,7 +21,11 @@ from faaskeeper.testing.patience import PATIENCE_S
 from tests import snippets
 from tests.aws import backends
 from tests.aws.system import System
-from tests.cli.trees import commands_on_trees_work
+from tests.cli.trees import (
+    commands_on_trees_work,
+    commands_on_znodes_work,
+    trees_move_between_deployments,
+)
 
 
 class Deployed:
@@ -32,14 +36,15 @@ class Deployed:
         self.out = self.system.directory / "out.json"
         self.out.write_text(json.dumps(self.system.data))
 
-    def fk(self, *arguments: str, code: int = 0, stdin: str = "") -> str:
+    def fk(self, *arguments: str, code: int = 0, stdin: str = "", both: bool = True) -> str:
+        """What a command prints, with ``both`` also to standard error."""
         done = subprocess.run(
             [sys.executable, "-m", "faaskeeper.cli", *arguments],
             input=stdin, capture_output=True, text=True, env={**os.environ, **backends.KEYS},
             cwd=Path(__file__).parent.parent.parent, timeout=PATIENCE_S, check=False,
         )  # fmt: skip
         assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        return done.stdout + (done.stderr if both else "")
 
 
 @pytest.fixture
@@ -102,12 +107,27 @@ def test_dead_letters_are_shown_sent_again_and_dropped(deployed: Deployed) -> No
     assert "No dead letters" in deployed.fk("deadletters", str(deployed.out))
 
 
-def test_commands_on_trees_work_on_aws(deployed: Deployed) -> None:
+def test_commands_on_znodes_and_trees_work_on_aws(deployed: Deployed) -> None:
     def fk(*arguments: str, stdin: str = "") -> str:
         return deployed.fk("-c", str(deployed.out), *arguments, stdin=stdin)
 
+    commands_on_znodes_work(lambda lines: fk("shell", stdin=lines.decode()))
     with deployed.system.client() as client:
         commands_on_trees_work(client, fk)
+
+
+def test_trees_move_to_aws_and_back(deployed: Deployed, tmp_path: Path) -> None:
+    def fk(*arguments: str) -> str:
+        return deployed.fk("-c", str(deployed.out), *arguments, both=False)
+
+    trees_move_between_deployments(fk, deployed.out, tmp_path)
+
+
+def test_a_node_is_edited_on_aws(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDITOR", "sed -i s/true/false/")
+    for words in (("create", "/app.json", '{"debug": true}'), ("edit", "/app.json")):
+        deployed.fk("-c", str(deployed.out), *words)
+    assert deployed.fk("-c", str(deployed.out), "get", "/app.json") == '{"debug": false}\n'
 
 
 def test_a_tree_moves_from_aws_to_one_machine(deployed: Deployed, tmp_path: Path) -> None:

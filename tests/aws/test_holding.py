@@ -1,4 +1,4 @@
-"""``fk lock``, ``who``, ``watch`` and ``top`` in processes of their own, on a deployment."""
+"""``fk lock``, ``who``, ``watch``, ``top`` and the past, in processes of their own, on a deployment."""
 
 from __future__ import annotations
 
@@ -118,3 +118,16 @@ def test_changes_of_one_process_are_watched_by_another(start: Start) -> None:
     assert {"path": "/app", "writes": 2} in found["paths"]
     assert found["month"]["dollars"] > 0
     assert found["znodes"] == 6
+
+
+def test_the_past_is_shown_and_taken_back(start: Start) -> None:
+    said(start("create", "/app", "one"))
+    said(start("set", "/app", "two"))
+    rows = [json.loads(line) for line in said(start("history", "/app", "--json")).splitlines()]
+    assert [(row["kind"], row["version"]) for row in rows] == [("set", 1), ("created", 0)]
+    first = str(rows[1]["txid"])
+    assert said(start("get", "/app", "--at", first)) == "one\n"
+    assert "-one" in said(start("diff", "/app", "--at", first))
+    assert "two" in said(start("blame", "/app"))
+    said(start("revert", "/app", "--at", first, "--yes"))
+    assert said(start("get", "/app")) == "one\n"

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.gateway.servers import Server
+from tests.zookeeper import zookeeper
+
 
 @pytest.fixture(autouse=True)
 def interruptible() -> Iterator[None]:
@@ -16,3 +19,24 @@ def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a ZooKeeper server."""
+    with zookeeper(tmp_path_factory.mktemp("zookeeper")) as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of ``fk serve``."""
+    server = Server(tmp_path_factory.mktemp("served"))
+    yield server.port
+    server.kill()
+
+
+@pytest.fixture(params=["real", "served"])
+def port(request: pytest.FixtureRequest) -> int:
+    found: int = request.getfixturevalue(request.param)
+    return found

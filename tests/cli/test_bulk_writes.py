@@ -402,6 +402,19 @@ def test_an_editor_that_does_not_exist_is_named(fk: Fk) -> None:
     assert b"the editor '/none/editor' does not start" in fk.run("edit", "/a").stderr
     fk.environment["EDITOR"] = fk.environment["VISUAL"] = "'"
     assert fk.run("edit", "/a").returncode == 2
+    del fk.environment["EDITOR"], fk.environment["VISUAL"]
+    done = fk.run("edit", "/a")  # vi would wait for a terminal
+    assert (done.returncode, b"there is no terminal for an editor: set $EDITOR" in done.stderr) == (2, True)
+
+
+def test_an_error_of_a_transaction_names_the_node(fk: Fk) -> None:
+    done = fk.run("txn", stdin=b"create /none/n x\n")
+    assert (done.returncode, done.stderr) == (
+        3,
+        b"fk: line 1, create: /none/n has no parent. Nothing was changed\n",
+    )
+    error = json.loads(fk.run("txn", "--json", stdin=b"set /none x\n").stderr)
+    assert (error["path"], error["status"]) == ("/none", 3)
 
 
 # ---- import below a path, dry runs ---------------------------------------------------------------

@@ -27,7 +27,7 @@ from faaskeeper.testing.patience import PATIENCE_S
 from tests.cli.console import FK, ROOT, Fk, Terminal
 from tests.gateway.servers import Server
 
-MANY = ("cp", "mv", "deleteall", "txn", "import", "restore")
+MANY = ("cp", "mv", "deleteall", "txn", "import", "restore", "mirror")
 """Commands that change more than one node."""
 TALKS = ("shell",)
 """Its commands have --json."""
@@ -83,6 +83,7 @@ def test_every_command_is_in_one_group_of_help(fk: Fk) -> None:
         (["get", "/none", "--json"], 3, "no node"),
         (["create", "/zookeeper", "--json"], 4, "node exists"),
         (["set", "/zookeeper", "x", "-v", "9", "--json"], 6, "bad version"),
+        (["history", "/none", "--json"], 3, "no node"),
         (["get", "--json"], 2, "invalid"),
         (["get", "none", "--json"], 2, "invalid"),
         (["frobnicate", "--json"], 2, "invalid"),

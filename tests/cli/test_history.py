@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from faaskeeper.cli.context import Context
 from faaskeeper.cli.differences import ABSENT, Blamed, Difference, differences, parsed
+from faaskeeper.cli.shell import execute
+from faaskeeper.config import Config
 from tests.cli.console import ROOT, Fk
+
+Captured = pytest.CaptureFixture[str]
 
 TIMES = r"\d{4}-\d\d-\d\dT[\d:.]+\+\d\d:\d\d|(?<=\"time\": )\d+"
 
@@ -19,6 +25,14 @@ def fk(tmp_path: Path) -> Fk:
     fk = Fk(tmp_path)
     fk.environment["TZ"] = "UTC"
     return fk
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[Context]:
+    made = Context(Config.local(tmp_path / "service"))
+    made.one_shot = False
+    yield made
+    made.close()
 
 
 def examples() -> list[tuple[str, str]]:
@@ -46,7 +60,9 @@ def test_a_deleted_node_is_reverted_with_its_acl_and_a_new_one_goes(fk: Fk) -> N
     acl = fk.said("--auth", "bob:pw", "getAcl", "/a")
     fk.said("delete", "/a")
     assert "\n-two\n" in fk.said("--auth", "bob:pw", "diff", "/a")
-    assert b"no change of /a that you may read" in fk.run("diff", "/a").stderr
+    for words in (["diff", "/a"], ["history", "/a"]):
+        done = fk.run(*words)
+        assert (done.returncode, b"no change of it that you may read" in done.stderr) == (3, True)
     assert "Created /a" in fk.said("--auth", "bob:pw", "revert", "/a", "--at", "2", "--yes")
     assert fk.said("--auth", "bob:pw", "getAcl", "/a") == acl
     assert "Deleted /a" in fk.said("--auth", "bob:pw", "revert", "/a", "--at", "1", "--yes")
@@ -61,8 +77,37 @@ def test_wrong_moments_are_named(fk: Fk) -> None:
     done = fk.run("get", "/", "--at", "1d")
     assert done.returncode == 1
     assert b"before the retained history: the history begins at transaction 0" in done.stderr
+    for words in (["get", "/", "--at"], ["history", "--since"], ["diff", "/", "--at"]):
+        assert b"is in the future" in fk.run(*words, "2999-01-01").stderr
+        done = fk.run(*words, "10000")
+        assert (done.returncode, b"there is no transaction 10000 yet" in done.stderr) == (2, True)
     assert fk.run("get", "/", "--at", "1", "-w").returncode == 2
     assert fk.run("diff", "/", "--at", "1", "--at", "1", "--at", "1").returncode == 2
+
+
+def test_a_node_that_never_was_is_named(fk: Fk) -> None:
+    for words in (["history", "/a"], ["diff", "/a"], ["revert", "/a", "--at", "0"], ["blame", "/a"]):
+        done = fk.run(*words)
+        assert (done.returncode, b"the node /a does not exist" in done.stderr) == (3, True), words
+    assert fk.said("history", "/zookeeper") == ""  # it exists, and nothing happened to it
+    assert fk.run("diff", "/zookeeper").returncode == 2
+
+
+def test_what_is_before_the_retained_history_is_noted(context: Context, capsys: Captured) -> None:
+    for number in range(4):
+        context.client.create(f"/n{number}")
+    log = context.client.connection.log
+    log.trim([entry for entry in log.after(0)[0] if entry.last <= 3])
+    for since in ("0", "2", "1h"):
+        assert execute(context, f"history --since {since}") == 0
+        said = capsys.readouterr()
+        assert len(said.out.splitlines()) == 2
+        assert "fk: what happened before transaction 4 (" in said.err
+        assert "is before the retained history" in said.err
+    assert execute(context, "history --since 3") == 0
+    assert execute(context, "history --since 1h -n 1") == 0  # and there may be more
+    assert execute(context, "history") == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_json_is_compared_by_its_smallest_parts() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -138,6 +139,9 @@ def test_a_killed_fk_takes_its_command_along_and_the_lock_is_free_when_its_sessi
     assert waited.returncode == 9
     assert b"fk: /l was not free within 0 s: " in waited.stderr
     assert b"me" not in waited.stderr
+    waited = fk.run("lock", "/l", "--wait", "0", "-E", "9", "--json", "--", "true")
+    error = json.loads(waited.stderr)
+    assert (waited.returncode, error["status"], error["kind"]) == (9, 9, "timeout")
     assert fk.run("lock", "/l", "--wait", str(PATIENCE_S), "--", "true").returncode == 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,29 +14,8 @@ from faaskeeper.config import Config
 from faaskeeper.testing.emulation import processes
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.cli.console import FK, Fk
-from tests.cli.trees import commands_on_trees_work
-from tests.gateway.servers import Server
+from tests.cli.trees import commands_on_trees_work, commands_on_znodes_work
 from tests.mirror.test_mirror import Load
-from tests.zookeeper import zookeeper
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    with zookeeper(tmp_path_factory.mktemp("zookeeper")) as port:
-        yield port
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    server = Server(tmp_path_factory.mktemp("served"))
-    yield server.port
-    server.kill()
-
-
-@pytest.fixture(params=["real", "served"])
-def port(request: pytest.FixtureRequest) -> int:
-    found: int = request.getfixturevalue(request.param)
-    return found
 
 
 @pytest.fixture
@@ -46,50 +24,7 @@ def console(tmp_path: Path) -> Fk:
 
 
 def test_every_command_on_znodes_works_on_a_server(console: Fk, port: int) -> None:
-    at = f"zk://127.0.0.1:{port}"
-    script = r"""
-        create /app/config '{"a": 1}' -p
-        create /app/e- -e -s
-        create /app/box --container
-        create /app/short --ttl 100000
-        exists /app/config
-        get /app/config
-        get /app/config --json
-        set /app/config two
-        set /app/config three 1
-        stat /app/config
-        ls /app
-        getChildren /app -i
-        tree /app
-        getEphemerals /
-        getAllChildrenNumber /app
-        addauth digest user:pw
-        setAcl /app/box auth::cdrwa
-        getAcl /app/box
-        addWatch /app -r
-        set /app/config four
-        sync /
-        removeWatches /app
-        delete /app/config
-        deleteall /app
-        ls /
-    """
-    done = console.run("-c", at, "shell", stdin=script.encode())
-    said = done.stdout.decode()
-    assert done.returncode == 0, done.stderr.decode()
-    for part in (
-        "Created /app/config\n",
-        '{"a": 1}\n',
-        "Set /app/config, version 2\n",
-        "dataLength = 5\n",
-        "├── config\n",
-        "/app/e-0000000001\n4\n",
-        "digest:user:",
-        "WatchedEvent type: NodeDataChanged path: /app/config\n",
-        "Deleted 4 nodes\n",
-    ):
-        assert part in said, said
-    assert said.endswith("zookeeper\n")
+    commands_on_znodes_work(lambda lines: console.said("-c", f"zk://127.0.0.1:{port}", "shell", stdin=lines))
 
 
 def test_commands_on_trees_work_on_a_server(console: Fk, port: int) -> None:
@@ -119,6 +54,12 @@ def test_the_address_may_come_from_the_environment_with_a_chroot(console: Fk, po
     console.environment["FK_CONFIG"] += "/apps/mine"
     assert console.said("ls", "/") == "n\n"
     console.said("deleteall", "/n")
+    console.environment["FK_CONFIG"] += "/none"
+    done = console.run("create", "/n")
+    assert (done.returncode, done.stderr) == (
+        3,
+        b"fk: /n has no parent: the chroot does not exist; -p creates it\n",
+    )
 
 
 @pytest.mark.parametrize(
@@ -247,6 +188,20 @@ def test_a_mirror_killed_under_load_goes_on_to_the_cut_over(console: Fk, real: i
     assert f"connect string 127.0.0.1:{real}/back/again" in back
 
 
+def test_a_mirror_is_tried_dry_and_tells_what_it_did_in_json(console: Fk, real: int) -> None:
+    at, words = f"zk://127.0.0.1:{real}", (f"zk://127.0.0.1:{real}/dry", ":/dry")
+    console.said("-c", at, "create", "/dry/n", "x", "-p")
+    done = console.run("mirror", *words, "--dry-run")
+    assert done.stdout == b"create /dry\ncreate /dry/n\n"
+    assert b": create 2\n" in done.stderr
+    rows = console.said("mirror", *words, "--dry-run", "--json").splitlines()
+    assert json.loads(rows[1]) == {"operation": "create", "path": "/dry/n"}
+    assert console.run("exists", "/dry").returncode == 3
+    found = json.loads(console.said("mirror", *words, "--json"))
+    assert (found["znodes"], found["ephemerals"], found["behind"]) == (2, [], {})
+    assert console.said("mirror", *words, "--dry-run") == ""
+
+
 def test_an_interrupted_mirror_has_ended_between_two_transactions(console: Fk, real: int) -> None:
     source = f"zk://127.0.0.1:{real}/stopping"
     console.said("-c", f"zk://127.0.0.1:{real}", "create", "/stopping")
@@ -279,6 +234,7 @@ def test_no_password_is_in_what_a_mirror_says(console: Fk, real: int) -> None:
         (("zk://u:geheim@h/app", ":/x"), "has no password in it"),
         ((":/zookeeper/quota", "zk://h/x"), "/zookeeper/quota is every deployment's own"),
         (("zk://h/app", ":/app", "--cut-over", "--follow"), "--cut-over ends a mirror"),
+        (("zk://h/app", ":/app", "--dry-run", "--follow"), "--dry-run shows what the first copy would do"),
         (("zk://h/app", ":/app", "--ttl", "x"), "--ttl 'x' is not GLOB=MS"),
         (("zk://h/app", ":/app", "--map-id", "sasl"), "is not SCHEME:ID=SCHEME:ID"),
     ],

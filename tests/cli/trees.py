@@ -1,9 +1,10 @@
-"""What the commands on trees do, on any deployment: run with its ``fk`` and a client of it."""
+"""What commands on znodes and on trees do, on any deployment: run with its ``fk``."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 from faaskeeper.client import FaaSKeeperClient
 
@@ -45,3 +46,74 @@ def commands_on_trees_work(client: FaaSKeeperClient, fk: Callable[..., str], kin
     assert not kinds or moved.ttl == 3_600_000
     assert client.get_data("/moved/large").data == b"needle" * 20_000
     assert "Set /app, version 1" in fk("txn", stdin="check /app 0\nset /app new\n")
+
+
+def commands_on_znodes_work(shell: Callable[[bytes], str]) -> None:
+    """``shell`` takes the lines for an ``fk shell``, and returns what was printed if all was well."""
+    said = shell(
+        rb"""
+        create /app/config '{"a": 1}' -p
+        create /app/e- -e -s
+        create /app/box --container
+        create /app/short --ttl 100000
+        exists /app/config
+        get /app/config
+        get /app/config --json
+        set /app/config two
+        set /app/config three 1
+        stat /app/config
+        ls /app
+        getChildren /app -i
+        tree /app
+        getEphemerals /
+        getAllChildrenNumber /app
+        addauth digest user:pw
+        setAcl /app/box auth::cdrwa
+        getAcl /app/box
+        addWatch /app -r
+        set /app/config four
+        sync /
+        removeWatches /app
+        cd app
+        get config
+        delete config
+        deleteall /app
+        ls /
+        """
+    )
+    for part in (
+        "Created /app/config\n",
+        '{"a": 1}\n',
+        "Set /app/config, version 2\n",
+        "dataLength = 5\n",
+        "\u251c\u2500\u2500 config\n",
+        "/app/e-0000000001\n4\n",
+        "digest:user:",
+        "WatchedEvent type: NodeDataChanged path: /app/config\n",
+        "\nfour\n",
+        "Deleted 4 nodes\n",
+    ):
+        assert part in said, said
+    assert said.endswith("zookeeper\n")
+
+
+def trees_move_between_deployments(fk: Callable[..., str], config: Path, directory: Path) -> None:
+    """By a dump and by a mirror, to an embedded service in ``directory`` and back. ``config``: of ``fk``."""
+    dump, here = directory / "dump", directory / "here.json"
+    embedded = {"cloud-provider": "local", "deployment-name": "here", "directory": str(directory / "here")}
+    here.write_text(json.dumps(embedded))
+    fk("create", "/moving/node", "text", "--parents")
+    fk("create", "/moving/ttl", "x", "--ttl", "3600000")
+    fk("export", "--to", str(dump))
+    fk("import", "--from", str(dump), "--below", "/imported", "--json")
+    assert fk("get", "/imported/moving/node") == "text\n"
+    fk("mirror", f"{config}:/moving", f"{here}:/moved")
+    fk("set", "/moving/node", "later")
+    assert "set /moved/node" in fk("mirror", f"{config}:/moving", f"{here}:/moved", "--dry-run")
+    there = json.loads(
+        fk("mirror", f"{config}:/moving", f"{here}:/moved", "--cut-over", "--quiet", "0", "--json")
+    )
+    assert there["znodes"] == 3
+    back = ("mirror", f"{here}:/moved", f"{config}:/back", "--cut-over", "--quiet", "0", "--json")
+    assert json.loads(fk(*back))["digest"] == there["digest"]
+    assert fk("get", "/back/node") == "later\n"

@@ -189,6 +189,49 @@ def test_acls_that_would_lock_the_mirror_out_are_refused(sides: Sides) -> None:
     assert sides.new.exists(sides.top) is None
 
 
+def test_a_plan_is_what_the_mirror_then_does_and_changes_nothing(sides: Sides) -> None:
+    top = sides.top
+    for path in ("/a", "/a/b", "/c", "/acl"):
+        sides.old.create(top + path, b"1")
+    sides.copy()
+    sides.old.delete(f"{top}/a/b")
+    sides.old.delete(f"{top}/a")
+    sides.old.set_data(f"{top}/c", b"2")
+    sides.old.set_acls(f"{top}/acl", [(31, "digest", "a:1"), (31, "world", "anyone")])
+    sides.old.create(f"{top}/new/below", makepath=True)
+    sides.old.create(f"{top}/here", ephemeral=True)
+    before = sides.new.create("/before").stat.czxid
+    with sides.mirror().opened() as opened:
+        planned = list(opened.plan())
+        assert opened.copier.ephemerals.keys() == {"/here"}
+    assert planned == [
+        ("setAcl", f"{top}/acl"),
+        ("set", f"{top}/c"),
+        ("create", f"{top}/new"),
+        ("create", f"{top}/new/below"),
+        ("delete", f"{top}/a/b"),
+        ("delete", f"{top}/a"),
+    ]
+    written = {row.path for row in sides.new.history("/", True, since=before)}
+    assert not written
+    sides.copy()
+    assert len(set(sides.digests())) == 1
+    changed = {(row.path, row.kind) for row in sides.new.history(top, True, since=before)}
+    kinds = {"create": "created", "delete": "deleted", "set": "set", "setAcl": "acl"}
+    assert changed == {(path, kinds[what]) for what, path in planned}
+    with sides.mirror().opened() as opened:
+        assert list(opened.plan()) == []
+
+
+def test_a_plan_refuses_what_the_mirror_would_refuse(sides: Sides) -> None:
+    sides.new.create(f"{sides.top}/other", makepath=True)
+    with sides.mirror().opened() as opened:
+        with pytest.raises(MirrorRefused, match="not empty and no mirror"):
+            opened.plan()
+        opened.options = opened.options._replace(overwrite=True)
+        assert list(opened.plan()) == [("delete", f"{sides.top}/other")]
+
+
 def test_a_source_that_does_not_exist_is_named(sides: Sides) -> None:
     sides.old.delete(sides.top)
     with pytest.raises(NodeDoesntExistException, match=sides.top):

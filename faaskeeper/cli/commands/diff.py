@@ -12,7 +12,7 @@ from faaskeeper.cli import differences, output
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.differences import ABSENT
 from faaskeeper.cli.errors import Failed
-from faaskeeper.cli.moments import Moment, MomentType, rows_of
+from faaskeeper.cli.moments import Moment, MomentType, check_known, rows_of
 from faaskeeper.cli.options import as_json, command, path, version_option
 from faaskeeper.cli.reverting import reverted
 from faaskeeper.exceptions import NodeDoesntExistException
@@ -69,6 +69,7 @@ def _before_last(context: Context, path: str) -> Moment:
     rows = rows_of(context, context.client.history(path))
     last = next(islice((row for row in rows if row.kind != "acl"), 1), None)
     if last is None:
+        check_known(context, path)
         raise Failed(f"the retained history has no change of {path} that you may read: nothing to compare", 2)
     return last.txid - 1
 
@@ -142,6 +143,8 @@ def revert(
       revert /app/config --at 2h --version 7 --yes
     """
     then, now = _side(context, path, at), _side(context, path, None)
+    if then.node is None and now.node is None:
+        raise NodeDoesntExistException(path)
     if version is not None and (now.node is None or now.node.stat.version != version):
         is_now = "does not exist any more" if now.node is None else f"has version {now.node.stat.version}"
         raise Failed(f"{path} {is_now}, not {version}: nothing was changed; look at it again", 6)

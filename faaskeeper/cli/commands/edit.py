@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def _editor() -> list[str]:
         raise click.UsageError(f"$EDITOR is not a command: {error}") from error
     if words:
         return words
+    if not sys.stdin.isatty():
+        raise click.UsageError("there is no terminal for an editor: set $EDITOR")
     found = next((each for each in ("sensible-editor", "vi", "nano") if shutil.which(each)), None)
     if found is None:
         raise click.UsageError("there is no editor: set $EDITOR")

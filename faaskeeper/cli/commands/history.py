@@ -8,15 +8,16 @@ from typing import Any
 
 import click
 
-from faaskeeper.cli import differences
+from faaskeeper.cli import differences, output
 from faaskeeper.cli.arguments import Whole, ZnodePath
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.differences import ABSENT, Blamed
 from faaskeeper.cli.errors import Failed
-from faaskeeper.cli.moments import Moment, MomentType, rows_of, when, who
+from faaskeeper.cli.moments import Moment, MomentType, check_known, rows_of, when, who
 from faaskeeper.cli.options import as_json, command, path
+from faaskeeper.core.log import Log
 from faaskeeper.exceptions import BeforeHistoryException, NodeDoesntExistException
-from faaskeeper.session.history import Revision
+from faaskeeper.session.history import Revision, ms_of
 
 
 @command("history")
@@ -54,11 +55,29 @@ def history(
     more = {"since": since, "until": until, "session": session, "newest_first": not reverse}
     client, below = context.client, recursive or path is None
     found: Iterator[Revision] = client.history(path or "/", below, **more)  # type: ignore[arg-type]
+    shown = 0
     for row in islice(rows_of(context, found), number):
+        shown += 1
         if as_json:
             context.print_json(_as_json(row))
         else:
             context.print_line(_line(row))
+    if not shown and path is not None and not recursive and (since, until, session) == (None, None, None):
+        check_known(context, path)
+    if since is not None and (shown != number or reverse):
+        note = context.call(_missed, client.connection.log, since)
+        if note:
+            output.print_error(f"fk: {note}")
+
+
+def _missed(log: Log, since: Moment) -> str:
+    """A note if the log does not have everything since a moment; empty if it has. Raises DriverError."""
+    from faaskeeper.cli.measuring import first_entry
+
+    before, time = first_entry(log, 0)
+    if not before or time is None or (since >= before if isinstance(since, int) else ms_of(since) >= time):
+        return ""
+    return f"what happened before transaction {before + 1} ({when(time)}) is before the retained history"
 
 
 def _as_json(row: Revision) -> dict[str, Any]:

@@ -14,15 +14,13 @@ import click
 from faaskeeper.cli import output
 from faaskeeper.cli.arguments import Amount, Whole, text_of
 from faaskeeper.cli.context import Context
-from faaskeeper.cli.errors import Failed
-from faaskeeper.cli.holding import Ended, Holding, Signals, check_grace
+from faaskeeper.cli.errors import KINDS, Failed
+from faaskeeper.cli.holding import Ended, Holding, Signals, grace_within
 from faaskeeper.cli.options import command, path
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.core.deployment import MAX_TIMEOUT_MS, MIN_TIMEOUT_MS
 from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.recipes import Lock, ReadLock, Semaphore, WriteLock
-
-_GRACE_S = 5.0
 
 
 @command("lock")
@@ -89,10 +87,7 @@ def lock(
         raise click.UsageError("--semaphore, --election, --read and --write exclude each other")
     if session_timeout is not None and session_timeout < MIN_TIMEOUT_MS / 1000:
         raise click.UsageError(f"--session-timeout must be at least {MIN_TIMEOUT_MS // 1000}")
-    timeout = session_timeout or context.config.session_timeout
-    if grace is None:
-        grace = max(min(_GRACE_S, timeout / 3 - 1), 0)
-    check_grace(grace, timeout)
+    grace_within(grace, session_timeout or context.config.session_timeout)
     if shutil.which(words[0]) is None:
         there = os.sep in words[0] and os.path.exists(words[0])
         what = "it is not executable" if there else "no such command"
@@ -120,17 +115,18 @@ def _hold(
     words: Sequence[str],
     wait: float | None,
     conflict: int,
-    grace: float,
+    grace: float | None,
     signals: Signals,
 ) -> int:
     """Acquire the lock and run the command; returns the exit status."""
     client = context.client
+    lasts = grace_within(grace, client.session_timeout)  # a ZooKeeper server may have granted less
     lock = make(client)
     if not context.call(lock.acquire, wait):
         before = ", ".join(context.call(lock.contenders))
-        output.print_error(f"fk: {lock.path} was not free within {wait:g} s{before and f': {before}'}")
-        return conflict
-    holding = Holding(client, lock, grace)
+        why = f"{lock.path} was not free within {wait:g} s{before and f': {before}'}"
+        raise Failed(why, conflict, KINDS[8])
+    holding = Holding(client, lock, lasts)
     context.call(holding.prepare)
     names = {
         "FK_FENCING_TOKEN": str(lock.token),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ import click
 from faaskeeper.cli import output
 from faaskeeper.cli.arguments import Amount, Whole, text_of
 from faaskeeper.cli.context import Context
-from faaskeeper.cli.options import as_json
+from faaskeeper.cli.options import as_json, dry_run_option
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core import paths
@@ -20,7 +21,7 @@ from faaskeeper.core.znode import CONTAINER, MAX_TTL_MS
 from faaskeeper.mirror.copying import Wishes
 from faaskeeper.mirror.cutting import Done, cut_over
 from faaskeeper.mirror.errors import some
-from faaskeeper.mirror.following import Mirror, Options
+from faaskeeper.mirror.following import Mirror, Options, Running
 from faaskeeper.mirror.trees import Tree
 from faaskeeper.zookeeper import address
 
@@ -81,6 +82,7 @@ _TIMEOUT_S = 10
     metavar="USER:PASSWORD",
     help="Credentials for the target. [$FK_TARGET_AUTH]",
 )
+@dry_run_option
 @as_json
 @click.pass_obj
 def mirror(
@@ -99,6 +101,7 @@ def mirror(
     ids: tuple[str, ...],
     source_auth: tuple[str, ...],
     target_auth: tuple[str, ...],
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Make the tree TARGET equal to the tree SOURCE, and keep it so.
@@ -116,6 +119,8 @@ def mirror(
     """
     if cut and (follow or overwrite):
         raise click.UsageError("--cut-over ends a mirror: omit --follow and --overwrite")
+    if dry_run and (follow or cut):
+        raise click.UsageError("--dry-run shows what the first copy would do: omit --follow and --cut-over")
     shown = [("digest", text_of(each)) for each in (*context.auth, *target_auth)]
     wishes = Wishes(
         (*map(_life, lives), *((text_of(each), CONTAINER) for each in containers)), tuple(map(_ids, ids))
@@ -126,6 +131,10 @@ def mirror(
         for word, auth in ((source, source_auth), (target, target_auth))
     ]
     made = Mirror(sides[0], sides[1], options, output.print_error)
+    if dry_run:
+        with made.opened() as opened:
+            _show_plan(context, opened, as_json)
+        return
     with _stopping(made):
         if follow:
             made.follow()
@@ -133,17 +142,17 @@ def mirror(
         with made.running() as running:
             if cut:
                 done = cut_over(running, quiet, leave_ephemerals)
-                _show(context, done, text_of(source), text_of(target), as_json)
-            elif running.copier.ephemerals:
-                output.print_error(
-                    f"not copied, ephemerals: {some(map(running.source.real, running.copier.ephemerals))}"
-                )
+                _show(context, running, done, text_of(source), text_of(target), as_json)
+            elif as_json:
+                context.print_json(_copied(running))
+            else:
+                _tell_ephemerals(running)
             _tell_behind(running.behind)
 
 
-def _show(context: Context, done: Done, source: str, target: str, as_json: bool) -> None:
+def _show(context: Context, running: Running, done: Done, source: str, target: str, as_json: bool) -> None:
     if as_json:
-        context.print_json({"digest": done.digest, "znodes": done.znodes, "behind": done.behind})
+        context.print_json({"digest": done.digest, "znodes": done.znodes, "behind": _behind(running)})
         return
     context.print_line(f"{target} equals {source}: {done.znodes} znodes, digest {done.digest}")
     context.print_line(f"The mirror has ended. Point clients of {source} to {target} now:")
@@ -155,6 +164,36 @@ def _show(context: Context, done: Done, source: str, target: str, as_json: bool)
         where = f" {config}" if config else ""
         context.print_line(f"  FaaSKeeper's clients: Config.load({config!r}), chroot {top}")
         context.print_line(f"  ZooKeeper's clients: 'fk serve{where}', connect string HOST:2181{top}")
+
+
+def _copied(running: Running) -> dict[str, Any]:
+    return {
+        "znodes": running.znodes,
+        "written": running.copier.written,
+        "ephemerals": sorted(map(running.source.real, running.copier.ephemerals)),
+        "behind": _behind(running),
+    }
+
+
+def _behind(running: Running) -> dict[str, int]:
+    return {running.source.real(path): number for path, number in running.behind.items()}
+
+
+def _show_plan(context: Context, opened: Running, as_json: bool) -> None:
+    counted: Counter[str] = Counter()
+    for what, path in opened.plan():
+        counted[what] += 1
+        context.say(as_json, {"operation": what, "path": path}, f"{what} {path}")
+    _tell_ephemerals(opened)
+    done = ", ".join(f"{what} {number}" for what, number in counted.items()) or "nothing"
+    output.print_error(f"would do to {opened.target.name}: {done}")
+
+
+def _tell_ephemerals(running: Running) -> None:
+    if running.copier.ephemerals:
+        output.print_error(
+            f"not copied, ephemerals: {some(map(running.source.real, running.copier.ephemerals))}"
+        )
 
 
 def _tell_behind(behind: dict[str, int]) -> None:

@@ -111,6 +111,8 @@ def create(
 
 def _no_parent(context: Context, path: str, error: NodeDoesntExistException) -> Exception:
     """The error of a create without a parent; names the topmost missing ancestor."""
+    if paths.parent(path) == "/":
+        return Failed(f"{path} has no parent: the chroot does not exist; -p creates it", status_of(error))
     above = [each for each in paths.upwards(paths.parent(path)) if each != "/"]
     for each in reversed(above):
         if context.call(context.client.exists, each) is None:

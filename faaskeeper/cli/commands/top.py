@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,13 @@ from faaskeeper.cli.arguments import Address, Amount
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.measuring import Meter
 from faaskeeper.cli.options import as_json, command, optional_config
+from faaskeeper.zookeeper import address
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+Look = Callable[[], dict[str, Any]]
+Shown = Callable[[dict[str, Any]], Iterator[tuple[str, str]]]
 
 
 @command("top")
@@ -39,21 +43,22 @@ def top(
 ) -> None:
     """Show writes, sessions, paths with most writes, lag, and the month's cost so far.
 
-    Without a terminal, and with --once, print one look; --json prints an object for each look.
+    Without a terminal, and with --once, print one look; --json prints an object for each look. Of a
+    ZooKeeper server (zk://) it shows what the servers tell.
     """
     context.choose(config)
-    meter = Meter(context.client, context.config, server, max(window, 0.1))
     live = output.at_terminal() and not once and not as_json
+    look, shown = _meter(context, server, max(window, 0.1), live or (as_json and not once))
     try:
         if live:
-            _live(context, meter, interval)
+            _live(context, look, shown, interval)
             return
         while True:
-            found = context.call(meter.look)
+            found = context.call(look)
             if as_json:
                 context.print_json(found)
             else:
-                for name, value in rows(found):
+                for name, value in shown(found):
                     output.print_line(f"{name:14} {output.escaped(value)}")
             if once or not as_json:
                 return
@@ -62,21 +67,35 @@ def top(
         return  # the way to end it
 
 
-def _live(context: Context, meter: Meter, interval: float) -> None:
+def _meter(
+    context: Context, servers: tuple[tuple[str, int], ...], window: float, on: bool
+) -> tuple[Look, Shown]:
+    """What looks at the deployment, and what shows that. ``on``: there will be more than one look."""
+    if context.config.provider_name != address.PROVIDER:
+        return Meter(context.client, context.config, servers, window).look, rows
+    from faaskeeper.cli import ensemble
+
+    where = address.of(context.config.provider_config)
+    more = tuple(each for each in servers if each not in where.servers)
+    where = where._replace(servers=(*where.servers, *more))
+    return ensemble.Ensemble(context.client, where, window, on).look, ensemble.rows
+
+
+def _live(context: Context, look: Look, shown: Shown, interval: float) -> None:
     from rich.live import Live
 
-    with Live(_table(context.call(meter.look)), auto_refresh=False, screen=True) as live:
+    with Live(_table(shown(context.call(look))), auto_refresh=False, screen=True) as live:
         while True:
             sleep(max(interval, 0.1))
-            live.update(_table(context.call(meter.look)), refresh=True)
+            live.update(_table(shown(context.call(look))), refresh=True)
 
 
-def _table(found: dict[str, Any]) -> Table:
+def _table(lines: Iterable[tuple[str, str]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in rows(found):
+    for name, value in lines:
         table.add_row(Text(name, style="bold"), Text(output.escaped(value)))
     return table
 

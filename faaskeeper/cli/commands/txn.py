@@ -17,7 +17,7 @@ from faaskeeper.cli.options import as_json, command, data_given, dry_run_option,
 from faaskeeper.cli.words import split
 from faaskeeper.client.batches import TransactionRequest
 from faaskeeper.core.znode import MAX_TTL_MS
-from faaskeeper.exceptions import FaaSKeeperException, RolledBackException
+from faaskeeper.exceptions import FaaSKeeperException, NodeDoesntExistException, RolledBackException
 from faaskeeper.node import Node
 
 _VERSION = Whole(-1, 2**31 - 1)
@@ -146,9 +146,11 @@ def txn(context: Context, file: Path, dry_run: bool, as_json: bool) -> None:
     for line, result in zip(lines, results, strict=True):
         if isinstance(result, FaaSKeeperException) and not isinstance(result, RolledBackException):
             message = advice(result, not context.one_shot)
+            if line.word == "create" and isinstance(result, NodeDoesntExistException):
+                message = f"{line.path} has no parent"
             raise Failed(
                 f"line {line.number}, {line.word}: {message}. Nothing was changed", status_of(result)
-            )
+            ) from result
     for line, result in zip(lines, results, strict=True):
         _result(context, as_json, line, result)
 

@@ -13,13 +13,13 @@ from typing import Any
 import click
 
 from faaskeeper.cli import output
-from faaskeeper.cli.arguments import Whole
+from faaskeeper.cli.arguments import Txid, Whole
 from faaskeeper.cli.context import Context, when
 from faaskeeper.cli.errors import Failed
 from faaskeeper.cli.following import Following, Happened, Value, following
 from faaskeeper.cli.interrupts import POLL_S
 from faaskeeper.cli.options import as_json, command, path, timeout_option
-from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.client import FaaSKeeperClient, SessionState
 from faaskeeper.core.errors import DriverError
 from faaskeeper.exceptions import ProviderException, SessionExpiredException, TimeoutException
 
@@ -31,7 +31,7 @@ _AGAIN_MOST_S = 30.0
 @command("watch")
 @path
 @click.option("-r", "--recursive", is_flag=True, help="Watch the path and all paths below it.")
-@click.option("--since", type=Whole(0, 2**62), metavar="TXID", help="Begin with what happened after it.")
+@click.option("--since", type=Txid(), metavar="TXID", help="Begin with what happened after it.")
 @click.option("--data", "with_data", is_flag=True, help="Print the new and the old data.")
 @click.option(
     "--exec", "run", metavar="CMD", help="Run a shell's command for each change, instead of printing it."
@@ -62,15 +62,17 @@ def watch(
       watch /app/config --data --since 4711
       watch /app/config --exec 'systemctl reload app'
     """
-    show = _Runs(run) if run is not None else _print_json if as_json else _print
     begun = context.call(following, context.client, path, recursive, with_data)
+    show = _Runs(run, begun.resumes) if run is not None else _print_json if as_json else _print
     watching = _Watching(context, begun)
     watching.begin(since)
-    output.print_error(f"fk: watching {path} from after transaction {begun.position}")
+    where = f" from after transaction {begun.position}" if begun.resumes else ""
+    output.print_error(f"fk: watching {path}{where}")
     try:
         watching.show(show, number, timeout)
     except KeyboardInterrupt as interrupt:
-        interrupt.add_note(f"go on with --since {begun.position}")
+        if begun.resumes:
+            interrupt.add_note(f"go on with --since {begun.position}")
         raise
 
 
@@ -93,13 +95,21 @@ class _Watching:
         self._context.connect()
         client = self._context.client
         if client is not self._client:
-            client.add_listener(lambda state: self._woken.set())
+            client.add_listener(self._state)
             self._context.call(self._following.wakes, client, lambda event: self._woken.set())
             if self._client is not None:
-                position = self._following.position
-                output.print_error(f"fk: the session had ended; going on after transaction {position}")
+                begun = self._following
+                on = (
+                    f"going on after transaction {begun.position}" if begun.resumes else "comparing all nodes"
+                )
+                output.print_error(f"fk: the session had ended; {on}")
             self._client = client
         return client
+
+    def _state(self, state: SessionState) -> None:
+        if state is SessionState.CONNECTED:
+            self._following.lost()
+        self._woken.set()
 
     def show(self, show: Callable[[Happened], None], number: int | None, timeout: float | None) -> None:
         """Show changes, at most ``number``. Raises Failed after ``timeout`` seconds without one."""
@@ -135,7 +145,8 @@ def _print(happened: Happened) -> None:
     version = (
         "" if happened.new is None or happened.event == "created" else f" (version {happened.new.version})"
     )
-    output.print_line(f"{happened.txid} {time} {happened.event} {output.escaped(happened.path)}{version}")
+    txid = "-" if happened.txid < 0 else happened.txid
+    output.print_line(f"{txid} {time} {happened.event} {output.escaped(happened.path)}{version}")
     for sign, value in (("-", happened.old), ("+", happened.new)):
         if isinstance(value, Value) and value.data is not None:
             for line in output.escaped_data(value.data, "\n\t").split("\n"):
@@ -144,7 +155,8 @@ def _print(happened: Happened) -> None:
 
 def fields(happened: Happened) -> dict[str, Any]:
     """A change as JSON. Left out: what is not known, or was not asked for."""
-    found: dict[str, Any] = {"txid": happened.txid, "event": happened.event, "path": happened.path}
+    found: dict[str, Any] = {} if happened.txid < 0 else {"txid": happened.txid}
+    found.update(event=happened.event, path=happened.path)
     if happened.time is not None:
         found["time"] = happened.time
     if happened.new is not None:
@@ -170,24 +182,25 @@ def _print_json(happened: Happened) -> None:
 
 
 class _Runs:
-    """Runs a command for each change, and waits for it."""
+    """Runs a command for each change, and waits for it. ``resumes``: see :class:`Following`."""
 
-    def __init__(self, words: str) -> None:
+    def __init__(self, words: str, resumes: bool) -> None:
         self._words = words
+        self._resumes = resumes
 
     def __call__(self, happened: Happened) -> None:
         names = {
             "FK_EVENT": happened.event,
             "FK_PATH": happened.path,
-            "FK_TXID": str(happened.txid),
+            "FK_TXID": "" if happened.txid < 0 else str(happened.txid),
             "FK_TIME": "" if happened.time is None else str(happened.time),
             "FK_VERSION": "" if happened.new is None else str(happened.new.version),
         }
         line = output.json_line(fields(happened)).encode() + b"\n"
         done = subprocess.run(["sh", "-c", self._words], input=line, env={**os.environ, **names}, check=False)
         if done.returncode:
+            on = f": go on with --since {happened.txid - 1}" if self._resumes else ""
             raise Failed(
-                f"{self._words} failed with status {done.returncode} at {happened.event} {happened.path}: "
-                f"go on with --since {happened.txid - 1}",
+                f"{self._words} failed with status {done.returncode} at {happened.event} {happened.path}{on}",
                 1,
             )
