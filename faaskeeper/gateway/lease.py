@@ -192,24 +192,25 @@ class ServerLease:
                 self._due = self._now() + self._timeout / 1000 / RENEWALS
             finally:
                 self._renewed.set()
-        try:
-            await self._meet()
-        except DriverError as error:
-            _log.warning("the lease was renewed, but the log cannot be followed now: %s", error)
-
-    async def _meet(self) -> None:
-        """Meet epochs without a notification. What fails is done at the next renewal."""
-        returned, self._returned = self._returned, False
+            returned, self._returned = self._returned, False
+            try:
+                mark = await self._runner.call(self._connection.applied)
+            except DriverError as error:
+                self._not_met(returned, error)
+                return
         rules = self._watches.rules
         try:
-            mark = await self._runner.call(self._connection.applied)
             if returned:  # the mark may not cover what nobody was notified of
                 await self._runner.perform(rules.sync())
             elif rules.watching or rules.follows:
                 await self._runner.perform(rules.meet(Epoch(mark, mark, ()), settled=True))
-        except DriverError:
-            self._returned = self._returned or returned
-            raise
+        except DriverError as error:
+            self._not_met(returned, error)
+
+    def _not_met(self, returned: bool, error: DriverError) -> None:
+        """The lease is renewed all the same; the next renewal does what this one has not done."""
+        self._returned = self._returned or returned
+        _log.warning("the lease was renewed, but the log cannot be followed now: %s", error)
 
     async def _put(self, timeout: int) -> None:
         """Put the lease, for at most ``timeout`` ms."""
