@@ -4,7 +4,7 @@ import { file, get, send } from "./api.js";
 import { dialog, el, field, full, link, note, pathLink, replace, short, svg, time } from "./dom.js";
 import { diff } from "./diff.js";
 import { bytesOf } from "./formats.js";
-import { crumbs, dataView, historyList } from "./node.js";
+import { crumbs, dataView, further, historyList } from "./node.js";
 import { search } from "./search.js";
 import { Tree } from "./tree.js";
 
@@ -164,14 +164,15 @@ class Past {
 
   // ---- one node --------------------------------------------------------------------------------
 
-  async read() {
+  async read(whole = 0) {
     const { path, at } = this;
     const read = async (route, query) => { try { return await get(route, query); } catch (error) { return error; } };
     const [then, now, history] = await Promise.all([
-      read("past/node", { path, at }), read("node", { path }), read("past/history", { path, limit: 200 }),
+      read("past/node", { path, at }), read("node", { path }), read("past/history", { path, limit: 200, whole }),
     ]);
     if (path !== this.path || at !== this.at) return;
     this.rows = history.rows || [];
+    this.since = history.more ? 0 : history.since || 0;
     this.draw();
     this.render(then, now);
   }
@@ -191,7 +192,8 @@ class Past {
         gone ? null : el("a", { class: "button", href: file("past/download", { path, at }), download: "" }, "Download")),
       gone ? null : section("Data then", dataView(data, this.form)),
       section("Compare", this.comparison(data, nowData)),
-      section("What happened to it", this.rows.length ? historyList(this.rows, this.lastBefore(at)) : el("p", { class: "hint" }, "Nothing, as far as the log goes back.")));
+      section("What happened to it", this.rows.length ? historyList(this.rows, this.lastBefore(at))
+        : this.since ? null : el("p", { class: "hint" }, "Nothing, as far as the log goes back."), further(this.since, () => this.read(1))));
   }
 
   lastBefore(at) {
