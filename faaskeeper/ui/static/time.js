@@ -59,7 +59,7 @@ class Past {
 
   /** What is known of rows then: of a node whose children have not changed since, what is now. */
   async rowsThen(path, name) {
-    const { at } = this, then = {};
+    const { at } = this, then = Object.create(null); // a node may be called __proto__
     for (const [each, about] of Object.entries(await get("rows", { path, name }))) {
       if (BigInt(about.created) <= BigInt(at)) then[each] = { ...about, children: BigInt(about.changed) <= BigInt(at) ? about.children : null };
     }
