@@ -211,9 +211,13 @@ class Follower:
             self._woken.clear()
             try:
                 batch = self._take()
-            except (DriverError, StaleView, FaaSKeeperException) as error:
+            except (
+                Exception
+            ) as error:  # of a bug, too: pages that hear nothing would believe that nothing happens
+                if not isinstance(error, (DriverError, StaleView, FaaSKeeperException)):
+                    _logger.exception("the deployment could not be followed")
                 down = True
-                self._publish(Batch(None, [], down=str(error)))
+                self._publish(Batch(None, [], down=str(error) or repr(error)))
                 self._woken.wait(_AGAIN_S)
                 continue
             if batch.events or batch.reset or down:

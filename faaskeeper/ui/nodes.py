@@ -16,7 +16,7 @@ from faaskeeper.core.znode import Acl, Stat
 from faaskeeper.exceptions import NoAuthException, NodeDoesntExistException
 from faaskeeper.node import Node
 from faaskeeper.recipes.places import recipe_of
-from faaskeeper.ui.access import RIGHTS, Access, Invalid, access_of, path_in
+from faaskeeper.ui.access import RIGHTS, Access, Invalid, access_of, number_in, path_in
 
 _ROWS = 100
 """Most rows of a tree that are asked for at once."""
@@ -125,10 +125,10 @@ def _watches(access: Access, path: str) -> list[dict[str, Any]] | None:
 
 
 def children(request: Request) -> Response:
-    """Route: the names of all children, sorted."""
-    path = path_in(request)
+    """Route: the names of all children, or of the ``first`` ones, sorted."""
+    path, first = path_in(request), number_in(request, "first", -1)
     names, stat = access_of(request).client.get_children_with_stat(path)
-    return JSONResponse({"path": path, "names": names, "stat": stat_of(stat)})
+    return JSONResponse({"path": path, "names": names if first < 0 else names[:first], "stat": stat_of(stat)})
 
 
 def rows(request: Request) -> Response:

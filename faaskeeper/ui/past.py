@@ -10,19 +10,22 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from faaskeeper.cli.errors import Failed
-from faaskeeper.cli.following import LogReader
+from faaskeeper.cli.following import LogReader, entry_before
 from faaskeeper.core import paths
 from faaskeeper.core.log import Log, Trimmed
 from faaskeeper.core.znode import Acl
 from faaskeeper.exceptions import NodeDoesntExistException, ProviderException
+from faaskeeper.providers.clocks import elapsed_s
 from faaskeeper.session.history import Revision, Scope, revisions_of
 from faaskeeper.ui.access import Access, Invalid, access_of, number_in, path_in
 from faaskeeper.ui.follower import event_of
 from faaskeeper.ui.nodes import attachment, node_of
 
 _ROWS = 500
-_ENTRIES = 1000
-"""So many entries are looked at for one with a change that may be shown."""
+_ENTRIES, _TOGETHER = 1000, 20
+"""So many entries are looked at for one with a change that may be shown; so many at once."""
+_GLANCE, _GLANCE_S = 2_000, 0.5
+"""Of a node, the log's last transactions are looked at; of one that changed rarely more, for so long."""
 _ALL = Scope("/", True)
 _LOOKED_AT = 200_000
 """Changes since a moment above which lists of children of then are not put together."""
@@ -90,13 +93,18 @@ def last_change(access: Access, log: Log, at: int) -> Revision | None:
 
 def next_change(access: Access, after: int) -> int | None:
     """The first transaction after another one that changed what the session may know of."""
-    reader = LogReader()
-    connection = access.client.connection
-    reader.start(connection, after)
-    for entry in islice(reader.entries(connection.log), _ENTRIES):
-        for row, acl in revisions_of(entry, _ALL):
-            if row.txid > after and _visible(access, row, acl):
-                return row.txid
+    log = access.client.connection.log
+    at, more = entry_before(log, after), True
+    for _ in range(0, _ENTRIES, _TOGETHER):
+        try:
+            entries, more = log.after(at, _TOGETHER) if more else ([], False)
+        except Trimmed:  # meanwhile
+            return None
+        for entry in entries:
+            for row, acl in revisions_of(entry, _ALL):
+                if row.txid > after and _visible(access, row, acl):
+                    return row.txid
+            at = entry.last
     return None
 
 
@@ -157,7 +165,12 @@ def names_at(access: Access, path: str, at: int) -> list[str]:
 
 
 def history(request: Request) -> Response:
-    """Route: what happened to a node, or (``below``) to it and all below it, newest first."""
+    """Route: what happened to a node, or (``below``) to it and all below it, newest first.
+
+    Unless the ``whole`` log is asked for, it is read back as far as it goes in a moment: for each
+    node that somebody looks at, a long log would keep a thread for minutes. ``since``: as far as
+    that; 0: all of it.
+    """
     access, path = access_of(request), path_in(request)
     below = request.query_params.get("below") == "1"
     until = number_in(request, "until", -1)
@@ -165,6 +178,15 @@ def history(request: Request) -> Response:
     if not 0 < limit <= _ROWS:
         raise Invalid(f"a page of history has up to {_ROWS} rows")
     more: dict[str, Any] = {} if until < 0 else {"until": until}
-    found: Iterator[Revision] = access.client.history(path, below, **more)
-    rows = list(islice(found, limit + 1))
-    return JSONResponse({"rows": [event_of(row) for row in rows[:limit]], "more": len(rows) > limit})
+    whole = request.query_params.get("whole") == "1"
+    client, began, back = access.client, elapsed_s(), _GLANCE
+    last = 0 if access.connection is None or whole else client.connection.applied()
+    while True:
+        since = max(last - back, 0)
+        found: Iterator[Revision] = client.history(path, below, since=since, **more)
+        rows = list(islice(found, limit + 1))
+        if not since or len(rows) > limit or elapsed_s() - began > _GLANCE_S:
+            break
+        back *= 8  # so all looks together are little more than the last
+    shown = [event_of(row) for row in rows[:limit]]
+    return JSONResponse({"rows": shown, "more": len(rows) > limit, "since": since})

@@ -56,7 +56,7 @@ _HEADERS = {
 
 def cookie_name(settings: Settings) -> str:
     """The cookie's name; several pages on one machine share its cookies, whatever their ports."""
-    return "__Host-fk-ui" if settings.https else f"fk-ui-{settings.listen[1]}"
+    return f"{'__Host-' if settings.https else ''}fk-ui-{settings.listen[1]}"
 
 
 def host_of(header: str) -> str:

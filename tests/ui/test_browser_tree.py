@@ -98,6 +98,19 @@ def test_a_hundred_thousand_children_scroll(person: Person, other: FaaSKeeperCli
     expect(page.locator(".results li")).to_have_count(10)
 
 
+def test_long_names_have_their_kinds_and_children_too(person: Person, other: FaaSKeeperClient) -> None:
+    other.create("/long")
+    for each in range(60):
+        name = f"/long/{each:02}{'名' * 250}"
+        other.create(name)
+        other.create(f"{name}/x")
+    page = person.go("#/tree/long")
+    person.row("/long").dblclick()
+    expect(page.locator(".row .number")).not_to_have_count(0)
+    first = page.locator('.row[aria-level="3"]').first
+    expect(first).to_have_attribute("aria-expanded", "false")
+
+
 def test_the_search_goes_over_paths_and_data_as_somebody_types(
     person: Person, other: FaaSKeeperClient
 ) -> None:

@@ -54,6 +54,24 @@ def test_the_slider_shows_the_tree_and_a_node_as_they_were(person: Person, other
     expect(person.row("/app/new")).to_be_visible()
 
 
+def test_the_rest_of_a_long_log_is_looked_at_when_somebody_asks(
+    person: Person, other: FaaSKeeperClient
+) -> None:
+    other.create("/old")
+    other.create("/busy")
+    page = person.go()
+    page.route(
+        "**/api/past/history?*whole=0*",
+        lambda route: route.fulfill(json={"rows": [], "more": False, "since": 7}),
+    )
+    for view, card in (("#/tree/old", "History"), ("#/time/now/old", "What happened to it")):
+        page = person.go(view)
+        expect(person.card(card)).to_contain_text("looked at back to transaction 7")
+        person.card(card).get_by_role("button", name="Look at all of it").click()
+        expect(person.card(card)).to_contain_text("created")
+        expect(person.card(card).get_by_role("button")).to_have_count(0)
+
+
 def test_a_node_that_is_gone_is_found_in_the_past_and_restored(
     person: Person, other: FaaSKeeperClient
 ) -> None:

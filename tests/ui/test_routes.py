@@ -6,14 +6,19 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from starlette.requests import Request
 
 from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.config import Config
 from faaskeeper.core.acl import digest
 from faaskeeper.exceptions import SessionExpiredException
 from faaskeeper.recipes.lock import Lock
+from faaskeeper.ui import locks, past
+from faaskeeper.ui.access import Access
 from tests.ui.pages import SUPER, Page
 
 OPEN = (31, "world", "anyone")
@@ -34,6 +39,7 @@ def test_a_node_has_its_data_stat_acl_rights_and_watches(page: Page, other: FaaS
     assert found["rights"] == dict.fromkeys(("read", "write", "create", "delete", "admin"), True)
     assert {"session": other.session_id, "kind": "data", "path": "/a"} in found["watches"]
     assert page.get("children", path="/a")["names"] == ["<script>"]
+    assert page.get("children", path="/a", first=0)["names"] == []
     assert page.get("rows", path="/", name=["a", "none"]).keys() == {"a"}
     answer = page.ask("GET", "/api/node", path="/none")
     assert (answer.status, answer.json["kind"]) == (404, "no node")
@@ -277,6 +283,47 @@ def test_the_past_has_nodes_children_and_who_did_it(page: Page, other: FaaSKeepe
     assert found["first"] < then < found["last"]
     answer = page.ask("GET", "/api/past/download", path="/a", at=then)
     assert answer.body == b"0"
+
+
+def test_a_long_log_is_read_back_as_far_as_it_goes_in_a_moment(
+    config: Config, client: FaaSKeeperClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(past, "_GLANCE", 5)
+    client.create("/old")
+    client.create("/busy")
+    for _ in range(100):
+        client.set_data("/busy", b"x")
+    access, asked = Access(config), SimpleNamespace
+
+    def history(path: str, seconds: float, **query: str) -> dict[str, Any]:
+        monkeypatch.setattr(past, "_GLANCE_S", seconds)
+        request = asked(state=asked(access=access), query_params={"path": path, **query})
+        found: dict[str, Any] = json.loads(bytes(past.history(cast(Request, request)).body))
+        return found
+
+    quick = history("/old", -1)
+    assert (quick["rows"], quick["since"] > 0) == ([], True)
+    for found in (history("/old", -1, whole="1"), history("/old", 60)):
+        assert ([row["kind"] for row in found["rows"]], found["since"]) == (["created"], 0)
+    assert len(history("/busy", -1, limit="3")["rows"]) == 3
+    access.close()
+
+
+def test_the_data_of_children_that_are_no_contenders_is_not_read(
+    config: Config, client: FaaSKeeperClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in range(3):
+        client.create(f"/many/{each}", makepath=True)
+    Lock(client, "/one", "me").acquire()
+    access, read = Access(config), []
+    contenders = locks.contenders
+    monkeypatch.setattr(locks, "contenders", lambda *asked: read.append(asked[1]) or contenders(*asked))
+    for path, number in (("/many", 0), ("/one", 1)):
+        request = SimpleNamespace(state=SimpleNamespace(access=access), query_params={"path": path})
+        found = json.loads(bytes(locks.contenders_of(cast(Request, request)).body))
+        assert len(found["rows"]) == number
+    assert read == ["/one"]
+    access.close()
 
 
 def test_a_node_gets_back_what_it_had(page: Page, other: FaaSKeeperClient) -> None:

@@ -141,6 +141,7 @@ def _token() -> str:
 
 def _ready(context: Context, settings: Settings, as_json: bool) -> None:
     host, port = settings.listen
+    host = host if _own(host) else settings.hosts[0]
     shown = f"[{host}]" if ":" in host else host
     scheme = "https" if settings.tls else "http"
     address = f"{scheme}://{shown}:{port}/"

@@ -8,6 +8,7 @@ import { contenders } from "./sessions.js";
 
 const LISTED = 100;
 export const FIRST = "there from the beginning";
+const EVERY_MS = 1000;
 
 /** The data of a node in one of its forms, with a choice of them; what somebody chose is remembered. */
 export function dataView(data, remembered = {}) {
@@ -48,6 +49,7 @@ export class NodePane {
     this.form = {};
     this.editor = null;
     this.asked = 0;
+    this.looked = -EVERY_MS;
     this.parts = new Map(); // what was read later stays until it is read again
     this.body = el("div", { class: "pane-body" });
     this.element = el("section", { class: "right", "aria-label": "Node", tabIndex: -1 }, this.body);
@@ -81,12 +83,14 @@ export class NodePane {
 
   later() {
     if (this.soon) return;
-    this.soon = setTimeout(() => { this.soon = 0; this.refresh(); }, 150);
+    const wait = performance.now() - this.looked > EVERY_MS ? 150 : EVERY_MS; // where much happens, some together
+    this.soon = setTimeout(() => { this.soon = 0; this.refresh(); }, wait);
   }
 
   async refresh() {
     if (this.path === null || this.editor) return;
     const path = this.path, asked = ++this.asked;
+    this.looked = performance.now();
     let node = null, failed = null;
     try {
       node = await get("node", { path });
@@ -222,10 +226,11 @@ export class NodePane {
     if (!number) return null;
     const list = el("ul", { class: "chips" }), part = this.part("children");
     const { path } = this.node;
-    get("children", { path }).then(({ names }) => {
+    get("children", { path, first: LISTED }).then(({ names, stat }) => {
       replace(part, list);
-      list.append(...names.slice(0, LISTED).map((name) => el("li", {}, pathLink(childOf(path, name), "tree", name))),
-        names.length > LISTED ? el("li", { class: "hint" }, `${(names.length - LISTED).toLocaleString("en")} more in the tree`) : "");
+      const more = stat.numChildren - names.length;
+      list.append(...names.map((name) => el("li", {}, pathLink(childOf(path, name), "tree", name))),
+        more > 0 ? el("li", { class: "hint" }, `${more.toLocaleString("en")} more in the tree`) : "");
     }).catch(() => {});
     return card(count(number, "child", "children"), part);
   }
@@ -260,13 +265,21 @@ export class NodePane {
     if (this.me.missing.time) return card("History", el("p", { class: "hint" }, this.me.missing.time));
     const held = this.part("history");
     const { path, stat } = this.node, by = this.by;
-    get("past/history", { path, limit: 15 }).then(({ rows }) => {
+    const show = (whole) => get("past/history", { path, limit: 15, whole }).then(({ rows, since, more }) => {
       const last = rows.find((row) => String(row.txid) === stat.mzxid);
       if (last) by.textContent = last.session ? ` by session ${short(last.session)}${last.by.length ? ` (${last.by.join(", ")})` : ""}` : " by the service";
-      replace(held, rows.length ? historyList(rows) : el("p", { class: "hint" }, "The log has nothing of it any more."));
+      replace(held, rows.length ? historyList(rows) : since ? null : el("p", { class: "hint" }, "The log has nothing of it any more."),
+        more ? null : further(since, () => show(1)));
     }).catch((error) => replace(held, el("p", { class: "hint" }, error.message)));
+    show(0);
     return card("History", held);
   }
+}
+
+/** How far back the log was looked at, and the rest of it if somebody asks for that; null: it was all. */
+export function further(since, ask) {
+  return since ? el("p", { class: "hint" }, `The log was looked at back to transaction ${since}. `,
+    el("button", { type: "button", onclick: (event) => { event.target.disabled = true; ask(); } }, "Look at all of it")) : null;
 }
 
 /** What happened, as links to the moments. */

@@ -4,7 +4,7 @@ import { file, get, send } from "./api.js";
 import { count, dialog, el, field, full, link, note, pathLink, replace, short, svg, time } from "./dom.js";
 import { diff } from "./diff.js";
 import { bytesOf } from "./formats.js";
-import { crumbs, dataView, FIRST, historyList } from "./node.js";
+import { crumbs, dataView, FIRST, further, historyList } from "./node.js";
 import { search } from "./search.js";
 import { Tree } from "./tree.js";
 
@@ -63,7 +63,7 @@ class Past {
 
   /** What is known of rows then: of a node whose children have not changed since, what is now. */
   async rowsThen(path, name) {
-    const { at } = this, then = {};
+    const { at } = this, then = Object.create(null); // a node may be called __proto__
     for (const [each, about] of Object.entries(await get("rows", { path, name }))) {
       if (BigInt(about.created) <= BigInt(at)) then[each] = { ...about, children: BigInt(about.changed) <= BigInt(at) ? about.children : null };
     }
@@ -169,15 +169,16 @@ class Past {
 
   // ---- one node --------------------------------------------------------------------------------
 
-  async read() {
+  async read(whole = 0) {
     const { path, at } = this;
     const read = async (route, query) => { try { return await get(route, query); } catch (error) { return error; } };
     const [then, now, history, below] = await Promise.all([
-      read("past/node", { path, at }), read("node", { path }), read("past/history", { path, limit: 200 }),
+      read("past/node", { path, at }), read("node", { path }), read("past/history", { path, limit: 200, whole }),
       read("past/history", { path, below: 1, limit: BELOW }),
     ]);
     if (path !== this.path || at !== this.at) return;
     this.rows = history.rows || [];
+    this.reaches = history.more ? 0 : history.since || 0;
     this.draw();
     this.render(then, now, below);
   }
@@ -198,7 +199,8 @@ class Past {
       gone ? null : section("Data then", dataView(data, this.form)),
       section("Compare", this.comparison(data, nowData)),
       section("Below it, from then to now", this.since(below)),
-      section("What happened to it", this.rows.length ? historyList(this.rows, this.lastBefore(at)) : el("p", { class: "hint" }, "Nothing, as far as the log goes back.")));
+      section("What happened to it", this.rows.length ? historyList(this.rows, this.lastBefore(at))
+        : this.reaches ? null : el("p", { class: "hint" }, "Nothing, as far as the log goes back."), further(this.reaches, () => this.read(1))));
   }
 
   lastBefore(at) {

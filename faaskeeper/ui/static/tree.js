@@ -7,6 +7,7 @@ import { childOf, compare, el, nameOf, note, parentOf, replace, unique, within }
 const HEIGHT = 28;
 const BEYOND = 10;
 const TOGETHER = 100;
+const ADDRESS = 16000; // characters of names in an address: servers bound what they take
 const FRESH_MS = 1500;
 
 /** The place of a name in sorted names; where it would be, if it is not there: -1 - place. */
@@ -243,7 +244,16 @@ export class Tree {
       wanted.set(parent, [...(wanted.get(parent) || []), name]);
     }
     for (const [parent, names] of wanted) {
-      for (let at = 0; at < names.length; at += TOGETHER) this.askFor(parent, names.slice(at, at + TOGETHER));
+      let some = [], size = 0;
+      for (const name of names) {
+        some.push(name);
+        size += encodeURIComponent(name).length;
+        if (some.length < TOGETHER && size < ADDRESS) continue;
+        this.askFor(parent, some);
+        some = [];
+        size = 0;
+      }
+      if (some.length) this.askFor(parent, some);
     }
   }
 
