@@ -676,7 +676,7 @@ RULES: dict[Callable[[Patch], None], dict[str, Any]] = {
         "faults": 0.08,
         "resets": 0.1,
         "still": 0.003,
-        "start": 238,
+        "start": 236,
     },
     a_lease_is_taken_over_later: {**FAR, **STILL, "kills": 2, "resets": 0.1},
     leases_are_freed_too_early: {**FAR, **STILL, "kills": 2},
