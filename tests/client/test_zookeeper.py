@@ -288,6 +288,26 @@ def test_a_session_that_ended_meanwhile_is_lost(harness: Servers, between: Betwe
     client.stop()
 
 
+def test_a_session_is_there_for_as_long_as_its_client_says(harness: Servers, between: Between) -> None:
+    root, states = harness.root(), States()
+    client = through(between, chroot=root, session_timeout=4)
+    with client, FaaSKeeperClient(harness.config, chroot=root) as other:
+        client.create("/mine", ephemeral=True)
+        assert 0 < client.lease_left <= client.session_timeout
+        client.add_listener(states)
+        between.refuses = True
+        between.cut()
+        looks = 0
+        while other.exists("/mine") is not None or client.lease_left > 0:
+            there = other.exists("/mine") is not None
+            assert there or client.lease_left == 0
+            looks += there and client.lease_left > 0
+        assert looks
+        between.refuses = False
+        states.wait(SessionState.LOST)
+        assert client.lease_left == 0
+
+
 def test_an_unreachable_server_is_named_with_the_reason(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -216,7 +216,8 @@ def test_a_plan_is_what_the_mirror_then_does_and_changes_nothing(sides: Sides) -
     assert not written
     sides.copy()
     assert len(set(sides.digests())) == 1
-    changed = {(row.path, row.kind) for row in sides.new.history(top, True, since=before)}
+    rows = sides.new.history(top, True, since=before)
+    changed = {(row.path, row.kind) for row in rows if "probe" not in row.path}  # of sequence counters
     kinds = {"create": "created", "delete": "deleted", "set": "set", "setAcl": "acl"}
     assert changed == {(path, kinds[what]) for what, path in planned}
     with sides.mirror().opened() as opened:
