@@ -108,10 +108,11 @@ def test_sessions_are_looked_at_while_much_happens_and_once_at_a_time(
 
     writer.create("/busy")
     thread = threading.Thread(target=write)
-    page = person.go("#/sessions")
+    page = person.page
     page.on("request", lambda request: count(request, 1))
     page.on("requestfinished", lambda request: count(request, -1))
     page.on("requestfailed", lambda request: count(request, -1))
+    person.go("#/sessions")
     thread.start()
     try:
         page.wait_for_timeout(1000)
