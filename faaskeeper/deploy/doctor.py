@@ -58,6 +58,10 @@ class Doctor(ABC, Generic[Service]):
         """Checks of the prerequisites for reading the deployment."""
 
     @abstractmethod
+    def queue(self) -> Finding:
+        """What waits in the worker queue."""
+
+    @abstractmethod
     def after(self) -> Iterator[tuple[str, Check]]:
         """Checks of the queues."""
 

@@ -20,5 +20,8 @@ class Checks(Protocol):
     def findings(self) -> Iterator[Finding]:
         """The finding of each check, as soon as it is made."""
 
+    def queue(self) -> Finding:
+        """What waits in the worker queue."""
+
     def close(self) -> None:
         """Release what is open."""

@@ -66,6 +66,10 @@ class LocalDoctor:
             except sqlite3.Error as error:
                 yield Finding(what, False, f"{error}: restore it from a backup (fk restore)")
 
+    def queue(self) -> Finding:
+        """What waits in the worker queue: it is the owner's, and nobody else sees it."""
+        return Finding("worker queue", None, "requests wait in the owner's process only")
+
     def _rights(self) -> Finding:
         mode = self._directory.stat().st_mode
         if not os.access(self._directory, os.R_OK | os.W_OK | os.X_OK):

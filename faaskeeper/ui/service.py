@@ -1,4 +1,4 @@
-"""Route to what the service does now: what ``fk top`` shows, dead letters, and how long stages take."""
+"""Route to what the service does now: what ``fk top`` shows, queues, and how long stages take."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from faaskeeper.cli.errors import Failed
 from faaskeeper.cli.measuring import Meter
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.core.errors import DriverError
-from faaskeeper.deploy.providers import dead_letters_of, translated_errors
+from faaskeeper.deploy.providers import dead_letters_of, doctor_of, translated_errors
 from faaskeeper.exceptions import FaaSKeeperException
 from faaskeeper.providers.clocks import elapsed_s
 from faaskeeper.ui.access import Access, access_of
 from faaskeeper.ui.follower import Follower
 
 _WINDOW_S = 10.0
-_LETTERS_S = 60.0
-"""How often dead letters are counted: each look is a call that a cloud bills."""
+_CLOUD_S = 60.0
+"""How often the cloud is asked for its queues: each look is a call or two that it bills."""
 
 
 class Gauge:
@@ -32,7 +32,7 @@ class Gauge:
         self._servers = servers
         self._lock = threading.Lock()
         self._meter: tuple[FaaSKeeperClient, Meter] | None = None
-        self._letters: tuple[float, dict[str, Any]] | None = None
+        self._cloud: tuple[float, dict[str, Any]] | None = None
 
     def look(self, follower: Follower) -> dict[str, Any]:
         """What the service does now. Raises DriverError."""
@@ -43,10 +43,8 @@ class Gauge:
             found = self._meter[1].look()
             found["paths"] = [each for each in found["paths"] if self._access.lists(each["path"])]
             found["stages"] = self._stages(client, follower)
-            found["letters"] = self._dead_letters()
             found["queue"] = self._access.config.worker_queue.value
-            if self._access.config.provider_spec.dead_letters:
-                found["unknown"]["requests in the queue"] = "'fk doctor' asks the cloud for them"
+            found.update(self._asked())
             return found
 
     def _stages(self, client: FaaSKeeperClient, follower: Follower) -> dict[str, float | None]:
@@ -63,13 +61,25 @@ class Gauge:
             "event": delays[len(delays) // 2] if delays else None,
         }
 
-    def _dead_letters(self) -> dict[str, Any]:
+    def _asked(self) -> dict[str, Any]:
+        """What the cloud is asked for: requests that wait in the queue, and those that were given up."""
         now = elapsed_s()
-        if self._letters is None or now - self._letters[0] > _LETTERS_S:
-            self._letters = now, self._counted()
-        return self._letters[1]
+        if self._cloud is None or now - self._cloud[0] > _CLOUD_S:
+            self._cloud = now, {"waiting": self._waiting(), "letters": self._letters()}
+        return self._cloud[1]
 
-    def _counted(self) -> dict[str, Any]:
+    def _waiting(self) -> str:
+        try:
+            with translated_errors():
+                doctor = doctor_of(self._access.config)
+                try:
+                    return doctor.queue().message
+                finally:
+                    doctor.close()
+        except (DriverError, FaaSKeeperException, Failed) as error:
+            return str(error)
+
+    def _letters(self) -> dict[str, Any]:
         if not self._access.config.provider_spec.dead_letters:
             return {"why": "this deployment has no queues that could give up a message"}
         try:

@@ -25,5 +25,6 @@ def test_the_page_works_on_google_cloud(system: System, tmp_path: Path) -> None:
         with system.client() as client:
             the_page_works(client, page)
         assert page.get("service")["month"]["dollars"] >= 0
+        assert "emulators" in page.get("service")["waiting"]
     finally:
         assert page.stop() == 0

@@ -416,4 +416,5 @@ def test_the_service_shows_what_it_does_and_says_what_is_not_known(
     assert found["sessions"] == 2
     assert set(found["stages"]) == {"read", "log", "event"}
     assert "why" in found["letters"]
+    assert "owner's process" in found["waiting"]
     assert {"reads", "cost"} <= set(found["unknown"])

@@ -27,7 +27,7 @@ class AwsDoctor(Doctor[AwsService]):
         yield "clock", self._clock
 
     def after(self) -> Iterator[tuple[str, Check]]:
-        yield "worker queue", self._queue
+        yield "worker queue", self.queue
         if self.service.section.get("former-worker-queue"):
             yield "former queue", self._former
         yield "dead letters", self._dead
@@ -43,7 +43,8 @@ class AwsDoctor(Doctor[AwsService]):
         date = self._identity["ResponseMetadata"]["HTTPHeaders"].get("date", "") if self._identity else ""
         return clock_finding(self._asked, date, "AWS'")
 
-    def _queue(self) -> Finding:
+    def queue(self) -> Finding:
+        """What waits in the worker queue."""
         url = self.service.section.get("worker-queue-url")
         if not url:
             return Finding("worker queue", None, "the length of a table's stream is not available")

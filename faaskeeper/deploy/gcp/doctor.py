@@ -55,7 +55,7 @@ class GcpDoctor(Doctor[GcpService]):
     def after(self) -> Iterator[tuple[str, Check]]:
         yield "functions", self._functions
         yield "schedule", self._schedule
-        yield "worker queue", self._queue
+        yield "worker queue", self.queue
         yield "dead letters", self._dead
 
     # ---- steps that need a person ---------------------------------------------------------
@@ -206,7 +206,8 @@ class GcpDoctor(Doctor[GcpService]):
 
     # ---- queues --------------------------------------------------------------------------
 
-    def _queue(self) -> Finding:
+    def queue(self) -> Finding:
+        """What waits in the worker queue."""
         if self._emulated:
             return Finding("worker queue", None, _EMULATED)
         subscription = self.service.names.topic("worker")

@@ -111,10 +111,10 @@ const storage = (found) => card("Now", list([
   ["Sessions through servers", found.sessions === null ? "–" : plain(found.through_servers)]]));
 
 function letters(found) {
-  const { counts, why } = found.letters;
-  if (!counts) return card("Queue and dead letters", list([["Worker queue", found.queue]]), el("p", { class: "hint" }, sentence(why)));
+  const { counts, why } = found.letters, queue = [["Worker queue", found.queue], ["Waiting in it", found.waiting]];
+  if (!counts) return card("Queue and dead letters", list(queue), el("p", { class: "hint" }, sentence(why)));
   const whole = Object.values(counts).reduce((sum, each) => sum + each, 0);
-  return card("Queue and dead letters", list([["Worker queue", found.queue], ...Object.entries(counts).map(([queue, number]) => [queue, plain(number)])]),
+  return card("Queue and dead letters", list([...queue, ...Object.entries(counts).map(([queue, number]) => [queue, plain(number)])]),
     el("p", { class: whole ? "error" : "hint" }, whole ? "Messages were given up: see 'fk deadletters'." : "No message was given up."));
 }
 
