@@ -312,7 +312,7 @@ def test_a_transaction_comes_from_a_file_or_standard_input(fk: Fk, tmp_path: Pat
             6,
             "line 2, check: the version of /a is not 5. Nothing was changed",
         ),
-        (b"create /b\n\ncreate /none/c\n", 3, "line 3, create: the node /none/c"),
+        (b"create /b\n\ncreate /none/c\n", 3, "line 3, create: /none/c has no parent"),
         (b"create /b\nfrob /a\n", 2, "line 2: unknown operation 'frob'"),
         (b"create /b\nset /a\n", 2, "line 2: Missing argument 'VALUE'"),
         (b"create /b\ncreate 'x\n", 2, "line 2: No closing quotation"),

@@ -232,6 +232,7 @@ def test_session_ephemerals_and_watches_outlive_a_connection(harness: Servers, b
         states.wait(SessionState.CONNECTED)
         assert states.seen == [SessionState.SUSPENDED, SessionState.CONNECTED]
         assert client.session_id == session
+        client.exists("/data")  # behind the watches that were set again: until then the server tells none
         other.set_data("/data", b"2")
         other.create("/data/below")
         assert once.wait(1) == [("NodeDataChanged", "/data")]
