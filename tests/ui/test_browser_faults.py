@@ -27,7 +27,7 @@ def test_numbers_keep_their_digits(person: Person, other: FaaSKeeperClient) -> N
     person.button("YAML").click()
     expect(page.locator(".data")).to_contain_text("id: 12345678901234567890")
     person.button("Edit").click()
-    person.button("Lay out").click()
+    person.button("Format").click()
     other.set_data("/a", b'{"id": 12345678901234567891, "rate": 1.0, "b": 1, "b": 1e400}')
     expect(page.locator(".warning")).to_be_visible()
     person.button("Save").click()
