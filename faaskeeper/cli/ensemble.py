@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from faaskeeper.cli.errors import Failed
-from faaskeeper.cli.measuring import PATHS, Rates
+from faaskeeper.cli.measuring import PATHS, Rates, last_rows
 from faaskeeper.cli.servers import ask, numbers
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.exceptions import FaaSKeeperException
@@ -150,12 +150,7 @@ def rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
         more = "" if found["ephemerals"] is None else f", {found['ephemerals']:,} of them ephemeral"
         size = "" if found["data_bytes"] is None else f", {found['data_bytes']:,} B with their paths"
         yield "znodes", f"{found['znodes']:,}{more}{size}"
-    for each in found["servers"]:
-        yield each["server"], each.get("error") or _line(each)
-    for number, each in enumerate(found["paths"]):
-        yield "" if number else "most writes", f"{each['writes']:6} {each['path']}"
-    for number, (what, why) in enumerate(found["unknown"].items()):
-        yield "" if number else "not known", f"{what}: {why}"
+    yield from last_rows(found, _line)
 
 
 def _line(each: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ only: what is not known is listed with the reason.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -45,6 +45,16 @@ class Rates:
         if before is None:
             return None
         return round(max(counted - before[1], 0) / max(now - before[0], 1e-3), 1)
+
+
+def last_rows(found: dict[str, Any], server: Callable[[dict[str, Any]], str]) -> Iterator[tuple[str, str]]:
+    """Lines of a table: servers, as ``server`` writes one, paths with most writes, what is not known."""
+    for each in found["servers"]:
+        yield each["server"], each.get("error") or server(each)
+    for number, each in enumerate(found["paths"]):
+        yield "" if number else "most writes", f"{each['writes']:6} {each['path']}"
+    for number, (what, why) in enumerate(found["unknown"].items()):
+        yield "" if number else "not known", f"{what}: {why}"
 
 
 class Meter:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from faaskeeper.core.changes import acl_memory
 from faaskeeper.core.records import Record
 from faaskeeper.core.tuples import NamedTuple
-from faaskeeper.core.znode import OPEN_ACL
 
 MEMORY_BYTES = 32 * 1024 * 1024
 """About how much memory the records take, unless the server's operator says otherwise."""
@@ -18,8 +18,6 @@ _PLACE_BYTES = 150
 _RECORD_BYTES = 750
 """Of a record beside that, without data, children, its ACL and its epoch's paths."""
 _NAME_BYTES = 70
-_ACL_BYTES = 225
-"""Of an entry of an ACL."""
 
 
 class MemoryLevels(NamedTuple):
@@ -65,8 +63,7 @@ class Memory:
         if record is not None:
             size += _RECORD_BYTES + len(record.data) + len(record.recent)
             size += _NAME_BYTES * len(record.children)
-            if record.meta is not None and record.meta.acl is not OPEN_ACL:  # that is there once
-                size += _ACL_BYTES * len(record.meta.acl)
+            size += acl_memory(record.meta)
         self.used += size - self._sizes.get(path, 0)
         self._sizes[path] = size
         self._records[path] = record

@@ -6,8 +6,7 @@ import json
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,9 @@ import pytest
 from faaskeeper.testing.patience import PATIENCE_S
 from tests.aws import backends
 from tests.aws.system import System
+from tests.cli.console import FK, Start, starting
 
 ROOT = Path(__file__).parents[2]
-Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
@@ -30,24 +29,9 @@ def system(ministack: str) -> Iterator[System]:
 
 @pytest.fixture
 def start(system: System) -> Iterator[Start]:
-    made: list[subprocess.Popen[str]] = []
-    config = str(system.directory / "out.json")
-
-    def run(*arguments: str) -> subprocess.Popen[str]:
-        made.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "faaskeeper.cli", "--config", config, *arguments],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-                env={**os.environ, **backends.KEYS}, start_new_session=True,
-            )
-        )  # fmt: skip
-        return made[-1]
-
-    yield run
-    for each in made:
-        if each.poll() is None:
-            each.kill()
-        each.communicate(timeout=PATIENCE_S)
+    command = [*FK, "--config", str(system.directory / "out.json")]
+    with starting(command, {**os.environ, **backends.KEYS}) as run:
+        yield run
 
 
 def said(process: subprocess.Popen[str], status: int = 0) -> str:

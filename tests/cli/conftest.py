@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from faaskeeper.cli.context import Context
+from faaskeeper.config import Config
 from tests.gateway.servers import Server
 from tests.zookeeper import zookeeper
 
@@ -19,6 +22,15 @@ def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[Context]:
+    """A shell's context."""
+    made = Context(Config.local(tmp_path / "service"))
+    made.one_shot = False
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")

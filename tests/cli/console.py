@@ -8,6 +8,8 @@ import re
 import select
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from faaskeeper.testing.patience import PATIENCE_S
@@ -46,6 +48,30 @@ class Fk:
         done = self.run(*arguments, stdin=stdin)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
+
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@contextmanager
+def starting(command: list[str], environment: dict[str, str]) -> Iterator[Start]:
+    """Starts a command with other arguments; kills the processes at the end."""
+    made: list[subprocess.Popen[str]] = []
+
+    def run(*arguments: str) -> subprocess.Popen[str]:
+        made.append(
+            subprocess.Popen(
+                [*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                text=True, cwd=ROOT, env=environment, start_new_session=True,
+            )
+        )  # fmt: skip
+        return made[-1]
+
+    yield run
+    for each in made:
+        if each.poll() is None:
+            each.kill()
+        each.communicate(timeout=PATIENCE_S)
 
 
 class Terminal:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from faaskeeper.cli import walks
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.errors import Failed
 from faaskeeper.cli.shell import execute
-from faaskeeper.config import Config
 from tests.cli.console import Fk
 
 TREE = b"""
@@ -30,14 +28,6 @@ def fk(tmp_path: Path) -> Fk:
     made = Fk(tmp_path)
     made.said("shell", stdin=TREE)
     return made
-
-
-@pytest.fixture
-def context(tmp_path: Path) -> Iterator[Context]:
-    made = Context(Config.local(tmp_path / "service"))
-    made.one_shot = False
-    yield made
-    made.close()
 
 
 def run(context: Context, lines: bytes) -> None:

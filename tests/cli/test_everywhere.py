@@ -38,14 +38,6 @@ def fk(tmp_path: Path) -> Fk:
     return Fk(tmp_path)
 
 
-@pytest.fixture
-def context(tmp_path: Path) -> Iterator[Context]:
-    made = Context(Config.local(tmp_path / "service"))
-    made.one_shot = False
-    yield made
-    made.close()
-
-
 def every() -> Iterator[tuple[str, click.Command]]:
     for name, command in (*COMMANDS.items(), *DEPLOYMENT_COMMANDS.items()):
         below = command.commands if isinstance(command, click.Group) else {"": command}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ import pytest
 from faaskeeper.cli.context import Context
 from faaskeeper.cli.differences import ABSENT, Blamed, Difference, differences, parsed
 from faaskeeper.cli.shell import execute
-from faaskeeper.config import Config
 from tests.cli.console import ROOT, Fk
 
 Captured = pytest.CaptureFixture[str]
@@ -25,14 +23,6 @@ def fk(tmp_path: Path) -> Fk:
     fk = Fk(tmp_path)
     fk.environment["TZ"] = "UTC"
     return fk
-
-
-@pytest.fixture
-def context(tmp_path: Path) -> Iterator[Context]:
-    made = Context(Config.local(tmp_path / "service"))
-    made.one_shot = False
-    yield made
-    made.close()
 
 
 def examples() -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,10 +13,9 @@ import pytest
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.testing.patience import PATIENCE_S
-from tests.cli.console import FK, ROOT, Fk
+from tests.cli.console import FK, Fk, Start, starting
 from tests.client.test_zookeeper import Between
 
-Start = Callable[..., subprocess.Popen[str]]
 STUBBORN = 'trap "" TERM; echo $$; while :; do sleep 0.05; done'
 
 
@@ -27,22 +26,8 @@ def fk(tmp_path: Path) -> Fk:
 
 @pytest.fixture
 def start(fk: Fk) -> Iterator[Start]:
-    made: list[subprocess.Popen[str]] = []
-
-    def run(*arguments: str) -> subprocess.Popen[str]:
-        made.append(
-            subprocess.Popen(
-                [*FK, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                text=True, cwd=ROOT, env=fk.environment, start_new_session=True,
-            )
-        )  # fmt: skip
-        return made[-1]
-
-    yield run
-    for each in made:
-        if each.poll() is None:
-            each.kill()
-        each.communicate(timeout=PATIENCE_S)
+    with starting(FK, fk.environment) as run:
+        yield run
 
 
 @pytest.fixture

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from faaskeeper.testing.patience import PATIENCE_S
+from tests.cli.console import FK, Start, starting
 from tests.gcp.system import System
 from tests.remembered import Remembered
 
 ROOT = Path(__file__).parents[2]
-Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
@@ -30,23 +29,8 @@ def system(emulators: dict[str, str]) -> Iterator[System]:
 def start(system: System, tmp_path: Path) -> Iterator[Start]:
     config = tmp_path / "out.json"
     config.write_text(json.dumps(system.data))
-    made: list[subprocess.Popen[str]] = []
-
-    def run(*arguments: str) -> subprocess.Popen[str]:
-        made.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "faaskeeper.cli", "--config", str(config), *arguments],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-                env=dict(os.environ), start_new_session=True,
-            )
-        )  # fmt: skip
-        return made[-1]
-
-    yield run
-    for each in made:
-        if each.poll() is None:
-            each.kill()
-        each.communicate(timeout=PATIENCE_S)
+    with starting([*FK, "--config", str(config)], dict(os.environ)) as run:
+        yield run
 
 
 def said(process: subprocess.Popen[str], status: int = 0) -> str:

@@ -488,3 +488,13 @@ def test_a_service_that_stops_leaves_every_record_in_its_file(tmp_path: Path) ->
     assert item is not None
     assert decode(item).data == b"2"
     service.stop()
+
+
+def test_the_memory_of_records_counts_their_acls(files: Files) -> None:
+    plain, guarded = record(1), record(1)
+    assert guarded.meta is not None
+    acl = tuple((31, "digest", f"user{each}:hash") for each in range(20))
+    files.records.put("/a", plain)
+    before = files.records.used
+    files.records.put("/b", guarded._replace(meta=guarded.meta._replace(acl=acl)))
+    assert files.records.used - 2 * before > 20 * 100

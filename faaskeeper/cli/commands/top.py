@@ -12,7 +12,7 @@ import click
 from faaskeeper.cli import output
 from faaskeeper.cli.arguments import Address, Amount
 from faaskeeper.cli.context import Context
-from faaskeeper.cli.measuring import Meter
+from faaskeeper.cli.measuring import Meter, last_rows
 from faaskeeper.cli.options import as_json, command, optional_config
 from faaskeeper.zookeeper import address
 
@@ -121,12 +121,7 @@ def rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if month is not None:
         parts = ", ".join(f"{name} ${price:,.2f}" for name, price in month["parts"].items() if price >= 0.005)
         yield "this month", f"${month['dollars']:,.2f} so far for {month['writes']:,} writes ({parts})"
-    for each in found["servers"]:
-        yield each["server"], each.get("error") or _server(each)
-    for number, each in enumerate(found["paths"]):
-        yield "" if number else "most writes", f"{each['writes']:6} {each['path']}"
-    for number, (what, why) in enumerate(found["unknown"].items()):
-        yield "" if number else "not known", f"{what}: {why}"
+    yield from last_rows(found, _server)
 
 
 def _server(each: dict[str, Any]) -> str:

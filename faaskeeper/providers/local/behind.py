@@ -32,6 +32,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from faaskeeper.core import logs
+from faaskeeper.core.changes import acl_memory
 from faaskeeper.core.checkpoint import Checkpoints, Header
 from faaskeeper.core.codec import text
 from faaskeeper.core.drivers.storage import Check, Gather, Table, Write, in_any_case
@@ -252,7 +253,7 @@ class RecordsBehind(Inherited):
     def _remember(self, path: str, record: Record | None, recent: int) -> None:
         size = _RECORD_BYTES + len(path)
         if record is not None:
-            size += len(record.data) + _NAME_BYTES * len(record.children) + recent
+            size += len(record.data) + _NAME_BYTES * len(record.children) + recent + acl_memory(record.meta)
         self._bytes += size - self._sizes.get(path, 0)
         self._sizes[path] = size
         self._known[path] = record
