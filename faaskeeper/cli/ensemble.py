@@ -16,8 +16,8 @@ from faaskeeper.cli.errors import Failed
 from faaskeeper.cli.measuring import PATHS, Rates, last_rows
 from faaskeeper.cli.servers import ask, numbers
 from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.clocks import elapsed_s
 from faaskeeper.exceptions import FaaSKeeperException
-from faaskeeper.providers.clocks import elapsed_s
 from faaskeeper.watch import WatchedEvent
 from faaskeeper.zookeeper import address
 

@@ -62,7 +62,7 @@ _FORWARDED = (
 
 
 def elapsed() -> int:
-    """Milliseconds since some moment, asleep or not; see :mod:`faaskeeper.providers.clocks`."""
+    """Milliseconds since some moment, asleep or not; see :mod:`faaskeeper.clocks`."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
     if sys.platform == "darwin":

@@ -39,13 +39,13 @@ from types import FrameType
 
 from faaskeeper.cli.errors import Failed
 from faaskeeper.client import FaaSKeeperClient, SessionState
+from faaskeeper.clocks import elapsed, elapsed_s
 from faaskeeper.exceptions import (
     FaaSKeeperException,
     NodeDoesntExistException,
     ProviderException,
     SessionExpiredException,
 )
-from faaskeeper.providers.clocks import elapsed, elapsed_s
 from faaskeeper.recipes.lock import Lock
 from faaskeeper.session.timing import RENEWALS
 from faaskeeper.watch import WatchedEvent, WatchEventType

@@ -16,12 +16,12 @@ from faaskeeper.cli.errors import Failed
 from faaskeeper.cli.following import entry_before
 from faaskeeper.cli.servers import numbers
 from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.clocks import clock, elapsed_s
 from faaskeeper.config import Config
 from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.core.log import Entry, Log, Trimmed
 from faaskeeper.deploy.costs import MONTH_S, Workload
 from faaskeeper.deploy.providers import costs_of
-from faaskeeper.providers.clocks import clock, elapsed_s
 
 T = TypeVar("T")
 _LOOKS_BACK = 1000

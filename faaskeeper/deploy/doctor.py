@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.clocks import clock
 from faaskeeper.config import Config
 from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.deploy.findings import Finding as Finding
 from faaskeeper.exceptions import FaaSKeeperException
-from faaskeeper.providers.clocks import clock
 from faaskeeper.providers.cloud.calls import NoCredentials
 from faaskeeper.providers.cloud.service import CloudService
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.clocks import clock
 from faaskeeper.config import Config
 from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.deploy.findings import Finding
 from faaskeeper.exceptions import FaaSKeeperException
-from faaskeeper.providers.clocks import clock
 from faaskeeper.providers.local.backups import LocalBackups
 from faaskeeper.providers.local.database import InUse, Owner
 from faaskeeper.providers.local.directories import directory_of

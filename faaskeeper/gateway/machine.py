@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from faaskeeper.providers.clocks import elapsed_s
+from faaskeeper.clocks import elapsed_s
 
 
 @dataclass(frozen=True)

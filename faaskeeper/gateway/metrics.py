@@ -12,10 +12,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, NamedTuple
 
+from faaskeeper.clocks import elapsed_s
 from faaskeeper.core.tally import Tally
 from faaskeeper.gateway.memory import MemoryLevels
 from faaskeeper.gateway.protocol import NAMES
-from faaskeeper.providers.clocks import elapsed_s
 
 BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """Upper bounds of the latency histograms, in seconds."""

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 
 from faaskeeper.cli.errors import KINDS, Failed, status_of
 from faaskeeper.client import FaaSKeeperClient, SessionState
+from faaskeeper.clocks import elapsed_s
 from faaskeeper.config import Config
 from faaskeeper.core import acl as acls
 from faaskeeper.core import paths
@@ -33,7 +34,6 @@ from faaskeeper.exceptions import (
     SessionExpiredException,
     TooLargeException,
 )
-from faaskeeper.providers.clocks import elapsed_s
 from faaskeeper.session.history import session_of
 
 BODY_S = 60.0

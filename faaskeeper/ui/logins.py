@@ -21,8 +21,8 @@ from hmac import compare_digest
 from ipaddress import ip_address, ip_network
 
 from faaskeeper.cli.errors import Failed
+from faaskeeper.clocks import elapsed_s
 from faaskeeper.exceptions import NoAuthException
-from faaskeeper.providers.clocks import elapsed_s
 from faaskeeper.ui.access import Access
 from faaskeeper.ui.follower import Follower
 from faaskeeper.ui.index import Index

@@ -11,11 +11,11 @@ from starlette.responses import JSONResponse, Response
 
 from faaskeeper.cli.errors import Failed
 from faaskeeper.cli.following import LogReader, entry_before
+from faaskeeper.clocks import elapsed_s
 from faaskeeper.core import paths
 from faaskeeper.core.log import Log, Trimmed
 from faaskeeper.core.znode import Acl
 from faaskeeper.exceptions import NodeDoesntExistException, ProviderException
-from faaskeeper.providers.clocks import elapsed_s
 from faaskeeper.session.history import Revision, Scope, revisions_of
 from faaskeeper.ui.access import Access, Invalid, access_of, number_in, path_in
 from faaskeeper.ui.follower import event_of

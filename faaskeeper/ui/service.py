@@ -12,10 +12,10 @@ from starlette.responses import JSONResponse, Response
 from faaskeeper.cli.errors import Failed
 from faaskeeper.cli.measuring import Meter
 from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.clocks import elapsed_s
 from faaskeeper.core.errors import DriverError
 from faaskeeper.deploy.providers import dead_letters_of, doctor_of, translated_errors
 from faaskeeper.exceptions import FaaSKeeperException
-from faaskeeper.providers.clocks import elapsed_s
 from faaskeeper.ui.access import Access, access_of
 from faaskeeper.ui.follower import Follower
 

@@ -28,13 +28,13 @@ import os
 import random
 import ssl
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
 
 from faaskeeper.client.futures import Future
+from faaskeeper.clocks import elapsed_s
 from faaskeeper.core import logs
 from faaskeeper.exceptions import (
     FaaSKeeperException,
@@ -58,12 +58,6 @@ _USUAL_MOST = 1_000_000
 _PAUSES_S = (0.05, 1.0)
 """Between two rounds of attempts: the first one, and the longest."""
 _JOIN_S = 5.0
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
-
-
-def _now() -> float:
-    """Seconds by a clock that nobody sets; time asleep counts, where the system has such a clock."""
-    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
 
 class Owner(Protocol):
@@ -169,7 +163,7 @@ class Link:
         self._away_since = 0.0
         self._heard = self._wrote = 0.0
         self._touched = 0.0
-        """When the last frame was sent that a server has answered, by :func:`_now`."""
+        """When the last frame was sent that a server has answered, by :func:`elapsed_s`."""
         self._gone = asyncio.Event()
         self._settled = asyncio.Event()
         self._ending = threading.Lock()
@@ -196,7 +190,7 @@ class Link:
         """For how long the session cannot expire; 0 if it is over."""
         if self._over is not None:
             return 0
-        return max(self.timeout_ms - round(1000 * (_now() - self._touched)), 0)
+        return max(self.timeout_ms - round(1000 * (elapsed_s() - self._touched)), 0)
 
     def send(self, call: Call) -> None:
         """Send a request after those before it."""
@@ -307,7 +301,7 @@ class Link:
             _log.info("%s is silent: another connection is made", self.address)
             connection.end()
         elif now - self._wrote >= third:
-            connection.pings.append(_now())
+            connection.pings.append(elapsed_s())
             self._write(wire.PING)
         await self._tick(max(0.01, third - (self._loop.time() - self._wrote)))
 
@@ -317,7 +311,7 @@ class Link:
         if self._over is not None:
             connection.end()
             return
-        connection.asked = _now()
+        connection.asked = elapsed_s()
         connection.write(wire.connect(self._zxid, self._asked_ms, self.session, self._password))
 
     def received(self, connection: _Connection, frame: bytes) -> None:
@@ -391,7 +385,7 @@ class Link:
             self._waiting.append(call)
             return
         xid = next(self._xids)
-        connection.sent.append((xid, call, _now()))
+        connection.sent.append((xid, call, elapsed_s()))
         self._write(wire.frame(xid, call.kind, call.body))
 
     def lost(self, connection: _Connection, error: Exception | None) -> None:

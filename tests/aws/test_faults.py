@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.clocks import clock
 from faaskeeper.config import Config
 from faaskeeper.providers.aws.clients import Aws
 from faaskeeper.providers.aws.service import AwsService, connect
-from faaskeeper.providers.clocks import clock
 from faaskeeper.testing.emulation import processes
 from faaskeeper.testing.emulation.faults import Faults, Rates
 from faaskeeper.testing.patience import PATIENCE_S

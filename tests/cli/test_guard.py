@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from faaskeeper.cli.holding import Guarded
-from faaskeeper.providers.clocks import elapsed
+from faaskeeper.clocks import elapsed
 from faaskeeper.testing.patience import PATIENCE_S
 
 FAR = 7_200_000

@@ -12,11 +12,11 @@ from faaskeeper.cli import measuring
 from faaskeeper.cli.commands.top import rows
 from faaskeeper.cli.measuring import Meter, first_since
 from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.clocks import clock
 from faaskeeper.config import Config
 from faaskeeper.core.errors import Unavailable
 from faaskeeper.core.log import Entry, Log
 from faaskeeper.exceptions import NodeDoesntExistException
-from faaskeeper.providers.clocks import clock
 from faaskeeper.providers.memory import MemoryTable
 from tests.cli.console import FK, Fk, Terminal
 from tests.gateway.servers import Server

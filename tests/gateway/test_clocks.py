@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from faaskeeper import clocks
 from faaskeeper.config import Config
 from faaskeeper.core.connection import Connection
 from faaskeeper.core.sessions import served_ms
-from faaskeeper.providers import clocks
 from faaskeeper.providers.local.service import EmbeddedService
 from tests.gateway import raw
 from tests.gateway.raw import Closed, Raw, string

@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from faaskeeper.clocks import elapsed_s
 from faaskeeper.config import Config
 from faaskeeper.core.connection import Connection
 from faaskeeper.gateway.machine import Machine
 from faaskeeper.gateway.server import Gateway, Settings
-from faaskeeper.providers.clocks import elapsed_s
 from faaskeeper.providers.local import connect
 from faaskeeper.testing.patience import PATIENCE_S
 

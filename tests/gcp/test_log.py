@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from faaskeeper.clocks import clock, elapsed
 from faaskeeper.config import Config
 from faaskeeper.core.drivers.storage import every
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.log import PARTITION
 from faaskeeper.core.sweeping import DAY_MS
-from faaskeeper.providers.clocks import clock, elapsed
 from faaskeeper.providers.cloud import service
 from faaskeeper.providers.gcp.service import GcpService
 from tests.counting import Counted

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from faaskeeper import clocks
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.client.session import Session, SessionState
 from faaskeeper.config import Config
@@ -18,7 +19,6 @@ from faaskeeper.core.errors import Unavailable
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.log import Log
 from faaskeeper.core.writer import Writer
-from faaskeeper.providers import clocks
 from faaskeeper.providers.direct import MEASURE_EVERY_S, Contended, DirectQueue
 from faaskeeper.providers.inprocess import LocalQueue
 from faaskeeper.providers.local.channels import LocalChannel

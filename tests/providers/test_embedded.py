@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from faaskeeper import clocks
 from faaskeeper.client import FaaSKeeperClient
 from faaskeeper.config import Config
 from faaskeeper.core import codec, trust
@@ -25,7 +26,6 @@ from faaskeeper.core.log import RETENTION_MS
 from faaskeeper.core.records import Record
 from faaskeeper.core.sweeping import DAY_MS
 from faaskeeper.exceptions import NodeExistsException, ProviderException
-from faaskeeper.providers import clocks
 from faaskeeper.providers.local.service import EmbeddedService, clock
 from faaskeeper.testing.patience import PATIENCE_S
 

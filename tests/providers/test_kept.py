@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from faaskeeper.client import FaaSKeeperClient
+from faaskeeper.clocks import clock
 from faaskeeper.config import Config
 from faaskeeper.core.errors import DriverError
 from faaskeeper.core.sweeping import DAY_MS
 from faaskeeper.exceptions import BeforeHistoryException
-from faaskeeper.providers.clocks import clock
 from faaskeeper.providers.local.kept import used
 from faaskeeper.providers.local.service import EmbeddedService
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Protocol
 
+from faaskeeper.clocks import clock
 from faaskeeper.config import ClientChannel, Config
 from faaskeeper.core.checkpoint import Checkpoints
 from faaskeeper.core.errors import DriverError
@@ -24,7 +25,6 @@ from faaskeeper.providers.aws.clients import CONNECT_S, READ_S, TRIES
 from faaskeeper.providers.aws.events import failures, messages_of
 from faaskeeper.providers.aws.reports import JsonFormatter, Metrics
 from faaskeeper.providers.aws.service import AwsService
-from faaskeeper.providers.clocks import clock
 from faaskeeper.providers.cloud.functions import Warm
 from faaskeeper.providers.cloud.logs import log_as_json
 from faaskeeper.providers.cloud.serving import serve

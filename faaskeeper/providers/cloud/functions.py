@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from faaskeeper.clocks import elapsed
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.distribution import DistributorFunction
 from faaskeeper.core.heartbeat import Heartbeat
 from faaskeeper.core.sweeping import WITHIN_MS
 from faaskeeper.core.watches import Secrets, WatchFunction
 from faaskeeper.core.writer import Writer
-from faaskeeper.providers.clocks import elapsed
 from faaskeeper.providers.cloud.envelopes import opened
 from faaskeeper.providers.cloud.seals import PrivateKeys
 from faaskeeper.providers.cloud.service import CloudService

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
+from faaskeeper.clocks import clock, elapsed
 from faaskeeper.config import ClientChannel, Config, ConfigurationException, QueueType, StorageType
 from faaskeeper.core import trust
 from faaskeeper.core.checkpoint import Checkpoints
@@ -24,7 +25,6 @@ from faaskeeper.core.log import ENTRY_BYTES, ENTRY_CHANGES, Log
 from faaskeeper.core.objects import TableObjects
 from faaskeeper.core.records import ObjectRecords, TableRecords
 from faaskeeper.core.transactions import Limits
-from faaskeeper.providers.clocks import clock, elapsed
 from faaskeeper.providers.cloud.calls import Calls
 from faaskeeper.providers.cloud.channels import LoopbackChannel, RoutedChannel
 from faaskeeper.providers.cloud.envelopes import SealedChannel, SealedClientChannel, SealedQueue, bare

@@ -23,10 +23,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from faaskeeper import __version__
+from faaskeeper.clocks import clock
 from faaskeeper.config import Config
 from faaskeeper.core.errors import DriverError, StaleView
 from faaskeeper.core.sweeping import WITHIN_MS
-from faaskeeper.providers.clocks import clock
 from faaskeeper.providers.cloud.functions import Handle, Warm
 from faaskeeper.providers.cloud.logs import log_as_json
 from faaskeeper.providers.cloud.serving import Message, serve

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from faaskeeper import clocks
+from faaskeeper.clocks import clock as clock
 from faaskeeper.config import ClientChannel, Config, QueueType, StorageType
 from faaskeeper.core import logs, trust
 from faaskeeper.core import records as user_storage
@@ -30,8 +32,6 @@ from faaskeeper.core.transactions import Limits
 from faaskeeper.core.watches import WatchTable
 from faaskeeper.core.writer import Writer, order
 from faaskeeper.core.znode import MAX_DATA_BYTES
-from faaskeeper.providers import clocks
-from faaskeeper.providers.clocks import clock as clock
 from faaskeeper.providers.inprocess import LocalQueue, PromptQueue
 from faaskeeper.providers.local import kept
 from faaskeeper.providers.local.atrest import PEER

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from faaskeeper import __version__
+from faaskeeper.clocks import elapsed
 from faaskeeper.core import codec, logs, records
 from faaskeeper.core.deployment import Deployment
 from faaskeeper.core.drivers.storage import Condition, IfAbsent, IfOlder, IfStamp, Item, Page, Table
 from faaskeeper.core.errors import Conflict, Denied, DriverError, StaleView, Unavailable
 from faaskeeper.core.forks import Inherited, register
 from faaskeeper.core.records import Record
-from faaskeeper.providers.clocks import elapsed
 from faaskeeper.providers.local.sharing import wire
 
 MOST_BYTES = 16 * 1024 * 1024

@@ -20,13 +20,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from faaskeeper import __version__
+from faaskeeper.clocks import elapsed
 from faaskeeper.core import codec, logs
 from faaskeeper.core.connection import FailureHandler
 from faaskeeper.core.drivers.channel import Handler
 from faaskeeper.core.errors import Denied, DriverError, Unavailable
 from faaskeeper.core.forks import Inherited, register
 from faaskeeper.core.tuples import NamedTuple
-from faaskeeper.providers.clocks import elapsed
 from faaskeeper.providers.local.sharing import wire
 
 _IDLE = 32

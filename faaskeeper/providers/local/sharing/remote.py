@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from faaskeeper import clocks
 from faaskeeper.config import ClientChannel, Config
 from faaskeeper.core import codec, records
 from faaskeeper.core.clocks import Steady
@@ -17,7 +18,6 @@ from faaskeeper.core.drivers.storage import Condition, IfAbsent, IfOlder, IfStam
 from faaskeeper.core.errors import Conflict, Denied
 from faaskeeper.core.kept import Image, Kept
 from faaskeeper.core.transactions import Limits
-from faaskeeper.providers import clocks
 from faaskeeper.providers.local.sharing import wire
 from faaskeeper.providers.local.sharing.link import Link
 from faaskeeper.providers.memory import MemoryTable
