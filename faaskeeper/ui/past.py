@@ -169,11 +169,11 @@ def history(request: Request) -> Response:
 
     Unless the ``whole`` log is asked for, it is read back as far as it goes in a moment: for each
     node that somebody looks at, a long log would keep a thread for minutes. ``since``: as far as
-    that; 0: all of it.
+    that; 0: all of it, or to the transaction ``after`` which changes are asked for.
     """
     access, path = access_of(request), path_in(request)
     below = request.query_params.get("below") == "1"
-    until = number_in(request, "until", -1)
+    until, after = number_in(request, "until", -1), max(number_in(request, "after", 0), 0)
     limit = number_in(request, "limit", 100)
     if not 0 < limit <= _ROWS:
         raise Invalid(f"a page of history has up to {_ROWS} rows")
@@ -182,11 +182,11 @@ def history(request: Request) -> Response:
     client, began, back = access.client, elapsed_s(), _GLANCE
     last = 0 if access.connection is None or whole else client.connection.applied()
     while True:
-        since = max(last - back, 0)
+        since = max(last - back, after)
         found: Iterator[Revision] = client.history(path, below, since=since, **more)
         rows = list(islice(found, limit + 1))
-        if not since or len(rows) > limit or elapsed_s() - began > _GLANCE_S:
+        if since == after or len(rows) > limit or elapsed_s() - began > _GLANCE_S:
             break
         back *= 8  # so all looks together are little more than the last
     shown = [event_of(row) for row in rows[:limit]]
-    return JSONResponse({"rows": shown, "more": len(rows) > limit, "since": since})
+    return JSONResponse({"rows": shown, "more": len(rows) > limit, "since": since if since > after else 0})

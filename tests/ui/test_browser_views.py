@@ -64,6 +64,12 @@ def test_the_rest_of_a_long_log_is_looked_at_when_somebody_asks(
         "**/api/past/history?*whole=0*",
         lambda route: route.fulfill(json={"rows": [], "more": False, "since": 7}),
     )
+    page = person.go("#/time/1/")
+    card = "Below it, from then to now"
+    expect(person.card(card)).to_contain_text("looked at back to transaction 7")
+    expect(person.card(card)).not_to_contain_text("Nothing has changed")
+    person.card(card).get_by_role("button", name="Look at all of it").click()
+    expect(person.card(card)).to_contain_text("/old is new")
     for view, card in (("#/tree/old", "History"), ("#/time/now/old", "What happened to it")):
         page = person.go(view)
         expect(person.card(card)).to_contain_text("looked at back to transaction 7")

@@ -306,6 +306,11 @@ def test_a_long_log_is_read_back_as_far_as_it_goes_in_a_moment(
     for found in (history("/old", -1, whole="1"), history("/old", 60)):
         assert ([row["kind"] for row in found["rows"]], found["since"]) == (["created"], 0)
     assert len(history("/busy", -1, limit="3")["rows"]) == 3
+    last, seen = client.get_data("/busy").stat.mzxid, quick["since"]
+    for after, since in ((seen + 1, 0), (seen, 0), (seen - 1, seen)):
+        found = history("/busy", -1, after=str(after))
+        assert [row["txid"] for row in found["rows"]] == [*range(last, max(after, seen), -1)]
+        assert found["since"] == since
     access.close()
 
 

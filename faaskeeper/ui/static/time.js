@@ -174,7 +174,7 @@ class Past {
     const read = async (route, query) => { try { return await get(route, query); } catch (error) { return error; } };
     const [then, now, history, below] = await Promise.all([
       read("past/node", { path, at }), read("node", { path }), read("past/history", { path, limit: 200, whole }),
-      read("past/history", { path, below: 1, limit: BELOW }),
+      read("past/history", { path, below: 1, limit: BELOW, after: at, whole }),
     ]);
     if (path !== this.path || at !== this.at) return;
     this.rows = history.rows || [];
@@ -222,12 +222,13 @@ class Past {
   }
 
   /** Which nodes below differ between then and now. */
-  since({ rows, more, message }) {
+  since({ rows, more, since, message }) {
     if (!rows) return el("p", { class: "hint" }, message);
     const { path, at } = this, found = new Map(); // by path: its changes since, the newest first
     for (const row of rows) if (row.txid > at && row.path !== path) found.set(row.path, [...(found.get(row.path) || []), row]);
-    const left = more && rows.at(-1).txid > at ? el("p", { class: "hint" }, `The last ${BELOW} changes are looked at: there are more.`) : null;
-    if (!found.size) return el("div", {}, el("p", { class: "hint" }, "Nothing has changed below it."), left);
+    const left = more && rows.at(-1).txid > at ? el("p", { class: "hint" }, `The last ${BELOW} changes are looked at: there are more.`)
+      : since > at ? further(since, () => this.read(1)) : null;
+    if (!found.size) return el("div", {}, left || el("p", { class: "hint" }, "Nothing has changed below it."));
     return el("div", {}, el("ul", { class: "plain" }, [...found].map(([each, [last, ...earlier]]) => el("li", {},
       pathLink(each, `time/${at}`), ` ${differs(last, earlier.at(-1) || last)}, ${count(earlier.length + 1, "change")}, the last `, time(last.time),
       last.session ? ` by session ${short(last.session)}` : " by the service"))), left);
